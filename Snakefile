@@ -1,0 +1,58 @@
+# Shardmark: models x data sets -> requests -> predictions -> scores -> report.
+# The plan is made here, while this file is parsed; docs/architecture.md says why. Rules are in rules/.
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.17")
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+from shardmark.plan.parse import Inputs, finish, local_limits, plan_or_exit, python_command, runs_here
+
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+RESULTS = config.get("results", "results")
+COMMAND = python_command(workflow)
+INPUTS = Inputs(RESULTS)
+TARGETS = []
+
+# Jobs on a cluster parse this file as well: they know their files from the wildcards and need no plan.
+if workflow.is_main_process:
+    LOCAL = runs_here(workflow.resource_settings)
+    PLAN = plan_or_exit(
+        config, " + ".join(map(str, workflow.configfiles)) or "--config", LOCAL, workflow.config_settings.config
+    )
+    TARGETS = PLAN.targets()
+    for name, count in local_limits(config).items() if LOCAL else ():
+        if name not in workflow.global_resources:
+            workflow.resource_settings.resources[name] = count
+
+
+wildcard_constraints:
+    model=r"[^/@]+@[0-9a-f]{16}",
+    dataset=r"[^/@]+",
+    task=r"[0-9a-f]{16}",
+    shard=r"[0-9a-f]{16}",
+    report=r"[^/@]+@[0-9a-f]{16}",
+
+
+rule all:
+    default_target: True
+    input:
+        TARGETS,
+    localrule: True
+
+
+onsuccess:
+    finish(PLAN)
+
+
+include: "rules/stage.smk"
+include: "rules/infer.smk"
+include: "rules/score.smk"
+include: "rules/report.smk"

@@ -1,0 +1,26 @@
+# The predictions of one model for one shard of a data set; the only rule that takes GPUs.
+rule infer:
+    input:
+        model=ancient(f"{RESULTS}/models/{{model}}.json"),
+        staged=ancient(f"{RESULTS}/staged/{{model}}.json"),
+        requests=ancient(f"{RESULTS}/requests/{{dataset}}/{{shard}}.jsonl"),
+    output:
+        f"{RESULTS}/predictions/{{model}}/{{dataset}}/{{shard}}.jsonl",
+    log:
+        f"{RESULTS}/logs/infer/{{model}}/{{dataset}}/{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/infer/{{model}}/{{dataset}}/{{shard}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: lambda wildcards: INPUTS.model(wildcards)["settings"]["cpus"]
+    resources:
+        gpu=lambda wildcards: INPUTS.model(wildcards)["settings"]["num_gpus"],
+        worker=1,
+        mem_mb=lambda wildcards, attempt: INPUTS.memory_mb(wildcards, attempt),
+    params:
+        command=COMMAND,
+    message:
+        "infer {wildcards.model} on {wildcards.dataset}, shard {wildcards.shard}"
+    shell:
+        "{params.command}/infer.py --model {input.model:q} --staged {input.staged:q} --requests {input.requests:q}"
+        " --out {output:q} --threads {threads} --log {log:q}"

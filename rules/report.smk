@@ -1,0 +1,31 @@
+# The HTML report and its tables, from all scores of a run.
+rule report:
+    input:
+        scores=ancient(INPUTS.report),
+        made_of=ancient(f"{RESULTS}/plans/reports/{{report}}.json"),
+    output:
+        index=report(
+            f"{RESULTS}/reports/{{report}}/index.html",
+            category="Report",
+            labels={"file": "the full report"},
+        ),
+        csv=report(
+            f"{RESULTS}/reports/{{report}}/leaderboard.csv",
+            category="Leaderboard",
+            labels={"file": "every score with its interval"},
+        ),
+        md=f"{RESULTS}/reports/{{report}}/leaderboard.md",
+    log:
+        f"{RESULTS}/logs/report/{{report}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report/{{report}}.tsv"
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        command=COMMAND,
+        out=f"{RESULTS}/reports/{{report}}",
+    message:
+        "report {wildcards.report}"
+    shell:
+        "{params.command}/report.py --inputs {input.made_of:q} --out {params.out:q} --log {log:q}"

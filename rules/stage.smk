@@ -1,0 +1,21 @@
+# Weights to where jobs can load them; on the machine that has the network.
+rule stage_model:
+    input:
+        model=ancient(f"{RESULTS}/models/{{model}}.json"),
+    output:
+        f"{RESULTS}/staged/{{model}}.json",
+    log:
+        f"{RESULTS}/logs/stage_model/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/stage_model/{{model}}.tsv"
+    retries: 2
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        command=COMMAND,
+        weights=f"{RESULTS}/staged/weights",
+    message:
+        "stage_model {wildcards.model}"
+    shell:
+        "{params.command}/stage.py --model {input.model:q} --weights {params.weights:q} --out {output:q} --log {log:q}"

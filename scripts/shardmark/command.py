@@ -1,0 +1,39 @@
+"""What the thin commands in scripts/ share: a log file, and errors as messages instead of tracebacks."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from shardmark.errors import UserError
+
+
+def run_command(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace], None]) -> None:
+    """Parse the arguments, call the function, exit non-zero with a message if it fails.
+
+    With `--log FILE`, everything that is logged or warned goes there, tracebacks included; what the user must know
+    goes to standard error as well.
+    """
+    parser.add_argument("--log", type=Path, help="file for messages and tracebacks")
+    arguments = parser.parse_args()
+    if arguments.log:
+        arguments.log.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        filename=arguments.log,
+        filemode="w",
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.captureWarnings(True)
+    try:
+        function(arguments)
+    except UserError as error:
+        if arguments.log:
+            for problem in error.problems:
+                logging.error("%s", problem)
+        sys.exit("\n".join(str(problem) for problem in error.problems))
+    except Exception as error:
+        logging.exception("failed")
+        hint = f"; the traceback is in {arguments.log}" if arguments.log else ""
+        sys.exit(f"{parser.prog}: {type(error).__name__}: {error}{hint}")

@@ -1,0 +1,20 @@
+"""Typed settings: what the user asked for, checked."""
+
+from shardmark.config.dataset import DatasetConfig, FewShot, Filter, Metric
+from shardmark.config.load import Benchmark, Named, load
+from shardmark.config.model import ModelConfig
+from shardmark.config.run import RunConfig
+from shardmark.config.schema import schemas
+
+__all__ = [
+    "Benchmark",
+    "DatasetConfig",
+    "FewShot",
+    "Filter",
+    "Metric",
+    "ModelConfig",
+    "Named",
+    "RunConfig",
+    "load",
+    "schemas",
+]

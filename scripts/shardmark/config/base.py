@@ -1,0 +1,94 @@
+"""What all settings share: strict types, unknown keys refused, a docstring per key that reaches the JSON schema."""
+
+import re
+from collections import defaultdict
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shardmark.errors import Problem, nearest
+
+
+class Settings(BaseModel):
+    """Base of every section of the configuration."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+
+
+S = TypeVar("S", bound=Settings)
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def validate(kind: type[S], values: Any, where: str, problems: list[Problem]) -> S | None:
+    """The settings in `values`, or None with one problem for each key that is wrong."""
+    if not isinstance(values, dict):
+        problems.append(Problem(where, "", f"expected keys and values, found {type(values).__name__}"))
+        return None
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        by_key: dict[str, list[Any]] = defaultdict(list)
+        for detail in error.errors():
+            by_key[_key(detail, values)].append(detail)
+        problems += [_problem(kind, key, details, where) for key, details in by_key.items()]
+        return None
+
+
+def _key(detail: Any, values: Any) -> str:
+    """The key as the user wrote it; pydantic's location also holds the types it tried."""
+    keys = []
+    for part in detail["loc"]:
+        here = values if isinstance(values, dict) else range(len(values)) if isinstance(values, list) else ()
+        if part in here:
+            values = values[part]
+            keys.append(str(part))
+    if detail["type"] == "missing":
+        keys.append(str(detail["loc"][-1]))
+    return ".".join(keys or map(str, detail["loc"][:1]))  # the latter for a key that a validator made
+
+
+def _problem(kind: type[Settings], key: str, details: list[Any], where: str) -> Problem:
+    """Pydantic's errors of one key (one for each type it may have) in our words."""
+    detail = details[0]
+    if detail["type"] == "extra_forbidden":
+        return Problem(where, key, "unknown key", _right_key(kind, key))
+    if detail["type"] == "missing":
+        return Problem(where, key, "is required", "add it")
+    found, context = detail.get("input"), detail.get("ctx", {})
+    if detail["type"] == "union_tag_invalid":
+        known = re.findall(r"'([^']+)'", context["expected_tags"])
+        return Problem(where, f"{key}.name", f"there is no {context['tag']!r}", nearest(context["tag"], known))
+    messages = [detail["msg"].removeprefix("Value error, ") for detail in details]
+    what = ", or ".join(message[0].lower() + message[1:] for message in messages)
+    shown = f" (found {found!r})" if isinstance(found, str | int | float | bool | None) else ""
+    if detail["type"] == "literal_error" and len(details) == 1:
+        return Problem(where, key, what + shown, nearest(str(found), re.findall(r"'([^']+)'", context["expected"])))
+    return Problem(where, key, what + shown, _meaning(kind, key))
+
+
+def _meaning(kind: type[BaseModel], key: str) -> str:
+    """What a key is for, in the words of its docstring; empty where the key is not one of the first level."""
+    name, _, rest = key.partition(".")
+    field = kind.model_fields.get(name)
+    if field is None:
+        return ""
+    if not rest:
+        return f"{name}: {field.description}" if field.description else ""
+    inside = field.annotation
+    return _meaning(inside, rest) if isinstance(inside, type) and issubclass(inside, BaseModel) else ""
+
+
+def _right_key(kind: type[BaseModel], key: str) -> str:
+    """The section that an unknown key belongs to, or the nearest key of the section it stands in."""
+    schema = kind.model_json_schema()
+    sections = {"": set(schema["properties"])}
+    for name, value in schema["properties"].items():
+        if kinds := re.findall(r"#/\$defs/(\w+)", str(value)):
+            sections[name] = {key for kind in kinds for key in schema["$defs"][kind]["properties"]}
+    *path, name = key.split(".")
+    here = path[0] if path else ""
+    for section, keys in sections.items():
+        is_list = section and schema["properties"][section].get("type") == "array"
+        if name in keys and section != here and not is_list:
+            return f"it belongs in {section}" if section else "it belongs to the top level of the file"
+    return nearest(name, sections.get(here, sections[""]) - {name})

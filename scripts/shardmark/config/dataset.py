@@ -1,0 +1,196 @@
+"""config/datasets/*.yaml: one file a data set: where rows come from, what is asked, how answers are judged."""
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from shardmark.config.base import Settings
+
+
+class Source(Settings):
+    """Where the rows are."""
+
+    hub: str | None = None
+    "The data set's id on the Hub, e.g. openai/gsm8k."
+    config: str | None = None
+    "Its configuration (subset) on the Hub."
+    revision: str | None = None
+    "Branch, tag or commit on the Hub; the commit it stands for is pinned in the lock."
+    split: str = "test"
+    "The split on the Hub."
+    local: str | None = None
+    "The JSON-lines file below `data_root` that holds the same rows under the same column names."
+    file: str | None = None
+    "A JSON-lines file of your own, instead of the Hub."
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Source":
+        if (self.hub is None) == (self.file is None):
+            raise ValueError("give exactly one of hub and file")
+        return self
+
+
+class FewShot(Settings):
+    """Worked examples that stand before the question."""
+
+    examples: list[dict[str, Any]] = Field(min_length=1)
+    "Rows of your own, with the columns that `prompt` and `answer` use."
+    answer: str
+    "Jinja template of what follows the prompt in an example."
+    separator: str = "\n\n"
+    "What stands between examples, and before the question."
+
+    @field_validator("examples", mode="before")
+    @classmethod
+    def _as_json(cls, examples: Any) -> Any:
+        """YAML's dates become text, as in rows from the Hub."""
+        return json.loads(json.dumps(examples, default=str))
+
+
+class Generation(Settings):
+    """How an answer is generated."""
+
+    max_new_tokens: PositiveInt = 256
+    "At most so many tokens."
+    stop: list[str] = Field(default=[])
+    "The answer ends before any of these strings."
+
+
+class FirstOption(Settings):
+    """The first option letter that stands for itself: `A`, `(B)`, `C)`, `the answer is A`; case matters."""
+
+    name: Literal["first_option"]
+    options: str = Field(pattern="^[A-Za-z]+$")
+    "The letters to look for, e.g. ABCD."
+
+
+class OpenCompassFirstOption(Settings):
+    """OpenCompass's first_option_postprocess with cushion=False, for comparison with its numbers."""
+
+    name: Literal["opencompass_first_option"]
+    options: str = Field(pattern="^[A-Za-z]+$")
+    "The letters to look for, e.g. ABCD."
+
+
+class RegexFilter(Settings):
+    """The first match of a regular expression: its first group, or all of it if it has none."""
+
+    name: Literal["regex"]
+    pattern: str
+    "Python's syntax; `(?i)` in front ignores case."
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return pattern
+
+
+class Cut(Settings):
+    """Everything from a marker on is dropped."""
+
+    name: Literal["cut"]
+    marker: str = Field(min_length=1)
+    "The text at which the answer ends."
+
+
+class PlainFilter(Settings):
+    """strip: no white space at the ends. first_line: up to the first newline. last_number: the last number."""
+
+    name: Literal["strip", "first_line", "last_number"]
+
+
+Filter = Annotated[FirstOption | OpenCompassFirstOption | RegexFilter | Cut | PlainFilter, Field(discriminator="name")]
+
+
+class Accuracy(Settings):
+    """Share of samples whose chosen label is the target."""
+
+    name: Literal["accuracy"]
+
+
+class ExactMatch(Settings):
+    """Share of samples whose answer equals the target, or one of the targets."""
+
+    name: Literal["exact_match"]
+    ignore_case: bool = False
+    "Capital and small letters are equal."
+    tolerance: float | None = Field(None, ge=0)
+    "Compare as numbers; equal if they differ by no more than this."
+
+
+Metric = Annotated[Accuracy | ExactMatch, Field(discriminator="name")]
+
+
+Scoring = Literal["sum", "token", "char", "byte", "perplexity"]
+
+
+class DatasetConfig(Settings):
+    """A data set (a task). The file's name is its name."""
+
+    description: str = ""
+    "One line for the report."
+    source: Source
+    kind: Literal["generate", "choice"]
+    "generate: the model writes an answer. choice: it gives each choice a log-likelihood, the highest wins."
+    where: str | None = None
+    "Jinja expression; only rows for which it is true are used, e.g. `choices.text | length == 4`."
+    id_column: str | None = None
+    "Column that names a row. With it, an edited row stays in its shard."
+    prompt: str
+    "Jinja template of the prompt. With scoring perplexity it contains `choice` and is rendered for each choice."
+    choices: str | list[str] | None = None
+    "kind choice: a template for each choice, or one Jinja expression for the list, e.g. `choices.text`."
+    continuation: str = " {{ choice }}"
+    "kind choice: Jinja template of what follows the prompt."
+    scoring: Scoring = "sum"
+    "kind choice: rank by summed log-likelihood, per token, character or byte, or the whole prompt's perplexity."
+    target: str
+    "Jinja expression: the answer (or list of right answers); for kind choice, the right choice's index from 0."
+    few_shot: FewShot | None = None
+    generation: Generation = Generation()
+    filters: list[Filter] = Field(default=[])
+    "From the raw output to the answer, in order."
+    metrics: list[Metric] = Field(min_length=1)
+    "The first is shown in the leaderboard."
+    chance: float | None = Field(None, ge=0, le=1)
+    "What guessing scores; shown in the report."
+    version: NonNegativeInt = 0
+    "Free for your own counting; shown in the report."
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_alone(cls, values: Any) -> Any:
+        """`metrics: [accuracy]` is short for `metrics: [{name: accuracy}]`; the same for filters."""
+        if not isinstance(values, dict):
+            return values
+        short = {
+            k: [{"name": v} if isinstance(v, str) else v for v in values[k]]
+            for k in ("filters", "metrics")
+            if isinstance(values.get(k), list)
+        }
+        return values | short
+
+    @model_validator(mode="after")
+    def _kind_fits(self) -> "DatasetConfig":
+        given = self.model_fields_set
+        if self.kind == "choice" and self.choices is None:
+            raise ValueError("kind choice needs choices")
+        only = {"choice": {"choices", "continuation", "scoring"}, "generate": {"generation", "filters"}}
+        foreign = given & only["generate" if self.kind == "choice" else "choice"]
+        if foreign:
+            raise ValueError(f"kind {self.kind} has no {', '.join(sorted(foreign))}")
+        if self.kind == "generate" and any(metric.name == "accuracy" for metric in self.metrics):
+            raise ValueError("metric accuracy compares choices: kind generate takes exact_match")
+        if len({metric.name for metric in self.metrics}) < len(self.metrics):
+            raise ValueError("a metric stands twice in metrics: their scores are filed under their names")
+        if self.scoring == "perplexity" and "continuation" in given:
+            raise ValueError(
+                "scoring perplexity takes the whole prompt: put {{ choice }} into prompt, drop continuation"
+            )
+        return self

@@ -1,0 +1,99 @@
+"""config/config.yaml: which models on which data sets, and the one-off settings of `--config`."""
+
+import shlex
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+
+from shardmark.config.base import Dtype, Settings
+
+
+def _names(value: Any) -> Any:
+    """`models=a,b` on the command line arrives as one string, as does `[*_ppl]`, whose star is no YAML."""
+    if not isinstance(value, str):
+        return value
+    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    return [part.strip(" '\"") for part in inner.split(",") if part.strip()]
+
+
+def _mapping(value: Any) -> Any:
+    """`model_kwargs="device_map=auto trust_remote_code=True"`, as OpenCompass spells it, is a mapping as well."""
+    if not isinstance(value, str):
+        return _typed(value)
+    pairs = [part.partition("=") for part in shlex.split(value)]
+    if not all(separator for _, separator, _ in pairs):
+        raise ValueError("write '{key: value, ...}' or 'key=value key=value'")
+    try:
+        return {key: yaml.safe_load(text) for key, _, text in pairs}
+    except yaml.YAMLError as error:
+        raise ValueError(f"a value is not valid YAML: {getattr(error, 'problem', error)}") from None
+
+
+def _typed(value: Any) -> Any:
+    """Numbers, true, false and null: in `--config 'model_kwargs={use_cache: false}'` Snakemake leaves them as text."""
+    if isinstance(value, dict):
+        return {key: _typed(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_typed(part) for part in value]
+    try:
+        read = yaml.safe_load(value) if isinstance(value, str) and value else value
+    except yaml.YAMLError:
+        return value
+    return read if isinstance(read, bool | int | float | None) else value
+
+
+Names = Annotated[list[str], BeforeValidator(_names)]
+Mapping = Annotated[dict[str, Any], BeforeValidator(_mapping)]
+
+
+class RunConfig(Settings):
+    """A run: every model named here is evaluated on every data set named here."""
+
+    run: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    "The run's name: its report is results/reports/{run}/index.html."
+    models: Names = Field(default=[])
+    "Names of files in config/models, or globs such as `qwen*`."
+    datasets: Names = Field(default=[])
+    "Names of files in config/datasets, or globs such as `*_ppl`."
+    limit: PositiveInt | None = None
+    "Only the first so many rows of each data set; null for all."
+    data_root: str | None = None
+    "A folder of JSON-lines files to read instead of the Hub: each data set's `source.local` is a path in it."
+    results: str = Field("results", pattern=r"^[^{}]+$")
+    "The folder for everything a run writes."
+    max_shard_size: PositiveInt = 1024
+    "At most about so many samples per inference job."
+    max_num_workers: PositiveInt | None = None
+    "At most so many inference jobs at once; null for as many as the devices and cores allow."
+
+    num_gpus: int | None = Field(None, ge=0)
+    "Overrides the models' own num_gpus; 0 runs on the CPU."
+    batch_size: PositiveInt | Literal["auto"] | None = None
+    "Overrides the models' own batch_size."
+    batch_padding: bool | None = None
+    "Overrides the models' own batch_padding."
+    max_seq_len: PositiveInt | None = None
+    "Overrides the models' own max_seq_len, in tokens."
+    max_out_len: PositiveInt | None = None
+    "Overrides the models' own max_out_len, in tokens."
+    dtype: Dtype | None = None
+    "Overrides the models' own dtype."
+
+    hf_path: str | None = None
+    "A model without a file in config/models: a folder or a Hub id, evaluated instead of `models`."
+    revision: str | None = None
+    "The branch, tag or commit of hf_path on the Hub."
+    tokenizer_path: str | None = None
+    "Where the tokenizer of hf_path is, if not beside its weights."
+    model_kwargs: Mapping = Field(default={})
+    "Passed on to AutoModelForCausalLM.from_pretrained for hf_path, e.g. {device_map: auto}."
+    tokenizer_kwargs: Mapping = Field(default={})
+    "Passed on to AutoTokenizer.from_pretrained for hf_path, e.g. {use_fast: false}."
+
+    @model_validator(mode="after")
+    def _one_off(self) -> "RunConfig":
+        given = [k for k in ("revision", "tokenizer_path", "model_kwargs", "tokenizer_kwargs") if getattr(self, k)]
+        if given and not self.hf_path:
+            raise ValueError(f"{', '.join(given)}: only with hf_path; for a model of config/models edit its file")
+        return self

@@ -1,0 +1,16 @@
+"""JSON schemas for editors, generated from the settings' types."""
+
+from typing import Any
+
+from shardmark.config.base import Settings
+from shardmark.config.dataset import DatasetConfig
+from shardmark.config.model import ModelConfig
+from shardmark.config.run import RunConfig
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """The schema of each kind of file, by the file name it has in config/schemas."""
+    kinds: dict[str, type[Settings]] = {"config": RunConfig, "model": ModelConfig, "dataset": DatasetConfig}
+    return {f"{name}.schema.json": {"$schema": DIALECT, **kind.model_json_schema()} for name, kind in kinds.items()}

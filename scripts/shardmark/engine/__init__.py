@@ -1,0 +1,1 @@
+"""Requests to predictions. Importing this package imports neither torch nor transformers."""

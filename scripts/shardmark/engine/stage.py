@@ -1,0 +1,94 @@
+"""Bring a model's files to where jobs can load them: download from the Hub, dequantise a GGUF file, or nothing."""
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from shardmark.errors import Problem, UserError
+from shardmark.tasks.rows import one_line, unsigned
+
+log = logging.getLogger(__name__)
+
+UNUSED = ["*.gguf", "*.onnx", "*.onnx_data", "*.msgpack", "*.h5", "*.ot", "onnx/*", "original/*", "*.md", "*.png"]
+"Files of Hub repositories that transformers does not load."
+
+WEIGHTS = ["*.safetensors", "*.bin", "*.pt", "*.pth", "*.index.json"]
+"What else is not wanted of a repository that only gives its tokenizer."
+
+
+def stage_model(record: dict[str, Any], weights_folder: Path) -> dict[str, str]:
+    """The folders that a model's weights and tokenizer are loaded from, after putting them there.
+
+    `record` is the plan's; `weights_folder` keeps what has to be converted, named by the source's hash.
+    """
+    source, tokenizer, where = record["source"], record["tokenizer"], record["file"]
+    if source["kind"] == "gguf":
+        folder = _dequantised(Path(source["path"]), weights_folder / source["identity"]["gguf"][:16])
+    else:
+        folder = _folder(source, where, "path", UNUSED)
+    beside = _folder(tokenizer, where, "tokenizer_path", UNUSED + WEIGHTS) if tokenizer else folder
+    return {"model": str(folder), "tokenizer": str(beside)}
+
+
+def _folder(location: dict[str, Any], where: str, key: str, unused: list[str]) -> Path:
+    if location["kind"] == "local":
+        return Path(location["path"])
+    from huggingface_hub import is_offline_mode, snapshot_download
+    from huggingface_hub.errors import GatedRepoError
+
+    for name in ("httpx2", "huggingface_hub.file_download"):  # they log addresses; those of big files are signed
+        logging.getLogger(name).addFilter(_unsigned)
+    repository, commit = location["identity"]["repository"], location["identity"]["commit"]
+    try:
+        return Path(snapshot_download(repository, revision=commit, ignore_patterns=unused))
+    except Exception as error:  # network, disk, permission: whatever it is, the user must know which model
+        fix = "check the network, HF_ENDPOINT and HF_TOKEN, then run again: files that are whole are kept"
+        if isinstance(error, GatedRepoError):
+            fix = f"accept its terms on https://huggingface.co/{repository}, then set HF_TOKEN or run `hf auth login`"
+        elif is_offline_mode():
+            fix = "run once without HF_HUB_OFFLINE, or set HF_HOME to a cache that has it"
+        what = f"cannot download {repository}@{commit}: {one_line(error)}"
+        raise UserError(Problem(where, key, what, fix)) from error
+
+
+def _unsigned(record: logging.LogRecord) -> bool:
+    """Lets every message pass, without the signatures in its addresses."""
+    record.msg, record.args = unsigned(record.getMessage()), None
+    return True
+
+
+def _dequantised(gguf: Path, folder: Path) -> Path:
+    """The GGUF file's weights and tokenizer as a float32 model folder; made once, whole or not at all."""
+    if folder.is_dir():
+        return folder
+    if not sys.stderr.isatty():
+        os.environ["TQDM_DISABLE"] = "1"  # bars would fill a file
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    log.info("dequantising %s to %s", gguf, folder)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    for attribute in ("hf_quantizer", "is_quantized"):  # they would make save_pretrained refuse plain weights
+        if hasattr(model, attribute):
+            delattr(model, attribute)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        os.chmod(temporary, 0o755)
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            if not folder.is_dir():  # else another model of the same file was quicker
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder

@@ -1,0 +1,56 @@
+"""Mistakes of the user, reported together: each names the file, the key and the fix."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing the user has to mend."""
+
+    where: str
+    "The file (with a line where known) or the command-line option that is wrong."
+    key: str
+    "The key inside it; empty if the whole file is meant."
+    what: str
+    "What is wrong."
+    fix: str = ""
+    "What to do about it."
+
+    def __str__(self) -> str:
+        place = f"{self.where}: {self.key}" if self.key else self.where
+        return f"{place}: {self.what}" + (f"\n    fix: {self.fix}" if self.fix else "")
+
+
+class UserError(Exception):
+    """Raised once, with every problem found."""
+
+    def __init__(self, problems: Problem | Iterable[Problem]) -> None:
+        self.problems = [problems] if isinstance(problems, Problem) else list(problems)
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        head = f"{count} problem{'s' * (count > 1)} found; nothing was run:"
+        return "\n".join([head, *(f"  {n}. {problem}" for n, problem in enumerate(self.problems, 1))])
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A suggestion for a name that is not among the known ones: "did you mean ...?" or the list."""
+    known = sorted(known)
+    by_lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(repr(by_lower[c]) for c in close) + "?"
+    return f"known: {', '.join(known[:30])}{', ...' if len(known) > 30 else ''}" if known else "there are none"
+
+
+@contextmanager
+def collecting(problems: list[Problem]) -> Iterator[None]:
+    """A block whose UserError joins a list of problems, so that what follows is checked as well."""
+    try:
+        yield
+    except UserError as error:
+        problems += error.problems

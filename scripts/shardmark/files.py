@@ -1,0 +1,93 @@
+"""Whole files only: written beside their place, fsynced, renamed. And digests of contents.
+
+A reader therefore never sees half a file under a final name. The fsync before the rename is what makes this hold
+after a power cut as well: without it a file system may rename first and lose the data.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+DIGEST_LENGTH = 16
+"Hexadecimal digits of a digest in a path: 64 bits, enough for billions of shards."
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, ASCII (so that lone surrogates survive)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def sha256(value: Any) -> str:
+    """Full SHA-256 of a value's canonical JSON, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Short SHA-256 of a value's canonical JSON, for use in paths."""
+    return sha256(value)[:DIGEST_LENGTH]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is either whole or absent, also after a crash."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_if_changed(path: Path, content: str) -> None:
+    """Leave a file that already has this content untouched, modification time included."""
+    if not (path.is_file() and path.read_bytes() == content.encode()):
+        write_whole(path, content)
+
+
+def pretty_json(value: Any) -> str:
+    """JSON for people: indented, keys in the given order, final newline."""
+    return json.dumps(value, indent=2, ensure_ascii=True) + "\n"
+
+
+def json_line(value: Any) -> str:
+    """One line of a JSON-lines file, keys in the given order."""
+    return json.dumps(value, ensure_ascii=True, separators=(", ", ": ")) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file."""
+    return json.loads(path.read_bytes())
+
+
+def read_jsonl(path: Path) -> Iterator[Any]:
+    """The values of a JSON-lines file that Shardmark itself wrote."""
+    with open(path, "rb") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def jsonl(values: Iterable[Any]) -> str:
+    """The text of a JSON-lines file."""
+    return "".join(map(json_line, values))

@@ -1,0 +1,1 @@
+"""Predictions to scores: filters, metrics and their error bars."""

@@ -1,0 +1,172 @@
+"""Score a model on a data set: predictions against targets, checked one by one against the plan."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from shardmark import __version__
+from shardmark.engine.tokens import well_formed
+from shardmark.errors import Problem, UserError
+from shardmark.files import jsonl, pretty_json, read_json, read_jsonl, write_whole
+from shardmark.metrics.choice import preferred
+from shardmark.metrics.filters import apply_filters
+from shardmark.metrics.modules import load_metric
+from shardmark.metrics.statistics import estimate_mean
+from shardmark.plan.predictions import read_predictions
+
+SCORE_PROTOCOL = 1
+PACKAGES = ("evaluate", "datasets", "scipy", "snakemake")
+Sample = dict[str, Any]
+"A sample, or another JSON object."
+
+
+def score_dataset(task: Path, model: Path, requests: Path, predictions: Path, scores: Path, samples: Path) -> None:
+    """Write the scores and the samples of a model on a data set.
+
+    `task` is the plan's task file, `model` its model record; `requests` and `predictions` are the folders of the data
+    set's shards. Raises UserError for a prediction that is missing, doubled or foreign, or a damaged file.
+    """
+    header, *lines = read_jsonl(task)
+    record = read_json(model)
+    asked, answers, trailers = _collect(header["shards"], requests, predictions)
+    judged = [_judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
+    metrics = dict(_measure(metric, judged) for metric in header["settings"]["metrics"])
+    write_whole(samples, jsonl(judged))
+    score = {
+        "protocol": SCORE_PROTOCOL,
+        "model": _model_facts(record),
+        "dataset": _dataset_facts(header),
+        "primary": next(iter(metrics)),
+        "metrics": metrics,
+        "counts": {
+            "samples": len(judged),
+            "requests": len(asked),
+            "truncated": sum(sample["truncated"] > 0 for sample in judged),
+            "unanswered": sum(sample["answer"] is None for sample in judged),
+        },
+        "provenance": _provenance(header, record, trailers),
+    }
+    write_whole(scores, pretty_json(score))
+
+
+def _collect(shards: list[str], requests: Path, predictions: Path) -> tuple[Sample, Sample, list[Sample]]:
+    """All requests and predictions by id, and the trailers; each prediction file must answer exactly its shard."""
+    asked: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
+    trailers, problems = [], []
+    for shard in shards:
+        path = predictions / f"{shard}.jsonl"
+        expected = {line["id"]: line for line in read_jsonl(requests / f"{shard}.jsonl")}
+        try:
+            found, trailer = read_predictions(path)
+        except UserError as error:
+            problems += error.problems
+            continue
+        for what, ids in (("missing", expected.keys() - found.keys()), ("foreign", found.keys() - expected.keys())):
+            if ids:
+                message = f"{len(ids)} predictions are {what}, for instance that of request {min(ids)[:16]}"
+                problems.append(Problem(str(path), "", message, "delete the file; it is then made anew"))
+        asked |= expected
+        answers |= found
+        trailers.append(trailer)
+    if problems:
+        raise UserError(problems)
+    return asked, answers, trailers
+
+
+def _judge(line: dict[str, Any], request: Any, prediction: Any, settings: dict[str, Any]) -> Sample:
+    """A sample with the model's output and the answer taken from it."""
+    sample = {"sample": line["sample"], "request": line["request"]}
+    if settings["kind"] == "generate":
+        answer = apply_filters(prediction["text"], settings["filters"])
+        right = line["target"]
+        sample |= {"prompt": request["prompt"], "output": prediction["text"], "answer": answer}
+        sample |= {"target": right[0] if len(right) == 1 else right, "end": prediction["end"]}
+    else:
+        choices = line["choices"]
+        chosen = preferred(settings["scoring"], prediction["logprobs"], prediction["tokens"], choices)
+        prompt, continuation = request["pairs"][chosen]
+        sample |= {"prompt": prompt or continuation, "choices": choices, "output": choices[chosen]}
+        sample |= {"logprobs": prediction["logprobs"], "tokens": prediction["tokens"]}
+        sample |= {"answer": chosen, "target": line["target"]}
+    return sample | {"scores": {}, "truncated": prediction["cut"], "row": line["row"]}
+
+
+def _measure(metric: dict[str, Any], samples: list[Sample]) -> tuple[str, dict[str, Any]]:
+    """A metric's estimate, by its name; each sample's score is put into the sample. No answer scores 0."""
+    name, options = metric["name"], {key: value for key, value in metric.items() if key != "name"}
+    answered = [sample for sample in samples if sample["answer"] is not None]
+    predictions = [sample["answer"] for sample in answered]
+    references = [sample["target"] for sample in answered]
+    if name == "exact_match":
+        predictions = [well_formed(str(answer)) for answer in predictions]
+        references = [[well_formed(str(r)) for r in (t if isinstance(t, list) else [t])] for t in references]
+    for sample in samples:
+        sample["scores"][name] = 0.0
+    if answered:
+        values = load_metric(name).compute(predictions=predictions, references=references, **options)["samples"]
+        for sample, value in zip(answered, values, strict=True):
+            sample["scores"][name] = value
+    estimate = estimate_mean([sample["scores"][name] for sample in samples])
+    return name, {**estimate.as_json(), "higher_is_better": True, "percent": True}
+
+
+def _model_facts(record: dict[str, Any]) -> dict[str, Any]:
+    source, settings = record["source"], record["settings"]
+    facts = {key: record[key] for key in ("name", "digest", "dtype")}
+    return facts | {
+        "description": settings["description"],
+        "source": settings["path"] or settings["gguf_package"] or settings["gguf_file"],
+        "revision": source["identity"].get("commit") if source["kind"] == "hub" else None,
+        "num_gpus": settings["num_gpus"],
+    }
+
+
+def _dataset_facts(header: dict[str, Any]) -> dict[str, Any]:
+    dataset, settings, origin = header["dataset"], header["settings"], header["dataset"]["origin"]
+    return {
+        "name": dataset["name"],
+        "digest": dataset["digest"],
+        "description": settings["description"],
+        "kind": settings["kind"],
+        "source": origin.get("file") or origin["hub"],
+        "revision": origin.get("commit"),
+        "chance": settings["chance"],
+    }
+
+
+def _provenance(header: dict[str, Any], record: dict[str, Any], trailers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is needed to repeat the score."""
+    first = trailers[0]
+    packages = first["packages"] | {name: version(name) for name in PACKAGES}
+    gpus = sorted({name for trailer in trailers for name in trailer.get("gpu_names", [])})
+    return {
+        "shardmark": __version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": dict(sorted(packages.items())),
+        "hardware": first["hardware"] | {"gpus": gpus},
+        "shards": header["shards"],
+        "inference": {
+            "seconds": sum(t["seconds"] for t in trailers),
+            "load_seconds": sum(t["load_seconds"] for t in trailers),
+            "requests": sum(t["inferred"] for t in trailers),
+            "reused": sum(t["reused"] for t in trailers),
+            "started": min(t["started"] for t in trailers),
+            "finished": max(t["finished"] for t in trailers),
+            "batch_size": first["batch_size"],
+        },
+        "config": {"model": record["settings"], "dataset": header["settings"], "weights": record["source"]},
+        "rows": header["dataset"]["origin"],
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of Shardmark itself, with `-dirty` if files were changed; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

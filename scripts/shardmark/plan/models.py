@@ -1,0 +1,121 @@
+"""A model's identity: what its files are, and the digest of everything that can change its answers."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from shardmark.config import ModelConfig, Named
+from shardmark.errors import Problem, UserError
+from shardmark.files import digest
+from shardmark.plan.hashes import HashCache
+from shardmark.plan.lock import Lock
+from shardmark.plan.preflight import model_faults, tokenizer_faults
+
+ENGINE_PROTOCOL = 1
+"Raised whenever the engine would answer a request differently than before; old predictions then count no more."
+
+MODEL_FILES = {".safetensors", ".bin", ".json", ".model", ".txt", ".tiktoken", ".jinja", ".py", ".gguf"}
+SIDES = {"padding_side", "truncation_side", "truncation"}
+"tokenizer_kwargs without effect: the engine pads and cuts by itself, and always cuts on the left."
+PLACEMENT = {"device_map", "max_memory", "offload_folder", "low_cpu_mem_usage", "attn_implementation"}
+"model_kwargs that say where and how fast a model runs, not what it answers."
+
+
+def resolve_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> dict[str, Any]:
+    """The record of a model: its settings, where its files are, what they hash to, its digest. Raises UserError."""
+    settings = model.settings
+    source = _source(model, lock, hashes)
+    tokenizer = _location(settings.tokenizer_path, "tokenizer_path", None, model.file, lock, hashes)
+    if tokenizer:
+        what = f"{settings.tokenizer_path} is no tokenizer: "
+        _check(
+            tokenizer, tokenizer_faults, Problem(model.file, "tokenizer_path", what, "give the folder that holds it")
+        )
+    dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if settings.num_gpus else "float32"
+    kwargs = {k: v for k, v in settings.model_kwargs.items() if k not in PLACEMENT}
+    answers = {
+        "protocol": ENGINE_PROTOCOL,
+        "backend": settings.backend,
+        "weights": source["identity"],
+        "tokenizer": tokenizer and tokenizer["identity"],
+        "dtype": dtype,
+        "max_seq_len": settings.max_seq_len,
+        "max_out_len": settings.max_out_len,
+        "model_kwargs": kwargs | ({"trust_remote_code": True} if settings.trust_remote_code else {}),
+        "tokenizer_kwargs": {k: v for k, v in settings.tokenizer_kwargs.items() if k not in SIDES},
+    }
+    return {
+        "name": model.name,
+        "digest": digest(answers),
+        "file": model.file,
+        "source": source,
+        "tokenizer": tokenizer,
+        "dtype": dtype,
+        "settings": settings.model_dump(),
+    }
+
+
+def _source(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> dict[str, Any]:
+    settings = model.settings
+    if settings.gguf_file or settings.gguf_package:
+        path = _gguf(model)
+        identity = {"gguf": hashes.sha256(path)}
+        return {"kind": "gguf", "path": str(path), "identity": identity, "bytes": path.stat().st_size}
+    location = _location(settings.path, "path", settings.revision, model.file, lock, hashes)
+    assert location is not None  # ModelConfig demands one of path, gguf_file and gguf_package
+    fix = "give the folder that holds config.json, tokenizer and weights, or copy them anew"
+    _check(location, model_faults, Problem(model.file, "path", f"{settings.path} is not a model: ", fix))
+    if not settings.tokenizer_path:
+        _check(location, tokenizer_faults, Problem(model.file, "path", f"{settings.path} is no tokenizer: ", fix))
+    return location
+
+
+def _check(location: dict[str, Any], faults: Callable[[Path, set[str]], list[str]], problem: Problem) -> None:
+    """Raise UserError if a folder has faults; what is on the Hub is checked when it is staged."""
+    if location["kind"] != "local":
+        return
+    found = faults(Path(location["path"]), set(location["identity"]))
+    if found:
+        raise UserError(replace(problem, what=problem.what + "; ".join(found)))
+
+
+def _location(
+    path: str | None, key: str, revision: str | None, where: str, lock: Lock, hashes: HashCache
+) -> dict[str, Any] | None:
+    """A folder with the hashes of its files, or a Hub repository with its commit."""
+    if path is None:
+        return None
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        files = sorted(f for f in folder.iterdir() if f.suffix in MODEL_FILES and f.is_file())
+        identity = {f.name: hashes.sha256(f) for f in files}
+        size = sum(f.stat().st_size for f in files)
+        return {"kind": "local", "path": str(folder), "identity": identity, "bytes": size}
+    if path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.exists():
+        raise UserError(Problem(where, key, f"no folder {path}", "correct the path, or give a Hub id such as org/name"))
+    commit = lock.commit("model", path, revision, where)
+    return {"kind": "hub", "path": path, "identity": {"repository": path, "commit": commit}, "bytes": None}
+
+
+def _gguf(model: Named[ModelConfig]) -> Path:
+    """The GGUF file that a model names, or that the package it names assembles."""
+    settings = model.settings
+    if settings.gguf_package:
+        try:
+            return Path(importlib.import_module(settings.gguf_package).assemble())
+        except ModuleNotFoundError as error:
+            fix = "pip install -r envs/requirements-gemma.txt" if "gemma" in settings.gguf_package else "install it"
+            what = f"the package {settings.gguf_package} is not installed"
+            raise UserError(Problem(model.file, "gguf_package", what, fix)) from error
+        except AttributeError as error:
+            what = f"the package {settings.gguf_package} holds no GGUF file: it has no assemble()"
+            raise UserError(Problem(model.file, "gguf_package", what, "correct the name, or give gguf_file")) from error
+        except (OSError, ValueError) as error:  # for instance a file that an earlier, killed assemble() left behind
+            fix = "delete the file it names and run again"
+            raise UserError(Problem(model.file, "gguf_package", str(error), fix)) from error
+    path = Path(str(settings.gguf_file)).expanduser()
+    if not path.is_file():
+        raise UserError(Problem(model.file, "gguf_file", f"no file {path}", "correct the path"))
+    return path

@@ -1,0 +1,66 @@
+"""Prediction files: one JSON line for each request, then a trailer that says the file is whole.
+
+results/predictions/{model}@{digest}/{dataset}/{shard}.jsonl. The trailer holds the count of the lines before it, how
+they were made, and the SHA-256 of them and of that. A file without a fitting trailer is refused by name: it is never
+taken for an answer.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from shardmark.errors import Problem, UserError
+from shardmark.files import json_line, write_whole
+
+TRAILER = "complete"
+TAIL_BYTES = 16384
+
+
+def write_predictions(path: Path, predictions: Iterable[dict[str, Any]], facts: dict[str, Any]) -> None:
+    """Write predictions in the order of their ids, and the trailer with `facts` about how they were made."""
+    lines = [json_line(p) for p in sorted(predictions, key=lambda p: p["id"])]
+    body = "".join(lines).encode()
+    write_whole(path, body + _trailer(body, {"count": len(lines), **facts}))
+
+
+def _trailer(body: bytes, facts: dict[str, Any]) -> bytes:
+    """The last line of a file: facts, and the hash of the lines before it and of the facts."""
+    value = hashlib.sha256(body + json_line(facts).encode()).hexdigest()
+    return json_line({TRAILER: {**facts, "sha256": value}}).encode()
+
+
+def read_predictions(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The predictions by request id, and the trailer. Raises UserError if the file is not whole."""
+    try:
+        *lines, last = path.read_bytes().splitlines(keepends=True) or [b""]  # bytes: only \n and \r end a line
+    except OSError as error:
+        raise _refused(path, error.strerror or str(error)) from error
+    try:
+        trailer = dict(json.loads(last)[TRAILER])
+        predictions = [json.loads(line) for line in lines]
+        ids = [p["id"] for p in predictions]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _refused(path, "it is cut off or not made of JSON lines") from error
+    if last != _trailer(b"".join(lines), {key: value for key, value in trailer.items() if key != "sha256"}):
+        raise _refused(path, "its lines are not those that its trailer hashes")
+    if len(set(ids)) != len(ids):
+        raise _refused(path, "a request is answered twice")
+    return dict(zip(ids, predictions, strict=True)), trailer
+
+
+def _refused(path: Path, why: str) -> UserError:
+    return UserError(Problem(str(path), "", f"not a whole prediction file: {why}", "delete it; it is then made anew"))
+
+
+def read_trailer(path: Path) -> dict[str, Any] | None:
+    """The trailer alone, from the end of the file, without checking the rest; None if there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+            last = file.read().removesuffix(b"\n").rpartition(b"\n")[2]
+        return dict(json.loads(last)[TRAILER])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,80 @@
+"""Statistics of the leaderboard: the mean over data sets and which results equal the best."""
+
+from collections.abc import Sequence
+from math import hypot, isclose
+from typing import Literal
+
+from .inputs import Metric
+
+Z95 = 1.96  # two-sided 95 % quantile of the standard normal distribution
+
+Standing = Literal["best", "tied", ""]
+
+
+def interval(metric: Metric) -> tuple[float, float] | None:
+    """Return the 95 % interval: the one given, else value ± 1.96 standard errors; None if unknown."""
+    if metric.ci95 and metric.ci95[0] is not None and metric.ci95[1] is not None:
+        return metric.ci95[0], metric.ci95[1]
+    if metric.value is None or metric.stderr is None:
+        return None
+    return metric.value - Z95 * metric.stderr, metric.value + Z95 * metric.stderr
+
+
+def half_width(metric: Metric) -> float | None:
+    """Return half the width of the 95 % interval, in the metric's unit; None if unknown."""
+    ends = interval(metric)
+    return (ends[1] - ends[0]) / 2 if ends else None
+
+
+def mean_metric(metrics: Sequence[Metric]) -> Metric | None:
+    """Return the unweighted mean of independent estimates of fractions; None for no estimates.
+
+    Its standard error is sqrt(sum of se_i^2) / k, by the variance of a sum of independent variables; it
+    is None where one of them is unknown.
+    """
+    values = [metric.value for metric in metrics if metric.value is not None]
+    errors = [metric.stderr for metric in metrics if metric.stderr is not None]
+    if not values or len(values) < len(metrics):
+        return None
+    stderr = hypot(*errors) / len(metrics) if len(errors) == len(metrics) else None
+    return Metric(value=sum(values) / len(values), stderr=stderr, n=sum(m.n for m in metrics), percent=True)
+
+
+def indistinguishable(one: Metric, other: Metric) -> bool:
+    """Tell whether a two-sided z-test at 5 % finds no difference between two independent estimates.
+
+    The test is |d| < 1.96 sqrt(se1^2 + se2^2) (Wald test of a difference of means). Overlap of the two
+    intervals is a different and stricter criterion. Without both standard errors only equal values pass.
+    """
+    if one.value is None or other.value is None:
+        return False
+    if isclose(one.value, other.value, rel_tol=1e-12, abs_tol=1e-15):
+        return True
+    if one.stderr is None or other.stderr is None:
+        return False
+    return abs(one.value - other.value) < Z95 * hypot(one.stderr, other.stderr)
+
+
+def standings(metrics: Sequence[Metric | None]) -> list[Standing]:
+    """Mark the best estimate (all of them on an exact tie) and those indistinguishable from it.
+
+    Nothing is marked where fewer than two estimates can be compared.
+    """
+    known = [metric for metric in metrics if metric is not None and metric.value is not None]
+    if len(known) < 2:
+        return [""] * len(metrics)
+    best = max(known, key=_merit)
+    return [_standing(metric, best) for metric in metrics]
+
+
+def _merit(metric: Metric) -> float:
+    value = metric.value if metric.value is not None else float("-inf")
+    return value if metric.higher_is_better else -value
+
+
+def _standing(metric: Metric | None, best: Metric) -> Standing:
+    if metric is None or metric.value is None:
+        return ""
+    if metric.value == best.value:
+        return "best"
+    return "tied" if indistinguishable(metric, best) else ""

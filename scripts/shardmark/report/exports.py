@@ -1,0 +1,70 @@
+"""The leaderboard as files for other programs: long CSV and wide GitHub Markdown."""
+
+from .formats import DASH, figure, margin
+from .inputs import Metric, Scores
+from .leaderboard import Cell, Column, Leaderboard, Row
+from .results import Results
+
+CSV_COLUMNS = [
+    "model", "model_digest", "dataset", "dataset_digest",
+    "metric", "value", "stderr", "ci95_low", "ci95_high", "n",
+]  # fmt: skip
+LEGEND = "± half the 95 % interval; **best**; ≈ not distinguishable from the best (z-test, 5 %)."
+
+
+def leaderboard_csv(results: Results) -> str:
+    """Return one CSV row for each model, data set and metric; unknown numbers are empty fields.
+
+    Values are as scored (fractions, not percent) and read back to the same floating-point numbers.
+    """
+    import pandas as pd
+
+    records = [
+        [*_names(pair.scores), name, *_numbers(metric)]
+        for pair in results
+        for name, metric in pair.scores.metrics.items()
+    ]
+    frame = pd.DataFrame(records, columns=CSV_COLUMNS)
+    return str(frame.to_csv(index=False, lineterminator="\n"))
+
+
+def _names(scores: Scores) -> list[str]:
+    return [scores.model.name, scores.model.digest, scores.dataset.name, scores.dataset.digest]
+
+
+def _numbers(metric: Metric) -> list[float | None]:
+    return [metric.value, metric.stderr, *(metric.ci95 or (None, None)), metric.n]
+
+
+def leaderboard_markdown(board: Leaderboard) -> str:
+    """Return the leaderboard as a GitHub Markdown table: best in bold, ties with the best marked "≈"."""
+    header = ["Rank", "Model", "Mean (%)", *map(_heading, board.columns)]
+    ruler = ["---:", "---", *["---:"] * (len(header) - 2)]
+    lines = [header, ruler, *([_escaped(cell) for cell in _row(row)] for row in board.rows)]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"{table}\n{LEGEND}\n"
+
+
+def _heading(column: Column) -> str:
+    unit = ", %" if column.percent else ""
+    return _escaped(f"{column.dataset.name} ({column.metric}{unit})")
+
+
+def _row(row: Row) -> list[str]:
+    mean = _marked(row.mean, row.standing) if row.mean else DASH
+    return [str(row.rank), row.model.name, mean, *map(_cell, row.cells)]
+
+
+def _cell(cell: Cell) -> str:
+    return _marked(cell.metric, cell.standing) if cell.metric else "not run"
+
+
+def _marked(metric: Metric, standing: str) -> str:
+    value = f"**{figure(metric)}**" if standing == "best" else figure(metric)
+    return f"{value} ± {margin(metric)}{' ≈' if standing == 'tied' else ''}"
+
+
+def _escaped(text: str) -> str:
+    """Escape what GitHub would read as the end of a cell, as HTML or as emphasis in a name."""
+    text = text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("_", "\\_")
+    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -1,0 +1,82 @@
+"""Facts about how a run was made, gathered from the provenance of its pairs."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .formats import DASH, count, duration, moment, plural
+from .results import Results
+from .text import pretty_json
+
+KNOWN_FACTS = ("generated", "command", "config", "host")
+
+
+class Fact(NamedTuple):
+    """A label and its value in each of the pairs, every distinct value once."""
+
+    label: str
+    values: list[str]
+
+
+def run_facts(results: Results, facts: dict[str, Any]) -> list[Fact]:
+    """Return what the page says of the run as a whole; several values show that its pairs differ."""
+    sources = [pair.scores.provenance for pair in results]
+    inferences = [source.inference for source in sources]
+    seconds = [inference.seconds for inference in inferences if inference.seconds is not None]
+    found = [
+        Fact("Report made", [moment(facts.get("generated"))]),
+        Fact("Inference ran", [_period(results)]),
+        Fact("Inference took", [f"{duration(sum(seconds))} for {plural(len(seconds), 'pair')}"]),
+        Fact("Requests", [count(sum(pair.scores.counts.requests for pair in results))]),
+        Fact("Host", _distinct([facts.get("host")])),
+        Fact("Hardware", _distinct(hardware_text(source.hardware) for source in sources)),
+        Fact("Shardmark", _distinct(source.shardmark for source in sources)),
+        Fact("Git commit", _distinct(source.git_commit for source in sources)),
+        Fact("Python", _distinct(source.python for source in sources)),
+    ]
+    others = [Fact(key, [_as_text(value)]) for key, value in facts.items() if key not in KNOWN_FACTS]
+    return [fact for fact in [*found, *others] if fact.values and fact.values != [DASH]]
+
+
+def packages(results: Results) -> list[Fact]:
+    """Return the packages that inference used, by name, each with the versions found."""
+    pins = [pair.scores.provenance.packages for pair in results]
+    names = sorted({name for versions in pins for name in versions}, key=str.lower)
+    return [Fact(name, _distinct(versions.get(name) for versions in pins)) for name in names]
+
+
+def hardware_text(hardware: dict[str, Any]) -> str | None:
+    """Describe a machine in one line; memory is in GB. None if nothing is known of it."""
+    if not hardware:
+        return None
+    gpus = [_gpu(gpu) for gpu in hardware.get("gpus") or []]
+    parts = [
+        hardware.get("cpu"),
+        plural(hardware["cores"], "core") if hardware.get("cores") else None,
+        f"{hardware['memory_gb']} GB memory" if hardware.get("memory_gb") else None,
+        " + ".join(gpus) if gpus else "no GPU",
+    ]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _gpu(gpu: Any) -> str:
+    return str(gpu.get("name", gpu)) if isinstance(gpu, dict) else str(gpu)
+
+
+def finished(results: Results) -> str | None:
+    """Return when the last inference ended (ISO 8601); None if that is unknown."""
+    ends = (pair.scores.provenance.inference.finished for pair in results)
+    return max((end for end in ends if end), default=None)
+
+
+def _period(results: Results) -> str:
+    starts = (pair.scores.provenance.inference.started for pair in results)
+    begin, end = min((start for start in starts if start), default=None), finished(results)
+    return f"{moment(begin)} to {moment(end)}" if begin and end else moment(begin or end)
+
+
+def _distinct(values: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(value for value in values if value))
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else pretty_json(value)

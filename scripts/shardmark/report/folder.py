@@ -1,0 +1,50 @@
+"""A folder that is whole whenever it exists."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shardmark.errors import Problem, UserError
+
+REPORT = {"index.html", "leaderboard.csv", "leaderboard.md", "samples"}
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Yield a new folder beside `out` that takes its place once the block has succeeded.
+
+    A report that lies there is replaced; if the block fails, it stays as it was and the new folder goes.
+    Raises UserError if something other than a report or an empty folder lies there.
+    """
+    out = out.absolute()
+    _refuse_foreign(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
+    try:
+        new.chmod(0o755)  # mkdtemp lets nobody else in, but a report is there to be read
+        yield new
+        _replace(out, new)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Replacing deletes: a mistyped --out must not cost the user a folder of something else."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(Problem(str(out), "", "is not a folder", "choose another place"))
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in REPORT and path.name[0] != ".")
+    if foreign:
+        what = f"holds {foreign[0]!r}, which is no part of a report, and would be replaced"
+        raise UserError(Problem(str(out), "", what, "choose another folder"))
+
+
+def _replace(out: Path, new: Path) -> None:
+    old = new.with_name(new.name.replace(".tmp-", ".old-"))
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,117 @@
+"""Numbers, durations and times as the report shows them; what is unknown is an en dash."""
+
+from datetime import UTC, datetime
+
+from markupsafe import Markup
+
+from .estimates import half_width, interval
+from .inputs import Metric
+from .text import name_parts
+
+DASH = "–"
+MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float | None, percent: bool = False) -> str:
+    """Format a value: a fraction as percent with one decimal (no sign), any other with 4 digits."""
+    if value is None:
+        return DASH
+    return (f"{100 * value:.1f}" if percent else f"{value:.4g}").replace("-", MINUS)
+
+
+def logprob(value: float | None) -> str:
+    """Format a log-likelihood with two decimals, so that a column of them lines up."""
+    return DASH if value is None else f"{value:.2f}".replace("-", MINUS)
+
+
+def figure(metric: Metric | None) -> str:
+    """Format a metric's value in its unit."""
+    return number(metric.value, metric.percent) if metric else DASH
+
+
+def margin(metric: Metric | None) -> str:
+    """Format the half width of a metric's 95 % interval in its unit."""
+    return number(half_width(metric), metric.percent) if metric else DASH
+
+
+def span(metric: Metric | None) -> str:
+    """Format a metric's 95 % interval, both ends, in its unit."""
+    ends = interval(metric) if metric else None
+    if metric is None or ends is None:
+        return DASH
+    return f"{number(ends[0], metric.percent)} to {number(ends[1], metric.percent)}"
+
+
+def described(metric: Metric | None) -> str:
+    """Describe an estimate in words, for titles and screen readers."""
+    if metric is None:
+        return "not run"
+    unit = " %" if metric.percent else ""
+    ends = "" if interval(metric) is None else f" (95 % interval {span(metric)})"
+    return f"{figure(metric)}{unit}{ends}, n = {count(metric.n)}"
+
+
+def count(value: int | None) -> str:
+    """Format a whole number with thin spaces between the thousands."""
+    return DASH if value is None else f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def plural(value: int, noun: str) -> str:
+    """Format a count with its noun: "1 model", "2 models"."""
+    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+
+
+def duration(seconds: float | None) -> str:
+    """Format a duration given in seconds, in the units that suit its size."""
+    if seconds is None:
+        return DASH
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def rate(value: float | None) -> str:
+    """Format a rate with three significant digits, without an exponent."""
+    if value is None:
+        return DASH
+    return count(round(value)) if value >= 100 else f"{value:#.3g}".rstrip(".")
+
+
+def moment(iso: str | None) -> str:
+    """Format an ISO 8601 time for reading, in UTC; a text that is none is returned as it is."""
+    parsed = _parsed(iso)
+    return f"{parsed.day} {parsed:%B %Y, %H:%M} UTC" if parsed else iso or DASH
+
+
+def stamp(iso: str | None) -> str:
+    """Format an ISO 8601 time for a table, in UTC; a text that is none is returned as it is."""
+    parsed = _parsed(iso)
+    return f"{parsed:%Y-%m-%d %H:%M:%S}" if parsed else iso or DASH
+
+
+def _parsed(iso: str | None) -> datetime | None:
+    try:
+        parsed = datetime.fromisoformat(iso or "")
+    except ValueError:
+        return None
+    return parsed.astimezone(UTC) if parsed.tzinfo else parsed
+
+
+def breakable(name: str) -> Markup:
+    """Let a name break after its separators, so that a narrow column does not break it within a word."""
+    return Markup("<wbr>").join(name_parts(name))
+
+
+def short(digest: str | None, length: int = 10) -> str:
+    """Shorten a digest for display; the page gives the whole of it in a title."""
+    return digest[:length] if digest else DASH
+
+
+FILTERS = {
+    function.__name__: function
+    for function in (
+        *(number, logprob, figure, margin, span, described, count, plural),
+        *(duration, rate, moment, stamp, short, breakable),
+    )
+}

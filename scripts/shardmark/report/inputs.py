@@ -1,0 +1,184 @@
+"""The score files that the score step wrote, read and checked."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from shardmark.errors import Problem, UserError
+
+from .text import clean
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _safe_name(name: str) -> str:
+    if not SAFE_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no safe file name: use A-Z a-z 0-9 _ - and, not first, .")
+    return name
+
+
+Number = Annotated[float | None, BeforeValidator(_finite)]
+Name = Annotated[str, BeforeValidator(_safe_name)]
+
+
+class _Lenient(BaseModel):
+    """Ignores keys it does not know, so that a score file may say more than the report shows."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)
+
+
+class Metric(_Lenient):
+    """An estimate: value, standard error and 95 % interval over n samples; fractions have percent set."""
+
+    value: Number
+    stderr: Number = None
+    ci95: tuple[Number, Number] | None = None
+    n: int = 0
+    higher_is_better: bool = True
+    percent: bool = False
+
+
+class ModelInfo(_Lenient):
+    """A model as it was run."""
+
+    name: Name
+    digest: str
+    description: str = ""
+    source: str = ""
+    revision: str | None = None
+    dtype: str | None = None
+    num_gpus: int = 0
+
+
+class DatasetInfo(_Lenient):
+    """A data set as it was asked; chance is the expected primary metric of blind guessing."""
+
+    name: Name
+    digest: str
+    description: str = ""
+    kind: Literal["generate", "choice"] = "generate"
+    source: str = ""
+    revision: str | None = None
+    chance: Number = None
+
+
+class Counts(_Lenient):
+    """How many samples and requests there were, prompts cut to fit, and answers that were not found."""
+
+    samples: int
+    requests: int = 0
+    truncated: int = 0
+    unanswered: int = 0
+
+
+class Inference(_Lenient):
+    """Wall-clock seconds of one pair's inference and of loading the model; times are ISO 8601, UTC."""
+
+    seconds: Number = None
+    load_seconds: Number = None
+    started: str | None = None
+    finished: str | None = None
+    batch_size: int | str | None = None
+    requests: int | None = None
+
+    @property
+    def requests_per_second(self) -> float | None:
+        """Requests answered a second, loading left out; None where either number is unknown."""
+        return self.requests / self.seconds if self.requests is not None and self.seconds else None
+
+
+class Provenance(_Lenient):
+    """What produced the scores."""
+
+    shardmark: str | None = None
+    git_commit: str | None = None
+    python: str | None = None
+    packages: dict[str, str] = Field(default_factory=dict)
+    hardware: dict[str, Any] = Field(default_factory=dict)
+    shards: list[str] = Field(default_factory=list)
+    inference: Inference = Inference()
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class Scores(_Lenient):
+    """One score file: a model on a data set."""
+
+    protocol: Literal[1]
+    model: ModelInfo
+    dataset: DatasetInfo
+    primary: str
+    metrics: dict[str, Metric]
+    counts: Counts
+    provenance: Provenance = Provenance()
+
+    @model_validator(mode="after")
+    def _has_primary(self) -> "Scores":
+        if self.primary not in self.metrics:
+            raise ValueError(f"the primary metric {self.primary!r} is not among {list(self.metrics)}")
+        return self
+
+    @property
+    def main(self) -> Metric:
+        """The primary metric's estimate."""
+        return self.metrics[self.primary]
+
+
+class Sample(_Lenient):
+    """One scored sample.
+
+    Of a choice, logprobs (natural log, summed) and tokens are given for each option, and answer and target
+    may be indexes. `truncated` counts the tokens cut from the prompt, `end` says what ended an output.
+    """
+
+    sample: str
+    request: str = ""
+    prompt: str = ""
+    choices: list[str] | None = None
+    logprobs: list[Number] | None = None
+    tokens: list[int] | None = None
+    output: str | None = None
+    answer: Any = None
+    target: Any = None
+    scores: dict[str, Number] = Field(default_factory=dict)
+    truncated: int = 0
+    end: str | None = None
+    row: Any = None
+    group: str | None = None
+
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+def parse(kind: type[Parsed], text: str, where: str) -> Parsed:
+    """Parse JSON text as `kind`, its strings cleaned; raise UserError naming `where` if it does not fit."""
+    fix = "delete the file and let the score step make it anew"
+    try:
+        return kind.model_validate(clean(json.loads(text)))
+    except json.JSONDecodeError as error:
+        raise UserError(Problem(where, "", f"not valid JSON: {error}", fix)) from error
+    except ValidationError as error:
+        raise UserError([_problem(where, details, fix) for details in error.errors()]) from error
+
+
+def _problem(where: str, details: ErrorDetails, fix: str) -> Problem:
+    return Problem(where, ".".join(map(str, details["loc"])), details["msg"], fix)
+
+
+def read_scores(path: Path) -> Scores:
+    """Read one score file; raise UserError if it is not one."""
+    return parse(Scores, path.read_text("utf-8", "replace"), str(path))
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Read one file of scored samples, a JSON object a line; raise UserError with the line's number."""
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+        return [parse(Sample, line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]

@@ -1,0 +1,111 @@
+"""The leaderboard: a row for each model, best first, and a column for each data set."""
+
+from dataclasses import dataclass
+
+from .estimates import Standing, mean_metric, standings
+from .inputs import DatasetInfo, Metric, ModelInfo
+from .results import Results
+
+
+@dataclass(frozen=True)
+class Column:
+    """A data set and its primary metric; in_mean tells whether it counts towards the mean."""
+
+    dataset: DatasetInfo
+    metric: str
+    percent: bool
+    higher_is_better: bool
+    in_mean: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model's primary metric on a data set; metric is None where the model was not run on it."""
+
+    model: str
+    column: Column
+    metric: Metric | None
+    standing: Standing
+    link: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model's place, its mean over the data sets that all models have, and its cells."""
+
+    rank: int
+    model: ModelInfo
+    mean: Metric | None
+    standing: Standing
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows, best mean first, and columns."""
+
+    columns: list[Column]
+    rows: list[Row]
+
+    @property
+    def in_mean(self) -> list[Column]:
+        """The columns that the mean is taken over."""
+        return [column for column in self.columns if column.in_mean]
+
+    @property
+    def left_out(self) -> list[Column]:
+        """The columns that the mean leaves out."""
+        return [column for column in self.columns if not column.in_mean]
+
+    def cells(self, column: Column) -> list[Cell]:
+        """A column's cells, from the first row to the last."""
+        return [cell for row in self.rows for cell in row.cells if cell.column is column]
+
+
+def rank_models(results: Results) -> Leaderboard:
+    """Build the leaderboard: models by mean, best first; models without one last; equal ones by name.
+
+    The mean is unweighted, over the data sets that every model has and whose primary metric is a fraction
+    for which higher is better: other metrics have no common unit to average.
+    """
+    columns = [_column(results, dataset) for dataset in results.datasets]
+    in_mean = [column for column in columns if column.in_mean]
+    means = {model.name: _mean(results, model, in_mean) for model in results.models}
+    models = sorted(results.models, key=lambda model: (-_value(means[model.name]), model.name))
+    marks = {
+        column.dataset.name: standings([_metric(results, model, column) for model in models]) for column in columns
+    }
+    mean_marks = standings([means[model.name] for model in models])
+    rows = []
+    for place, model in enumerate(models):
+        cells = [_cell(results, model, column, marks[column.dataset.name][place]) for column in columns]
+        rows.append(Row(place + 1, model, means[model.name], mean_marks[place], cells))
+    return Leaderboard(columns, rows)
+
+
+def _value(metric: Metric | None) -> float:
+    return metric.value if metric is not None and metric.value is not None else float("-inf")
+
+
+def _column(results: Results, dataset: DatasetInfo) -> Column:
+    pairs = [results.get(model.name, dataset.name) for model in results.models]
+    known = [pair.scores for pair in pairs if pair]
+    main = known[0].main
+    complete = len(known) == len(pairs) and all(scores.main.value is not None for scores in known)
+    in_mean = complete and main.percent and main.higher_is_better
+    return Column(dataset, known[0].primary, main.percent, main.higher_is_better, in_mean)
+
+
+def _metric(results: Results, model: ModelInfo, column: Column) -> Metric | None:
+    pair = results.get(model.name, column.dataset.name)
+    return pair.scores.main if pair else None
+
+
+def _mean(results: Results, model: ModelInfo, columns: list[Column]) -> Metric | None:
+    metrics = [_metric(results, model, column) for column in columns]
+    return mean_metric([metric for metric in metrics if metric is not None])
+
+
+def _cell(results: Results, model: ModelInfo, column: Column, standing: Standing) -> Cell:
+    pair = results.get(model.name, column.dataset.name)
+    return Cell(model.name, column, _metric(results, model, column), standing, pair.link if pair else None)

@@ -1,0 +1,69 @@
+"""What a reader must know before trusting the numbers: the headline, gaps and warnings."""
+
+from typing import NamedTuple
+
+from .formats import figure, margin, plural
+from .leaderboard import Leaderboard
+from .results import Results
+
+
+class Warned(NamedTuple):
+    """A pair with truncated prompts or unanswered samples: counts, and shares of the samples (0 to 1)."""
+
+    model: str
+    dataset: str
+    samples: int
+    truncated: int
+    unanswered: int
+    link: str | None
+
+    def share(self, amount: int) -> float | None:
+        """Return the fraction of the samples that `amount` is."""
+        return amount / self.samples if self.samples else None
+
+
+def warnings(results: Results) -> list[Warned]:
+    """Return the pairs that had truncated prompts or unanswered samples."""
+    found = []
+    for pair in results:
+        scores, counts = pair.scores, pair.scores.counts
+        if counts.truncated or counts.unanswered:
+            names = (scores.model.name, scores.dataset.name)
+            found.append(Warned(*names, counts.samples, counts.truncated, counts.unanswered, pair.link))
+    return found
+
+
+def headline(board: Leaderboard) -> str:
+    """Say in a sentence which model leads and which are not distinguishable from it; "" without a mean."""
+    first = board.rows[0]
+    if first.mean is None:
+        return ""
+    scope = f"over {plural(len(board.in_mean), 'data set')}"
+    value = f"{figure(first.mean)} ± {margin(first.mean)} %".replace(" ", "\N{NO-BREAK SPACE}")
+    if len(board.rows) == 1:
+        return f"{first.model.name} reaches a mean of {value} {scope}."
+    equals = [row.model.name for row in board.rows[1:] if row.standing]
+    lead = f"{first.model.name} leads with a mean of {value} {scope}"
+    return f"{lead}; {_told_apart(equals, len(board.rows) - 1)}."
+
+
+def _told_apart(equals: list[str], others: int) -> str:
+    if not equals:
+        return "the difference to every other model is significant"
+    if len(equals) > 3:
+        return f"{len(equals)} of {plural(others, 'other model')} are not distinguishable from it"
+    verb = "is" if len(equals) == 1 else "are"
+    return f"{' and '.join(equals)} {verb} not distinguishable from it"
+
+
+def reasons_left_out(board: Leaderboard) -> list[str]:
+    """Say for each data set that the mean leaves out why it does."""
+    return [f"{column.dataset.name} ({_reason(board, column.dataset.name)})" for column in board.left_out]
+
+
+def _reason(board: Leaderboard, name: str) -> str:
+    cells = [cell for row in board.rows for cell in row.cells if cell.column.dataset.name == name]
+    without = [cell.model for cell in cells if cell.metric is None or cell.metric.value is None]
+    if without:
+        return f"no result for {', '.join(without[:3])}" + (" and others" if len(without) > 3 else "")
+    return f"{cells[0].column.metric} is not a fraction for which higher is better"

@@ -1,0 +1,114 @@
+"""The results of a run: its models, its data sets and the pairs of them that were scored."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shardmark.errors import Problem, UserError
+
+from .inputs import DatasetInfo, ModelInfo, Scores, read_scores
+from .text import clean
+
+Descriptions = Mapping[str, Mapping[str, str]]
+'A line about each of the "models" and "datasets", by name.'
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model on a data set; samples is None where the samples were not given."""
+
+    scores: Scores
+    samples: Path | None
+
+    @property
+    def folder(self) -> str:
+        """Where the pair's sample pages lie, relative to the report."""
+        return f"samples/{self.scores.model.name}/{self.scores.dataset.name}"
+
+    @property
+    def link(self) -> str | None:
+        """The address of the first sample page, relative to the report; None without samples."""
+        return f"{self.folder}/index.html" if self.samples else None
+
+
+@dataclass(frozen=True)
+class Results:
+    """All pairs of a run by (model name, data set name), in the order in which they were given."""
+
+    pairs: dict[tuple[str, str], Pair]
+
+    @property
+    def models(self) -> list[ModelInfo]:
+        """The models, in order of first appearance."""
+        return list({pair.scores.model.name: pair.scores.model for pair in self}.values())
+
+    @property
+    def datasets(self) -> list[DatasetInfo]:
+        """The data sets, in order of first appearance."""
+        return list({pair.scores.dataset.name: pair.scores.dataset for pair in self}.values())
+
+    def get(self, model: str, dataset: str) -> Pair | None:
+        """Return the pair, or None where the model was not run on the data set."""
+        return self.pairs.get((model, dataset))
+
+    def missing(self) -> list[tuple[str, str]]:
+        """Return the (model, data set) names that have no result."""
+        grid = ((model.name, dataset.name) for model in self.models for dataset in self.datasets)
+        return [names for names in grid if names not in self.pairs]
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self.pairs.values())
+
+
+def read_results(scores: Iterable[Path], samples: Iterable[Path], descriptions: Descriptions | None = None) -> Results:
+    """Read score files and pair each with its samples by folder and file name.
+
+    `descriptions` take the place of those in the score files, which are as old as the scores.
+
+    Raises UserError if there is no score file, if samples have no scores, if a pair comes twice, or if
+    the files disagree about a model or a data set.
+    """
+    unpaired = {_key(path): path for path in samples}
+    pairs: dict[tuple[str, str], Pair] = {}
+    for path in scores:
+        pair = Pair(_described(read_scores(path), descriptions or {}), unpaired.pop(_key(path), None))
+        names = (pair.scores.model.name, pair.scores.dataset.name)
+        if names in pairs:
+            what = f"a second score file of {names[0]} on {names[1]}"
+            raise UserError(Problem(str(path), "", what, "give one for each pair"))
+        pairs[names] = pair
+    if unpaired:
+        fix = "give the score file of the same folder and file name"
+        raise UserError(Problem(str(path), "", "samples without scores", fix) for path in unpaired.values())
+    if not pairs:
+        raise UserError(Problem("--scores", "", "no score file was given", "give at least one"))
+    _check_agreement(pairs.values())
+    return Results(pairs)
+
+
+def _described(scores: Scores, descriptions: Descriptions) -> Scores:
+    update = {
+        field: info.model_copy(update={"description": clean(descriptions[kind][info.name])})
+        for field, kind, info in (("model", "models", scores.model), ("dataset", "datasets", scores.dataset))
+        if info.name in descriptions.get(kind, {})
+    }
+    return scores.model_copy(update=update)
+
+
+def _key(path: Path) -> tuple[str, str]:
+    return path.parent.name, path.stem
+
+
+def _check_agreement(pairs: Iterable[Pair]) -> None:
+    """Two versions of a model or data set under one name would share a row or column: refuse them."""
+    seen: dict[tuple[str, str, str], str] = {}
+    for scores in (pair.scores for pair in pairs):
+        facts = [
+            ("model", scores.model.name, "digest", scores.model.digest),
+            ("data set", scores.dataset.name, "digest", scores.dataset.digest),
+            ("data set", scores.dataset.name, "primary metric", scores.primary),
+        ]
+        for kind, name, fact, value in facts:
+            if seen.setdefault((kind, name, fact), value) != value:
+                what = f"comes with two values of its {fact}: {seen[kind, name, fact]} and {value}"
+                raise UserError(Problem(f"{kind} {name}", "", what, "report the two separately"))

@@ -1,0 +1,137 @@
+"""Scored samples prepared for their pages."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import exp
+from typing import Any, NamedTuple
+
+from .formats import number
+from .inputs import Sample, Scores
+from .text import Folded, Piece, anchors, fold, pretty_json, whitespace_pieces
+
+PAGE_SIZE = 100
+
+
+class Choice(NamedTuple):
+    """A choice: its summed log-likelihood (natural log) and its softmax share among the choices."""
+
+    text: str
+    chosen: bool
+    gold: bool
+    logprob: float | None
+    tokens: int | None
+    share: float | None
+
+    @property
+    def per_token(self) -> float | None:
+        """The mean log-likelihood of a token of the choice."""
+        return self.logprob / self.tokens if self.logprob is not None and self.tokens else None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sample as a page shows it; verdict is "right", "wrong", "partial" or "unscored"."""
+
+    sample: Sample
+    anchor: str
+    verdict: str
+    score: str
+    prompt: Folded
+    output: list[Piece]
+    answer: str | None
+    targets: list[str]
+    choices: list[Choice]
+    row: str
+
+
+def prepare(samples: Sequence[Sample], scores: Scores) -> list[Shown]:
+    """Prepare a pair's samples, in their order, each with an anchor that no other has."""
+    names = anchors(sample.sample for sample in samples)
+    return [_shown(sample, anchor, scores) for sample, anchor in zip(samples, names, strict=True)]
+
+
+def _shown(sample: Sample, anchor: str, scores: Scores) -> Shown:
+    value = sample.scores.get(scores.primary)
+    return Shown(
+        sample=sample,
+        anchor=anchor,
+        verdict=verdict(value, scores.main.percent),
+        score=number(value, scores.main.percent),
+        prompt=fold(sample.prompt),
+        output=whitespace_pieces(sample.output or ""),
+        answer=None if sample.answer is None else as_text(sample.answer),
+        targets=[as_text(target) for target in _as_list(sample.target)],
+        choices=list(_choices(sample)),
+        row=pretty_json(sample.row) if sample.row else "",
+    )
+
+
+def verdict(value: float | None, percent: bool) -> str:
+    """Judge a sample by its primary score; only a fraction can be wholly right (1) or wrong (0)."""
+    if value is None:
+        return "unscored"
+    return {1.0: "right", 0.0: "wrong"}.get(value, "partial") if percent else "partial"
+
+
+def as_text(value: Any) -> str:
+    """Return a text as it is and any other JSON value as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _choices(sample: Sample) -> Iterator[Choice]:
+    choices = sample.choices or []
+    logprobs, tokens = _padded(sample.logprobs, len(choices)), _padded(sample.tokens, len(choices))
+    picked = sample.answer if isinstance(sample.answer, int) else sample.output
+    chosen, gold = _positions(choices, [picked]), _positions(choices, _as_list(sample.target))
+    shares = _softmax(logprobs)
+    for index, text in enumerate(choices):
+        yield Choice(text, index in chosen, index in gold, logprobs[index], tokens[index], shares[index])
+
+
+def _padded(values: Sequence[Any] | None, length: int) -> list[Any]:
+    return [*(values or []), *[None] * length][:length]
+
+
+def _positions(choices: list[str], values: list[Any]) -> set[int]:
+    """Find values among the choices: a whole number is an index, from 0; a text is that of a choice."""
+    texts = {choices.index(value) for value in values if value in choices}
+    return texts | {value for value in values if isinstance(value, int)}
+
+
+def _softmax(logprobs: Sequence[float | None]) -> list[float | None]:
+    known = [value for value in logprobs if value is not None]
+    if not known:
+        return [None] * len(logprobs)
+    peak = max(known)
+    total = sum(exp(value - peak) for value in known)
+    return [None if value is None else exp(value - peak) / total for value in logprobs]
+
+
+class Group(NamedTuple):
+    """The samples of one group: how many, and their mean primary score."""
+
+    name: str
+    n: int
+    mean: float | None
+
+
+def by_group(samples: Sequence[Sample], primary: str) -> list[Group]:
+    """Return the mean primary score of each group, by name; empty if no sample has a group."""
+    import pandas as pd
+
+    records = [(sample.group, sample.scores.get(primary)) for sample in samples if sample.group is not None]
+    if not records:
+        return []
+    frame = pd.DataFrame(records, columns=["group", "score"]).astype({"score": float})
+    table = frame.groupby("group")["score"].agg(["size", "mean"])
+    return [
+        Group(str(name), int(n), None if pd.isna(mean) else float(mean))
+        for name, n, mean in table.itertuples(name=None)
+    ]

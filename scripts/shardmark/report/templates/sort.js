@@ -1,0 +1,31 @@
+"use strict";
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  const key = (row, column) => {
+    const cell = row.cells[column];
+    return cell.dataset.sort ?? cell.textContent.trim();
+  };
+  const compare = (one, other) => {
+    const difference = Number(one) - Number(other);
+    return Number.isNaN(difference) ? one.localeCompare(other) : difference;
+  };
+  const sort = (head, column) => {
+    const first = head.dataset.first ?? "ascending";
+    const second = first === "ascending" ? "descending" : "ascending";
+    const order = head.getAttribute("aria-sort") === first ? second : first;
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", order);
+    const sign = order === "ascending" ? 1 : -1;
+    const rows = [...body.rows].map((row) => [key(row, column), row]);
+    // A cell without a value stays last whichever way its column is sorted.
+    rows.sort(([one], [other]) => (one === "") - (other === "") || sign * compare(one, other));
+    body.append(...rows.map(([, row]) => row));
+  };
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    button.addEventListener("click", () => sort(head, column));
+    head.append(button);
+  });
+}

@@ -1,0 +1,202 @@
+"""From rows to samples: what the model is asked about a row, and what the right answer is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from shardmark.config.dataset import DatasetConfig
+from shardmark.errors import Problem, UserError
+from shardmark.tasks.limits import bounded_steps
+from shardmark.tasks.requests import Request, request_id
+from shardmark.tasks.rows import Row
+from shardmark.tasks.templates import Expression, RenderError, Template
+
+SHOWN = 3
+"So many failing rows of one key are reported; the rest are counted."
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a data set as a question with its right answer."""
+
+    id: str
+    "The row's id column, else its number among the rows, from 0."
+    row: Row
+    request: Request
+    request_id: str
+    target: Any
+    "generate: list of right answers (strings). choice: index of the right choice."
+    choices: list[str] | None = None
+    "kind choice: the choices as the row spells them."
+
+
+def render(settings: DatasetConfig, rows: list[Row], where: str, limit: int | None = None) -> list[Sample]:
+    """Every row's sample, in order. Raises UserError that lists the keys and rows that fail."""
+    samples: list[Sample] = []
+    with bounded_steps() as step:
+        step()
+        renderer = _Renderer(settings, where)
+        for number, row in enumerate(rows):
+            if renderer.hopeless or (limit is not None and len(samples) + renderer.failed >= limit):
+                break
+            step()
+            sample = renderer.sample(number, row)
+            if sample:
+                samples.append(sample)
+    renderer.finish(samples)
+    return samples
+
+
+class _Renderer:
+    """A data set's compiled templates, and what failed so far."""
+
+    def __init__(self, settings: DatasetConfig, where: str) -> None:
+        self.settings = settings
+        self.where = where
+        self.failures: dict[str, list[tuple[int, RenderError]]] = {}
+        self.uncompiled: list[Problem] = []
+        self.filter = self._compile(Expression, "where", settings.where or "true")
+        self.prompt = self._compile(Template, "prompt", settings.prompt)
+        self.target = self._compile(Expression, "target", settings.target)
+        self.continuation = self._compile(Template, "continuation", settings.continuation)
+        self.choices = self._compile_choices(settings.choices)
+        shots = settings.few_shot
+        self.shot_answer = self._compile(Template, "few_shot.answer", shots.answer if shots else "")
+        self._check_choice()
+        if self.uncompiled:
+            raise UserError(self.uncompiled)
+        self.shots = self._shots()
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether a row took too much time or memory: the next ones would, too."""
+        return any(error.endless for failed in self.failures.values() for _, error in failed)
+
+    @property
+    def failed(self) -> int:
+        """Rows that could not be rendered so far."""
+        return sum(map(len, self.failures.values()))
+
+    def _compile(self, kind: type, key: str, source: str) -> Any:
+        try:
+            return kind(source)
+        except RenderError as error:
+            self.uncompiled.append(Problem(self.where, key, str(error), "mend the template"))
+
+    def _compile_choices(self, choices: str | list[str] | None) -> Callable[[Row], Any]:
+        if isinstance(choices, list):
+            templates = [self._compile(Template, f"choices.{n}", text) for n, text in enumerate(choices)]
+            return lambda row: [template(row) for template in templates]
+        return self._compile(Expression, "choices", choices or "[]")
+
+    def _check_choice(self) -> None:
+        """All choices are the same question if none of what is asked contains the choice."""
+        settings = self.settings
+        if settings.kind == "choice" and not self.uncompiled:
+            key = "prompt" if settings.scoring == "perplexity" else "continuation"
+            asked = self.prompt.names if key == "prompt" else self.prompt.names | self.continuation.names
+            if "choice" not in asked:
+                what = "without {{ choice }}, all choices are the same to the model"
+                self.uncompiled.append(Problem(self.where, key, what, "put {{ choice }} where the choice belongs"))
+
+    def _shots(self) -> str:
+        shots = self.settings.few_shot
+        if not shots:
+            return ""
+        parts = []
+        for number, row in enumerate(shots.examples):
+            try:
+                parts.append(self.prompt(row) + self.shot_answer(row) + shots.separator)
+            except RenderError as error:
+                raise UserError(Problem(self.where, f"few_shot.examples.{number}", str(error), error.fix)) from error
+        return "".join(parts)
+
+    def sample(self, number: int, row: Row) -> Sample | None:
+        """The row's sample; None if `where` leaves it out or something fails on it."""
+        key = "where"
+        try:
+            if not self.filter(row):
+                return None
+            key = "id_column"
+            name = self._name(number, row)
+            key = "choices"
+            choices = self._choices(row)
+            key = "prompt"
+            request = self._request(row, choices)
+            key = "target"
+            target = self._target(row, choices)
+        except RenderError as error:
+            self.failures.setdefault(key, []).append((number, error))
+            return None
+        return Sample(name, row, request, request_id(request), target, choices)
+
+    def _name(self, number: int, row: Row) -> str:
+        column = self.settings.id_column
+        if column is None:
+            return str(number)
+        if column not in row:
+            raise RenderError(f"no column {column!r}", f"columns: {', '.join(row)}")
+        return str(row[column])
+
+    def _choices(self, row: Row) -> list[str] | None:
+        if self.settings.kind != "choice":
+            return None
+        choices = self.choices(row)
+        if not (isinstance(choices, list | tuple) and choices):
+            raise RenderError(f"expected a list of choices, found {choices!r}", "give a list, or an expression for one")
+        return [str(choice) for choice in choices]
+
+    def _request(self, row: Row, choices: list[str] | None) -> Request:
+        settings = self.settings
+        if choices is None:
+            generation = settings.generation
+            return {
+                "kind": "generate",
+                "prompt": self.shots + self.prompt(row),
+                "max_new_tokens": generation.max_new_tokens,
+                "stop": generation.stop,
+            }
+        if settings.scoring == "perplexity":
+            return {"kind": "choice", "pairs": [["", self.shots + self.prompt(row | {"choice": c})] for c in choices]}
+        pairs = []
+        for choice in choices:
+            values = row | {"choice": choice}
+            pairs.append([self.shots + self.prompt(values), self.continuation(values)])
+        return {"kind": "choice", "pairs": pairs}
+
+    def _target(self, row: Row, choices: list[str] | None) -> Any:
+        value = self.target(row)
+        if choices is None:
+            values = list(value) if isinstance(value, list | tuple) else [value]
+            if not values or None in values:
+                raise RenderError("the row has no answer", "leave such rows out with `where`")
+            return [str(v) for v in values]
+        try:
+            index = int(value)
+        except (TypeError, ValueError, OverflowError):
+            index = None
+        if index is None or (isinstance(value, float) and index != value):
+            fix = "give an expression for the index, such as choices.label.index(answerKey)"
+            raise RenderError(f"expected the index of the right choice, found {value!r}", fix)
+        if not 0 <= index < len(choices):
+            raise RenderError(f"label {index} is outside the {len(choices)} choices", "count choices from 0")
+        return index
+
+    def finish(self, samples: list[Sample]) -> None:
+        """Raise UserError for everything that failed, for a data set without samples and for doubled ids."""
+        problems = [p for key, failed in self.failures.items() for p in self._failed(key, failed)]
+        if not samples and not problems:
+            problems.append(Problem(self.where, "where", "no row is left", "loosen the condition"))
+        seen: set[str] = set()
+        doubled = [s.id for s in samples if s.id in seen or seen.add(s.id)]  # type: ignore[func-returns-value]
+        if doubled:
+            what = f"the id {doubled[0]!r} stands twice ({len(doubled)} ids do)"
+            problems.append(Problem(self.where, "id_column", what, "name a column that is unique, or drop id_column"))
+        if problems:
+            raise UserError(problems)
+
+    def _failed(self, key: str, failed: list[tuple[int, RenderError]]) -> list[Problem]:
+        rows = ", ".join(str(number) for number, _ in failed[:SHOWN])
+        more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+        error = failed[0][1]
+        return [Problem(self.where, key, f"row {rows}{more}: {error}", error.fix)]

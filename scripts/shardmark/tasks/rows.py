@@ -1,0 +1,139 @@
+"""Where a data set's rows come from: a JSON-lines file, or the Hub."""
+
+import json
+import os
+import re
+import textwrap
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from shardmark.config.dataset import Source
+from shardmark.errors import Problem, UserError
+from shardmark.files import digest, jsonl, read_jsonl, write_whole
+
+Row = dict[str, Any]
+
+ROWS_FORMAT = 1
+"Raised whenever rows of the Hub would be read differently than before; those kept in the cache then count no more."
+
+CONVERTED = "refs/convert/parquet"
+"The branch in which the Hub itself converts data sets; there, a configuration is only a folder."
+
+HINTS = [
+    ("Unknown split", "source.split", "name one of its splits"),
+    ("BuilderConfig|Config name is missing|no configuration", "source.config", "name one of its configurations"),
+    ("scripts are no longer supported", "source.revision", f"try {CONVERTED}, the Hub's own conversion"),
+    ("gated", "source.hub", "accept its terms on its page, then set HF_TOKEN or run `hf auth login`"),
+]
+"What `datasets` says if a key is wrong, the key, and the fix."
+
+
+def rows_file(source: Source, data_root: str | None, where: str) -> Path | None:
+    """The JSON-lines file of a source, or None if its rows come from the Hub. Raises UserError."""
+    if source.file:
+        return _existing(Path(source.file).expanduser(), where, "source.file")
+    if not data_root:
+        return None
+    if not source.local:
+        fix = "add source.local: PATH, the file's place in the data_root folder"
+        raise UserError(Problem(where, "source.local", "data_root is set, but the data set names no file in it", fix))
+    return _existing(Path(data_root).expanduser() / source.local, where, "source.local")
+
+
+def _existing(path: Path, where: str, key: str) -> Path:
+    if not path.is_file():
+        raise UserError(Problem(where, key, f"no file {path}", "correct the path, or data_root"))
+    return path
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a JSON-lines file. Raises UserError with the line of what is broken."""
+    rows, problems = [], []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            problems.append(Problem(f"{path}:{number}", "", f"not valid JSON: {error}", "mend this line"))
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            problems.append(Problem(f"{path}:{number}", "", "not a JSON object", "write {column: value, ...}"))
+    if not rows and not problems:
+        problems.append(Problem(str(path), "", "the file has no rows", "put one JSON object on each line"))
+    if problems:
+        raise UserError(problems[:10])
+    return rows
+
+
+def hub_rows(source: Source, commit: str, where: str) -> list[Row]:
+    """The rows of a data set on the Hub at a commit, through `datasets`. Raises UserError.
+
+    They are kept in the Hub's cache, because that of `datasets` cannot be asked for a commit.
+    """
+    from huggingface_hub.constants import HF_HOME
+
+    asked = [str(source.hub), source.config, source.split, source.revision == CONVERTED, commit, ROWS_FORMAT]
+    kept = Path(HF_HOME) / "shardmark" / "rows" / f"{digest(asked)}.jsonl"
+    if kept.is_file():
+        return list(read_jsonl(kept))
+    try:
+        rows = _fetch(source, commit)
+    except Exception as error:  # network, disk, broken files, other formats: `datasets` raises what is below it
+        raise UserError(_unreadable(source, where, error)) from error
+    with suppress(OSError):  # a cache that cannot be written only costs time
+        write_whole(kept, jsonl(rows))
+    return rows
+
+
+def _fetch(source: Source, commit: str) -> list[Row]:
+    from datasets import load_dataset_builder  # 1 s: only where the Hub is really read
+
+    config, folder = source.config, None
+    if source.revision == CONVERTED:
+        config, folder = None, _converted_folder(source, commit)
+    builder = load_dataset_builder(str(source.hub), config, data_dir=folder, revision=commit)
+    if builder.hash != commit:
+        raise FileNotFoundError(f"commit {commit} cannot be had, and the cache only has {builder.hash}")
+    builder.download_and_prepare()
+    split = builder.as_dataset(split=source.split)
+    return [json.loads(json.dumps(row, default=str)) for row in split]  # dates and bytes become text
+
+
+def _converted_folder(source: Source, commit: str) -> str:
+    """The folder of a configuration in a branch of the Hub's conversions. All of them would be read as one."""
+    from huggingface_hub import HfApi, RepoFolder
+
+    tree = HfApi().list_repo_tree(str(source.hub), repo_type="dataset", revision=commit)
+    folders = [entry.path for entry in tree if isinstance(entry, RepoFolder)]
+    chosen = [folder for folder in folders if source.config in (None, folder)]
+    if len(chosen) != 1:
+        raise ValueError(f"there is no configuration {source.config!r}, only {', '.join(folders)}")
+    return chosen[0]
+
+
+def _unreadable(source: Source, where: str, error: Exception) -> Problem:
+    """What went wrong while a data set was read, with the key that mends it."""
+    if type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # it only says that there is one
+    text = one_line(error)
+    what = f"cannot read {source.hub}: {text}"
+    for pattern, key, fix in HINTS:
+        if re.search(pattern, text):
+            return Problem(where, key, what, fix)
+    offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HF_DATASETS_OFFLINE")
+    fix = "run once without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE" if offline else "check the name and the network"
+    return Problem(where, "source.hub", what, f"{fix}, or point data_root at a folder of JSON-lines files")
+
+
+def one_line(error: Exception) -> str:
+    """What an exception of another library says, in one line and without secrets."""
+    return textwrap.shorten(unsigned(str(error)), 400, placeholder=" ...") or type(error).__name__
+
+
+def unsigned(text: str) -> str:
+    """A text without the queries of its addresses: whoever has one can download the file."""
+    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)

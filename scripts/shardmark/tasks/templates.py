@@ -1,0 +1,95 @@
+"""Jinja in a sandbox: data sets' templates come from files that are shared, and are not trusted."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, Undefined, meta
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from shardmark.errors import nearest
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it. Raises for what is undefined, and for methods, whose text differs in each process."""
+    if isinstance(value, Undefined):
+        str(value)  # raises
+    elif isinstance(value, Iterable) and not isinstance(value, str | dict):
+        return [_plain(part) for part in value]
+    elif callable(value):
+        raise TypeError("a method, not a value: call it with (), or write column['key'] for the key of that name")
+    return value
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox, without powers so large that neither a bound on time nor one on memory could stop them."""
+
+    intercepted_binops = frozenset(["**"])
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if abs(right) > MAX_EXPONENT:
+            raise OverflowError(f"an exponent of {right} is more than {MAX_EXPONENT}")
+        return super().call_binop(context, operator, left, right)
+
+
+MAX_EXPONENT = 100
+ENVIRONMENT = _Environment(undefined=StrictUndefined, finalize=_plain, keep_trailing_newline=True)
+
+
+class RenderError(Exception):
+    """A template that fails on a row; says what and how to mend it."""
+
+    def __init__(self, what: str, fix: str = "", endless: bool = False) -> None:
+        super().__init__(what)
+        self.fix = fix
+        self.endless = endless
+        "Whether it took too much time or memory."
+
+
+class _Compiled:
+    """What a template and an expression share: their source, the names they use, and errors in plain words."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        try:
+            self._evaluate = self._compile(source)
+            self.names = meta.find_undeclared_variables(ENVIRONMENT.parse(self._as_template(source)))
+        except TemplateError as error:
+            raise RenderError(f"not a valid template: {error.message}") from error
+
+    def __call__(self, values: dict[str, Any]) -> Any:
+        """The result for a row. Raises RenderError."""
+        try:
+            return self._evaluate(values)
+        except (MemoryError, TimeoutError) as error:
+            what = str(error) or "it took too much memory"
+            raise RenderError(what, "mend the template: it grows without end", endless=True) from error
+        except Exception as error:  # templates run the row's own methods and filters: any exception may come out
+            for name in self.names - values.keys():
+                if str(error) == f"{name!r} is undefined":
+                    raise RenderError(f"no column {name!r}", nearest(name, values)) from error
+            raise RenderError(f"{type(error).__name__}: {error}", "mend the template, or the row") from error
+
+    def _compile(self, source: str) -> Any:
+        raise AttributeError(source)
+
+    def _as_template(self, source: str) -> str:
+        return source
+
+
+class Template(_Compiled):
+    """A text with `{{ column }}` in it; renders to a string."""
+
+    def _compile(self, source: str) -> Any:
+        return ENVIRONMENT.from_string(source).render
+
+
+class Expression(_Compiled):
+    """A Jinja expression such as `choices.label.index(answerKey)`; evaluates to a Python value."""
+
+    def _compile(self, source: str) -> Any:
+        evaluate = ENVIRONMENT.compile_expression(source, undefined_to_none=False)
+        return lambda values: _plain(evaluate(values))
+
+    def _as_template(self, source: str) -> str:
+        return "{{" + source + "}}"

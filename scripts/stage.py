@@ -1,0 +1,23 @@
+"""Bring a model's weights to where jobs can load them."""
+
+import argparse
+from pathlib import Path
+
+from shardmark.command import run_command
+from shardmark.engine.stage import stage_model
+from shardmark.files import pretty_json, read_json, write_whole
+
+
+def main(arguments: argparse.Namespace) -> None:
+    staged = stage_model(read_json(arguments.model), arguments.weights)
+    write_whole(arguments.out, pretty_json(staged))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True, help="the model's record, from the plan")
+    parser.add_argument("--weights", type=Path, required=True, help="folder for weights that have to be converted")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON file that will say where weights and tokenizer are"
+    )
+    run_command(parser, main)

@@ -1,0 +1,30 @@
+"""For all tests: what they need is looked for before they run (see requirements_check.py)."""
+
+from collections.abc import Callable
+
+import pytest
+
+import requirements_check
+
+
+def pytest_configure() -> None:
+    try:
+        requirements_check.required()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_report_header() -> str:
+    return f"{requirements_check.VARIABLE}: {','.join(sorted(requirements_check.required())) or '(nothing)'}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark, name in requirements_check.MARKS.items():
+        if item.get_closest_marker(mark):
+            requirements_check.need(name)
+
+
+@pytest.fixture
+def need() -> Callable[[str], str]:
+    """The function `need(name)` of requirements_check.py, for a test that learns late what it needs."""
+    return requirements_check.need

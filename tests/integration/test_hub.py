@@ -1,0 +1,456 @@
+"""Models and data sets of the Hub: pinned, kept for plans without a network, and clear about what is wrong.
+
+The Hub is tests/fake_hub.py. Its clients read HF_ENDPOINT and HF_HOME when they are imported: they run in processes
+of their own, planning as the Snakefile does and staging as the rule does.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from fake_hub import SIGNATURE, FakeHub
+from projects import GENERATE, change_yaml, write_rows, write_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAN = """
+import json, pathlib, yaml
+from shardmark.plan.parse import plan_or_exit
+config = yaml.safe_load(pathlib.Path("config/test.yaml").read_text())
+plan = plan_or_exit(config, "config/test.yaml", local=False)
+print(json.dumps({"models": plan.models, "datasets": plan.datasets}))
+"""
+ROWS = [
+    {"id": "a", "question": "1 + 1?", "answer": 2, "weight": 0.5, "more": {"text": ["x", "y"], "label": ["A", "B"]}},
+    {"id": "b", "question": "Zwölf\u2028oder\nmehr? \U0001f600", "answer": 12, "weight": 1e-7, "more": None},
+    {"id": "c", "question": "", "answer": -3, "weight": 3.0, "more": {"text": [], "label": []}},
+]
+CARD = """---
+configs:
+- config_name: en
+  default: true
+  data_files: [{split: test, path: en/test.jsonl}]
+- config_name: de
+  data_files: [{split: test, path: de/test.jsonl}, {split: train, path: de/train.jsonl}]
+---
+"""
+KINDS = [("model", "model"), ("dataset", "data")]
+
+
+@dataclass
+class Site:
+    """A project and a Hub's cache, for clients of a fake Hub."""
+
+    hub: FakeHub
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    "More variables for every client."
+
+    @property
+    def project(self) -> Path:
+        """The folder with config/ and results/."""
+        return self.folder / "project"
+
+    @property
+    def cache(self) -> Path:
+        """HF_HOME."""
+        return self.folder / "cache"
+
+    def configure(self, models: list[str], datasets: list[str], **settings: Any) -> None:
+        """Write the configuration of the run."""
+        write_yaml(self.project / "config/test.yaml", {"models": models, "datasets": datasets} | settings)
+
+    def model(self, name: str, **settings: Any) -> None:
+        """Write config/models/{name}.yaml."""
+        write_yaml(self.project / f"config/models/{name}.yaml", {"num_gpus": 0} | settings)
+
+    def dataset(self, name: str, source: dict[str, Any], **settings: Any) -> None:
+        """Write config/datasets/{name}.yaml, with questions to answer in free text."""
+        write_yaml(self.project / f"config/datasets/{name}.yaml", GENERATE | {"source": source} | settings)
+
+    def push(self, kind: str, name: str, files: dict[str, Any], ref: str = "main") -> str:
+        """Make files (text, bytes, or rows for .jsonl and .parquet) the newest commit of a branch."""
+        folder = self.folder / "pushed" / name / ref
+        shutil.rmtree(folder, ignore_errors=True)
+        for path, content in files.items():
+            write_file(folder / path, content)
+        return self.hub.push(kind, name, folder, ref)
+
+    def client(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run Python in the project."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        own = {"HF_ENDPOINT": self.hub.url, "HF_HOME": str(self.cache), "NO_PROXY": "127.0.0.1,localhost"}
+        own |= {"PYTHONPATH": str(ROOT / "scripts")}
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=self.project,
+            env=inherited | own | self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+    def plan(self, **environment: str) -> dict[str, Any]:
+        """The records of all models and data sets."""
+        done = self.client("-c", PLAN, **environment)
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    def refused(self, **environment: str) -> str:
+        """The message of a plan that fails."""
+        done = self.client("-c", PLAN, **environment)
+        assert done.returncode == 1, done.stdout
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    def stage(self, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Stage the one model of the plan."""
+        (record,) = (self.project / "results/models").glob("*.json")
+        command = ["--model", str(record), "--weights", "results/staged/weights", "--out", "results/staged.json"]
+        return self.client(str(ROOT / "scripts/stage.py"), *command, "--log", "results/stage.log", **environment)
+
+    def staged(self, **environment: str) -> tuple[Path, Path]:
+        """The folders of the model and its tokenizer, after staging them."""
+        done = self.stage(**environment)
+        assert done.returncode == 0, done.stderr
+        folders = json.loads((self.project / "results/staged.json").read_text())
+        return Path(folders["model"]), Path(folders["tokenizer"])
+
+    @property
+    def lock(self) -> Path:
+        """The file of pinned commits."""
+        return self.project / "config/benchmark.lock"
+
+    def requests(self, record: dict[str, Any]) -> dict[str, list[str]]:
+        """The request ids of each shard of a data set."""
+        files = [self.project / file for file in record["files"] if "/requests/" in file]
+        return {f.stem: [json.loads(line)["id"] for line in f.read_text().splitlines()] for f in files}
+
+    def prompts(self, record: dict[str, Any]) -> set[str]:
+        """What is asked."""
+        files = [self.project / file for file in record["files"] if "/requests/" in file]
+        return {json.loads(line)["prompt"] for f in files for line in f.read_text().splitlines()}
+
+
+def write_file(path: Path, content: Any) -> None:
+    """A file with a text, bytes, or rows in the format of its suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet" and isinstance(content, list):
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(content), path)
+    elif isinstance(content, list):
+        write_rows(path, content)
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def weights(content: bytes = b"weights") -> dict[str, Any]:
+    """The files of a model, and some that no engine loads."""
+    loaded = {"config.json": "{}", "tokenizer.json": '{"version": "1.0"}', "model.safetensors": content}
+    return loaded | {"README.md": "# A model", "model.gguf": b"the same again", "onnx/model.onnx": b"and again"}
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    """An empty Hub."""
+    with FakeHub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def site(hub: FakeHub, tmp_path: Path) -> Site:
+    """A project with model `m` (org/model) and data set `d` (org/data), both in the Hub."""
+    site = Site(hub, tmp_path)
+    site.push("model", "org/model", weights())
+    site.push("dataset", "org/data", {"test.jsonl": ROWS})
+    site.model("m", path="org/model")
+    site.dataset("d", {"hub": "org/data"})
+    site.configure(["m"], ["d"])
+    return site
+
+
+@pytest.fixture
+def questions(site: Site) -> Site:
+    """The same with a model in a folder, so that only the data set comes from the Hub."""
+    site.model("m", path=str(ROOT / "demo/models/small"))
+    return site
+
+
+@pytest.fixture
+def answers(site: Site) -> Site:
+    """The same with rows in a file, so that only the model comes from the Hub: planning is then much faster."""
+    site.dataset("d", {"file": str(write_rows(site.folder / "rows.jsonl", ROWS))})
+    return site
+
+
+def test_main_is_pinned_until_its_entry_is_deleted(site: Site) -> None:
+    pinned = {kind: site.hub.repositories[kind, f"org/{name}"].refs["main"] for kind, name in KINDS}
+    first = site.plan()
+    lock = {"model": {"org/model@main": pinned["model"]}, "dataset": {"org/data@main": pinned["dataset"]}}
+    assert json.loads(site.lock.read_text()) == lock
+
+    newer = {
+        "model": site.push("model", "org/model", weights(b"better weights")),
+        "dataset": site.push("dataset", "org/data", {"test.jsonl": [ROWS[0] | {"question": "2 + 2?"}]}),
+    }
+    assert site.plan() == first
+    assert json.loads(site.lock.read_text()) == lock
+
+    site.lock.write_text(json.dumps({"model": {}}))
+    second = site.plan()
+    assert json.loads(site.lock.read_text())["dataset"] == {"org/data@main": newer["dataset"]}
+    assert second["models"][0]["source"]["identity"]["commit"] == newer["model"]
+    assert second["models"][0]["digest"] != first["models"][0]["digest"]
+    assert site.prompts(second["datasets"][0]) == {"Q: 2 + 2?\nA:"}
+
+    shutil.rmtree(site.project / "results")
+    shutil.rmtree(site.cache)
+    site.lock.write_text(json.dumps(lock))
+    assert site.plan() == first, "the committed lock gives the same on another machine"
+
+    # Without the Hub, `datasets` would take the commit that its cache has for the one that is pinned.
+    site.lock.write_text(json.dumps(lock | {"dataset": {"org/data@main": newer["dataset"]}}))
+    message = site.refused(HF_HUB_OFFLINE="1")
+    assert "config/datasets/d.yaml: source.hub: cannot read org/data: commit " + newer["dataset"] in message
+    assert "fix: run once without HF_HUB_OFFLINE" in message
+
+
+def test_a_branch_a_tag_and_a_commit_are_pinned_each_for_itself(answers: Site) -> None:
+    commits = {
+        "v1": answers.push("model", "org/model", weights(b"one"), ref="v1"),
+        "refs/pr/1": answers.push("model", "org/model", weights(b"two"), ref="refs/pr/1"),
+    }
+    commits[commits["v1"]] = commits["v1"]
+    names = {f"m{number}": revision for number, revision in enumerate(commits)}
+    for name, revision in names.items():
+        answers.model(name, path="org/model", revision=revision)
+    answers.configure(list(names), ["d"])
+    records = answers.plan()["models"]
+    assert [record["source"]["identity"]["commit"] for record in records] == list(commits.values())
+    assert records[0]["digest"] == records[2]["digest"], "the tag and its commit are the same weights"
+    assert json.loads(answers.lock.read_text())["model"] == {f"org/model@{r}": c for r, c in commits.items()}
+
+
+def test_the_hub_and_a_local_copy_ask_the_same(questions: Site, tmp_path: Path) -> None:
+    questions.push("dataset", "org/parquet", {"data/test-00000-of-00001.parquet": ROWS, "README.md": "# Rows"})
+    write_rows(tmp_path / "root/copy.jsonl", ROWS)
+    asked = {"prompt": "{{ question }} {{ weight }} {{ more.text if more }}", "id_column": "id"}
+    questions.dataset("d", {"hub": "org/data", "local": "copy.jsonl"}, **asked)
+    questions.dataset("p", {"hub": "org/parquet", "local": "copy.jsonl"}, **asked)
+    questions.configure(["m"], ["d", "p"], max_shard_size=1)
+    jsonl, parquet = questions.plan()["datasets"]
+    questions.configure(["m"], ["d", "p"], max_shard_size=1, data_root=str(tmp_path / "root"))
+    local, _ = questions.plan()["datasets"]
+    assert len(questions.requests(local)) > 1
+    assert questions.requests(jsonl) == questions.requests(parquet) == questions.requests(local)
+    assert jsonl["digest"] == parquet["digest"] == local["digest"], "what is judged is the same as well"
+
+
+def test_configurations_splits_and_converted_branches(questions: Site) -> None:
+    rows = {path: [ROWS[0] | {"question": path}] for path in ("en/test.jsonl", "de/test.jsonl", "de/train.jsonl")}
+    questions.push("dataset", "org/tongues", {"README.md": CARD} | rows)
+    questions.dataset("plain", {"hub": "org/tongues"})
+    questions.dataset("german", {"hub": "org/tongues", "config": "de", "split": "train"})
+    converted = {
+        f"{config}/test/0000.parquet": [{"text": config, "pronoun": "it", "options": ["a", "b"], "label": 1}]
+        for config in ("wsc273", "wsc285")
+    }
+    questions.push("dataset", "ErnestSDavis/winograd_wsc", {"winograd_wsc.py": "a script"})
+    questions.push("dataset", "ErnestSDavis/winograd_wsc", converted, ref="refs/convert/parquet")
+    shutil.copy(ROOT / "config/datasets/winograd_ppl.yaml", questions.project / "config/datasets")
+    questions.configure(["m"], ["plain", "german", "winograd_ppl"])
+    plain, german, winograd = questions.plan()["datasets"]
+    assert questions.prompts(plain) == {"Q: en/test.jsonl\nA:"}
+    assert questions.prompts(german) == {"Q: de/train.jsonl\nA:"}
+    (task,) = (questions.project / file for file in winograd["files"] if "/tasks/" in file)
+    header, line = map(json.loads, task.read_text().splitlines())
+    assert header["dataset"]["rows"] == winograd["samples"] == 1
+    assert (line["row"]["text"], line["target"]) == ("wsc285", 1)
+
+
+def test_after_a_first_run_no_network_is_needed(site: Site) -> None:
+    first = site.plan()
+    folders = site.staged()
+    site.environment["HF_HUB_OFFLINE"] = "1"
+    asked = len(site.hub.requests)
+    assert site.plan() == first
+    assert site.staged() == folders
+    pinned = site.lock.read_text()
+    site.lock.unlink()
+    shutil.rmtree(site.project / "results")
+    assert site.plan() == first
+    assert site.lock.read_text() == pinned
+    change_yaml(site.project / "config/datasets/d.yaml", prompt="And now: {{ question }}")
+    assert "And now: 1 + 1?" in site.prompts(site.plan()["datasets"][0])
+    assert len(site.hub.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason", "fix"),
+    [
+        ("HF_HUB_OFFLINE", "1", "HF_HUB_OFFLINE is set", "run once without HF_HUB_OFFLINE"),
+        ("HF_ENDPOINT", "http://127.0.0.1:9", "cannot reach the Hub", "check the network and HF_ENDPOINT"),
+    ],
+)
+def test_without_network_and_cache_each_file_is_named(
+    site: Site, variable: str, value: str, reason: str, fix: str
+) -> None:
+    message = site.refused(**{variable: value})
+    assert "2 problems found" in message
+    for place, name in (
+        ("config/models/m.yaml: path:", "org/model"),
+        ("config/datasets/d.yaml: source.hub:", "org/data"),
+    ):
+        (line,) = (line for line in message.splitlines() if place in line)
+        assert reason in line
+        assert name in line
+    assert message.count(f"fix: {fix}") == 2
+    assert not site.lock.exists()
+
+
+def test_a_hub_that_fails_is_no_reason_to_forget_what_is_in_the_cache(answers: Site) -> None:
+    first = answers.plan()
+    answers.lock.unlink()
+    answers.hub.down = True
+    assert answers.plan() == first
+    answers.lock.unlink()
+    message = answers.refused(HF_HOME=str(answers.folder / "empty"))
+    assert "config/models/m.yaml: path: cannot reach the Hub for org/model (Server error '503" in message
+
+
+def test_every_mistake_is_reported_at_once(site: Site) -> None:
+    site.push("model", "org/closed", weights())
+    site.push("dataset", "org/closed", {"test.jsonl": ROWS})
+    site.hub.gate("model", "org/closed")
+    site.hub.gate("dataset", "org/closed")
+    site.push("dataset", "org/tongues", {"README.md": CARD.replace("  default: true\n", ""), "en/test.jsonl": ROWS})
+    site.push("dataset", "org/script", {"script.py": "print()"})
+    site.push("dataset", "org/broken", {"test.jsonl": '{"question": 1}\n{"question": \n'})
+    site.push("dataset", "org/rotten", {"test.parquet": b"not parquet at all"})
+    site.push(
+        "dataset", "org/folders", {"a/test/0.parquet": ROWS, "b/test/0.parquet": ROWS}, ref="refs/convert/parquet"
+    )
+    models: dict[str, dict[str, str]] = {
+        "no_model": {"path": "org/modell"},
+        "closed_model": {"path": "org/closed"},
+        "no_revision": {"path": "org/model", "revision": "v9"},
+        "bad_name": {"path": "org/a--b"},
+    }
+    datasets: dict[str, dict[str, str]] = {
+        "no_data": {"hub": "org/dataa"},
+        "closed_data": {"hub": "org/closed"},
+        "no_such_revision": {"hub": "org/data", "revision": "0" * 40},
+        "no_split": {"hub": "org/data", "split": "validation"},
+        "no_config": {"hub": "org/data", "config": "de"},
+        "which_config": {"hub": "org/tongues"},
+        "which_folder": {"hub": "org/folders", "revision": "refs/convert/parquet"},
+        "script": {"hub": "org/script"},
+        "broken": {"hub": "org/broken"},
+        "rotten": {"hub": "org/rotten"},
+    }
+    for name, settings in models.items():
+        site.model(name, **settings)
+    for name, source in datasets.items():
+        site.dataset(name, source)
+    site.configure(list(models), list(datasets))
+    message = site.refused()
+    expected = {
+        "models/no_model.yaml: path: the Hub has no model 'org/modell'": "correct the name",
+        "models/closed_model.yaml: path: org/closed is gated": "accept its terms on https://huggingface.co/org/closed",
+        "models/no_revision.yaml: revision: org/model has no revision 'v9'": "give one of its branches",
+        "models/bad_name.yaml: path: the Hub has no model 'org/a--b'": "correct the name",
+        "datasets/no_data.yaml: source.hub: the Hub has no data set 'org/dataa'": "correct the name",
+        "datasets/closed_data.yaml: source.hub: org/closed is gated": "https://huggingface.co/datasets/org/closed",
+        "datasets/no_such_revision.yaml: source.revision: org/data has no revision": "give one of its branches",
+        "datasets/no_split.yaml: source.split: cannot read org/data: Unknown split": "name one of its splits",
+        "datasets/no_config.yaml: source.config: cannot read org/data": "name one of its configurations",
+        "datasets/which_config.yaml: source.config: cannot read org/tongues": "name one of its configurations",
+        "datasets/which_folder.yaml: source.config: cannot read org/folders": "name one of its configurations",
+        "datasets/script.yaml: source.revision: cannot read org/script": "try refs/convert/parquet",
+        "datasets/broken.yaml: source.hub: cannot read org/broken: JSON parse error": "data_root",
+        "datasets/rotten.yaml: source.hub: cannot read org/rotten": "data_root",
+    }
+    assert f"{len(expected)} problems found" in message
+    lines = message.splitlines()
+    for what, fix in expected.items():
+        (place,) = (number for number, line in enumerate(lines) if f"config/{what}" in line)
+        assert lines[place + 1].startswith("    fix: ")
+        assert fix in lines[place + 1]
+    for known in ("'test'", "'en', 'de'", "only a, b"):
+        assert known in message, "what there is instead"
+
+
+def test_the_pinned_commit_is_staged_although_a_download_is_cut(answers: Site) -> None:
+    content = os.urandom(24 << 20)  # the client keeps pieces of 10 MiB
+    answers.push("model", "org/model", weights(content))
+    answers.push("model", "org/words", weights(b"weights of another model"))
+    answers.model("m", path="org/model", tokenizer_path="org/words")
+    answers.plan()
+    answers.push("model", "org/model", weights(b"better weights"))
+    answers.hub.cuts = 1
+    model, tokenizer = answers.staged()
+    assert (model / "model.safetensors").read_bytes() == content
+    assert {file.name for file in model.iterdir()} == {"config.json", "tokenizer.json", "model.safetensors"}
+    assert {file.name for file in tokenizer.iterdir()} == {"config.json", "tokenizer.json"}
+    cut, rest = (r for r in answers.hub.requests if r.host.startswith("localhost"))
+    assert (cut.range, cut.sent) == (None, 12 << 20)
+    assert rest.range == f"bytes={10 << 20}-", "it went on behind the last whole piece"
+
+
+def test_a_failed_download_names_the_model_and_keeps_what_is_whole(answers: Site) -> None:
+    answers.plan()
+    offline = answers.stage(HF_HUB_OFFLINE="1")
+    answers.hub.gate("model", "org/model")
+    closed = answers.stage()
+    answers.hub.repositories["model", "org/model"].readers = None
+    answers.hub.storage_down = True
+    broken = answers.stage()
+    for done, fix in (
+        (offline, "run once without HF_HUB_OFFLINE"),
+        (closed, "accept its"),
+        (broken, "check the network"),
+    ):
+        assert done.returncode == 1
+        place, advice = done.stderr.rstrip().splitlines()[-2:]
+        assert place.startswith("config/models/m.yaml: path: cannot download org/model@")
+        assert advice.startswith(f"    fix: {fix}")
+        assert "Traceback" not in done.stderr
+    assert not (answers.project / "results/staged.json").exists()
+    whole = {file.name for file in answers.cache.glob("hub/models--org--model/snapshots/*/*")}
+    answers.hub.storage_down = False
+    before = len(answers.hub.requests)
+    model, _ = answers.staged()
+    assert (model / "model.safetensors").read_bytes() == b"weights"
+    assert not whole & {Path(r.path).name for r in answers.hub.requests[before:]}
+
+
+def test_the_token_opens_gated_repositories_and_is_told_to_nobody(site: Site) -> None:
+    token, refused = "hf_" + "t0ken" * 6, "hf_" + "wr0ng" * 6
+    for kind, name in KINDS:
+        site.hub.gate(kind, f"org/{name}", token)
+    messages = [site.refused(HF_TOKEN=refused)]
+    assert messages[0].count("the Hub does not accept the token for org/") == 2
+    assert messages[0].count("fix: correct HF_TOKEN") == 2
+    site.environment["HF_TOKEN"] = token
+    planned = site.client("-c", PLAN)
+    site.hub.cuts = 1
+    staged = site.stage()
+    assert (planned.returncode, staged.returncode) == (0, 0), planned.stderr + staged.stderr
+    messages += [planned.stdout, planned.stderr, staged.stdout, staged.stderr]
+    log = (site.project / "results/stage.log").read_text()
+    assert "/storage/" in log, "downloads are in the log, and still:"
+    written = [file for folder in (site.project, site.cache) for file in folder.rglob("*") if file.is_file()]
+    for text in [*messages, *(file.read_text(errors="replace") for file in written)]:
+        assert token not in text
+        assert refused not in text
+        assert SIGNATURE not in text
+    assert {r.token for r in site.hub.requests if r.host.startswith("127.0.0.1")} >= {token}
+    assert {r.token for r in site.hub.requests if r.host.startswith("localhost")} == {None}

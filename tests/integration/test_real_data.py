@@ -1,0 +1,24 @@
+"""The data sets of config/datasets on the real data they are for."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from workflow import ROOT, Project
+
+DATASETS = [p.stem for p in sorted((ROOT / "config/datasets").glob("*.yaml")) if not p.stem.startswith("demo_")]
+
+
+@pytest.mark.realdata
+def test_every_row_of_every_data_set_becomes_a_request(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "project", run="test", models=["demo_small"], datasets=DATASETS)
+    data_root = Path(os.environ["SHARDMARK_DATA_ROOT"]).resolve()
+    project.run("-n", "--config", f"data_root={data_root}")
+    for name in DATASETS:
+        settings = yaml.safe_load((ROOT / f"config/datasets/{name}.yaml").read_text())
+        rows = (data_root / settings["source"]["local"]).read_text().count("\n")
+        files = (project.folder / "results/requests" / name).glob("*.jsonl")
+        requests = sum(file.read_text().count("\n") for file in files)
+        assert 0.95 * rows < requests <= rows

@@ -1,0 +1,174 @@
+"""What runs again after a change: exact job sets and exact request counts, with the real Snakemake."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from workflow import Project
+
+CONFIG = {
+    "run": "test",
+    "models": ["demo_small"],
+    "datasets": ["demo_arithmetic", "demo_grammar"],
+    "limit": 16,
+    "max_shard_size": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A run that has finished."""
+    project = Project.create(tmp_path_factory.mktemp("finished") / "project", **CONFIG)
+    output = project.run()
+    assert "results/reports/test/index.html" in output.splitlines()[-1]
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished run in another folder, without Snakemake's own records."""
+    copy = finished.copy(tmp_path / "clone")
+    shutil.rmtree(copy.folder / ".snakemake")
+    return copy
+
+
+def rows(project: Project) -> list[str]:
+    return (project.folder / "demo/data/arithmetic.jsonl").read_text().splitlines()
+
+
+def write_rows(project: Project, lines: list[str]) -> None:
+    (project.folder / "demo/data/arithmetic.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_the_report_and_its_tables_are_there(finished: Project) -> None:
+    report = finished.folder / "results/reports/test"
+    assert "demo_small" in (report / "index.html").read_text()
+    assert "demo_grammar" in (report / "leaderboard.csv").read_text()
+    assert (report / "leaderboard.md").read_text().startswith("|")
+
+
+def test_nothing_is_to_be_done_the_second_time(finished: Project) -> None:
+    assert "Nothing to be done" in finished.run()
+    assert finished.planned() == {}
+
+
+def test_nothing_is_to_be_done_in_another_folder_after_touching_every_file(project: Project) -> None:
+    for path in project.folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.touch()
+    assert project.planned() == {}
+
+
+def test_a_changed_metric_infers_nothing(project: Project) -> None:
+    project.edit_yaml("config/datasets/demo_arithmetic.yaml", metrics=[{"name": "exact_match", "ignore_case": True}])
+    assert project.planned() == {"score": 1, "report": 1}
+
+
+def test_a_changed_filter_infers_nothing(project: Project) -> None:
+    project.edit_yaml("config/datasets/demo_arithmetic.yaml", filters=["last_number"])
+    assert project.planned() == {"score": 1, "report": 1}
+
+
+def test_a_changed_batch_size_does_nothing(project: Project) -> None:
+    project.edit_yaml("config/models/demo_small.yaml", batch_size=3)
+    assert project.planned() == {}
+
+
+def test_an_edited_row_reruns_its_shard_and_infers_its_request(project: Project) -> None:
+    lines = rows(project)
+    lines[3] = json.dumps(json.loads(lines[3]) | {"question": "1+1=", "answer": "2"})
+    write_rows(project, lines)
+    assert project.planned() == {"infer": 1, "score": 1, "report": 1}
+    before = project.trailers()
+    project.run()
+    assert project.inferred(before) == 1
+    assert project.samples()["demo_small", "demo_arithmetic", json.loads(lines[3])["id"]]["target"] == "2"
+
+
+def test_reordered_rows_infer_nothing(project: Project) -> None:
+    lines = rows(project)
+    write_rows(project, lines[:16][::-1] + lines[16:])
+    assert "infer" not in project.planned()
+
+
+def test_more_and_smaller_shards_infer_nothing(project: Project) -> None:
+    assert project.planned("--config", "max_shard_size=4") == {}
+    before = project.trailers()
+    project.edit_yaml("config/datasets/demo_arithmetic.yaml", metrics=[{"name": "exact_match", "ignore_case": True}])
+    project.run("--config", "max_shard_size=4")
+    assert len(project.trailers()) > len(before)
+    assert project.inferred(before) == 0
+
+
+def test_a_new_model_runs_alone_and_a_removed_data_set_runs_nothing(project: Project) -> None:
+    shards = len(project.trailers())
+    assert project.planned("--config", "models=[demo_small, demo_medium]") == {
+        "stage_model": 1,
+        "infer": shards,
+        "score": 2,
+        "report": 1,
+    }
+    assert project.planned("--config", "datasets=[demo_grammar]") == {"report": 1}
+
+
+def test_a_model_and_a_data_set_under_new_names_infer_nothing(project: Project) -> None:
+    (project.folder / "config/models/demo_small.yaml").rename(project.folder / "config/models/renamed.yaml")
+    datasets = project.folder / "config/datasets"
+    (datasets / "demo_grammar.yaml").rename(datasets / "language.yaml")
+    before = project.trailers()
+    project.run("--config", "models=renamed", "datasets=language")
+    assert project.inferred(before) == 0
+    assert len(project.trailers()) == len(before) + 2
+
+
+def test_a_changed_description_reaches_the_report_and_scores_nothing(project: Project) -> None:
+    project.edit_yaml("config/models/demo_small.yaml", description="the humblest model")
+    project.edit_yaml("config/datasets/demo_grammar.yaml", description="the finest sentences")
+    assert project.planned() == {"report": 1}
+    project.run()
+    page = (project.folder / "results/reports/test/index.html").read_text()
+    assert "the humblest model" in page
+    assert "the finest sentences" in page
+
+
+def test_a_score_that_was_removed_is_made_again_and_the_summary_says_so(project: Project) -> None:
+    shutil.rmtree(project.folder / "results/scores")
+    assert project.planned() == {"score": 2, "report": 1}
+    shutil.rmtree(project.folder / "results/predictions")
+    shards = len(list((project.folder / "results/requests").glob("*/*.jsonl")))
+    assert f"{shards} shards, {shards} to run" in project.run("-n")
+    assert project.planned()["infer"] == shards
+
+
+def test_predictions_whose_scores_are_there_are_not_counted_as_work(project: Project) -> None:
+    shutil.rmtree(project.folder / "results/predictions")
+    output = project.run("-n")
+    assert "0 to run" in output
+    assert "Nothing to be done" in output
+
+
+def test_weights_that_are_staged_again_infer_nothing_again(project: Project) -> None:
+    shutil.rmtree(project.folder / "results/staged")
+    assert project.planned() == {}
+    lines = rows(project)
+    write_rows(project, [lines[0].replace("=", "=="), *lines[1:]])
+    assert project.planned() == {"stage_model": 1, "infer": 1, "score": 1, "report": 1}
+
+
+def test_a_changed_weight_reruns_the_whole_model(project: Project) -> None:
+    weights = project.folder / "demo/models/small/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert project.planned() == {"stage_model": 1, "infer": len(project.trailers()), "score": 2, "report": 1}
+
+
+def test_going_back_to_an_earlier_configuration_shows_its_report_again(project: Project) -> None:
+    link = project.folder / "results/reports/test"
+    first = link.resolve()
+    project.run("--config", "datasets=[demo_grammar]")
+    assert link.resolve() != first
+    assert "Nothing to be done" in project.run()
+    assert link.resolve() == first

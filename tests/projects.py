@@ -1,0 +1,106 @@
+"""Small projects in a temporary folder, for tests of the plan: config/, made-up weights and rows."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from hypothesis import settings
+from safetensors.numpy import save
+
+from shardmark.config import DatasetConfig
+from shardmark.errors import Problem, UserError
+from shardmark.plan import Plan, make_plan
+
+property_test = settings(max_examples=60, deadline=None)
+"For tests with hypothesis: quick, and no slower machine makes them fail."
+
+ROWS = [{"name": f"n{n}", "question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(5)]
+GENERATE = {"kind": "generate", "prompt": "Q: {{ question }}\nA:", "target": "answer", "metrics": ["exact_match"]}
+
+
+def write_yaml(path: Path, values: Any) -> Path:
+    """A YAML file, with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), "utf-8")
+    return path
+
+
+def write_rows(path: Path, rows: Iterable[Any]) -> Path:
+    """A JSON-lines file, with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def safetensors_file(data: bytes) -> bytes:
+    """A file of weights with one tensor that holds these bytes."""
+    return save({"w": np.frombuffer(data, np.uint8)})
+
+
+def write_weights(folder: Path, weights: bytes = b"weights") -> Path:
+    """A folder that looks like a model to all but an engine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        "config.json": b"{}",
+        "tokenizer.json": b'{"version": "1.0"}',
+        "model.safetensors": safetensors_file(weights),
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def write_model(root: Path, name: str, **keys: Any) -> Path:
+    """config/models/{name}.yaml; without a path it gets weights of its own, for the CPU."""
+    if "path" not in keys:
+        keys["path"] = str(write_weights(root / "weights" / name, name.encode()))
+    return write_yaml(root / "config/models" / f"{name}.yaml", {"num_gpus": 0} | keys)
+
+
+def write_dataset(root: Path, name: str, rows: Iterable[Any] | None = None, **keys: Any) -> Path:
+    """config/datasets/{name}.yaml and its rows; without keys, questions to answer in free text."""
+    file = write_rows(root / "data" / f"{name}.jsonl", ROWS if rows is None else rows)
+    return write_yaml(root / "config/datasets" / f"{name}.yaml", {"source": {"file": str(file)}} | (keys or GENERATE))
+
+
+def change_yaml(path: Path, **changes: Any) -> None:
+    """Set some keys of a YAML file."""
+    write_yaml(path, yaml.safe_load(path.read_text("utf-8")) | changes)
+
+
+def plan(root: Path, local: bool = True, **config: Any) -> Plan:
+    """The plan of everything in a project, or of what `config` names."""
+    everything = {"models": ["*"], "datasets": ["*"], "results": str(root / "results")}
+    return make_plan(everything | config, root, "config/config.yaml", local)
+
+
+def problems(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> list[Problem]:
+    """The problems that a call raises."""
+    try:
+        function(*arguments, **keywords)
+    except UserError as error:
+        return error.problems
+    raise AssertionError("no UserError")
+
+
+def dataset_settings(**changes: Any) -> DatasetConfig:
+    """Settings of a data set, for tests that bring their own rows."""
+    return DatasetConfig.model_validate({"source": {"file": "rows.jsonl"}} | GENERATE | changes)
+
+
+def choice_settings(**changes: Any) -> DatasetConfig:
+    """Settings of a data set with choices."""
+    choice = {"kind": "choice", "prompt": "{{ q }}", "choices": "options", "target": "label", "metrics": ["accuracy"]}
+    return DatasetConfig.model_validate({"source": {"file": "rows.jsonl"}} | choice | changes)
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Modification time and content of each file below a folder."""
+    return {str(p.relative_to(folder)): (p.stat().st_mtime_ns, p.read_bytes()) for p in _all_files(folder)}
+
+
+def _all_files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())

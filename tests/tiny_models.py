@@ -1,0 +1,170 @@
+"""Language models of a few thousand parameters, made on the spot in the format of Hugging Face.
+
+`random_model` has random weights, large enough that no two logits are close. `chain_model` writes what the test says:
+each token is followed by one other, whatever stands before it.
+
+torch and transformers are imported where they are used, so that collecting other tests stays quick.
+"""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from shardmark.config import ModelConfig, Named
+from shardmark.plan.hashes import HashCache
+from shardmark.plan.lock import Lock
+from shardmark.plan.models import resolve_model
+
+WINDOW = 64
+ARCHITECTURES = ("llama", "qwen2", "gpt2", "gemma3", "gemma2", "mixtral")
+MERGES = ("ab", "abc", "\nQ", "END")
+"Texts of more than one byte that are one token, beside all bytes."
+
+
+def save_tokenizer(folder: Path, bos: bool = True, eos: bool = True, pad: bool = True) -> Any:
+    """A byte-level BPE tokenizer with MERGES, which begins each text with BOS if it has one."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    vocab = {letter: n for n, letter in enumerate(sorted(level.alphabet()))}
+    merges = []
+    for text in MERGES:
+        letters = level.pre_tokenize_str(text)[0][0]
+        for end in range(2, len(letters) + 1):
+            if letters[:end] not in vocab:
+                vocab[letters[:end]] = len(vocab)
+                merges.append((letters[: end - 1], letters[end - 1]))
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer.pre_tokenizer = level
+    tokenizer.decoder = decoders.ByteLevel()
+    special = {name: f"<{name}>" for name, wanted in (("bos", bos), ("eos", eos), ("pad", pad)) if wanted}
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special.values()])
+    if bos:
+        start = [("<bos>", tokenizer.token_to_id("<bos>"))]
+        tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=start)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **{f"{name}_token": text for name, text in special.items()}
+    )
+    fast.save_pretrained(folder)
+    return fast
+
+
+def random_model(folder: Path, architecture: str = "llama", seed: int = 0, **special: bool) -> Path:
+    """A model of an architecture with random weights, and its tokenizer (see save_tokenizer for `special`)."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = save_tokenizer(folder, **special)
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(_config(architecture, tokenizer))
+    for name, parameter in model.named_parameters():
+        if "norm" not in name and "ln_" not in name:
+            torch.nn.init.normal_(parameter, std=0.4)
+    return _save(model, folder)
+
+
+def chain_model(folder: Path, *texts: str, **special: bool) -> Path:
+    """A model that writes after each token the one that follows it in one of the texts, else the same token again.
+
+    `<eos>` in a text is the end. The attention and the feed-forward part give nothing; a token's embedding is a unit
+    vector of its own, and the output layer turns it into the next token's.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = save_tokenizer(folder, **special)
+    size = len(tokenizer)
+    shape = {"hidden_size": size, "intermediate_size": 4, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 2}
+    model = LlamaForCausalLM(LlamaConfig(**shape, **heads, **_tokens(tokenizer)))
+    following = list(range(size))
+    for text in texts:
+        for token, then in pairwise(tokenizer.encode(text, add_special_tokens=False)):
+            assert following[token] in (token, then), f"two tokens follow {tokenizer.decode([token])!r}"
+            following[token] = then
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(torch.eye(size))
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[following, range(size)] = 1.0
+        model.model.layers[0].self_attn.o_proj.weight.zero_()
+        model.model.layers[0].mlp.down_proj.weight.zero_()
+    return _save(model, folder)
+
+
+def token_id(tokenizer: Any, text: str) -> int:
+    """The id of the one token that a text is."""
+    (token,) = tokenizer.encode(text, add_special_tokens=False)
+    return int(token)
+
+
+def model_record(folder: Path, **settings: Any) -> dict[str, Any]:
+    """The plan's record of the model in a folder, for the CPU unless `settings` say more."""
+    config = ModelConfig(**{"path": str(folder), "num_gpus": 0, **settings})
+    named = Named("tiny", "config/models/tiny.yaml", config)
+    return resolve_model(named, Lock(folder / "no.lock"), HashCache(folder / "no.cache"))
+
+
+def load_backend(folder: Path, **settings: Any) -> Any:
+    """The TransformersBackend of the model in a folder."""
+    from shardmark.engine.transformers_backend import TransformersBackend
+
+    return TransformersBackend(model_record(folder, **settings), staged(folder))
+
+
+def staged(folder: Path) -> dict[str, str]:
+    """What staging a local model says."""
+    return {"model": str(folder), "tokenizer": str(folder)}
+
+
+def _save(model: Any, folder: Path) -> Path:
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)  # more only stand in each other's way
+    transformers.utils.logging.disable_progress_bar()
+    model.save_pretrained(folder)
+    return folder
+
+
+def _tokens(tokenizer: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": WINDOW,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def _config(architecture: str, tokenizer: Any) -> Any:
+    import transformers
+
+    tokens = _tokens(tokenizer)
+    if architecture == "gpt2":
+        tokens["n_positions"] = tokens.pop("max_position_embeddings")
+        return transformers.GPT2Config(n_embd=16, n_layer=2, n_head=4, **tokens)
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    shape |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+    gemma = {"head_dim": 4, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
+    match architecture:
+        case "llama":
+            return transformers.LlamaConfig(**shape, **tokens)
+        case "qwen2":
+            return transformers.Qwen2Config(**shape, **tokens, tie_word_embeddings=True)
+        case "gemma3":
+            return transformers.Gemma3TextConfig(
+                **shape, **gemma, **tokens, final_logit_softcapping=3.0, tie_word_embeddings=False
+            )
+        case "gemma2":
+            return transformers.Gemma2Config(
+                **shape,
+                **gemma,
+                **tokens,
+                final_logit_softcapping=3.0,
+                attn_logit_softcapping=2.0,
+                tie_word_embeddings=False,
+            )
+        case "mixtral":
+            return transformers.MixtralConfig(**shape, **tokens, num_local_experts=4, num_experts_per_tok=2)
+    raise ValueError(f"unknown architecture {architecture}")

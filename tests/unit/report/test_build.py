@@ -1,0 +1,215 @@
+"""The whole report: complete, safe, the same for the same inputs, and with links that lead somewhere."""
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from shardmark.report import build_report
+from unit.report.fake_results import FACTS, Files, make_samples, make_scores, write_pair, write_results
+
+HOSTILE = "<script>alert(1)</script>"
+SCRIPTS = Path(__file__).parents[3] / "scripts"
+
+
+class Page(HTMLParser):
+    """The tags of a page that tests look at."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.ids: Counter[str] = Counter()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.scripts = 0
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.ids.update(value for value in [values.get("id")] if value)
+        self.links += [values["href"] or ""] if tag == "a" and "href" in values else []
+        self.loads += [values["src"] or ""] if "src" in values else []
+        self.loads += [values["href"] or ""] if tag in ("link", "use", "image") and "href" in values else []
+        self.scripts += tag == "script"
+
+
+def pages(report: Path) -> list[Page]:
+    return [Page(path) for path in sorted(report.rglob("*.html"))]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    models, datasets = (
+        ["demo_large", "demo_tiny"],
+        ["demo_arithmetic", "demo_capitals", "demo_reading_comprehension"],
+    )
+    return write_results(tmp_path_factory.mktemp("fake"), models, datasets)
+
+
+@pytest.fixture(scope="module")
+def report(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_report("demo", *files, tmp_path_factory.mktemp("out") / "report", FACTS).parent
+
+
+def test_the_report_has_a_page_for_each_hundred_samples_of_each_pair(report: Path) -> None:
+    found = {str(path.relative_to(report)) for path in report.rglob("*") if path.is_file()}
+    pairs = [
+        "demo_large/demo_arithmetic",
+        "demo_large/demo_capitals",
+        "demo_large/demo_reading_comprehension",
+    ]
+    pairs += ["demo_tiny/demo_arithmetic", "demo_tiny/demo_capitals"]
+    samples = {f"samples/{pair}/{page}.html" for pair in pairs for page in ("index", "page-2")}
+    assert found == samples | {"index.html", "leaderboard.csv", "leaderboard.md"}
+
+
+def test_every_link_leads_to_a_place_that_exists(report: Path) -> None:
+    ids = {page.path.resolve(): page.ids for page in pages(report)}
+    for page in pages(report):
+        for link in page.links:
+            file, _, fragment = link.partition("#")
+            target = (page.path.parent / unquote(file)).resolve() if file else page.path.resolve()
+            assert target.is_file(), (page.path, link)
+            assert not fragment or fragment in ids[target], (page.path, link)
+
+
+def test_no_id_stands_twice_on_a_page(report: Path) -> None:
+    assert [page.path for page in pages(report) if any(n > 1 for n in page.ids.values())] == []
+
+
+def test_pages_load_nothing_and_forbid_it_to_whatever_gets_in(report: Path) -> None:
+    for page in pages(report):
+        assert set(page.loads) == {"data:,"}
+        text = page.path.read_text("utf-8")
+        assert "default-src &#39;none&#39;" in text
+        assert "url(" not in text
+        assert page.scripts == (page.path.parent == report)
+
+
+def test_each_sample_has_an_anchor_and_a_verdict(report: Path) -> None:
+    text = (report / "samples/demo_tiny/demo_arithmetic/page-2.html").read_text("utf-8")
+    assert len(re.findall(r'<article class="sample (?:right|wrong)" id="sample-arith-01\d\d">', text)) == 20
+
+
+def test_a_pair_that_was_not_run_is_shown_as_such(report: Path) -> None:
+    text = (report / "index.html").read_text("utf-8")
+    assert "demo_tiny was not run on demo_reading_comprehension" in text
+    assert '<td class="num absent"' in text
+
+
+def test_the_same_inputs_give_the_same_bytes(files: Files, report: Path, tmp_path: Path) -> None:
+    again = build_report("demo", *files, tmp_path / "again", FACTS).parent
+    for path in (path for path in report.rglob("*") if path.is_file()):
+        assert (again / path.relative_to(report)).read_bytes() == path.read_bytes(), path
+
+
+def hostile_files(root: Path) -> Files:
+    files = Files([], [])
+    for name in ("demo_arithmetic", "demo_capitals"):
+        samples = make_samples("m", name, 8)
+        for sample in samples:
+            sample |= {
+                "sample": HOSTILE,
+                "prompt": HOSTILE,
+                "request": HOSTILE,
+                "group": HOSTILE,
+                "row": {HOSTILE: HOSTILE},
+            }
+            sample |= {"output": HOSTILE, "answer": HOSTILE, "target": [HOSTILE]} if name == "demo_arithmetic" else {}
+            sample |= {"choices": [HOSTILE] * 4} if "choices" in sample else {}
+        scores = make_scores("m", name, samples)
+        scores["primary"] = HOSTILE
+        scores["metrics"] = {HOSTILE: scores["metrics"]["accuracy"], "other": scores["metrics"]["accuracy"]}
+        for part in ("model", "dataset"):
+            scores[part] |= {
+                "description": HOSTILE,
+                "source": HOSTILE,
+                "revision": HOSTILE,
+                "digest": "1" + name * 0,
+            }
+        scores["provenance"] |= {
+            "config": {HOSTILE: HOSTILE},
+            "hardware": {"cpu": HOSTILE},
+            "packages": {HOSTILE: HOSTILE},
+        }
+        write_pair(root, files, scores, samples)
+    return files
+
+
+def test_markup_in_any_input_is_shown_and_never_run(tmp_path: Path) -> None:
+    facts = {
+        "command": HOSTILE,
+        "config": {HOSTILE: HOSTILE},
+        "host": HOSTILE,
+        "generated": HOSTILE,
+        HOSTILE: HOSTILE,
+    }
+    index = build_report(HOSTILE, *hostile_files(tmp_path), tmp_path / "out", facts)
+    for page in pages(index.parent):
+        assert page.scripts == (page.path == index)
+        text = page.path.read_text("utf-8")
+        assert "<script>alert" not in text
+        assert "&lt;script&gt;alert(1)" in text
+
+
+def test_surrogates_and_nul_in_outputs_do_not_stop_the_report(tmp_path: Path) -> None:
+    samples = make_samples("m", "demo_arithmetic", 4)
+    for sample in samples:
+        sample |= {
+            "prompt": "\ud800\0",
+            "output": "\udfff\0\x1b[0m\ufffe",
+            "answer": "\ud83d",
+            "row": {"\udc00": "\0"},
+        }
+    files = Files([], [])
+    write_pair(tmp_path, files, make_scores("m", "demo_arithmetic", samples), samples)
+    index = build_report("r\ud800n", *files, tmp_path / "out", {"host": "\udfff"})
+    assert "\ufffd␀␛[0m\ufffd" in (index.parent / "samples/m/demo_arithmetic/index.html").read_text("utf-8")
+
+
+def test_a_report_can_be_made_from_scores_alone(files: Files, tmp_path: Path) -> None:
+    index = build_report("demo", files.scores, [], tmp_path / "out", {})
+    assert not (index.parent / "samples").exists()
+    assert [link for page in pages(index.parent) for link in page.links if link.startswith("samples")] == []
+
+
+def test_an_unknown_standard_error_is_a_dash(tmp_path: Path) -> None:
+    samples = make_samples("m", "demo_arithmetic", 1)
+    scores = make_scores("m", "demo_arithmetic", samples * 2)
+    for metric in scores["metrics"].values():
+        metric |= {"stderr": float("nan"), "ci95": None}
+    files = Files([], [])
+    write_pair(tmp_path, files, scores, samples)
+    index = build_report("demo", *files, tmp_path / "out", {}).read_text("utf-8")
+    assert '<span class="margin">–</span>' in index
+    assert not re.search(r"\bnan\b", index, re.IGNORECASE)
+
+
+def test_the_command_reads_its_inputs_from_a_file(files: Files, tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs.json"
+    given = {
+        "run": "named in the file",
+        "scores": list(map(str, files.scores)),
+        "samples": list(map(str, files.samples)),
+    }
+    inputs.write_text(json.dumps(given | {"facts": FACTS}), "utf-8")
+    command = [sys.executable, str(SCRIPTS / "report.py"), f"--inputs={inputs}", f"--out={tmp_path / 'out'}"]
+    subprocess.run(command, check=True, timeout=120)
+    text = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "<h1>named in the file</h1>" in text
+    assert "23 November 2026, 22:31 UTC" in text
+
+
+def test_the_command_says_what_is_wrong_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPTS / "report.py"), "--run=demo", f"--out={tmp_path / 'out'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "no score file was given" in done.stderr
+    assert "Traceback" not in done.stdout
+    assert not (tmp_path / "out").exists()

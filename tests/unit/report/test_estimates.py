@@ -1,0 +1,63 @@
+"""The statistics of the leaderboard, against values worked out by hand."""
+
+import pytest
+
+from shardmark.report.estimates import half_width, indistinguishable, interval, mean_metric, standings
+from shardmark.report.inputs import Metric
+
+
+def metric(value: float | None, stderr: float | None = 0.02, higher: bool = True) -> Metric:
+    return Metric(value=value, stderr=stderr, n=100, higher_is_better=higher, percent=True)
+
+
+def test_the_mean_adds_variances() -> None:
+    mean = mean_metric([metric(0.5, 0.03), metric(0.7, 0.04)])
+    assert mean is not None
+    assert mean.value == pytest.approx(0.6)
+    assert mean.stderr == pytest.approx(0.05 / 2)
+
+
+def test_the_mean_of_an_estimate_without_error_has_none() -> None:
+    mean = mean_metric([metric(0.5), metric(0.7, None)])
+    assert mean is not None
+    assert mean.value == pytest.approx(0.6)
+    assert interval(mean) is None
+
+
+def test_no_estimates_have_no_mean() -> None:
+    assert mean_metric([]) is None
+
+
+def test_a_given_interval_is_used_before_the_normal_one() -> None:
+    wilson = Metric(value=1.0, stderr=0.0, ci95=(0.8, 1.0), n=15)
+    assert half_width(wilson) == pytest.approx(0.1)
+    assert half_width(metric(0.5)) == pytest.approx(1.96 * 0.02)
+
+
+def test_overlapping_intervals_can_still_differ() -> None:
+    low, high = metric(0.50), metric(0.57)  # 0.461-0.539 and 0.531-0.609; 1.96 * 0.02 * sqrt(2) = 0.0554
+    assert not indistinguishable(low, high)
+    assert indistinguishable(metric(0.50), metric(0.555))
+
+
+def test_without_standard_errors_only_equal_values_are_indistinguishable() -> None:
+    assert not indistinguishable(metric(0.5, None), metric(0.5001))
+    assert indistinguishable(metric(0.5, None), metric(0.5, None))
+
+
+def test_the_best_and_its_equals_are_marked() -> None:
+    assert standings([metric(0.80), metric(0.84), None, metric(0.6), metric(None)]) == [
+        "tied",
+        "best",
+        "",
+        "",
+        "",
+    ]
+
+
+def test_the_least_is_best_where_lower_is_better() -> None:
+    assert standings([metric(9.0, 0.1, False), metric(3.0, 0.1, False)]) == ["", "best"]
+
+
+def test_a_single_estimate_is_not_called_best() -> None:
+    assert standings([metric(0.8), None]) == ["", ""]

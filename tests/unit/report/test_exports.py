@@ -1,0 +1,49 @@
+"""The leaderboard for other programs."""
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from shardmark.report.exports import CSV_COLUMNS, leaderboard_csv, leaderboard_markdown
+from shardmark.report.inputs import Metric
+from shardmark.report.leaderboard import Cell, Column, Leaderboard, Row, rank_models
+from shardmark.report.results import Results, read_results
+from unit.report.fake_results import write_results
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return read_results(*write_results(tmp_path, n=20))
+
+
+def test_the_csv_has_a_row_for_each_metric_of_each_pair(results: Results) -> None:
+    frame = pd.read_csv(io.StringIO(leaderboard_csv(results)))
+    assert list(frame.columns) == CSV_COLUMNS
+    assert len(frame) == sum(len(pair.scores.metrics) for pair in results)
+
+
+def test_the_csv_gives_back_the_same_numbers(results: Results) -> None:
+    frame = pd.read_csv(io.StringIO(leaderboard_csv(results)))
+    metric = results.pairs["demo_large", "demo_capitals"].scores.main
+    row = frame.query("model == 'demo_large' and dataset == 'demo_capitals' and metric == 'accuracy'").iloc[0]
+    assert (row["value"], row["stderr"], row["n"]) == (metric.value, metric.stderr, metric.n)
+    assert (row["ci95_low"], row["ci95_high"]) == metric.ci95
+
+
+def test_the_markdown_table_has_a_row_a_model_and_shows_what_was_not_run(results: Results) -> None:
+    header, ruler, *rows = leaderboard_markdown(rank_models(results)).split("\n\n")[0].splitlines()
+    assert header.count("|") == ruler.count("|") == 8
+    assert len(rows) == 3
+    assert rows[-1].endswith("| not run |")
+
+
+def test_markdown_escapes_what_would_break_the_table(results: Results) -> None:
+    board = rank_models(results)
+    column = Column(board.columns[0].dataset, "a|b <i>", True, True, True)
+    cell = Cell("m", column, Metric(value=0.5, percent=True), "best", None)
+    row = Row(1, board.rows[0].model, None, "", [cell])
+    text = leaderboard_markdown(Leaderboard([column], [row]))
+    assert "(a\\|b &lt;i>, %)" in text
+    assert "**50.0** ± –" in text

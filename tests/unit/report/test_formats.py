@@ -1,0 +1,53 @@
+"""Numbers and times as the report shows them."""
+
+import pytest
+
+from shardmark.report.formats import breakable, count, described, duration, margin, moment, number, rate
+from shardmark.report.inputs import Metric
+
+
+@pytest.mark.parametrize(
+    ("value", "percent", "expected"),
+    [
+        (0.8349, True, "83.5"),
+        (1.0, True, "100.0"),
+        (-1.5, False, "−1.5"),
+        (1234.56, False, "1235"),
+        (None, True, "–"),
+    ],
+)
+def test_fractions_are_percent_with_one_decimal_and_others_have_four_digits(
+    value: float | None, percent: bool, expected: str
+) -> None:
+    assert number(value, percent) == expected
+
+
+def test_an_unknown_error_is_a_dash() -> None:
+    assert margin(Metric(value=0.5, percent=True)) == "–"
+
+
+def test_an_estimate_is_described_with_interval_and_n() -> None:
+    metric = Metric(value=0.5, stderr=0.1, ci95=(0.3, 0.7), n=1200, percent=True)
+    assert described(metric) == "50.0 % (95 % interval 30.0 to 70.0), n = 1\u202f200"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(12.34, "12.3 s"), (75, "1 min 15 s"), (7384, "2 h 03 min"), (None, "–")]
+)
+def test_durations_have_the_unit_that_suits_them(seconds: float | None, expected: str) -> None:
+    assert duration(seconds) == expected
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.4101, "0.410"), (12.0, "12.0"), (1234.5, "1\u202f234")])
+def test_rates_have_three_significant_digits(value: float, expected: str) -> None:
+    assert rate(value) == expected
+
+
+def test_times_are_shown_in_utc_and_other_texts_as_they_are() -> None:
+    assert moment("2026-11-23T23:30:00+02:00") == "23 November 2026, 21:30 UTC"
+    assert moment("yesterday") == "yesterday"
+    assert count(None) == "–"
+
+
+def test_a_name_may_break_after_its_separators_and_is_escaped() -> None:
+    assert breakable("a_b<i>") == "a_<wbr>b&lt;i&gt;"

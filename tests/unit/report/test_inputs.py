@@ -1,0 +1,78 @@
+"""Score files that cannot be used are refused, with the file and what is wrong in it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shardmark.errors import UserError
+from shardmark.report.inputs import read_samples, read_scores
+from shardmark.report.results import read_results
+from unit.report.fake_results import Files, make_samples, make_scores, write_pair, write_results
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return write_results(tmp_path, ["a"], ["x"], n=5)
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "..", "a/b", "", ".hidden", "a b"])
+def test_a_name_that_is_no_safe_file_name_is_refused(files: Files, name: str) -> None:
+    scores = json.loads(files.scores[0].read_text("utf-8"))
+    scores["model"]["name"] = name
+    files.scores[0].write_text(json.dumps(scores), "utf-8")
+    with pytest.raises(UserError, match=r"model\.name: .*no safe file name"):
+        read_scores(files.scores[0])
+
+
+def test_a_primary_metric_that_is_missing_is_refused(files: Files) -> None:
+    text = files.scores[0].read_text("utf-8").replace('"primary": "token_f1"', '"primary": "bleu"')
+    files.scores[0].write_text(text, "utf-8")
+    with pytest.raises(UserError, match="'bleu' is not among"):
+        read_scores(files.scores[0])
+
+
+def test_another_protocol_is_refused(files: Files) -> None:
+    text = files.scores[0].read_text("utf-8").replace('"protocol": 1', '"protocol": 2')
+    files.scores[0].write_text(text, "utf-8")
+    with pytest.raises(UserError, match="protocol"):
+        read_scores(files.scores[0])
+
+
+def test_numbers_that_are_not_finite_are_unknown(files: Files) -> None:
+    scores = json.loads(files.scores[0].read_text("utf-8"))
+    scores["metrics"]["token_f1"] |= {"stderr": float("nan"), "ci95": [float("-inf"), float("inf")]}
+    files.scores[0].write_text(json.dumps(scores), "utf-8")
+    metric = read_scores(files.scores[0]).main
+    assert (metric.stderr, metric.ci95) == (None, (None, None))
+
+
+def test_a_broken_sample_is_named_by_its_line(files: Files) -> None:
+    with files.samples[0].open("a", encoding="utf-8") as file:
+        file.write("{broken\n")
+    with pytest.raises(UserError, match=r"\.jsonl:6: not valid JSON"):
+        read_samples(files.samples[0])
+
+
+def test_samples_without_scores_are_refused(files: Files) -> None:
+    with pytest.raises(UserError, match="samples without scores"):
+        read_results([], files.samples)
+
+
+def test_no_scores_at_all_are_refused() -> None:
+    with pytest.raises(UserError, match="no score file"):
+        read_results([], [])
+
+
+def test_a_pair_given_twice_is_refused(files: Files) -> None:
+    with pytest.raises(UserError, match="a second score file of a on x"):
+        read_results(files.scores * 2, files.samples)
+
+
+def test_two_versions_of_a_data_set_under_one_name_are_refused(tmp_path: Path, files: Files) -> None:
+    samples = make_samples("b", "x", 5)
+    scores = make_scores("b", "x", samples)
+    scores["dataset"]["digest"] = "another"
+    write_pair(tmp_path, files, scores, samples)
+    with pytest.raises(UserError, match="data set x: comes with two values of its digest"):
+        read_results(*files)

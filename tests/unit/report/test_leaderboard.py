@@ -1,0 +1,64 @@
+"""Which model stands where, and over which data sets the mean is taken."""
+
+from pathlib import Path
+from typing import Any
+
+from shardmark.report.leaderboard import Leaderboard, rank_models
+from shardmark.report.remarks import headline, reasons_left_out, warnings
+from shardmark.report.results import read_results
+from unit.report.fake_results import Files, make_samples, make_scores, write_pair
+
+
+def scored(root: Path, values: dict[tuple[str, str], float | None], **metric: Any) -> Files:
+    files = Files([], [])
+    for (model, dataset), value in values.items():
+        samples = make_samples(model, dataset, 8)
+        scores = make_scores(model, dataset, samples)
+        scores["metrics"][scores["primary"]] |= {"value": value, "stderr": 0.01, "ci95": None} | metric
+        write_pair(root, files, scores, samples)
+    return files
+
+
+def ranked(root: Path, values: dict[tuple[str, str], float | None], **metric: Any) -> Leaderboard:
+    return rank_models(read_results(*scored(root, values, **metric)))
+
+
+def test_models_are_ranked_by_the_mean_over_the_data_sets_that_all_have(tmp_path: Path) -> None:
+    board = ranked(tmp_path, {("a", "x"): 0.5, ("b", "x"): 0.7, ("a", "y"): 0.7, ("b", "y"): 0.8, ("a", "z"): 1.0})
+    assert [(row.rank, row.model.name) for row in board.rows] == [(1, "b"), (2, "a")]
+    assert [column.dataset.name for column in board.in_mean] == ["x", "y"]
+    assert reasons_left_out(board) == ["z (no result for b)"]
+
+
+def test_a_missing_pair_has_a_cell_without_a_metric(tmp_path: Path) -> None:
+    board = ranked(tmp_path, {("a", "x"): 0.5, ("a", "y"): 0.5, ("b", "x"): 0.4})
+    assert [cell.metric is None for cell in board.rows[1].cells] == [False, True]
+
+
+def test_a_value_that_is_not_a_number_counts_as_missing_from_the_mean(tmp_path: Path) -> None:
+    board = ranked(tmp_path, {("a", "x"): float("nan"), ("b", "x"): 0.4})
+    assert [row.mean for row in board.rows] == [None, None]
+    assert headline(board) == ""
+
+
+def test_metrics_without_a_common_unit_are_not_averaged(tmp_path: Path) -> None:
+    values: dict[tuple[str, str], float | None] = {("a", "x"): 12.5, ("b", "x"): 8.25}
+    board = ranked(tmp_path, values, percent=False, higher_is_better=False)
+    assert board.in_mean == []
+    assert [cell.standing for cell in board.cells(board.columns[0])] == ["", "best"]
+
+
+def test_the_headline_names_the_models_that_equal_the_best(tmp_path: Path) -> None:
+    board = ranked(tmp_path, {("a", "x"): 0.80, ("b", "x"): 0.79, ("c", "x"): 0.2})
+    assert headline(board).replace("\xa0", " ") == (
+        "a leads with a mean of 80.0 ± 2.0 % over 1 data set; b is not distinguishable from it."
+    )
+
+
+def test_truncated_prompts_and_unanswered_samples_are_warned_of(tmp_path: Path) -> None:
+    samples = make_samples("a", "demo_arithmetic", 20)
+    files = Files([], [])
+    write_pair(tmp_path, files, make_scores("a", "demo_arithmetic", samples), samples)
+    (warned,) = warnings(read_results(*files))
+    assert warned.truncated == 1
+    assert warned.unanswered == sum(sample["answer"] is None for sample in samples)

@@ -1,0 +1,281 @@
+"""The engine answers every request once, in whatever batches, and names the request that cannot be answered."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny_models
+from shardmark.errors import UserError
+from shardmark.tasks.requests import request_id
+
+NEAR = 1e-4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.random_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def backend(folder: Path) -> Any:
+    return tiny_models.load_backend(folder)
+
+
+class Cramped:
+    """A backend whose device runs out of memory with more than so many tokens in a batch, padding included."""
+
+    def __init__(self, backend: Any, tokens: int) -> None:
+        self.backend = backend
+        self.tokens = tokens
+        self.done: list[Any] = []
+        self.freed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+    def free(self) -> None:
+        self.freed += 1
+
+    def _check(self, rows: Sequence[Any], new: int) -> None:
+        if len(rows) * (max(len(row.inputs) for row in rows) + new) > self.tokens:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        self.done += rows
+
+    def score(self, rows: Sequence[Any]) -> Any:
+        self._check(rows, 0)
+        return self.backend.score(rows)
+
+    def generate(self, rows: Sequence[Any]) -> Any:
+        self._check(rows, rows[0].max_new_tokens)
+        return self.backend.generate(rows)
+
+
+def engine(folder: Path, backend: Any, **settings: Any) -> Any:
+    from shardmark.engine.answer import Engine
+
+    return Engine(tiny_models.model_record(folder, **settings), backend)
+
+
+def answers(engine: Any, requests: Sequence[Any]) -> dict[str, Any]:
+    """The predictions by request id, each made once."""
+    made = [p for predictions in engine.answer(by_id(requests)) for p in predictions]
+    assert Counter(p["id"] for p in made) == Counter(by_id(requests).keys())
+    return {p["id"]: p for p in made}
+
+
+def answer(engine: Any, request: Any) -> dict[str, Any]:
+    (prediction,) = answers(engine, [request]).values()
+    return prediction
+
+
+def by_id(requests: Sequence[Any]) -> dict[str, Any]:
+    return {request_id(request): request for request in requests}
+
+
+def choice(*pairs: tuple[str, str]) -> dict[str, Any]:
+    return {"kind": "choice", "pairs": [list(pair) for pair in pairs]}
+
+
+def generate(prompt: str, new: int = 4, stop: Sequence[str] = ()) -> dict[str, Any]:
+    return {"kind": "generate", "prompt": prompt, "max_new_tokens": new, "stop": list(stop)}
+
+
+CHOICES = [
+    choice(("Q: 1+1?\nA:", " two"), ("Q: 1+1?\nA:", " a dozen eggs"), ("Q: 1+1?\nA:", " 3")),
+    choice(("", "The sky is blue."), ("", "The sky is a kind of cheese.")),
+    choice(("one", " a"), ("a much longer context than the other one", " b")),
+    choice(("abab", "cd")),
+]
+GENERATIONS = [
+    generate("ab", 4),
+    generate("a longer prompt", 4),
+    generate("x", 7),
+    generate("y", 4, ["e"]),
+    generate("z"),
+]
+REQUESTS = [*CHOICES, *GENERATIONS]
+
+
+def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert found.keys() == wanted.keys()
+    for key, prediction in wanted.items():
+        logprobs = prediction.get("logprobs", [])
+        assert found[key].get("logprobs", []) == pytest.approx(logprobs, abs=NEAR)
+        assert found[key] | {"logprobs": logprobs} == prediction | {"logprobs": logprobs}
+
+
+def test_a_choice_has_the_log_likelihood_of_each_of_its_pairs(folder: Path, backend: Any) -> None:
+    from shardmark.engine.tokens import encode_pair, fit_window
+
+    request = CHOICES[0]
+    rows = [fit_window(*encode_pair(backend.tokenizer, *pair), backend.window) for pair in request["pairs"]]
+    prediction = answer(engine(folder, backend), request)
+    assert prediction["logprobs"] == pytest.approx([backend.score([row])[0][0] for row in rows], abs=NEAR)
+    assert prediction["greedy"] == [backend.score([row])[0][1] for row in rows]
+    assert prediction["tokens"] == [4, 13, 2]
+    assert prediction["cut"] == 0
+
+
+def test_the_greedy_continuation_is_the_one_that_is_generated(tmp_path: Path) -> None:
+    folder = tiny_models.chain_model(tmp_path, "1xyz")
+    prediction = answer(engine(folder, tiny_models.load_backend(folder)), choice(("1", "xy"), ("1", "xz"), ("1", "x")))
+    assert prediction["greedy"] == [True, False, True]
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 1}, {"batch_size": 3}, {"batch_padding": False}])
+def test_predictions_do_not_depend_on_batches_or_order(folder: Path, backend: Any, settings: dict[str, Any]) -> None:
+    wanted = answers(engine(folder, backend), REQUESTS)
+    assert_same(answers(engine(folder, backend, **settings), REQUESTS[::-1]), wanted)
+
+
+def test_generations_keep_to_their_own_length_and_stops(folder: Path, backend: Any) -> None:
+    free = answer(engine(folder, backend), generate("ab", 12))
+    assert (free["end"], free["tokens"]) == ("length", 12)
+    stop = free["text"][3]
+    found = answers(engine(folder, backend), [generate("ab", 12), generate("ab", 5), generate("ab", 12, [stop])])
+    whole, short, stopped = (found[request_id(generate("ab", *more))] for more in [(12,), (5,), (12, [stop])])
+    assert whole == free
+    assert (short["end"], short["tokens"]) == ("length", 5)
+    assert stopped["text"] == free["text"].partition(stop)[0]
+    assert stopped["end"] == "stop"
+
+
+def test_the_model_may_write_less_than_the_data_set_asks_for(folder: Path, backend: Any) -> None:
+    assert answer(engine(folder, backend, max_out_len=3), generate("ab", 12))["tokens"] == 3
+    assert answer(engine(folder, backend, max_out_len=30), generate("ab", 12))["tokens"] == 12
+
+
+def test_predictions_come_as_soon_as_their_last_pair_is_done(folder: Path, backend: Any) -> None:
+    lists = list(engine(folder, backend, batch_size=1).answer(by_id(CHOICES)))
+    assert len(lists) == sum(len(request["pairs"]) for request in CHOICES)
+    assert [len(done) for done in lists].count(1) == len(CHOICES)
+
+
+def test_no_requests_need_no_answers(folder: Path, backend: Any) -> None:
+    assert list(engine(folder, backend).answer({})) == []
+
+
+# What does not fit the window
+
+
+def test_a_prompt_that_is_too_long_is_cut_on_the_left_and_counted(folder: Path, backend: Any) -> None:
+    from shardmark.engine.transformers_backend import GenerateRow
+
+    long = "0123456789" * 12  # and BOS
+    cut = answer(engine(folder, backend), generate(long, 4))
+    kept = long[-(tiny_models.WINDOW - 4) :]
+    assert cut["cut"] == len(long) + 1 - len(kept)
+    row = GenerateRow(backend.tokenizer.encode(kept, add_special_tokens=False), 4, [], 0)
+    assert (cut["text"], cut["tokens"], cut["end"]) == backend.generate([row])[0]
+
+
+def test_a_prompt_that_just_fits_is_not_cut(folder: Path, backend: Any) -> None:
+    just = "x" * (tiny_models.WINDOW - 4 - 1)  # and BOS
+    assert answer(engine(folder, backend), generate(just, 4))["cut"] == 0
+    assert answer(engine(folder, backend), generate(just + "x", 4))["cut"] == 1
+
+
+def test_the_longest_cut_of_a_choice_is_counted(folder: Path, backend: Any) -> None:
+    just = "x" * (tiny_models.WINDOW - 3)  # BOS, these and the first three of four
+    assert answer(engine(folder, backend), choice(("a", " b"), (just, " one")))["cut"] == 1
+    assert answer(engine(folder, backend), choice(("a", " b"), (just, " on")))["cut"] == 0
+
+
+def test_a_continuation_longer_than_the_window_is_scored_as_far_as_it_fits(folder: Path, backend: Any) -> None:
+    prediction = answer(engine(folder, backend), choice(("", "y" * 100)))
+    assert prediction["tokens"] == [tiny_models.WINDOW]
+    assert prediction["cut"] == 101 - tiny_models.WINDOW - 1
+
+
+# What cannot be answered names the model's file, the model and the request
+
+
+def assert_refused(engine: Any, request: Any, what: str) -> None:
+    with pytest.raises(UserError, match=what) as caught:
+        answers(engine, [generate("fine"), choice(("fine", " too")), request])
+    assert f"config/models/tiny.yaml: model tiny, request {request_id(request)[:16]}: " in str(caught.value)
+
+
+def test_new_tokens_that_fill_the_window_are_refused(folder: Path, backend: Any) -> None:
+    assert_refused(engine(folder, backend), generate("ab", 64), "64 new tokens leave no room .* window of 64")
+
+
+def test_a_choice_without_tokens_is_refused(folder: Path, backend: Any) -> None:
+    assert_refused(engine(folder, backend), choice(("x", "y"), ("Q: a", "")), "the choice '' becomes no token")
+    assert_refused(engine(folder, backend), choice(("xa", "bc")), "the choice 'bc' becomes no token")
+
+
+def test_an_empty_context_needs_a_bos_or_eos_token(tmp_path: Path) -> None:
+    folder = tiny_models.random_model(tmp_path, bos=False, eos=False)
+    backend = tiny_models.load_backend(folder)
+    assert_refused(engine(folder, backend), choice(("", "yes")), "neither a BOS nor an EOS")
+    assert_refused(engine(folder, backend), generate(""), "neither a BOS nor an EOS")
+
+
+def test_an_empty_prompt_is_the_prefix_token_alone(tmp_path: Path) -> None:
+    from shardmark.engine.transformers_backend import GenerateRow
+
+    folder = tiny_models.random_model(tmp_path, bos=False)
+    backend = tiny_models.load_backend(folder)
+    prediction = answer(engine(folder, backend), generate(""))
+    row = GenerateRow([backend.tokenizer.eos_token_id], 4, [], 0)
+    assert (prediction["text"], prediction["tokens"], prediction["end"]) == backend.generate([row])[0]
+
+
+@pytest.mark.parametrize("request_", [choice(("1", "!x"), ("1", "!y")), generate("1!", 3), generate("1", 3)])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, request_: dict[str, Any]) -> None:
+    folder = tiny_models.chain_model(tmp_path, "1!")
+    backend = tiny_models.load_backend(folder)
+    backend.model.model.embed_tokens.weight.data[tiny_models.token_id(backend.tokenizer, "!")] = float("nan")
+    assert_refused(engine(folder, backend), request_, r"(nan|not a number)\n    fix: try dtype: float32")
+
+
+@pytest.mark.parametrize(("request_", "length"), [(choice(("a" * 40, " b")), 42), (generate("a" * 40, 4), 45)])
+def test_out_of_memory_with_one_request_alone_names_it_and_its_length(
+    folder: Path, backend: Any, request_: dict[str, Any], length: int
+) -> None:
+    cramped = Cramped(backend, length - 1)
+    assert_refused(engine(folder, cramped), request_, rf"out of memory with this request alone \({length} tokens\)")
+    assert answer(engine(folder, Cramped(backend, length)), request_)
+
+
+# Out of memory in mid-run
+
+
+@pytest.mark.parametrize("tokens", [50, 60, 80, 100, 150])
+def test_running_out_of_memory_loses_and_repeats_nothing(folder: Path, backend: Any, tokens: int) -> None:
+    cramped = Cramped(backend, tokens)
+    assert_same(answers(engine(folder, cramped), REQUESTS), answers(engine(folder, backend), REQUESTS))
+    assert len(cramped.done) == sum(len(request["pairs"]) for request in CHOICES) + len(GENERATIONS)
+    assert cramped.freed > 0
+
+
+def test_memory_that_runs_out_later_halves_from_there_on(folder: Path, backend: Any) -> None:
+    cramped = Cramped(backend, 10**6)
+    requests = [generate(f"prompt {n}", 4) for n in range(8)]
+    run = engine(folder, cramped, batch_size=4).answer(by_id(requests))
+    first = next(run)
+    cramped.tokens = 30
+    rest = list(run)
+    assert len(first) == 4
+    assert [len(predictions) for predictions in rest] == [2, 2]
+    assert Counter(p["id"] for predictions in [first, *rest] for p in predictions) == Counter(by_id(requests).keys())
+
+
+def test_other_errors_are_not_swallowed(folder: Path, backend: Any) -> None:
+    class Crashing(Cramped):
+        def _check(self, rows: Sequence[Any], new: int) -> None:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        list(engine(folder, Crashing(backend, 0)).answer(by_id(CHOICES)))
+
+
+def test_the_longest_rows_go_first(folder: Path, backend: Any) -> None:
+    cramped = Cramped(backend, 10**6)
+    answers(engine(folder, cramped, batch_size=1), CHOICES)
+    assert all(len(a.inputs) >= len(b.inputs) for a, b in pairwise(cramped.done))

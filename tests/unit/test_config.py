@@ -1,0 +1,442 @@
+"""Settings are checked before anything runs; what is wrong is told with file, key and fix."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from projects import GENERATE, problems, write_dataset, write_model, write_yaml
+from shardmark.config import Benchmark, DatasetConfig, ModelConfig, RunConfig, load, schemas
+from shardmark.config.base import validate
+from shardmark.config.load import read_yaml
+from shardmark.errors import Problem, UserError
+from shardmark.files import pretty_json
+
+ROOT = Path(__file__).parents[2]
+DATASET = {"source": {"file": "rows.jsonl"}} | GENERATE
+CHOICE = {"source": {"file": "rows.jsonl"}, "kind": "choice", "prompt": "{{ q }}", "choices": "c", "target": "0"}
+CHOICE |= {"metrics": ["accuracy"]}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with the models `small` and `large`, and the data sets `sums` and `words`."""
+    for name in ("small", "large"):
+        write_model(tmp_path, name)
+    for name in ("sums", "words"):
+        write_dataset(tmp_path, name)
+    return tmp_path
+
+
+def load_with(root: Path, **config: Any) -> tuple[Benchmark, list[Problem]]:
+    found: list[Problem] = []
+    everything = {"models": ["*"], "datasets": ["*"]}
+    return load(everything | config, root, "config/config.yaml", found), found
+
+
+def read(root: Path, **config: Any) -> Benchmark:
+    benchmark, found = load_with(root, **config)
+    assert found == []
+    return benchmark
+
+
+def wrong(kind: type, settings: Any) -> list[str]:
+    """The problems of one file's settings, as they are shown."""
+    found: list[Problem] = []
+    assert validate(kind, settings, "f.yaml", found) is None
+    return [str(problem) for problem in found]
+
+
+# The repository's own configuration
+
+
+@pytest.mark.parametrize("name", sorted(schemas()))
+def test_the_schemas_in_the_repository_are_those_of_the_settings(name: str) -> None:
+    assert (ROOT / "config/schemas" / name).read_text("utf-8") == pretty_json(schemas()[name]), "run `make schemas`"
+
+
+def test_there_is_no_schema_of_something_else() -> None:
+    assert {path.name for path in (ROOT / "config/schemas").iterdir()} == schemas().keys()
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [(p, ModelConfig) for p in sorted((ROOT / "config/models").rglob("*.yaml"))]
+    + [(p, DatasetConfig) for p in sorted((ROOT / "config/datasets").rglob("*.yaml"))]
+    + [(p, RunConfig) for p in sorted((ROOT / "config").glob("*.yaml"))],
+    ids=lambda value: value.stem if isinstance(value, Path) else "",
+)
+def test_a_configuration_file_of_the_repository_is_valid(file: Path, kind: type) -> None:
+    found: list[Problem] = []
+    validate(kind, read_yaml(file, file.name, found), file.name, found)
+    assert found == []
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_run_of_the_repository_finds_all_that_it_names(file: Path) -> None:
+    found: list[Problem] = []
+    benchmark = load(yaml.safe_load(file.read_text("utf-8")), ROOT, file.name, found)
+    assert found == []
+    assert benchmark.models
+    assert benchmark.datasets
+
+
+# Which models and data sets
+
+
+def test_files_are_found_by_name_in_the_order_asked_for(root: Path) -> None:
+    benchmark = read(root, models=["small", "large"], datasets=["words"])
+    assert [model.name for model in benchmark.models] == ["small", "large"]
+    assert [(d.name, d.file) for d in benchmark.datasets] == [("words", "config/datasets/words.yaml")]
+
+
+def test_a_glob_names_each_file_once(root: Path) -> None:
+    benchmark = read(root, models=["large", "*", "small"], datasets=["s*"])
+    assert [model.name for model in benchmark.models] == ["large", "small"]
+    assert [dataset.name for dataset in benchmark.datasets] == ["sums"]
+
+
+def test_names_on_the_command_line_are_separated_by_commas(root: Path) -> None:
+    assert [d.name for d in read(root, datasets="words, sums").datasets] == ["words", "sums"]
+
+
+def test_files_may_lie_in_folders_of_their_own(root: Path) -> None:
+    write_yaml(root / "config/datasets/mine/extra.yml", DATASET)
+    assert read(root, datasets=["extra"]).datasets[0].file == "config/datasets/mine/extra.yml"
+
+
+def test_an_unknown_name_is_told_with_the_nearest_one(root: Path) -> None:
+    _, found = load_with(root, models=["smal"], datasets=["sums", "wrods"])
+    assert [str(problem) for problem in found] == [
+        "config/config.yaml: models: no file config/models/smal.yaml\n    fix: did you mean 'small'?",
+        "config/config.yaml: datasets: no file config/datasets/wrods.yaml\n    fix: did you mean 'words'?",
+    ]
+
+
+def test_naming_nothing_is_told_with_what_there_is(root: Path) -> None:
+    _, found = load_with(root, models=[])
+    (problem,) = found
+    assert problem.what == "nothing is named"
+    assert problem.fix == "models: [NAME, ...]; known: large, small"
+
+
+def test_two_files_with_one_name_are_refused(root: Path) -> None:
+    write_yaml(root / "config/models/more/small.yml", {"path": "x"})
+    (problem,) = load_with(root)[1]
+    assert problem.where == "config/models/more/small.yml"
+    assert problem.what == "config/models/small.yaml has the same name 'small'"
+
+
+def test_an_editors_hidden_file_is_no_data_set(root: Path) -> None:
+    (root / "config/datasets/.#half.yaml").write_text("kind: [")
+    assert load_with(root)[1] == []
+
+
+@pytest.mark.parametrize("name", ["a b", "a@b", "-x", "é"])
+def test_a_name_that_makes_no_good_folder_is_refused(root: Path, name: str) -> None:
+    write_yaml(root / f"config/datasets/{name}.yaml", DATASET)
+    (problem,) = load_with(root)[1]
+    assert problem.what == f"{name!r} cannot be the name of one of the datasets"
+    assert "letters, digits" in problem.fix
+
+
+# YAML
+
+
+def broken(tmp_path: Path, content: bytes) -> Problem:
+    path = tmp_path / "m.yaml"
+    path.write_bytes(content)
+    found: list[Problem] = []
+    assert read_yaml(path, "m.yaml", found) is None
+    (problem,) = found
+    return problem
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    problem = broken(tmp_path, b"path: a\nnum_gpus: 1\nmodel_kwargs: {}\nnum_gpus: 2\n")
+    assert problem.where == "m.yaml:2"
+    assert problem.what == "not valid YAML: key 'num_gpus' stands twice"
+
+
+def test_a_key_that_stands_twice_deep_inside_is_refused(tmp_path: Path) -> None:
+    assert broken(tmp_path, b"a:\n  - {b: 1, b: 2}\n").where == "m.yaml:2"
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "what"),
+    [
+        (b"path: a\nprompt: [\n", "m.yaml:3", "expected the node content"),
+        (b"prompt: {{ question }}\n", "m.yaml:1", "found unhashable key"),
+        (b"path: \x00\n", "m.yaml", "special characters are not allowed"),
+        (b"path: \xff\n", "m.yaml", "can't decode byte 0xff"),
+        (b"path: !!python/object/apply:os.getcwd []\n", "m.yaml:1", "could not determine a constructor"),
+    ],
+    ids=["bracket", "unquoted template", "control character", "not UTF-8", "python tag"],
+)
+def test_broken_yaml_names_its_place(tmp_path: Path, content: bytes, place: str, what: str) -> None:
+    problem = broken(tmp_path, content)
+    assert problem.where == place
+    assert what in problem.what
+    assert "\n" not in problem.what
+
+
+def test_a_folder_with_the_name_of_a_file_is_a_problem_too(root: Path) -> None:
+    (root / "config/models/folder.yaml").mkdir()
+    (problem,) = load_with(root)[1]
+    assert problem.where == "config/models/folder.yaml"
+
+
+def test_anchors_and_merged_keys_may_be_overridden(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text("model_kwargs: &base {a: 1, b: 2}\ntokenizer_kwargs: {<<: *base, b: 3}\n")
+    found: list[Problem] = []
+    assert read_yaml(tmp_path / "m.yaml", "m.yaml", found)["tokenizer_kwargs"] == {"a": 1, "b": 3}
+    assert found == []
+
+
+# What may stand in a file
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"path": "m", "batchsize": 3}, "f.yaml: batchsize: unknown key\n    fix: did you mean 'batch_size'?"),
+        ({}, "f.yaml: give exactly one of path, gguf_file and gguf_package"),
+        ({"path": "m", "gguf_file": "f"}, "f.yaml: give exactly one of path, gguf_file and gguf_package"),
+        ({"path": "m", "num_gpus": -1}, "f.yaml: num_gpus: input should be greater than or equal to 0 (found -1)"),
+        ({"path": "m", "dtype": "fp16"}, "f.yaml: dtype: input should be 'auto', 'float32', 'bfloat16' or 'float16'"),
+        ({"path": "m", "batch_size": "aut"}, "f.yaml: batch_size: input should be a valid integer, unable to parse "),
+        ({"path": "m", "batch_size": 0}, "f.yaml: batch_size: input should be greater than 0, or input should be "),
+        ({"path": 3}, "f.yaml: path: input should be a valid string (found 3)"),
+        ({"path": "m", "model_kwargs": "a"}, "f.yaml: model_kwargs: input should be a valid dictionary (found 'a')"),
+        ({"path": "m", 1: 2}, "f.yaml: 1: keys should be strings"),
+        (["path"], "f.yaml: expected keys and values, found list"),
+    ],
+)
+def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
+    (problem,) = wrong(ModelConfig, settings)
+    assert problem.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"promt": "x"}, "f.yaml: promt: unknown key\n    fix: did you mean 'prompt'?"),
+        ({"stop": ["x"]}, "f.yaml: stop: unknown key\n    fix: it belongs in generation"),
+        ({"generation": {"kind": "x"}}, "f.yaml: generation.kind: unknown key\n    fix: it belongs to the top level"),
+        ({"generation": {"max_tokens": 3}}, "f.yaml: generation.max_tokens: unknown key\n    fix: did you mean 'max_n"),
+        ({"source": {"fil": "x", "hub": "y"}}, "f.yaml: source.fil: unknown key\n    fix: did you mean 'file'?"),
+        ({"source": {}}, "f.yaml: source: give exactly one of hub and file"),
+        ({"source": {"hub": "a", "file": "b"}}, "f.yaml: source: give exactly one of hub and file"),
+        ({"kind": "generat"}, "f.yaml: kind: input should be 'generate' or 'choice' (found 'generat')"),
+        ({"prompt": None}, "f.yaml: prompt: input should be a valid string (found None)"),
+        ({"metrics": []}, "f.yaml: metrics: list should have at least 1 item"),
+        ({"metrics": ["exact"]}, "f.yaml: metrics.0.name: there is no 'exact'\n    fix: did you mean 'exact_match'?"),
+        ({"metrics": ["accuracy"]}, "f.yaml: metric accuracy compares choices: kind generate takes exact_match"),
+        ({"metrics": [{"name": "exact_match", "tolerance": -1}]}, "f.yaml: metrics.0.tolerance: input should be great"),
+        ({"filters": ["strip", "first_option"]}, "f.yaml: filters.1.options: is required\n    fix: add it"),
+        ({"filters": [{"name": "regex", "pattern": "("}]}, "f.yaml: filters.0.pattern: not a regular expression: "),
+        ({"filters": [{"name": "cut", "marker": ""}]}, "f.yaml: filters.0.marker: string should have at least 1"),
+        ({"filters": [{"name": "strip", "marker": "x"}]}, "f.yaml: filters.0.marker: unknown key"),
+        ({"few_shot": {"examples": [], "answer": "x"}}, "f.yaml: few_shot.examples: list should have at least 1 item"),
+        ({"few_shot": {"examples": ["x"], "answer": "x"}}, "f.yaml: few_shot.examples.0: input should be a valid dict"),
+        ({"choices": ["a"]}, "f.yaml: kind generate has no choices"),
+        ({"scoring": "sum", "continuation": "x"}, "f.yaml: kind generate has no continuation, scoring"),
+        ({"chance": 1.5}, "f.yaml: chance: input should be less than or equal to 1 (found 1.5)"),
+    ],
+)
+def test_a_wrong_data_set_file_is_told(changes: dict[str, Any], said: str) -> None:
+    (problem,) = wrong(DatasetConfig, DATASET | changes)
+    assert problem.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"choices": None}, "f.yaml: kind choice needs choices"),
+        ({"choices": 5}, "f.yaml: choices: input should be a valid string, or input should be a valid list (found 5)"),
+        ({"filters": ["strip"]}, "f.yaml: kind choice has no filters"),
+        ({"generation": {}}, "f.yaml: kind choice has no generation"),
+        ({"scoring": "ppl"}, "f.yaml: scoring: input should be 'sum', 'token', 'char', 'byte' or 'perplexity'"),
+        (
+            {"scoring": "perplexity", "continuation": "{{ choice }}"},
+            "f.yaml: scoring perplexity takes the whole prompt",
+        ),
+    ],
+)
+def test_a_wrong_data_set_with_choices_is_told(changes: dict[str, Any], said: str) -> None:
+    (problem,) = wrong(DatasetConfig, CHOICE | changes)
+    assert problem.startswith(said)
+
+
+def test_every_wrong_key_of_a_file_is_told_at_once() -> None:
+    found = wrong(DatasetConfig, {"kind": "choice", "promt": "x", "target": 3})
+    assert [problem.split(": ")[1] for problem in found] == ["source", "prompt", "target", "metrics", "promt"]
+
+
+def test_a_name_alone_is_short_for_a_metric_or_filter_without_options() -> None:
+    short = DatasetConfig.model_validate(DATASET | {"filters": ["strip"]})
+    long = DatasetConfig.model_validate(
+        DATASET | {"filters": [{"name": "strip"}], "metrics": [{"name": "exact_match"}]}
+    )
+    assert short == long
+
+
+def test_dates_in_examples_become_text_as_in_rows() -> None:
+    examples = yaml.safe_load("- {question: When, answer: 1969-07-20}")
+    settings = DatasetConfig.model_validate(DATASET | {"few_shot": {"examples": examples, "answer": "{{ answer }}"}})
+    assert settings.model_dump()["few_shot"]["examples"] == [{"question": "When", "answer": "1969-07-20"}]
+    assert json.dumps(settings.model_dump())
+
+
+def test_mistakes_in_several_files_are_told_together(root: Path) -> None:
+    write_yaml(root / "config/models/bad.yaml", {"path": "x", "num_gpu": 1})
+    write_yaml(root / "config/datasets/bad.yaml", DATASET | {"kind": "chat"})
+    (root / "config/datasets/worse.yaml").write_text("a: [")
+    benchmark, found = load_with(root, models=["*", "gone"])
+    assert [(problem.where, problem.key) for problem in found] == [
+        ("config/config.yaml", "models"),
+        ("config/models/bad.yaml", "num_gpu"),
+        ("config/datasets/worse.yaml:1", ""),
+        ("config/datasets/bad.yaml", "kind"),
+    ]
+    assert {model.name for model in benchmark.models} == {"small", "large"}  # the rest is checked further
+
+
+# The run
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"limt": 3}, "config/config.yaml: limt: unknown key\n    fix: did you mean 'limit'?"),
+        ({"limit": 0}, "config/config.yaml: limit: input should be greater than 0 (found 0)"),
+        ({"limit": "ten"}, "config/config.yaml: limit: input should be a valid integer"),
+        ({"run": "a b"}, "config/config.yaml: run: string should match pattern"),
+        ({"run": "../x"}, "config/config.yaml: run: string should match pattern"),
+        ({"max_shard_size": 0}, "config/config.yaml: max_shard_size: input should be greater than 0"),
+        ({"models": 3}, "config/config.yaml: models: input should be a valid list (found 3)"),
+        ({"model_kwargs": {"a": 1}}, "config/config.yaml: model_kwargs: only with hf_path"),
+        ({"revision": "x", "tokenizer_path": "y"}, "config/config.yaml: revision, tokenizer_path: only with hf_path"),
+        ({"hf_path": "m", "model_kwargs": "auto"}, "config/config.yaml: model_kwargs: write '{key: value, ...}'"),
+        ({"hf_path": "m", "model_kwargs": "a='x"}, "config/config.yaml: model_kwargs: no closing quotation"),
+        ({"hf_path": "m", "model_kwargs": "a=["}, "config/config.yaml: model_kwargs: a value is not valid YAML"),
+    ],
+)
+def test_a_wrong_run_is_told(root: Path, config: dict[str, Any], said: str) -> None:
+    (problem,) = problems(load_with, root, **config)
+    assert str(problem).startswith(said)
+
+
+def test_settings_of_the_run_override_those_of_every_model(root: Path) -> None:
+    write_model(root, "small", num_gpus=2, batch_size=4, dtype="float16", max_seq_len=100, cpus=3)
+    overrides = {"num_gpus": 0, "batch_size": 8, "dtype": "float32", "batch_padding": False, "max_out_len": 5}
+    for model in read(root, **overrides).models:
+        assert {key: getattr(model.settings, key) for key in overrides} == overrides
+    small = read(root, models=["small"], **overrides).models[0].settings
+    assert (small.max_seq_len, small.cpus) == (100, 3)
+
+
+def test_without_overrides_models_keep_their_own_settings(root: Path) -> None:
+    write_model(root, "small", num_gpus=2, batch_size=4, dtype="float16", max_seq_len=100)
+    settings = read(root, models=["small"]).models[0].settings
+    assert (settings.num_gpus, settings.batch_size, settings.dtype, settings.max_seq_len) == (2, 4, "float16", 100)
+
+
+def test_a_model_without_a_file_stands_instead_of_the_models(root: Path) -> None:
+    config = {"revision": "v1", "tokenizer_path": "org/tokenizer", "tokenizer_kwargs": {"use_fast": False}}
+    (model,) = read(root, hf_path="org/Model-1.5B", num_gpus=2, **config).models
+    assert (model.name, model.file) == ("Model-1.5B", "--config hf_path")
+    assert model.settings.model_dump(include=set(config)) == config
+    assert (model.settings.path, model.settings.num_gpus) == ("org/Model-1.5B", 2)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/models/my model/", "my-model"), ("./m", "m"), ("../..", "model"), ("org/a@b", "a-b"), ("~/.cache/x.y", "x.y")],
+)
+def test_a_model_without_a_file_is_named_after_its_path(root: Path, path: str, name: str) -> None:
+    assert read(root, hf_path=path).models[0].name == name
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"device_map": "auto", "trust_remote_code": True, "layers": 2},
+        "device_map='auto' trust_remote_code=True layers=2",  # as OpenCompass spells it
+        {"device_map": "auto", "trust_remote_code": "true", "layers": "2"},  # as Snakemake's --config leaves it
+    ],
+    ids=["mapping", "OpenCompass", "Snakemake"],
+)
+def test_model_kwargs_may_be_spelt_in_three_ways(root: Path, kwargs: Any) -> None:
+    (model,) = read(root, hf_path="org/m", model_kwargs=kwargs).models
+    assert model.settings.trust_remote_code is True
+    assert model.settings.model_kwargs == {"device_map": "auto", "layers": 2}
+
+
+@pytest.mark.parametrize("kwargs", ["trust_remote_code=False", {"trust_remote_code": "false"}, {}, "device_map=auto"])
+def test_remote_code_is_not_trusted_unless_it_is_said(root: Path, kwargs: Any) -> None:
+    (model,) = read(root, hf_path="org/m", model_kwargs=kwargs).models
+    assert model.settings.trust_remote_code is False
+
+
+def test_a_trust_that_is_neither_true_nor_false_is_refused(root: Path) -> None:
+    benchmark, found = load_with(root, hf_path="org/m", model_kwargs={"trust_remote_code": "perhaps"})
+    (problem,) = found
+    assert (problem.where, problem.key) == ("--config hf_path", "trust_remote_code")
+    assert benchmark.models == []
+
+
+def test_values_inside_kwargs_from_the_command_line_get_their_types(root: Path) -> None:
+    given = {"a": {"b": ["1", "x", "0.5", "null", "no: yes: [", "2024-01-01"]}, "use_fast": "false"}
+    (model,) = read(root, hf_path="org/m", tokenizer_kwargs=given).models
+    expected = {"a": {"b": [1, "x", 0.5, None, "no: yes: [", "2024-01-01"]}, "use_fast": False}
+    assert model.settings.tokenizer_kwargs == expected
+
+
+def test_settings_cannot_be_changed_once_they_are_checked(root: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        read(root).run.limit = 3  # type: ignore[misc]
+
+
+def test_a_user_error_of_the_run_carries_what_was_found_before(root: Path) -> None:
+    before = [Problem("a", "", "b")]
+    with pytest.raises(UserError) as raised:
+        load({"limt": 1}, root, "c.yaml", before)
+    assert [problem.where for problem in raised.value.problems] == ["a", "c.yaml"]
+
+
+@pytest.mark.parametrize("alias", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("value", ["bfloat16", "torch.bfloat16"])
+def test_a_dtype_among_the_kwargs_is_the_models_dtype(root: Path, alias: str, value: str) -> None:
+    benchmark, found = load_with(root, hf_path="org/m", model_kwargs={alias: value, "device_map": "auto"})
+    assert not found
+    settings = benchmark.models[0].settings
+    assert (settings.dtype, settings.model_kwargs) == ("bfloat16", {"device_map": "auto"})
+
+
+def test_two_dtypes_for_one_model_are_refused() -> None:
+    (problem,) = wrong(ModelConfig, {"path": "x", "dtype": "float32", "model_kwargs": {"torch_dtype": "bfloat16"}})
+    assert "model_kwargs.torch_dtype is bfloat16, but dtype is float32: keep one" in problem
+
+
+def test_a_wrong_value_says_what_the_key_means() -> None:
+    (problem,) = wrong(RunConfig, {"limit": 0})
+    assert "greater than 0 (found 0)" in problem
+    assert "fix: limit: Only the first so many rows" in problem
+
+
+def test_a_wrong_kind_is_told_the_nearest() -> None:
+    assert "did you mean 'generate'?" in wrong(DatasetConfig, DATASET | {"kind": "generat"})[0]
+
+
+def test_what_stands_on_the_command_line_is_not_blamed_on_the_file(root: Path) -> None:
+    config = {"models": ["tin"], "datasets": ["sums"], "data_root": "/no/where"}
+    problems: list[Problem] = []
+    load(config, root, "config/x.yaml", problems, ["models", "data_root"])
+    assert [problem.where for problem in problems if problem.key in ("models", "data_root")] == ["--config"] * 2
+
+
+def test_braces_in_the_results_folder_are_refused() -> None:
+    assert "results" in wrong(RunConfig, {"results": "a{b}"})[0]

@@ -1,0 +1,172 @@
+"""From raw outputs to answers."""
+
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardmark.config import Filter
+from shardmark.metrics.filters import FILTERS, apply_filters, first_option, last_number, opencompass_first_option
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("A", "A"),
+        (" B.", "B"),
+        ("(C)", "C"),
+        ("[D]", "D"),
+        ("C) because", "C"),
+        ("**A**", "A"),
+        ("B\nThe next question", "B"),
+        ("A\nbecause it rains", "A"),
+        ("C because it rains", "C"),
+        ("A because it rains", "A"),
+        ("A is right", "A"),
+        ("B, not C", "B"),
+        ("The answer is B", "B"),
+        ("the answer is: (D).", "D"),
+        ("A or C? The answer is C", "C"),
+        ("The correct answer is option B", "B"),
+        ("Answer: C", "C"),
+        ("ANSWER C", "C"),
+        ("So **Answer: D**", "D"),
+        ("I think A", "A"),
+        ("A dog is B", "B"),
+        ("A dog and a cat", None),
+        ("no", None),
+        ("", None),
+        ("ABC", None),
+        ("Because", None),
+        ("a", None),
+        ("E", None),
+        ("B's", None),
+        ("B’s", None),
+        ("vitaminC", None),
+        ("The answer is Cats, so D", "D"),
+        ("选B。", None),  # a letter glued to a word of another alphabet
+        ("答案：B。", "B"),
+    ],
+)
+def test_the_first_option_is_a_letter_that_stands_for_itself(text: str, answer: str | None) -> None:
+    assert first_option(text, "ABCD") == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"), [("I think so", None), ("I", "I"), ("I think H", "H"), ("I is right", "I")]
+)
+def test_the_first_option_is_not_the_word_i(text: str, answer: str | None) -> None:
+    assert first_option(text, "ABCDEFGHI") == answer
+
+
+def test_options_may_be_small_letters() -> None:
+    assert first_option("a dog is b", "abc") == "b"
+    assert first_option("(c) a dog", "abc") == "c"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("A", None),
+        (" A", None),
+        ("(B)", None),
+        ("B) a house", None),
+        ("A.", "A"),
+        ("A house", "A"),
+        ("It is B", "B"),
+        ("It is B.", "B"),
+        ("The answer is C", "C"),
+        ("The answer is (C) for sure", "C"),
+        ("The answer is **C** for sure", "C"),
+        ("Answer: C and more", "C"),
+        ("answer: c and more", None),
+        ("It is D then", None),
+        ("1. Either D or B then", "B"),
+        ("no", None),
+        ("", None),
+    ],
+)
+def test_opencompass_finds_what_it_finds(text: str, answer: str | None) -> None:
+    assert opencompass_first_option(text, "ABCD") == answer
+
+
+@given(st.text(), st.sampled_from(["ABCD", "abc", "I"]))
+def test_an_option_is_one_of_the_letters(text: str, options: str) -> None:
+    for find in (first_option, opencompass_first_option):
+        answer = find(text, options)
+        assert answer is None or (len(answer) == 1 and answer in options and answer in text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("$1,234.50", "1234.50"),
+        ("-3", "-3"),
+        ("-$5", "-5"),
+        ("1.", "1"),
+        ("12.", "12"),
+        ("3/4 is 0.75.", "0.75"),
+        ("first 10, then 20 apples", "20"),
+        ("half is .5", ".5"),
+        ("1,000,000 in all", "1000000"),
+        ("x=-7", "-7"),
+        ("it takes 5-7 days", "7"),
+        ("10 - 3", "3"),
+        ("10 + -3", "-3"),
+        ("Apollo-11", "11"),
+        ("€-.5", "-.5"),
+        ("none", None),
+        ("", None),
+        ("$", None),
+        ("a - b.", None),
+    ],
+)
+def test_the_last_number(text: str, number: str | None) -> None:
+    assert last_number(text) == number
+
+
+@given(st.text() | st.lists(st.sampled_from([*"0123456789.,-$ x"])).map("".join))
+def test_a_number_that_is_found_is_one(text: str) -> None:
+    number = last_number(text)
+    assert number is None or isinstance(float(number), float)
+
+
+@pytest.mark.parametrize(
+    ("text", "filters", "answer"),
+    [
+        ("a b", [], "a b"),
+        (" a \n", [{"name": "strip"}], "a"),
+        ("\n\n a\nb", [{"name": "first_line"}], " a"),
+        ("a Q: b Q: c", [{"name": "cut", "marker": "Q:"}], "a "),
+        ("a b", [{"name": "cut", "marker": "Q:"}], "a b"),
+        ("ANSWER : C", [{"name": "regex", "pattern": r"(?i)answer\s*:\s*([A-D])"}], "C"),
+        ("see 12 or 13", [{"name": "regex", "pattern": r"\d+"}], "12"),
+        ("see", [{"name": "regex", "pattern": r"\d+"}], None),
+        ("b", [{"name": "regex", "pattern": r"(a)|b"}], None),
+        ("7 Q: 8", [{"name": "cut", "marker": "Q:"}, {"name": "last_number"}], "7"),
+        ("7 Q: 8", [{"name": "last_number"}, {"name": "cut", "marker": "Q:"}], "8"),
+        ("no", [{"name": "last_number"}, {"name": "strip"}, {"name": "first_line"}], None),
+        ("(B)", [{"name": "first_option", "options": "AB"}], "B"),
+        ("(B)", [{"name": "opencompass_first_option", "options": "AB"}], None),
+    ],
+)
+def test_filters_follow_one_another_until_one_finds_nothing(
+    text: str, filters: list[dict[str, Any]], answer: str | None
+) -> None:
+    assert apply_filters(text, filters) == answer
+
+
+def test_the_filters_are_those_that_a_data_set_may_name() -> None:
+    union, _ = get_args(Filter)
+    names = [name for kind in get_args(union) for name in get_args(kind.model_fields["name"].annotation)]
+    assert sorted(names) == sorted(FILTERS)
+
+
+def test_a_filter_takes_the_options_that_a_data_set_may_give_it() -> None:
+    union, _ = get_args(Filter)
+    settings = {"options": "AB", "pattern": "b", "marker": "b"}
+    for kind in get_args(union):
+        for name in get_args(kind.model_fields["name"].annotation):
+            given = {key: value for key, value in settings.items() if key in kind.model_fields}
+            apply_filters("a b 1", [kind(name=name, **given).model_dump()])

@@ -1,0 +1,307 @@
+"""A model's digest changes with everything that can change an answer, and with nothing else."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projects import problems, safetensors_file, write_weights
+from shardmark.config import ModelConfig, Named
+from shardmark.files import file_sha256
+from shardmark.plan.hashes import HashCache
+from shardmark.plan.lock import Lock
+from shardmark.plan.models import resolve_model
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return write_weights(tmp_path / "weights")
+
+
+def resolve(folder: Path, name: str = "m", **settings: Any) -> dict[str, Any]:
+    """The record of a model, with the lock and the cache of hashes of a project."""
+    model = Named(name, "config/models/m.yaml", ModelConfig.model_validate({"num_gpus": 0} | settings))
+    hashes = HashCache(folder / "hashes.json")
+    record = resolve_model(model, Lock(folder / "benchmark.lock"), hashes)
+    hashes.save()
+    return record
+
+
+def digest_of(path: Path, **settings: Any) -> str:
+    return str(resolve(path.parent, path=str(path), **settings)["digest"])
+
+
+def refusal(folder: Path, **settings: Any) -> tuple[str, str]:
+    """The key and what is wrong with it."""
+    (problem,) = problems(resolve, folder, **settings)
+    assert problem.where == "config/models/m.yaml"
+    assert problem.fix
+    return problem.key, problem.what
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", safetensors_file(b"weightS")),
+        ("tokenizer.json", b'{"version": "1.1"}'),
+        ("config.json", b'{"rope_theta": 1}'),
+        ("chat_template.jinja", b"{{ messages }}"),
+        ("vocab.tiktoken", b"IQ== 0"),
+        ("modeling.py", b"pass"),
+        ("adapter_model.bin", b"more"),
+    ],
+)
+def test_a_file_that_changes_answers_changes_the_digest(weights: Path, file: str, content: bytes) -> None:
+    before = digest_of(weights)
+    (weights / file).write_bytes(content)
+    assert digest_of(weights) != before
+
+
+SETTINGS = [
+    {"dtype": "bfloat16"},
+    {"dtype": "float16"},
+    {"max_seq_len": 64},
+    {"max_out_len": 64},
+    {"model_kwargs": {"sliding_window": 8}},
+    {"tokenizer_kwargs": {"use_fast": False}},
+    {"trust_remote_code": True},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_a_setting_that_changes_answers_changes_the_digest(weights: Path, settings: dict[str, Any]) -> None:
+    assert digest_of(weights, **settings) != digest_of(weights)
+
+
+def test_all_these_digests_differ_from_each_other(weights: Path) -> None:
+    assert len({digest_of(weights, **settings) for settings in SETTINGS}) == len(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 7},
+        {"batch_padding": False},
+        {"cpus": 9},
+        {"num_gpus": 2},
+        {"description": "other"},
+        {"model_kwargs": {"device_map": "auto"}},
+        {"model_kwargs": {"max_memory": {0: "10GiB", "cpu": "1GiB"}, "low_cpu_mem_usage": True}},
+        {"tokenizer_kwargs": {"padding_side": "left"}},
+        {"name": "renamed"},
+    ],
+    ids=str,
+)
+def test_a_setting_that_changes_no_answer_keeps_the_digest(weights: Path, settings: dict[str, Any]) -> None:
+    assert digest_of(weights, dtype="float32", **settings) == digest_of(weights, dtype="float32")
+
+
+def test_the_same_files_elsewhere_are_the_same_model(weights: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(weights, tmp_path / "other" / "place")
+    link = tmp_path / "link"
+    link.symlink_to(weights)
+    assert digest_of(copy) == digest_of(weights) == digest_of(link)
+
+
+def test_neither_touching_nor_describing_a_model_changes_it(weights: Path) -> None:
+    before = digest_of(weights)
+    for file in weights.iterdir():
+        os.utime(file)
+    (weights / "README.md").write_text("A model.")
+    (weights / "logo.png").write_bytes(b"png")
+    (weights / ".cache").mkdir()
+    assert digest_of(weights) == before
+
+
+def test_a_weight_that_changes_in_one_byte_is_noticed_though_hashes_are_remembered(weights: Path) -> None:
+    before, file = digest_of(weights), weights / "model.safetensors"
+    assert (weights.parent / "hashes.json").exists()
+    status = file.stat()
+    while file.stat().st_ctime_ns == status.st_ctime_ns:
+        file.write_bytes(safetensors_file(b"Weights"))
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert digest_of(weights) != before
+
+
+def test_auto_is_bfloat16_on_gpus_and_float32_without(weights: Path) -> None:
+    assert digest_of(weights) == digest_of(weights, dtype="float32") != digest_of(weights, dtype="bfloat16")
+    assert digest_of(weights, num_gpus=1) == digest_of(weights, dtype="bfloat16")
+    assert resolve(weights.parent, path=str(weights), num_gpus=4)["dtype"] == "bfloat16"
+
+
+def test_another_tokenizer_is_another_model(weights: Path, tmp_path: Path) -> None:
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    (tokenizer / "tokenizer.json").write_text("{}")
+    before = digest_of(weights, tokenizer_path=str(tokenizer))
+    assert before != digest_of(weights)
+    (tokenizer / "tokenizer.json").write_text('{"a": 1}')
+    assert digest_of(weights, tokenizer_path=str(tokenizer)) != before
+
+
+def test_the_record_says_where_the_files_are(weights: Path) -> None:
+    record = resolve(weights.parent, path=str(weights), batch_size=3)
+    source = record["source"]
+    assert (record["name"], record["file"], record["settings"]["batch_size"]) == ("m", "config/models/m.yaml", 3)
+    assert (source["kind"], source["path"], record["tokenizer"]) == ("local", str(weights), None)
+    assert source["identity"]["model.safetensors"] == file_sha256(weights / "model.safetensors")
+    assert source["bytes"] == sum(file.stat().st_size for file in weights.iterdir())
+
+
+def test_a_tilde_is_the_home_folder(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(weights.parent))
+    assert digest_of(Path("~/weights").expanduser()) == resolve(weights.parent, path="~/weights")["digest"]
+
+
+# What is no model
+
+
+@pytest.mark.parametrize("path", ["/no/such/model", "./gone", "../gone", "~/gone", "models/of/mine"])
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path, path: str) -> None:
+    key, what = refusal(tmp_path, path=path)
+    assert key == "path"
+    assert what.startswith("no folder ")
+
+
+def test_a_file_is_no_folder(weights: Path) -> None:
+    file = weights / "model.safetensors"
+    assert refusal(weights.parent, path=str(file)) == ("path", f"no folder {file}")
+
+
+@pytest.mark.parametrize(
+    ("absent", "said"), [("config.json", "it has no config.json"), ("model.safetensors", "it has no weights")]
+)
+def test_a_folder_that_lacks_something_is_no_model(weights: Path, absent: str, said: str) -> None:
+    (weights / absent).unlink()
+    key, what = refusal(weights.parent, path=str(weights))
+    assert (key, what.startswith(f"{weights} is not a model: {said}")) == ("path", True)
+
+
+def test_every_part_that_the_index_of_weights_names_must_be_there(weights: Path) -> None:
+    (weights / "model.safetensors").rename(weights / "model-1-of-3.safetensors")
+    parts = {"a": "model-1-of-3.safetensors", "b": "model-2-of-3.safetensors", "c": "model-3-of-3.safetensors"}
+    index = weights / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": parts}))
+    _, what = refusal(weights.parent, path=str(weights))
+    assert what.endswith("it has no model-2-of-3.safetensors; it has no model-3-of-3.safetensors")
+    index.write_text("{")
+    assert refusal(weights.parent, path=str(weights))[1].endswith("it has no readable model.safetensors.index.json")
+    index.write_text(json.dumps({"weight_map": {"a": "model-1-of-3.safetensors"}}))
+    assert resolve(weights.parent, path=str(weights))["digest"]
+
+
+def test_damaged_files_are_told_before_anything_runs(weights: Path) -> None:
+    (weights / "config.json").write_text("{broken")
+    content = (weights / "model.safetensors").read_bytes()
+    (weights / "model.safetensors").write_bytes(content[:-1])
+    key, what = refusal(weights.parent, path=str(weights))
+    assert key == "path"
+    assert "config.json is not valid JSON" in what
+    assert "model.safetensors is damaged or cut off" in what
+
+
+def test_a_model_needs_a_tokenizer_beside_it_or_elsewhere(weights: Path, tmp_path: Path) -> None:
+    (weights / "tokenizer.json").rename(tmp_path / "tokenizer.json")
+    key, what = refusal(weights.parent, path=str(weights))
+    assert (key, "it has no tokenizer" in what) == ("path", True)
+    assert refusal(weights.parent, path=str(weights), tokenizer_path=str(weights))[0] == "tokenizer_path"
+    assert resolve(weights.parent, path=str(weights), tokenizer_path=str(tmp_path))["digest"]
+
+
+def test_what_cuts_and_pads_a_tokenizers_output_changes_nothing(weights: Path) -> None:
+    sides = {"padding_side": "left", "truncation": "left", "truncation_side": "left"}
+    assert digest_of(weights, tokenizer_kwargs=sides) == digest_of(weights)
+
+
+def test_cutting_on_the_right_is_refused_because_the_engine_cuts_on_the_left(weights: Path) -> None:
+    with pytest.raises(ValueError, match="truncation is right, but prompts are always cut on the left"):
+        ModelConfig(path=str(weights), tokenizer_kwargs={"truncation": "right"})
+
+
+def test_a_tokenizer_that_is_not_there_is_told(weights: Path) -> None:
+    assert refusal(weights.parent, path=str(weights), tokenizer_path="./gone") == ("tokenizer_path", "no folder ./gone")
+
+
+# GGUF
+
+
+def test_a_gguf_file_is_known_by_its_content_alone(tmp_path: Path) -> None:
+    for name, content in (("a.gguf", b"GGUF1"), ("b.gguf", b"GGUF1"), ("c.gguf", b"GGUF2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (resolve(tmp_path, gguf_file=str(tmp_path / f"{name}.gguf")) for name in "abc")
+    assert a["digest"] == b["digest"] != c["digest"]
+    assert a["source"]["identity"] == {"gguf": file_sha256(tmp_path / "a.gguf")}
+
+
+def test_a_package_may_bring_the_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    (tmp_path / "weights_of_mine.py").write_text(f"def assemble(): return {str(tmp_path / 'a.gguf')!r}")
+    record = resolve(tmp_path, gguf_package="weights_of_mine")
+    assert record["digest"] == resolve(tmp_path, gguf_file=str(tmp_path / "a.gguf"))["digest"]
+    assert record["source"]["path"] == str(tmp_path / "a.gguf")
+
+
+def test_a_gguf_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    assert refusal(tmp_path, gguf_file="gone.gguf") == ("gguf_file", "no file gone.gguf")
+
+
+def test_a_package_that_is_not_installed_is_told(tmp_path: Path) -> None:
+    key, what = refusal(tmp_path, gguf_package="no_such_package_here")
+    assert (key, what) == ("gguf_package", "the package no_such_package_here is not installed")
+
+
+def test_a_package_without_a_model_is_told(tmp_path: Path) -> None:
+    key, what = refusal(tmp_path, gguf_package="json")
+    assert (key, what) == ("gguf_package", "the package json holds no GGUF file: it has no assemble()")
+
+
+def test_a_package_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "weights_that_fail.py").write_text("def assemble(): raise OSError('part 3 is damaged')")
+    assert refusal(tmp_path, gguf_package="weights_that_fail") == ("gguf_package", "part 3 is damaged")
+
+
+# The lock (asking the Hub has tests of its own)
+
+
+def pinned(folder: Path, **pins: Any) -> Path:
+    (folder / "benchmark.lock").write_text(json.dumps(pins))
+    return folder
+
+
+def test_a_model_of_the_hub_is_the_commit_that_the_lock_pins(tmp_path: Path) -> None:
+    pinned(tmp_path, model={"org/name@main": "abc", "org/name@v2": "def", "copy/name@main": "abc"})
+    main, again, v2, copy = (
+        resolve(tmp_path, path="org/name"),
+        resolve(tmp_path, path="org/name", revision="main"),
+        resolve(tmp_path, path="org/name", revision="v2"),
+        resolve(tmp_path, path="copy/name"),
+    )
+    assert main["source"]["identity"] == {"repository": "org/name", "commit": "abc"}
+    assert main["digest"] == again["digest"]
+    assert len({record["digest"] for record in (main, v2, copy)}) == 3
+
+
+def test_a_lock_that_learnt_nothing_is_not_written(tmp_path: Path) -> None:
+    pinned(tmp_path, model={"org/name@main": "abc"})
+    os.utime(tmp_path / "benchmark.lock", ns=(1, 1))
+    lock = Lock(tmp_path / "benchmark.lock")
+    assert lock.commit("model", "org/name", None, "m.yaml") == "abc"
+    lock.save()
+    assert (tmp_path / "benchmark.lock").stat().st_mtime_ns == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "<<<<<<< HEAD\n{}\n", "[]", "[1]", "5", '{"model": 5}', '{"model": ["a"]}']
+)
+def test_a_damaged_lock_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "benchmark.lock"
+    path.write_text(content)
+    (problem,) = problems(Lock, path)
+    assert problem.where == str(path)
+    assert problem.what.startswith("not a valid lock: ")
+    assert "git" in problem.fix

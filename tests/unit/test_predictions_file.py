@@ -1,0 +1,188 @@
+"""A prediction file is whole, or it is refused by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from projects import problems, property_test
+from shardmark.plan.predictions import TAIL_BYTES, read_predictions, read_trailer, write_predictions
+
+TEXT = st.text(st.characters(exclude_categories=()), max_size=30)  # lone surrogates as well
+LINE_ENDS = ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x00", "\ufeff"]
+FACTS = {"seconds": 1.5, "inferred": 2, "hardware": {"cpu": "x86", "gpus": []}}
+PREDICTIONS = [
+    {"id": "b", "text": "two\nlines", "tokens": 3, "end": "stop", "cut": 0},
+    {"id": "a", "logprobs": [-0.5, -1e-7], "tokens": [1, 2], "greedy": [True, False], "cut": 0},
+]
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("predictions") / "shard.jsonl"
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    write_predictions(tmp_path / "shard.jsonl", PREDICTIONS, FACTS)
+    return tmp_path / "shard.jsonl"
+
+
+def refused(path: Path) -> str:
+    """Why a file is refused; nothing else may come of it."""
+    (problem,) = problems(read_predictions, path)
+    assert problem.where == str(path)
+    assert problem.what.startswith("not a whole prediction file: ")
+    assert problem.fix == "delete it; it is then made anew"
+    return problem.what.partition(": ")[2]
+
+
+def test_predictions_come_back_with_how_they_were_made(written: Path) -> None:
+    predictions, trailer = read_predictions(written)
+    assert predictions == {p["id"]: p for p in PREDICTIONS}
+    assert {key: trailer[key] for key in FACTS} == FACTS
+    assert trailer["count"] == 2
+
+
+@property_test
+@given(texts=st.dictionaries(TEXT, TEXT, max_size=5), facts=st.dictionaries(TEXT, TEXT, max_size=2))
+def test_any_text_comes_back(scratch: Path, texts: dict[str, str], facts: dict[str, str]) -> None:
+    facts = {f"fact {key}": value for key, value in facts.items()}
+    write_predictions(scratch, [{"id": key, "text": text} for key, text in texts.items()], facts)
+    predictions, trailer = read_predictions(scratch)
+    assert {key: prediction["text"] for key, prediction in predictions.items()} == texts
+    assert facts.items() <= trailer.items()
+    assert read_trailer(scratch) == trailer
+
+
+@pytest.mark.parametrize("separator", LINE_ENDS, ids=repr)
+def test_what_ends_a_line_elsewhere_does_not_here(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "shard.jsonl"
+    prediction = {"id": "a", "text": f"{separator}x{separator}{separator}"}
+    write_predictions(path, [prediction], {"note": separator})
+    assert path.read_bytes().count(b"\n") == len(path.read_bytes().splitlines()) == 2
+    assert read_predictions(path)[0] == {"a": prediction}
+
+
+@property_test
+@given(values=st.lists(st.floats(allow_nan=False), max_size=5))
+def test_numbers_come_back_exactly(scratch: Path, values: list[float]) -> None:
+    write_predictions(scratch, [{"id": "a", "logprobs": values}], {})
+    assert read_predictions(scratch)[0]["a"]["logprobs"] == values
+
+
+def test_the_same_answers_make_the_same_bytes_in_whatever_order_they_came(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "1", PREDICTIONS, FACTS)
+    write_predictions(tmp_path / "2", PREDICTIONS[::-1], FACTS)
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+def test_a_shard_without_requests_is_whole_too(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "shard.jsonl", [], {})
+    predictions, trailer = read_predictions(tmp_path / "shard.jsonl")
+    assert (predictions, trailer["count"]) == ({}, 0)
+
+
+def test_a_file_cut_off_at_any_byte_is_refused(written: Path) -> None:
+    whole = written.read_bytes()
+    for length in range(len(whole)):
+        written.write_bytes(whole[:length])
+        assert refused(written)
+
+
+@pytest.mark.parametrize("bit", [0, 5, 7])
+def test_a_file_with_any_byte_changed_is_refused(written: Path, bit: int) -> None:
+    whole = written.read_bytes()
+    for place in range(len(whole)):
+        written.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+        assert refused(written)
+
+
+@property_test
+@given(place=st.integers(0, 600), byte=st.integers(0, 255))
+def test_a_file_with_any_byte_more_is_refused(scratch: Path, place: int, byte: int) -> None:
+    write_predictions(scratch, PREDICTIONS, FACTS)
+    whole = scratch.read_bytes()
+    place %= len(whole) + 1
+    scratch.write_bytes(whole[:place] + bytes([byte]) + whole[place:])
+    assert refused(scratch)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [[0, 0, 1, 2], [0, 1, 1, 2], [0, 1, 2, 2], [1, 0, 2], [0, 2], [1, 2], [0, 1], [2], [2, 0, 1], [0, 1, 2, 0, 1, 2]],
+    ids=str,
+)
+def test_lines_that_are_doubled_lost_or_out_of_order_are_refused(written: Path, order: list[int]) -> None:
+    lines = written.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3
+    written.write_bytes(b"".join(lines[n] for n in order))
+    assert refused(written)
+
+
+def test_a_request_that_is_answered_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "shard.jsonl"
+    write_predictions(path, [{"id": "a", "text": "x"}, {"id": "b", "text": "x"}, {"id": "a", "text": "y"}], {})
+    assert refused(path) == "a request is answered twice"
+
+
+def test_a_trailer_of_another_file_is_refused(written: Path, tmp_path: Path) -> None:
+    write_predictions(tmp_path / "other.jsonl", PREDICTIONS[:1], FACTS)
+    *_, foreign = (tmp_path / "other.jsonl").read_bytes().splitlines(keepends=True)
+    *own, _ = written.read_bytes().splitlines(keepends=True)
+    written.write_bytes(b"".join([*own, foreign]))
+    assert refused(written) == "its lines are not those that its trailer hashes"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"\n\n\n",
+        b"null\n",
+        b"[]\n",
+        b'"complete"\n',
+        b'{"complete": 5}\n',
+        b'{"complete": null}\n',
+        b'{"complete": {}}\n',
+        b'{"complete": {"count": 0}}\n',
+        b'{"complete": {"count": 0, "sha256": 3}}\n',
+        b'5\n{"complete": {"count": 1, "sha256": ""}}\n',
+        b'{"text": "no id"}\n{"complete": {"count": 1, "sha256": ""}}\n',
+        b"\x00" * 4096,
+        b"\xff\xfe\n",
+        b"{" * 100,
+    ],
+)
+def test_what_is_no_prediction_file_at_all_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "shard.jsonl").write_bytes(content)
+    assert refused(tmp_path / "shard.jsonl")
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    assert refused(tmp_path / "gone.jsonl") == "No such file or directory"
+
+
+def test_the_trailer_is_found_at_the_end_of_a_long_file(tmp_path: Path) -> None:
+    path = tmp_path / "shard.jsonl"
+    long: list[dict[str, Any]] = [{"id": str(n), "text": "x" * 1000} for n in range(100)]
+    write_predictions(path, long, FACTS)
+    assert path.stat().st_size > 5 * TAIL_BYTES
+    assert read_trailer(path) == read_predictions(path)[1]
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"id": "a"}\n', b'{"complete": [1]}\n', b'{"complete": {"co'])
+def test_a_file_without_a_trailer_has_none(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "shard.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    assert read_trailer(path) is None
+
+
+def test_the_file_is_plain_json_lines(written: Path) -> None:
+    first, second, last = map(json.loads, written.read_text("ascii").splitlines())
+    assert (first["id"], second["id"], list(last)) == ("a", "b", ["complete"])

@@ -1,0 +1,416 @@
+"""Rows become requests: the exact text that a model sees, and the right answer beside it."""
+
+import hashlib
+import resource
+import signal
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projects import choice_settings, dataset_settings, problems
+from shardmark.config import DatasetConfig
+from shardmark.config.load import read_yaml
+from shardmark.errors import Problem
+from shardmark.tasks import Sample, characters, render, request_id
+from shardmark.tasks.limits import bounded_steps
+
+ROOT = Path(__file__).parents[2]
+QUESTIONS: list[dict[str, Any]] = [{"question": q, "answer": a} for q, a in (("1+1?", 2), ("1+2?", 3), ("2+2?", 4))]
+OPTIONS: list[dict[str, Any]] = [{"q": "Sky?", "options": ["blue", "red"], "label": 0}]
+
+
+def prompts(samples: list[Sample]) -> list[str]:
+    return [sample.request["prompt"] for sample in samples]  # type: ignore[typeddict-item]
+
+
+def pairs(sample: Sample) -> list[list[str]]:
+    return sample.request["pairs"]  # type: ignore[typeddict-item]
+
+
+def told(settings: DatasetConfig, rows: list[dict[str, Any]]) -> Problem:
+    (problem,) = problems(render, settings, rows, "d.yaml")
+    assert problem.where == "d.yaml"
+    return problem
+
+
+# Generation
+
+
+def test_a_row_becomes_a_prompt_with_the_right_answer() -> None:
+    settings = dataset_settings(generation={"max_new_tokens": 5, "stop": ["\n"]})
+    (sample,) = render(settings, QUESTIONS[:1], "d.yaml")
+    assert sample.request == {"kind": "generate", "prompt": "Q: 1+1?\nA:", "max_new_tokens": 5, "stop": ["\n"]}
+    assert (sample.id, sample.row, sample.target, sample.choices) == ("0", QUESTIONS[0], ["2"], None)
+
+
+@pytest.mark.parametrize(
+    ("target", "right"),
+    [("answer", ["2"]), ("[answer, 'two']", ["2", "two"]), ("answer + 1", ["3"]), ("'#' ~ answer", ["#2"])],
+)
+def test_the_target_is_one_answer_or_a_list(target: str, right: list[str]) -> None:
+    assert render(dataset_settings(target=target), QUESTIONS[:1], "d.yaml")[0].target == right
+
+
+def test_worked_examples_stand_before_the_question() -> None:
+    shots = {
+        "examples": [{"question": "0+0?", "answer": 0}, {"question": "0+1?", "answer": 1}],
+        "answer": " {{ answer }}.",
+        "separator": "\n--\n",
+    }
+    (sample,) = render(dataset_settings(few_shot=shots), QUESTIONS[:1], "d.yaml")
+    assert prompts([sample]) == ["Q: 0+0?\nA: 0.\n--\nQ: 0+1?\nA: 1.\n--\nQ: 1+1?\nA:"]
+
+
+def test_worked_examples_are_apart_by_an_empty_line_unless_said_otherwise() -> None:
+    shots = {"examples": [{"question": "0+0?", "answer": 0}], "answer": " {{ answer }}"}
+    assert prompts(render(dataset_settings(few_shot=shots), QUESTIONS[:1], "d.yaml")) == [
+        "Q: 0+0?\nA: 0\n\nQ: 1+1?\nA:"
+    ]
+
+
+# Choices
+
+
+def test_each_choice_continues_the_prompt() -> None:
+    (sample,) = render(choice_settings(), OPTIONS, "d.yaml")
+    assert sample.request == {"kind": "choice", "pairs": [["Sky?", " blue"], ["Sky?", " red"]]}
+    assert (sample.target, sample.choices) == (0, ["blue", "red"])
+
+
+def test_with_perplexity_each_choice_is_a_whole_text() -> None:
+    settings = choice_settings(prompt="{{ q }} It is {{ choice }}.", scoring="perplexity")
+    assert pairs(render(settings, OPTIONS, "d.yaml")[0]) == [["", "Sky? It is blue."], ["", "Sky? It is red."]]
+
+
+def test_the_continuation_may_be_worded() -> None:
+    (sample,) = render(choice_settings(continuation=": {{ choice | upper }}"), OPTIONS, "d.yaml")
+    assert pairs(sample) == [["Sky?", ": BLUE"], ["Sky?", ": RED"]]
+    assert sample.choices == ["blue", "red"]
+
+
+def test_the_choice_may_stand_in_the_prompt_and_the_rest_be_scored() -> None:
+    settings = choice_settings(prompt="The {{ choice }}", continuation=" sky.")
+    assert pairs(render(settings, OPTIONS, "d.yaml")[0]) == [["The blue", " sky."], ["The red", " sky."]]
+
+
+@pytest.mark.parametrize("scoring", ["sum", "perplexity"])
+def test_worked_examples_stand_before_every_choice(scoring: str) -> None:
+    shots = {"examples": [{"q": "Grass?", "choice": "green"}], "answer": "!", "separator": "\n"}
+    settings = choice_settings(prompt="{{ q }} {{ choice }}", scoring=scoring, few_shot=shots)
+    contexts = {"sum": "Grass? green!\nSky? blue", "perplexity": ""}
+    continuations = {"sum": " blue", "perplexity": "Grass? green!\nSky? blue"}
+    assert pairs(render(settings, OPTIONS, "d.yaml")[0])[0] == [contexts[scoring], continuations[scoring]]
+
+
+@pytest.mark.parametrize(
+    ("choices", "spelt"),
+    [
+        ("options", ["blue", "red"]),
+        ("options | reverse", ["red", "blue"]),
+        (["{{ options[1] }}", "none of them"], ["red", "none of them"]),
+        ("[label, 1]", ["0", "1"]),
+    ],
+)
+def test_choices_are_templates_or_an_expression(choices: Any, spelt: list[str]) -> None:
+    assert render(choice_settings(choices=choices), OPTIONS, "d.yaml")[0].choices == spelt
+
+
+@pytest.mark.parametrize(("label", "index"), [(1, 1), ("1", 1), (1.0, 1), (True, 1), (False, 0)])
+def test_the_label_is_the_index_of_a_choice(label: Any, index: int) -> None:
+    assert render(choice_settings(), [OPTIONS[0] | {"label": label}], "d.yaml")[0].target == index
+
+
+@pytest.mark.parametrize("label", [2, -1, "7"])
+def test_a_label_outside_the_choices_is_refused(label: Any) -> None:
+    problem = told(choice_settings(), [*OPTIONS, OPTIONS[0] | {"label": label}])
+    assert problem.key == "target"
+    assert problem.what == f"row 1: label {label} is outside the 2 choices"
+    assert problem.fix == "count choices from 0"
+
+
+@pytest.mark.parametrize("label", ["B", None, 0.5, float("nan"), float("inf"), [0], {}])
+def test_a_label_that_is_no_index_is_refused(label: Any) -> None:
+    problem = told(choice_settings(), [OPTIONS[0] | {"label": label}])
+    assert problem.what == f"row 0: expected the index of the right choice, found {label!r}"
+
+
+@pytest.mark.parametrize("options", [[], "blue", None, {"text": ["blue"]}])
+def test_choices_that_are_no_list_are_refused(options: Any) -> None:
+    problem = told(choice_settings(), [OPTIONS[0] | {"options": options}])
+    assert (problem.key, problem.what) == ("choices", f"row 0: expected a list of choices, found {options!r}")
+
+
+def test_a_prompt_that_is_the_same_for_all_choices_is_refused() -> None:
+    problem = told(choice_settings(scoring="perplexity"), OPTIONS)
+    assert (problem.key, problem.what) == ("prompt", "without {{ choice }}, all choices are the same to the model")
+    problem = told(choice_settings(continuation=" yes"), OPTIONS)
+    assert problem.key == "continuation"
+
+
+# Which rows
+
+
+def test_only_rows_that_fulfil_the_condition_are_used() -> None:
+    samples = render(dataset_settings(where="answer > 2"), QUESTIONS, "d.yaml")
+    assert [(sample.id, sample.target) for sample in samples] == [("1", ["3"]), ("2", ["4"])]
+
+
+def test_the_limit_counts_rows_that_are_used() -> None:
+    samples = render(dataset_settings(where="answer != 2"), QUESTIONS, "d.yaml", limit=1)
+    assert prompts(samples) == ["Q: 1+2?\nA:"]
+    assert len(render(dataset_settings(), QUESTIONS, "d.yaml", limit=2)) == 2
+    assert len(render(dataset_settings(), QUESTIONS, "d.yaml", limit=99)) == 3
+
+
+def test_a_condition_that_leaves_no_row_is_refused() -> None:
+    problem = told(dataset_settings(where="answer > 9"), QUESTIONS)
+    assert (problem.key, problem.what) == ("where", "no row is left")
+
+
+def test_rows_are_named_by_a_column() -> None:
+    rows = [{"question": "a", "answer": "b", "key": key} for key in ("x", 7)]
+    assert [sample.id for sample in render(dataset_settings(id_column="key"), rows, "d.yaml")] == ["x", "7"]
+
+
+def test_ids_that_stand_twice_are_refused() -> None:
+    rows = [{"question": "a", "answer": "b", "key": key} for key in ("x", "y", 1, "x", "1")]
+    problem = told(dataset_settings(id_column="key"), rows)
+    assert (problem.key, problem.what) == ("id_column", "the id 'x' stands twice (2 ids do)")
+    assert problem.fix
+
+
+def test_an_id_column_that_is_missing_is_named() -> None:
+    problem = told(dataset_settings(id_column="key"), [QUESTIONS[0] | {"key": 1}, QUESTIONS[1]])
+    assert (problem.key, problem.what) == ("id_column", "row 1: no column 'key'")
+    assert "question" in problem.fix
+
+
+# What fails
+
+
+@pytest.mark.parametrize(
+    ("key", "source"),
+    [("prompt", "{{ questoin }}"), ("target", "questoin"), ("where", "questoin"), ("where", "questoin == 'x'")],
+)
+def test_a_column_that_is_missing_is_named_with_its_row_and_the_nearest(key: str, source: str) -> None:
+    problem = told(dataset_settings(**{key: source}), QUESTIONS[:2])
+    assert (problem.key, problem.what) == (key, "row 0, 1: no column 'questoin'")
+    assert problem.fix == "did you mean 'question'?"
+
+
+@pytest.mark.parametrize("choices", ["optoins", "[optoins]", ["{{ optoins }}"], "optoins.text"])
+def test_a_column_that_is_missing_in_the_choices_is_named(choices: Any) -> None:
+    problem = told(choice_settings(choices=choices), OPTIONS)
+    assert (problem.key, problem.what, problem.fix) == (
+        "choices",
+        "row 0: no column 'optoins'",
+        "did you mean 'options'?",
+    )
+
+
+def test_a_template_that_fails_on_one_row_names_it() -> None:
+    rows = [*QUESTIONS, {"question": None, "answer": 1}]
+    problem = told(dataset_settings(prompt="{{ question.strip() }}"), rows)
+    assert (problem.key, problem.what) == ("prompt", "row 3: UndefinedError: 'None' has no attribute 'strip'")
+
+
+def test_many_rows_that_fail_are_counted() -> None:
+    problem = told(dataset_settings(prompt="{{ nope }}"), QUESTIONS * 4)
+    assert problem.what == "row 0, 1, 2 and 9 more: no column 'nope'"
+
+
+def test_with_a_limit_rows_that_fail_count_as_well() -> None:
+    (problem,) = problems(render, dataset_settings(prompt="{{ nope }}"), QUESTIONS, "d.yaml", limit=2)
+    assert problem.what == "row 0, 1: no column 'nope'"
+
+
+def test_different_keys_that_fail_on_different_rows_are_told_together() -> None:
+    rows = [
+        *OPTIONS,
+        {"q": "x", "options": [], "label": 0},
+        {"q": "x", "options": ["a"], "label": 5},
+        {"options": ["a"]},
+    ]
+    found = problems(render, choice_settings(), rows, "d.yaml")
+    assert [(problem.key, problem.what.split(":")[0]) for problem in found] == [
+        ("choices", "row 1"),
+        ("target", "row 2"),
+        ("prompt", "row 3"),
+    ]
+
+
+def test_mistakes_of_syntax_are_told_together_before_any_row() -> None:
+    settings = dataset_settings(prompt="{{ question", target="answer +", where="(")
+    found = problems(render, settings, [{"unlike": "the others"}], "d.yaml")
+    assert [problem.key for problem in found] == ["where", "prompt", "target"]
+    assert all(problem.what.startswith("not a valid template: ") and problem.fix for problem in found)
+
+
+def test_a_worked_example_without_a_column_is_named() -> None:
+    shots = {"examples": [{"question": "a", "answer": "b"}, {"question": "a"}], "answer": "{{ answer }}"}
+    problem = told(dataset_settings(few_shot=shots), QUESTIONS)
+    assert (problem.key, problem.what) == ("few_shot.examples.1", "no column 'answer'")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": "{{ ''.__class__.__mro__ }}"},
+        {"target": "''.__class__"},
+        {"where": "question.__class__"},
+        {"prompt": "{{ tags.append(1) }}"},
+    ],
+    ids=["chain", "class", "condition", "mutation"],
+)
+def test_a_template_that_leaves_the_sandbox_fails_with_an_error(changes: dict[str, str]) -> None:
+    row = {"question": "a", "answer": "b", "tags": []}
+    problem = told(dataset_settings(**changes), [row])
+    assert problem.key in changes
+    assert "SecurityError" in problem.what
+    assert row["tags"] == []
+
+
+# Identity
+
+
+def test_equal_questions_have_one_id_whatever_their_row_and_answer() -> None:
+    rows = [{"question": "a", "answer": 1}, {"question": "b", "answer": 1}, {"question": "a", "answer": 2, "more": 3}]
+    ids = [sample.request_id for sample in render(dataset_settings(), rows, "d.yaml")]
+    assert ids[0] == ids[2] != ids[1]
+
+
+def test_the_id_covers_all_that_the_model_is_asked() -> None:
+    variants = [
+        {},
+        {"generation": {"max_new_tokens": 3}},
+        {"generation": {"stop": ["x"]}},
+        {"prompt": "{{ question }}"},
+    ]
+    ids = {render(dataset_settings(**changes), QUESTIONS[:1], "d.yaml")[0].request_id for changes in variants}
+    assert len(ids) == len(variants)
+
+
+def test_the_id_of_a_request_stays_what_it_is_in_files() -> None:
+    in_file = b'{"kind":"choice","pairs":[["a"," b"]]}'
+    assert request_id({"pairs": [["a", " b"]], "kind": "choice"}) == hashlib.sha256(in_file).hexdigest()
+
+
+def test_the_length_of_a_request_counts_all_of_its_text() -> None:
+    assert characters({"kind": "generate", "prompt": "12345", "max_new_tokens": 9, "stop": []}) == 5
+    assert characters({"kind": "choice", "pairs": [["123", "4"], ["123", "45"]]}) == 9
+
+
+# The data sets of this repository that OpenCompass has too: the exact text that it gives to base models, whose turns it
+# joins with a newline.
+
+
+def rendered(name: str, row: dict[str, Any]) -> Sample:
+    found: list[Problem] = []
+    settings = DatasetConfig.model_validate(read_yaml(ROOT / f"config/datasets/{name}.yaml", "d.yaml", found))
+    (sample,) = render(settings, [row], name)
+    return sample
+
+
+def test_siqa_gen() -> None:
+    row = {"context": "Kim fed the cat.", "question": "How does the cat feel?", "label": "3"}
+    sample = rendered("siqa_gen", row | {"answerA": "hungry", "answerB": "angry", "answerC": "full"})
+    assert sample.request == {
+        "kind": "generate",
+        "prompt": "Kim fed the cat.\nQuestion: How does the cat feel?\nA. hungry\nB. angry\nC. full\nAnswer:",
+        "max_new_tokens": 32,
+        "stop": [],
+    }
+    assert sample.target == ["C"]
+
+
+def test_winograd_ppl() -> None:
+    row = {"text": "The cup fell off the shelf because it was loose.", "pronoun": "it", "label": 1}
+    sample = rendered("winograd_ppl", row | {"options": ["the cup", "the shelf"], "source": "made up"})
+    start = f"{row['text']} Q: In the previous text, what does 'it' refer to? A: the "
+    assert pairs(sample) == [["", f"{start}cup"], ["", f"{start}shelf"]]
+    assert sample.target == 1
+
+
+def test_gsm8k_gen() -> None:
+    row = {
+        "question": "Ann has 2 pens and buys 1,000 more. How many?",
+        "answer": "2+1000=<<2+1000=1002>>1002\n#### 1,002",
+    }
+    sample = rendered("gsm8k_gen", row)
+    request: Any = sample.request
+    assert (request["max_new_tokens"], request["stop"]) == (512, ["Question:"])
+    assert sample.target == ["1002"]
+    *shots, question = request["prompt"].split("Question: ")
+    assert question == f"{row['question']}\nLet's think step by step\nAnswer:"
+    assert [shot.count("\nLet's think step by step\nAnswer:\n") for shot in shots] == [0, 1, 1, 1, 1]
+    assert [shot.rsplit("\n", 3)[1:] for shot in shots[1:]] == [
+        [f"The answer is {number}", "", ""] for number in (4, 201, 140, 146)
+    ]
+    assert shots[1].startswith("Angelo and Melanie want to plan how many hours over the next week")
+    assert shots[3].endswith("Bella will have a total of 14+42+84 = 140 items\nThe answer is 140\n\n")
+
+
+def test_arc_c_ppl() -> None:
+    choices = {"text": ["rain", "sun", "wind", "snow"], "label": ["A", "B", "C", "D"]}
+    sample = rendered("ARC_c_ppl", {"id": "x1", "question": "What is hot?", "choices": choices, "answerKey": "B"})
+    assert pairs(sample) == [["", f"Question: What is hot?\nAnswer: \n{text}"] for text in choices["text"]]
+    assert (sample.id, sample.target) == ("x1", 1)
+
+
+def test_arc_c_ppl_leaves_out_questions_without_four_choices() -> None:
+    found: list[Problem] = []
+    settings = DatasetConfig.model_validate(read_yaml(ROOT / "config/datasets/ARC_c_ppl.yaml", "d.yaml", found))
+    rows = [
+        {"id": n, "question": "?", "choices": {"text": ["a"] * n, "label": list("12345"[:n])}, "answerKey": "3"}
+        for n in (3, 4, 5)
+    ]
+    assert [(sample.id, sample.target) for sample in render(settings, rows, "d.yaml")] == [("4", 2)]
+
+
+def test_piqa_ppl() -> None:
+    sample = rendered("piqa_ppl", {"goal": "Boil water.", "sol1": "Heat it.", "sol2": "Freeze it.", "label": 0})
+    start = "The following makes sense: \nQ: Boil water.\nA: "
+    assert pairs(sample) == [["", f"{start}Heat it.\n"], ["", f"{start}Freeze it.\n"]]
+    assert sample.target == 0
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_boolq_ppl(answer: bool) -> None:
+    sample = rendered("boolq_ppl", {"passage": "Ice is cold.", "question": "is ice cold", "answer": answer})
+    start = "Ice is cold.\nQuestion: is ice cold?\n"
+    assert pairs(sample) == [["", f"{start}No"], ["", f"{start}Yes"]]
+    assert sample.target == int(answer)
+
+
+def test_a_row_without_an_answer_is_an_error() -> None:
+    settings = dataset_settings(target="answer")
+    (problem,) = problems(render, settings, [{"question": "1 + 1?", "answer": None}], "x.yaml")
+    assert problem.what == "row 0: the row has no answer"
+
+
+def test_a_template_that_takes_all_memory_is_stopped_at_its_first_row() -> None:
+    settings = dataset_settings(prompt="{{ 'a' * 10 ** 10 }}")
+    (problem,) = problems(render, settings, [{"question": "q", "answer": "a"}] * 3, "x.yaml")
+    assert (problem.key, problem.what) == ("prompt", "row 0: it took too much memory")
+
+
+def test_a_template_that_takes_for_ever_is_stopped_at_its_first_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("shardmark.tasks.render"), "bounded_steps", lambda: bounded_steps(seconds=0.2))
+    loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    settings = dataset_settings(prompt=loops)
+    (problem,) = problems(render, settings, [{"question": "q", "answer": "a"}] * 3, "x.yaml")
+    assert (problem.key, problem.what) == ("prompt", "row 0: it took longer than 0.2 s")
+
+
+def test_a_power_that_nothing_could_stop_is_refused() -> None:
+    settings = dataset_settings(prompt="{{ 10 ** (10 ** 9) }}")
+    (problem,) = problems(render, settings, [{"question": "q", "answer": "a"}], "x.yaml")
+    assert "is more than 100" in problem.what
+
+
+def test_bounds_end_with_the_data_set() -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)
+    render(dataset_settings(), [{"question": "q", "answer": "a"}], "x.yaml")
+    assert (resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)) == before

@@ -1,0 +1,114 @@
+"""Rows are read from JSON lines; a broken line is named. (Rows from the Hub have tests of their own.)"""
+
+from pathlib import Path
+
+import pytest
+
+from projects import problems
+from shardmark.config.dataset import Source
+from shardmark.tasks import read_rows, rows_file
+
+
+def written(tmp_path: Path, content: str | bytes) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"a": 1}\n{"a": 2}\n',
+        '{"a": 1}\n{"a": 2}',
+        '{"a": 1}\r\n{"a": 2}\r\n',
+        '\n{"a": 1}\n \n{"a": 2}\n\n',
+        '﻿{"a": 1}\n{"a": 2}',
+    ],
+    ids=["plain", "no newline at the end", "Windows", "empty lines", "byte order mark"],
+)
+def test_each_line_is_a_row(tmp_path: Path, content: str) -> None:
+    assert read_rows(written(tmp_path, content)) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+def test_only_a_newline_ends_a_row(tmp_path: Path, separator: str) -> None:
+    escaped = separator if separator > "\x1f" else f"\\u{ord(separator):04x}"
+    assert read_rows(written(tmp_path, f'{{"a": "x{escaped}y"}}')) == [{"a": f"x{separator}y"}]
+
+
+def test_a_carriage_return_is_white_space(tmp_path: Path) -> None:
+    assert read_rows(written(tmp_path, b'{"a":\r1}\r\n')) == [{"a": 1}]
+
+
+def test_lone_surrogates_are_kept(tmp_path: Path) -> None:
+    assert read_rows(written(tmp_path, '{"a": "\\ud800"}')) == [{"a": "\ud800"}]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"a": ', "not valid JSON: "),
+        (b"{'a': 1}", "not valid JSON: "),
+        (b'{"a": "\xff"}', "not valid JSON: "),
+        (b'{"a": 1} {"a": 2}', "not valid JSON: Extra data"),
+        (b"[1]", "not a JSON object"),
+        (b"null", "not a JSON object"),
+    ],
+)
+def test_a_broken_line_is_named_by_its_number(tmp_path: Path, line: bytes, said: str) -> None:
+    path = written(tmp_path, b'{"a": 1}\n\n' + line + b'\n{"a": 2}\n')
+    (problem,) = problems(read_rows, path)
+    assert problem.where == f"{path}:3"
+    assert problem.what.startswith(said)
+    assert problem.fix
+
+
+def test_many_broken_lines_are_told_but_not_all(tmp_path: Path) -> None:
+    found = problems(read_rows, written(tmp_path, "x\n" * 50))
+    assert [problem.where.rpartition(":")[2] for problem in found] == [str(n) for n in range(1, 11)]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_a_file_without_rows_is_refused(tmp_path: Path, content: str) -> None:
+    path = written(tmp_path, content)
+    (problem,) = problems(read_rows, path)
+    assert (problem.where, problem.what) == (str(path), "the file has no rows")
+
+
+def test_a_file_of_ones_own_is_read_wherever_the_data_root_is(tmp_path: Path) -> None:
+    path = written(tmp_path, "{}")
+    for data_root in (None, "/elsewhere"):
+        assert rows_file(Source(file=str(path)), data_root, "d.yaml") == path
+
+
+def test_without_a_data_root_rows_come_from_the_hub() -> None:
+    assert rows_file(Source(hub="org/name", local="a.jsonl"), None, "d.yaml") is None
+
+
+def test_the_data_root_stands_in_for_the_hub(tmp_path: Path) -> None:
+    path = written(tmp_path, "{}")
+    assert rows_file(Source(hub="org/name", local="rows.jsonl"), str(tmp_path), "d.yaml") == path
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = written(tmp_path, "{}")
+    assert rows_file(Source(file="~/rows.jsonl"), None, "d.yaml") == path
+    assert rows_file(Source(hub="org/name", local="rows.jsonl"), "~", "d.yaml") == path
+
+
+def test_a_missing_file_is_named_with_its_key(tmp_path: Path) -> None:
+    (own,) = problems(rows_file, Source(file=f"{tmp_path}/gone"), None, "d.yaml")
+    assert (own.where, own.key, own.what) == ("d.yaml", "source.file", f"no file {tmp_path}/gone")
+    (rooted,) = problems(rows_file, Source(hub="org/name", local="gone"), str(tmp_path), "d.yaml")
+    assert (rooted.where, rooted.key, rooted.what) == ("d.yaml", "source.local", f"no file {tmp_path}/gone")
+    assert "data_root" in rooted.fix
+
+
+def test_a_folder_is_not_taken_for_a_file(tmp_path: Path) -> None:
+    assert problems(rows_file, Source(file=str(tmp_path)), None, "d.yaml")[0].what == f"no file {tmp_path}"
+
+
+def test_a_data_set_without_a_place_in_the_data_root_says_what_to_add(tmp_path: Path) -> None:
+    (problem,) = problems(rows_file, Source(hub="org/name"), str(tmp_path), "d.yaml")
+    assert (problem.key, "source.local: PATH" in problem.fix) == ("source.local", True)

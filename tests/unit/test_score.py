@@ -1,0 +1,346 @@
+"""Scores and samples from hand-made requests and predictions; what does not fit the plan is refused by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardmark.config import DatasetConfig
+from shardmark.errors import UserError
+from shardmark.files import jsonl, pretty_json, read_json, read_jsonl
+from shardmark.metrics.score import score_dataset
+from shardmark.plan.predictions import write_predictions
+
+FACTS = {
+    "inferred": 2,
+    "reused": 1,
+    "seconds": 1.5,
+    "load_seconds": 0.5,
+    "started": "2026-01-01T00:00:00+00:00",
+    "finished": "2026-01-01T00:01:00+00:00",
+    "batch_size": "auto",
+    "hardware": {"cpu": "one", "cores": 2},
+    "packages": {"torch": "2.13.0"},
+    "gpu_names": ["H100"],
+}
+MODEL = {
+    "name": "tiny",
+    "digest": "0" * 16,
+    "dtype": "float32",
+    "source": {"kind": "hub", "identity": {"repository": "org/tiny", "commit": "c0ffee"}},
+    "settings": {"description": "small", "path": "org/tiny", "gguf_file": None, "gguf_package": None, "num_gpus": 1},
+}
+GENERATE = {
+    "description": "sums",
+    "source": {"file": "sums.jsonl"},
+    "kind": "generate",
+    "prompt": "{{ q }}",
+    "target": "a",
+    "filters": ["last_number"],
+    "metrics": ["exact_match"],
+    "chance": 0.1,
+}
+CHOICE = {
+    "source": {"hub": "org/colours"},
+    "kind": "choice",
+    "prompt": "{{ q }}",
+    "choices": "c",
+    "target": "a",
+    "metrics": ["accuracy"],
+}
+
+
+class Scored:
+    """The files of one model on one data set, from samples that two shards hold."""
+
+    def __init__(self, root: Path, settings: dict[str, Any]) -> None:
+        self.root = root
+        self.settings = DatasetConfig.model_validate(settings).model_dump()
+        self.requests: dict[str, dict[str, Any]] = {"first": {}, "second": {}}
+        self.predictions: dict[str, list[dict[str, Any]]] = {"first": [], "second": []}
+        self.lines: list[dict[str, Any]] = []
+
+    def ask(self, key: str, request: dict[str, Any], prediction: dict[str, Any], shard: str = "first") -> None:
+        """A request and its answer."""
+        self.requests[shard][key] = {"kind": self.settings["kind"], **request}
+        self.predictions[shard].append({"id": key, "cut": 0, **prediction})
+
+    def sample(self, name: str, key: str, target: Any, **more: Any) -> None:
+        """A sample that a request's answer decides."""
+        self.lines.append({"sample": name, "request": key, "target": target, "row": {"n": name}, **more})
+
+    def file(self, shard: str) -> Path:
+        return self.root / "predictions" / f"{shard}.jsonl"
+
+    def write(self) -> "Scored":
+        for shard in ("first", "second"):
+            path = self.root / "requests" / f"{shard}.jsonl"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(jsonl({"id": key, **request} for key, request in self.requests[shard].items()))
+            write_predictions(self.file(shard), self.predictions[shard], FACTS)
+        origin = {"hub": "org/colours", "commit": "beef"} if self.settings["source"]["hub"] else {"file": "sums.jsonl"}
+        header = {
+            "dataset": {"name": "demo", "digest": "1" * 16, "origin": origin, "rows": 9},
+            "settings": self.settings,
+            "shards": ["first", "second"],
+        }
+        (self.root / "task.jsonl").write_text(jsonl([header, *self.lines]))
+        (self.root / "model.json").write_text(pretty_json(MODEL))
+        return self
+
+    def score(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The score file and the samples by name."""
+        files = [self.root / name for name in ("task.jsonl", "model.json", "requests", "predictions")]
+        scores, samples = self.root / "scores/demo.json", self.root / "samples/demo.jsonl"
+        score_dataset(*files, scores, samples)
+        return read_json(scores), {sample["sample"]: sample for sample in read_jsonl(samples)}
+
+
+def answered(text: str) -> dict[str, Any]:
+    return {"text": text, "tokens": 3, "end": "stop"}
+
+
+def sums(root: Path, **settings: Any) -> Scored:
+    """Five samples: right, wrong, without an answer, and two that ask the same."""
+    scored = Scored(root, GENERATE | settings)
+    scored.ask("none", {"prompt": "2+2="}, answered("I do not know"))
+    scored.ask("right", {"prompt": "1+1="}, answered("It is 2."))
+    scored.ask("wrong", {"prompt": "1+2="}, answered("It is 4.") | {"cut": 7}, shard="second")
+    scored.ask("shared", {"prompt": "0+0="}, answered("0"), shard="second")
+    scored.sample("a", "none", ["4"])
+    scored.sample("b", "right", ["2"])
+    scored.sample("c", "wrong", ["3"])
+    scored.sample("d", "shared", ["0"])
+    scored.sample("e", "shared", ["nothing", "zero"])
+    return scored.write()
+
+
+def test_the_score_is_the_mean_with_its_error_bar_and_counts(tmp_path: Path) -> None:
+    score, _ = sums(tmp_path).score()
+    metric = score["metrics"]["exact_match"]
+    assert score["primary"] == "exact_match"
+    assert (metric["value"], metric["n"]) == (0.4, 5)
+    assert metric["stderr"] == pytest.approx(0.2449, abs=1e-4)
+    assert metric["ci95"] == pytest.approx([0.1176, 0.7693], abs=1e-4)
+    assert score["counts"] == {"samples": 5, "requests": 4, "truncated": 1, "unanswered": 1}
+
+
+def test_each_sample_says_what_was_asked_answered_and_right(tmp_path: Path) -> None:
+    _, samples = sums(tmp_path).score()
+    assert samples["b"] == {
+        "sample": "b",
+        "request": "right",
+        "prompt": "1+1=",
+        "output": "It is 2.",
+        "answer": "2",
+        "target": "2",
+        "end": "stop",
+        "scores": {"exact_match": 1.0},
+        "truncated": 0,
+        "row": {"n": "b"},
+    }
+    assert [sample["scores"]["exact_match"] for sample in samples.values()] == [0.0, 1.0, 0.0, 1.0, 0.0]
+    assert samples["c"]["truncated"] == 7
+
+
+def test_no_answer_is_wrong_even_in_the_first_sample(tmp_path: Path) -> None:
+    _, samples = sums(tmp_path).score()
+    first = next(iter(samples.values()))
+    assert first["answer"] is None
+    assert first["scores"] == {"exact_match": 0.0}
+
+
+def test_a_model_that_never_answers_scores_0(tmp_path: Path) -> None:
+    score, _ = sums(tmp_path, filters=[{"name": "regex", "pattern": "never"}]).score()
+    assert score["metrics"]["exact_match"]["value"] == 0.0
+    assert score["counts"]["unanswered"] == 5
+
+
+def test_samples_that_share_a_request_are_each_scored_against_their_own_target(tmp_path: Path) -> None:
+    _, samples = sums(tmp_path).score()
+    assert samples["d"]["output"] == samples["e"]["output"] == "0"
+    assert (samples["d"]["target"], samples["e"]["target"]) == ("0", ["nothing", "zero"])
+    assert samples["d"]["scores"] != samples["e"]["scores"]
+
+
+def test_samples_stand_in_the_order_of_the_data_set(tmp_path: Path) -> None:
+    assert list(sums(tmp_path).score()[1]) == ["a", "b", "c", "d", "e"]
+
+
+def test_a_metrics_options_reach_it(tmp_path: Path) -> None:
+    near = {"metrics": [{"name": "exact_match", "tolerance": 1.0}]}
+    assert sums(tmp_path, **near).score()[0]["metrics"]["exact_match"]["value"] == pytest.approx(0.6)
+
+
+def test_half_an_emoji_in_a_target_is_no_accident(tmp_path: Path) -> None:
+    scored = sums(tmp_path)
+    scored.lines[0]["target"] = ["\ud83d"]
+    scored.lines[1]["target"] = ["\ud83d", "2"]
+    assert scored.write().score()[0]["metrics"]["exact_match"]["value"] == 0.4
+
+
+def test_provenance_tells_how_to_repeat_the_score(tmp_path: Path) -> None:
+    score, _ = sums(tmp_path).score()
+    provenance = score["provenance"]
+    assert provenance["inference"] | {"started": "", "finished": ""} == {
+        "seconds": 3.0,
+        "load_seconds": 1.0,
+        "requests": 4,
+        "reused": 2,
+        "started": "",
+        "finished": "",
+        "batch_size": "auto",
+    }
+    assert provenance["shards"] == ["first", "second"]
+    assert provenance["hardware"] == {"cpu": "one", "cores": 2, "gpus": ["H100"]}
+    assert {"torch", "evaluate", "datasets", "scipy", "snakemake"} <= provenance["packages"].keys()
+    assert provenance["config"]["dataset"]["filters"] == [{"name": "last_number"}]
+    assert provenance["rows"] == {"file": "sums.jsonl"}
+    assert score["model"]["revision"] == "c0ffee"
+    assert score["model"]["source"] == "org/tiny"
+    assert score["dataset"] == {
+        "name": "demo",
+        "digest": "1" * 16,
+        "description": "sums",
+        "kind": "generate",
+        "source": "sums.jsonl",
+        "revision": None,
+        "chance": 0.1,
+    }
+
+
+# Choices
+
+
+def colours(root: Path, **settings: Any) -> Scored:
+    """Two samples: the first is right by its sum, the second only by its mean over characters."""
+    scored = Scored(root, CHOICE | settings)
+    pairs = {"pairs": [["The sky is", " blue"], ["The sky is", " light blue"]]}
+    scored.ask("one", pairs, {"logprobs": [-1.0, -5.0], "tokens": [1, 2], "greedy": [True, False]})
+    scored.ask("two", pairs, {"logprobs": [-4.0, -5.0], "tokens": [1, 2], "greedy": [False, False]}, shard="second")
+    scored.sample("a", "one", 0, choices=["blue", "light blue"])
+    scored.sample("b", "two", 1, choices=["blue", "light blue"])
+    return scored.write()
+
+
+@pytest.mark.parametrize(("scoring", "value"), [("sum", 0.5), ("char", 1.0), ("token", 1.0)])
+def test_choices_are_ranked_as_the_data_set_says(tmp_path: Path, scoring: str, value: float) -> None:
+    score, samples = colours(tmp_path, scoring=scoring).score()
+    assert score["metrics"]["accuracy"]["value"] == value
+    assert samples["a"]["answer"] == samples["a"]["target"] == 0
+
+
+def test_a_choices_sample_shows_what_the_model_preferred(tmp_path: Path) -> None:
+    _, samples = colours(tmp_path).score()
+    assert samples["b"] == {
+        "sample": "b",
+        "request": "two",
+        "prompt": "The sky is",
+        "choices": ["blue", "light blue"],
+        "output": "blue",
+        "logprobs": [-4.0, -5.0],
+        "tokens": [1, 2],
+        "answer": 0,
+        "target": 1,
+        "scores": {"accuracy": 0.0},
+        "truncated": 0,
+        "row": {"n": "b"},
+    }
+
+
+def test_a_prompt_that_is_scored_as_a_whole_is_shown(tmp_path: Path) -> None:
+    scored = colours(tmp_path)
+    scored.requests["first"]["one"]["pairs"] = [["", "The sky is blue"], ["", "The sky is light blue"]]
+    assert scored.write().score()[1]["a"]["prompt"] == "The sky is blue"
+
+
+def test_exact_match_of_choices_is_their_accuracy(tmp_path: Path) -> None:
+    score, _ = colours(tmp_path, metrics=["exact_match", "accuracy"]).score()
+    assert score["metrics"]["exact_match"] == score["metrics"]["accuracy"]
+    assert score["primary"] == "exact_match"
+
+
+# What does not fit the plan is refused, by the name of its file
+
+
+def assert_refused(scored: Scored, what: str) -> None:
+    with pytest.raises(UserError, match=what) as caught:
+        scored.score()
+    assert str(scored.file("second")) in str(caught.value)
+    assert str(scored.file("first")) not in str(caught.value)
+    assert "delete" in str(caught.value)
+    assert not (scored.root / "scores").exists()
+    assert not (scored.root / "samples").exists()
+
+
+def test_a_missing_prediction_is_refused(tmp_path: Path) -> None:
+    scored = sums(tmp_path)
+    write_predictions(scored.file("second"), scored.predictions["second"][1:], FACTS)
+    assert_refused(scored, "1 predictions are missing, for instance that of request wrong")
+
+
+def test_a_foreign_prediction_is_refused(tmp_path: Path) -> None:
+    scored = sums(tmp_path)
+    foreign = {"id": "foreign", "cut": 0, **answered("7")}
+    write_predictions(scored.file("second"), [*scored.predictions["second"], foreign], FACTS)
+    assert_refused(scored, "1 predictions are foreign, for instance that of request foreign")
+
+
+def test_a_doubled_prediction_is_refused(tmp_path: Path) -> None:
+    scored = sums(tmp_path)
+    write_predictions(scored.file("second"), scored.predictions["second"] * 2, FACTS)
+    assert_refused(scored, "a request is answered twice")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    scored = sums(tmp_path)
+    scored.file("second").unlink()
+    assert_refused(scored, "No such file")
+
+
+def changed_line(lines: list[str]) -> list[str]:
+    return [lines[0].replace("0", "1", 1), *lines[1:]]
+
+
+def lost_line(lines: list[str]) -> list[str]:
+    return lines[1:]
+
+
+def lost_trailer(lines: list[str]) -> list[str]:
+    return lines[:-1]
+
+
+def cut_trailer(lines: list[str]) -> list[str]:
+    return [*lines[:-1], lines[-1][:-9]]
+
+
+def wrong_count(lines: list[str]) -> list[str]:
+    return [*lines[:-1], lines[-1].replace('"count": 2', '"count": 3')]
+
+
+def no_hash(lines: list[str]) -> list[str]:
+    trailer = json.loads(lines[-1])
+    del trailer["complete"]["sha256"]
+    return [*lines[:-1], json.dumps(trailer) + "\n"]
+
+
+def empty(lines: list[str]) -> list[str]:
+    return []
+
+
+@pytest.mark.parametrize("harm", [changed_line, lost_line, lost_trailer, cut_trailer, wrong_count, no_hash, empty])
+def test_a_damaged_file_is_refused(tmp_path: Path, harm: Any) -> None:
+    scored = sums(tmp_path)
+    lines = scored.file("second").read_text().splitlines(keepends=True)
+    scored.file("second").write_text("".join(harm(lines)))
+    assert_refused(scored, "not a whole prediction file")
+
+
+def test_all_files_that_do_not_fit_are_told_at_once(tmp_path: Path) -> None:
+    scored = sums(tmp_path)
+    scored.file("first").unlink()
+    write_predictions(scored.file("second"), [], FACTS)
+    with pytest.raises(UserError) as caught:
+        scored.score()
+    assert [problem.where for problem in caught.value.problems] == [str(scored.file(s)) for s in ("first", "second")]

@@ -1,0 +1,101 @@
+"""Run the real workflow in a copy of this project."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "demo", "local", "slurm")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of Shardmark with a configuration of its own, config/test.yaml."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, folder: Path, **config: Any) -> "Project":
+        """Copy what a clone has, without results."""
+        folder.mkdir(parents=True)
+        for part in PARTS:
+            source, target = ROOT / part, folder / part
+            if source.is_symlink():
+                target.symlink_to(os.readlink(source))
+            elif source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "benchmark.lock"))
+            else:
+                shutil.copy2(source, target)
+        project = cls(folder)
+        project.configure(**config)
+        return project
+
+    def copy(self, folder: Path) -> "Project":
+        """The same with all its results, in another place."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
+    def configure(self, **config: Any) -> None:
+        """Write config/test.yaml."""
+        (self.folder / "config/test.yaml").write_text(yaml.safe_dump(config))
+
+    def edit_yaml(self, path: str, **changes: Any) -> None:
+        """Change keys of a YAML file."""
+        file = self.folder / path
+        file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | changes))
+
+    def command(self, *arguments: str, profile: str = "local") -> list[str]:
+        """The command line of a run."""
+        base = [sys.executable, "-m", "snakemake", "--profile", profile, "--configfile", "config/test.yaml"]
+        return [*base, *arguments]
+
+    def environment(self) -> dict[str, str]:
+        """No GPU, no hub, and results of Python's own caches kept out of the copy."""
+        return os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(self, *arguments: str, profile: str = "local", succeeds: bool = True) -> str:
+        """Run Snakemake; its output, standard error included."""
+        done = subprocess.run(
+            self.command(*arguments, profile=profile),
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert (done.returncode == 0) == succeeds, done.stdout
+        return done.stdout
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """The jobs of a dry run by rule, without `all`; empty if nothing is to be done."""
+        output = self.run("-n", *arguments)
+        table = re.findall(r"^(stage_model|infer|score|report) +(\d+)$", output, re.MULTILINE)
+        assert table or "Nothing to be done" in output, output
+        return {rule: int(count) for rule, count in table}
+
+    def trailers(self) -> dict[Path, dict[str, Any]]:
+        """The trailer of each prediction file."""
+        files = sorted((self.folder / "results/predictions").glob("*/*/*.jsonl"))
+        return {file: json.loads(file.read_text().splitlines()[-1])["complete"] for file in files}
+
+    def inferred(self, before: dict[Path, dict[str, Any]]) -> int:
+        """Requests inferred for prediction files that are new since `before`."""
+        return sum(trailer["inferred"] for file, trailer in self.trailers().items() if file not in before)
+
+    def samples(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        """Each scored sample by model, data set and sample id."""
+        found = {}
+        for file in (self.folder / "results/samples").glob("*/*.jsonl"):
+            for line in file.read_text().splitlines():
+                sample = json.loads(line)
+                found[file.parent.name.split("@")[0], file.name.split("@")[0], sample["sample"]] = sample
+        return found
