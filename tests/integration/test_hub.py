@@ -26,7 +26,7 @@ PLAN = """
 import json, pathlib, yaml
 from shardmark.plan.parse import plan_or_exit
 config = yaml.safe_load(pathlib.Path("config/test.yaml").read_text())
-plan = plan_or_exit(config, "config/test.yaml", local=False)
+plan = plan_or_exit(config, "config/test.yaml", local=False, command_line=[])
 print(json.dumps({"models": plan.models, "datasets": plan.datasets}))
 """
 ROWS = [
