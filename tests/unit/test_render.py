@@ -21,6 +21,10 @@ QUESTIONS: list[dict[str, Any]] = [{"question": q, "answer": a} for q, a in (("1
 OPTIONS: list[dict[str, Any]] = [{"q": "Sky?", "options": ["blue", "red"], "label": 0}]
 
 
+def rendered(*arguments: Any, **keywords: Any) -> list[Sample]:
+    return list(render(*arguments, **keywords))
+
+
 def prompts(samples: list[Sample]) -> list[str]:
     return [sample.request["prompt"] for sample in samples]  # type: ignore[typeddict-item]
 
@@ -30,7 +34,7 @@ def pairs(sample: Sample) -> list[list[str]]:
 
 
 def told(settings: DatasetConfig, rows: list[dict[str, Any]]) -> Problem:
-    (problem,) = problems(render, settings, rows, "d.yaml")
+    (problem,) = problems(rendered, settings, rows, "d.yaml")
     assert problem.where == "d.yaml"
     return problem
 
@@ -40,9 +44,27 @@ def told(settings: DatasetConfig, rows: list[dict[str, Any]]) -> Problem:
 
 def test_a_row_becomes_a_prompt_with_the_right_answer() -> None:
     settings = dataset_settings(generation={"max_new_tokens": 5, "stop": ["\n"]})
-    (sample,) = render(settings, QUESTIONS[:1], "d.yaml")
+    (sample,) = rendered(settings, QUESTIONS[:1], "d.yaml")
     assert sample.request == {"kind": "generate", "prompt": "Q: 1+1?\nA:", "max_new_tokens": 5, "stop": ["\n"]}
     assert (sample.id, sample.row, sample.target, sample.choices) == ("0", QUESTIONS[0], ["2"], None)
+
+
+def test_only_generation_settings_that_are_no_defaults_are_part_of_a_request() -> None:
+    plain, same, drawn = (
+        rendered(dataset_settings(generation=generation), QUESTIONS[:1], "d.yaml")[0]
+        for generation in (
+            {"max_new_tokens": 256},
+            {"temperature": 0, "top_k": 0, "top_p": 1, "seed": 0, "samples": 1, "min_new_tokens": 0},
+            {"temperature": 1, "top_p": 0.9, "seed": 3},
+        )
+    )
+    assert plain.request == {"kind": "generate", "prompt": "Q: 1+1?\nA:", "max_new_tokens": 256, "stop": []}
+    assert same.request_id == plain.request_id == PLAIN_ID
+    assert drawn.request == plain.request | {"temperature": 1.0, "top_p": 0.9, "seed": 3}
+
+
+PLAIN_ID = "0d4d428c96a0019294a825228ccd68a4e24d27c0878935cfbe9f508c5f6b1c5a"
+"What the request had for its id before there were other settings: predictions that were made then stay valid."
 
 
 @pytest.mark.parametrize(
@@ -50,7 +72,7 @@ def test_a_row_becomes_a_prompt_with_the_right_answer() -> None:
     [("answer", ["2"]), ("[answer, 'two']", ["2", "two"]), ("answer + 1", ["3"]), ("'#' ~ answer", ["#2"])],
 )
 def test_the_target_is_one_answer_or_a_list(target: str, right: list[str]) -> None:
-    assert render(dataset_settings(target=target), QUESTIONS[:1], "d.yaml")[0].target == right
+    assert rendered(dataset_settings(target=target), QUESTIONS[:1], "d.yaml")[0].target == right
 
 
 def test_worked_examples_stand_before_the_question() -> None:
@@ -59,13 +81,13 @@ def test_worked_examples_stand_before_the_question() -> None:
         "answer": " {{ answer }}.",
         "separator": "\n--\n",
     }
-    (sample,) = render(dataset_settings(few_shot=shots), QUESTIONS[:1], "d.yaml")
+    (sample,) = rendered(dataset_settings(few_shot=shots), QUESTIONS[:1], "d.yaml")
     assert prompts([sample]) == ["Q: 0+0?\nA: 0.\n--\nQ: 0+1?\nA: 1.\n--\nQ: 1+1?\nA:"]
 
 
 def test_worked_examples_are_apart_by_an_empty_line_unless_said_otherwise() -> None:
     shots = {"examples": [{"question": "0+0?", "answer": 0}], "answer": " {{ answer }}"}
-    assert prompts(render(dataset_settings(few_shot=shots), QUESTIONS[:1], "d.yaml")) == [
+    assert prompts(rendered(dataset_settings(few_shot=shots), QUESTIONS[:1], "d.yaml")) == [
         "Q: 0+0?\nA: 0\n\nQ: 1+1?\nA:"
     ]
 
@@ -74,25 +96,25 @@ def test_worked_examples_are_apart_by_an_empty_line_unless_said_otherwise() -> N
 
 
 def test_each_choice_continues_the_prompt() -> None:
-    (sample,) = render(choice_settings(), OPTIONS, "d.yaml")
+    (sample,) = rendered(choice_settings(), OPTIONS, "d.yaml")
     assert sample.request == {"kind": "choice", "pairs": [["Sky?", " blue"], ["Sky?", " red"]]}
     assert (sample.target, sample.choices) == (0, ["blue", "red"])
 
 
 def test_with_perplexity_each_choice_is_a_whole_text() -> None:
     settings = choice_settings(prompt="{{ q }} It is {{ choice }}.", scoring="perplexity")
-    assert pairs(render(settings, OPTIONS, "d.yaml")[0]) == [["", "Sky? It is blue."], ["", "Sky? It is red."]]
+    assert pairs(rendered(settings, OPTIONS, "d.yaml")[0]) == [["", "Sky? It is blue."], ["", "Sky? It is red."]]
 
 
 def test_the_continuation_may_be_worded() -> None:
-    (sample,) = render(choice_settings(continuation=": {{ choice | upper }}"), OPTIONS, "d.yaml")
+    (sample,) = rendered(choice_settings(continuation=": {{ choice | upper }}"), OPTIONS, "d.yaml")
     assert pairs(sample) == [["Sky?", ": BLUE"], ["Sky?", ": RED"]]
     assert sample.choices == ["blue", "red"]
 
 
 def test_the_choice_may_stand_in_the_prompt_and_the_rest_be_scored() -> None:
     settings = choice_settings(prompt="The {{ choice }}", continuation=" sky.")
-    assert pairs(render(settings, OPTIONS, "d.yaml")[0]) == [["The blue", " sky."], ["The red", " sky."]]
+    assert pairs(rendered(settings, OPTIONS, "d.yaml")[0]) == [["The blue", " sky."], ["The red", " sky."]]
 
 
 @pytest.mark.parametrize("scoring", ["sum", "perplexity"])
@@ -101,7 +123,7 @@ def test_worked_examples_stand_before_every_choice(scoring: str) -> None:
     settings = choice_settings(prompt="{{ q }} {{ choice }}", scoring=scoring, few_shot=shots)
     contexts = {"sum": "Grass? green!\nSky? blue", "perplexity": ""}
     continuations = {"sum": " blue", "perplexity": "Grass? green!\nSky? blue"}
-    assert pairs(render(settings, OPTIONS, "d.yaml")[0])[0] == [contexts[scoring], continuations[scoring]]
+    assert pairs(rendered(settings, OPTIONS, "d.yaml")[0])[0] == [contexts[scoring], continuations[scoring]]
 
 
 @pytest.mark.parametrize(
@@ -114,12 +136,12 @@ def test_worked_examples_stand_before_every_choice(scoring: str) -> None:
     ],
 )
 def test_choices_are_templates_or_an_expression(choices: Any, spelt: list[str]) -> None:
-    assert render(choice_settings(choices=choices), OPTIONS, "d.yaml")[0].choices == spelt
+    assert rendered(choice_settings(choices=choices), OPTIONS, "d.yaml")[0].choices == spelt
 
 
 @pytest.mark.parametrize(("label", "index"), [(1, 1), ("1", 1), (1.0, 1), (True, 1), (False, 0)])
 def test_the_label_is_the_index_of_a_choice(label: Any, index: int) -> None:
-    assert render(choice_settings(), [OPTIONS[0] | {"label": label}], "d.yaml")[0].target == index
+    assert rendered(choice_settings(), [OPTIONS[0] | {"label": label}], "d.yaml")[0].target == index
 
 
 @pytest.mark.parametrize("label", [2, -1, "7"])
@@ -153,15 +175,15 @@ def test_a_prompt_that_is_the_same_for_all_choices_is_refused() -> None:
 
 
 def test_only_rows_that_fulfil_the_condition_are_used() -> None:
-    samples = render(dataset_settings(where="answer > 2"), QUESTIONS, "d.yaml")
+    samples = rendered(dataset_settings(where="answer > 2"), QUESTIONS, "d.yaml")
     assert [(sample.id, sample.target) for sample in samples] == [("1", ["3"]), ("2", ["4"])]
 
 
 def test_the_limit_counts_rows_that_are_used() -> None:
-    samples = render(dataset_settings(where="answer != 2"), QUESTIONS, "d.yaml", limit=1)
+    samples = rendered(dataset_settings(where="answer != 2"), QUESTIONS, "d.yaml", limit=1)
     assert prompts(samples) == ["Q: 1+2?\nA:"]
-    assert len(render(dataset_settings(), QUESTIONS, "d.yaml", limit=2)) == 2
-    assert len(render(dataset_settings(), QUESTIONS, "d.yaml", limit=99)) == 3
+    assert len(rendered(dataset_settings(), QUESTIONS, "d.yaml", limit=2)) == 2
+    assert len(rendered(dataset_settings(), QUESTIONS, "d.yaml", limit=99)) == 3
 
 
 def test_a_condition_that_leaves_no_row_is_refused() -> None:
@@ -171,7 +193,7 @@ def test_a_condition_that_leaves_no_row_is_refused() -> None:
 
 def test_rows_are_named_by_a_column() -> None:
     rows = [{"question": "a", "answer": "b", "key": key} for key in ("x", 7)]
-    assert [sample.id for sample in render(dataset_settings(id_column="key"), rows, "d.yaml")] == ["x", "7"]
+    assert [sample.id for sample in rendered(dataset_settings(id_column="key"), rows, "d.yaml")] == ["x", "7"]
 
 
 def test_ids_that_stand_twice_are_refused() -> None:
@@ -222,7 +244,7 @@ def test_many_rows_that_fail_are_counted() -> None:
 
 
 def test_with_a_limit_rows_that_fail_count_as_well() -> None:
-    (problem,) = problems(render, dataset_settings(prompt="{{ nope }}"), QUESTIONS, "d.yaml", limit=2)
+    (problem,) = problems(rendered, dataset_settings(prompt="{{ nope }}"), QUESTIONS, "d.yaml", limit=2)
     assert problem.what == "row 0, 1: no column 'nope'"
 
 
@@ -233,7 +255,7 @@ def test_different_keys_that_fail_on_different_rows_are_told_together() -> None:
         {"q": "x", "options": ["a"], "label": 5},
         {"options": ["a"]},
     ]
-    found = problems(render, choice_settings(), rows, "d.yaml")
+    found = problems(rendered, choice_settings(), rows, "d.yaml")
     assert [(problem.key, problem.what.split(":")[0]) for problem in found] == [
         ("choices", "row 1"),
         ("target", "row 2"),
@@ -243,7 +265,7 @@ def test_different_keys_that_fail_on_different_rows_are_told_together() -> None:
 
 def test_mistakes_of_syntax_are_told_together_before_any_row() -> None:
     settings = dataset_settings(prompt="{{ question", target="answer +", where="(")
-    found = problems(render, settings, [{"unlike": "the others"}], "d.yaml")
+    found = problems(rendered, settings, [{"unlike": "the others"}], "d.yaml")
     assert [problem.key for problem in found] == ["where", "prompt", "target"]
     assert all(problem.what.startswith("not a valid template: ") and problem.fix for problem in found)
 
@@ -277,7 +299,7 @@ def test_a_template_that_leaves_the_sandbox_fails_with_an_error(changes: dict[st
 
 def test_equal_questions_have_one_id_whatever_their_row_and_answer() -> None:
     rows = [{"question": "a", "answer": 1}, {"question": "b", "answer": 1}, {"question": "a", "answer": 2, "more": 3}]
-    ids = [sample.request_id for sample in render(dataset_settings(), rows, "d.yaml")]
+    ids = [sample.request_id for sample in rendered(dataset_settings(), rows, "d.yaml")]
     assert ids[0] == ids[2] != ids[1]
 
 
@@ -288,7 +310,7 @@ def test_the_id_covers_all_that_the_model_is_asked() -> None:
         {"generation": {"stop": ["x"]}},
         {"prompt": "{{ question }}"},
     ]
-    ids = {render(dataset_settings(**changes), QUESTIONS[:1], "d.yaml")[0].request_id for changes in variants}
+    ids = {rendered(dataset_settings(**changes), QUESTIONS[:1], "d.yaml")[0].request_id for changes in variants}
     assert len(ids) == len(variants)
 
 
@@ -306,16 +328,16 @@ def test_the_length_of_a_request_counts_all_of_its_text() -> None:
 # joins with a newline.
 
 
-def rendered(name: str, row: dict[str, Any]) -> Sample:
+def of_repository(name: str, row: dict[str, Any]) -> Sample:
     found: list[Problem] = []
     settings = DatasetConfig.model_validate(read_yaml(ROOT / f"config/datasets/{name}.yaml", "d.yaml", found))
-    (sample,) = render(settings, [row], name)
+    (sample,) = rendered(settings, [row], name)
     return sample
 
 
 def test_siqa_gen() -> None:
     row = {"context": "Kim fed the cat.", "question": "How does the cat feel?", "label": "3"}
-    sample = rendered("siqa_gen", row | {"answerA": "hungry", "answerB": "angry", "answerC": "full"})
+    sample = of_repository("siqa_gen", row | {"answerA": "hungry", "answerB": "angry", "answerC": "full"})
     assert sample.request == {
         "kind": "generate",
         "prompt": "Kim fed the cat.\nQuestion: How does the cat feel?\nA. hungry\nB. angry\nC. full\nAnswer:",
@@ -327,7 +349,7 @@ def test_siqa_gen() -> None:
 
 def test_winograd_ppl() -> None:
     row = {"text": "The cup fell off the shelf because it was loose.", "pronoun": "it", "label": 1}
-    sample = rendered("winograd_ppl", row | {"options": ["the cup", "the shelf"], "source": "made up"})
+    sample = of_repository("winograd_ppl", row | {"options": ["the cup", "the shelf"], "source": "made up"})
     start = f"{row['text']} Q: In the previous text, what does 'it' refer to? A: the "
     assert pairs(sample) == [["", f"{start}cup"], ["", f"{start}shelf"]]
     assert sample.target == 1
@@ -338,7 +360,7 @@ def test_gsm8k_gen() -> None:
         "question": "Ann has 2 pens and buys 1,000 more. How many?",
         "answer": "2+1000=<<2+1000=1002>>1002\n#### 1,002",
     }
-    sample = rendered("gsm8k_gen", row)
+    sample = of_repository("gsm8k_gen", row)
     request: Any = sample.request
     assert (request["max_new_tokens"], request["stop"]) == (512, ["Question:"])
     assert sample.target == ["1002"]
@@ -354,7 +376,7 @@ def test_gsm8k_gen() -> None:
 
 def test_arc_c_ppl() -> None:
     choices = {"text": ["rain", "sun", "wind", "snow"], "label": ["A", "B", "C", "D"]}
-    sample = rendered("ARC_c_ppl", {"id": "x1", "question": "What is hot?", "choices": choices, "answerKey": "B"})
+    sample = of_repository("ARC_c_ppl", {"id": "x1", "question": "What is hot?", "choices": choices, "answerKey": "B"})
     assert pairs(sample) == [["", f"Question: What is hot?\nAnswer: \n{text}"] for text in choices["text"]]
     assert (sample.id, sample.target) == ("x1", 1)
 
@@ -366,11 +388,11 @@ def test_arc_c_ppl_leaves_out_questions_without_four_choices() -> None:
         {"id": n, "question": "?", "choices": {"text": ["a"] * n, "label": list("12345"[:n])}, "answerKey": "3"}
         for n in (3, 4, 5)
     ]
-    assert [(sample.id, sample.target) for sample in render(settings, rows, "d.yaml")] == [("4", 2)]
+    assert [(sample.id, sample.target) for sample in rendered(settings, rows, "d.yaml")] == [("4", 2)]
 
 
 def test_piqa_ppl() -> None:
-    sample = rendered("piqa_ppl", {"goal": "Boil water.", "sol1": "Heat it.", "sol2": "Freeze it.", "label": 0})
+    sample = of_repository("piqa_ppl", {"goal": "Boil water.", "sol1": "Heat it.", "sol2": "Freeze it.", "label": 0})
     start = "The following makes sense: \nQ: Boil water.\nA: "
     assert pairs(sample) == [["", f"{start}Heat it.\n"], ["", f"{start}Freeze it.\n"]]
     assert sample.target == 0
@@ -378,7 +400,7 @@ def test_piqa_ppl() -> None:
 
 @pytest.mark.parametrize("answer", [True, False])
 def test_boolq_ppl(answer: bool) -> None:
-    sample = rendered("boolq_ppl", {"passage": "Ice is cold.", "question": "is ice cold", "answer": answer})
+    sample = of_repository("boolq_ppl", {"passage": "Ice is cold.", "question": "is ice cold", "answer": answer})
     start = "Ice is cold.\nQuestion: is ice cold?\n"
     assert pairs(sample) == [["", f"{start}No"], ["", f"{start}Yes"]]
     assert sample.target == int(answer)
@@ -386,13 +408,13 @@ def test_boolq_ppl(answer: bool) -> None:
 
 def test_a_row_without_an_answer_is_an_error() -> None:
     settings = dataset_settings(target="answer")
-    (problem,) = problems(render, settings, [{"question": "1 + 1?", "answer": None}], "x.yaml")
+    (problem,) = problems(rendered, settings, [{"question": "1 + 1?", "answer": None}], "x.yaml")
     assert problem.what == "row 0: the row has no answer"
 
 
 def test_a_template_that_takes_all_memory_is_stopped_at_its_first_row() -> None:
     settings = dataset_settings(prompt="{{ 'a' * 10 ** 10 }}")
-    (problem,) = problems(render, settings, [{"question": "q", "answer": "a"}] * 3, "x.yaml")
+    (problem,) = problems(rendered, settings, [{"question": "q", "answer": "a"}] * 3, "x.yaml")
     assert (problem.key, problem.what) == ("prompt", "row 0: it took too much memory")
 
 
@@ -400,17 +422,17 @@ def test_a_template_that_takes_for_ever_is_stopped_at_its_first_row(monkeypatch:
     monkeypatch.setattr(import_module("shardmark.tasks.render"), "bounded_steps", lambda: bounded_steps(seconds=0.2))
     loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     settings = dataset_settings(prompt=loops)
-    (problem,) = problems(render, settings, [{"question": "q", "answer": "a"}] * 3, "x.yaml")
+    (problem,) = problems(rendered, settings, [{"question": "q", "answer": "a"}] * 3, "x.yaml")
     assert (problem.key, problem.what) == ("prompt", "row 0: it took longer than 0.2 s")
 
 
 def test_a_power_that_nothing_could_stop_is_refused() -> None:
     settings = dataset_settings(prompt="{{ 10 ** (10 ** 9) }}")
-    (problem,) = problems(render, settings, [{"question": "q", "answer": "a"}], "x.yaml")
+    (problem,) = problems(rendered, settings, [{"question": "q", "answer": "a"}], "x.yaml")
     assert "is more than 100" in problem.what
 
 
 def test_bounds_end_with_the_data_set() -> None:
     before = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)
-    render(dataset_settings(), [{"question": "q", "answer": "a"}], "x.yaml")
+    rendered(dataset_settings(), [{"question": "q", "answer": "a"}], "x.yaml")
     assert (resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)) == before

@@ -56,6 +56,31 @@ class Generation(Settings):
     "At most so many tokens."
     stop: list[str] = Field(default=[])
     "The answer ends before any of these strings."
+    min_new_tokens: NonNegativeInt = 0
+    "At least so many tokens before the model may end the text; a stop string ends it anyway."
+    temperature: float = Field(0.0, ge=0, allow_inf_nan=False)
+    "0 takes the likeliest token each time; above 0 tokens are drawn, 1 by the model's own probabilities."
+    top_k: NonNegativeInt = 0
+    "Draw from the so many likeliest tokens only; 0 for all."
+    top_p: float = Field(1.0, gt=0, le=1)
+    "Draw from the fewest likeliest tokens that together have this probability."
+    seed: NonNegativeInt = 0
+    "Another number draws other answers. Each request draws for itself, so nothing else changes them."
+    samples: PositiveInt = 1
+    "So many answers to each request. No metric reads several yet: leave it at 1."
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Generation":
+        drawn = [
+            name for name in ("top_k", "top_p", "seed") if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if drawn and not self.temperature:
+            raise ValueError(f"{', '.join(drawn)} without effect: nothing is drawn unless temperature is above 0")
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens {self.max_new_tokens}")
+        if self.samples > 1:
+            raise ValueError("samples above 1 cannot be scored yet, no metric reads several answers: leave it at 1")
+        return self
 
 
 class FirstOption(Settings):
@@ -141,7 +166,9 @@ class DatasetConfig(Settings):
     where: str | None = None
     "Jinja expression; only rows for which it is true are used, e.g. `choices.text | length == 4`."
     id_column: str | None = None
-    "Column that names a row. With it, an edited row stays in its shard."
+    "Column that names a row, in the report and in the sample files; without it, rows are numbered from 0."
+    group_by: str | None = None
+    "Column that puts a row into a group with a score of its own, e.g. MMLU's `subject`; all are one data set."
     prompt: str
     "Jinja template of the prompt. With scoring perplexity it contains `choice` and is rendered for each choice."
     choices: str | list[str] | None = None

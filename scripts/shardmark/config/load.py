@@ -94,7 +94,7 @@ def _select(
     wanted: list[str], key: str, kind: type[S], root: Path, where: str, problems: list[Problem]
 ) -> list[Named[S]]:
     """The files in config/{key} whose names match, in the order asked for, each once."""
-    files = _files_by_name(root / "config" / key, root, key, problems)
+    files = files_by_name(root / "config" / key, root, key, problems)
     if not wanted:
         problems.append(Problem(where, key, "nothing is named", f"{key}: [NAME, ...]; {nearest('', files)}"))
     names: dict[str, None] = {}
@@ -112,7 +112,7 @@ def _select(
     return [Named(name, file, settings) for name, file, settings in checked if settings is not None]
 
 
-def _files_by_name(folder: Path, root: Path, key: str, problems: list[Problem]) -> dict[str, Path]:
+def files_by_name(folder: Path, root: Path, key: str, problems: list[Problem]) -> dict[str, Path]:
     """The YAML files below a folder by the name they define; two of one name are a problem."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):

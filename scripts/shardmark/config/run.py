@@ -4,7 +4,7 @@ import shlex
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from shardmark.config.base import Dtype, Settings
 
@@ -62,8 +62,12 @@ class RunConfig(Settings):
     "A folder of JSON-lines files to read instead of the Hub: each data set's `source.local` is a path in it."
     results: str = Field("results", pattern=r"^[^{}]+$")
     "The folder for everything a run writes."
+    frozen: bool = False
+    "Refuse to run if config/benchmark.lock would change: other files, rows or commits, or an entry that is not there."
     max_shard_size: PositiveInt = 1024
-    "At most about so many samples per inference job."
+    "At most about so many requests per inference job."
+    max_shard_cost: PositiveFloat = 1800
+    "At most about so many seconds per inference job, as far as can be told before."
     max_num_workers: PositiveInt | None = None
     "At most so many inference jobs at once; null for as many as the devices and cores allow."
 

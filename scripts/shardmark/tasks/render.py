@@ -1,16 +1,19 @@
 """From rows to samples: what the model is asked about a row, and what the right answer is."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from shardmark.config.dataset import DatasetConfig
-from shardmark.errors import Problem, UserError
+from shardmark.errors import Problem, UserError, nearest
 from shardmark.tasks.limits import bounded_steps
-from shardmark.tasks.requests import Request, request_id
+from shardmark.tasks.requests import GenerateRequest, Request, request_id
 from shardmark.tasks.rows import Row
 from shardmark.tasks.templates import Expression, RenderError, Template
 
+LITERAL = re.compile(r"[^{]*")
+"The text of a template before its first tag."
 SHOWN = 3
 "So many failing rows of one key are reported; the rest are counted."
 
@@ -28,23 +31,28 @@ class Sample:
     "generate: list of right answers (strings). choice: index of the right choice."
     choices: list[str] | None = None
     "kind choice: the choices as the row spells them."
+    group: str | None = None
+    "What the row has in the column `group_by`."
+    head: int = 0
+    "So many characters at the beginning of the prompt come from few-shot examples and template, and not from the row."
 
 
-def render(settings: DatasetConfig, rows: list[Row], where: str, limit: int | None = None) -> list[Sample]:
-    """Every row's sample, in order. Raises UserError that lists the keys and rows that fail."""
-    samples: list[Sample] = []
+def render(settings: DatasetConfig, rows: Iterable[Row], where: str, limit: int | None = None) -> Iterator[Sample]:
+    """Every row's sample, in order; all rows are taken, also those beyond `limit`.
+
+    Raises UserError at the end that lists the keys and rows that fail: until then, nothing is certain.
+    """
     with bounded_steps() as step:
-        step()
-        renderer = _Renderer(settings, where)
+        with step:
+            renderer = _Renderer(settings, where)
         for number, row in enumerate(rows):
-            if renderer.hopeless or (limit is not None and len(samples) + renderer.failed >= limit):
-                break
-            step()
-            sample = renderer.sample(number, row)
+            if renderer.hopeless or (limit is not None and renderer.seen >= limit):
+                continue
+            with step:
+                sample = renderer.sample(number, row)
             if sample:
-                samples.append(sample)
-    renderer.finish(samples)
-    return samples
+                yield sample
+    renderer.finish()
 
 
 class _Renderer:
@@ -54,6 +62,9 @@ class _Renderer:
         self.settings = settings
         self.where = where
         self.failures: dict[str, list[tuple[int, RenderError]]] = {}
+        self.rendered = 0
+        self.ids: set[str] = set()
+        self.doubled: list[str] = []
         self.uncompiled: list[Problem] = []
         self.filter = self._compile(Expression, "where", settings.where or "true")
         self.prompt = self._compile(Template, "prompt", settings.prompt)
@@ -66,6 +77,12 @@ class _Renderer:
         if self.uncompiled:
             raise UserError(self.uncompiled)
         self.shots = self._shots()
+        self.head = len(self.shots) + len(LITERAL.match(settings.prompt)[0])  # type: ignore[index]
+
+    @property
+    def seen(self) -> int:
+        """Rows that are samples, or would be if they could be rendered."""
+        return self.rendered + self.failed
 
     @property
     def hopeless(self) -> bool:
@@ -119,6 +136,8 @@ class _Renderer:
                 return None
             key = "id_column"
             name = self._name(number, row)
+            key = "group_by"
+            group = None if self.settings.group_by is None else self._column(self.settings.group_by, row)
             key = "choices"
             choices = self._choices(row)
             key = "prompt"
@@ -128,14 +147,20 @@ class _Renderer:
         except RenderError as error:
             self.failures.setdefault(key, []).append((number, error))
             return None
-        return Sample(name, row, request, request_id(request), target, choices)
+        self.rendered += 1
+        if name in self.ids:
+            self.doubled.append(name)
+        self.ids.add(name)
+        return Sample(name, row, request, request_id(request), target, choices, group, self.head)
 
     def _name(self, number: int, row: Row) -> str:
         column = self.settings.id_column
-        if column is None:
-            return str(number)
+        return str(number) if column is None else self._column(column, row)
+
+    @staticmethod
+    def _column(column: str, row: Row) -> str:
         if column not in row:
-            raise RenderError(f"no column {column!r}", f"columns: {', '.join(row)}")
+            raise RenderError(f"no column {column!r}", nearest(column, row))
         return str(row[column])
 
     def _choices(self, row: Row) -> list[str] | None:
@@ -150,12 +175,13 @@ class _Renderer:
         settings = self.settings
         if choices is None:
             generation = settings.generation
-            return {
+            request: GenerateRequest = {
                 "kind": "generate",
                 "prompt": self.shots + self.prompt(row),
                 "max_new_tokens": generation.max_new_tokens,
                 "stop": generation.stop,
             }
+            return cast(GenerateRequest, generation.model_dump(exclude_defaults=True) | request)
         if settings.scoring == "perplexity":
             return {"kind": "choice", "pairs": [["", self.shots + self.prompt(row | {"choice": c})] for c in choices]}
         pairs = []
@@ -182,15 +208,13 @@ class _Renderer:
             raise RenderError(f"label {index} is outside the {len(choices)} choices", "count choices from 0")
         return index
 
-    def finish(self, samples: list[Sample]) -> None:
+    def finish(self) -> None:
         """Raise UserError for everything that failed, for a data set without samples and for doubled ids."""
         problems = [p for key, failed in self.failures.items() for p in self._failed(key, failed)]
-        if not samples and not problems:
+        if not self.ids and not problems:
             problems.append(Problem(self.where, "where", "no row is left", "loosen the condition"))
-        seen: set[str] = set()
-        doubled = [s.id for s in samples if s.id in seen or seen.add(s.id)]  # type: ignore[func-returns-value]
-        if doubled:
-            what = f"the id {doubled[0]!r} stands twice ({len(doubled)} ids do)"
+        if self.doubled:
+            what = f"the id {self.doubled[0]!r} stands twice ({len(self.doubled)} ids do)"
             problems.append(Problem(self.where, "id_column", what, "name a column that is unique, or drop id_column"))
         if problems:
             raise UserError(problems)

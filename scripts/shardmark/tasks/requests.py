@@ -4,18 +4,33 @@ Its id is the SHA-256 of its canonical JSON, so equal questions are asked once, 
 the data set or its file is called.
 """
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from shardmark.files import sha256
 
 
 class GenerateRequest(TypedDict):
-    """Continue `prompt`, greedily, until one of `stop` appears or `max_new_tokens` are written."""
+    """Continue `prompt` until one of `stop` appears or `max_new_tokens` are written.
+
+    What has its default value is left out, so that a request keeps its id when there are new settings.
+    """
 
     kind: Literal["generate"]
     prompt: str
     max_new_tokens: int
     stop: list[str]
+    min_new_tokens: NotRequired[int]
+    "No token that ends the text is written before so many; 0."
+    temperature: NotRequired[float]
+    "0 is greedy; 0."
+    top_k: NotRequired[int]
+    "Drawn from the so many likeliest tokens; 0 for all."
+    top_p: NotRequired[float]
+    "Drawn from the fewest likeliest tokens with this probability; 1."
+    seed: NotRequired[int]
+    "Only there to make another id: what is drawn depends on the id; 0."
+    samples: NotRequired[int]
+    "So many answers; 1."
 
 
 class ChoiceRequest(TypedDict):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import textwrap
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,29 +48,30 @@ def _existing(path: Path, where: str, key: str) -> Path:
     return path
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a JSON-lines file. Raises UserError with the line of what is broken."""
-    rows, problems = [], []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            problems.append(Problem(f"{path}:{number}", "", f"not valid JSON: {error}", "mend this line"))
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-        else:
-            problems.append(Problem(f"{path}:{number}", "", "not a JSON object", "write {column: value, ...}"))
-    if not rows and not problems:
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a JSON-lines file, one by one. Raises UserError at its end, with the lines of what is broken."""
+    count, problems = 0, []
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                problems.append(Problem(f"{path}:{number}", "", f"not valid JSON: {error}", "mend this line"))
+                continue
+            if not isinstance(row, dict):
+                problems.append(Problem(f"{path}:{number}", "", "not a JSON object", "write {column: value, ...}"))
+            elif not problems:  # after a broken line, only the other broken ones matter
+                count += 1
+                yield row
+    if not count and not problems:
         problems.append(Problem(str(path), "", "the file has no rows", "put one JSON object on each line"))
     if problems:
         raise UserError(problems[:10])
-    return rows
 
 
-def hub_rows(source: Source, commit: str, where: str) -> list[Row]:
+def hub_rows(source: Source, commit: str, where: str) -> Iterable[Row]:
     """The rows of a data set on the Hub at a commit, through `datasets`. Raises UserError.
 
     They are kept in the Hub's cache, because that of `datasets` cannot be asked for a commit.
@@ -79,7 +81,7 @@ def hub_rows(source: Source, commit: str, where: str) -> list[Row]:
     asked = [str(source.hub), source.config, source.split, source.revision == CONVERTED, commit, ROWS_FORMAT]
     kept = Path(HF_HOME) / "shardmark" / "rows" / f"{digest(asked)}.jsonl"
     if kept.is_file():
-        return list(read_jsonl(kept))
+        return read_jsonl(kept)
     try:
         rows = _fetch(source, commit)
     except Exception as error:  # network, disk, broken files, other formats: `datasets` raises what is below it

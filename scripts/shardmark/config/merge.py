@@ -1,0 +1,96 @@
+"""The configuration of a run as Snakemake merges it, for commands that are called without Snakemake.
+
+Files are read and merged by Snakemake's own functions. `--config` is parsed here, by its rules: its parser belongs to
+its command line, whose imports take seconds. A test compares the two.
+"""
+
+import argparse
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shardmark.config.load import COMMAND_LINE
+from shardmark.errors import Problem, UserError
+
+DEFAULT = Path("config/config.yaml")
+KEY = re.compile(r"[a-zA-Z_][\w-]*\w$")
+"What Snakemake lets pass for a key."
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A run's configuration and where it came from."""
+
+    config: dict[str, Any]
+    where: str
+    "What to call it in messages."
+    command_line: frozenset[str] = frozenset()
+    "The keys that `--config` gave."
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that say which run it is about, spelt as Snakemake's."""
+    files = f"configuration of the run, by default {DEFAULT}; of several, later ones overwrite earlier ones"
+    parser.add_argument("--configfile", "--configfiles", type=Path, nargs="+", default=[], metavar="FILE", help=files)
+    values = "values that overwrite those of the files"
+    parser.add_argument("--config", "-C", nargs="*", default=[], metavar="KEY=VALUE", help=values)
+    parser.add_argument("--called", metavar="TEXT", help="what to call the configuration in messages")
+
+
+def merged(arguments: argparse.Namespace) -> Merged:
+    """The configuration that the options of `add_config_arguments` describe. Raises UserError."""
+    return merge(arguments.configfile, arguments.config, arguments.called)
+
+
+def merge(files: Iterable[Path], assignments: Iterable[str], called: str | None = None) -> Merged:
+    """The values of the files, and of `KEY=VALUE` over them. Raises UserError."""
+    from snakemake.utils import update_config
+
+    files = list(files) or [DEFAULT]
+    config: dict[str, Any] = {}
+    for file in files:
+        update_config(config, _read(file))
+    given = parse_assignments(assignments)
+    update_config(config, given)
+    return Merged(config, called or " + ".join(map(str, files)), frozenset(given))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    from snakemake.common.configfile import load_configfile
+    from snakemake_interface_common.exceptions import WorkflowError
+
+    try:
+        return dict(load_configfile(file))
+    except (WorkflowError, OSError, UnicodeDecodeError) as error:
+        what = f"cannot be read: {error}" if file.exists() else "there is no such file"
+        raise UserError(Problem(str(file), "", what, "name a YAML or JSON file with --configfile")) from error
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """The values of `KEY=VALUE`: a number, True or False, or YAML whose scalars are texts. Raises UserError."""
+    found: dict[str, Any] = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not KEY.match(key):
+            raise UserError(Problem(COMMAND_LINE, assignment, "is not KEY=VALUE", f"write {COMMAND_LINE} limit=50"))
+        found[key] = _value(text.strip("'\""))
+    return found
+
+
+def _value(text: str) -> Any:
+    if text in ("True", "False", ""):
+        return {"True": True, "False": False}.get(text)
+    for parse in (int, float, _yaml):
+        try:
+            return parse(text)
+        except (ValueError, yaml.YAMLError):
+            continue
+    return text
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, yaml.BaseLoader)

@@ -1,0 +1,114 @@
+"""The configuration is merged as Snakemake merges it."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from snakemake.cli import parse_config
+from snakemake.settings.types import ConfigSettings
+
+from projects import problems, write_yaml
+from shardmark import command
+from shardmark.config.merge import add_config_arguments, merge, merged, parse_assignments
+
+SCRIPTS = Path(command.__file__).parents[1]
+
+VALUES = [
+    *("5", "-5", "05", "1_000", "1e3", "0.5", ".5", "nan", "inf", " 5 ", "0x10"),
+    *("true", "True", "False", "false", "null", "~", "None", "yes", "2026-11-25"),
+    *("text", "'quoted'", '"quoted"', "'", "a=b", "a, b", "a: b", "- a", "\u00e4"),
+    *(
+        "[a, b]",
+        "[1, 2.5, true]",
+        "{a: 1, b: {c: false}}",
+        "{'a': 1}",
+        "[",
+        "{a: b",
+        "*a",
+        "[*a]",
+        "!!int 5",
+        "a: b: c",
+    ),
+    "",
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_is_what_it_is_to_snakemake(value: str) -> None:
+    assignments = [f"key={value}", "other=1"]
+    assert repr(parse_assignments(assignments)) == repr(parse_config(assignments))  # repr: nan is not equal to itself
+
+
+def test_of_two_values_the_last_counts() -> None:
+    assert parse_assignments(["limit=1", "limit=2"]) == {"limit": 2} == parse_config(["limit=1", "limit=2"])
+
+
+@pytest.mark.parametrize("assignment", ["limit", "=5", "5a=1", "a=1", "a-=1", "a b=1", "k: v"])
+def test_what_is_no_assignment_is_refused_as_by_snakemake(assignment: str) -> None:
+    with pytest.raises(ValueError, match="config"):
+        parse_config([assignment])
+    (problem,) = problems(parse_assignments, [assignment])
+    assert (problem.where, problem.key, problem.what) == ("--config", assignment, "is not KEY=VALUE")
+
+
+def test_files_and_values_are_merged_in_their_order(tmp_path: Path) -> None:
+    first = {"models": ["a", "b"], "limit": 5, "model_kwargs": {"x": 1, "y": {"z": 1}}, "run": "one"}
+    second = {"models": ["c"], "model_kwargs": {"y": {"w": 2}, "x": None}, "data_root": {"now": "a mapping"}}
+    files = [write_yaml(tmp_path / "1.yaml", first), tmp_path / "2.json"]
+    files[1].write_text(json.dumps(second))
+    assignments = ["run=two", "model_kwargs={y: {z: 3}}", "data_root=a text"]
+    expected = ConfigSettings(config=parse_config(assignments), configfiles=files).overwrite_config
+    found = merge(files, assignments)
+    assert found.config == expected
+    assert found.config["model_kwargs"] == {"x": None, "y": {"z": "3", "w": 2}}
+    assert (found.where, found.command_line) == (f"{files[0]} + {files[1]}", {"run", "model_kwargs", "data_root"})
+
+
+def test_without_a_file_it_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_yaml(tmp_path / "config/config.yaml", {"limit": 7})
+    assert (merge([], []).config, merge([], []).where) == ({"limit": 7}, "config/config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (None, "there is no such file"),
+        ("a: [", "cannot be read"),
+        ("- a", "cannot be read"),
+        ("\udcff", "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: str | None, what: str) -> None:
+    file = tmp_path / "run.yaml"
+    if content is not None:
+        file.write_bytes(content.encode(errors="surrogateescape"))
+    (problem,) = problems(merge, [file], [])
+    assert problem.where == str(file)
+    assert what in problem.what
+    assert "--configfile" in problem.fix
+
+
+def test_the_options_are_spelt_as_snakemakes(tmp_path: Path) -> None:
+    file = str(write_yaml(tmp_path / "run.yaml", {"limit": 7}))
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    for files, values in (("--configfile", "--config"), ("--configfiles", "-C")):
+        assert merged(parser.parse_args([files, file, values, "limit=5"])).config == {"limit": 5}
+    assert merged(parser.parse_args(["--configfile", file, "--called", "my run"])).where == "my run"
+
+
+def test_a_command_that_merges_imports_nothing_heavy(tmp_path: Path) -> None:
+    write_yaml(tmp_path / "config/config.yaml", {"limit": 7})
+    heavy = "{'torch', 'pandas', 'datasets', 'transformers', 'snakemake.cli'}"
+    code = f"""if True:
+        import sys
+        sys.path.insert(0, {str(SCRIPTS)!r})
+        from shardmark.config.merge import merge
+        merge([], ["limit=5"])
+        print({heavy} & set(sys.modules))"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
