@@ -6,6 +6,8 @@ each token is followed by one other, whatever stands before it.
 torch and transformers are imported where they are used, so that collecting other tests stays quick.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,12 @@ from shardmark.plan.lock import Lock
 from shardmark.plan.models import resolve_model
 
 WINDOW = 64
-ARCHITECTURES = ("llama", "qwen2", "gpt2", "gemma3", "gemma2", "mixtral")
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "gpt_neox", "gemma3", "gemma2", "mixtral")
+"Those that can share prefixes. The sliding windows among them are shorter than most texts."
+PECULIAR = ("gpt_oss", "llama4", "deepseek_v3", "opt")
+"More that can: attention sinks, chunks, keys longer than values, a table of positions with an offset."
+UNSHARED = ("mamba", "bloom", "falcon")
+"Those that cannot: a recurrent state, positions that cannot be given, attention in code of its own."
 MERGES = ("ab", "abc", "\nQ", "END")
 "Texts of more than one byte that are one token, beside all bytes."
 
@@ -50,14 +57,16 @@ def save_tokenizer(folder: Path, bos: bool = True, eos: bool = True, pad: bool =
     return fast
 
 
-def random_model(folder: Path, architecture: str = "llama", seed: int = 0, **special: bool) -> Path:
+def random_model(
+    folder: Path, architecture: str = "llama", seed: int = 0, window: int = WINDOW, **special: bool
+) -> Path:
     """A model of an architecture with random weights, and its tokenizer (see save_tokenizer for `special`)."""
     import torch
     from transformers import AutoModelForCausalLM
 
     tokenizer = save_tokenizer(folder, **special)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(_config(architecture, tokenizer))
+    model = AutoModelForCausalLM.from_config(_config(architecture, tokenizer, window))
     for name, parameter in model.named_parameters():
         if "norm" not in name and "ln_" not in name:
             torch.nn.init.normal_(parameter, std=0.4)
@@ -112,6 +121,47 @@ def load_backend(folder: Path, **settings: Any) -> Any:
     return TransformersBackend(model_record(folder, **settings), staged(folder))
 
 
+def scores(backend: Any, rows: Any, batch_size: Any = "auto", padding: bool = True) -> list[tuple[float, bool]]:
+    """The scores of rows, in their order, each made once."""
+    from shardmark.engine.scoring import Scorer
+
+    made = [pair for done in Scorer(backend, batch_size, padding).results(rows) for pair in done]
+    assert sorted(number for number, _ in made) == list(range(len(rows)))
+    return [score for _, score in sorted(made)]
+
+
+def plain_score(model: Any, row: Any) -> tuple[float, bool]:
+    """A row's score by one forward pass with full logits."""
+    import torch
+
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([row.inputs]), use_cache=False).logits[0].float()[-len(row.scored) :]
+    values = torch.log_softmax(logits, dim=-1)
+    return (
+        sum(float(value[token]) for value, token in zip(values, row.scored, strict=True)),
+        logits.argmax(-1).tolist() == row.scored,
+    )
+
+
+@contextmanager
+def cramped(model: Any, tokens: int) -> Iterator[list[int]]:
+    """While it lasts, memory runs out with more than so many tokens in a forward pass, those kept included."""
+    sizes: list[int] = []
+
+    def check(_: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        past = kwargs["past_key_values"].get_seq_length() if kwargs.get("past_key_values") else 0
+        size = kwargs["input_ids"].numel() + past
+        sizes.append(size)
+        if size > tokens:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    hook = model.register_forward_pre_hook(check, with_kwargs=True)
+    try:
+        yield sizes
+    finally:
+        hook.remove()
+
+
 def staged(folder: Path) -> dict[str, str]:
     """What staging a local model says."""
     return {"model": str(folder), "tokenizer": str(folder)}
@@ -137,19 +187,50 @@ def _tokens(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _config(architecture: str, tokenizer: Any) -> Any:
+def _config(architecture: str, tokenizer: Any, window: int) -> Any:
     import transformers
 
-    tokens = _tokens(tokenizer)
+    tokens = _tokens(tokenizer) | {"max_position_embeddings": window}
     if architecture == "gpt2":
         tokens["n_positions"] = tokens.pop("max_position_embeddings")
         return transformers.GPT2Config(n_embd=16, n_layer=2, n_head=4, **tokens)
+    if architecture == "mamba":
+        return transformers.MambaConfig(hidden_size=16, num_hidden_layers=2, state_size=4, **tokens)
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
     shape |= {"num_attention_heads": 4, "num_key_value_heads": 2}
     gemma = {"head_dim": 4, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
     match architecture:
         case "llama":
             return transformers.LlamaConfig(**shape, **tokens)
+        case "gpt_neox":
+            del shape["num_key_value_heads"]
+            return transformers.GPTNeoXConfig(**shape, **tokens)
+        case "mistral":
+            return transformers.MistralConfig(**shape, **tokens, sliding_window=4)
+        case "mamba":
+            return transformers.MambaConfig(hidden_size=16, state_size=4, num_hidden_layers=2, **tokens)
+        case "opt":
+            return transformers.OPTConfig(
+                hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=16, **tokens
+            )
+        case "gpt_oss":
+            experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+            return transformers.GptOssConfig(**shape, **tokens, **experts, head_dim=4, sliding_window=4)
+        case "llama4":
+            chunks = {"attention_chunk_size": 5, "head_dim": 4, "num_local_experts": 2, "intermediate_size_mlp": 24}
+            return transformers.Llama4TextConfig(**shape, **tokens, **chunks)
+        case "deepseek_v3":
+            ranks = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 6}
+            groups = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
+            layers = {"first_k_dense_replace": 1, "moe_intermediate_size": 16}
+            shape["num_key_value_heads"] = 4
+            return transformers.DeepseekV3Config(**shape, **tokens, **ranks, **groups, **layers)
+        case "falcon":
+            return transformers.FalconConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=4, **tokens)
+        case "bloom":
+            return transformers.BloomConfig(hidden_size=16, n_layer=2, n_head=4, **tokens)
+        case "qwen3":
+            return transformers.Qwen3Config(**shape, **tokens, head_dim=4)
         case "qwen2":
             return transformers.Qwen2Config(**shape, **tokens, tie_word_embeddings=True)
         case "gemma3":

@@ -38,16 +38,6 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return tiny_models.load_backend(tiny_models.random_model(tmp_path_factory.mktemp("llama")))
 
 
-def scored_rows(seed: int = 0) -> list[ScoredRow]:
-    """Rows of different lengths, with from one to all of their outputs scored."""
-    draw = random.Random(seed)
-    rows = []
-    for length in LENGTHS:
-        whole = [draw.randrange(256) for _ in range(length + 1)]
-        rows.append(ScoredRow(whole[:-1], whole[-draw.randint(1, length) :], 0))
-    return rows
-
-
 def prompts(seed: int = 0) -> list[list[int]]:
     draw = random.Random(seed)
     return [[draw.randrange(256) for _ in range(length)] for length in LENGTHS]
@@ -59,17 +49,6 @@ def plain_logits(model: Any, inputs: list[int]) -> Any:
 
     with torch.inference_mode():
         return model(input_ids=torch.tensor([inputs]), use_cache=False).logits[0].float()
-
-
-def plain_score(model: Any, row: ScoredRow) -> tuple[float, bool]:
-    import torch
-
-    logits = plain_logits(model, row.inputs)[-len(row.scored) :]
-    values = torch.log_softmax(logits, dim=-1)
-    return (
-        sum(float(value[token]) for value, token in zip(values, row.scored, strict=True)),
-        logits.argmax(-1).tolist() == row.scored,
-    )
 
 
 def plain_generate(model: Any, inputs: list[int], new: int, ends: list[int]) -> tuple[list[int], str]:
@@ -84,83 +63,13 @@ def plain_generate(model: Any, inputs: list[int], new: int, ends: list[int]) -> 
 
 
 def generate(backend: Any, prompts: list[Any], new: int = 8, stop: tuple[str, ...] = ()) -> list[tuple[str, int, str]]:
-    from shardmark.engine.transformers_backend import GenerateRow
+    from shardmark.engine.batches import Limit
+    from shardmark.engine.generation import GenerateRow
 
-    rows = [backend.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
-    return list(backend.generate([GenerateRow(inputs, new, list(stop), 0) for inputs in rows]))
-
-
-# Log-likelihoods
-
-
-def test_scores_are_those_of_full_logits_one_row_at_a_time(backend: Any, plain: Any) -> None:
-    rows = scored_rows()
-    for (value, greedy), (wanted, wanted_greedy) in zip(
-        backend.score(rows), [plain_score(plain, row) for row in rows], strict=True
-    ):
-        assert value == pytest.approx(wanted, abs=NEAR)
-        assert greedy == wanted_greedy
-
-
-@pytest.mark.parametrize("size", [1, 3])
-def test_scores_do_not_depend_on_the_batch(backend: Any, size: int) -> None:
-    rows = scored_rows(1)
-    together = backend.score(rows)
-    order = random.Random(2).sample(range(len(rows)), len(rows))
-    for start in range(0, len(order), size):
-        part = order[start : start + size]
-        for n, (value, greedy) in zip(part, backend.score([rows[n] for n in part]), strict=True):
-            assert value == pytest.approx(together[n][0], abs=NEAR)
-            assert greedy == together[n][1]
-
-
-def test_greedy_means_that_every_scored_token_is_the_argmax(backend: Any, plain: Any) -> None:
-    prompt = [70, 71, 72]
-    tokens, _ = plain_generate(plain, prompt, 4, [])
-    wrong_first = [(tokens[0] + 1) % 256, *tokens[1:]]
-    wrong_last = [*tokens[:-1], (tokens[-1] + 1) % 256]
-    rows = [ScoredRow((prompt + cont)[:-1], cont, 0) for cont in (tokens, wrong_first, wrong_last)]
-    assert [greedy for _, greedy in backend.score(rows)] == [True, False, False]
-
-
-def test_the_softmax_works_in_parts(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardmark.engine import transformers_backend
-
-    whole = backend.score(scored_rows())
-    monkeypatch.setattr(transformers_backend, "LOGITS_BYTES", 5 * 8 * backend.model.config.vocab_size)
-    assert backend.score(scored_rows()) == whole
-
-
-def test_scoring_leaves_the_model_as_it_was(backend: Any, plain: Any) -> None:
-    import torch
-
-    backend.score(scored_rows())
-    broken = ScoredRow([1, 10**6], [1], 0)  # no such token
-    with pytest.raises(IndexError):
-        backend.score([broken])
-    assert torch.allclose(plain_logits(backend.model, [5, 6, 7]), plain_logits(plain, [5, 6, 7]), atol=1e-5)
-
-
-def test_a_model_whose_logits_come_from_elsewhere_is_refused(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    unused = torch.nn.Linear(1, 1)
-    monkeypatch.setattr(llama.model, "get_output_embeddings", lambda: unused)
-    rows = [ScoredRow([1, 2], [3], 0), ScoredRow([4, 5], [6], 0)]  # as many targets as a row has outputs
-    with pytest.raises(RuntimeError, match="does not take its logits from its output embeddings"):
-        llama.score(rows)
-
-
-def test_bfloat16_logits_get_a_float32_softmax(tmp_path: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    folder = tiny_models.random_model(tmp_path)
-    backend = tiny_models.load_backend(folder, dtype="bfloat16")
-    assert backend.model.dtype == torch.bfloat16
-    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
-    for row in scored_rows():
-        assert backend.score([row])[0][0] == pytest.approx(plain_score(plain, row)[0], abs=NEAR)
+    inputs = [backend.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
+    rows = [GenerateRow(tokens, new, list(stop)) for tokens in inputs]
+    found = {id(row): answer for done in backend.generation(Limit()).results(rows) for row, answer in done}
+    return [tuple(found[id(row)]) for row in rows]
 
 
 # Generation
@@ -339,8 +248,9 @@ def test_a_tokenizer_may_lack_special_tokens(tmp_path: Path, special: dict[str, 
             len(tokens),
             wanted_end,
         )
-    for row, (value, _) in zip(scored_rows(), backend.score(scored_rows()), strict=True):
-        assert value == pytest.approx(plain_score(plain, row)[0], abs=NEAR)
+    rows = [ScoredRow(prompt, [7], 0) for prompt in prompts()]
+    for row, (value, _) in zip(rows, tiny_models.scores(backend, rows), strict=True):
+        assert value == pytest.approx(tiny_models.plain_score(plain, row)[0], abs=NEAR)
 
 
 def test_an_output_that_is_no_number_is_said_so_for_its_row_only(tmp_path: Path) -> None:
@@ -362,6 +272,22 @@ def test_an_output_that_is_no_number_is_not_taken_for_an_eos_with_id_0(tmp_path:
 
 
 # Loading
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "opt"])
+def test_a_window_beyond_the_table_of_positions_names_model_and_key(tmp_path: Path, architecture: str) -> None:
+    folder = tiny_models.random_model(tmp_path, architecture)
+    size = tiny_models.WINDOW
+    assert tiny_models.load_backend(folder, max_seq_len=size).window == size
+    with pytest.raises(
+        UserError, match=rf"tiny.yaml: max_seq_len: model tiny has a table of {size} positions"
+    ) as caught:
+        tiny_models.load_backend(folder, max_seq_len=size + 1)
+    assert f"fix: set it to {size} or less" in str(caught.value)
+
+
+def test_a_window_beyond_the_models_own_is_fine_without_a_table(llama: Any) -> None:
+    assert tiny_models.load_backend(Path(llama.model.name_or_path), max_seq_len=1000).window == 1000
 
 
 def test_the_window_is_the_models_own_or_the_one_that_is_set(folder: Path, backend: Any) -> None:
@@ -395,7 +321,7 @@ def test_the_same_option_for_weights_and_tokenizer_is_no_clash(llama: Any, tmp_p
     folder = tiny_models.random_model(tmp_path)
     kwargs = {"padding_side": "left", "truncation": "left", "trust_remote_code": True}
     backend = tiny_models.load_backend(folder, tokenizer_kwargs=kwargs)
-    assert backend.score(scored_rows()) == llama.score(scored_rows())
+    assert generate(backend, prompts()) == generate(llama, prompts())
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,20 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from shardmark.engine.batches import Batches, Limit, OutOfMemoryError
+from shardmark.engine.batches import Limit, OutOfMemoryError
+from shardmark.engine.generation import Answer, GenerateRow
+from shardmark.engine.padded import Score
+from shardmark.engine.sampling import Sampling
+from shardmark.engine.scoring import Scorer
 from shardmark.engine.tokens import ScoredRow, encode, encode_pair, fit_window, prefix_token
-from shardmark.engine.transformers_backend import GenerateRow, TransformersBackend
+from shardmark.engine.transformers_backend import TransformersBackend
 from shardmark.errors import Problem, UserError
 
 Prediction = dict[str, Any]
 GIVE_PREFIX = "give the tokenizer a BOS or EOS token"
 NOT_FINITE = "try dtype: float32"
+SAMPLING = ("temperature", "top_k", "top_p", "min_new_tokens")
+"The keys of a request that say how tokens are chosen; those that are not there have their defaults."
 
 
 class Engine:
@@ -22,16 +28,13 @@ class Engine:
         self.record = record
         self.backend = backend
         self.where = record["file"]
+        settings = record["settings"]
+        self.scorer = Scorer(backend, settings["batch_size"], settings["batch_padding"])
 
     def answer(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:
         """The predictions of requests by id, in lists as they are done. Raises UserError naming model and request."""
         yield from self._choices({k: r for k, r in requests.items() if r["kind"] == "choice"})
-        groups: dict[tuple[int, tuple[str, ...]], dict[str, Any]] = defaultdict(dict)
-        for key, request in requests.items():
-            if request["kind"] == "generate":
-                groups[request["max_new_tokens"], tuple(request["stop"])][key] = request
-        for group in groups.values():
-            yield from self._generations(group)
+        yield from self._generations({k: r for k, r in requests.items() if r["kind"] == "generate"})
 
     def _limit(self, new_tokens: int = 0) -> Limit:
         settings = self.record["settings"]
@@ -39,25 +42,26 @@ class Engine:
 
     def _choices(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:
         """A request is done when the last of its pairs is."""
-        rows: list[tuple[str, int, ScoredRow]] = []
-        for key, request in requests.items():
-            rows += [(key, n, self._scored_row(key, pair)) for n, pair in enumerate(request["pairs"])]
-        found: dict[str, dict[int, tuple[ScoredRow, tuple[float, bool]]]] = defaultdict(dict)
-        batches = Batches[tuple[str, int, ScoredRow], tuple[float, bool]](
-            length=lambda row: len(row[2].inputs),
-            run=lambda batch: self.backend.score([row for _, _, row in batch]),
-            limit=self._limit(),
-            free=self.backend.free,
-        )
-        for results in self._named(batches, rows):
+        owners = [(key, n) for key, request in requests.items() for n in range(len(request["pairs"]))]
+        rows = [self._scored_row(key, requests[key]["pairs"][n]) for key, n in owners]
+        found: dict[str, dict[int, tuple[ScoredRow, Score]]] = defaultdict(dict)
+        for scores in self._scores(owners, rows):
             done = []
-            for (key, n, row), result in results:
-                if not math.isfinite(result[0]):
-                    raise self._problem(key, f"log-likelihood {result[0]}", NOT_FINITE)
-                found[key][n] = (row, result)
+            for number, score in scores:
+                key, n = owners[number]
+                if not math.isfinite(score[0]):
+                    raise self._problem(key, f"log-likelihood {score[0]}", NOT_FINITE)
+                found[key][n] = (rows[number], score)
                 if len(found[key]) == len(requests[key]["pairs"]):
                     done.append(_choice_prediction(key, [value for _, value in sorted(found.pop(key).items())]))
             yield done
+
+    def _scores(self, owners: list[tuple[str, int]], rows: list[ScoredRow]) -> Iterator[list[tuple[int, Score]]]:
+        """Row numbers with their scores, as soon as they are there."""
+        try:
+            yield from self.scorer.results(rows)
+        except OutOfMemoryError as error:
+            raise self._too_large(owners[error.row][0], len(rows[error.row].inputs)) from error
 
     def _scored_row(self, key: str, pair: list[str]) -> ScoredRow:
         try:
@@ -69,24 +73,26 @@ class Engine:
         return fit_window(context, continuation, self.backend.window)
 
     def _generations(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:
-        rows = [(key, self._generate_row(key, request)) for key, request in requests.items()]
-        new_tokens = rows[0][1].max_new_tokens
-        batches = Batches[tuple[str, GenerateRow], tuple[str, int, str]](
-            length=lambda row: len(row[1].inputs) + new_tokens,
-            run=lambda batch: self.backend.generate([row for _, row in batch]),
-            limit=self._limit(new_tokens),
-            free=self.backend.free,
-        )
-        for results in self._named(batches, rows):
-            for (key, _), (_, tokens, end) in results:
-                if end == "nan":
-                    raise self._problem(key, f"a logit after {tokens} new tokens is not a number", NOT_FINITE)
-            yield [
-                {"id": key, "text": text, "tokens": tokens, "end": end, "cut": row.cut}
-                for (key, row), (text, tokens, end) in results
-            ]
+        """A request is done when the last of its samples is."""
+        if not requests:
+            return
+        rows = [row for key, request in requests.items() for row in self._generate_rows(key, request)]
+        generation = self.backend.generation(self._limit(max(row.max_new_tokens for row in rows)))
+        found: dict[str, dict[int, tuple[GenerateRow, Answer]]] = defaultdict(dict)
+        for results in self._written(generation, rows):
+            done = []
+            for row, answer in results:
+                key = row.request
+                if answer.end == "nan":
+                    raise self._problem(key, f"a logit after {answer.tokens} new tokens is not a number", NOT_FINITE)
+                found[key][row.sample] = (row, answer)
+                if len(found[key]) == requests[key].get("samples", 1):
+                    done.append(_generate_prediction(key, [value for _, value in sorted(found.pop(key).items())]))
+            if done:
+                yield done
 
-    def _generate_row(self, key: str, request: Any) -> GenerateRow:
+    def _generate_rows(self, key: str, request: Any) -> list[GenerateRow]:
+        """A row for each of the request's samples."""
         limit = self.record["settings"]["max_out_len"]
         new_tokens = min(request["max_new_tokens"], limit or request["max_new_tokens"])
         room = self.backend.window - new_tokens
@@ -97,21 +103,34 @@ class Engine:
             tokens = encode(self.backend.tokenizer, request["prompt"]) or [prefix_token(self.backend.tokenizer)]
         except ValueError as error:
             raise self._problem(key, str(error), GIVE_PREFIX) from error
-        return GenerateRow(tokens[-room:], new_tokens, request["stop"], max(0, len(tokens) - room))
+        sampling = Sampling(**{name: request[name] for name in SAMPLING if name in request})
+        cut = max(0, len(tokens) - room)
+        return [
+            GenerateRow(tokens[-room:], new_tokens, request["stop"], cut, sampling, key, sample)
+            for sample in range(request.get("samples", 1))
+        ]
+
+    def _written(self, generation: Any, rows: list[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
+        try:
+            yield from generation.results(rows)
+        except OutOfMemoryError as error:
+            raise self._too_large(error.row.request, error.row.length) from error
 
     def _named(self, batches: Any, rows: list[Any]) -> Iterator[list[Any]]:
         try:
             yield from batches.results(rows)
         except OutOfMemoryError as error:
-            key, length = error.row[0], batches.length(error.row)
-            fix = "give the model more GPUs, lower max_seq_len, or use a smaller dtype"
-            raise self._problem(key, f"out of memory with this request alone ({length} tokens)", fix) from error
+            raise self._too_large(error.row[0], batches.length(error.row)) from error
+
+    def _too_large(self, key: str, length: int) -> UserError:
+        fix = "give the model more GPUs, lower max_seq_len, or use a smaller dtype"
+        return self._problem(key, f"out of memory with this request alone ({length} tokens)", fix)
 
     def _problem(self, key: str, what: str, fix: str) -> UserError:
         return UserError(Problem(self.where, "", f"model {self.record['name']}, request {key[:16]}: {what}", fix))
 
 
-def _choice_prediction(key: str, values: list[tuple[ScoredRow, tuple[float, bool]]]) -> Prediction:
+def _choice_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Prediction:
     return {
         "id": key,
         "logprobs": [logprob for _, (logprob, _) in values],
@@ -119,3 +138,9 @@ def _choice_prediction(key: str, values: list[tuple[ScoredRow, tuple[float, bool
         "greedy": [greedy for _, (_, greedy) in values],
         "cut": max(row.cut for row, _ in values),
     }
+
+
+def _generate_prediction(key: str, values: list[tuple[GenerateRow, Answer]]) -> Prediction:
+    """One sample stands in the prediction itself, several in a list."""
+    samples = [{**answer._asdict(), "cut": row.cut} for row, answer in values]
+    return {"id": key, **samples[0]} if len(samples) == 1 else {"id": key, "samples": samples}

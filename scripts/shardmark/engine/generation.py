@@ -1,0 +1,226 @@
+"""Writing answers: rows join a running batch, get a token a step, and leave it as soon as they end."""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from shardmark.engine.batches import Limit, OutOfMemoryError, is_out_of_memory
+from shardmark.engine.prefixes import Prefix, shared_prefixes
+from shardmark.engine.sampling import GREEDY, Sampling, choose, generator
+from shardmark.engine.stops import StopFinder, text_and_end
+
+log = logging.getLogger(__name__)
+
+WAITING_SHARE = 8
+"New rows are read when so many-th of the batch is free: reading one at a time takes a pass for each."
+
+
+@dataclass(frozen=True)
+class GenerateRow:
+    """A tokenized prompt, when its continuation ends, and how its tokens are chosen."""
+
+    inputs: list[int]
+    max_new_tokens: int
+    stop: list[str]
+    cut: int = 0
+    "Tokens that were dropped on the left because the window is too short."
+    sampling: Sampling = GREEDY
+    request: str = ""
+    "The id of the request; with `sample` it is the seed."
+    sample: int = 0
+    "Which of the request's samples this is, from 0."
+
+    @property
+    def length(self) -> int:
+        """Tokens that it may come to have."""
+        return len(self.inputs) + self.max_new_tokens
+
+
+class Answer(NamedTuple):
+    """What was written for a row."""
+
+    text: str
+    "It ends before the first stop string, and has no special tokens."
+    tokens: int
+    "Tokens up to the one that completed a stop string, without the one that ends texts."
+    end: str
+    "stop, eos, length, or nan where the model's output was not finite."
+
+
+class Batch(Protocol):
+    """The rows that are being written with a model. JoinedBatch is one; tests have a simpler one."""
+
+    rows: list["WrittenRow"]
+
+    @property
+    def shared_tokens(self) -> int: ...
+    def join(self, rows: Sequence["WrittenRow"], tokens: int | None = None) -> None: ...
+    def write(self) -> torch.Tensor: ...
+    def leave(self, gone: Sequence[int]) -> None: ...
+    def forget(self, prefix: Prefix) -> None: ...
+    def clear(self) -> None: ...
+
+
+@dataclass(eq=False)
+class WrittenRow:
+    """A row with what has been written for it so far."""
+
+    row: GenerateRow
+    tokenizer: Any
+    ends: Sequence[int]
+    "Tokens that end a text."
+    prefix: Prefix | None = None
+    written: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sequence = list(self.row.inputs)
+        self.room = self.row.length
+        self._finder = StopFinder(self.tokenizer, self.row.stop)
+        self._numbers = generator(self.row.request, self.row.sample) if self.row.sampling.temperature > 0 else None
+        self._number: float | None = None
+
+    @property
+    def barred(self) -> Sequence[int]:
+        """Tokens that must not come next."""
+        return self.ends if len(self.written) < self.row.sampling.min_new_tokens else ()
+
+    @property
+    def own_room(self) -> int:
+        """Tokens that it may come to have beside its shared prefix."""
+        return self.room - (self.prefix.end if self.prefix else 0)
+
+    def draw(self) -> float | None:
+        """A row that draws: its uniform number until a token is taken. Running out of memory must not use one up."""
+        if self._number is None and self._numbers is not None:
+            self._number = float(self._numbers.random())
+        return self._number
+
+    def take(self, token: int, finite: bool) -> Answer | None:
+        """The answer, if it ends with this next token."""
+        self._number = None
+        if not finite:
+            return Answer("", len(self.written), "nan")
+        if token in self.ends:
+            return self._answer("eos")
+        self.written.append(token)
+        self.sequence.append(token)
+        stopped = self._finder.push(token) and text_and_end(self.tokenizer, self.written, self.row.stop)[1]
+        return self._answer("length") if stopped or len(self.written) >= self.row.max_new_tokens else None
+
+    def _answer(self, end: str) -> Answer:
+        text, stopped = text_and_end(self.tokenizer, self.written, self.row.stop)
+        return Answer(text, len(self.written), "stop" if stopped else end)
+
+
+@dataclass
+class Generation:
+    """All rows through one batch."""
+
+    batch: Batch
+    tokenizer: Any
+    ends: Sequence[int]
+    "Tokens that end a text."
+    limit: Limit
+    free: Callable[[], None] = lambda: None
+    "Called before going on with fewer rows, to give cached memory back."
+
+    def results(self, rows: Sequence[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
+        """Rows with their answers, as soon as they have ended. Raises OutOfMemoryError with the row."""
+        waiting = deque(self._ordered(rows))
+        self._needed = Counter(part for row in waiting for part in _chain(row))
+        self.batch.clear()
+        while waiting or self.batch.rows:
+            joining = self._joining(waiting)
+            ended = self._tried(joining)
+            if ended is None:
+                waiting.extendleft(reversed(self._shrink(joining)))
+            elif ended:
+                yield self._leave(ended)
+        self.batch.clear()
+
+    def _ordered(self, rows: Sequence[GenerateRow]) -> list[WrittenRow]:
+        """Rows of a shared prefix together, the longest first."""
+        order = shared_prefixes([row.inputs for row in rows], [row.length for row in rows])
+        return [WrittenRow(rows[n], self.tokenizer, self.ends, prefix) for n, prefix in order]
+
+    def _joining(self, waiting: deque[WrittenRow]) -> list[WrittenRow]:
+        """The rows that join now, taken from those waiting: as many as fit, or none while few places are free."""
+        here, chosen = len(self.batch.rows), 0
+        room = max((row.own_room for row in self.batch.rows), default=0)
+        shared = {part for row in self.batch.rows for part in _chain(row)}
+        for row in waiting:
+            room = max(room, row.own_room)
+            shared |= set(_chain(row))
+            count = here + chosen + 1
+            tokens = count * room + max(self.batch.shared_tokens, sum(len(part.tokens) for part in shared))
+            if count > 1 and (count > (self.limit.rows or count) or tokens > (self.limit.tokens or tokens)):
+                break
+            chosen += 1
+        if chosen < len(waiting) and chosen * WAITING_SHARE < here:
+            return []
+        return [waiting.popleft() for _ in range(chosen)]
+
+    def _tried(self, joining: Sequence[WrittenRow]) -> list[tuple[int, Answer]] | None:
+        """The rows that ended in this step; None if memory ran out. The exception is gone then, and what it held."""
+        try:
+            if joining:
+                self.batch.join(joining, self.limit.tokens)
+            tokens = next_tokens(self.batch.write(), self.batch.rows)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            affected = _affected(self.batch.rows, joining)
+            if len(affected) == 1:
+                raise OutOfMemoryError(affected[0].row) from error
+            return None
+        taken = [row.take(*token) for row, token in zip(self.batch.rows, tokens, strict=True)]
+        return [(n, answer) for n, answer in enumerate(taken) if answer]
+
+    def _leave(self, ended: Sequence[tuple[int, Answer]]) -> list[tuple[GenerateRow, Answer]]:
+        """Take rows out of the batch, with the prefixes that nobody needs any more."""
+        gone = [self.batch.rows[n] for n, _ in ended]
+        self.batch.leave([n for n, _ in ended])
+        for part in (part for row in gone for part in _chain(row)):
+            self._needed[part] -= 1
+            if not self._needed[part]:
+                self.batch.forget(part)
+        return [(row.row, answer) for row, (_, answer) in zip(gone, ended, strict=True)]
+
+    def _shrink(self, joining: Sequence[WrittenRow]) -> list[WrittenRow]:
+        """After running out of memory: a smaller limit, and the rows that wait again, with what they have written."""
+        rows = _affected(self.batch.rows, joining)
+        tokens = len(rows) * max(row.own_room for row in rows)
+        shared = sum(len(part.tokens) for part in {part for row in rows for part in _chain(row)})
+        self.limit.halve(tokens + shared)
+        log.warning("out of memory with %d tokens; going on with at most %d", tokens + shared, self.limit.tokens)
+        self.batch.clear()
+        self.free()
+        return rows
+
+
+def next_tokens(logits: torch.Tensor, rows: Sequence[WrittenRow]) -> list[tuple[int, bool]]:
+    """Each row's next token, and whether its logits [rows, vocabulary] were finite: NaN's argmax is a token, too."""
+    logits = logits.float()
+    finite = logits.amax(-1).isfinite()
+    barred = [(n, token) for n, row in enumerate(rows) for token in row.barred]
+    if barred:
+        at = torch.tensor(barred, device=logits.device)
+        logits = logits.index_put((at[:, 0], at[:, 1]), logits.new_tensor(-torch.inf))
+    if any(row.row.sampling.temperature > 0 for row in rows):
+        logits = logits.masked_fill(~finite[:, None], 0)  # a draw needs numbers; the row ends anyway
+    tokens = choose(logits, [row.row.sampling for row in rows], [row.draw() for row in rows])
+    both = torch.stack([tokens, finite.long()]).tolist()  # one transfer from the device
+    return [(token, bool(good)) for token, good in zip(*both, strict=True)]
+
+
+def _affected(here: Sequence[WrittenRow], joining: Sequence[WrittenRow]) -> list[WrittenRow]:
+    """The rows in the batch and those joining it, each once."""
+    return list(dict.fromkeys([*here, *joining]))
+
+
+def _chain(row: WrittenRow) -> Iterator[Prefix]:
+    return row.prefix.chain() if row.prefix else iter(())

@@ -1,0 +1,85 @@
+"""Whether a model's rows can join and leave a batch at any step, found out before the first row is written."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from shardmark.engine.joined import JoinedBatch
+from shardmark.engine.prefixes import Prefix
+
+MOVING_ROPE = {"dynamic", "longrope"}
+"Rotary embeddings that change with the longest row of a batch."
+NEAR = {torch.float32: 1e-3}
+"Largest difference of logits, relative to the largest logit."
+ROUGHLY = 0.1
+"The same for half precision, where the order of a sum matters."
+
+
+@dataclass
+class _Probe:
+    prefix: Prefix | None
+    sequence: list[int]
+    room: int = 16
+
+
+def why_not_joinable(model: Any) -> str | None:
+    """Why rows of a model cannot share keys and values, or None if they can.
+
+    A model's traits rule out what is known to fail; then a few tokens are run both ways, and the logits compared.
+    """
+    if getattr(model, "_is_stateful", False):
+        return "its state cannot be cut into tokens"
+    if not getattr(model, "_supports_attention_backend", False):
+        return "its attention is its own"
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or [])
+    layers = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    if kinds - {"full_attention", "sliding_attention"} or layers - {DynamicLayer, DynamicSlidingWindowLayer}:
+        return "it has layers of another kind than full and sliding attention"
+    if moving_rope(model.config):
+        return "its rotary embeddings change with the longest row"
+    try:
+        difference = _difference(model)
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
+        if "out of memory" in str(error):
+            raise
+        return f"a trial failed: {type(error).__name__}: {error}"
+    return None if difference <= NEAR.get(model.dtype, ROUGHLY) else f"a trial was off by {difference:.2g}"
+
+
+def moving_rope(config: Any) -> bool:
+    """Whether positions are embedded differently when some row is long, so that rows must not share a batch."""
+    return bool(MOVING_ROPE & set(_rope_types(getattr(config.get_text_config(), "rope_parameters", None))))
+
+
+def _rope_types(parameters: Any) -> Iterator[str]:
+    """Of all layers: some models have one set of parameters for each kind of layer."""
+    if isinstance(parameters, dict):
+        yield str(parameters.get("rope_type"))
+        for value in parameters.values():
+            yield from _rope_types(value)
+
+
+@torch.inference_mode()
+def _difference(model: Any) -> float:
+    """The largest difference between logits of shared and of plain computation, relative to the largest logit."""
+    size = model.get_input_embeddings().num_embeddings
+    tokens = [(7 * n + 3) % size for n in range(14)]
+    prefix = Prefix(tuple(tokens[:4]), 0, None)
+    below = Prefix(tuple(tokens[4:6]), 4, prefix)
+    rows = [_Probe(below, tokens[:9]), _Probe(prefix, [*tokens[:4], *tokens[9:]]), _Probe(None, tokens[2:4])]
+    batch = JoinedBatch(model)
+    batch.join(rows[:2], tokens=3)
+    batch.write()  # what it has written is overwritten by the next
+    batch.join(rows[2:])
+    found = batch.write().float()
+    wanted = torch.stack(
+        [model(torch.tensor([row.sequence], device=model.device), use_cache=False).logits[0, -1] for row in rows]
+    ).float()
+    whole = wanted.isfinite()
+    if not torch.equal(whole, found.isfinite()):
+        return float("inf")
+    return float((found - wanted)[whole].abs().max() / wanted[whole].abs().max()) if bool(whole.any()) else 0.0

@@ -1,0 +1,44 @@
+"""How much memory there is, and how much of it a token in a model takes: estimates, made before anything runs."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MEMINFO = Path("/proc/meminfo")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a device. On a CPU also what the kernel only keeps files in: weights just read, for example."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if MEMINFO.exists():
+        return next(int(line.split()[1]) << 10 for line in MEMINFO.open() if line.startswith("MemAvailable:"))
+    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def activation_bytes(model: Any) -> int:
+    """What one more token takes in the layer that is at work."""
+    return _width(model) * (16 * _size(model, "hidden_size") + 3 * _size(model, "intermediate_size"))
+
+
+def cache_bytes(model: Any) -> int:
+    """What the keys and values of one more token take in all layers."""
+    heads = _size(model, "num_key_value_heads") or _size(model, "num_attention_heads")
+    head = _size(model, "head_dim") or _size(model, "hidden_size") // max(1, _size(model, "num_attention_heads"))
+    return 2 * _width(model) * _size(model, "num_hidden_layers") * heads * head
+
+
+def logits_bytes(model: Any) -> int:
+    """What the logits of one position take."""
+    return _width(model) * _size(model, "vocab_size")
+
+
+def _width(model: Any) -> int:
+    return torch.finfo(model.dtype).bits // 8
+
+
+def _size(model: Any, name: str) -> int:
+    value = getattr(model.config.get_text_config(), name, None) or 0
+    return int(value if isinstance(value, int) else max(value))  # some models give one for each layer

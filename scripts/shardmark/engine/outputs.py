@@ -1,0 +1,72 @@
+"""The output layer, run only where its outputs are wanted, and the log-likelihoods they give."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+SOFTMAX_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}
+"The softmax works on about so many bytes of float32 logits at once: on a CPU, on what its caches hold."
+
+
+def logits_at(model: Any, rows: torch.Tensor, positions: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """The model's logits at some (row, position) of its input, `[positions, vocabulary]`, in the model's dtype.
+
+    A hook in front of the output layer keeps only these positions of the hidden states. What a model does with its
+    logits afterwards (scaling, soft-capping) so stays the model's own code. Raises RuntimeError for a model whose
+    logits do not come from its output embeddings.
+    """
+    calls = 0
+
+    def gather(hidden: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return hidden[rows.to(hidden.device), positions.to(hidden.device)].unsqueeze(0)
+
+    with _before_output_layer(model, gather):
+        logits: torch.Tensor = model(**inputs).logits[0]
+    if calls != 1 or len(logits) != len(positions):
+        raise RuntimeError(f"{type(model).__name__} does not take its logits from its output embeddings")
+    return logits
+
+
+def hidden_states(model: Any, **inputs: Any) -> torch.Tensor:
+    """What the output layer would work on, `[rows, length, size]`. It does not run."""
+    seen: list[torch.Tensor] = []
+
+    def take(hidden: torch.Tensor) -> torch.Tensor:
+        seen.append(hidden)
+        return hidden[:, :0]
+
+    with _before_output_layer(model, take):
+        model(**inputs)
+    return seen[0]
+
+
+@contextmanager
+def _before_output_layer(model: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    layer = model.get_output_embeddings()
+    hook = layer.register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def log_likelihoods(
+    logits: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-likelihood (nats, float32) of each target after its output, and whether it is the argmax; on the CPU.
+
+    `logits` are `[outputs, vocabulary]`; `outputs` names one of these rows for each of the `targets`.
+    """
+    outputs, targets = outputs.to(logits.device), targets.to(logits.device)
+    step = max(1, SOFTMAX_BYTES.get(logits.device.type, 1 << 30) // (8 * logits.shape[-1]))  # logsumexp makes a copy
+    norms, best = [], []
+    for part in logits.split(step):
+        part = part.float()
+        norms.append(part.logsumexp(1))
+        best.append(part.argmax(1))
+    values = logits[outputs, targets].float() - torch.cat(norms)[outputs]
+    return values.cpu(), (torch.cat(best)[outputs] == targets).cpu()

@@ -1,0 +1,50 @@
+"""Scoring in padded batches, for models that cannot share prefixes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from shardmark.engine.batches import Batches, Limit
+from shardmark.engine.outputs import log_likelihoods, logits_at
+from shardmark.engine.tokens import ScoredRow
+
+Score = tuple[float, bool]
+"The summed log-likelihood (nats) of a row's scored tokens, and whether each of them is the argmax."
+
+
+def padded_results(backend: Any, rows: Sequence[ScoredRow], limit: Limit) -> Iterator[list[tuple[int, Score]]]:
+    """Row numbers with their scores, as soon as they are there. Raises OutOfMemoryError with a row number."""
+    batches = Batches[int, Score](
+        length=lambda n: len(rows[n].inputs),
+        run=lambda batch: score_padded(backend, [rows[n] for n in batch]),
+        limit=limit,
+        free=backend.free,
+    )
+    yield from batches.results(range(len(rows)))
+
+
+@torch.inference_mode()
+def score_padded(backend: Any, rows: Sequence[ScoredRow]) -> list[Score]:
+    """The scores of some rows in one batch.
+
+    Right-padded: causal attention then never sees the padding, and a recurrent state meets it last.
+    """
+    inputs = pad_sequence([torch.tensor(row.inputs) for row in rows], batch_first=True, padding_value=backend.pad)
+    mask = pad_sequence([torch.ones(len(row.inputs), dtype=torch.long) for row in rows], batch_first=True)
+    counts = [len(row.scored) for row in rows]
+    where = [
+        (n, position)
+        for n, row in enumerate(rows)
+        for position in range(len(row.inputs) - len(row.scored), len(row.inputs))
+    ]
+    at, positions = torch.tensor(where).unbind(1)
+    device = backend.device
+    arguments = {"input_ids": inputs.to(device), "attention_mask": mask.to(device), "use_cache": False}
+    logits = logits_at(backend.model, at, positions, **arguments)
+    targets = torch.tensor([token for row in rows for token in row.scored])
+    values, best = log_likelihoods(logits, torch.arange(len(targets)), targets)
+    return [
+        (float(v.double().sum()), bool(b.all())) for v, b in zip(values.split(counts), best.split(counts), strict=True)
+    ]

@@ -1,0 +1,92 @@
+"""Writing answers with transformers' generate, for models whose rows cannot join or leave a running batch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from shardmark.engine.batches import Batches, Limit
+from shardmark.engine.generation import Answer, GenerateRow, WrittenRow, next_tokens
+
+
+@dataclass
+class PlainGeneration:
+    """Rows through generate in batches that begin and end together, padded on the left."""
+
+    model: Any
+    tokenizer: Any
+    ends: Sequence[int]
+    "Tokens that end a text."
+    pad: int
+    limit: Limit
+    free: Callable[[], None] = lambda: None
+    "Called before a smaller batch is tried, to give cached memory back."
+
+    def results(self, rows: Sequence[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
+        """Rows with their answers, a batch at a time. Raises OutOfMemoryError with the row."""
+        groups: dict[int, list[GenerateRow]] = {}
+        for row in rows:  # where nothing may be padded, the prompts must be of one length, not the sums with new tokens
+            groups.setdefault(0 if self.limit.padding else len(row.inputs), []).append(row)
+        limit = Limit(self.limit.rows, self.limit.tokens)
+        batches = Batches[GenerateRow, Answer](lambda row: row.length, self._generate, limit, self.free)
+        for group in groups.values():
+            yield from batches.results(group)
+
+    @torch.inference_mode()
+    def _generate(self, rows: Sequence[GenerateRow]) -> list[Answer]:
+        longest = max(len(row.inputs) for row in rows)
+        inputs = torch.full((len(rows), longest), self.pad)
+        mask = torch.zeros((len(rows), longest), dtype=torch.long)
+        for n, row in enumerate(rows):
+            inputs[n, longest - len(row.inputs) :] = torch.tensor(row.inputs)
+            mask[n, longest - len(row.inputs) :] = 1
+        choosing = _Choosing([WrittenRow(row, self.tokenizer, self.ends) for row in rows], self.pad)
+        self.model.generate(
+            input_ids=inputs.to(self.model.device),
+            attention_mask=mask.to(self.model.device),
+            generation_config=GenerationConfig(
+                max_new_tokens=max(row.max_new_tokens for row in rows), do_sample=False, pad_token_id=self.pad
+            ),
+            logits_processor=LogitsProcessorList([choosing]),
+            stopping_criteria=StoppingCriteriaList([_AllAnswered(choosing)]),
+        )
+        return [choosing.answers[n] for n in range(len(rows))]
+
+
+class _Choosing(LogitsProcessor):
+    """Chooses each row's token as the running batch does: generate, which takes the largest, then has no choice."""
+
+    def __init__(self, rows: Sequence[WrittenRow], pad: int) -> None:
+        self.rows, self.pad = rows, pad
+        self.answers: dict[int, Answer] = {}
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        going = [n for n in range(len(self.rows)) if n not in self.answers]
+        tokens = [self.pad] * len(self.rows)
+        for n, (token, finite) in zip(going, next_tokens(scores[going], [self.rows[n] for n in going]), strict=True):
+            tokens[n] = token
+            answer = self.rows[n].take(token, finite)
+            if answer:
+                self.answers[n] = answer
+        chosen = torch.full_like(scores, -torch.inf)
+        chosen[range(len(tokens)), tokens] = 0
+        return chosen
+
+
+class _AllAnswered(StoppingCriteria):
+    """Ends a row when it has its answer."""
+
+    def __init__(self, choosing: _Choosing) -> None:
+        self.choosing = choosing
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> Any:
+        done = [n in self.choosing.answers for n in range(len(input_ids))]
+        return torch.tensor(done, device=input_ids.device)

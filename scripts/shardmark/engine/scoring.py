@@ -1,0 +1,125 @@
+"""Scores of rows: through the token tree, or in padded batches where the model cannot share prefixes."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from shardmark.engine.batches import OutOfMemoryError, is_out_of_memory
+from shardmark.engine.memory import activation_bytes, cache_bytes, free_bytes, logits_bytes
+from shardmark.engine.outputs import log_likelihoods
+from shardmark.engine.padded import Score, padded_results
+from shardmark.engine.sharing import lengths_matter, why_not_shared
+from shardmark.engine.tokens import ScoredRow
+from shardmark.engine.tree import Budget, Chunk, TokenTree
+from shardmark.engine.tree_forward import Kept, chunk_logits
+
+log = logging.getLogger(__name__)
+
+MEMORY_SHARE = 0.5
+"Of the free memory, so much is planned with; what the estimate misses has the rest."
+MOST_TOKENS = {"cpu": 256, "cuda": 8192}
+"More new tokens in one forward are hardly faster, but take more memory."
+LEAST_TOKENS = 16
+"Fewer make a forward hardly smaller; should memory run out, they are halved all the same."
+MOST_LOGITS = {"cpu": 128 << 20, "cuda": 1 << 30}
+"Bytes of logits in one forward."
+
+
+class Scorer:
+    """Scores rows with a loaded model. What it finds out about the model, it finds out once."""
+
+    def __init__(self, backend: Any, batch_size: int | str, padding: bool) -> None:
+        self.backend = backend
+        self.batch_size = batch_size
+        self.padding = padding
+        self._shares: bool | None = None
+
+    def results(self, rows: Sequence[ScoredRow]) -> Iterator[list[tuple[int, Score]]]:
+        """Row numbers with their scores, each once, as soon as they are there.
+
+        Raises OutOfMemoryError with the number of a row that does not fit alone.
+        """
+        if not rows:
+            return
+        if self.shares():
+            longest = max(len(row.inputs) for row in rows)
+            yield from tree_results(self.backend, rows, scoring_budget(self.backend, self.batch_size, longest))
+            return
+        same_length = lengths_matter(self.backend.model.config.get_text_config(), self.backend.window)
+        limit = self.backend.limit(self.batch_size, self.padding and not same_length)
+        yield from padded_results(self.backend, rows, limit)
+
+    def shares(self) -> bool:
+        """Whether this model shares prefixes. Says in the log why not."""
+        if self._shares is None:
+            reason = why_not_shared(self.backend.model, self.backend.window)
+            self._shares = reason is None
+            if reason:
+                log.warning("each prompt is scored by itself, because this model cannot share prefixes: %s", reason)
+        return self._shares
+
+
+def scoring_budget(backend: Any, batch_size: int | str, longest: int) -> Budget:
+    """The bound on forwards that fits the free memory; a number also bounds their branches.
+
+    A path, at most as long as the longest row, is in memory twice: as it was, and as it will be.
+    """
+    model, kind = backend.model, backend.device.type
+    free = int(MEMORY_SHARE * free_bytes(backend.device))
+    logits = min(MOST_LOGITS.get(kind, 1 << 30), free // 4)
+    room = free - logits - 2 * longest * cache_bytes(model)
+    tokens = room // (activation_bytes(model) + cache_bytes(model))
+    return Budget(
+        tokens=min(max(tokens, LEAST_TOKENS), MOST_TOKENS.get(kind, 8192)),
+        outputs=max(1, logits // (logits_bytes(model) or 1)),
+        rows=None if batch_size == "auto" else int(batch_size),
+    )
+
+
+def tree_results(backend: Any, rows: Sequence[ScoredRow], budget: Budget) -> Iterator[list[tuple[int, Score]]]:
+    """Scores by way of the token tree, in the order of its rows."""
+    tree = TokenTree(rows)
+    log.info("%d tokens, of which %d are distinct prefixes", sum(len(row.inputs) for row in rows), len(tree))
+    values, best = np.full(len(tree.slot_place), np.nan), np.zeros(len(tree.slot_place), dtype=bool)
+    start, done, path, kept = 0, 0, np.zeros(0, dtype=np.int64), Kept()
+    while start < len(tree):
+        chunk = tree.chunk(start, path, budget)
+        found = _unless_out_of_memory(lambda c=chunk, k=kept: _run(backend.model, c, k))  # type: ignore[misc]
+        if found is None:
+            if chunk.stop - start == 1:
+                raise OutOfMemoryError(tree.order[int(np.searchsorted(tree.last, start))])
+            budget.halve(chunk.stop - start)
+            log.warning("out of memory with %d tokens; going on with %d", chunk.stop - start, budget.tokens)
+            backend.free()
+            continue
+        values[chunk.slots], best[chunk.slots], kept = found
+        start, path = chunk.stop, tree.path_after(chunk, path)
+        upto = int(np.searchsorted(tree.last, start))
+        yield [
+            (tree.order[n], (float(values[tree.row_slots[n]].sum()), bool(best[tree.row_slots[n]].all())))
+            for n in range(done, upto)
+        ]
+        done = upto
+
+
+@torch.inference_mode()
+def _run(model: Any, chunk: Chunk, kept: Kept) -> tuple[Any, Any, Kept]:
+    """The chunk's values, whether each is the argmax, and what the next chunk goes on from."""
+    logits, kept = chunk_logits(model, chunk, kept)
+    if not len(chunk.slot_outputs):
+        return np.zeros(0), np.zeros(0, dtype=bool), kept
+    values, best = log_likelihoods(logits, torch.from_numpy(chunk.slot_outputs), torch.from_numpy(chunk.slot_targets))
+    return values.double().numpy(), best.numpy(), kept
+
+
+def _unless_out_of_memory(run: Callable[[], Any]) -> Any:
+    """What a function returns; None if memory ran out. The exception is gone then, and with it the memory it held."""
+    try:
+        return run()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None

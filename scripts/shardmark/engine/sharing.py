@@ -1,0 +1,96 @@
+"""Whether a model can score a token tree, and if not, why: first by what it says of itself, then by a trial.
+
+No property of a model tells reliably that its attention takes any mask and its cache can be cut anywhere: remote code,
+new kinds of layers and caches come every month. So each model scores a tree of a few tokens before the first real one,
+and what its output layer would see is compared with plain rows'. This takes three forward passes.
+"""
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+
+from shardmark.engine.batches import is_out_of_memory
+from shardmark.engine.outputs import hidden_states
+from shardmark.engine.tokens import ScoredRow
+from shardmark.engine.tree import Budget, Numbers, TokenTree
+from shardmark.engine.tree_attention import SUPPORTED, attention_of
+from shardmark.engine.tree_forward import Kept, chunk_states
+
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.1}
+"By dtype, how far the trial's hidden states may be from plain ones, in parts of their norm. Rounding stays below."
+TRIAL = ((0, 1, 2, 3, 4, 5, 6), (0, 1, 2, 3, 7, 8, 9), (0, 1, 2, 3, 7, 10, 11))
+"Rows of the trial: a common prefix, a branch in its middle, a branch of the branch."
+TRIAL_TOKENS = 8
+"Tokens in one forward of the trial, so that its second one goes on from kept keys and values."
+
+
+def lengths_matter(config: Any, window: int) -> bool:
+    """Whether a token's rotary embedding depends on the longest sequence in the batch, not on its position alone.
+
+    ("dynamic" also depends on earlier batches: transformers keeps the longest length it has seen.)
+    """
+    parameters = getattr(config, "rope_parameters", None) or {}
+    kinds = [parameters, *(value for value in parameters.values() if isinstance(value, dict))]
+    for kind in kinds:
+        if kind.get("rope_type") in ("dynamic", "longrope"):
+            names = ("original_max_position_embeddings", "max_position_embeddings")
+            known = [kind.get(names[0]), *(getattr(config, name, None) for name in names)]
+            return window > next((int(length) for length in known if length), 0)
+    return False
+
+
+def why_not_shared(model: Any, window: int) -> str | None:
+    """Why prefixes cannot be shared among rows of this model; None if they can."""
+    return _by_its_own_word(model, window) or _by_trial(model)
+
+
+def _by_its_own_word(model: Any, window: int) -> str | None:
+    if getattr(model, "_is_stateful", False):
+        return "it has recurrent layers, whose state cannot be cut and branched"
+    takes = inspect.signature(type(model).forward).parameters
+    if missing := [name for name in ("position_ids", "past_key_values") if name not in takes]:
+        return f"it takes no {' and no '.join(missing)}"
+    if attention_of(model) not in SUPPORTED:
+        return f"its attention {attention_of(model)} takes no mask; with attn_implementation: sdpa they could be"
+    if lengths_matter(model.config.get_text_config(), window):
+        return "its rotary embedding depends on the length of the sequence"
+    return None
+
+
+def _by_trial(model: Any) -> str | None:
+    size = model.get_input_embeddings().num_embeddings
+    rows = [ScoredRow([(1 + 7 * n) % size for n in row], [0], 0) for row in TRIAL]
+    try:
+        with torch.inference_mode():
+            found, wanted = _tree_states(model, rows), _plain_states(model, rows)
+    except Exception as error:  # whatever unknown code says to a tree, the plain way is still open
+        if is_out_of_memory(error):
+            raise
+        return f"its attention takes no tree ({type(error).__name__}: {error})"
+    apart = float(((found - wanted).norm(dim=1) / wanted.norm(dim=1)).max())
+    if apart <= TOLERANCE.get(model.dtype, TOLERANCE[torch.float32]):  # so that NaN is not near
+        return None
+    return f"in a trial its hidden states were off by {apart:.2g} of their norm"
+
+
+def _plain_states(model: Any, rows: list[ScoredRow]) -> torch.Tensor:
+    """The hidden state of each row's last token, `[rows, size]`."""
+    tokens = torch.tensor([row.inputs for row in rows], device=model.device)
+    states = hidden_states(model, input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
+    return states[:, -1].float().cpu()
+
+
+def _tree_states(model: Any, rows: list[ScoredRow]) -> torch.Tensor:
+    """The same, by way of the tree."""
+    tree, parts = TokenTree(rows), []
+    start, path, kept = 0, np.zeros(0, dtype=np.int64), Kept()
+    while start < len(tree):
+        chunk = tree.chunk(start, path, Budget(TRIAL_TOKENS, TRIAL_TOKENS))
+        states, kept = chunk_states(model, chunk, kept)
+        parts.append(states.float().cpu())
+        start, path = chunk.stop, tree.path_after(chunk, path)
+    last: Numbers = np.empty_like(tree.last)
+    last[tree.order] = tree.last
+    return torch.cat(parts)[torch.from_numpy(last)]

@@ -1,0 +1,32 @@
+"""Scores by lm-evaluation-harness, for its own environment: python lm_eval_oracle.py JOBS.json SCORES.json
+
+A job is {model: folder, window: tokens, pairs: [[context, continuation], ...]}; its scores are one
+[log-likelihood, is greedy] a pair.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+
+def scores(job: dict[str, Any]) -> list[tuple[float, bool]]:
+    """As lm-eval computes them, with two settings of its own.
+
+    Its cache takes requests with the same tokens for the same request, wherever their continuations begin: off. And
+    float32 log_softmax on a CPU adds up a large vocabulary naively, which moves each token by 6e-5 with 262k: float64.
+    """
+    options = {"device": "cpu", "dtype": "float32", "softmax_dtype": "float64", "logits_cache": False}
+    model = HFLM(job["model"], batch_size=1, max_length=job["window"], **options)
+    requests = [Instance("loglikelihood", {}, tuple(pair), n) for n, pair in enumerate(job["pairs"])]
+    return [(float(value), bool(greedy)) for value, greedy in model.loglikelihood(requests, disable_tqdm=True)]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    jobs = json.loads(Path(sys.argv[1]).read_text())
+    Path(sys.argv[2]).write_text(json.dumps([scores(job) for job in jobs]))
