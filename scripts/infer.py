@@ -1,14 +1,23 @@
 """Answer the requests of a shard with a model."""
 
 import argparse
+import os
 from pathlib import Path
 
 from shardmark.command import run_command
-from shardmark.engine.infer import infer_shard
 
 
 def main(arguments: argparse.Namespace) -> None:
-    infer_shard(arguments.model, arguments.staged, arguments.requests, arguments.out, arguments.threads)
+    files = (arguments.model, arguments.staged, arguments.requests, arguments.out)
+    if arguments.owner:
+        from shardmark.engine.client import infer_with_worker
+
+        logs = arguments.out.parents[3] / "logs/workers"
+        infer_with_worker(*files, arguments.threads, arguments.owner, logs)
+    else:
+        from shardmark.engine.infer import infer_shard  # here: a thin client needs nothing of what it imports
+
+        infer_shard(*files, arguments.threads)
 
 
 if __name__ == "__main__":
@@ -17,5 +26,6 @@ if __name__ == "__main__":
     parser.add_argument("--staged", type=Path, required=True, help="where its weights are, from stage.py")
     parser.add_argument("--requests", type=Path, required=True, help="the shard's requests")
     parser.add_argument("--out", type=Path, required=True, help="file for the predictions")
-    parser.add_argument("--threads", type=int, default=1, help="cores to compute with")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores to compute with")
+    parser.add_argument("--owner", type=int, help="process with which the model stays loaded; without it, it does not")
     run_command(parser, main)

@@ -2,6 +2,9 @@
 
 Snakemake counts GPUs but assigns none, so each job takes its own, all or none, before torch is imported. The kernel
 drops the locks when the holder dies, however it dies. Inside a Slurm job the scheduler has already assigned them.
+
+A warm worker holds its devices between jobs. Beside the lock it notes its socket, where who waits for the device asks
+it to leave; it does if it is idle.
 """
 
 import fcntl
@@ -13,7 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+from shardmark.engine.rendezvous import ask_to_leave
 from shardmark.errors import Problem, UserError
+from shardmark.files import write_whole
 from shardmark.plan.machine import visible_gpus
 
 POLL_SECONDS = 1.0
@@ -25,8 +30,11 @@ def default_locks() -> Path:
 
 
 @contextmanager
-def lease_gpus(count: int, locks: Path | None = None) -> Iterator[list[str]]:
-    """Wait for `count` of the visible GPUs, hide the others from this process, give them back at the end."""
+def lease_gpus(count: int, locks: Path | None = None, holder: Path | None = None) -> Iterator[list[str]]:
+    """Wait for `count` of the visible GPUs, hide the others from this process, give them back at the end.
+
+    `holder` is the socket of a worker that leaves when asked to while it is idle.
+    """
     if os.environ.get("SLURM_JOB_ID") and count:
         yield visible_gpus()
         return
@@ -35,7 +43,10 @@ def lease_gpus(count: int, locks: Path | None = None) -> Iterator[list[str]]:
         what = f"{count} GPUs are wanted, {len(visible)} are visible"
         raise UserError(Problem("CUDA_VISIBLE_DEVICES", "", what, "make more visible, or lower num_gpus"))
     with ExitStack() as held:
-        mine = _take(visible, count, locks or default_locks(), held)
+        locks = locks or default_locks()
+        mine = _take(visible, count, locks, held)
+        for device in mine:
+            _note(locks, device, holder)
         before = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
         try:
@@ -60,7 +71,34 @@ def _take(visible: list[str], count: int, locks: Path, held: ExitStack) -> list[
             if len(mine) == count:
                 held.push(tried.pop_all())
                 return mine
+        left = 0
+        for device in visible:
+            if device not in mine and left < count - len(mine):  # no more workers than devices are missing
+                left += _ask_holder(locks, device)
         time.sleep(POLL_SECONDS)
+
+
+def _holder(locks: Path, device: str) -> Path:
+    """Where this user's workers note who holds a device."""
+    return locks / f"{device.replace('/', '_')}.{os.getuid()}.holder"
+
+
+def _note(locks: Path, device: str, holder: Path | None) -> None:
+    if holder:
+        write_whole(_holder(locks, device), str(holder))
+    else:
+        _holder(locks, device).unlink(missing_ok=True)
+
+
+def _ask_holder(locks: Path, device: str) -> bool:
+    """Whether a worker that held the device has left it."""
+    try:
+        with open(_holder(locks, device)) as file:
+            if os.fstat(file.fileno()).st_uid != os.getuid():  # all users may write here: this is somebody's trick
+                return False
+            return ask_to_leave(Path(file.read()))
+    except OSError:
+        return False
 
 
 @contextmanager

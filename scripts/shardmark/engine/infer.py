@@ -1,14 +1,13 @@
 """One inference job: answer a shard's requests, keeping every answer that is already there.
 
-Answers are appended to a partial file as they come, so that a job that is killed goes on where it stopped; and before
-the model is even loaded, the same model's other files are searched for requests that have been answered before.
+Answers are appended to a partial file as they come, so that a job that is killed goes on where it stopped. The plan
+puts there, too, what the model has answered before in another shard.
 """
 
-import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,32 +16,105 @@ from typing import Any
 from tqdm import tqdm
 
 from shardmark.engine.devices import lease_gpus
-from shardmark.errors import UserError
-from shardmark.files import json_line, jsonl, read_json, read_jsonl, write_whole
+from shardmark.errors import Problem, UserError
+from shardmark.files import digest, read_json, read_jsonl
+from shardmark.plan.cost import Costs, work
 from shardmark.plan.machine import hardware
-from shardmark.plan.predictions import read_predictions, write_predictions
+from shardmark.plan.partials import append_partial, partial_files, read_partial
+from shardmark.plan.predictions import write_predictions
+from shardmark.tasks import request_id
 
 log = logging.getLogger(__name__)
-PARTIAL = ".partial"
+Tell = Callable[[int, int], None]
+LOG_SECONDS = 10.0
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate")
 
 
+class LoadedModel:
+    """A model that is loaded when it is first needed, and stays on its devices until `close`."""
+
+    def __init__(self, record: dict[str, Any], staged: dict[str, str], holder: Path | None = None) -> None:
+        """`holder` is the socket of the worker that this is in: it is asked to leave if another needs its devices."""
+        self.record, self.staged, self.holder = record, staged, holder
+        self.gpus: list[str] = []
+        "The ids of its devices."
+        self.gpu_names: list[str] = []
+        self._engine: Any = None
+        self._held = ExitStack()
+
+    def engine(self, threads: int) -> tuple[Any, float]:
+        """The engine, which computes with so many cores, and the seconds that loading it took just now."""
+        begin = time.monotonic()
+        if self._engine is None:
+            try:
+                begin = self._load()
+            except BaseException:
+                self.close()
+                raise
+        import torch
+
+        torch.set_num_threads(threads)
+        return self._engine, time.monotonic() - begin
+
+    def _load(self) -> float:
+        """Lease the devices and load the model; when loading began."""
+        count = self.record["settings"]["num_gpus"]
+        self.gpus = self._held.enter_context(lease_gpus(count, holder=self.holder))
+        begin = time.monotonic()
+        import torch  # here, because the lease must set CUDA_VISIBLE_DEVICES first, and reused shards need no torch
+
+        from shardmark.engine.answer import Engine
+        from shardmark.engine.transformers_backend import TransformersBackend
+
+        self._engine = Engine(self.record, TransformersBackend(self.record, self.staged))
+        names = range(torch.cuda.device_count()) if count else ()
+        self.gpu_names = [torch.cuda.get_device_name(number) for number in names]
+        return begin
+
+    def close(self) -> None:
+        """Give the devices back."""
+        self._held.close()
+        self.gpus = []
+
+
 def infer_shard(model: Path, staged: Path, requests: Path, out: Path, threads: int) -> None:
-    """Write the predictions of a shard's requests to `out`.
+    """Write the predictions of a shard's requests to `out`, with a model that is loaded for this alone.
 
     `model` is the plan's record, `staged` says where the weights are. Raises UserError for what the user can mend.
     """
-    record = read_json(model)
-    wanted = {line.pop("id"): line for line in read_jsonl(requests)}
-    partial = out.with_suffix(PARTIAL)
-    known = _known(out, wanted.keys())
+    loaded = LoadedModel(read_json(model), read_json(staged))
+    try:
+        with tqdm(desc=loaded.record["name"], unit="request", disable=None, leave=False) as bar:
+            answer_shard(loaded, requests, out, threads, lambda done, total: _advance(bar, done, total))
+    finally:
+        loaded.close()
+
+
+def _advance(bar: Any, done: int, total: int) -> None:
+    bar.total = total
+    bar.update(done - bar.n)
+
+
+def answer_shard(loaded: LoadedModel, requests: Path, out: Path, threads: int, tell: Tell) -> None:
+    """Write the predictions of a shard's requests to `out`; `tell` hears of how many requests how many are done.
+
+    Raises UserError for what the user can mend.
+    """
+    wanted = _read_requests(requests)
+    known = {p["id"]: p for path in partial_files(out) for p in read_partial(path) if p["id"] in wanted}
     missing = {key: request for key, request in wanted.items() if key not in known}
     log.info("%d requests, %d already answered", len(wanted), len(known))
-    facts: dict[str, Any] = {"inferred": len(missing), "reused": len(known), "seconds": 0.0, "load_seconds": 0.0}
+    tokens, record = work(missing.values()), loaded.record
     started = datetime.now(UTC)
+    facts = {"inferred": len(missing), "reused": len(known), "seconds": 0.0, "load_seconds": 0.0, "work": tokens}
     if missing:
-        with lease_gpus(record["settings"]["num_gpus"]) as gpus, _appending(partial) as append:
-            facts |= _infer(record, read_json(staged), missing, threads, append, known) | {"gpus": gpus}
+        facts["predicted_seconds"] = _predicted(record, out, missing, tokens)
+        engine, facts["load_seconds"] = loaded.engine(threads)
+        begin = time.monotonic()
+        for predictions in _reported(engine.answer(missing), len(missing), tell):
+            append_partial(out, predictions)
+            known |= {p["id"]: p for p in predictions}
+        facts |= {"seconds": time.monotonic() - begin, "gpus": loaded.gpus, "gpu_names": loaded.gpu_names}
     facts |= {
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -51,105 +123,36 @@ def infer_shard(model: Path, staged: Path, requests: Path, out: Path, threads: i
         "packages": {name: version(name) for name in PACKAGES},
     }
     write_predictions(out, [known[key] for key in wanted], facts)
-    partial.unlink(missing_ok=True)
+    for path in partial_files(out):
+        path.unlink(missing_ok=True)
 
 
-def _infer(
-    record: dict[str, Any],
-    staged: dict[str, str],
-    missing: dict[str, Any],
-    threads: int,
-    append: Any,
-    known: dict[str, Any],
-) -> dict[str, Any]:
-    """Load the model, answer what is missing into `known`; the seconds it took."""
-    begin = time.monotonic()
-    import torch  # here, because the lease must set CUDA_VISIBLE_DEVICES first, and reused shards need no torch
-
-    from shardmark.engine.answer import Engine
-    from shardmark.engine.transformers_backend import TransformersBackend
-
-    torch.set_num_threads(threads)
-    engine = Engine(record, TransformersBackend(record, staged))
-    loaded = time.monotonic()
-    for predictions in _with_progress(engine.answer(missing), len(missing), record["name"]):
-        append(predictions)
-        known |= {p["id"]: p for p in predictions}
-    gpu_names = (
-        [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
-        if record["settings"]["num_gpus"]
-        else []
-    )
-    return {"load_seconds": loaded - begin, "seconds": time.monotonic() - loaded, "gpu_names": gpu_names}
-
-
-def _with_progress(batches: Iterable[list[Any]], total: int, title: str) -> Iterator[list[Any]]:
-    """A bar on a terminal; in the log, a line now and then."""
-    said = time.monotonic()
-    with tqdm(total=total, desc=title, unit="request", disable=None, leave=False) as bar:
-        for batch in batches:
-            yield batch
-            bar.update(len(batch))
-            if time.monotonic() - said > 10:
-                said = time.monotonic()
-                log.info("%d of %d requests", bar.n, total)
-
-
-def _known(out: Path, wanted: Iterable[str]) -> dict[str, Any]:
-    """Predictions of wanted requests in other files of the same model, whole or partial."""
-    found: dict[str, Any] = {}
-    left = set(wanted)
-    for path in _candidates(out):
-        if not left:
-            break
-        for prediction in _lines(path):
-            if prediction["id"] in left:
-                left.remove(prediction["id"])
-                found[prediction["id"]] = prediction
-    return found
-
-
-def _candidates(out: Path) -> Iterator[Path]:
-    """Files that may hold a shard's answers, the likeliest first.
-
-    First the shard itself: this job's partial file, and what the model or the data set left under an earlier name.
-    Then the other shards of this data set, also those that the model left under an earlier name.
-    """
-    results, digest = out.parents[2], out.parent.parent.name.rpartition("@")[2]
-    for pattern in (f"*@{digest}/*/{out.stem}", f"*@{digest}/{out.parent.name}/*"):
-        for suffix in (PARTIAL, ".jsonl"):
-            yield from sorted(results.glob(pattern + suffix))
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The predictions in a file; of a partial one those before the line at which its writer was killed."""
-    if path.suffix != PARTIAL:
-        try:
-            return list(read_predictions(path)[0].values())
-        except UserError as error:
-            log.warning("%s", error.problems[0])
-            return []
+def _read_requests(path: Path) -> dict[str, Any]:
+    """The requests of a shard by id. Raises UserError if one is not what its id says, or if they are not this shard."""
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:  # its job has just finished
-        return []
-    lines = []
-    for line in data.splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return [line for line in lines if isinstance(line, dict) and "id" in line]
+        wanted = {line.pop("id"): line for line in read_jsonl(path)}
+        whole = digest(list(wanted)) == path.stem and all(request_id(line) == key for key, line in wanted.items())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise UserError(Problem(str(path), "", "the request file is damaged", "delete it; the next run makes it anew"))
+    return wanted
 
 
-@contextmanager
-def _appending(path: Path) -> Iterator[Any]:
-    """A function that appends predictions to a partial file, after whole lines only."""
-    write_whole(path, jsonl(_lines(path) if path.exists() else []))
-    with open(path, "a", encoding="utf-8") as file:
+def _predicted(record: dict[str, Any], out: Path, missing: dict[str, Any], tokens: dict[str, int]) -> float:
+    """Seconds of inference that this job was expected to take."""
+    kind = next(iter(missing.values()))["kind"]
+    return Costs(out.parents[3]).predict(record, out.parent.name, kind, tokens).inference
 
-        def append(predictions: list[dict[str, Any]]) -> None:
-            file.writelines(map(json_line, predictions))
-            file.flush()
 
-        yield append
+def _reported(batches: Iterable[list[Any]], total: int, tell: Tell) -> Iterator[list[Any]]:
+    """The batches, with word of each, and in the log a line now and then."""
+    done, said = 0, time.monotonic()
+    tell(done, total)
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        tell(done, total)
+        if time.monotonic() - said > LOG_SECONDS:
+            said = time.monotonic()
+            log.info("%d of %d requests", done, total)

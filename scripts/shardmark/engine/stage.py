@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from shardmark.errors import Problem, UserError
+from shardmark.files import file_sha256, pretty_json, write_whole
 from shardmark.tasks.rows import one_line, unsigned
 
 log = logging.getLogger(__name__)
 
 UNUSED = ["*.gguf", "*.onnx", "*.onnx_data", "*.msgpack", "*.h5", "*.ot", "onnx/*", "original/*", "*.md", "*.png"]
 "Files of Hub repositories that transformers does not load."
+
+CHECKSUMS = "checksums.json"
+"In a folder that was made here: the SHA-256 of each of its other files."
 
 WEIGHTS = ["*.safetensors", "*.bin", "*.pt", "*.pth", "*.index.json"]
 "What else is not wanted of a repository that only gives its tokenizer."
@@ -61,6 +65,12 @@ def _unsigned(record: logging.LogRecord) -> bool:
     return True
 
 
+def checksums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file in a folder that was made here, but for CHECKSUMS itself."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+
+
 def _dequantised(gguf: Path, folder: Path) -> Path:
     """The GGUF file's weights and tokenizer as a float32 model folder; made once, whole or not at all."""
     if folder.is_dir():
@@ -84,6 +94,7 @@ def _dequantised(gguf: Path, folder: Path) -> Path:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         os.chmod(temporary, 0o755)
+        write_whole(temporary / CHECKSUMS, pretty_json(checksums(temporary)))
         try:
             os.rename(temporary, folder)
         except OSError:

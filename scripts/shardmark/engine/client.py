@@ -1,0 +1,179 @@
+"""The thin side of inference: hand a shard to a worker that holds the model, or to a new one.
+
+It imports next to nothing, because it is started once for every shard.
+"""
+
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from shardmark.engine.rendezvous import LOCK, SOCKET, ask_to_leave, check_peer, claimed, connect, forget, run_folder
+from shardmark.errors import Problem, UserError
+from shardmark.files import digest, read_json
+
+WORKER = Path(__file__).resolve().parents[2] / "worker.py"
+TRIES = 2
+"A shard goes to so many workers, one after the other, if they die."
+SILENT_SECONDS = 60.0
+"A worker that gives no sign of life for so long hangs."
+START_SECONDS = 60.0
+log = logging.getLogger(__name__)
+
+
+class WorkerDied(Exception):
+    """A worker is gone or hangs."""
+
+
+class WorkerFailed(Exception):
+    """A worker met an error that is not the user's; the text is its traceback."""
+
+
+def infer_with_worker(
+    model: Path, staged: Path, requests: Path, out: Path, threads: int, owner: int, logs: Path
+) -> None:
+    """Write the predictions of a shard's requests to `out`, with a worker of the run that the process `owner` is.
+
+    `logs` is the folder for the logs of workers. A worker that dies or hangs is replaced once; what it had answered is
+    kept. Raises UserError for what the user can mend, WorkerFailed for other errors.
+    """
+    record = read_json(model)
+    job = {"requests": str(requests.absolute()), "out": str(out.absolute()), "threads": threads}
+    start = [str(model.absolute()), str(staged.absolute()), str(owner), str(logs.absolute())]
+    for _ in range(TRIES):
+        try:
+            with _worker(run_folder(owner), digest([record, read_json(staged)]), record, start) as connection:
+                connection.sendall(json.dumps(job).encode() + b"\n")
+                _follow(connection, record["name"])
+                return
+        except (WorkerDied, ConnectionError) as error:
+            log.warning("the worker of model %s died: %s", record["name"], error)
+    what = f"the worker of model {record['name']} died twice; memory may have run out"
+    fix = f"see {logs} and the system's log; give the job more memory, or lower batch_size"
+    raise UserError(Problem(record["file"], "", what, fix))
+
+
+@contextmanager
+def _worker(folder: Path, key: str, record: Any, start: list[str]) -> Iterator[socket.socket]:
+    """A connection to an idle worker that has this model, or to a new one."""
+    with ExitStack() as held:
+        for path in sorted(folder.glob(f"{key}-*{SOCKET}")):
+            with ExitStack() as tried:
+                if not tried.enter_context(claimed(path)):
+                    continue
+                with suppress(OSError):  # it has just left
+                    connection = tried.enter_context(connect(path))
+                    held.push(tried.pop_all())
+                    break
+        else:
+            connection = held.enter_context(_new_worker(folder, key, record, start))
+        path = Path(connection.getpeername())
+        try:
+            yield connection
+        except (WorkerDied, ConnectionError):
+            forget(path)  # what was killed just now may still take connections
+            raise
+
+
+@contextmanager
+def _new_worker(folder: Path, key: str, record: Any, start: list[str]) -> Iterator[socket.socket]:
+    if not record["settings"]["num_gpus"]:  # a GPU's holder is asked when the GPU is wanted; main memory has no lock
+        for other in folder.glob(f"*{SOCKET}"):
+            if not other.name.startswith(f"{key}-"):
+                ask_to_leave(other)
+    path = folder / f"{key}-{uuid.uuid4().hex[:8]}{SOCKET}"
+    path.with_suffix(LOCK).touch()
+    model, staged, owner, logs = start
+    with claimed(path):
+        name = Path(logs, f"{record['name']}-{path.stem.rpartition('-')[2]}.log")
+        name.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, str(WORKER), "--model", model, "--staged", staged, "--socket", str(path)]
+        with open(name, "wb") as output:
+            process = subprocess.Popen(
+                [*command, "--owner", owner],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        with _connected(path, process, name) as connection:
+            yield connection
+
+
+def _connected(path: Path, process: "subprocess.Popen[bytes]", name: Path) -> socket.socket:
+    """A connection to a worker that is starting."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(FileNotFoundError, ConnectionRefusedError):
+            return connect(path)
+        if process.poll() is not None:
+            raise WorkerDied(f"it ended with status {process.returncode}: {_tail(name)}")
+        time.sleep(0.01)
+    process.kill()
+    raise WorkerDied(f"it did not start in {START_SECONDS:.0f} s")
+
+
+def _tail(name: Path) -> str:
+    with suppress(OSError):
+        return name.read_text(errors="replace")[-500:].strip()
+    return ""
+
+
+def _follow(connection: socket.socket, name: str) -> None:
+    """Wait for the end of the job, and report what the worker tells."""
+    waiting = b""
+    with _bar(name) as show:
+        while True:
+            if not select.select([connection], [], [], SILENT_SECONDS)[0]:
+                with suppress(OSError):
+                    os.kill(check_peer(connection), signal.SIGKILL)
+                raise WorkerDied(f"it has given no sign of life for {SILENT_SECONDS:.0f} s")
+            received = connection.recv(1 << 16)
+            if not received:
+                raise WorkerDied("its connection ended")
+            *lines, waiting = (waiting + received).split(b"\n")
+            for line in lines:
+                if _heard(json.loads(line), show):
+                    return
+
+
+def _heard(message: dict[str, Any], show: Any) -> bool:
+    """Act on a message; whether it is the last one."""
+    match message:
+        case {"log": [level, name, text]}:
+            logging.getLogger(name).log(level, "%s", text)
+        case {"done": done, "total": total}:
+            show(done, total)
+        case {"problems": problems}:
+            raise UserError(Problem(**problem) for problem in problems)
+        case {"failed": what, "traceback": text}:
+            log.error("%s", text)
+            raise WorkerFailed(what)
+    return "finished" in message
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Any]:
+    """A function that shows progress, where there is somebody to see it."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc=name, unit="request", leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show

@@ -1,0 +1,20 @@
+"""Keep a model loaded, and answer shards with it; started by infer.py."""
+
+import argparse
+from pathlib import Path
+
+from shardmark.command import run_command
+from shardmark.engine.worker import serve
+
+
+def main(arguments: argparse.Namespace) -> None:
+    serve(arguments.model, arguments.staged, arguments.socket, arguments.owner)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True, help="the model's record, from the plan")
+    parser.add_argument("--staged", type=Path, required=True, help="where its weights are, from stage.py")
+    parser.add_argument("--socket", type=Path, required=True, help="where clients come to")
+    parser.add_argument("--owner", type=int, required=True, help="process with which this one ends")
+    run_command(parser, main)
