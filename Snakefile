@@ -9,7 +9,20 @@ min_version("9.17")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from shardmark.plan.parse import Inputs, finish, local_limits, plan_or_exit, python_command, runs_here
+from shardmark.plan.parse import (
+    TOOLS,
+    Inputs,
+    fail,
+    finish,
+    local_limits,
+    not_planned,
+    plan_or_exit,
+    python_command,
+    runs_here,
+    tool_config,
+    tool_options,
+    tool_wanted,
+)
 
 if not workflow.overwrite_configfiles:
 
@@ -18,16 +31,28 @@ if not workflow.overwrite_configfiles:
 
 RESULTS = config.get("results", "results")
 COMMAND = python_command(workflow)
-INPUTS = Inputs(RESULTS)
+INPUTS = Inputs(RESULTS, config)
 TARGETS = []
+PLAN = None
+CALLED = " + ".join(map(str, workflow.configfiles)) or "--config"
+TOOL_CONFIG = ""
 
 # Jobs on a cluster parse this file as well: they know their files from the wildcards and need no plan.
-if workflow.is_main_process:
+# Nor do the commands among the targets: `relock` must work where a plan is refused.
+if workflow.is_main_process and tool_wanted():
+    TOOL_CONFIG = tool_config(config, RESULTS)
+    TARGETS = not_planned
+elif workflow.is_main_process:
     LOCAL = runs_here(workflow.resource_settings)
     PLAN = plan_or_exit(
-        config, " + ".join(map(str, workflow.configfiles)) or "--config", LOCAL, workflow.config_settings.config
+        config,
+        CALLED,
+        workflow.config_settings.config,
+        (workflow.resource_settings.cores or 1) if LOCAL else None,
+        workflow.resource_settings.nodes,
     )
     TARGETS = PLAN.targets()
+    INPUTS.order = PLAN.model_names()
     for name, count in local_limits(config).items() if LOCAL else ():
         if name not in workflow.global_resources:
             workflow.resource_settings.resources[name] = count
@@ -46,13 +71,20 @@ rule all:
     input:
         TARGETS,
     localrule: True
+    message:
+        "all scores and the report are there"
 
 
 onsuccess:
     finish(PLAN)
 
 
+onerror:
+    fail(PLAN)
+
+
 include: "rules/stage.smk"
 include: "rules/infer.smk"
 include: "rules/score.smk"
 include: "rules/report.smk"
+include: "rules/tools.smk"

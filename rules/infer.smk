@@ -10,6 +10,7 @@ rule infer:
         f"{RESULTS}/logs/infer/{{model}}/{{dataset}}/{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/infer/{{model}}/{{dataset}}/{{shard}}.tsv"
+    priority: lambda wildcards: INPUTS.priority(wildcards)
     conda:
         "../envs/environment.yaml"
     threads: lambda wildcards: INPUTS.model(wildcards)["settings"]["cpus"]
@@ -23,4 +24,4 @@ rule infer:
         "infer {wildcards.model} on {wildcards.dataset}, shard {wildcards.shard}"
     shell:
         "{params.command}/infer.py --model {input.model:q} --staged {input.staged:q} --requests {input.requests:q}"
-        " --out {output:q} --threads {threads} --log {log:q}"
+        " --out {output:q} --threads {threads} --owner $PPID --log {log:q}"

@@ -7,6 +7,7 @@ rule score:
     output:
         scores=f"{RESULTS}/scores/{{model}}/{{dataset}}@{{task}}.json",
         samples=f"{RESULTS}/samples/{{model}}/{{dataset}}@{{task}}.jsonl",
+        timings=f"{RESULTS}/timings/{{model}}/{{dataset}}@{{task}}.json",
     log:
         f"{RESULTS}/logs/score/{{model}}/{{dataset}}@{{task}}.log",
     benchmark:
@@ -15,10 +16,11 @@ rule score:
         "../envs/environment.yaml"
     params:
         command=COMMAND,
-        requests=f"{RESULTS}/requests/{{dataset}}",
-        predictions=f"{RESULTS}/predictions/{{model}}/{{dataset}}",
+        results=lambda wildcards: RESULTS,
+        bits=INPUTS.bits,
     message:
         "score {wildcards.model} on {wildcards.dataset}"
     shell:
-        "{params.command}/score.py --task {input.task:q} --model {input.model:q} --requests {params.requests:q}"
-        " --predictions {params.predictions:q} --scores {output.scores:q} --samples {output.samples:q} --log {log:q}"
+        "{params.command}/score.py --task {input.task:q} --bits {params.bits} --model {input.model:q}"
+        " --results {params.results:q} --scores {output.scores:q} --samples {output.samples:q}"
+        " --timings {output.timings:q} --log {log:q}"

@@ -15,7 +15,8 @@ def main(arguments: argparse.Namespace) -> None:
     scores = [*arguments.scores, *map(Path, given.get("scores", []))]
     samples = [*arguments.samples, *map(Path, given.get("samples", []))]
     run = arguments.run or given.get("run") or arguments.out.name
-    build_report(run, scores, samples, arguments.out, facts, given.get("descriptions"))
+    timings = [Path(path) for path in given.get("timings", [])]
+    build_report(run, scores, samples, arguments.out, facts, given.get("descriptions"), timings)
 
 
 if __name__ == "__main__":
@@ -24,7 +25,9 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True, help="folder to make; a report there is replaced")
     parser.add_argument("--scores", type=Path, nargs="+", default=[], metavar="FILE", help="score files")
     parser.add_argument("--samples", type=Path, nargs="+", default=[], metavar="FILE", help="sample files")
-    inputs = "JSON file of the same: run, scores, samples, facts; for runs of more files than a command line holds"
+    inputs = (
+        "JSON file of the same: run, scores, samples, timings, facts; for runs of more files than a command line holds"
+    )
     parser.add_argument("--inputs", type=Path, metavar="FILE", help=inputs)
     facts = "JSON file of facts about the run: generated (ISO 8601), command, config, host"
     parser.add_argument("--facts", type=Path, metavar="FILE", help=facts)

@@ -8,17 +8,17 @@ from shardmark.metrics.score import score_dataset
 
 
 def main(arguments: argparse.Namespace) -> None:
-    score_dataset(
-        arguments.task, arguments.model, arguments.requests, arguments.predictions, arguments.scores, arguments.samples
-    )
+    out = (arguments.scores, arguments.samples, arguments.timings)
+    score_dataset(arguments.task, arguments.bits, arguments.model, arguments.results, *out)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", type=Path, required=True, help="the data set's samples and settings, from the plan")
+    parser.add_argument("--bits", type=int, required=True, help="into 2**BITS shards the data set was divided")
     parser.add_argument("--model", type=Path, required=True, help="the model's record, from the plan")
-    parser.add_argument("--requests", type=Path, required=True, help="folder of the data set's request files")
-    parser.add_argument("--predictions", type=Path, required=True, help="folder of the model's predictions for it")
+    parser.add_argument("--results", type=Path, required=True, help="folder of requests and predictions")
     parser.add_argument("--scores", type=Path, required=True, help="file for the scores")
     parser.add_argument("--samples", type=Path, required=True, help="file for the samples")
+    parser.add_argument("--timings", type=Path, required=True, help="file for how long inference took")
     run_command(parser, main)

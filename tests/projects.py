@@ -71,10 +71,19 @@ def change_yaml(path: Path, **changes: Any) -> None:
     write_yaml(path, yaml.safe_load(path.read_text("utf-8")) | changes)
 
 
+def many_rows(count: int = 64) -> list[dict[str, str]]:
+    """Rows for several small shards."""
+    return [{"name": f"n{n}", "question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(count)]
+
+
+def run_config(root: Path, **config: Any) -> dict[str, Any]:
+    """The configuration of a run of everything in a project, or of what `config` names."""
+    return {"models": ["*"], "datasets": ["*"], "results": str(root / "results")} | config
+
+
 def plan(root: Path, local: bool = True, **config: Any) -> Plan:
     """The plan of everything in a project, or of what `config` names."""
-    everything = {"models": ["*"], "datasets": ["*"], "results": str(root / "results")}
-    return make_plan(everything | config, root, "config/config.yaml", local)
+    return make_plan(run_config(root, **config), root, "config/config.yaml", local)
 
 
 def problems(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> list[Problem]:

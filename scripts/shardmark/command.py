@@ -6,26 +6,30 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from shardmark.errors import UserError
+from shardmark.errors import UserError, disk_problem
 
 
 def run_command(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace], None]) -> None:
     """Parse the arguments, call the function, exit non-zero with a message if it fails.
 
     With `--log FILE`, everything that is logged or warned goes there, tracebacks included; what the user must know
-    goes to standard error as well.
+    goes to standard error as well. Without it warnings go there.
     """
     parser.add_argument("--log", type=Path, help="file for messages and tracebacks")
     arguments = parser.parse_args()
-    if arguments.log:
-        arguments.log.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(
-        filename=arguments.log,
-        filemode="w",
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    try:
+        if arguments.log:
+            arguments.log.parent.mkdir(parents=True, exist_ok=True)
+        logging.basicConfig(
+            filename=arguments.log,
+            filemode="w",
+            level=logging.INFO if arguments.log else logging.WARNING,
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        )
+    except OSError as error:
+        sys.exit(str(disk_problem(error, arguments.log) or error))
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no reason for a traceback a line
     try:
         function(arguments)
     except UserError as error:
@@ -35,5 +39,7 @@ def run_command(parser: argparse.ArgumentParser, function: Callable[[argparse.Na
         sys.exit("\n".join(str(problem) for problem in error.problems))
     except Exception as error:
         logging.exception("failed")
+        if isinstance(error, OSError) and (full := disk_problem(error, "the results folder")):
+            sys.exit(str(full))
         hint = f"; the traceback is in {arguments.log}" if arguments.log else ""
         sys.exit(f"{parser.prog}: {type(error).__name__}: {error}{hint}")

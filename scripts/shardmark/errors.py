@@ -1,9 +1,12 @@
 """Mistakes of the user, reported together: each names the file, the key and the fix."""
 
 import difflib
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,17 @@ class UserError(Exception):
         count = len(self.problems)
         head = f"{count} problem{'s' * (count > 1)} found; nothing was run:"
         return "\n".join([head, *(f"  {n}. {problem}" for n, problem in enumerate(self.problems, 1))])
+
+
+def disk_problem(error: OSError, where: object) -> Problem | None:
+    """What to tell of a file that cannot be written; None if an error is of another kind.
+
+    `where` is named if the error itself names no file.
+    """
+    if error.errno not in DISK_ERRORS:
+        return None
+    fix = "free or enlarge the disk, or mend the rights, then run again: what is finished is kept"
+    return Problem(str(error.filename or where), "", error.strerror or str(error), fix)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -9,11 +9,15 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 DIGEST_LENGTH = 16
 "Hexadecimal digits of a digest in a path: 64 bits, enough for billions of shards."
+
+SEAL = "sha256"
+"The key of a JSON object's checksum of the rest of it."
 
 
 def canonical_json(value: Any) -> str:
@@ -37,14 +41,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is either whole or absent, also after a crash."""
-    data = content.encode() if isinstance(content, str) else content
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to that appears at its place when the block ends well: whole or absent, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -54,16 +58,35 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise
 
 
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is either whole or absent, also after a crash."""
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def write_if_changed(path: Path, content: str) -> None:
+def write_if_changed(path: Path, content: str | bytes) -> None:
     """Leave a file that already has this content untouched, modification time included."""
-    if not (path.is_file() and path.read_bytes() == content.encode()):
-        write_whole(path, content)
+    data = content.encode() if isinstance(content, str) else content
+    if not (path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data):
+        write_whole(path, data)
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """The value with a checksum of itself as its last key, so that a change to its file shows."""
+    return {**value, SEAL: sha256(value)}
+
+
+def is_sealed(value: Any) -> bool:
+    """Whether a value is as it was sealed."""
+    if not isinstance(value, dict):
+        return False
+    return value.get(SEAL) == sha256({key: part for key, part in value.items() if key != SEAL})
 
 
 def pretty_json(value: Any) -> str:
@@ -79,6 +102,20 @@ def json_line(value: Any) -> str:
 def read_json(path: Path) -> Any:
     """The value in a JSON file."""
     return json.loads(path.read_bytes())
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that can be made anew; an empty one if it is not there or damaged."""
+    try:
+        return dict(read_json(path))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The object in a file that was written sealed, without its checksum; empty if it is not there or damaged."""
+    found = read_object(path)
+    return {key: part for key, part in found.items() if key != SEAL} if is_sealed(found) else {}
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:

@@ -1,15 +1,18 @@
 """How long a shard will take, before and after its model has been measured."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shardmark.plan.cost import Measured, load_seconds, predictions_folder, prior_seconds, work
+from shardmark.files import write_whole
+from shardmark.plan.cost import Costs, prior_load_seconds, prior_seconds, work
+from shardmark.plan.predictions import write_predictions
 
 
 def model(size: int | None = 4_000_000, dtype: str = "float32", num_gpus: int = 0) -> dict[str, Any]:
-    return {"source": {"bytes": size}, "dtype": dtype, "settings": {"num_gpus": num_gpus}}
+    return {"source": {"bytes": size}, "dtype": dtype, "settings": {"num_gpus": num_gpus}, "name": "m", "digest": "0"}
 
 
 def test_work_counts_tokens_to_read_and_to_write() -> None:
@@ -43,25 +46,83 @@ def test_bytes_of_half_precision_are_twice_the_parameters() -> None:
 
 def test_a_model_of_unknown_size_is_taken_for_a_usual_one() -> None:
     assert prior_seconds(model(None), {"read": 100, "written": 0}) > prior_seconds(model(), {"read": 100, "written": 0})
-    assert load_seconds(model(None)) > load_seconds(model()) > 0
+    assert prior_load_seconds(model(None)) > prior_load_seconds(model()) > 0
 
 
-def test_what_was_measured_gives_the_rate() -> None:
-    measured = Measured({"sums": [{"seconds": 2.0, "inferred": 10}, {"seconds": 4.0, "inferred": 20}]})
-    assert measured.seconds("sums", 5) == pytest.approx(1.0)
+TOKENS = {"read": 1000, "written": 0}
 
 
-def test_a_data_set_without_measurements_has_no_rate() -> None:
-    reused = [{"seconds": 0.0, "inferred": 0}]
-    measured = Measured({"reused": reused, "empty": []})
-    assert [measured.seconds(name, 5) for name in ("reused", "empty", "unknown")] == [None, None, None]
+def took(root: Path, record: dict[str, Any], dataset: str, ratio: float, load: float = 1.0, **facts: Any) -> Path:
+    """A prediction file of a job that took `ratio` times what the prior says, and `load` times to load."""
+    seconds = {"seconds": ratio * prior_seconds(record, TOKENS), "load_seconds": load * prior_load_seconds(record)}
+    path = root / f"predictions/{record['name']}@{record['digest']}/{dataset}/{len(facts)}.jsonl"
+    write_predictions(path, [], {"inferred": 1, "work": TOKENS} | seconds | facts)
+    return path
 
 
-def test_reused_shards_do_not_count_in_the_rate() -> None:
-    measured = Measured({"sums": [{"seconds": 2.0, "inferred": 10}, {"seconds": 0.0, "inferred": 0}]})
-    assert measured.seconds("sums", 10) == pytest.approx(2.0)
+def ratios(costs: Costs, record: dict[str, Any], dataset: str, kind: str) -> tuple[float, float]:
+    """What is predicted over the priors: of inference and of loading."""
+    seconds = costs.predict(record, dataset, kind, TOKENS)
+    return seconds.inference / prior_seconds(record, TOKENS), seconds.load / prior_load_seconds(record)
 
 
-def test_predictions_are_filed_under_the_model_and_its_digest() -> None:
-    folder = predictions_folder(Path("results"), {"name": "m", "digest": "0123456789abcdef"})
-    assert folder == Path("results/predictions/m@0123456789abcdef")
+def test_the_nearest_measurement_corrects_the_prior(tmp_path: Path) -> None:
+    """The same data set, else data sets of its kind, else other models on such a device, else nothing."""
+    costs, own = Costs(tmp_path), model()
+    others = [model() | {"name": name} for name in "abc"]
+    on_gpu = model(num_gpus=1) | {"name": "g"}
+    assert ratios(costs, own, "sums", "generate") == (1, 1)
+    for record, ratio in zip([*others, on_gpu], (5, 7, 100, 1000), strict=True):
+        took(tmp_path, record, "sums", ratio, load=ratio)
+        costs.measure(record, "sums", "generate")
+    assert ratios(costs, own, "sums", "generate") == pytest.approx((7, 7))
+    assert ratios(costs, own, "sums", "choice") == pytest.approx((1, 7))
+    took(tmp_path, own, "words", 3, load=2)
+    costs.measure(own, "words", "generate")
+    assert ratios(costs, own, "sums", "generate") == pytest.approx((3, 2))
+    took(tmp_path, own, "sums", 4, load=4)
+    costs.measure(own, "sums", "generate")
+    assert ratios(costs, own, "sums", "generate") == pytest.approx((4, 3))
+    assert ratios(costs, own, "words", "generate") == pytest.approx((3, 3))
+
+
+def test_shards_that_were_reused_say_nothing_and_partly_reused_ones_count_what_they_inferred(tmp_path: Path) -> None:
+    costs, own = Costs(tmp_path), model()
+    took(tmp_path, own, "sums", 2)
+    took(tmp_path, own, "sums", 0, load=0, inferred=0, work={"read": 0, "written": 0})
+    half = {"read": 500, "written": 0}
+    took(tmp_path, own, "sums", 0, seconds=2 * prior_seconds(own, half), work=half, reused=5)
+    costs.measure(own, "sums", "generate")
+    assert ratios(costs, own, "sums", "generate") == pytest.approx((2, 1))
+
+
+def test_trailers_are_read_again_only_if_their_folder_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = took(tmp_path, model(), "sums", 2).parent
+    costs = Costs(tmp_path)
+    costs.measure(model(), "sums", "generate")
+    costs.save()
+    read: list[Path] = []
+    monkeypatch.setattr("shardmark.plan.cost.read_trailer", read.append)
+    again = Costs(tmp_path)
+    again.measure(model(), "sums", "generate")
+    assert not read
+    assert ratios(again, model(), "sums", "generate") == pytest.approx((2, 1))
+    os.utime(folder, ns=(1, 1))
+    again.measure(model(), "sums", "generate")
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "5", "null", "{}", '{"measured": 5}', '{"measured": {"m@0": 5}}',
+     '{"measured": {"m@0": {"sums": 5}}}',
+     '{"measured": {"m@0": {"sums": {}}}}'],
+)  # fmt: skip
+def test_damaged_costs_only_cost_time(tmp_path: Path, content: str) -> None:
+    took(tmp_path, model(), "sums", 2)
+    write_whole(tmp_path / "plans/costs.json", content)
+    costs = Costs(tmp_path)
+    costs.measure(model(), "sums", "generate")
+    assert ratios(costs, model(), "sums", "generate") == pytest.approx((2, 1))

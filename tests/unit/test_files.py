@@ -18,12 +18,15 @@ from shardmark.files import (
     canonical_json,
     digest,
     file_sha256,
+    is_sealed,
     json_line,
     jsonl,
     pretty_json,
     read_json,
     read_jsonl,
+    sealed,
     sha256,
+    whole_file,
     write_if_changed,
     write_whole,
 )
@@ -136,6 +139,51 @@ def test_a_rename_that_fails_leaves_no_rubbish(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_a_file_that_is_written_in_parts_appears_at_the_end_of_the_block(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.bin"
+    with whole_file(path) as file:
+        for part in (b"\x00one", b"\r\n", b"two"):
+            file.write(part)
+            file.flush()
+            assert not path.exists()
+    assert path.read_bytes() == b"\x00one\r\ntwo"
+    assert os.listdir(path.parent) == ["a.bin"]
+
+
+def test_a_block_that_writes_nothing_makes_an_empty_file(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a.bin"):
+        pass
+    assert (tmp_path / "a.bin").read_bytes() == b""
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_block_that_ends_badly_leaves_what_was_there_and_no_rubbish(
+    tmp_path: Path, error: type[BaseException], before: bytes | None
+) -> None:
+    path = tmp_path / "a.bin"
+    if before is not None:
+        path.write_bytes(before)
+
+    def write_half() -> None:
+        with whole_file(path) as file:
+            file.write(b"half")
+            raise error("half way")
+
+    with pytest.raises(error, match="half way"):
+        write_half()
+    assert os.listdir(tmp_path) == (["a.bin"] if before is not None else [])
+    assert before is None or path.read_bytes() == before
+
+
+def test_two_that_write_the_same_file_do_not_mix(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a.bin") as one, whole_file(tmp_path / "a.bin") as two:
+        one.write(b"one")
+        two.write(b"two, and longer")
+    assert (tmp_path / "a.bin").read_bytes() == b"one"  # the last to end
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     contents = {letter * 300_000 for letter in (b"a", b"b")}
@@ -177,3 +225,18 @@ def test_a_file_with_the_same_content_is_left_alone(tmp_path: Path) -> None:
 def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("value", [{}, {"b": 1, "a": [1.5, None, "é\ud83d"]}, {"sum": {"sha256": "x"}}])
+def test_a_seal_survives_the_file_and_shows_every_change(value: dict[str, Any]) -> None:
+    read = json.loads(pretty_json(sealed(value)))
+    assert list(read)[-1] == "sha256"
+    assert is_sealed(read)
+    assert not is_sealed(read | {"new": 1})
+    assert not is_sealed(read | {"sha256": "0" * 64})
+    assert not is_sealed({key: part for key, part in read.items() if key != "sha256"})
+
+
+@pytest.mark.parametrize("value", [None, [], "text", {"sha256": None}])
+def test_what_has_no_seal_is_not_sealed(value: Any) -> None:
+    assert not is_sealed(value)

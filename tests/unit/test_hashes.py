@@ -1,12 +1,16 @@
 """Hashes of big files are remembered, and never for a file that has changed."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from projects import problems
+from shardmark.errors import Problem, UserError
 from shardmark.files import file_sha256, read_json, write_whole
-from shardmark.plan.hashes import HashCache
+from shardmark.plan import hashes
+from shardmark.plan.hashes import CheckedFiles, HashCache
 
 
 @pytest.fixture
@@ -85,6 +89,22 @@ def test_a_change_is_noticed_within_a_run_too(cache: HashCache, weights: Path) -
     assert cache.sha256(weights) == file_sha256(weights)
 
 
+def test_a_file_is_hashed_after_the_tick_in_which_it_changed(
+    cache: HashCache, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another change in that tick could not be seen by its time."""
+    ages = []
+
+    def aged(path: Path) -> str:
+        ages.append(time.time_ns() - path.stat().st_ctime_ns)
+        return file_sha256(path)
+
+    monkeypatch.setattr(hashes, "file_sha256", aged)
+    weights.write_bytes(b"just now")
+    cache.sha256(weights)
+    assert ages[0] >= 10_000_000
+
+
 def test_a_touched_file_is_read_again_and_has_the_same_hash(cache: HashCache, weights: Path) -> None:
     again = known(cache, weights)
     os.utime(weights)
@@ -118,3 +138,132 @@ def test_nothing_is_written_when_nothing_was_learnt(cache: HashCache, weights: P
 def test_a_missing_file_is_an_error(cache: HashCache, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         cache.sha256(tmp_path / "gone")
+
+
+# Files that change under a plan
+
+
+def test_a_file_that_changes_while_it_is_hashed_is_refused_and_not_remembered(
+    cache: HashCache, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def growing(path: Path) -> str:
+        with path.open("ab") as file:
+            file.write(b"more")
+        return file_sha256(path)
+
+    monkeypatch.setattr(hashes, "file_sha256", growing)
+    (problem,) = problems(cache.sha256, weights)
+    assert (problem.where, problem.what) == (str(weights), "changed while it was read for the plan")
+    cache.save()
+    assert not cache.path.exists()
+
+
+def test_a_block_that_reads_what_was_hashed_passes(cache: HashCache, weights: Path) -> None:
+    cache.sha256(weights)
+    with cache.steady(weights), cache.steady(None):
+        assert weights.read_bytes()
+
+
+def test_a_block_that_reads_another_file_than_was_hashed_is_refused(cache: HashCache, weights: Path) -> None:
+    cache.sha256(weights)
+    change_in_place(weights, b"new!" * 100)
+    with pytest.raises(UserError, match="changed while it was read"), cache.steady(weights):
+        raise UserError(Problem(str(weights), "", "half a line", "mend it"))  # because it was half written
+    weights.unlink()
+    with pytest.raises(UserError, match="changed while it was read"), cache.steady(weights):
+        pass
+
+
+def test_files_that_hold_others_bytes_by_now_are_named(cache: HashCache, weights: Path, tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("same", "touched", "copied", "changed", "gone")}
+    for path in files.values():
+        path.write_bytes(b"data")
+        cache.sha256(path)
+    assert cache.changed() == []
+    os.utime(files["touched"], ns=(1, 1))
+    write_whole(files["copied"], b"data")
+    change_in_place(files["changed"], b"atad")
+    files["gone"].unlink()
+    assert cache.changed() == [files["changed"], files["gone"]]
+
+
+def test_a_hash_that_was_remembered_is_watched_as_well(cache: HashCache, weights: Path) -> None:
+    again = known(cache, weights)
+    again.sha256(weights)
+    change_in_place(weights, b"new!" * 100)
+    assert again.changed() == [weights]
+
+
+# Files that were found whole
+
+
+class Check:
+    """A check that refuses files with "bad" in them, and knows what it has read."""
+
+    def __init__(self) -> None:
+        self.read: list[Path] = []
+
+    def __call__(self, path: Path) -> None:
+        self.read.append(path)
+        if b"bad" in path.read_bytes():
+            raise UserError(Problem(str(path), "", "it is bad", "mend it"))
+
+
+@pytest.fixture
+def check() -> Check:
+    return Check()
+
+
+@pytest.fixture
+def checked(tmp_path: Path) -> CheckedFiles:
+    return CheckedFiles(tmp_path / "plans" / "checked.json")
+
+
+def test_a_file_that_was_found_whole_is_not_read_again(checked: CheckedFiles, weights: Path, check: Check) -> None:
+    for _ in range(2):
+        checked.check(weights, check)
+    checked.save()
+    CheckedFiles(checked.path).check(weights, check)
+    assert check.read == [weights]
+
+
+def test_a_file_that_was_refused_is_refused_again(checked: CheckedFiles, weights: Path, check: Check) -> None:
+    weights.write_bytes(b"bad")
+    for again in (checked, checked, CheckedFiles(checked.path)):
+        assert problems(again.check, weights, check)[0].what == "it is bad"
+        again.save()
+    assert check.read == [weights] * 3
+    assert not checked.path.exists()
+
+
+def test_a_file_that_was_whole_and_changed_is_read_again(checked: CheckedFiles, weights: Path, check: Check) -> None:
+    checked.check(weights, check)
+    checked.save()
+    change_in_place(weights, b"bad!" * 100)
+    for again in (checked, CheckedFiles(checked.path)):
+        assert problems(again.check, weights, check)
+    change_in_place(weights, b"good" * 100)
+    checked.check(weights, check)
+    checked.check(weights, check)
+    assert len(check.read) == 4
+
+
+def test_only_the_files_that_are_whole_are_remembered(
+    checked: CheckedFiles, weights: Path, check: Check, tmp_path: Path
+) -> None:
+    (tmp_path / "other").write_bytes(b"bad")
+    checked.check(weights, check)
+    assert problems(checked.check, tmp_path / "other", check)
+    checked.save()
+    assert list(read_json(checked.path)) == [str(weights)]
+
+
+def test_a_file_that_changes_while_it_is_checked_is_checked_again(
+    checked: CheckedFiles, weights: Path, check: Check
+) -> None:
+    def meanwhile(path: Path) -> None:
+        check(path)
+        change_in_place(path, b"bad!" * 100)
+
+    checked.check(weights, meanwhile)
+    assert problems(checked.check, weights, check)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projects import problems, property_test
-from shardmark.plan.predictions import TAIL_BYTES, read_predictions, read_trailer, write_predictions
+from shardmark.plan.predictions import TAIL_BYTES, check_predictions, read_predictions, read_trailer, write_predictions
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=30)  # lone surrogates as well
 LINE_ENDS = ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x00", "\ufeff"]
@@ -75,9 +75,16 @@ def test_numbers_come_back_exactly(scratch: Path, values: list[float]) -> None:
 
 
 def test_the_same_answers_make_the_same_bytes_in_whatever_order_they_came(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "1", PREDICTIONS, FACTS)
-    write_predictions(tmp_path / "2", PREDICTIONS[::-1], FACTS)
-    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+    one, two = tmp_path / "1/shard.jsonl", tmp_path / "2/shard.jsonl"
+    write_predictions(one, PREDICTIONS, FACTS)
+    write_predictions(two, PREDICTIONS[::-1], FACTS)
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_the_whole_file_of_another_shard_is_refused(written: Path) -> None:
+    other = written.rename(written.with_name("other.jsonl"))
+    assert refused(other) == "it is that of shard shard"
+    assert problems(check_predictions, other)
 
 
 def test_a_shard_without_requests_is_whole_too(tmp_path: Path) -> None:

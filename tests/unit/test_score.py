@@ -1,5 +1,6 @@
 """Scores and samples from hand-made requests and predictions; what does not fit the plan is refused by name."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from shardmark.config import DatasetConfig
 from shardmark.errors import UserError
-from shardmark.files import jsonl, pretty_json, read_json, read_jsonl
+from shardmark.files import file_sha256, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
 from shardmark.metrics.score import score_dataset
 from shardmark.plan.predictions import write_predictions
 
@@ -17,6 +18,8 @@ FACTS = {
     "reused": 1,
     "seconds": 1.5,
     "load_seconds": 0.5,
+    "predicted_seconds": 2.0,
+    "work": {"read": 10, "written": 4},
     "started": "2026-01-01T00:00:00+00:00",
     "finished": "2026-01-01T00:01:00+00:00",
     "batch_size": "auto",
@@ -56,6 +59,8 @@ class Scored:
 
     def __init__(self, root: Path, settings: dict[str, Any]) -> None:
         self.root = root
+        self.task = root / "task.jsonl"
+        self.timings = root / "timings/demo.json"
         self.settings = DatasetConfig.model_validate(settings).model_dump()
         self.requests: dict[str, dict[str, Any]] = {"first": {}, "second": {}}
         self.predictions: dict[str, list[dict[str, Any]]] = {"first": [], "second": []}
@@ -71,29 +76,30 @@ class Scored:
         self.lines.append({"sample": name, "request": key, "target": target, "row": {"n": name}, **more})
 
     def file(self, shard: str) -> Path:
-        return self.root / "predictions" / f"{shard}.jsonl"
+        return self.root / f"predictions/tiny@{MODEL['digest']}/demo" / f"{shard}.jsonl"
 
     def write(self) -> "Scored":
         for shard in ("first", "second"):
-            path = self.root / "requests" / f"{shard}.jsonl"
-            path.parent.mkdir(exist_ok=True)
+            path = self.root / "requests/demo" / f"{shard}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(jsonl({"id": key, **request} for key, request in self.requests[shard].items()))
             write_predictions(self.file(shard), self.predictions[shard], FACTS)
         origin = {"hub": "org/colours", "commit": "beef"} if self.settings["source"]["hub"] else {"file": "sums.jsonl"}
         header = {
             "dataset": {"name": "demo", "digest": "1" * 16, "origin": origin, "rows": 9},
             "settings": self.settings,
-            "shards": ["first", "second"],
+            "sha256": hashlib.sha256(jsonl(self.lines).encode()).hexdigest(),
         }
-        (self.root / "task.jsonl").write_text(jsonl([header, *self.lines]))
+        self.task.write_text(jsonl([header, *self.lines]))
+        levels = {"1": [{"name": "first"}, {"name": "second"}]}
+        write_whole(self.root / f"tasks/demo@{'1' * 16}.shards.json", pretty_json({"levels": levels}))
         (self.root / "model.json").write_text(pretty_json(MODEL))
         return self
 
     def score(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The score file and the samples by name."""
-        files = [self.root / name for name in ("task.jsonl", "model.json", "requests", "predictions")]
         scores, samples = self.root / "scores/demo.json", self.root / "samples/demo.jsonl"
-        score_dataset(*files, scores, samples)
+        score_dataset(self.task, 1, self.root / "model.json", self.root, scores, samples, self.timings)
         return read_json(scores), {sample["sample"]: sample for sample in read_jsonl(samples)}
 
 
@@ -180,19 +186,59 @@ def test_half_an_emoji_in_a_target_is_no_accident(tmp_path: Path) -> None:
     assert scored.write().score()[0]["metrics"]["exact_match"]["value"] == 0.4
 
 
+def test_timings_are_the_sums_over_the_shards(tmp_path: Path) -> None:
+    scored = sums(tmp_path)
+    scored.score()
+    timings = read_json(scored.timings)
+    assert timings == sealed({key: value for key, value in timings.items() if key != "sha256"})
+    del timings["sha256"]
+    assert timings.pop("samples_sha256") == file_sha256(tmp_path / "samples/demo.jsonl")
+    assert timings == {
+        "shards": ["first", "second"],
+        "seconds": 3.0,
+        "load_seconds": 1.0,
+        "predicted_seconds": 4.0,
+        "requests": 4,
+        "reused": 2,
+        "started": FACTS["started"],
+        "finished": FACTS["finished"],
+        "batch_size": "auto",
+    }
+
+
+def test_the_same_predictions_in_other_shards_with_other_times_give_the_same_bytes(tmp_path: Path) -> None:
+    scored = sums(tmp_path)
+    scored.score()
+    files = [tmp_path / "scores/demo.json", tmp_path / "samples/demo.jsonl"]
+    before = [path.read_bytes() for path in files]
+    scored.requests["first"] |= scored.requests["second"]
+    scored.predictions["first"] += scored.predictions["second"]
+    scored.write()
+    later = {"seconds": 77.0, "load_seconds": 0.0, "started": "2026-02-02T00:00:00+00:00", "batch_size": 1}
+    write_predictions(scored.file("first"), scored.predictions["first"], FACTS | later)
+    write_whole(tmp_path / f"tasks/demo@{'1' * 16}.shards.json", pretty_json({"levels": {"1": [{"name": "first"}]}}))
+    scored.score()
+    assert [path.read_bytes() for path in files] == before
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "doubled", "empty", "no_header"])
+def test_a_damaged_task_file_is_refused_by_name(tmp_path: Path, harm: str) -> None:
+    scored = sums(tmp_path)
+    text = scored.task.read_text()
+    _, *lines = text.splitlines(keepends=True)
+    harmed = {"cut": text[:-5], "changed": text.replace("zero", "hero"), "doubled": text + lines[-1]}
+    scored.task.write_text((harmed | {"empty": "", "no_header": "".join(lines)})[harm])
+    with pytest.raises(UserError, match="the file is damaged") as caught:
+        scored.score()
+    assert caught.value.problems[0].where == str(scored.task)
+    assert not (tmp_path / "scores").exists()
+
+
 def test_provenance_tells_how_to_repeat_the_score(tmp_path: Path) -> None:
     score, _ = sums(tmp_path).score()
     provenance = score["provenance"]
-    assert provenance["inference"] | {"started": "", "finished": ""} == {
-        "seconds": 3.0,
-        "load_seconds": 1.0,
-        "requests": 4,
-        "reused": 2,
-        "started": "",
-        "finished": "",
-        "batch_size": "auto",
-    }
-    assert provenance["shards"] == ["first", "second"]
+    assert "inference" not in provenance
+    assert "shards" not in provenance
     assert provenance["hardware"] == {"cpu": "one", "cores": 2, "gpus": ["H100"]}
     assert {"torch", "evaluate", "datasets", "scipy", "snakemake"} <= provenance["packages"].keys()
     assert provenance["config"]["dataset"]["filters"] == [{"name": "last_number"}]

@@ -1,5 +1,7 @@
 """Score a model on a data set: predictions against targets, checked one by one against the plan."""
 
+import hashlib
+import json
 import platform
 import subprocess
 from importlib.metadata import version
@@ -9,11 +11,13 @@ from typing import Any
 from shardmark import __version__
 from shardmark.engine.tokens import well_formed
 from shardmark.errors import Problem, UserError
-from shardmark.files import jsonl, pretty_json, read_json, read_jsonl, write_whole
+from shardmark.files import jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
 from shardmark.metrics.choice import preferred
 from shardmark.metrics.filters import apply_filters
 from shardmark.metrics.modules import load_metric
 from shardmark.metrics.statistics import estimate_mean
+from shardmark.plan.cost import model_name
+from shardmark.plan.datasets import shards_file
 from shardmark.plan.predictions import read_predictions
 
 SCORE_PROTOCOL = 1
@@ -22,18 +26,26 @@ Sample = dict[str, Any]
 "A sample, or another JSON object."
 
 
-def score_dataset(task: Path, model: Path, requests: Path, predictions: Path, scores: Path, samples: Path) -> None:
-    """Write the scores and the samples of a model on a data set.
+def score_dataset(
+    task: Path, bits: int, model: Path, results: Path, scores: Path, samples: Path, timings: Path
+) -> None:
+    """Write the scores, the samples and the timings of a model on a data set.
 
-    `task` is the plan's task file, `model` its model record; `requests` and `predictions` are the folders of the data
-    set's shards. Raises UserError for a prediction that is missing, doubled or foreign, or a damaged file.
+    `task` is the plan's task file, `bits` says into how many shards the data set was divided, `model` is the model's
+    record, and `results` the folder of requests and predictions. The same predictions of the same machine give the
+    same scores and samples, byte by byte; what differs from run to run is in `timings`: times, the division into
+    shards, and the hash of the samples, in which log-likelihoods differ in their last digits with the batches they
+    were computed in. Raises UserError for a prediction that is missing, doubled or foreign, or a damaged file.
     """
-    header, *lines = read_jsonl(task)
+    header, lines = read_task(task)
     record = read_json(model)
-    asked, answers, trailers = _collect(header["shards"], requests, predictions)
+    name = header["dataset"]["name"]
+    levels = read_json(shards_file(results, name, header["dataset"]["digest"]))["levels"]
+    shards = [shard["name"] for shard in levels[str(bits)]]
+    predictions = results / "predictions" / model_name(record) / name
+    asked, answers, trailers = _collect(shards, results / "requests" / name, predictions)
     judged = [_judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
     metrics = dict(_measure(metric, judged) for metric in header["settings"]["metrics"])
-    write_whole(samples, jsonl(judged))
     score = {
         "protocol": SCORE_PROTOCOL,
         "model": _model_facts(record),
@@ -48,7 +60,28 @@ def score_dataset(task: Path, model: Path, requests: Path, predictions: Path, sc
         },
         "provenance": _provenance(header, record, trailers),
     }
-    write_whole(scores, pretty_json(score))
+    lines_of_samples = jsonl(judged).encode()
+    took = _timings(trailers) | {"samples_sha256": hashlib.sha256(lines_of_samples).hexdigest()}
+    write_whole(samples, lines_of_samples)
+    write_whole(timings, pretty_json(sealed(took)))
+    write_whole(scores, pretty_json(sealed(score)))
+
+
+def read_task(task: Path) -> tuple[Sample, list[Sample]]:
+    """The header and the samples of a task file. Raises UserError if it is damaged."""
+    hashed = hashlib.sha256()
+    with open(task, "rb") as file:
+        try:
+            header, lines = json.loads(file.readline()), []
+            for line in file:
+                hashed.update(line)
+                lines.append(json.loads(line))
+            whole = header["sha256"] == hashed.hexdigest()
+        except (ValueError, KeyError, TypeError):
+            whole = False
+    if not whole:
+        raise UserError(Problem(str(task), "", "the file is damaged", "delete it; the next run makes it anew"))
+    return header, lines
 
 
 def _collect(shards: list[str], requests: Path, predictions: Path) -> tuple[Sample, Sample, list[Sample]]:
@@ -91,7 +124,8 @@ def _judge(line: dict[str, Any], request: Any, prediction: Any, settings: dict[s
         sample |= {"prompt": prompt or continuation, "choices": choices, "output": choices[chosen]}
         sample |= {"logprobs": prediction["logprobs"], "tokens": prediction["tokens"]}
         sample |= {"answer": chosen, "target": line["target"]}
-    return sample | {"scores": {}, "truncated": prediction["cut"], "row": line["row"]}
+    group = {"group": line["group"]} if "group" in line else {}
+    return sample | {"scores": {}, "truncated": prediction["cut"], "row": line["row"]} | group
 
 
 def _measure(metric: dict[str, Any], samples: list[Sample]) -> tuple[str, dict[str, Any]]:
@@ -148,18 +182,23 @@ def _provenance(header: dict[str, Any], record: dict[str, Any], trailers: list[d
         "python": platform.python_version(),
         "packages": dict(sorted(packages.items())),
         "hardware": first["hardware"] | {"gpus": gpus},
-        "shards": header["shards"],
-        "inference": {
-            "seconds": sum(t["seconds"] for t in trailers),
-            "load_seconds": sum(t["load_seconds"] for t in trailers),
-            "requests": sum(t["inferred"] for t in trailers),
-            "reused": sum(t["reused"] for t in trailers),
-            "started": min(t["started"] for t in trailers),
-            "finished": max(t["finished"] for t in trailers),
-            "batch_size": first["batch_size"],
-        },
         "config": {"model": record["settings"], "dataset": header["settings"], "weights": record["source"]},
         "rows": header["dataset"]["origin"],
+    }
+
+
+def _timings(trailers: list[dict[str, Any]]) -> dict[str, Any]:
+    """How long the shards took, and how long they were expected to take."""
+    return {
+        "shards": [trailer["shard"] for trailer in trailers],
+        "seconds": sum(t["seconds"] for t in trailers),
+        "load_seconds": sum(t["load_seconds"] for t in trailers),
+        "predicted_seconds": sum(t.get("predicted_seconds", 0.0) for t in trailers),
+        "requests": sum(t["inferred"] for t in trailers),
+        "reused": sum(t["reused"] for t in trailers),
+        "started": min(t["started"] for t in trailers),
+        "finished": max(t["finished"] for t in trailers),
+        "batch_size": trailers[0]["batch_size"],
     }
 
 

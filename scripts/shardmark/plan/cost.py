@@ -1,14 +1,22 @@
-"""How long a shard will take: from what the same model took before, else from a prior.
+"""How long a job will take: from what the same model took before, else from a prior.
 
 The prior counts floating-point operations: 2 x parameters for a token of the prompt, at a rate that this kind of
 device reaches (FLOPS); a generated token costs as many but runs at GENERATION_SHARE of the rate, because a batch is
-read from memory for each. It is meant to be right within a factor of a few; the second run measures.
+read from memory for each, and every answer is taken to fill its limit. It is meant to be right within a factor of a
+few. What finished jobs really took, over their prior, then corrects it: by the ratio of the same model on the same
+data set, else of the same model on data sets of the same kind, else of the other models on this kind of device.
+
+results/plans/costs.json holds the sums that these ratios are made of. They are brought up to date while planning and
+after each run.
 """
 
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from shardmark.files import canonical_json, read_json, write_whole
+from shardmark.plan.predictions import read_trailer
 from shardmark.tasks import characters
 
 CHARACTERS_PER_TOKEN = 4
@@ -20,6 +28,11 @@ LOAD_SECONDS = 10.0
 "Starting a process and loading a small model; weights add to it at READ_BYTES_PER_SECOND."
 READ_BYTES_PER_SECOND = 5e8
 
+SUMS = {"stamp", "kind", "device", "seconds", "seconds_prior", "load_seconds", "load_seconds_prior"}
+Record = dict[str, Any]
+Sums = dict[str, Any]
+"What was measured of a model on a data set: seconds and their prior, loads and their seconds."
+
 
 def work(requests: Iterable[Any]) -> dict[str, int]:
     """The tokens to read and to write for some requests, estimated from their text."""
@@ -30,35 +43,117 @@ def work(requests: Iterable[Any]) -> dict[str, int]:
     }
 
 
-def prior_seconds(model: dict[str, Any], shard: dict[str, Any]) -> float:
-    """Seconds of inference for a shard of a model that has not been measured."""
+def prior_seconds(model: Record, tokens: Record) -> float:
+    """Seconds of inference for `read` and `written` tokens of a model that has not been measured."""
     size = model["source"]["bytes"] or UNKNOWN_WEIGHTS
     parameters = size / (4 if model["dtype"] == "float32" else 2)
-    rate = FLOPS["gpu" if model["settings"]["num_gpus"] else "cpu"]
-    return 2 * parameters * (shard["read"] + shard["written"] / GENERATION_SHARE) / rate
+    return 2 * parameters * (tokens["read"] + tokens["written"] / GENERATION_SHARE) / FLOPS[_device(model)]
 
 
-def load_seconds(model: dict[str, Any]) -> float:
-    """Seconds until a job of this model answers its first request."""
+def prior_load_seconds(model: Record) -> float:
+    """Seconds until a job of a model that has not been measured answers its first request."""
     return LOAD_SECONDS + (model["source"]["bytes"] or UNKNOWN_WEIGHTS) / READ_BYTES_PER_SECOND
 
 
-class Measured:
-    """Seconds per request of finished shards, by data set, as their trailers tell."""
-
-    def __init__(self, trailers: dict[str, list[dict[str, Any]]]) -> None:
-        self._rates = {
-            dataset: sum(t["seconds"] for t in found) / sum(t["inferred"] for t in found)
-            for dataset, found in trailers.items()
-            if sum(t["inferred"] for t in found)
-        }
-
-    def seconds(self, dataset: str, requests: int) -> float | None:
-        """Expected seconds of inference for so many requests, or None if the data set was never measured."""
-        rate = self._rates.get(dataset)
-        return None if rate is None else rate * requests
+def _device(model: Record) -> str:
+    return "gpu" if model["settings"]["num_gpus"] else "cpu"
 
 
-def predictions_folder(results: Path, model: dict[str, Any]) -> Path:
-    """Where the predictions of a model are."""
-    return results / "predictions" / f"{model['name']}@{model['digest']}"
+class Seconds(NamedTuple):
+    """What a job takes."""
+
+    inference: float
+    load: float
+
+    @property
+    def total(self) -> float:
+        """Both."""
+        return self.inference + self.load
+
+
+class Costs:
+    """What has been measured in a results folder, by model (name@digest) and data set."""
+
+    def __init__(self, results: Path) -> None:
+        self.path = results / "plans" / "costs.json"
+        self.predictions = results / "predictions"
+        self._medians: dict[tuple[str, str | None], float] = {}
+        self._changed = False
+        try:
+            self._sums: dict[str, dict[str, Sums]] = {
+                model: {dataset: dict(sums) for dataset, sums in measured.items() if sums.keys() >= SUMS}
+                for model, measured in read_json(self.path)["measured"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            self._sums = {}  # lost or damaged: measured again from the prediction files
+
+    def measure(self, model: Record, dataset: str, kind: str) -> None:
+        """Take in what a model took for a data set, unless nothing was added to its predictions since."""
+        folder = self.predictions / model_name(model) / dataset
+        try:
+            stamp = folder.stat().st_mtime_ns
+        except OSError:
+            return  # nothing has been inferred; sums of files that were removed stay true
+        known = self._sums.setdefault(model_name(model), {})
+        if known.get(dataset, {}).get("stamp") != stamp:
+            trailers = [trailer for path in sorted(folder.glob("*.jsonl")) if (trailer := read_trailer(path))]
+            sums = _sums(model, [trailer for trailer in trailers if _usable(trailer)])
+            known[dataset] = {"stamp": stamp, "kind": kind, "device": _device(model), **sums}
+            self._medians.clear()
+            self._changed = True
+
+    def predict(self, model: Record, dataset: str, kind: str, tokens: Record) -> Seconds:
+        """What a job of `read` and `written` tokens will take."""
+        own = self._sums.get(model_name(model), {})
+        same = [own[dataset]] if dataset in own else []
+        alike = [sums for sums in own.values() if sums["kind"] == kind]
+        inference = _ratio(same, "seconds") or _ratio(alike, "seconds") or self._median(_device(model), kind)
+        load = _ratio(own.values(), "load_seconds") or self._median(_device(model), None)
+        return Seconds(inference * prior_seconds(model, tokens), load * prior_load_seconds(model))
+
+    def _median(self, device: str, kind: str | None) -> float:
+        """The median ratio of all pairs on a kind of device: of inference of a kind of data set, or (None) of loads."""
+        if (device, kind) not in self._medians:
+            alike = [s for sums in self._sums.values() for s in sums.values() if s["device"] == device]
+            chosen = [[s] for s in alike if kind in (None, s["kind"])]
+            ratios = [ratio for s in chosen if (ratio := _ratio(s, "seconds" if kind else "load_seconds"))]
+            self._medians[device, kind] = statistics.median(ratios) if ratios else 1.0
+        return self._medians[device, kind]
+
+    def save(self) -> None:
+        """Write back what was learnt."""
+        if self._changed:
+            write_whole(self.path, canonical_json({"measured": self._sums}) + "\n")
+            self._changed = False
+
+
+def model_name(model: Record) -> str:
+    """What the results of a model are filed under."""
+    return f"{model['name']}@{model['digest']}"
+
+
+def _usable(trailer: Record) -> bool:
+    """Whether a trailer, which nobody has checked yet, tells what a job took."""
+    try:
+        numbers = [trailer["inferred"], trailer["seconds"], trailer["load_seconds"]]
+        numbers += [trailer["work"]["read"], trailer["work"]["written"]]
+        return all(isinstance(number, int | float) for number in numbers)
+    except (KeyError, TypeError):
+        return False
+
+
+def _sums(model: Record, trailers: list[Record]) -> Sums:
+    loaded = [trailer for trailer in trailers if trailer["inferred"]]
+    return {
+        "seconds": sum(trailer["seconds"] for trailer in loaded),
+        "seconds_prior": sum(prior_seconds(model, trailer["work"]) for trailer in loaded),
+        "load_seconds": sum(trailer["load_seconds"] for trailer in loaded),
+        "load_seconds_prior": len(loaded) * prior_load_seconds(model),
+    }
+
+
+def _ratio(sums: Iterable[Sums], of: str) -> float | None:
+    """What was measured over its prior; None if nothing was."""
+    sums = list(sums)
+    expected = sum(one[f"{of}_prior"] for one in sums)
+    return sum(one[of] for one in sums) / expected if expected else None

@@ -1,21 +1,39 @@
-"""Stage a data set: its samples as request files and a task file, named by what is in them.
+"""Stage a data set: its samples as a task file, its requests as request files, named by what is in them.
 
-The result is remembered under the digest of everything it was made from, so that the next parse reads one small file
+The result is remembered under the digest of everything it was made from, so that the next parse reads two small files
 instead of rendering every row again.
 """
 
 import functools
+import hashlib
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from shardmark.config import Benchmark, DatasetConfig, Named
-from shardmark.files import digest, file_sha256, jsonl, pretty_json, read_json, sha256, write_if_changed
-from shardmark.plan.cost import work
+from shardmark.errors import UserError
+from shardmark.files import (
+    digest,
+    file_sha256,
+    json_line,
+    pretty_json,
+    read_sealed,
+    sealed,
+    whole_file,
+    write_if_changed,
+)
+from shardmark.plan.hashes import HashCache
 from shardmark.plan.lock import Lock
-from shardmark.plan.shards import make_shards
-from shardmark.tasks import Row, Sample, hub_rows, read_rows, render, rows_file
+from shardmark.plan.origins import dataset_origin
+from shardmark.plan.shards import split
+from shardmark.plan.store import Spool, read_requests
+from shardmark.tasks import Row, Sample, hub_rows, read_rows, render
 
+Record = dict[str, Any]
 SOURCES = {".py", ".j2", ".css", ".js"}
 LIBRARY = Path(__file__).resolve().parent.parent
 
@@ -27,84 +45,168 @@ def code_digest(*packages: str) -> str:
     return digest({str(path.relative_to(LIBRARY)): file_sha256(path) for path in files})
 
 
-def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock) -> dict[str, Any]:
-    """The record of a data set: its digest, its samples and its shards, with their files in place.
+class PlannedDataset:
+    """A data set whose task file is in place, and whose requests can be had in any number of shards."""
 
-    Raises UserError for rows that are missing or that cannot be rendered.
-    """
+    def __init__(self, record: Record, results: Path, spool: Spool | None, render: Callable[[], Spool]) -> None:
+        self.record = record
+        self._requests = results / "requests" / record["name"]
+        self._file = shards_file(results, record["name"], record["digest"])
+        self._levels: dict[str, list[Record]] = read_sealed(self._file).get("levels", {})
+        self._spool = spool
+        self._render = render
+
+    @functools.cached_property
+    def _there(self) -> set[str]:
+        return set(os.listdir(self._requests)) if self._requests.is_dir() else set()
+
+    def shards(self, bits: int) -> int:
+        """How many shards there are at most; exact if they have been made before."""
+        return len(self._levels.get(str(bits), range(1 << bits)))
+
+    def level(self, bits: int) -> list[Record]:
+        """The shards of a division by so many leading bits, each with its name and size; their request files exist."""
+        known = self._levels.get(str(bits))
+        if known and self._whole(known):
+            return known
+        self._spool = self._spool or self._respooled()
+        shards = split(self._spool.placed(), bits)
+        self._spool.write(self._requests, shards)
+        self._levels[str(bits)] = [
+            {
+                "name": shard.name,
+                "requests": len(shard.requests),
+                "read": sum(request.read for request in shard.requests),
+                "written": sum(request.written for request in shard.requests),
+            }
+            for shard in shards
+        ]
+        self.__dict__.pop("_there", None)
+        write_if_changed(self._file, json_line(sealed({"levels": self._levels})))
+        return self._levels[str(bits)]
+
+    def _whole(self, level: list[Record]) -> bool:
+        return all(f"{shard['name']}.jsonl" in self._there for shard in level)
+
+    def _respooled(self) -> Spool:
+        """The requests from another division of them, which is quicker than rendering them again."""
+        level = next(filter(self._whole, self._levels.values()), None)
+        if level is None:
+            return self._render()
+        spool = Spool(self._file.parent)
+        try:
+            for shard in level:
+                for key, request in read_requests(self._requests / f"{shard['name']}.jsonl").items():
+                    spool.add(key, request, self.record["head"])
+        except (UserError, OSError):
+            return self._render()
+        return spool
+
+
+def shards_file(results: Path, dataset: str, digest: str) -> Path:
+    """The list of a data set's shards, for each number of leading bits it was divided by."""
+    return results / "tasks" / f"{dataset}@{digest}.shards.json"
+
+
+def task_file(results: Path, dataset: str, digest: str) -> Path:
+    """A data set's samples."""
+    return results / "tasks" / f"{dataset}@{digest}.jsonl"
+
+
+def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock, hashes: HashCache) -> PlannedDataset:
+    """A data set with its task file in place. Raises UserError for rows that are missing or cannot be rendered."""
     run, results = benchmark.run, Path(benchmark.run.results)
-    source = dataset.settings.source
-    path = rows_file(source, run.data_root, dataset.file)
-    if path:
-        origin: dict[str, Any] = {"file": str(path), "sha256": file_sha256(path)}
-    else:
-        commit = lock.commit("dataset", str(source.hub), source.revision, dataset.file)
-        origin = {"hub": str(source.hub), "config": source.config, "split": source.split, "commit": commit}
+    path, origin = dataset_origin(dataset, run.data_root, lock, hashes)
     settings = dataset.settings.model_dump()
     made_from = {
         "name": dataset.name,
         "settings": settings,
         "rows": origin.get("sha256") or origin,
         "limit": run.limit,
-        "max_shard_size": run.max_shard_size,
         "code": code_digest("config", "tasks", "plan", "metrics"),
     }
     memo = results / "plans" / "datasets" / f"{dataset.name}@{digest(made_from)}.json"
-    known = read_json(memo) if memo.is_file() else None
-    if known and _in_place(known, settings, origin):
-        return dict(known)
-    rows = read_rows(path) if path else hub_rows(source, origin["commit"], dataset.file)
-    record = _stage(dataset, rows, origin, benchmark)
-    write_if_changed(memo, pretty_json(record))
-    return record
+
+    def rendered() -> tuple[Record, Spool]:
+        with hashes.steady(path):
+            rows = read_rows(path) if path else hub_rows(dataset.settings.source, origin["commit"], dataset.file)
+            return _stage(dataset, rows, origin, benchmark)
+
+    known = read_sealed(memo)
+    if known and _in_place(task_file(results, known["name"], known["digest"]), settings, origin):
+        return PlannedDataset(known | {"origin": origin}, results, None, lambda: rendered()[1])
+    record, spool = rendered()
+    write_if_changed(memo, pretty_json(sealed(record)))
+    return PlannedDataset(record | {"origin": origin}, results, spool, lambda: spool)
 
 
-def _in_place(known: dict[str, Any], settings: dict[str, Any], origin: dict[str, Any]) -> bool:
-    """Whether the files of a record are there. The task file is not if it tells of another plan's shards.
-
-    What is not judged, such as the size of shards or a description, is in its first line but not in its name.
-    """
-    if not all(Path(file).is_file() for file in known["files"]):
+def _in_place(task: Path, settings: Record, origin: Record) -> bool:
+    """Whether a task file is there, and its first line tells what is not judged and so not in its name, too."""
+    try:
+        with open(task, "rb") as file:
+            header = json.loads(file.readline())
+        return bool(header["settings"] == settings and header["dataset"]["origin"] == origin)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    with open(known["files"][-1], "rb") as file:
-        header = json.loads(file.readline())
-    shards = [shard["name"] for shard in known["shards"]]
-    return bool(header["shards"] == shards and header["settings"] == settings and header["dataset"]["origin"] == origin)
 
 
 def _stage(
-    dataset: Named[DatasetConfig], rows: list[Row], origin: dict[str, Any], benchmark: Benchmark
-) -> dict[str, Any]:
-    run, results = benchmark.run, Path(benchmark.run.results)
-    samples = render(dataset.settings, rows, dataset.file, run.limit)
-    shards = make_shards(samples, run.max_shard_size, by_id=dataset.settings.id_column is not None)
-    files = []
-    for shard in shards:
-        path = results / "requests" / dataset.name / f"{shard.name}.jsonl"
-        write_if_changed(path, jsonl({"id": key, **request} for key, request in shard.requests.items()))
-        files.append(str(path))
-    judged = dataset.settings.model_dump(exclude={"description", "source", "few_shot"})
-    lines = [_task_line(sample) for sample in samples]
-    identity = digest([judged, sha256(lines), code_digest("metrics")])
-    header = {
-        "dataset": {"name": dataset.name, "digest": identity, "origin": origin, "rows": len(rows)},
-        "settings": dataset.settings.model_dump(),
-        "shards": [shard.name for shard in shards],
-    }
-    task = results / "tasks" / f"{dataset.name}@{identity}.jsonl"
-    write_if_changed(task, jsonl([header, *lines]))
+    dataset: Named[DatasetConfig], rows: Iterable[Row], origin: Record, benchmark: Benchmark
+) -> tuple[Record, Spool]:
+    """Render the rows one by one; write the task file when all have been."""
+    results, settings = Path(benchmark.run.results), dataset.settings
+    tasks = results / "tasks"
+    spool, counted = Spool(tasks), _Counted(rows)
+    samples, head, hashed = 0, 0, hashlib.sha256()
+    with tempfile.TemporaryFile(dir=tasks) as lines:
+        for sample in render(settings, counted, dataset.file, benchmark.run.limit):
+            line = json_line(_task_line(sample)).encode()
+            hashed.update(line)
+            lines.write(line)
+            spool.add(sample.request_id, sample.request, sample.head)
+            samples, head = samples + 1, sample.head
+        judged = settings.model_dump(exclude={"description", "source", "few_shot"})
+        identity = digest([judged, hashed.hexdigest(), code_digest("metrics")])
+        header: Record = {
+            "dataset": {"name": dataset.name, "digest": identity, "origin": origin, "rows": counted.number},
+            "settings": settings.model_dump(),
+            "sha256": hashed.hexdigest(),
+        }
+        task = task_file(results, dataset.name, identity)
+        if not (task.is_file() and _in_place(task, header["settings"], origin)):
+            lines.seek(0)
+            with whole_file(task) as file:
+                file.write(json_line(header).encode())
+                shutil.copyfileobj(lines, file)
+    placed = spool.placed()
     return {
         "name": dataset.name,
         "digest": identity,
         "file": dataset.file,
-        "kind": dataset.settings.kind,
-        "samples": len(samples),
-        "shards": [{"name": s.name, "requests": len(s.requests), **work(s.requests.values())} for s in shards],
-        "files": [*files, str(task)],
-    }
+        "kind": settings.kind,
+        "samples": samples,
+        "rows": counted.number,
+        "requests": len(placed),
+        "read": sum(request.read for request in placed),
+        "written": sum(request.written for request in placed),
+        "head": head,
+    }, spool
+
+
+class _Counted:
+    """Rows that are counted as they pass."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows, self.number = rows, 0
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self.rows:
+            self.number += 1
+            yield row
 
 
 def _task_line(sample: Sample) -> dict[str, Any]:
     """What scoring needs to know of a sample, beside the prediction."""
     line = {"sample": sample.id, "request": sample.request_id, "target": sample.target, "row": sample.row}
-    return line if sample.choices is None else line | {"choices": sample.choices}
+    optional = {"choices": sample.choices, "group": sample.group}
+    return line | {key: value for key, value in optional.items() if value is not None}

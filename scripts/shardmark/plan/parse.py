@@ -5,49 +5,135 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from shardmark.errors import Problem, UserError
-from shardmark.files import read_json
+from shardmark.config import RunConfig
+from shardmark.errors import UserError, disk_problem
+from shardmark.files import digest, pretty_json, read_json, write_if_changed
+from shardmark.plan.changes import lock_lines
+from shardmark.plan.datasets import shards_file
+from shardmark.plan.divisions import Divisions
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.plan import Plan, make_plan, model_file, report_inputs
 from shardmark.plan.publish import publish
 from shardmark.plan.summary import print_summary, progress
 
 DRY_RUN = {"-n", "--dry-run", "--dryrun"}
+TOOLS = {
+    "relock": ("relock.py", "what does this configuration resolve to now?"),
+    "list": ("list.py", "which models and data sets are there?"),
+    "prompts": ("prompts.py", "what are the models asked?"),
+    "plan": ("plan.py", "what would run?"),
+    "gc": ("garbage.py", "which results does no run need any more?"),
+    "verify": ("verify.py", "are all files what they were written as?"),
+}
+"Targets of rules/tools.smk, for which the Snakefile makes no plan: the command in scripts/ and what it tells."
 
 
-def plan_or_exit(config: dict[str, Any], where: str, local: bool, command_line: Collection[str]) -> Plan:
+def plan_or_exit(
+    config: dict[str, Any],
+    where: str,
+    command_line: Collection[str] = (),
+    cores: int | None = None,
+    jobs: int | None = None,
+) -> Plan:
     """The plan, with its summary printed; on mistakes of the user their list, and exit status 1.
 
-    `where` is what to call the configuration, `command_line` the keys that `--config` gave.
+    `where` is what to call the configuration, `command_line` the keys that `--config` gave, `cores` how many jobs may
+    use on this machine (None: they run elsewhere), `jobs` how many may run at once (None: as many as there are).
     """
     console = Console(stderr=True, soft_wrap=True)
-    try:
+    with _exit_on_mistakes(config.get("results", "results")):
         with progress(console) as step:
-            plan = make_plan(config, Path.cwd(), where, local, step, command_line)
-        print_summary(plan, console)
-        if (plan.report / "index.html").is_file() and not DRY_RUN.intersection(sys.argv):
-            finish(plan)
+            plan = make_plan(config, Path.cwd(), where, cores is not None, step, command_line)
+        for warning in plan.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        print_summary(plan, console, lambda pair: slots(pair.model["settings"], config, cores, jobs))
+        for line in lock_lines(plan.lock):
+            print(line, file=sys.stderr)
+        if not DRY_RUN.intersection(sys.argv):
+            announce(plan)
         return plan
+
+
+@contextmanager
+def _exit_on_mistakes(results: str) -> Iterator[None]:
+    """A block after whose UserError or OSError the process ends with a message and status 1."""
+    try:
+        yield
+        return
     except UserError as error:
         print(error, file=sys.stderr)
     except OSError as error:
-        fix = "free or enlarge the disk, mend the rights, or choose another folder with --config results=..."
-        what = f"{error.filename}: {error.strerror}"
-        print(UserError(Problem("the plan", "results", f"cannot be made: {what}", fix)), file=sys.stderr)
+        problem = disk_problem(error, results)
+        if problem is None:
+            raise
+        print(UserError(replace(problem, key="results")), file=sys.stderr)
     sys.stderr.flush()
     sys.exit(1)
 
 
-def finish(plan: Plan) -> None:
-    """The report is there: the run's name points to it, and its path is the last thing that is printed."""
-    publish(plan.report, plan.published)
-    atexit.register(print, f"report: {plan.published}/index.html", file=sys.stderr)
+def tool_wanted() -> bool:
+    """Whether the command line names a target of rules/tools.smk."""
+    return not TOOLS.keys().isdisjoint(sys.argv[1:])
+
+
+def tool_config(config: dict[str, Any], results: str) -> str:
+    """A file with the merged configuration of this run, for a command; named by its content."""
+    with _exit_on_mistakes(results):
+        values = json.loads(json.dumps(config, default=str))  # YAML has dates
+        path = Path(results) / "plans" / "configs" / f"{digest(values)}.json"
+        write_if_changed(path, pretty_json(values))
+    return str(path)
+
+
+def tool_options(tool: str, resource_settings: Any) -> str:
+    """What a command must know of this call of Snakemake beside the configuration."""
+    if tool != "plan":
+        return ""
+    cores = (resource_settings.cores or 1) if runs_here(resource_settings) else None
+    given = {"--cores": cores, "--jobs": resource_settings.nodes}
+    return "".join(f" {option} {value}" for option, value in given.items() if value)
+
+
+def not_planned(wildcards: Any) -> list[str]:
+    """The targets of a run beside a command: none are known, so that it is an error to want both."""
+    wanted = [word for word in sys.argv[1:] if word in TOOLS]
+    raise ValueError(f"{' and '.join(wanted)}: name this target alone, then start the run")
+
+
+def finish(plan: Plan | None) -> None:
+    """What is left to do when all jobs have ended well; no plan is that of a command such as `relock`."""
+    warn_of_changes(plan)
+    if plan:
+        plan.measure()
+        announce(plan)
+
+
+def announce(plan: Plan) -> None:
+    """If the report is there, the run's name points to it, and its path is the last thing that is printed."""
+    if (plan.report / "index.html").is_file():  # it is not after a run --until something earlier
+        publish(plan.report, plan.published)
+        atexit.register(print, f"report: {plan.published}/index.html", file=sys.stderr)
+
+
+def fail(plan: Plan | None) -> None:
+    """What is left to do when a job has failed: what the others took is measured all the same."""
+    warn_of_changes(plan)
+    if plan:
+        plan.measure()
+
+
+def warn_of_changes(plan: Plan | None) -> None:
+    """Name each file of data or models that is no longer what was planned with."""
+    for path in plan.files.changed() if plan else ():
+        print(f"changed during the run: {path}; run again to evaluate what is there now", file=sys.stderr)
 
 
 def runs_here(resource_settings: Any) -> bool:
@@ -66,15 +152,39 @@ def local_limits(config: dict[str, Any]) -> dict[str, int]:
     return limits | ({"worker": int(workers)} if workers else {})
 
 
+def slots(settings: dict[str, Any], config: dict[str, Any], cores: int | None, jobs: int | None) -> int | None:
+    """How many jobs of a model can run at once; None if nothing bounds them."""
+    bounds = [int(bound) for bound in (jobs, config.get("max_num_workers")) if bound]
+    if cores is not None:
+        bounds.append(cores // settings["cpus"])
+        bounds += [len(visible_gpus()) // settings["num_gpus"]] if settings["num_gpus"] else []
+    return max(1, min(bounds)) if bounds else None
+
+
 class Inputs:
     """Input files and needs of a job, from the wildcards alone: a job on a cluster has no plan, only these files."""
 
-    def __init__(self, results: str) -> None:
+    def __init__(self, results: str, config: dict[str, Any]) -> None:
         self.results = Path(results)
+        self.order: list[str] = []
+        "The models of the run, first come first; known in the main process only, which decides what runs next."
+        self._config = config
+        self._divisions: dict[str, Divisions] = {}
 
     def model(self, wildcards: Any) -> dict[str, Any]:
         """The record of the model of a job."""
         return dict(read_json(model_file(self.results, wildcards.model)))
+
+    def priority(self, wildcards: Any) -> int:
+        """A model's jobs come before those of the next model, so that each is loaded once."""
+        return len(self.order) - self.order.index(wildcards.model) if wildcards.model in self.order else 0
+
+    def bits(self, wildcards: Any) -> int:
+        """Into how many shards the data set of a score is divided for its model, as a number of bits."""
+        if wildcards.model not in self._divisions:
+            run = RunConfig.model_validate(self._config)
+            self._divisions[wildcards.model] = Divisions(self.results, wildcards.model, run)
+        return self._divisions[wildcards.model].bits(wildcards.dataset)
 
     def missing_predictions(self, wildcards: Any) -> list[str]:
         """The shards of a data set that are still to be inferred.
@@ -82,25 +192,20 @@ class Inputs:
         What is there is right, as its path says, and stays out of Snakemake's sight: it would delete and make anew all
         predictions of a model whose weights are staged again. The score command reads and checks every shard itself.
         """
-        with open(self.results / "tasks" / f"{wildcards.dataset}@{wildcards.task}.jsonl", encoding="utf-8") as file:
-            shards = _first_line(file)["shards"]
+        levels = read_json(shards_file(self.results, wildcards.dataset, wildcards.task))["levels"]
         folder = f"{self.results}/predictions/{wildcards.model}/{wildcards.dataset}"
-        paths = [f"{folder}/{shard}.jsonl" for shard in shards]
+        paths = [f"{folder}/{shard['name']}.jsonl" for shard in levels[str(self.bits(wildcards))]]
         return [path for path in paths if not os.path.isfile(path)]
 
     def report(self, wildcards: Any) -> list[str]:
-        """All scores and samples of a run."""
+        """The scores, samples and timings of a run that are not there yet."""
         made_of = read_json(report_inputs(self.results, wildcards.report))
-        return [*made_of["scores"], *made_of["samples"]]
+        return [path for kind in ("scores", "samples", "timings") for path in made_of[kind] if not os.path.isfile(path)]
 
     def memory_mb(self, wildcards: Any, attempt: int) -> int:
         """Main memory for a job of a model: twice its weights and room for the libraries; more with each attempt."""
         weights = self.model(wildcards)["source"]["bytes"] or 0
         return attempt * (4000 + 2 * weights // 1_000_000)
-
-
-def _first_line(file: Any) -> dict[str, Any]:
-    return dict(json.loads(file.readline()))
 
 
 def python_command(workflow: Any) -> str:

@@ -7,23 +7,24 @@ content depends on, so "does the file exist?" is the whole question of what must
 import shlex
 import sys
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shardmark.config import Benchmark, load
 from shardmark.errors import Problem, UserError, collecting
-from shardmark.files import digest, pretty_json, read_json, write_if_changed
-from shardmark.plan.cost import Measured, load_seconds, predictions_folder, prior_seconds
+from shardmark.files import digest, pretty_json, read_object, sealed, write_if_changed
+from shardmark.plan.changes import Change
+from shardmark.plan.cost import Costs, model_name
 from shardmark.plan.datasets import code_digest, plan_dataset
-from shardmark.plan.hashes import HashCache
-from shardmark.plan.lock import Lock
+from shardmark.plan.hashes import CheckedFiles, HashCache
+from shardmark.plan.lock import LOCK, Lock
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
-from shardmark.plan.predictions import read_trailer
+from shardmark.plan.pairs import ModelPairs, Pair, score_files
+from shardmark.plan.records import note_all
 
 Record = dict[str, Any]
-LOCK = Path("config/benchmark.lock")
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,16 @@ class Plan:
     benchmark: Benchmark
     models: list[Record]
     datasets: list[Record]
+    pairs: list[Pair]
+    "Every model with every data set, by model."
     report: Path
     "The folder of the report that belongs to exactly these scores."
+    files: HashCache = field(compare=False)
+    "What was read for it, to see whether it is still the same."
+    lock: list[Change] = field(default_factory=list, compare=False)
+    "What has changed in config/benchmark.lock."
+    warnings: list[Problem] = field(default_factory=list)
+    "What the user should know, but need not mend."
 
     @property
     def results(self) -> Path:
@@ -46,15 +55,25 @@ class Plan:
         """The run's name under reports/: a link to its newest report."""
         return self.results / "reports" / self.benchmark.run.run
 
-    def pairs(self) -> list[tuple[Record, Record]]:
-        """Every model with every data set."""
-        return [(model, dataset) for model in self.models for dataset in self.datasets]
+    def model_names(self) -> list[str]:
+        """What the results of the models are filed under, in the order in which they are to run."""
+        return [model_name(model) for model in self.models]
 
     def targets(self) -> list[str]:
-        """Everything a finished run has: the report with its tables, and all scores and samples."""
+        """The files of a finished run that Snakemake must see: the report, and the scores that are not there.
+
+        What is there is right, as its path says. Ten thousand scores that need nothing would only cost time.
+        """
         tables = ("index.html", "leaderboard.csv", "leaderboard.md")
-        scored = (file for pair in self.pairs() for file in score_files(self.results, *pair))
+        scored = (file for p in self.pairs if not p.scored for file in score_files(self.results, p.model, p.dataset))
         return [*(f"{self.report}/{table}" for table in tables), *scored]
+
+    def measure(self) -> None:
+        """Take in how long the jobs of a run took, for the next plan."""
+        costs = Costs(self.results)
+        for pair in self.pairs:
+            costs.measure(pair.model, pair.dataset["name"], pair.dataset["kind"])
+        costs.save()
 
 
 def make_plan(
@@ -74,28 +93,55 @@ def make_plan(
     problems: list[Problem] = []
     benchmark = load(config, root, where, problems, command_line)
     results = Path(benchmark.run.results)
-    lock = Lock(root / LOCK)
+    lock = Lock(root / LOCK, benchmark.run.frozen)
     hashes = HashCache(results / "plans" / "hashes.json")
-    models, datasets = [], []
+    models, datasets, pairs = [], [], []
     steps = len(benchmark.models) + len(benchmark.datasets)
     for model in benchmark.models:
         step(f"model {model.name}", steps)
         problems += _gpu_problems(model.name, model.file, model.settings.num_gpus) if local else []
         with collecting(problems):
             models.append(resolve_model(model, lock, hashes))
+    work = _Work(models, benchmark)
     for dataset in benchmark.datasets:
         step(f"data set {dataset.name}", steps)
         with collecting(problems):
-            datasets.append(plan_dataset(dataset, benchmark, lock))
+            planned = plan_dataset(dataset, benchmark, lock, hashes)
+            datasets.append(planned.record)
+            pairs += [part.pair(planned) for part in work.parts] if not problems else []
+    problems += note_all(lock, benchmark, models, datasets)
     hashes.save()  # also if there are problems: large weights are not hashed again after each typing mistake
     if problems:
         raise UserError(problems)
-    lock.save()
+    changes = lock.save()
+    work.save()
     for record in models:
-        name = f"{record['name']}@{record['digest']}"
-        write_if_changed(model_file(results, name), pretty_json(record))
-        _drop_stale_staging(results / "staged" / f"{name}.json", record)
-    return Plan(benchmark, models, datasets, _plan_report(benchmark, models, datasets, results))
+        write_if_changed(model_file(results, model_name(record)), pretty_json(sealed(record)))
+        _drop_stale_staging(results / "staged" / f"{model_name(record)}.json", record)
+    order = {model_name(record): number for number, record in enumerate(models)}
+    pairs.sort(key=lambda pair: order[model_name(pair.model)])
+    report = _plan_report(benchmark, pairs, results)
+    return Plan(benchmark, models, datasets, pairs, report, hashes, changes, work.warnings)
+
+
+class _Work:
+    """What all models have to do, and what is remembered of it."""
+
+    def __init__(self, models: list[Record], benchmark: Benchmark) -> None:
+        results = Path(benchmark.run.results)
+        self.warnings: list[Problem] = []
+        self.costs = Costs(results)
+        self.checked = CheckedFiles(results / "plans" / "checked.json")
+        self.parts = [
+            ModelPairs(model, benchmark.run, self.costs, self.checked, self.warnings.append) for model in models
+        ]
+
+    def save(self) -> None:
+        """Remember what was measured, checked and decided."""
+        self.costs.save()
+        self.checked.save()
+        for part in self.parts:
+            part.divisions.save()
 
 
 def _gpu_problems(name: str, file: str, wanted: int) -> list[Problem]:
@@ -115,27 +161,21 @@ def model_file(results: Path, model: str) -> Path:
 
 
 def _drop_stale_staging(staged: Path, record: Record) -> None:
-    """Stage a model anew if what was staged has been removed, or if its folder has moved since."""
+    """Stage a model anew if what was staged is damaged or has been removed, or if its folder has moved since."""
     if staged.is_file():
-        folders = read_json(staged)
-        moved = record["source"]["kind"] == "local" and record["source"]["path"] != folders["model"]
-        if moved or not all(Path(folder).is_dir() for folder in folders.values()):
+        folders = read_object(staged)
+        moved = record["source"]["kind"] == "local" and record["source"]["path"] != folders.get("model")
+        if not folders or moved or not all(Path(folder).is_dir() for folder in folders.values()):
             staged.unlink()
 
 
-def score_files(results: Path, model: Record, dataset: Record) -> tuple[str, str]:
-    """The scores and the samples of a model on a data set."""
-    name = f"{model['name']}@{model['digest']}/{dataset['name']}@{dataset['digest']}"
-    return f"{results}/scores/{name}.json", f"{results}/samples/{name}.jsonl"
-
-
-def _plan_report(benchmark: Benchmark, models: list[Record], datasets: list[Record], results: Path) -> Path:
+def _plan_report(benchmark: Benchmark, pairs: list[Pair], results: Path) -> Path:
     """Write the list of what the report is made of; its digest names the report's folder."""
-    files = [score_files(results, model, dataset) for model in models for dataset in datasets]
+    files = [score_files(results, pair.model, pair.dataset) for pair in pairs]
     made_of = {
         "run": benchmark.run.run,
-        "scores": [scores for scores, _ in files],
-        "samples": [samples for _, samples in files],
+        "scores": [scores for scores, _, _ in files],
+        "samples": [samples for _, samples, _ in files],
         "descriptions": {
             "models": {model.name: model.settings.description for model in benchmark.models},
             "datasets": {dataset.name: dataset.settings.description for dataset in benchmark.datasets},
@@ -146,51 +186,11 @@ def _plan_report(benchmark: Benchmark, models: list[Record], datasets: list[Reco
         "command": shlex.join(["snakemake", *sys.argv[1:]]),
         "config": benchmark.run.model_dump(exclude_defaults=True),
     }
-    write_if_changed(report_inputs(results, name), pretty_json(made_of | {"facts": facts}))
+    timings = [timings for _, _, timings in files]
+    write_if_changed(report_inputs(results, name), pretty_json(made_of | {"timings": timings, "facts": facts}))
     return results / "reports" / name
 
 
 def report_inputs(results: Path, report: str) -> Path:
     """The list of what a report is made of, by the report's name@digest."""
     return results / "plans" / "reports" / f"{report}.json"
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """How much of a model's work on a data set is left."""
-
-    model: str
-    dataset: str
-    shards: int
-    to_run: int
-    seconds: float
-    "Expected time of inference on the devices of one job, loading included."
-
-
-def outlook(plan: Plan) -> list[Outlook]:
-    """What is left to infer, and how long it should take, for each model and data set.
-
-    A pair that has been scored needs no predictions any more.
-    """
-    rows = []
-    for model in plan.models:
-        folder = predictions_folder(plan.results, model)
-        trailers: dict[str, list[Record]] = {}
-        todo: dict[str, list[Record]] = {}
-        for dataset in plan.datasets:
-            scored = all(Path(file).is_file() for file in score_files(plan.results, model, dataset))
-            for shard in dataset["shards"]:
-                path = folder / dataset["name"] / f"{shard['name']}.jsonl"
-                if path.is_file():
-                    trailers.setdefault(dataset["name"], []).append(read_trailer(path) or {})
-                elif not scored:
-                    todo.setdefault(dataset["name"], []).append(shard)
-        measured = Measured({name: [t for t in found if t] for name, found in trailers.items()})
-        for dataset in plan.datasets:
-            missing = todo.get(dataset["name"], [])
-            seconds = sum(
-                load_seconds(model) + (measured.seconds(dataset["name"], s["requests"]) or prior_seconds(model, s))
-                for s in missing
-            )
-            rows.append(Outlook(model["name"], dataset["name"], len(dataset["shards"]), len(missing), seconds))
-    return rows

@@ -1,8 +1,8 @@
 """Prediction files: one JSON line for each request, then a trailer that says the file is whole.
 
-results/predictions/{model}@{digest}/{dataset}/{shard}.jsonl. The trailer holds the count of the lines before it, how
-they were made, and the SHA-256 of them and of that. A file without a fitting trailer is refused by name: it is never
-taken for an answer.
+results/predictions/{model}@{digest}/{dataset}/{shard}.jsonl. The trailer holds the shard's name, the count of the lines
+before it, how they were made, and the SHA-256 of them and of that. A file without a fitting trailer is refused by
+name: it is never taken for an answer.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ def write_predictions(path: Path, predictions: Iterable[dict[str, Any]], facts: 
     """Write predictions in the order of their ids, and the trailer with `facts` about how they were made."""
     lines = [json_line(p) for p in sorted(predictions, key=lambda p: p["id"])]
     body = "".join(lines).encode()
-    write_whole(path, body + _trailer(body, {"count": len(lines), **facts}))
+    write_whole(path, body + _trailer(body, {"shard": path.stem, "count": len(lines), **facts}))
 
 
 def _trailer(body: bytes, facts: dict[str, Any]) -> bytes:
@@ -34,21 +34,37 @@ def _trailer(body: bytes, facts: dict[str, Any]) -> bytes:
 
 def read_predictions(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """The predictions by request id, and the trailer. Raises UserError if the file is not whole."""
+    lines, trailer = _checked(path)
+    try:
+        predictions = [json.loads(line) for line in lines]
+        ids = [p["id"] for p in predictions]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _refused(path, "it is not made of predictions") from error
+    if len(set(ids)) != len(ids):
+        raise _refused(path, "a request is answered twice")
+    return dict(zip(ids, predictions, strict=True)), trailer
+
+
+def check_predictions(path: Path) -> None:
+    """Raise UserError if a file is not whole, or not this shard's."""
+    _checked(path)
+
+
+def _checked(path: Path) -> tuple[list[bytes], dict[str, Any]]:
+    """The lines of a file's predictions and the trailer that hashes them."""
     try:
         *lines, last = path.read_bytes().splitlines(keepends=True) or [b""]  # bytes: only \n and \r end a line
     except OSError as error:
         raise _refused(path, error.strerror or str(error)) from error
     try:
         trailer = dict(json.loads(last)[TRAILER])
-        predictions = [json.loads(line) for line in lines]
-        ids = [p["id"] for p in predictions]
     except (ValueError, KeyError, TypeError) as error:
         raise _refused(path, "it is cut off or not made of JSON lines") from error
     if last != _trailer(b"".join(lines), {key: value for key, value in trailer.items() if key != "sha256"}):
         raise _refused(path, "its lines are not those that its trailer hashes")
-    if len(set(ids)) != len(ids):
-        raise _refused(path, "a request is answered twice")
-    return dict(zip(ids, predictions, strict=True)), trailer
+    if trailer.get("shard") != path.stem:
+        raise _refused(path, f"it is that of shard {trailer.get('shard')}")
+    return lines, trailer
 
 
 def _refused(path: Path, why: str) -> UserError:

@@ -1,48 +1,98 @@
 """Requests in shards, the unit of scheduling.
 
-A sample's bucket is the leading bits of a hash, not its place in the file, so that an inserted or removed row leaves
+A request's bucket is the leading bits of a hash, not its place in the file, so that an inserted or removed row leaves
 the other buckets as they are; and the number of buckets is a power of two, so that a data set that outgrows it splits
 each bucket in two. A shard's name is the digest of its request ids: the same requests are the same shard.
+
+Requests that begin with the same long text, such as questions about one passage, have the same hash and so one
+shard, in which the engine reads that text once. What all prompts of a data set begin with says nothing and is left
+out. A text that begins very many requests is read by several shards: it would otherwise make one that nothing splits.
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from shardmark.files import digest
-from shardmark.tasks import Request, Sample
 
 HASH_BITS = 32
+PREFIX = 512
+"Prompts that agree in so many characters after their common head have a long prefix in common."
+GROUP = 64
+"At most so many requests are kept together for their prefix."
+
+
+class Placed(NamedTuple):
+    """A request in a file of JSON lines, and its place among the buckets."""
+
+    id: str
+    key: int
+    "HASH_BITS bits; their leading ones are the bucket."
+    read: int
+    "Tokens of the prompt, estimated."
+    written: int
+    "New tokens, at most."
+    offset: int
+    length: int
+    "Where its line is, in bytes."
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Requests that one job answers, by id, in the order of their ids."""
+    """Requests that one job answers, in the order of their ids."""
 
-    name: str
-    requests: dict[str, Request]
+    bucket: int
+    requests: list[Placed]
 
-
-def bucket_bits(samples: int, max_shard_size: int) -> int:
-    """The number of leading hash bits that make buckets of at most about `max_shard_size` samples."""
-    return max(0, (-(-samples // max_shard_size) - 1).bit_length())
-
-
-def make_shards(samples: list[Sample], max_shard_size: int, by_id: bool) -> list[Shard]:
-    """The samples' requests, each once, in shards sorted by name.
-
-    With `by_id` the bucket follows the sample's id, so that an edited row stays in its shard; else its content.
-    """
-    bits = bucket_bits(len(samples), max_shard_size)
-    buckets: dict[int, dict[str, Request]] = defaultdict(dict)
-    placed: set[str] = set()
-    for sample in sorted(samples, key=lambda s: (s.request_id, s.id)):
-        if sample.request_id not in placed:  # a question that two rows share is asked once
-            placed.add(sample.request_id)
-            buckets[_bucket(sample.id if by_id else sample.request_id, bits)][sample.request_id] = sample.request
-    return sorted((Shard(digest(list(r)), r) for r in buckets.values()), key=lambda shard: shard.name)
+    @property
+    def name(self) -> str:
+        """The digest of the request ids."""
+        return digest([request.id for request in self.requests])
 
 
-def _bucket(key: str, bits: int) -> int:
-    leading = int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest()[: HASH_BITS // 8])
-    return leading >> (HASH_BITS - bits)
+def bits_for(parts: float) -> int:
+    """The number of leading bits that make at least so many buckets (any number, also below 1)."""
+    bits = 0
+    while bits < HASH_BITS and 1 << bits < parts:
+        bits += 1
+    return bits
+
+
+def prefix_key(request: Any, head: int) -> int | None:
+    """A hash of the long text a request begins with after the `head` characters that all have; None if it is short."""
+    if request["kind"] == "generate":
+        text = request["prompt"]
+    else:
+        context, continuation = request["pairs"][0]
+        text = context or continuation
+    if len(text) < head + PREFIX:
+        return None
+    return _leading(hashlib.sha256(text[head : head + PREFIX].encode(errors="surrogatepass")).digest())
+
+
+def request_key(request_id: str) -> int:
+    """The key of a request that is placed by itself."""
+    return _leading(bytes.fromhex(request_id[: HASH_BITS // 4]))
+
+
+def _leading(value: bytes) -> int:
+    return int.from_bytes(value[: HASH_BITS // 8])
+
+
+def keys(ids: Sequence[str], prefixes: Sequence[int | None]) -> list[int]:
+    """Where each request belongs: with those of the same long prefix, if there are not too many of them."""
+    sizes = Counter(prefixes)
+    return [
+        request_key(name) if prefix is None or sizes[prefix] > GROUP else prefix
+        for name, prefix in zip(ids, prefixes, strict=True)
+    ]
+
+
+def split(requests: Iterable[Placed], bits: int) -> list[Shard]:
+    """The requests, all different, in at most 2**bits shards; in the order of buckets, and of ids within."""
+    buckets: dict[int, list[Placed]] = defaultdict(list)
+    for request in requests:
+        buckets[request.key >> (HASH_BITS - bits)].append(request)
+    return [Shard(bucket, sorted(buckets[bucket])) for bucket in sorted(buckets)]

@@ -4,11 +4,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count, groupby
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from shardmark.plan.plan import Outlook, Plan, outlook
+from shardmark.plan.cost import model_name
+from shardmark.plan.pairs import Pair
+from shardmark.plan.plan import Plan
+
+COLUMNS = ("model", "samples", "shards", "to run", "requests", "GPU hours", "time")
 
 
 @contextmanager
@@ -21,35 +26,54 @@ def progress(console: Console) -> Iterator[Callable[[str, int], None]]:
         yield lambda what, of: bar.update(task, description=what, total=of, completed=next(begun))
 
 
-def print_summary(plan: Plan, console: Console) -> None:
-    """One line a model: shards, how many are to run, and the time they should take."""
-    rows = outlook(plan)
-    left = sum(row.to_run for row in rows)
-    shards = sum(row.shards for row in rows)
+def print_summary(plan: Plan, console: Console, slots: Callable[[Pair], int | None]) -> None:
+    """One line a model: shards, how many are to run with how many requests, GPU hours and the time they should take.
+
+    `slots` tells how many jobs of a pair's model can run at once; None if that is unknown.
+    """
+    shards, left = sum(p.shards for p in plan.pairs), sum(len(p.missing) for p in plan.pairs)
     wanted = f"{_count(len(plan.models), 'model')} x {_count(len(plan.datasets), 'data set')}"
-    title = f"{wanted} -> {_count(shards, 'shard')}, {left} to run"
-    table = Table("model", "data sets", "samples", "shards", "to run", "estimated", title=title, title_justify="left")
-    samples = sum(dataset["samples"] for dataset in plan.datasets)
-    for name, group in groupby(rows, key=lambda row: row.model):
-        _add_row(table, name, list(group), samples)
+    by_model = [list(group) for _, group in groupby(plan.pairs, key=lambda pair: model_name(pair.model))]
+    walls = [wall_seconds(pairs, slots(pairs[0])) for pairs in by_model]
+    together = sum(walls) if any(slots(pairs[0]) for pairs in by_model) else max(walls, default=0.0)
+    title = f"{wanted} -> {_count(shards, 'shard')}, {left:,} to run" + f", about {duration(together)}" * (left > 0)
+    table = Table(*COLUMNS, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    for pairs, wall in zip(by_model, walls, strict=True):
+        _add_row(table, pairs, wall)
     console.print(table)
 
 
-def _add_row(table: Table, name: str, rows: list[Outlook], samples: int) -> None:
-    for column in table.columns[1:]:
-        column.justify = "right"
-    seconds = sum(row.seconds for row in rows)
-    to_run = sum(row.to_run for row in rows)
+def _add_row(table: Table, pairs: list[Pair], wall: float) -> None:
+    model = pairs[0].model
+    gpus = model["settings"]["num_gpus"]
+    seconds = sum(pair.seconds.total for pair in pairs)
     table.add_row(
-        name, str(len(rows)), f"{samples:,}", str(sum(row.shards for row in rows)), str(to_run), _duration(seconds)
+        model["name"],
+        f"{sum(pair.dataset['samples'] for pair in pairs):,}",
+        f"{sum(pair.shards for pair in pairs):,}",
+        f"{sum(len(pair.missing) for pair in pairs):,}",
+        f"{sum(pair.requests for pair in pairs):,}",
+        f"{gpus * seconds / 3600:.1f}" if gpus else "",
+        duration(wall),
     )
 
 
+def wall_seconds(pairs: list[Pair], slots: int | None) -> float:
+    """Seconds until a model's jobs are done if `slots` of them run at once (None: all): at least the longest one's."""
+    total = sum(pair.seconds.total for pair in pairs)
+    jobs = sum(len(pair.missing) for pair in pairs)
+    longest = max((pair.longest for pair in pairs), default=0.0)
+    return max(longest, total / (slots or max(1, jobs)))
+
+
 def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds in the unit that fits: 40 s, 12 min, 3.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -1,5 +1,6 @@
 """The whole report: a folder of static pages that opens from the file system."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,19 @@ def build_report(
     out: Path,
     facts: dict[str, Any],
     descriptions: Descriptions | None = None,
+    timings: Sequence[Path] = (),
 ) -> Path:
     """Build the report of a run in the folder `out` and return the path of its index.html.
 
-    `scores` and `samples` are the files of the score step; a score file's samples are those with the same
-    folder and file name, and may be left out. `facts` says how the run was made: "generated" (ISO 8601),
+    `scores` and `samples` are the files of the score step; a score file's samples are those with the same folder and
+    file name, and may be left out, as may its `timings`. `facts` says how the run was made: "generated" (ISO 8601),
     "command", "config", "host"; any other is listed as it is. `descriptions` of "models" and "datasets" by name take
-    the place of those in the score files. The same inputs give the same bytes. `out`
-    appears only once it is whole, and an earlier report there is replaced.
+    the place of those in the score files. The same inputs give the same bytes. `out` appears only once it is whole,
+    and an earlier report there is replaced.
 
     Raises UserError for inputs that are malformed or do not fit together, or if `out` holds other files.
     """
-    results = read_results(scores, samples, descriptions)
+    results = read_results(scores, samples, descriptions, timings)
     facts, env = dict.fromkeys(KNOWN_FACTS) | clean(facts), environment()
     with whole_folder(out) as folder:
         _write_index(env, folder, clean(run), results, facts)

@@ -1,9 +1,11 @@
 """Facts about how a run was made, gathered from the provenance of its pairs."""
 
+import statistics
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .formats import DASH, count, duration, moment, plural
+from .inputs import Inference
 from .results import Results
 from .text import pretty_json
 
@@ -26,6 +28,7 @@ def run_facts(results: Results, facts: dict[str, Any]) -> list[Fact]:
         Fact("Report made", [moment(facts.get("generated"))]),
         Fact("Inference ran", [_period(results)]),
         Fact("Inference took", [f"{duration(sum(seconds))} for {plural(len(seconds), 'pair')}"]),
+        Fact("Predicted", [_foresight(inferences)]),
         Fact("Requests", [count(sum(pair.scores.counts.requests for pair in results))]),
         Fact("Host", _distinct([facts.get("host")])),
         Fact("Hardware", _distinct(hardware_text(source.hardware) for source in sources)),
@@ -35,6 +38,16 @@ def run_facts(results: Results, facts: dict[str, Any]) -> list[Fact]:
     ]
     others = [Fact(key, [_as_text(value)]) for key, value in facts.items() if key not in KNOWN_FACTS]
     return [fact for fact in [*found, *others] if fact.values and fact.values != [DASH]]
+
+
+def _foresight(inferences: list[Inference]) -> str:
+    """How well the time of inference was known before; a dash where nothing was predicted."""
+    known = [(i.predicted_seconds, i.seconds) for i in inferences if i.predicted_seconds and i.seconds]
+    if not known:
+        return DASH
+    errors = [abs(predicted - actual) / actual for predicted, actual in known]
+    predicted, actual = (duration(sum(column)) for column in zip(*known, strict=True))
+    return f"{predicted} for what took {actual}; off by {statistics.median(errors):.0%} in the median of pairs"
 
 
 def packages(results: Results) -> list[Fact]:

@@ -81,14 +81,19 @@ class Counts(_Lenient):
 
 
 class Inference(_Lenient):
-    """Wall-clock seconds of one pair's inference and of loading the model; times are ISO 8601, UTC."""
+    """Wall-clock seconds of one pair's inference and of loading the model; times are ISO 8601, UTC.
+
+    `predicted_seconds` is what inference was expected to take before it began.
+    """
 
     seconds: Number = None
     load_seconds: Number = None
+    predicted_seconds: Number = None
     started: str | None = None
     finished: str | None = None
     batch_size: int | str | None = None
     requests: int | None = None
+    shards: list[str] = Field(default_factory=list)
 
     @property
     def requests_per_second(self) -> float | None:
@@ -104,7 +109,6 @@ class Provenance(_Lenient):
     python: str | None = None
     packages: dict[str, str] = Field(default_factory=dict)
     hardware: dict[str, Any] = Field(default_factory=dict)
-    shards: list[str] = Field(default_factory=list)
     inference: Inference = Inference()
     config: dict[str, Any] = Field(default_factory=dict)
 
@@ -176,6 +180,11 @@ def _problem(where: str, details: ErrorDetails, fix: str) -> Problem:
 def read_scores(path: Path) -> Scores:
     """Read one score file; raise UserError if it is not one."""
     return parse(Scores, path.read_text("utf-8", "replace"), str(path))
+
+
+def read_timings(path: Path) -> Inference:
+    """Read how long a pair's inference took; raise UserError if it is not such a file."""
+    return parse(Inference, path.read_text("utf-8", "replace"), str(path))
 
 
 def read_samples(path: Path) -> list[Sample]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shardmark.errors import Problem, UserError
 
-from .inputs import DatasetInfo, ModelInfo, Scores, read_scores
+from .inputs import DatasetInfo, ModelInfo, Scores, read_scores, read_timings
 from .text import clean
 
 Descriptions = Mapping[str, Mapping[str, str]]
@@ -60,8 +60,13 @@ class Results:
         return iter(self.pairs.values())
 
 
-def read_results(scores: Iterable[Path], samples: Iterable[Path], descriptions: Descriptions | None = None) -> Results:
-    """Read score files and pair each with its samples by folder and file name.
+def read_results(
+    scores: Iterable[Path],
+    samples: Iterable[Path],
+    descriptions: Descriptions | None = None,
+    timings: Iterable[Path] = (),
+) -> Results:
+    """Read score files and pair each with its samples and timings by folder and file name.
 
     `descriptions` take the place of those in the score files, which are as old as the scores.
 
@@ -69,9 +74,11 @@ def read_results(scores: Iterable[Path], samples: Iterable[Path], descriptions: 
     the files disagree about a model or a data set.
     """
     unpaired = {_key(path): path for path in samples}
+    timed = {_key(path): path for path in timings}
     pairs: dict[tuple[str, str], Pair] = {}
     for path in scores:
-        pair = Pair(_described(read_scores(path), descriptions or {}), unpaired.pop(_key(path), None))
+        read = _timed(read_scores(path), timed.get(_key(path)))
+        pair = Pair(_described(read, descriptions or {}), unpaired.pop(_key(path), None))
         names = (pair.scores.model.name, pair.scores.dataset.name)
         if names in pairs:
             what = f"a second score file of {names[0]} on {names[1]}"
@@ -84,6 +91,14 @@ def read_results(scores: Iterable[Path], samples: Iterable[Path], descriptions: 
         raise UserError(Problem("--scores", "", "no score file was given", "give at least one"))
     _check_agreement(pairs.values())
     return Results(pairs)
+
+
+def _timed(scores: Scores, timings: Path | None) -> Scores:
+    """The scores with how long inference took, which is a file of its own: no two runs take equally long."""
+    if timings is None:
+        return scores
+    made = scores.provenance.model_copy(update={"inference": read_timings(timings)})
+    return scores.model_copy(update={"provenance": made})
 
 
 def _described(scores: Scores, descriptions: Descriptions) -> Scores:

@@ -1,10 +1,13 @@
 """Scored samples prepared for their pages."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp
 from typing import Any, NamedTuple
+
+from shardmark.metrics.statistics import estimate_mean
 
 from .formats import number
 from .inputs import Sample, Scores
@@ -115,23 +118,26 @@ def _softmax(logprobs: Sequence[float | None]) -> list[float | None]:
 
 
 class Group(NamedTuple):
-    """The samples of one group: how many, and their mean primary score."""
+    """The samples of one group: how many, their mean primary score, and its 95 % interval."""
 
     name: str
     n: int
     mean: float | None
+    ci95: tuple[float, float] | None
 
 
 def by_group(samples: Sequence[Sample], primary: str) -> list[Group]:
     """Return the mean primary score of each group, by name; empty if no sample has a group."""
-    import pandas as pd
+    groups: dict[str, list[float | None]] = defaultdict(list)
+    for sample in samples:
+        if sample.group is not None:
+            groups[sample.group].append(sample.scores.get(primary))
+    return [_group(name, groups[name]) for name in sorted(groups)]
 
-    records = [(sample.group, sample.scores.get(primary)) for sample in samples if sample.group is not None]
-    if not records:
-        return []
-    frame = pd.DataFrame(records, columns=["group", "score"]).astype({"score": float})
-    table = frame.groupby("group")["score"].agg(["size", "mean"])
-    return [
-        Group(str(name), int(n), None if pd.isna(mean) else float(mean))
-        for name, n, mean in table.itertuples(name=None)
-    ]
+
+def _group(name: str, scores: list[float | None]) -> Group:
+    known = [score for score in scores if score is not None]
+    if not known:
+        return Group(name, len(scores), None, None)
+    estimate = estimate_mean(known)
+    return Group(name, len(scores), estimate.value, estimate.ci95)

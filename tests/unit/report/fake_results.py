@@ -183,8 +183,8 @@ def _provenance(model: str, dataset: str, requests: int) -> dict[str, Any]:
         "shardmark": "0.1.0", "git_commit": digest_of("commit") * 2 + "0badcafe", "python": "3.11.7",
         "packages": {"torch": "2.13.0", "transformers": "5.2.0", "tokenizers": "0.23.1", "numpy": "2.4.6"},
         "hardware": {"cpu": "AMD EPYC 9354", "cores": 2, "memory_gb": 23.4, "gpus": []},
-        "shards": [digest_of(model, dataset, str(shard)) for shard in range(3)],
         "inference": {
+            "shards": [digest_of(model, dataset, str(shard)) for shard in range(3)], "predicted_seconds": 100,
             "seconds": chosen.uniform(4, 300), "load_seconds": chosen.uniform(0.5, 6), "batch_size": "auto",
             "started": "2026-11-23T22:00:00Z", "finished": "2026-11-23T22:04:30Z", "requests": requests,
         },

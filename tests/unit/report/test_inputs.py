@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shardmark.errors import UserError
+from shardmark.report.facts import run_facts
 from shardmark.report.inputs import read_samples, read_scores
 from shardmark.report.results import read_results
 from unit.report.fake_results import Files, make_samples, make_scores, write_pair, write_results
@@ -76,3 +77,22 @@ def test_two_versions_of_a_data_set_under_one_name_are_refused(tmp_path: Path, f
     write_pair(tmp_path, files, scores, samples)
     with pytest.raises(UserError, match="data set x: comes with two values of its digest"):
         read_results(*files)
+
+
+def test_timings_are_those_of_the_pair_with_the_same_file_name(tmp_path: Path, files: Files) -> None:
+    scores = files.scores[0]
+    timings = tmp_path / "timings" / scores.parent.name / scores.name
+    timings.parent.mkdir(parents=True)
+    timings.write_text('{"seconds": 12.5, "predicted_seconds": 10, "shards": ["s"]}')
+    (pair,) = read_results(*files, timings=[timings])
+    assert pair.scores.provenance.inference.seconds == 12.5
+    facts = {fact.label: fact.values for fact in run_facts(read_results(*files, timings=[timings]), {})}
+    assert facts["Predicted"] == ["10.0 s for what took 12.5 s; off by 20% in the median of pairs"]
+
+
+def test_broken_timings_are_refused_by_name(tmp_path: Path, files: Files) -> None:
+    timings = tmp_path / files.scores[0].parent.name / files.scores[0].name
+    timings.parent.mkdir(parents=True, exist_ok=True)
+    timings.write_text('{"seconds": ')
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_results(*files, timings=[timings])

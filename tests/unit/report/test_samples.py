@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from shardmark.metrics.statistics import estimate_mean
 from shardmark.report.inputs import Sample, Scores
 from shardmark.report.pages import count_pages, pager
 from shardmark.report.samples import by_group, prepare, verdict
@@ -61,11 +62,18 @@ def test_groups_have_their_own_means() -> None:
         Sample(sample=str(n), group=group, scores={"accuracy": score})
         for n, (group, score) in enumerate([("b", 1.0), ("a", 0.0), ("a", 1.0), (None, 1.0), ("c", None)])
     ]
-    assert [tuple(group) for group in by_group(samples, "accuracy")] == [
+    assert [group[:3] for group in by_group(samples, "accuracy")] == [
         ("a", 2, 0.5),
         ("b", 1, 1.0),
         ("c", 1, None),
     ]
+
+
+def test_a_group_has_the_interval_of_its_mean_unless_it_has_no_score() -> None:
+    samples = [Sample(sample=str(n), group="a", scores={"accuracy": n % 2}) for n in range(8)]
+    (group,) = by_group(samples, "accuracy")
+    assert group.ci95 == estimate_mean([0.0, 1.0] * 4).ci95
+    assert by_group([Sample(sample="s", group="a")], "accuracy")[0].ci95 is None
 
 
 def test_pages_hold_a_hundred_samples() -> None:

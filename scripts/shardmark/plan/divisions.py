@@ -1,0 +1,56 @@
+"""Into how many shards a data set is divided for a model: so many that none takes too long or holds too much.
+
+What that is depends on what the model is known to take, and so on what has been measured since. Therefore a decision
+is kept while it has answers to its shards: dividing anew would infer nothing, but move every answer for no gain.
+results/plans/divisions/{model}@{digest}.json keeps them; jobs read there which shards a score is made of.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from shardmark.config import RunConfig
+from shardmark.files import canonical_json, read_json, write_whole
+from shardmark.plan.cost import Costs
+from shardmark.plan.shards import HASH_BITS, bits_for
+
+Record = dict[str, Any]
+BITS = {bits: bits for bits in range(HASH_BITS + 1)}
+
+
+class Divisions:
+    """The decisions for one model under one run's limits."""
+
+    def __init__(self, results: Path, model: str, run: RunConfig) -> None:
+        self.path = results / "plans" / "divisions" / f"{model}.json"
+        self._limits = [run.limit, run.max_shard_cost, run.max_shard_size]
+        try:
+            known = read_json(self.path).items()
+            self._known = {key: {"bits": BITS[one["bits"]], "requests": int(one["requests"])} for key, one in known}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
+            self._known = {}  # lost or damaged: decided anew
+        self._changed = False
+
+    def bits(self, dataset: str) -> int:
+        """The number of leading bits that was decided on for a data set. Raises KeyError if none was."""
+        return int(self._known[self._key(dataset)]["bits"])
+
+    def decide(self, model: Record, dataset: Record, costs: Costs, run: RunConfig, has_answers: bool) -> int:
+        """The number of leading bits for a data set; `has_answers` says whether shards of it are on disk."""
+        key, requests = self._key(dataset["name"]), dataset["requests"]
+        known = self._known.get(key)
+        if known and has_answers and known["requests"] / 2 < requests <= 2 * known["requests"]:
+            return int(known["bits"])
+        cost = costs.predict(model, dataset["name"], dataset["kind"], dataset).inference
+        bits = bits_for(max(requests / run.max_shard_size, cost / run.max_shard_cost))
+        decided = {"bits": bits, "requests": requests}
+        self._changed |= decided != known
+        self._known[key] = decided
+        return bits
+
+    def save(self) -> None:
+        """Write back what was decided."""
+        if self._changed:
+            write_whole(self.path, canonical_json(self._known) + "\n")
+
+    def _key(self, dataset: str) -> str:
+        return canonical_json([dataset, *self._limits])

@@ -1,0 +1,142 @@
+"""What is left to do for a model on a data set, and the answers it has already put in their place."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from shardmark.config import RunConfig
+from shardmark.errors import Problem, UserError
+from shardmark.plan.cost import Costs, Seconds, model_name
+from shardmark.plan.datasets import PlannedDataset
+from shardmark.plan.divisions import Divisions
+from shardmark.plan.hashes import CheckedFiles
+from shardmark.plan.predictions import check_predictions
+from shardmark.plan.reuse import WHOLE, Answered, Warn, take_over
+
+Record = dict[str, Any]
+SCORE_PARTS = (("scores", "json"), ("samples", "jsonl"), ("timings", "json"))
+"What scoring writes: the folder under results/ and the ending of each file."
+
+
+NOTHING = Seconds(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model on a data set."""
+
+    model: Record
+    dataset: Record
+    shards: int
+    missing: list[Record]
+    "The shards to run; `left` is the number of their requests that have no answer yet."
+    scored: bool
+    seconds: Seconds = NOTHING
+    "What the missing shards should take, summed over them."
+    longest: float = 0.0
+    "What the longest of them should take."
+
+    @property
+    def requests(self) -> int:
+        """Requests to infer."""
+        return sum(shard["left"] for shard in self.missing)
+
+
+def score_files(results: Path, model: Record, dataset: Record) -> tuple[str, ...]:
+    """The scores, samples and timings of a model on a data set."""
+    name = f"{model_name(model)}/{dataset['name']}@{dataset['digest']}"
+    return tuple(f"{results}/{folder}/{name}.{ending}" for folder, ending in SCORE_PARTS)
+
+
+class ModelPairs:
+    """One model's share of a plan."""
+
+    def __init__(self, model: Record, run: RunConfig, costs: Costs, checked: CheckedFiles, warn: Warn) -> None:
+        self.model, self.run, self.costs, self.checked, self.warn = model, run, costs, checked, warn
+        self.results = Path(run.results)
+        self.divisions = Divisions(self.results, model_name(model), run)
+
+    @cached_property
+    def _answered(self) -> Answered:
+        return Answered(self.results, self.model)
+
+    @cached_property
+    def _scored(self) -> set[str]:
+        """What has been scored: the names of files that are there in all of the folders."""
+        folders = (self.results / folder / model_name(self.model) for folder, _ in SCORE_PARTS)
+        names = [{name.rpartition(".")[0] for name in _names(folder)} for folder in folders]
+        return set.intersection(*names)
+
+    def pair(self, dataset: PlannedDataset) -> Pair:
+        """What is left to do for a data set. A pair that has been scored needs no predictions any more."""
+        record = dataset.record
+        folder = self.results / "predictions" / model_name(self.model) / record["name"]
+        self.costs.measure(self.model, record["name"], record["kind"])
+        scored = f"{record['name']}@{record['digest']}" in self._scored
+        bits = self.divisions.decide(self.model, record, self.costs, self.run, has_answers=folder.is_dir())
+        if scored:
+            return Pair(self.model, record, dataset.shards(bits), [], scored)
+        level = dataset.level(bits)
+        names = {shard["name"] for shard in level}
+        missing = self._missing(folder, names)
+        if not missing:
+            return Pair(self.model, record, len(level), [], scored)
+        requests = {name: self.results / "requests" / record["name"] / f"{name}{WHOLE}" for name in missing}
+        sources = self._answered.sources(record["name"], missing, names)
+        known = take_over(folder, requests, sources, self.warn)
+        shards = [
+            shard | {"left": shard["requests"] - known[shard["name"]]} for shard in level if shard["name"] in known
+        ]
+        return self._priced(Pair(self.model, record, len(level), [s for s in shards if not _there(folder, s)], scored))
+
+    def _missing(self, folder: Path, names: set[str]) -> set[str]:
+        """The shards without a whole file. Damaged ones are put aside, so that they are inferred again."""
+        missing = set()
+        there = self._answered.names(folder.name)
+        for name in names:
+            path = folder / f"{name}{WHOLE}"
+            if path.name not in there:
+                missing.add(name)
+                continue
+            try:
+                self.checked.check(path, check_predictions)
+            except FileNotFoundError:  # a link to nowhere, or another run has just put it aside
+                missing.add(name)
+            except UserError as error:
+                missing.add(name)
+                self.warn(_put_aside(self.results, path, error.problems[0]))
+        return missing
+
+    def _priced(self, pair: Pair) -> Pair:
+        """The pair with what its missing shards should take."""
+        model, dataset = self.model, pair.dataset
+        costs = [self.costs.predict(model, dataset["name"], dataset["kind"], _share(shard)) for shard in pair.missing]
+        inference = sum(cost.inference for cost in costs)
+        load = sum(cost.load for cost, shard in zip(costs, pair.missing, strict=True) if shard["left"])
+        longest = max((cost.total for cost in costs), default=0.0)
+        return replace(pair, seconds=Seconds(inference, load), longest=longest)
+
+
+def _share(shard: Record) -> Record:
+    """The tokens of those requests of a shard that are left."""
+    share = shard["left"] / shard["requests"]
+    return {"read": shard["read"] * share, "written": shard["written"] * share}
+
+
+def _there(folder: Path, shard: Record) -> bool:
+    return (folder / f"{shard['name']}{WHOLE}").is_file()
+
+
+def _names(folder: Path) -> Iterable[str]:
+    return os.listdir(folder) if folder.is_dir() else ()
+
+
+def _put_aside(results: Path, path: Path, problem: Problem) -> Problem:
+    """Move a damaged file out of the way, under its name in results/damaged."""
+    target = results / "damaged" / path.relative_to(results / "predictions")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(path, target)
+    return replace(problem, fix=f"none needed: it was moved to {target}, and its requests are inferred again")

@@ -1,0 +1,54 @@
+"""Partial files: what is known of a shard that is not finished, one prediction a line, in the order of arrival.
+
+predictions/{model}/{dataset}/{shard}.{host}-{process}.partial. A line carries a digest of itself, so that one which was
+cut off or damaged is known; and each process writes a file of its own, so that two of them, such as a job that
+outlived its Snakemake and the one that replaces it, don't write into each other's lines.
+"""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from shardmark.files import digest, json_line
+
+PARTIAL = ".partial"
+CHECK = "check"
+Record = dict[str, Any]
+
+
+def partial_file(out: Path) -> Path:
+    """Where this process keeps the answers for the prediction file `out`."""
+    return out.with_name(f"{out.stem}.{socket.gethostname()}-{os.getpid()}{PARTIAL}")
+
+
+def partial_files(out: Path) -> list[Path]:
+    """Where any process left answers for the prediction file `out`."""
+    return sorted(out.parent.glob(f"{out.stem}.*{PARTIAL}"))
+
+
+def append_partial(out: Path, predictions: list[Record]) -> None:
+    """Keep answers for the prediction file `out`."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with open(partial_file(out), "a", encoding="utf-8") as file:
+        file.write("\n")  # what stands before may be half a line, of a full disk or of a dead process of this number
+        file.writelines(json_line(prediction | {CHECK: digest(prediction)}) for prediction in predictions)
+
+
+def read_partial(path: Path) -> list[Record]:
+    """The whole lines of a partial file; none if it is gone."""
+    try:
+        with open(path, "rb") as file:
+            return [prediction for line in file if (prediction := _whole(line))]
+    except FileNotFoundError:  # its job has just finished
+        return []
+
+
+def _whole(line: bytes) -> Record | None:
+    try:
+        prediction = dict(json.loads(line))
+        check = prediction.pop(CHECK)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return prediction if check == digest(prediction) else None

@@ -1,0 +1,124 @@
+"""What the lock keeps of a model and of a data set, by the kind of their source.
+
+Kinds stand side by side under a name, so that the lock is the same for whoever reads a data set from the Hub and for
+whoever has it in a data_root. Paths are as the configuration spells them, not as they are on this machine.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from shardmark.config import Benchmark, DatasetConfig, ModelConfig, Named
+from shardmark.config.dataset import Source
+from shardmark.errors import Problem, UserError, collecting
+from shardmark.files import read_json, sha256
+from shardmark.plan.lock import Lock
+
+Record = dict[str, Any]
+MODEL_KINDS = {"hub": "hub", "local": "folder", "gguf": "gguf"}
+"A kind of the lock for each kind of source in a model's record."
+
+
+def note_all(lock: Lock, benchmark: Benchmark, models: Iterable[Record], datasets: Iterable[Record]) -> list[Problem]:
+    """Put what a plan has resolved into the lock; what is wrong with it, if the lock is frozen all that would change.
+
+    Models without a file (hf_path) leave no record.
+    """
+    problems: list[Problem] = []
+    results = Path(benchmark.run.results)
+    named = {} if benchmark.run.hf_path else {model.name: model for model in benchmark.models}
+    for record in models:
+        if record["name"] in named:
+            with collecting(problems):
+                note_model(lock, named[record["name"]], record, results)
+    sources = {dataset.name: dataset.settings.source for dataset in benchmark.datasets}
+    for record in datasets:
+        note_dataset(lock, record["name"], sources[record["name"]], record["origin"], record["rows"])
+    return problems + lock.refusals()
+
+
+def note_model(lock: Lock, model: Named[ModelConfig], record: Record, results: Path) -> None:
+    """Put a model into the lock. Raises UserError if its chat template cannot be read."""
+    settings, source, tokenizer = model.settings, record["source"], record["tokenizer"]
+    if source["kind"] == "gguf":
+        place = {"path": settings.gguf_file} if settings.gguf_file else {"package": settings.gguf_package}
+        entry: Record = {**place, "sha256": source["identity"]["gguf"]}
+    else:
+        entry = _location(str(settings.path), settings.revision, source)
+    if tokenizer:
+        entry["tokenizer"] = _location(str(settings.tokenizer_path), None, tokenizer)
+    key = ("models", model.name, MODEL_KINDS[source["kind"]])
+    words = tokenizer or source
+    if words["kind"] == "local":
+        where = "tokenizer_path" if tokenizer else "path"
+        lock.note(key, entry | {"chat_template": _readable_template(Path(words["path"]), model.file, where)})
+    else:
+        staged = results / "staged" / f"{record['name']}@{record['digest']}.json"
+        lock.note(key, entry, _staged_template(staged))
+
+
+def _location(path: str, revision: str | None, found: Record) -> Record:
+    if found["kind"] == "hub":
+        return {"repository": path, "revision": revision or "main", "commit": found["identity"]["commit"]}
+    return {"path": path, "files": found["identity"]}
+
+
+def _readable_template(folder: Path, file: str, key: str) -> str | None:
+    try:
+        return chat_template(folder)
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"{folder} has a chat template that cannot be read: {type(error).__name__}: {error}"
+        fix = "chat_template is a text, or a list of {name: ..., template: ...}; files are UTF-8"
+        raise UserError(Problem(file, key, what, fix)) from error
+
+
+def _staged_template(staged: Path) -> Record:
+    """The chat template of a model whose files are elsewhere: known once they have been brought here as a whole."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        folder = Path(read_json(staged)["tokenizer"])
+        if folder.is_dir():
+            return {"chat_template": chat_template(folder)}
+    return {}
+
+
+def chat_template(folder: Path) -> str | None:
+    """The SHA-256 of a tokenizer's chat templates by name, or None if it has none.
+
+    As in transformers, files of their own go before what tokenizer_config.json holds.
+    """
+    files = {"default": folder / "chat_template.jinja"}
+    files |= {file.stem: file for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+    templates = {name: file.read_text("utf-8") for name, file in files.items() if file.is_file()}
+    settings = folder / "tokenizer_config.json"
+    if not templates and settings.is_file():
+        given = read_json(settings).get("chat_template")
+        templates = {"default": given} if isinstance(given, str) else {t["name"]: t["template"] for t in given or ()}
+    return sha256(templates) if templates else None
+
+
+def note_dataset(lock: Lock, name: str, source: Source, origin: Record, rows: int | None) -> None:
+    """Put a data set into the lock; `rows` is how many its source has, None if that was not looked for."""
+    kind, record = dataset_record(source, origin)
+    lock.note(("datasets", name, kind), record | ({"rows": rows} if rows is not None else {}))
+
+
+def dataset_record(source: Source, origin: Record) -> tuple[str, Record]:
+    """The kind of a data set's source, and what the lock keeps of it, without the number of rows."""
+    if "hub" in origin:
+        part = {"config": source.config, "split": source.split}
+        return "hub", {
+            "repository": source.hub,
+            "revision": source.revision or "main",
+            "commit": origin["commit"],
+        } | part
+    kind, path = ("file", source.file) if source.file else ("data_root", source.local)
+    return kind, {"path": path, "sha256": origin["sha256"]}
+
+
+def possible_kinds(settings: ModelConfig | DatasetConfig) -> set[str]:
+    """The kinds of sources that a model or data set may be read from."""
+    if isinstance(settings, ModelConfig):
+        return {"hub", "folder"} if settings.path else {"gguf"}
+    given = {"hub": settings.source.hub, "data_root": settings.source.local, "file": settings.source.file}
+    return {kind for kind, value in given.items() if value}

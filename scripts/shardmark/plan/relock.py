@@ -1,0 +1,89 @@
+"""Resolve anew what a configuration names, and bring the lock up to date.
+
+Branches and tags are asked for on the Hub, never in its cache, which may be older than the lock. Files are hashed and
+rows counted as planning does, but nothing is rendered: a template with a mistake is no reason to keep an old commit.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load
+from shardmark.config.merge import Merged
+from shardmark.errors import Problem, UserError, collecting
+from shardmark.plan.changes import Change
+from shardmark.plan.hashes import HashCache
+from shardmark.plan.lock import Lock
+from shardmark.plan.models import resolve_model
+from shardmark.plan.origins import dataset_origin
+from shardmark.plan.records import dataset_record, note_dataset, note_model, possible_kinds
+from shardmark.tasks import hub_rows, read_rows
+
+
+def relock(run: Merged, root: Path, path: Path, check: bool = False, prune: bool = False) -> list[Change]:
+    """What moved in the lock at `path` for the models and data sets that a run names; written unless `check`.
+
+    With `prune`, entries go that no file in config/models and config/datasets below `root` can mean any more. With
+    `check`, rows of a data set that moved on the Hub are not fetched to count them. Raises UserError with all problems;
+    nothing is written then.
+    """
+    problems: list[Problem] = []
+    benchmark = load(run.config, root, run.where, problems, run.command_line)
+    results = Path(benchmark.run.results)
+    lock = Lock(path, anew=True)
+    hashes = HashCache(results / "plans" / "hashes.json")
+    for model in benchmark.models:
+        with collecting(problems):
+            record = resolve_model(model, lock, hashes)
+            if not benchmark.run.hf_path:
+                note_model(lock, model, record, results)
+    for dataset in benchmark.datasets:
+        with collecting(problems):
+            _relock_dataset(dataset, benchmark.run, lock, hashes, check)
+    if prune:
+        _prune(lock, root, problems)
+    with suppress(OSError):  # it only saves time
+        hashes.save()
+    if problems:
+        raise UserError(problems)
+    return lock.changes() if check else lock.save()
+
+
+def _relock_dataset(dataset: Named[DatasetConfig], run: RunConfig, lock: Lock, hashes: HashCache, check: bool) -> None:
+    source = dataset.settings.source
+    file, origin = dataset_origin(dataset, run.data_root, lock, hashes)
+    kind, record = dataset_record(source, origin)
+    known: dict[str, Any] = lock.get(("datasets", dataset.name, kind)) or {}
+    rows = known.get("rows")
+    if rows is None or known != record | {"rows": rows}:
+        if file is None and check:
+            rows = None
+        else:
+            with hashes.steady(file):
+                found = read_rows(file) if file else hub_rows(source, origin["commit"], dataset.file)
+                rows = sum(1 for _ in found)
+    note_dataset(lock, dataset.name, source, origin, rows)
+
+
+def _prune(lock: Lock, root: Path, problems: list[Problem]) -> None:
+    """Drop what neither this run names nor any file of config/ can mean."""
+    found: list[Problem] = []
+    meant = _meant(load({"models": ["*"], "datasets": ["*"]}, root, "config", found)) | lock.used
+    problems += [problem for problem in found if problem not in problems]
+    for key in lock.known - meant:
+        lock.drop(key)
+
+
+def _meant(benchmark: Benchmark) -> set[tuple[str, str, str]]:
+    """The keys of all entries that the models and data sets of a configuration may have."""
+    keys: set[tuple[str, str, str]] = set()
+    for model in benchmark.models:
+        keys |= {("models", model.name, kind) for kind in possible_kinds(model.settings)}
+        settings = model.settings
+        keys |= {("hub", "model", f"{settings.path}@{settings.revision or 'main'}")} if settings.path else set()
+        keys |= {("hub", "model", f"{settings.tokenizer_path}@main")} if settings.tokenizer_path else set()
+    for dataset in benchmark.datasets:
+        keys |= {("datasets", dataset.name, kind) for kind in possible_kinds(dataset.settings)}
+        source = dataset.settings.source
+        keys |= {("hub", "dataset", f"{source.hub}@{source.revision or 'main'}")} if source.hub else set()
+    return keys

@@ -1,0 +1,117 @@
+"""Answers that a model has given before, taken over into shards that are still missing.
+
+A shard gets a new name when a row is edited, or when the data set is divided anew; a model or a data set may have got
+a new name itself. What matters is that the same model (by digest) was asked the same request (by id). A shard whose
+requests have all been answered is written here and needs no job; of the others, what is there is put into a partial
+file, where the job finds it.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from shardmark.errors import Problem, UserError
+from shardmark.files import digest
+from shardmark.plan.partials import PARTIAL, append_partial, partial_files, read_partial
+from shardmark.plan.predictions import read_predictions, write_predictions
+from shardmark.plan.store import ids_in
+
+Record = dict[str, Any]
+Warn = Callable[[Problem], None]
+WHOLE = ".jsonl"
+KEPT = ("started", "finished", "batch_size", "hardware", "packages", "gpus", "gpu_names")
+"What a shard that was taken over tells of how it was made."
+
+
+class Answered:
+    """The prediction files of one model, under whatever name it has had."""
+
+    def __init__(self, results: Path, model: Record) -> None:
+        self.folder = results / "predictions" / f"{model['name']}@{model['digest']}"
+        self._folders = {
+            folder: set(os.listdir(folder)) for folder in results.glob(f"predictions/*@{model['digest']}/*/")
+        }
+
+    def names(self, dataset: str) -> set[str]:
+        """The files of a data set."""
+        return self._folders.get(self.folder / dataset, set())
+
+    def sources(self, dataset: str, missing: set[str], level: set[str]) -> Iterator[Path]:
+        """Files that may hold answers for the missing shards of a level, whole ones first.
+
+        The other shards of the data set, and shards of the same name of any data set.
+        """
+        found = []
+        for folder, files in self._folders.items():
+            own = folder == self.folder / dataset
+            for name in files:
+                stem = name.partition(".")[0]
+                is_neighbour = folder.name == dataset and not (own and stem in level)
+                if (stem in missing and not (own and name.endswith(PARTIAL))) or is_neighbour:
+                    found.append(folder / name)
+        yield from sorted(path for path in found if path.suffix == WHOLE)
+        yield from sorted(path for path in found if path.suffix == PARTIAL)
+
+
+def take_over(out: Path, shards: dict[str, Path], sources: Iterable[Path], warn: Warn) -> dict[str, int]:
+    """Write what `sources` know of some shards into the folder `out`: how many answers each has now.
+
+    `shards` are the missing ones by name, with their request files; `warn` hears of sources that are damaged.
+    """
+    sources = list(sources)
+    known = {name: _in_partials(out / f"{name}{WHOLE}") for name in shards}
+    if not sources:
+        return {name: len(ids) for name, ids in known.items()}
+    asked = {name: ids for name, path in shards.items() if digest(ids := ids_in(path)) == name}  # else it is damaged
+    wanted = {key: name for name, ids in asked.items() for key in ids if key not in known[name]}
+    left = {name: set(ids) for name, ids in asked.items()}
+    facts: dict[str, Record] = {}
+    for source in sources:
+        for name, predictions, trailer in _found(source, wanted, warn):
+            append_partial(out / f"{name}{WHOLE}", predictions)
+            known[name] |= {prediction["id"] for prediction in predictions}
+            if trailer:
+                left[name] -= {prediction["id"] for prediction in predictions}
+                facts[name] = trailer
+    for name in asked:
+        if not left[name]:
+            _finish(out / f"{name}{WHOLE}", facts[name])
+    return {name: len(ids) for name, ids in known.items()}
+
+
+def _in_partials(out: Path) -> set[str]:
+    return {prediction["id"] for path in partial_files(out) for prediction in read_partial(path)}
+
+
+def _found(source: Path, wanted: dict[str, str], warn: Warn) -> Iterator[tuple[str, list[Record], Record | None]]:
+    """The predictions in a file that are wanted, by shard; they are wanted no more then."""
+    try:
+        if not any(key in wanted for key in ids_in(source)):
+            return
+        if source.suffix == WHOLE:
+            by_id, trailer = read_predictions(source)
+            predictions: Iterable[Record] = by_id.values()
+        else:
+            predictions, trailer = read_partial(source), None
+    except FileNotFoundError:
+        return
+    except UserError as error:
+        warn(error.problems[0])
+        return
+    found: dict[str, list[Record]] = {}
+    for prediction in predictions:
+        if name := wanted.pop(prediction["id"], None):
+            found.setdefault(name, []).append(prediction)
+    for name, chosen in found.items():
+        yield name, chosen, trailer
+
+
+def _finish(out: Path, trailer: Record) -> None:
+    """Make a whole file of a shard's partial ones."""
+    predictions = {prediction["id"]: prediction for path in partial_files(out) for prediction in read_partial(path)}
+    none = {"read": 0, "written": 0}
+    facts = {"inferred": 0, "reused": len(predictions), "seconds": 0.0, "load_seconds": 0.0, "work": none}
+    write_predictions(out, predictions.values(), facts | {key: trailer[key] for key in KEPT if key in trailer})
+    for path in partial_files(out):
+        path.unlink(missing_ok=True)
