@@ -1,0 +1,23 @@
+"""Show what the models are asked: the first samples of each data set of a run, with their tokens and targets."""
+
+import argparse
+import signal
+from pathlib import Path
+
+from shardmark.command import run_command
+from shardmark.config.merge import add_config_arguments, merged
+from shardmark.tools.prompts import show_prompts
+
+
+def main(arguments: argparse.Namespace) -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in `| head`
+    for line in show_prompts(merged(arguments), Path.cwd(), arguments.datasets, arguments.samples):
+        print(line)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_config_arguments(parser)
+    parser.add_argument("--datasets", nargs="+", default=[], metavar="GLOB", help="only these of the run's data sets")
+    parser.add_argument("-n", "--samples", type=int, default=3, help="how many of each data set (default: 3)")
+    run_command(parser, main)

@@ -1,0 +1,147 @@
+"""Checks of single files: each looks at one file, hashes all of it, and says what is wrong with it."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shardmark.engine.stage import CHECKSUMS
+from shardmark.errors import Problem, UserError
+from shardmark.files import digest, file_sha256, is_sealed, read_json
+from shardmark.metrics.score import read_task
+from shardmark.plan.pairs import SCORE_PARTS
+from shardmark.plan.predictions import read_predictions
+from shardmark.plan.store import read_requests
+
+AGAIN = "delete it; the next run makes it anew"
+
+
+class Damage(NamedTuple):
+    """Something that is not as it was written."""
+
+    problem: Problem
+    derived: tuple[Path, ...] = ()
+    "What to delete so that a run makes it anew; nothing for what Shardmark did not make."
+
+
+class Check(NamedTuple):
+    """A file and how it is checked."""
+
+    path: Path
+    find: Callable[[Path], Iterator[Damage]]
+
+
+def _damage(path: Path, what: str, *derived: Path) -> Damage:
+    return Damage(Problem(str(path), "", what, AGAIN), derived or (path,))
+
+
+def predictions(path: Path) -> Iterator[Damage]:
+    """A prediction file: its trailer, and that its requests are those of the shard it is named by."""
+    try:
+        found, _ = read_predictions(path)
+    except UserError as error:
+        yield Damage(error.problems[0], (path,))
+        return
+    if digest(list(found)) != path.stem:
+        yield _damage(path, f"its {len(found)} requests are not those of shard {path.stem}")
+
+
+def requests(path: Path) -> Iterator[Damage]:
+    """A request file: that each id is that of its request, and the name that of the ids."""
+    try:
+        read_requests(path)
+    except UserError as error:
+        yield Damage(error.problems[0], (path,))
+
+
+def task(path: Path) -> Iterator[Damage]:
+    """A task file: the hash of its samples, and that its header tells of the same data set as its name."""
+    try:
+        header, _ = read_task(path)
+        named = f"{header['dataset']['name']}@{header['dataset']['digest']}"
+    except UserError as error:
+        yield Damage(error.problems[0], (path,))
+    except (KeyError, TypeError):
+        yield _damage(path, "the first line is not that of a task file")
+    else:
+        if named != path.stem:
+            yield _damage(path, f"it is that of {named}")
+
+
+def sealed_json(path: Path) -> Iterator[Damage]:
+    """A JSON file with a checksum of itself."""
+    if not _is_sealed(path):
+        yield _damage(path, "its checksum is missing or is not that of its content")
+
+
+def _is_sealed(path: Path) -> bool:
+    try:
+        return is_sealed(read_json(path))
+    except ValueError:
+        return False
+
+
+def model_record(path: Path) -> Iterator[Damage]:
+    """A model's record: its checksum, and that it tells of the same model as its name."""
+    yield from sealed_json(path) if not _is_sealed(path) else _misnamed(path, read_json(path))
+
+
+def _misnamed(path: Path, record: Any) -> Iterator[Damage]:
+    named = f"{record.get('name')}@{record.get('digest')}"
+    if named != path.stem:
+        yield _damage(path, f"it is that of {named}")
+
+
+def score(path: Path) -> Iterator[Damage]:
+    """A score file with its samples and timings: all are made by one job, and made anew together."""
+    model, name, results = path.parent.name, path.stem, path.parents[2]
+    files = {folder: results / folder / model / f"{name}.{ending}" for folder, ending in SCORE_PARTS}
+    derived = tuple(files.values())
+    if not _is_sealed(path):
+        yield _damage(path, "its checksum is missing or is not that of its content", *derived)
+        return
+    found = read_json(path)
+    named = [f"{found[key]['name']}@{found[key]['digest']}" for key in ("model", "dataset")]
+    if named != [model, name]:
+        yield _damage(path, f"it is that of {' on '.join(named)}", *derived)
+    samples, timings = files["samples"], files["timings"]
+    if not timings.is_file():
+        return  # scoring makes it anew, with the others
+    if not _is_sealed(timings):
+        yield _damage(timings, "its checksum is missing or is not that of its content", *derived)
+    elif samples.is_file() and file_sha256(samples) != read_json(timings).get("samples_sha256"):
+        yield _damage(samples, f"its hash is not the one in {timings}", *derived)
+
+
+def json_file(path: Path) -> Iterator[Damage]:
+    """A JSON file without a checksum, which at least must be one."""
+    try:
+        json.loads(path.read_bytes())
+    except ValueError as error:
+        yield _damage(path, f"it is not JSON: {error}")
+
+
+def converted_weights(path: Path) -> Iterator[Damage]:
+    """The checksums of a folder of weights that were converted: every file in the folder."""
+    folder = path.parent
+    everything = tuple(sorted(file for file in folder.rglob("*") if file.is_file()))
+    try:
+        expected = dict(read_json(path))
+    except (ValueError, TypeError):
+        expected = {CHECKSUMS: ""}
+    for name, value in expected.items():
+        file = folder / name
+        if not file.is_file() or file_sha256(file) != value:
+            yield _damage(file, f"it is missing, or its hash is not the one in {path}", *everything)
+
+
+def source(expected: set[str]) -> Callable[[Path], Iterator[Damage]]:
+    """The check of a file that models or data are read from, against all hashes it is known by."""
+
+    def check(path: Path) -> Iterator[Damage]:
+        if file_sha256(path) not in expected:
+            what = "its content is neither what config/benchmark.lock nor what any result tells of"
+            fix = "restore it if you did not change it; else run again, for results of what is there now"
+            yield Damage(Problem(str(path), "", what, fix))
+
+    return check

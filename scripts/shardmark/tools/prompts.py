@@ -1,0 +1,114 @@
+"""The first samples of each data set as the model is asked them, to be read before anything runs."""
+
+import fnmatch
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shardmark.config import Benchmark, DatasetConfig, Named, load
+from shardmark.config.merge import Merged
+from shardmark.errors import Problem, UserError, nearest
+from shardmark.plan.lock import LOCK, Lock
+from shardmark.tasks import Sample, hub_rows, read_rows, render, rows_file
+from shardmark.tools.counting import Count, Counter
+from shardmark.tools.visible import LEGEND, visible
+
+MARGIN = "  | "
+"Stands before each line of a text, so that its beginning and its empty lines are seen."
+
+
+def show_prompts(run: Merged, root: Path, wanted: list[str], count: int) -> Iterator[str]:
+    """The lines to print for `count` samples of each data set of a run whose name matches one of `wanted`, or of all.
+
+    Nothing is written and no weights are read; the Hub is only asked for what is in neither lock nor cache. Raises
+    UserError with all problems of the configuration, and for rows that cannot be had or rendered.
+    """
+    problems: list[Problem] = []
+    if count < 1:
+        problems.append(Problem("--samples", "", f"{count} samples are none", "give a number from 1"))
+    benchmark = load(run.config, root, run.where, problems, run.command_line)
+    datasets = _chosen(benchmark.datasets, wanted, problems)
+    if problems:
+        raise UserError(problems)
+    lock = Lock(root / LOCK, benchmark.run.frozen)
+    counters = _counters(benchmark, lock)
+    lines = [line for dataset in datasets for line in _dataset(dataset, benchmark, lock, counters, count)]
+    yield from lines
+    yield from (f"{symbol} is {meaning}" for symbol, meaning in LEGEND.items() if any(symbol in line for line in lines))
+
+
+def _chosen(
+    datasets: list[Named[DatasetConfig]], wanted: list[str], problems: list[Problem]
+) -> list[Named[DatasetConfig]]:
+    names = {dataset.name for dataset in datasets}
+    problems += [
+        Problem("--datasets", "", f"no data set of this run is called {pattern}", nearest(pattern, names))
+        for pattern in wanted
+        if not fnmatch.filter(names, pattern)
+    ]
+    return [d for d in datasets if any(fnmatch.fnmatchcase(d.name, pattern) for pattern in wanted or ["*"])]
+
+
+def _counters(benchmark: Benchmark, lock: Lock) -> list[Counter]:
+    results = Path(benchmark.run.results)
+    pins = {key[2]: str(lock.get(key)) for key in lock.known if key[:2] == ("hub", "model")}
+    return [Counter(model, results, pins) for model in benchmark.models]
+
+
+def _dataset(
+    dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock, counters: list[Counter], count: int
+) -> Iterator[str]:
+    settings, run = dataset.settings, benchmark.run
+    path = rows_file(settings.source, run.data_root, dataset.file)
+    if path:
+        rows, origin = read_rows(path), str(path)
+    else:
+        source = settings.source
+        commit = lock.commit("dataset", str(source.hub), source.revision, dataset.file)
+        rows, origin = iter(hub_rows(source, commit, dataset.file)), f"{source.hub}@{commit}"
+    shots = len(settings.few_shot.examples) if settings.few_shot else 0
+    yield f"== {dataset.name}: {settings.kind}, {shots} shot{'s' * (shots != 1)}, {dataset.file}, rows of {origin}"
+    for sample in render(settings, rows, dataset.file, min(count, run.limit or count)):
+        yield ""
+        yield f"-- {dataset.name}, sample {sample.id}"
+        yield from _generation(sample, counters) if sample.choices is None else _choices(sample, counters)
+    yield ""
+
+
+def _generation(sample: Sample, counters: list[Counter]) -> Iterator[str]:
+    request: Any = sample.request
+    yield from _text("prompt", request["prompt"], [(c.name, c.prompt(request["prompt"])) for c in counters])
+    stop = ", ".join(map(repr, request["stop"])) or "nothing else"
+    yield f"at most {request['max_new_tokens']} new tokens; stops before: {stop}"
+    yield f"target: {' or '.join(map(repr, sample.target))}"
+
+
+def _choices(sample: Sample, counters: list[Counter]) -> Iterator[str]:
+    request: Any = sample.request
+    pairs = request["pairs"]
+    contexts = {context for context, _ in pairs}
+    shared = len(contexts) == 1 and contexts != {""}
+    if shared:
+        yield from _text("prompt", pairs[0][0], [])
+    for number, (context, continuation) in enumerate(pairs):
+        if context and not shared:
+            yield from _text(f"prompt of choice {number}", context, [])
+        counts = [(counter.name, counter.pair(context, continuation)) for counter in counters]
+        what = f"choice {number}" + ", prompt and all" * (not context) + " (the target)" * (number == sample.target)
+        yield from _text(what, continuation, counts, " with the prompt" * bool(context))
+    yield f"target: {sample.target} ({(sample.choices or [])[sample.target]!r})"
+
+
+def _text(what: str, text: str, counts: list[tuple[str, Count]], of: str = "") -> Iterator[str]:
+    """A text behind a margin, under its length in characters and tokens; `of` says what else they count."""
+    yield f"{what}: {len(text):,} characters" + "".join(f"; {part}" for part in _tokens(counts, of))
+    yield from (MARGIN + line for line in visible(text).split("\n"))
+
+
+def _tokens(counts: list[tuple[str, Count]], of: str) -> Iterator[str]:
+    """The number of tokens for each model; models that agree are named together."""
+    by_count: dict[Count, list[str]] = {}
+    for name, number in counts:
+        by_count.setdefault(number, []).append(name)
+    for number, names in by_count.items():
+        yield f"{number} tokens{of} for {', '.join(names)}"

@@ -1,0 +1,127 @@
+"""Hash a results folder, and what it was made from, anew: what is no longer what was written?"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from shardmark.engine.stage import CHECKSUMS
+from shardmark.errors import Problem, UserError
+from shardmark.files import read_object
+from shardmark.plan.lock import LOCK, Lock
+from shardmark.tools import checks
+from shardmark.tools.checks import Check, Damage
+from shardmark.tools.planned import refusals
+
+KINDS = {
+    "predictions/*/*/*.jsonl": checks.predictions,
+    "requests/*/*.jsonl": checks.requests,
+    "tasks/*.jsonl": checks.task,
+    "tasks/*.shards.json": checks.sealed_json,
+    "plans/datasets/*.json": checks.sealed_json,
+    "models/*.json": checks.model_record,
+    "scores/*/*.json": checks.score,
+    f"staged/weights/*/{CHECKSUMS}": checks.converted_weights,
+    "staged/*.json": checks.json_file,
+    "plans/*.json": checks.json_file,
+    "plans/configs/*.json": checks.json_file,
+    "plans/divisions/*.json": checks.json_file,
+    "plans/reports/*.json": checks.json_file,
+}
+"What is below a results folder, and how it is checked. Names with a leading dot are files that are being written."
+
+
+def checks_for(results: Path, root: Path) -> list[Check]:
+    """Everything that can be checked: a results folder, and the files that it and the lock below `root` tell of."""
+    found = [
+        Check(path, find)
+        for pattern, find in KINDS.items()
+        for path in sorted(results.glob(pattern))
+        if not path.name.startswith(".")
+    ]
+    sources = _sources(results, root)
+    return found + [Check(path, checks.source(hashes)) for path, hashes in sorted(sources.items()) if path.is_file()]
+
+
+def verify(found: list[Check], root: Path, step: Callable[[int], object] = lambda size: None) -> Iterator[Damage]:
+    """What is damaged, one by one; `step` hears of the bytes that were checked."""
+    try:
+        Lock(root / LOCK)
+    except UserError as error:
+        yield from (Damage(problem) for problem in error.problems)
+    for check in found:
+        try:
+            size = check.path.stat().st_size
+            yield from check.find(check.path)
+            step(size)
+        except FileNotFoundError:
+            continue  # removed meanwhile
+        except (OSError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            what = f"it cannot be read: {getattr(error, 'strerror', None) or f'{type(error).__name__}: {error}'}"
+            yield Damage(Problem(str(check.path), "", what, "mend its rights or the disk, or delete it"))
+
+
+def _sources(results: Path, root: Path) -> dict[Path, set[str]]:
+    """The files that models and data were read from, each with the hashes it has been known by.
+
+    A file that was edited has another one in every later result, and only the newest can be right; but which that is,
+    nobody knows: a file may have been put back. What none of them fits has changed since.
+    """
+    found: dict[Path, set[str]] = defaultdict(set)
+    for record in map(read_object, results.glob("models/*.json")):
+        for location in (record.get("source"), record.get("tokenizer")):
+            for path, value in _files_of(location or {}):
+                found[path].add(value)
+    for header in map(_header, results.glob("tasks/*.jsonl")):
+        origin = header.get("dataset", {}).get("origin", {})
+        if "file" in origin:
+            found[Path(origin["file"])].add(origin["sha256"])
+    for path, value in _locked(root):
+        found[path].add(value)
+    return found
+
+
+def _files_of(location: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """The files of a model or tokenizer with their hashes; none of those on the Hub, whose cache checks its own."""
+    if location.get("kind") == "local":
+        yield from ((Path(location["path"]) / name, value) for name, value in location["identity"].items())
+    elif location.get("kind") == "gguf":
+        yield Path(location["path"]), location["identity"]["gguf"]
+
+
+def _locked(root: Path) -> Iterator[tuple[Path, str]]:
+    """The files in the lock whose place it knows."""
+    lock = read_object(root / LOCK)
+    names = [kinds for section in ("models", "datasets") for kinds in lock.get(section, {}).values()]
+    for kind, record in (item for kinds in names for item in kinds.items()):
+        places = [record, record.get("tokenizer") or {}]
+        for place in places if kind != "data_root" else ():
+            if "path" in place:
+                path = Path(place["path"]).expanduser()
+                yield from ((path / name, value) for name, value in place.get("files", {}).items())
+                yield from [(path, place["sha256"])] if "sha256" in place else []
+
+
+def _header(task: Path) -> dict[str, Any]:
+    try:
+        with open(task, "rb") as file:
+            return dict(json.loads(file.readline()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def delete_damaged(found: list[Damage], results: Path) -> list[Path]:
+    """Remove the damaged files that a run makes anew, and name them. Raises UserError for what cannot be removed."""
+    files = sorted({path for damage in found for path in damage.derived if path.is_relative_to(results)})
+    removed = []
+    for path in files:
+        with refusals(str(path), "a damaged file cannot be removed"):
+            if path.exists():
+                path.unlink()
+                removed.append(path)
+    for folder in sorted({path.parent for path in removed if "weights" in path.parts}, reverse=True):
+        with refusals(str(folder), "a damaged folder cannot be removed"):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+    return removed

@@ -1,0 +1,34 @@
+"""Text with the characters that a terminal hides, or would obey."""
+
+import unicodedata
+
+SPACE, TAB, NEWLINE = "␠", "⇥", "⏎"
+LEGEND = {SPACE: "a space at the end of a line or at the beginning of a text", TAB: "a tab", NEWLINE: "a newline"}
+"What the symbols stand for; newlines are shown at the end of a text only."
+
+
+def visible(text: str) -> str:
+    """The text with what matters to a model and is easily overlooked made visible, line by line.
+
+    White space at the ends of lines, and before and after the whole text, becomes symbols (LEGEND). What is not
+    printable, such as an escape sequence, half of an emoji or a byte order mark, is shown as Python would write it.
+    """
+    lines = text.split("\n")
+    ended = len(lines) > 1 and not lines[-1]
+    shown = [_line(line, first=number == 0) for number, line in enumerate(lines[:-1] if ended else lines)]
+    return "\n".join(shown) + NEWLINE * ended
+
+
+def _line(line: str, first: bool) -> str:
+    body = line.rstrip(" ")
+    tail = len(line) - len(body)
+    head = len(body) - len(body.lstrip(" ")) if first else 0
+    return SPACE * head + "".join(map(_character, body[head:])) + SPACE * tail
+
+
+def _character(character: str) -> str:
+    if character == "\t":
+        return TAB
+    if character == " " or character.isprintable() or unicodedata.category(character) == "Co":
+        return character
+    return character.encode("unicode_escape").decode("ascii")
