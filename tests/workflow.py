@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,24 @@ class Project:
         assert (done.returncode == 0) == succeeds, done.stdout
         return done.stdout
 
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start Snakemake in a process group of its own, its output in a pipe."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def jobs(self, output: str) -> dict[str, int]:
+        """The jobs that a run really did, by rule, without `all`."""
+        done = re.findall(r"^Finished jobid: \d+ \(Rule: (stage_model|infer|score|report)\)", output, re.MULTILINE)
+        return dict(Counter(done))
+
     def planned(self, *arguments: str) -> dict[str, int]:
         """The jobs of a dry run by rule, without `all`; empty if nothing is to be done."""
         output = self.run("-n", *arguments)
@@ -91,11 +110,27 @@ class Project:
         """Requests inferred for prediction files that are new since `before`."""
         return sum(trailer["inferred"] for file, trailer in self.trailers().items() if file not in before)
 
+    @property
+    def results(self) -> Path:
+        """The folder for everything a run writes."""
+        config = yaml.safe_load((self.folder / "config/test.yaml").read_text())
+        return self.folder / config.get("results", "results")
+
+    def made_of(self) -> dict[str, Any]:
+        """What the published report is made of."""
+        name = os.readlink(self.results / "reports/test")
+        return dict(json.loads((self.results / "plans/reports" / f"{name}.json").read_text()))
+
+    def scores(self) -> dict[str, bytes]:
+        """The score files of the published report, by model and data set."""
+        files = [self.folder / file for file in self.made_of()["scores"]]
+        return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
+
     def samples(self) -> dict[tuple[str, str, str], dict[str, Any]]:
-        """Each scored sample by model, data set and sample id."""
+        """Each sample of the published report by model, data set and sample id."""
         found = {}
-        for file in (self.folder / "results/samples").glob("*/*.jsonl"):
-            for line in file.read_text().splitlines():
+        for file in map(Path, self.made_of()["samples"]):
+            for line in (self.folder / file).read_text().splitlines():
                 sample = json.loads(line)
                 found[file.parent.name.split("@")[0], file.name.split("@")[0], sample["sample"]] = sample
         return found

@@ -1,40 +1,36 @@
-"""Killed runs and damaged files: nothing is lost, nothing wrong is believed."""
+"""Killed runs, damaged files, full disks: nothing is lost, nothing wrong is believed."""
 
 import json
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from requirements_check import need
 from workflow import Project
 
 CONFIG = {
     "run": "test",
     "models": ["demo_small"],
-    "datasets": ["demo_grammar"],
+    "datasets": ["demo_grammar", "demo_arithmetic"],
     "limit": 60,
     "batch_size": 1,
+    "max_shard_size": 32,
 }
 
 
 def kill_when(project: Project, ready: "os.PathLike[str]") -> None:
     """Start a run and kill Snakemake and its jobs as soon as a partial file has an answer."""
-    process = subprocess.Popen(
-        project.command(),
-        cwd=project.folder,
-        env=project.environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = project.start()
     deadline = time.monotonic() + 120
     while not any(path.stat().st_size for path in Path(ready).rglob("*.partial")):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.001)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -47,29 +43,82 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run([need("mount"), "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, undisturbed: Project) -> None:
     project = Project.create(tmp_path / "killed", **CONFIG)
     kill_when(project, project.folder / "results")
     project.run("--unlock")
     project.run()
-    (trailer,) = project.trailers().values()
-    assert trailer["reused"] > 0
-    assert trailer["reused"] + trailer["inferred"] == 60
-    assert project.samples() == undisturbed.samples()
+    trailers = project.trailers().values()
+    assert sum(trailer["reused"] for trailer in trailers) > 0
+    assert sum(trailer["reused"] + trailer["inferred"] for trailer in trailers) == 120
+    assert project.scores() == undisturbed.scores()
     assert not list(project.folder.rglob("*.partial"))
 
 
-def test_a_damaged_prediction_file_is_refused_by_name(tmp_path: Path, undisturbed: Project) -> None:
+def test_a_damaged_prediction_file_is_named_put_aside_and_inferred_again(tmp_path: Path, undisturbed: Project) -> None:
     project = undisturbed.copy(tmp_path / "damaged")
-    (path,) = project.trailers()
+    path = next(file for file in project.trailers() if file.parent.name == "demo_grammar")
     lines = path.read_text().splitlines()
     prediction = json.loads(lines[0])
     prediction["logprobs"][0] += 100
     path.write_text("\n".join([json.dumps(prediction), *lines[1:]]) + "\n")
+    assert project.planned() == {}  # it has been scored, and is not looked at
     project.edit_yaml("config/datasets/demo_grammar.yaml", metrics=["accuracy"], version=2)
-    output = project.run(succeeds=False)
+    output = project.run()
     assert path.name in output
     assert "not a whole prediction file" in output
-    path.unlink()
+    assert project.jobs(output) == {"infer": 1, "score": 1, "report": 1}
+    assert all(s["logprobs"][0] < 0 for (_, name, _), s in project.samples().items() if name == "demo_grammar")
+    assert list((project.folder / "results/damaged").rglob(path.name))
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_space(small_disk: Path, undisturbed: Project) -> None:
+    project = Project.create(small_disk.parent / "project", **CONFIG, results=str(small_disk / "results"))
+    project.run("-n")
+    filler = small_disk / "filler"
+    space = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+    filler.write_bytes(b"\0" * (space - 16 * 4096))
+    output = project.run(succeeds=False)
+    assert "No space left on device" in output
+    assert "free or enlarge the disk" in output
+    assert "Traceback" not in output
+    filler.unlink()
     project.run()
-    assert all(sample["logprobs"][0] < 0 for sample in project.samples().values())
+    assert project.scores() == undisturbed.scores()
+
+
+def test_a_read_only_results_folder_is_a_clear_error(small_disk: Path) -> None:
+    project = Project.create(small_disk.parent / "project", **CONFIG, results=str(small_disk / "results"))
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    output = project.run(succeeds=False)
+    assert "Read-only file system" in output
+    assert "results" in output
+    assert "Traceback" not in output
+
+
+def test_clocks_that_are_wrong_change_nothing(tmp_path: Path, undisturbed: Project) -> None:
+    project = undisturbed.copy(tmp_path / "skewed")
+    files = [path for path in sorted(project.folder.rglob("*")) if path.is_file()]
+    for number, path in enumerate(files):
+        years = (number % 5 - 2) * 365 * 86400
+        os.utime(path, (time.time() + years, time.time() + years), follow_symlinks=False)
+    assert project.planned() == {}
+
+
+def test_two_runs_at_once_in_one_results_folder_do_not_disturb_each_other(tmp_path: Path, undisturbed: Project) -> None:
+    shared = str(tmp_path / "results")
+    projects = [Project.create(tmp_path / name, **CONFIG, results=shared) for name in ("one", "two")]
+    runs = [project.start() for project in projects]
+    outputs = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], "\n\n".join(outputs)
+    assert projects[0].scores() == undisturbed.scores()

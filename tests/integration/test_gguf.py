@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from shardmark.engine.stage import CHECKSUMS, checksums
+from shardmark.files import read_json
 from workflow import Project
 
 CONFIG = {"run": "test", "models": ["gemma3_270m"], "datasets": ["capitals"], "limit": 4}
@@ -24,6 +26,7 @@ def test_gemma_knows_capitals_and_is_dequantised_once(tmp_path: Path) -> None:
     project.run()
     assert [sample["scores"]["accuracy"] for sample in project.samples().values()] == [1.0] * 4
     (weights,) = (project.folder / "results/staged/weights").iterdir()
+    assert checksums(weights) == read_json(weights / CHECKSUMS)
     made = (weights / "model.safetensors").stat().st_mtime_ns
     project.run("--until", "stage_model", "--config", "max_seq_len=64")
     assert len(list((project.folder / "results/staged").glob("gemma3_270m@*.json"))) == 2

@@ -1,39 +1,20 @@
 """Models and data sets of the Hub: pinned, kept for plans without a network, and clear about what is wrong.
 
-The Hub is tests/fake_hub.py. Its clients read HF_ENDPOINT and HF_HOME when they are imported: they run in processes
-of their own, planning as the Snakefile does and staging as the rule does.
+The Hub is tests/fake_hub.py; tests/hub_site.py has the project and its clients.
 """
 
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from fake_hub import SIGNATURE, FakeHub
-from projects import GENERATE, change_yaml, write_rows, write_yaml
+from hub_site import PLAN, ROOT, ROWS, Site, hub_site, weights, with_own_rows
+from projects import change_yaml, write_rows
 
-ROOT = Path(__file__).resolve().parents[2]
-PLAN = """
-import json, pathlib, yaml
-from shardmark.plan.parse import plan_or_exit
-config = yaml.safe_load(pathlib.Path("config/test.yaml").read_text())
-plan = plan_or_exit(config, "config/test.yaml", local=False, command_line=[])
-print(json.dumps({"models": plan.models, "datasets": plan.datasets}))
-"""
-ROWS = [
-    {"id": "a", "question": "1 + 1?", "answer": 2, "weight": 0.5, "more": {"text": ["x", "y"], "label": ["A", "B"]}},
-    {"id": "b", "question": "Zwölf\u2028oder\nmehr? \U0001f600", "answer": 12, "weight": 1e-7, "more": None},
-    {"id": "c", "question": "", "answer": -3, "weight": 3.0, "more": {"text": [], "label": []}},
-]
 CARD = """---
 configs:
 - config_name: en
@@ -46,118 +27,6 @@ configs:
 KINDS = [("model", "model"), ("dataset", "data")]
 
 
-@dataclass
-class Site:
-    """A project and a Hub's cache, for clients of a fake Hub."""
-
-    hub: FakeHub
-    folder: Path
-    environment: dict[str, str] = field(default_factory=dict)
-    "More variables for every client."
-
-    @property
-    def project(self) -> Path:
-        """The folder with config/ and results/."""
-        return self.folder / "project"
-
-    @property
-    def cache(self) -> Path:
-        """HF_HOME."""
-        return self.folder / "cache"
-
-    def configure(self, models: list[str], datasets: list[str], **settings: Any) -> None:
-        """Write the configuration of the run."""
-        write_yaml(self.project / "config/test.yaml", {"models": models, "datasets": datasets} | settings)
-
-    def model(self, name: str, **settings: Any) -> None:
-        """Write config/models/{name}.yaml."""
-        write_yaml(self.project / f"config/models/{name}.yaml", {"num_gpus": 0} | settings)
-
-    def dataset(self, name: str, source: dict[str, Any], **settings: Any) -> None:
-        """Write config/datasets/{name}.yaml, with questions to answer in free text."""
-        write_yaml(self.project / f"config/datasets/{name}.yaml", GENERATE | {"source": source} | settings)
-
-    def push(self, kind: str, name: str, files: dict[str, Any], ref: str = "main") -> str:
-        """Make files (text, bytes, or rows for .jsonl and .parquet) the newest commit of a branch."""
-        folder = self.folder / "pushed" / name / ref
-        shutil.rmtree(folder, ignore_errors=True)
-        for path, content in files.items():
-            write_file(folder / path, content)
-        return self.hub.push(kind, name, folder, ref)
-
-    def client(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run Python in the project."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        own = {"HF_ENDPOINT": self.hub.url, "HF_HOME": str(self.cache), "NO_PROXY": "127.0.0.1,localhost"}
-        own |= {"PYTHONPATH": str(ROOT / "scripts")}
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=self.project,
-            env=inherited | own | self.environment | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-
-    def plan(self, **environment: str) -> dict[str, Any]:
-        """The records of all models and data sets."""
-        done = self.client("-c", PLAN, **environment)
-        assert done.returncode == 0, done.stderr
-        return dict(json.loads(done.stdout))
-
-    def refused(self, **environment: str) -> str:
-        """The message of a plan that fails."""
-        done = self.client("-c", PLAN, **environment)
-        assert done.returncode == 1, done.stdout
-        assert "Traceback" not in done.stderr
-        return done.stderr
-
-    def stage(self, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Stage the one model of the plan."""
-        (record,) = (self.project / "results/models").glob("*.json")
-        command = ["--model", str(record), "--weights", "results/staged/weights", "--out", "results/staged.json"]
-        return self.client(str(ROOT / "scripts/stage.py"), *command, "--log", "results/stage.log", **environment)
-
-    def staged(self, **environment: str) -> tuple[Path, Path]:
-        """The folders of the model and its tokenizer, after staging them."""
-        done = self.stage(**environment)
-        assert done.returncode == 0, done.stderr
-        folders = json.loads((self.project / "results/staged.json").read_text())
-        return Path(folders["model"]), Path(folders["tokenizer"])
-
-    @property
-    def lock(self) -> Path:
-        """The file of pinned commits."""
-        return self.project / "config/benchmark.lock"
-
-    def requests(self, record: dict[str, Any]) -> dict[str, list[str]]:
-        """The request ids of each shard of a data set."""
-        files = [self.project / file for file in record["files"] if "/requests/" in file]
-        return {f.stem: [json.loads(line)["id"] for line in f.read_text().splitlines()] for f in files}
-
-    def prompts(self, record: dict[str, Any]) -> set[str]:
-        """What is asked."""
-        files = [self.project / file for file in record["files"] if "/requests/" in file]
-        return {json.loads(line)["prompt"] for f in files for line in f.read_text().splitlines()}
-
-
-def write_file(path: Path, content: Any) -> None:
-    """A file with a text, bytes, or rows in the format of its suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet" and isinstance(content, list):
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(content), path)
-    elif isinstance(content, list):
-        write_rows(path, content)
-    else:
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-def weights(content: bytes = b"weights") -> dict[str, Any]:
-    """The files of a model, and some that no engine loads."""
-    loaded = {"config.json": "{}", "tokenizer.json": '{"version": "1.0"}', "model.safetensors": content}
-    return loaded | {"README.md": "# A model", "model.gguf": b"the same again", "onnx/model.onnx": b"and again"}
-
-
 @pytest.fixture
 def hub() -> Iterator[FakeHub]:
     """An empty Hub."""
@@ -168,13 +37,7 @@ def hub() -> Iterator[FakeHub]:
 @pytest.fixture
 def site(hub: FakeHub, tmp_path: Path) -> Site:
     """A project with model `m` (org/model) and data set `d` (org/data), both in the Hub."""
-    site = Site(hub, tmp_path)
-    site.push("model", "org/model", weights())
-    site.push("dataset", "org/data", {"test.jsonl": ROWS})
-    site.model("m", path="org/model")
-    site.dataset("d", {"hub": "org/data"})
-    site.configure(["m"], ["d"])
-    return site
+    return hub_site(hub, tmp_path)
 
 
 @pytest.fixture
@@ -187,34 +50,35 @@ def questions(site: Site) -> Site:
 @pytest.fixture
 def answers(site: Site) -> Site:
     """The same with rows in a file, so that only the model comes from the Hub: planning is then much faster."""
-    site.dataset("d", {"file": str(write_rows(site.folder / "rows.jsonl", ROWS))})
-    return site
+    return with_own_rows(site)
 
 
 def test_main_is_pinned_until_its_entry_is_deleted(site: Site) -> None:
     pinned = {kind: site.hub.repositories[kind, f"org/{name}"].refs["main"] for kind, name in KINDS}
     first = site.plan()
     lock = {"model": {"org/model@main": pinned["model"]}, "dataset": {"org/data@main": pinned["dataset"]}}
-    assert json.loads(site.lock.read_text()) == lock
+    assert site.pins() == lock
+    text = site.lock.read_text()
 
     newer = {
         "model": site.push("model", "org/model", weights(b"better weights")),
         "dataset": site.push("dataset", "org/data", {"test.jsonl": [ROWS[0] | {"question": "2 + 2?"}]}),
     }
     assert site.plan() == first
-    assert json.loads(site.lock.read_text()) == lock
+    assert site.lock.read_text() == text
 
-    site.lock.write_text(json.dumps({"model": {}}))
+    site.lock.unlink()
     second = site.plan()
-    assert json.loads(site.lock.read_text())["dataset"] == {"org/data@main": newer["dataset"]}
+    assert site.pins()["dataset"] == {"org/data@main": newer["dataset"]}
     assert second["models"][0]["source"]["identity"]["commit"] == newer["model"]
     assert second["models"][0]["digest"] != first["models"][0]["digest"]
     assert site.prompts(second["datasets"][0]) == {"Q: 2 + 2?\nA:"}
 
     shutil.rmtree(site.project / "results")
     shutil.rmtree(site.cache)
-    site.lock.write_text(json.dumps(lock))
+    site.lock.write_text(json.dumps(lock))  # as Shardmark 0.1 wrote it
     assert site.plan() == first, "the committed lock gives the same on another machine"
+    assert site.lock.read_text() == text
 
     # Without the Hub, `datasets` would take the commit that its cache has for the one that is pinned.
     site.lock.write_text(json.dumps(lock | {"dataset": {"org/data@main": newer["dataset"]}}))
@@ -236,7 +100,7 @@ def test_a_branch_a_tag_and_a_commit_are_pinned_each_for_itself(answers: Site) -
     records = answers.plan()["models"]
     assert [record["source"]["identity"]["commit"] for record in records] == list(commits.values())
     assert records[0]["digest"] == records[2]["digest"], "the tag and its commit are the same weights"
-    assert json.loads(answers.lock.read_text())["model"] == {f"org/model@{r}": c for r, c in commits.items()}
+    assert answers.pins()["model"] == {f"org/model@{r}": c for r, c in commits.items()}
 
 
 def test_the_hub_and_a_local_copy_ask_the_same(questions: Site, tmp_path: Path) -> None:
@@ -270,7 +134,7 @@ def test_configurations_splits_and_converted_branches(questions: Site) -> None:
     plain, german, winograd = questions.plan()["datasets"]
     assert questions.prompts(plain) == {"Q: en/test.jsonl\nA:"}
     assert questions.prompts(german) == {"Q: de/train.jsonl\nA:"}
-    (task,) = (questions.project / file for file in winograd["files"] if "/tasks/" in file)
+    task = questions.project / winograd["task"]
     header, line = map(json.loads, task.read_text().splitlines())
     assert header["dataset"]["rows"] == winograd["samples"] == 1
     assert (line["row"]["text"], line["target"]) == ("wsc285", 1)

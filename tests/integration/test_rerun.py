@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from workflow import Project
 
@@ -61,45 +62,112 @@ def test_nothing_is_to_be_done_in_another_folder_after_touching_every_file(proje
     assert project.planned() == {}
 
 
+# The table of what runs after a change: exact jobs in a dry run, exact requests in a real one.
+
+
+def after(project: Project, *arguments: str) -> tuple[dict[str, int], int]:
+    """The jobs of a dry run, and the requests that the real run then infers."""
+    planned, before = project.planned(*arguments), project.trailers()
+    assert project.jobs(project.run(*arguments)) == planned
+    return planned, project.inferred(before)
+
+
 def test_a_changed_metric_infers_nothing(project: Project) -> None:
     project.edit_yaml("config/datasets/demo_arithmetic.yaml", metrics=[{"name": "exact_match", "ignore_case": True}])
-    assert project.planned() == {"score": 1, "report": 1}
+    assert after(project) == ({"score": 1, "report": 1}, 0)
 
 
 def test_a_changed_filter_infers_nothing(project: Project) -> None:
     project.edit_yaml("config/datasets/demo_arithmetic.yaml", filters=["last_number"])
-    assert project.planned() == {"score": 1, "report": 1}
+    assert after(project) == ({"score": 1, "report": 1}, 0)
 
 
-def test_a_changed_batch_size_does_nothing(project: Project) -> None:
+def test_a_changed_report_template_makes_only_the_report(project: Project) -> None:
+    template = project.folder / "scripts/shardmark/report/templates/index.html.j2"
+    template.write_text(template.read_text() + "<!-- mine -->")
+    assert project.planned() == {"report": 1}
+
+
+def test_batch_size_profile_and_comments_change_nothing(project: Project) -> None:
     project.edit_yaml("config/models/demo_small.yaml", batch_size=3)
+    profile = project.folder / "profiles/local/config.yaml"
+    profile.write_text(profile.read_text().replace("cores: all", "cores: 1"))
+    for path in ("config/datasets/demo_arithmetic.yaml", "config/test.yaml", "Snakefile", "rules/infer.smk"):
+        with open(project.folder / path, "a") as file:
+            file.write("\n# a comment\n")
     assert project.planned() == {}
 
 
-def test_an_edited_row_reruns_its_shard_and_infers_its_request(project: Project) -> None:
+def test_an_edited_row_reruns_one_shard_and_infers_one_request(project: Project) -> None:
     lines = rows(project)
     lines[3] = json.dumps(json.loads(lines[3]) | {"question": "1+1=", "answer": "2"})
     write_rows(project, lines)
-    assert project.planned() == {"infer": 1, "score": 1, "report": 1}
-    before = project.trailers()
-    project.run()
-    assert project.inferred(before) == 1
+    assert after(project) == ({"infer": 1, "score": 1, "report": 1}, 1)
     assert project.samples()["demo_small", "demo_arithmetic", json.loads(lines[3])["id"]]["target"] == "2"
+
+
+def test_a_row_inserted_at_the_front_reruns_one_shard_and_infers_one_request(project: Project) -> None:
+    lines = rows(project)
+    first = json.dumps(json.loads(lines[0]) | {"id": "new", "question": "1+1=", "answer": "2"})
+    write_rows(project, [first, *lines[:16]])
+    grammar = project.folder / "demo/data/grammar.jsonl"
+    grammar.write_text("".join(grammar.read_text().splitlines(keepends=True)[:16]))
+    assert after(project, "--config", "limit=17") == ({"infer": 1, "score": 1, "report": 1}, 1)
+
+
+def test_a_deleted_row_infers_nothing(project: Project) -> None:
+    lines = rows(project)
+    write_rows(project, [*lines[:5], *lines[6:16]])
+    assert after(project) == ({"score": 1, "report": 1}, 0)
 
 
 def test_reordered_rows_infer_nothing(project: Project) -> None:
     lines = rows(project)
     write_rows(project, lines[:16][::-1] + lines[16:])
-    assert "infer" not in project.planned()
+    assert after(project) == ({"score": 1, "report": 1}, 0)
 
 
-def test_more_and_smaller_shards_infer_nothing(project: Project) -> None:
+def test_a_changed_prompt_reruns_its_data_set_and_infers_what_is_asked_differently(project: Project) -> None:
+    grammar = yaml.safe_load((project.folder / "config/datasets/demo_grammar.yaml").read_text())
+    project.edit_yaml("config/datasets/demo_grammar.yaml", prompt="Look: " + grammar["prompt"])
+    assert after(project) == ({"infer": 2, "score": 1, "report": 1}, 16)
+    longer = "{% if id == '" + json.loads(rows(project)[0])["id"] + "' %}Look: {% endif %}"
+    arithmetic = yaml.safe_load((project.folder / "config/datasets/demo_arithmetic.yaml").read_text())
+    project.edit_yaml("config/datasets/demo_arithmetic.yaml", prompt=longer + arithmetic["prompt"])
+    assert after(project) == ({"infer": 1, "score": 1, "report": 1}, 1)
+
+
+def test_few_shot_examples_or_a_decoding_setting_rerun_their_data_set(project: Project) -> None:
+    examples = {"examples": [{"question": "1+1=", "answer": "2"}], "answer": " {{ answer }}"}
+    project.edit_yaml("config/datasets/demo_arithmetic.yaml", few_shot=examples)
+    assert project.planned() == {"infer": 2, "score": 1, "report": 1}
+    project.edit_yaml("config/datasets/demo_arithmetic.yaml", few_shot=None)
+    project.edit_yaml("config/datasets/demo_arithmetic.yaml", generation={"max_new_tokens": 3, "stop": ["\n"]})
+    assert after(project) == ({"infer": 2, "score": 1, "report": 1}, 16)
+
+
+def test_a_changed_dtype_chat_template_or_weight_reruns_the_whole_model(project: Project) -> None:
+    everything = {"stage_model": 1, "infer": len(project.trailers()), "score": 2, "report": 1}
+    assert project.planned("--config", "dtype=bfloat16") == everything
+    template = project.folder / "demo/models/small/chat_template.jinja"
+    template.write_text("{{ messages }}")
+    assert project.planned() == everything
+    template.unlink()
+    assert project.planned() == {}
+    weights = project.folder / "demo/models/small/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert after(project) == (everything, 32)
+
+
+def test_shards_that_are_divided_anew_infer_nothing(project: Project) -> None:
     assert project.planned("--config", "max_shard_size=4") == {}
     before = project.trailers()
     project.edit_yaml("config/datasets/demo_arithmetic.yaml", metrics=[{"name": "exact_match", "ignore_case": True}])
-    project.run("--config", "max_shard_size=4")
+    assert after(project, "--config", "max_shard_size=4") == ({"score": 1, "report": 1}, 0)
     assert len(project.trailers()) > len(before)
-    assert project.inferred(before) == 0
+    assert after(project, "--config", "max_shard_size=100") == ({}, 0)
 
 
 def test_a_new_model_runs_alone_and_a_removed_data_set_runs_nothing(project: Project) -> None:
@@ -155,14 +223,6 @@ def test_weights_that_are_staged_again_infer_nothing_again(project: Project) -> 
     lines = rows(project)
     write_rows(project, [lines[0].replace("=", "=="), *lines[1:]])
     assert project.planned() == {"stage_model": 1, "infer": 1, "score": 1, "report": 1}
-
-
-def test_a_changed_weight_reruns_the_whole_model(project: Project) -> None:
-    weights = project.folder / "demo/models/small/model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    assert project.planned() == {"stage_model": 1, "infer": len(project.trailers()), "score": 2, "report": 1}
 
 
 def test_going_back_to_an_earlier_configuration_shows_its_report_again(project: Project) -> None:

@@ -1,0 +1,51 @@
+"""What jobs would have made of a plan, without a model: answers that are made up, and their real scores."""
+
+from pathlib import Path
+from typing import Any
+
+from shardmark.files import read_jsonl
+from shardmark.metrics.score import score_dataset
+from shardmark.plan import Pair, Plan, model_file, score_files
+from shardmark.plan.cost import model_name
+from shardmark.plan.divisions import Divisions
+from shardmark.plan.predictions import write_predictions
+
+FACTS: dict[str, Any] = {
+    "inferred": 1,
+    "reused": 0,
+    "seconds": 1.0,
+    "load_seconds": 1.0,
+    "work": {"read": 10, "written": 10},
+    "started": "2026-11-25T00:00:00+00:00",
+    "finished": "2026-11-25T00:00:02+00:00",
+    "batch_size": "auto",
+    "hardware": {},
+    "packages": {},
+}
+
+
+def finish(plan: Plan) -> None:
+    """Answer every missing shard of a plan, and score what has not been scored."""
+    for pair in plan.pairs:
+        for shard in pair.missing:
+            answer(plan, pair, shard["name"])
+        if not pair.scored:
+            score(plan, pair)
+
+
+def answer(plan: Plan, pair: Pair, shard: str) -> None:
+    """Write the predictions of a shard: a model that always says 1."""
+    name = pair.dataset["name"]
+    requests = read_jsonl(plan.results / "requests" / name / f"{shard}.jsonl")
+    answers = [{"id": line["id"], "text": "1", "tokens": 1, "end": "stop", "cut": 0} for line in requests]
+    out = plan.results / "predictions" / model_name(pair.model) / name / f"{shard}.jsonl"
+    write_predictions(out, answers, FACTS)
+
+
+def score(plan: Plan, pair: Pair) -> None:
+    """Score a model on a data set as the rule does."""
+    model, dataset = model_name(pair.model), pair.dataset
+    bits = Divisions(plan.results, model, plan.benchmark.run).bits(dataset["name"])
+    task = plan.results / "tasks" / f"{dataset['name']}@{dataset['digest']}.jsonl"
+    out = map(Path, score_files(plan.results, pair.model, dataset))
+    score_dataset(task, bits, model_file(plan.results, model), plan.results, *out)
