@@ -15,6 +15,8 @@ PYTHON ?= $(shell command -v python3.11 >/dev/null && python3.11 -c '' 2>/dev/nu
 SNAKEMAKE_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# Those against lm-evaluation-harness need SHARDMARK_LM_EVAL, the python of an environment that has it.
+BENCH ?= run scale workers $(if $(SHARDMARK_LM_EVAL),scoring generation)
 PIP_COMPILE_ARGS ?=
 # For `make gemma`: the folder of data sets, and how many samples of each to take.
 DATA_ROOT ?=
@@ -24,7 +26,7 @@ LIMIT ?= 100
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 SNAKEMAKE = $(IN_VENV) .venv/bin/snakemake
 
-.PHONY: help demo gemma test lint format bench schemas pins clean need-data-root
+.PHONY: help demo gemma test test-slow lint format bench schemas pins clean need-data-root
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +57,9 @@ clean: ## Remove all results (results/*) and Snakemake's own records (.snakemake
 test: .venv/.stamp-dev ## Run the tests; PYTEST_ARGS="-k plan" chooses
 	$(IN_VENV) .venv/bin/python -m pytest $(PYTEST_ARGS)
 
+test-slow: .venv/.stamp-dev ## Run the tests that take minutes: random kills
+	$(IN_VENV) .venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
+
 lint: .venv/.stamp-dev ## Check style, types and the workflow; changes nothing
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -67,8 +72,10 @@ format: .venv/.stamp-dev ## Rewrite Python and Snakemake files in the style that
 	.venv/bin/ruff format
 	.venv/bin/snakefmt Snakefile rules
 
-bench: .venv/.stamp ## Measure against peers; BENCH_ARGS are passed on
-	$(IN_VENV) .venv/bin/python benchmarks/run.py $(BENCH_ARGS)
+bench: .venv/.stamp ## Measure: engine, planning at scale, warm workers; BENCH="scale" chooses, BENCH_ARGS are passed on
+	@for name in $(BENCH); do \
+		echo "== benchmarks/$$name.py"; $(IN_VENV) .venv/bin/python benchmarks/$$name.py $(BENCH_ARGS); \
+	done
 
 schemas: .venv/.stamp ## Write config/schemas anew from the settings' Python types
 	.venv/bin/python scripts/schema.py

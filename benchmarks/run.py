@@ -16,6 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
+
 from shardmark.files import read_jsonl  # noqa: E402
 from shardmark.plan.machine import hardware  # noqa: E402
 from shardmark.plan.plan import Plan, make_plan  # noqa: E402
@@ -44,7 +45,7 @@ def plan(results: Path, **config: Any) -> Plan:
 
 
 def scoring(repeats: int) -> dict[str, float]:
-    """Choices of demo_comparison: batches with logits at scored positions, against one forward a choice."""
+    """Choices of demo_comparison: the token tree, against one forward a choice."""
     import torch
 
     from shardmark.engine.answer import Engine
@@ -93,7 +94,7 @@ def planning(repeats: int, rows: int = 20_000) -> dict[str, float]:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    cases = {"scoring, batched": scoring, "planning, cached": planning}
+    cases = {"scoring, tree": scoring, "planning, cached": planning}
     results = {name: case(arguments.repeats) for name, case in cases.items()}
     for name, result in results.items():
         print(f"{name:20} {result['shardmark']:8.2f} s   plain {result['plain']:8.2f} s   {result['ratio']:6.1f} x")

@@ -1,0 +1,84 @@
+"""A warm worker against a process for each shard: many small shards of one model on the CPU, whole jobs.
+
+A job is what the workflow runs for a shard, scripts/infer.py. Its overhead is what it takes beyond inference itself.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from shardmark.engine.stage import stage_model  # noqa: E402
+from shardmark.files import pretty_json, write_whole  # noqa: E402
+from shardmark.plan.machine import hardware  # noqa: E402
+from shardmark.plan.plan import Plan, make_plan  # noqa: E402
+from shardmark.plan.predictions import read_trailer  # noqa: E402
+
+
+def job(plan: Plan, staged: Path, shard: str, out: Path, warm: bool) -> dict[str, float]:
+    """Wall seconds of a shard's job, and of inference in it."""
+    model, dataset = plan.models[0], plan.datasets[0]
+    name = f"{model['name']}@{model['digest']}"
+    command = [sys.executable, str(ROOT / "scripts/infer.py"), "--threads", str(os.cpu_count())]
+    command += ["--model", str(plan.results / "models" / f"{name}.json"), "--staged", str(staged)]
+    command += ["--requests", str(plan.results / "requests" / dataset["name"] / f"{shard}.jsonl")]
+    target = out / name / dataset["name"] / f"{shard}.jsonl"
+    command += ["--out", str(target), "--log", str(out / "logs/infer/a/b" / f"{shard}.log")]
+    begin = time.monotonic()
+    subprocess.run([*command, "--owner", str(os.getpid())] if warm else command, check=True)
+    trailer = read_trailer(target) or {}
+    return {"total": time.monotonic() - begin, "inference": trailer["seconds"]}
+
+
+def main(arguments: argparse.Namespace) -> None:
+    config: dict[str, Any] = {
+        "models": [arguments.model],
+        "datasets": ["demo_comparison"],
+        "limit": 2 * arguments.shards,
+        "max_shard_size": 2,
+        "num_gpus": 0,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        plan = make_plan(config | {"results": f"{folder}/results"}, ROOT, "benchmarks/workers.py", local=True)
+        shards = [shard["name"] for shard in plan.pairs[0].missing]
+        staged = Path(folder, "staged.json")
+        write_whole(staged, pretty_json(stage_model(plan.models[0], ROOT / "results/staged/weights")))
+        warm = [job(plan, staged, shard, Path(folder, "warm/predictions"), True) for shard in shards]
+        few = shards[:: max(1, len(shards) // arguments.cold)][: arguments.cold]
+        cold = [job(plan, staged, shard, Path(folder, "cold/predictions"), False) for shard in few]
+    each = statistics.mean(one["total"] for one in cold)
+    result = {
+        "model": arguments.model,
+        "shards": len(shards),
+        "warm: all shards, s": sum(one["total"] for one in warm),
+        "warm: overhead of a shard, median, s": statistics.median(one["total"] - one["inference"] for one in warm[1:]),
+        "warm: overhead of the first shard, s": warm[0]["total"] - warm[0]["inference"],
+        "cold: shards measured": len(cold),
+        "cold: a shard, mean, s": each,
+        "ratio": each * len(shards) / sum(one["total"] for one in warm),
+    }
+    for name, value in result.items():
+        print(f"{name:40} {value if isinstance(value, str | int) else round(value, 2)}")
+    write_whole(arguments.out, json.dumps({"hardware": hardware(), **result}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--model", default="demo_large", help="a model of config/models; gemma3_270m needs `make gemma`"
+    )
+    parser.add_argument("--shards", type=int, default=100, help="about so many shards")
+    parser.add_argument("--cold", type=int, default=10, help="so many of them in processes of their own")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks/results/workers.json", help="file for the results"
+    )
+    main(parser.parse_args())
