@@ -57,7 +57,7 @@ clean: ## Remove all results (results/*) and Snakemake's own records (.snakemake
 test: .venv/.stamp-dev ## Run the tests; PYTEST_ARGS="-k plan" chooses
 	$(IN_VENV) .venv/bin/python -m pytest $(PYTEST_ARGS)
 
-test-slow: .venv/.stamp-dev ## Run the tests that take minutes: random kills
+test-slow: .venv/.stamp-dev ## Run the tests that take minutes: faults, random kills, batches and shards
 	$(IN_VENV) .venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: .venv/.stamp-dev ## Check style, types and the workflow; changes nothing

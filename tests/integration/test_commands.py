@@ -76,6 +76,7 @@ def test_plan_is_a_target_and_tells_what_a_dry_run_would_do(project: Project) ->
     assert project.planned()["infer"] == 1
 
 
+@pytest.mark.slow
 def test_gc_is_a_target_that_removes_nothing(project: Project) -> None:
     old = os.readlink(project.folder / "results/reports/test")
     project.configure(**CONFIG | {"datasets": ["demo_grammar"]})
@@ -94,6 +95,7 @@ def test_gc_is_a_target_that_removes_nothing(project: Project) -> None:
     assert project.planned() == {}
 
 
+@pytest.mark.slow
 def test_a_damaged_file_fails_verify_and_is_made_anew_after_delete(project: Project) -> None:
     assert "all are whole" in project.run("--", "verify")
     (score,) = project.folder.glob("results/scores/*/demo_grammar@*.json")

@@ -7,6 +7,7 @@ import pytest
 
 from workflow import Project
 
+pytestmark = pytest.mark.slow
 CONFIG = {"run": "test", "models": ["demo_medium"], "datasets": ["demo_strings", "demo_grammar"], "limit": 12}
 
 

@@ -13,6 +13,7 @@ import pytest
 from requirements_check import need
 from workflow import Project
 
+pytestmark = pytest.mark.slow
 CONFIG = {
     "run": "test",
     "models": ["demo_small"],

@@ -8,6 +8,7 @@ from shardmark.engine.stage import CHECKSUMS, checksums
 from shardmark.files import read_json
 from workflow import Project
 
+pytestmark = pytest.mark.slow
 CONFIG = {"run": "test", "models": ["gemma3_270m"], "datasets": ["capitals"], "limit": 4}
 ROWS = [("France", "Paris"), ("Japan", "Tokyo"), ("Italy", "Rome"), ("Egypt", "Cairo")]
 

@@ -134,7 +134,7 @@ def test_configurations_splits_and_converted_branches(questions: Site) -> None:
     plain, german, winograd = questions.plan()["datasets"]
     assert questions.prompts(plain) == {"Q: en/test.jsonl\nA:"}
     assert questions.prompts(german) == {"Q: de/train.jsonl\nA:"}
-    task = questions.project / winograd["task"]
+    task = questions.project / f"results/tasks/winograd_ppl@{winograd['digest']}.jsonl"
     header, line = map(json.loads, task.read_text().splitlines())
     assert header["dataset"]["rows"] == winograd["samples"] == 1
     assert (line["row"]["text"], line["target"]) == ("wsc285", 1)
