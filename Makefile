@@ -26,7 +26,7 @@ LIMIT ?= 100
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 SNAKEMAKE = $(IN_VENV) .venv/bin/snakemake
 
-.PHONY: help demo gemma test test-slow lint format bench schemas pins clean need-data-root
+.PHONY: help demo gemma test test-slow test-slurm lint format bench schemas pins clean need-data-root
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,7 +58,10 @@ test: .venv/.stamp-dev ## Run the tests; PYTEST_ARGS="-k plan" chooses
 	$(IN_VENV) .venv/bin/python -m pytest $(PYTEST_ARGS)
 
 test-slow: .venv/.stamp-dev ## Run the tests that take minutes: faults, random kills, batches and shards
-	$(IN_VENV) .venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
+	$(IN_VENV) .venv/bin/python -m pytest -m "slow and not slurm" $(PYTEST_ARGS)
+
+test-slurm: .venv/.stamp-dev ## Run the tests on a Slurm cluster that they start: as root, with Debian's Slurm packages
+	$(IN_VENV) .venv/bin/python -m pytest -m slurm -n 0 $(PYTEST_ARGS)
 
 lint: .venv/.stamp-dev ## Check style, types and the workflow; changes nothing
 	.venv/bin/ruff check

@@ -10,8 +10,10 @@ min_version("9.17")
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from shardmark.plan.parse import (
+    SHARDS,
     TOOLS,
     Inputs,
+    cluster_bundles,
     fail,
     finish,
     local_limits,
@@ -22,6 +24,7 @@ from shardmark.plan.parse import (
     tool_config,
     tool_options,
     tool_wanted,
+    use_job_profile,
 )
 
 if not workflow.overwrite_configfiles:
@@ -31,11 +34,13 @@ if not workflow.overwrite_configfiles:
 
 RESULTS = config.get("results", "results")
 COMMAND = python_command(workflow)
-INPUTS = Inputs(RESULTS, config)
+INPUTS = Inputs(RESULTS, config, workflow.is_main_process)
+INPUTS.defaults = workflow.resource_settings.default_resources or {}
 TARGETS = []
 PLAN = None
 CALLED = " + ".join(map(str, workflow.configfiles)) or "--config"
 TOOL_CONFIG = ""
+LOCAL = False
 
 # Jobs on a cluster parse this file as well: they know their files from the wildcards and need no plan.
 # Nor do the commands among the targets: `relock` must work where a plan is refused.
@@ -53,9 +58,24 @@ elif workflow.is_main_process:
     )
     TARGETS = PLAN.targets()
     INPUTS.order = PLAN.model_names()
-    for name, count in local_limits(config).items() if LOCAL else ():
-        if name not in workflow.global_resources:
-            workflow.resource_settings.resources[name] = count
+    if not LOCAL:
+        INPUTS.use_bundles(cluster_bundles(PLAN))
+        use_job_profile(workflow.basedir)
+
+# What is there when a job of several shards is tried again is right, and must not be deleted.
+KEPT = str if LOCAL else update
+
+# On a cluster, the shards of a job run one after the other (worker=1), and it asks for its model's GPUs once.
+for name, count in (local_limits(config) if LOCAL else {"worker": 1}).items():
+    if name not in workflow.global_resources:
+        workflow.resource_settings.resources[name] = count
+
+for name in INPUTS.group_names():
+    workflow.parent_groupids[name] = SHARDS  # so that group-components of the profile counts for all of them
+
+
+resource_scopes:
+    worker="local",
 
 
 wildcard_constraints:

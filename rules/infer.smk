@@ -5,19 +5,27 @@ rule infer:
         staged=ancient(f"{RESULTS}/staged/{{model}}.json"),
         requests=ancient(f"{RESULTS}/requests/{{dataset}}/{{shard}}.jsonl"),
     output:
-        f"{RESULTS}/predictions/{{model}}/{{dataset}}/{{shard}}.jsonl",
+        KEPT(f"{RESULTS}/predictions/{{model}}/{{dataset}}/{{shard}}.jsonl"),
     log:
         f"{RESULTS}/logs/infer/{{model}}/{{dataset}}/{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/infer/{{model}}/{{dataset}}/{{shard}}.tsv"
     priority: lambda wildcards: INPUTS.priority(wildcards)
+    group:
+        INPUTS.group
     conda:
         "../envs/environment.yaml"
     threads: lambda wildcards: INPUTS.model(wildcards)["settings"]["cpus"]
     resources:
         gpu=lambda wildcards: INPUTS.model(wildcards)["settings"]["num_gpus"],
         worker=1,
+        runtime=lambda wildcards, attempt: INPUTS.minutes(wildcards, attempt),
         mem_mb=lambda wildcards, attempt: INPUTS.memory_mb(wildcards, attempt),
+        slurm_partition=INPUTS.slurm("slurm_partition"),
+        slurm_account=INPUTS.slurm("slurm_account"),
+        qos=INPUTS.slurm("qos"),
+        constraint=INPUTS.slurm("constraint"),
+        slurm_extra=INPUTS.slurm("slurm_extra"),
     params:
         command=COMMAND,
     message:

@@ -12,8 +12,12 @@ rule score:
         f"{RESULTS}/logs/score/{{model}}/{{dataset}}@{{task}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/score/{{model}}/{{dataset}}@{{task}}.tsv"
+    group:
+        INPUTS.score_group
     conda:
         "../envs/environment.yaml"
+    resources:
+        runtime=lambda wildcards, attempt: INPUTS.score_minutes(wildcards, attempt),
     params:
         command=COMMAND,
         results=lambda wildcards: RESULTS,

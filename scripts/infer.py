@@ -1,13 +1,17 @@
 """Answer the requests of a shard with a model."""
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
 from shardmark.command import run_command
+from shardmark.errors import UserError
 
 
 def main(arguments: argparse.Namespace) -> None:
+    if _is_whole(arguments.out):
+        return
     files = (arguments.model, arguments.staged, arguments.requests, arguments.out)
     if arguments.owner:
         from shardmark.engine.client import infer_with_worker
@@ -18,6 +22,20 @@ def main(arguments: argparse.Namespace) -> None:
         from shardmark.engine.infer import infer_shard  # here: a thin client needs nothing of what it imports
 
         infer_shard(*files, arguments.threads)
+
+
+def _is_whole(out: Path) -> bool:
+    """Whether the predictions are there already: a job of several shards has been tried before."""
+    if not out.exists():
+        return False
+    from shardmark.plan.predictions import check_predictions
+
+    try:
+        check_predictions(out)
+    except UserError as error:
+        logging.getLogger(__name__).warning("inferred again: %s", error)
+        return False
+    return True
 
 
 if __name__ == "__main__":

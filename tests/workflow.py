@@ -76,10 +76,10 @@ class Project:
         assert (done.returncode == 0) == succeeds, done.stdout
         return done.stdout
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, profile: str = "local") -> "subprocess.Popen[str]":
         """Start Snakemake in a process group of its own, its output in a pipe."""
         return subprocess.Popen(
-            self.command(*arguments),
+            self.command(*arguments, profile=profile),
             cwd=self.folder,
             env=self.environment(),
             stdin=subprocess.DEVNULL,

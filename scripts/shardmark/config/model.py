@@ -10,6 +10,25 @@ OWN_KEYS = {"dtype": "dtype", "torch_dtype": "dtype", "trust_remote_code": "trus
 "Arguments of from_pretrained that are settings of their own here, because the plan must know them."
 
 
+class SlurmConfig(Settings):
+    """What the jobs of one model ask of a Slurm cluster, where that differs from the profile's default-resources."""
+
+    partition: str | None = None
+    "The partition (queue) for the model's jobs."
+    account: str | None = None
+    "The account that pays for them."
+    qos: str | None = None
+    "Their quality of service."
+    constraint: str | None = None
+    "Features that their nodes must have, such as `a100|h100`."
+    runtime: PositiveInt | None = None
+    "Minutes a job may take, times the attempt; predicted from earlier jobs if null."
+    mem_mb: PositiveInt | None = None
+    "Main memory of a job in MB, times the attempt; predicted from the size of the weights if null."
+    extra: str | None = None
+    "More flags for sbatch, such as `--exclude=node7`."
+
+
 class ModelConfig(Settings):
     """A model, how it is loaded, and the devices it needs. The file's name is the model's name."""
 
@@ -41,6 +60,8 @@ class ModelConfig(Settings):
     "The window in tokens (prompt and output); the model's own if null."
     max_out_len: PositiveInt | None = None
     "At most so many generated tokens, whatever the data set asks for."
+    slurm: SlurmConfig = Field(default=SlurmConfig())
+    "What its jobs ask of a Slurm cluster, where that differs from the profile."
     trust_remote_code: bool = False
     "Run Python code that comes with the weights. Only for sources you trust."
     model_kwargs: dict[str, Any] = Field(default={})

@@ -68,6 +68,8 @@ class RunConfig(Settings):
     "At most about so many requests per inference job."
     max_shard_cost: PositiveFloat = 1800
     "At most about so many seconds per inference job, as far as can be told before."
+    max_job_cost: float | None = Field(None, ge=0)
+    "On a cluster a job does shards of one model, about so many seconds of them; null for max_shard_cost, 0 for one."
     max_num_workers: PositiveInt | None = None
     "At most so many inference jobs at once; null for as many as the devices and cores allow."
 

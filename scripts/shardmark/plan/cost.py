@@ -111,6 +111,11 @@ class Costs:
         load = _ratio(own.values(), "load_seconds") or self._median(_device(model), None)
         return Seconds(inference * prior_seconds(model, tokens), load * prior_load_seconds(model))
 
+    def measured(self, model: Record, dataset: str, kind: str) -> bool:
+        """Whether a prediction rests on what this model took for requests of this kind."""
+        own = self._sums.get(model_name(model), {})
+        return bool(_ratio([sums for name, sums in own.items() if name == dataset or sums["kind"] == kind], "seconds"))
+
     def _median(self, device: str, kind: str | None) -> float:
         """The median ratio of all pairs on a kind of device: of inference of a kind of data set, or (None) of loads."""
         if (device, kind) not in self._medians:

@@ -1,7 +1,7 @@
 """What is left to do for a model on a data set, and the answers it has already put in their place."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,10 @@ class Pair:
     "What the missing shards should take, summed over them."
     longest: float = 0.0
     "What the longest of them should take."
+    costs: Sequence[Seconds] = ()
+    "What each of the missing shards should take."
+    measured: bool = False
+    "Whether `seconds` comes from what jobs of this model took, and not from a prior."
 
     @property
     def requests(self) -> int:
@@ -117,7 +121,8 @@ class ModelPairs:
         inference = sum(cost.inference for cost in costs)
         load = sum(cost.load for cost, shard in zip(costs, pair.missing, strict=True) if shard["left"])
         longest = max((cost.total for cost in costs), default=0.0)
-        return replace(pair, seconds=Seconds(inference, load), longest=longest)
+        measured = self.costs.measured(model, dataset["name"], dataset["kind"])
+        return replace(pair, seconds=Seconds(inference, load), longest=longest, costs=costs, measured=measured)
 
 
 def _share(shard: Record) -> Record:

@@ -5,17 +5,18 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from shardmark.config import RunConfig
 from shardmark.errors import UserError, disk_problem
 from shardmark.files import digest, pretty_json, read_json, write_if_changed
+from shardmark.plan.bundles import START_MINUTES, Bundle, Shard, bundle
 from shardmark.plan.changes import lock_lines
 from shardmark.plan.datasets import shards_file
 from shardmark.plan.divisions import Divisions
@@ -25,6 +26,16 @@ from shardmark.plan.publish import publish
 from shardmark.plan.summary import print_summary, progress
 
 DRY_RUN = {"-n", "--dry-run", "--dryrun"}
+SLURM = {
+    "slurm_partition": "partition",
+    "slurm_account": "account",
+    "qos": "qos",
+    "constraint": "constraint",
+    "slurm_extra": "extra",
+}
+"Resources of Snakemake's Slurm executor -> keys of a model's `slurm`."
+SHARDS, SUBMITTED = "shards", "submitted"
+"What the profiles' group-components call the groups of all jobs; and the group that a job on a cluster itself is."
 TOOLS = {
     "relock": ("relock.py", "what does this configuration resolve to now?"),
     "list": ("list.py", "which models and data sets are there?"),
@@ -161,13 +172,35 @@ def slots(settings: dict[str, Any], config: dict[str, Any], cores: int | None, j
     return max(1, min(bounds)) if bounds else None
 
 
+def cluster_bundles(plan: Plan) -> list[Bundle]:
+    """The shards that are to run, as the jobs of a cluster."""
+    run = plan.benchmark.run
+    return bundle(plan.pairs, run.max_shard_cost if run.max_job_cost is None else run.max_job_cost)
+
+
+def use_job_profile(basedir: str) -> None:
+    """Let Snakemake inside a job of a cluster, which inherits this environment, read profiles/job."""
+    os.environ["SNAKEMAKE_PROFILE"] = os.path.join(basedir, "profiles", "job")
+
+
+class _Wildcards(NamedTuple):
+    model: str
+    dataset: str
+    shard: str
+
+
 class Inputs:
     """Input files and needs of a job, from the wildcards alone: a job on a cluster has no plan, only these files."""
 
-    def __init__(self, results: str, config: dict[str, Any]) -> None:
+    def __init__(self, results: str, config: dict[str, Any], main: bool = True) -> None:
         self.results = Path(results)
+        self._main = main
         self.order: list[str] = []
         "The models of the run, first come first; known in the main process only, which decides what runs next."
+        self.bundled: dict[Shard, Bundle] = {}
+        "The job of each shard, on a cluster; known in the main process only."
+        self.defaults: Mapping[str, Any] = {}
+        "The profile's default-resources."
         self._config = config
         self._divisions: dict[str, Divisions] = {}
 
@@ -202,10 +235,56 @@ class Inputs:
         made_of = read_json(report_inputs(self.results, wildcards.report))
         return [path for kind in ("scores", "samples", "timings") for path in made_of[kind] if not os.path.isfile(path)]
 
+    def use_bundles(self, bundles: Collection[Bundle]) -> None:
+        """Say which shards share a job."""
+        self.bundled = {shard: one for one in bundles for shard in one.shards}
+
+    def group_names(self) -> set[str]:
+        """All groups that jobs of this process can belong to."""
+        return {one.name for one in self.bundled.values()} if self._main else {SUBMITTED}
+
+    def group(self, wildcards: Any) -> str | None:
+        """The group of a shard's job; None if it is alone. On the cluster, what one job got is one group."""
+        if not self._main:
+            return SUBMITTED
+        mine = self.bundled.get((wildcards.model, wildcards.dataset, wildcards.shard))
+        return mine.name if mine and len(mine.shards) > 1 else None
+
+    def score_group(self, wildcards: Any) -> str | None:
+        """The group that infers all that a score waits for; None if there are several, or none."""
+        if not self._main:
+            return SUBMITTED
+        groups = {
+            self.group(_Wildcards(wildcards.model, wildcards.dataset, Path(path).stem))
+            for path in self.missing_predictions(wildcards)
+        }
+        return groups.pop() if len(groups) == 1 else None
+
+    def minutes(self, wildcards: Any, attempt: int) -> int:
+        """How long a shard's job may take; of several in a group, whose times add up, the first has nearly all."""
+        shard = (wildcards.model, wildcards.dataset, wildcards.shard)
+        mine = self.bundled.get(shard)
+        if mine is None:
+            return START_MINUTES
+        return mine.minutes(attempt) if mine.shards[0] == shard else 1
+
+    def score_minutes(self, wildcards: Any, attempt: int) -> int:
+        """How long scoring may take: a job of its own takes longer to start."""
+        return attempt * (2 if self.score_group(wildcards) else START_MINUTES)
+
+    def slurm(self, key: str) -> Callable[[Any], Any]:
+        """What a model's file says of its jobs on Slurm, or else the profile's default-resources."""
+        return lambda wildcards: self.model(wildcards)["settings"]["slurm"][SLURM[key]] or self._default(key)
+
+    def _default(self, key: str) -> Any:
+        value = self.defaults.get(key)
+        return getattr(value, "value", value)
+
     def memory_mb(self, wildcards: Any, attempt: int) -> int:
         """Main memory for a job of a model: twice its weights and room for the libraries; more with each attempt."""
-        weights = self.model(wildcards)["source"]["bytes"] or 0
-        return attempt * (4000 + 2 * weights // 1_000_000)
+        record = self.model(wildcards)
+        weights = record["source"]["bytes"] or 0
+        return attempt * int(record["settings"]["slurm"]["mem_mb"] or 4000 + 2 * weights // 1_000_000)
 
 
 def python_command(workflow: Any) -> str:

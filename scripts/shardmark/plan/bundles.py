@@ -1,0 +1,81 @@
+"""Jobs on a cluster: which shards share one, and how long it may take.
+
+A job has a model to load and a queue to wait in, so it does several shards of one model, one after the other. They are
+taken in the order of the plan, until they should take `max_job_cost` seconds; the shards of a data set stay in one
+job if they fit into one, because that job can then score it as well.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from shardmark.plan.cost import Seconds, model_name
+from shardmark.plan.pairs import Pair
+
+MOST_SHARDS = 100
+"In a job; each of them is named on a command line, whose length is limited."
+START_MINUTES = 10
+"What a job may take besides its shards, by a busy file system for instance."
+SLACK = {True: 3, False: 10}
+"A job may take so many times what it should, if that rests on measurements, and if not."
+LONGEST_MINUTES = 24 * 60
+"For a job of a model that does not say more itself."
+
+Shard = tuple[str, str, str]
+"The model's name@digest, the data set's name, the shard's name."
+
+
+@dataclass
+class Bundle:
+    """Shards of one model that are one job."""
+
+    model: dict[str, Any]
+    number: int
+    shards: list[Shard] = field(default_factory=list)
+    seconds: float = 0.0
+    "What inference should take."
+    allowed: float = 0.0
+    "What it may take."
+
+    @property
+    def name(self) -> str:
+        """What Snakemake calls the group."""
+        return f"{model_name(self.model)}-{self.number}"
+
+    def minutes(self, attempt: int) -> int:
+        """How long the job may take."""
+        own = self.model["settings"]["slurm"]["runtime"]
+        if own:
+            return int(own) * attempt
+        minutes = START_MINUTES + math.ceil(self.allowed / 60)
+        return min(minutes * attempt, LONGEST_MINUTES)
+
+
+def bundle(pairs: Iterable[Pair], most_seconds: float) -> list[Bundle]:
+    """The missing shards of all pairs, which are sorted by model, as jobs of about so many seconds at most."""
+    made: list[Bundle] = []
+    for _, of_model in groupby(pairs, key=lambda pair: model_name(pair.model)):
+        here: Bundle | None = None
+        for pair in of_model:
+            whole = pair.seconds.inference <= most_seconds and len(pair.missing) <= MOST_SHARDS
+            if here is None or (whole and not _fits(here, pair.seconds.inference, len(pair.missing), most_seconds)):
+                made.append(here := Bundle(pair.model, len(made)))
+            for shard, cost in zip(pair.missing, pair.costs, strict=True):
+                if not _fits(here, cost.inference, 1, most_seconds):
+                    made.append(here := Bundle(pair.model, len(made)))
+                _add(here, pair, shard["name"], cost)
+    return [one for one in made if one.shards]
+
+
+def _fits(here: Bundle, seconds: float, shards: int, most_seconds: float) -> bool:
+    return not here.shards or (here.seconds + seconds <= most_seconds and len(here.shards) + shards <= MOST_SHARDS)
+
+
+def _add(here: Bundle, pair: Pair, shard: str, cost: Seconds) -> None:
+    if not here.shards:
+        here.allowed += SLACK[pair.measured] * cost.load
+    here.shards.append((model_name(pair.model), pair.dataset["name"], shard))
+    here.seconds += cost.inference
+    here.allowed += SLACK[pair.measured] * cost.inference

@@ -1,0 +1,26 @@
+"""One cluster for all tests here."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from requirements_check import need
+from slurm_cluster import Cluster, cluster
+
+
+@pytest.fixture(scope="session")
+def running_cluster() -> Iterator[Cluster]:
+    need("slurm")
+    if os.geteuid():
+        pytest.skip("starts a cluster of its own: run as root")
+    with cluster() as here:
+        yield here
+
+
+@pytest.fixture
+def slurm(running_cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, without jobs before and after the test."""
+    running_cluster.forget()
+    yield running_cluster
+    running_cluster.forget()
