@@ -6,11 +6,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from requirements_check import need
+from shardmark.plan.partials import read_partial
 from workflow import Project
 
 pytestmark = pytest.mark.slow
@@ -24,16 +26,32 @@ CONFIG = {
 }
 
 
-def kill_when(project: Project, ready: "os.PathLike[str]") -> None:
-    """Start a run and kill Snakemake and its jobs as soon as a partial file has an answer."""
+def kill_within_a_shard(project: Project) -> None:
+    """Start a run, and kill Snakemake and the worker while a shard has some of its answers and not all.
+
+    The worker is stopped first, and then looked at: a shard may have ended between the look and the kill.
+    """
     process = project.start()
     deadline = time.monotonic() + 120
-    while not any(path.stat().st_size for path in Path(ready).rglob("*.partial")):
+    while not (worker := stopped_within_a_shard(project.folder / "results")):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    os.kill(worker, signal.SIGKILL)  # stopped, it cannot see that its run is over
+
+
+def stopped_within_a_shard(results: Path) -> int | None:
+    """The worker that has answered a part of a shard, stopped; None, and nothing stopped, if there is none."""
+    for partial in results.rglob("*.partial"):
+        worker = int(partial.stem.rpartition("-")[2])
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGSTOP)
+            if read_partial(partial) and not partial.with_name(f"{partial.name.partition('.')[0]}.jsonl").exists():
+                return worker
+            os.kill(worker, signal.SIGCONT)
+    return None
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +74,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, undisturbed: Project) -> None:
     project = Project.create(tmp_path / "killed", **CONFIG)
-    kill_when(project, project.folder / "results")
+    kill_within_a_shard(project)
     project.run("--unlock")
     project.run()
     trailers = project.trailers().values()
