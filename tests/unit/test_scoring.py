@@ -241,6 +241,16 @@ def test_the_budget_follows_from_memory_or_from_the_number_that_is_set(
     assert sizes[-1] == (scoring.LEAST_TOKENS, 1)
 
 
+def test_tokens_that_take_much_are_fewer_in_a_forward_on_a_cpu(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shardmark.engine import scoring
+
+    sizes = []
+    for one in (1 << 10, 150 << 10, 1 << 20):
+        monkeypatch.setattr(scoring, "activation_bytes", lambda _, one=one: one - scoring.cache_bytes(llama.model))
+        sizes.append(scoring.scoring_budget(llama, "auto", 60).tokens)
+    assert sizes == [scoring.MOST_TOKENS["cpu"], scoring.CACHED_BYTES // (150 << 10), scoring.CACHED_TOKENS]
+
+
 def test_a_large_window_takes_no_memory_from_short_rows(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from shardmark.engine import scoring
 

@@ -22,6 +22,8 @@ MEMORY_SHARE = 0.5
 "Of the free memory, so much is planned with; what the estimate misses has the rest."
 MOST_TOKENS = {"cpu": 256, "cuda": 8192}
 "More new tokens in one forward are hardly faster, but take more memory."
+CACHED_BYTES, CACHED_TOKENS = 24 << 20, 128
+"On a CPU, no more than what its caches hold of the tokens' activations, unless that is fewer tokens than this."
 LEAST_TOKENS = 16
 "Fewer make a forward hardly smaller; should memory run out, they are halved all the same."
 MOST_LOGITS = {"cpu": 128 << 20, "cuda": 1 << 30}
@@ -71,9 +73,12 @@ def scoring_budget(backend: Any, batch_size: int | str, longest: int) -> Budget:
     free = int(MEMORY_SHARE * free_bytes(backend.device))
     logits = min(MOST_LOGITS.get(kind, 1 << 30), free // 4)
     room = free - logits - 2 * longest * cache_bytes(model)
-    tokens = room // (activation_bytes(model) + cache_bytes(model))
+    one = activation_bytes(model) + cache_bytes(model)
+    most = MOST_TOKENS.get(kind, 8192)
+    if kind == "cpu":
+        most = min(most, max(CACHED_TOKENS, CACHED_BYTES // one))
     return Budget(
-        tokens=min(max(tokens, LEAST_TOKENS), MOST_TOKENS.get(kind, 8192)),
+        tokens=min(max(room // one, LEAST_TOKENS), most),
         outputs=max(1, logits // (logits_bytes(model) or 1)),
         rows=None if batch_size == "auto" else int(batch_size),
     )
