@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projects import problems, property_test
-from shardmark.plan.predictions import TAIL_BYTES, check_predictions, read_predictions, read_trailer, write_predictions
+from shardmark.plan.predictions import (
+    TAIL_BYTES,
+    _trailer,
+    check_predictions,
+    read_predictions,
+    read_trailer,
+    write_predictions,
+)
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=30)  # lone surrogates as well
 LINE_ENDS = ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x00", "\ufeff"]
@@ -193,3 +200,20 @@ def test_a_file_without_a_trailer_has_none(tmp_path: Path, content: bytes | None
 def test_the_file_is_plain_json_lines(written: Path) -> None:
     first, second, last = map(json.loads, written.read_text("ascii").splitlines())
     assert (first["id"], second["id"], list(last)) == ("a", "b", ["complete"])
+
+
+def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
+    mine, other, renamed = (tmp_path / model / "demo/shard.jsonl" for model in ("tiny@1", "tiny@2", "small@1"))
+    write_predictions(mine, PREDICTIONS, FACTS)
+    for copy in (other, renamed):
+        copy.parent.mkdir(parents=True)
+        copy.write_bytes(mine.read_bytes())
+    assert refused(other) == "it is that of the model with digest 1"
+    check_predictions(renamed)
+
+
+def test_a_file_that_does_not_say_whose_answers_it_holds_counts(written: Path) -> None:
+    *lines, last = written.read_bytes().splitlines(keepends=True)
+    facts = {key: value for key, value in json.loads(last)["complete"].items() if key not in ("model", "sha256")}
+    written.write_bytes(b"".join(lines) + _trailer(b"".join(lines), facts))
+    check_predictions(written)

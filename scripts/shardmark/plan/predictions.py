@@ -1,8 +1,8 @@
 """Prediction files: one JSON line for each request, then a trailer that says the file is whole.
 
-results/predictions/{model}@{digest}/{dataset}/{shard}.jsonl. The trailer holds the shard's name, the count of the lines
-before it, how they were made, and the SHA-256 of them and of that. A file without a fitting trailer is refused by
-name: it is never taken for an answer.
+results/predictions/{model}@{digest}/{dataset}/{shard}.jsonl. The trailer holds the shard's name, the model's digest, the
+count of the lines before it, how they were made, and the SHA-256 of them and of that. A file without a fitting trailer
+is refused by name: it is never taken for an answer, nor is a file in the folder of a model that did not give it.
 """
 
 import hashlib
@@ -23,7 +23,13 @@ def write_predictions(path: Path, predictions: Iterable[dict[str, Any]], facts: 
     """Write predictions in the order of their ids, and the trailer with `facts` about how they were made."""
     lines = [json_line(p) for p in sorted(predictions, key=lambda p: p["id"])]
     body = "".join(lines).encode()
-    write_whole(path, body + _trailer(body, {"shard": path.stem, "count": len(lines), **facts}))
+    identity = {"shard": path.stem, "model": _model_digest(path)}
+    write_whole(path, body + _trailer(body, {**identity, "count": len(lines), **facts}))
+
+
+def _model_digest(path: Path) -> str:
+    """The digest of the model that the answers in a file are of; its name may have been another one."""
+    return path.parent.parent.name.rpartition("@")[2]
 
 
 def _trailer(body: bytes, facts: dict[str, Any]) -> bytes:
@@ -46,7 +52,7 @@ def read_predictions(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, A
 
 
 def check_predictions(path: Path) -> None:
-    """Raise UserError if a file is not whole, or not this shard's."""
+    """Raise UserError if a file is not whole, or not this shard's and this model's."""
     _checked(path)
 
 
@@ -64,6 +70,8 @@ def _checked(path: Path) -> tuple[list[bytes], dict[str, Any]]:
         raise _refused(path, "its lines are not those that its trailer hashes")
     if trailer.get("shard") != path.stem:
         raise _refused(path, f"it is that of shard {trailer.get('shard')}")
+    if trailer.get("model", _model_digest(path)) != _model_digest(path):  # version 0.1 did not say whose answers
+        raise _refused(path, f"it is that of the model with digest {trailer['model']}")
     return lines, trailer
 
 
