@@ -67,7 +67,7 @@ def _write_index(env: Environment, folder: Path, run: str, results: Results, fac
 def _write_samples(env: Environment, folder: Path, run: str, results: Results, pair: Pair) -> None:
     if pair.samples is None:
         return
-    samples = read_samples(pair.samples)
+    samples = read_samples(pair.samples, pair.scores.provenance.inference.samples_sha256)
     shown = prepare(samples, pair.scores)
     total = count_pages(len(shown))
     context = {

@@ -10,9 +10,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from shardmark.errors import Problem, UserError
+from shardmark.files import SEAL, file_sha256, is_sealed
 
 from .text import clean
 
+ANEW = "delete the file and let the score step make it anew"
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
@@ -94,6 +96,7 @@ class Inference(_Lenient):
     batch_size: int | str | None = None
     requests: int | None = None
     shards: list[str] = Field(default_factory=list)
+    samples_sha256: str | None = None
 
     @property
     def requests_per_second(self) -> float | None:
@@ -163,18 +166,23 @@ Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 def parse(kind: type[Parsed], text: str, where: str) -> Parsed:
-    """Parse JSON text as `kind`, its strings cleaned; raise UserError naming `where` if it does not fit."""
-    fix = "delete the file and let the score step make it anew"
+    """Parse JSON text as `kind`, its strings cleaned.
+
+    Raises UserError naming `where` if it does not fit, or is not what its checksum, if it has one, was made of.
+    """
     try:
-        return kind.model_validate(clean(json.loads(text)))
+        value = json.loads(text)
+        if isinstance(value, dict) and SEAL in value and not is_sealed(value):
+            raise UserError(Problem(where, SEAL, "damaged: its checksum is not that of its content", ANEW))
+        return kind.model_validate(clean(value))
     except json.JSONDecodeError as error:
-        raise UserError(Problem(where, "", f"not valid JSON: {error}", fix)) from error
+        raise UserError(Problem(where, "", f"not valid JSON: {error}", ANEW)) from error
     except ValidationError as error:
-        raise UserError([_problem(where, details, fix) for details in error.errors()]) from error
+        raise UserError([_problem(where, details) for details in error.errors()]) from error
 
 
-def _problem(where: str, details: ErrorDetails, fix: str) -> Problem:
-    return Problem(where, ".".join(map(str, details["loc"])), details["msg"], fix)
+def _problem(where: str, details: ErrorDetails) -> Problem:
+    return Problem(where, ".".join(map(str, details["loc"])), details["msg"], ANEW)
 
 
 def read_scores(path: Path) -> Scores:
@@ -187,7 +195,12 @@ def read_timings(path: Path) -> Inference:
     return parse(Inference, path.read_text("utf-8", "replace"), str(path))
 
 
-def read_samples(path: Path) -> list[Sample]:
-    """Read one file of scored samples, a JSON object a line; raise UserError with the line's number."""
+def read_samples(path: Path, expected: str | None = None) -> list[Sample]:
+    """Read one file of scored samples, a JSON object a line; raise UserError with the line's number.
+
+    `expected` is the SHA-256 that the file must have, where that is known.
+    """
+    if expected not in (None, file_sha256(path)):
+        raise UserError(Problem(str(path), "", "damaged: it is not the file that its timings hash", ANEW))
     with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
         return [parse(Sample, line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from shardmark.errors import UserError
+from shardmark.files import file_sha256, sealed
+from shardmark.report.build import build_report
 from shardmark.report.facts import run_facts
 from shardmark.report.inputs import read_samples, read_scores
 from shardmark.report.results import read_results
@@ -96,3 +98,22 @@ def test_broken_timings_are_refused_by_name(tmp_path: Path, files: Files) -> Non
     timings.write_text('{"seconds": ')
     with pytest.raises(UserError, match="not valid JSON"):
         read_results(*files, timings=[timings])
+
+
+def test_a_score_that_is_not_the_one_that_was_written_is_not_shown(files: Files) -> None:
+    text = json.dumps(sealed(json.loads(files.scores[0].read_text("utf-8"))))
+    files.scores[0].write_text(text, "utf-8")
+    read_scores(files.scores[0])
+    files.scores[0].write_text(text.replace('"n": 5', '"n": 7', 1), "utf-8")
+    with pytest.raises(UserError, match="damaged: its checksum is not that of its content"):
+        read_scores(files.scores[0])
+
+
+def test_samples_that_are_not_those_of_the_score_are_not_shown(tmp_path: Path, files: Files) -> None:
+    timings = tmp_path / "timings" / files.scores[0].parent.name / files.scores[0].name
+    timings.parent.mkdir(parents=True)
+    timings.write_text(json.dumps(sealed({"samples_sha256": file_sha256(files.samples[0])})))
+    build_report("demo", *files, tmp_path / "out", {}, timings=[timings])
+    files.samples[0].write_text(files.samples[0].read_text("utf-8").replace("a", "b", 1), "utf-8")
+    with pytest.raises(UserError, match="damaged: it is not the file that its timings hash"):
+        build_report("demo", *files, tmp_path / "out", {}, timings=[timings])
