@@ -713,3 +713,36 @@ def test_a_model_whose_files_moved_or_went_is_staged_anew(root: Path, tmp_path: 
         staged = staged_file(made, folder)
         plan(root)
         assert not staged.exists()
+
+
+# Another name
+
+
+@pytest.mark.parametrize("change", [{}, {"where": "answer|int > 20"}, {"description": "renamed"}])
+@pytest.mark.parametrize("size", [4, 8, 16])
+def test_a_renamed_data_set_asks_nothing_anew_however_it_is_divided(
+    sharded: Path, change: dict[str, Any], size: int
+) -> None:
+    made = plan(sharded, max_shard_size=8)
+    answer(made, shards_of(made))
+    old = sharded / "config/datasets/sums.yaml"
+    change_yaml(old.rename(old.with_name("additions.yaml")), **change)
+    (pair,) = plan(sharded, max_shard_size=size).pairs
+    assert (pair.dataset["name"], pair.requests, pair.missing) == ("additions", 0, [])
+
+
+def test_a_data_set_of_other_rows_takes_nothing_over(sharded: Path) -> None:
+    made = plan(sharded, max_shard_size=8)
+    answer(made, shards_of(made))
+    write_dataset(sharded, "others", [row | {"question": "?" + row["question"]} for row in many_rows()])
+    pair = plan(sharded, datasets=["others"], max_shard_size=4).pairs[0]
+    assert pair.requests == 64
+
+
+def test_there_are_no_more_shards_than_requests(sharded: Path) -> None:
+    made = plan(sharded, max_shard_size=8)
+    for folder in ("scores", "samples", "timings"):
+        for pair in made.pairs:
+            path = next(Path(p) for p in score_files(made.results, pair.model, pair.dataset) if folder in p)
+            write_whole(path, "{}")
+    assert plan(sharded, max_shard_cost=1e-12).pairs[0].shards == 64

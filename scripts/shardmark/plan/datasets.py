@@ -55,6 +55,18 @@ class PlannedDataset:
         self._levels: dict[str, list[Record]] = read_sealed(self._file).get("levels", {})
         self._spool = spool
         self._render = render
+        self._tasks = results / "tasks"
+        self._kin: dict[str, bool] = {}
+
+    def relatives(self, names: Iterable[str]) -> set[str]:
+        """Those of some data sets whose rows are, or once were, read from where this one's are."""
+        mine = _places(self.record.get("origin"))
+        for name in names:
+            if name not in self._kin:
+                headers = map(read_header, self._tasks.glob(f"{name}@*[0-9a-f].jsonl"))
+                origins = [header["dataset"]["origin"] for header in headers if header]
+                self._kin[name] = any(mine & _places(origin) for origin in origins)
+        return {name for name in names if self._kin[name]}
 
     @functools.cached_property
     def _there(self) -> set[str]:
@@ -62,7 +74,7 @@ class PlannedDataset:
 
     def shards(self, bits: int) -> int:
         """How many shards there are at most; exact if they have been made before."""
-        return len(self._levels.get(str(bits), range(1 << bits)))
+        return len(self._levels.get(str(bits), range(min(1 << bits, self.record["requests"]))))
 
     def level(self, bits: int) -> list[Record]:
         """The shards of a division by so many leading bits, each with its name and size; their request files exist."""
@@ -140,14 +152,27 @@ def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock
     return PlannedDataset(record | {"origin": origin}, results, spool, lambda: spool)
 
 
-def _in_place(task: Path, settings: Record, origin: Record) -> bool:
-    """Whether a task file is there, and its first line tells what is not judged and so not in its name, too."""
+def _places(origin: Record | None) -> set[str]:
+    """What says where rows come from: the path and the hash of a file, or a part of a repository."""
+    origin = origin or {}
+    part = json_line([origin[key] for key in ("hub", "config", "split")]) if "hub" in origin else None
+    return {place for place in (origin.get("file"), origin.get("sha256"), part) if place}
+
+
+def read_header(task: Path) -> Record:
+    """The first line of a task file, which tells of its data set; empty if it is damaged or not there."""
     try:
         with open(task, "rb") as file:
-            header = json.loads(file.readline())
-        return bool(header["settings"] == settings and header["dataset"]["origin"] == origin)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+            header = dict(json.loads(file.readline()))
+        return header if {"origin", "name", "digest"} <= header["dataset"].keys() else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _in_place(task: Path, settings: Record, origin: Record) -> bool:
+    """Whether a task file is there, and its first line tells what is not judged and so not in its name, too."""
+    header = read_header(task)
+    return bool(header) and header.get("settings") == settings and header["dataset"]["origin"] == origin
 
 
 def _stage(

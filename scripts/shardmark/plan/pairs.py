@@ -89,7 +89,8 @@ class ModelPairs:
         if not missing:
             return Pair(self.model, record, len(level), [], scored)
         requests = {name: self.results / "requests" / record["name"] / f"{name}{WHOLE}" for name in missing}
-        sources = self._answered.sources(record["name"], missing, names)
+        relatives = dataset.relatives(self._answered.datasets() - {record["name"]})
+        sources = self._answered.sources(record["name"], missing, names, relatives)
         known = take_over(folder, requests, sources, self.warn)
         shards = [
             shard | {"left": shard["requests"] - known[shard["name"]]} for shard in level if shard["name"] in known

@@ -1,8 +1,8 @@
 """Prediction files: one JSON line for each request, then a trailer that says the file is whole.
 
-results/predictions/{model}@{digest}/{dataset}/{shard}.jsonl. The trailer holds the shard's name, the model's digest, the
-count of the lines before it, how they were made, and the SHA-256 of them and of that. A file without a fitting trailer
-is refused by name: it is never taken for an answer, nor is a file in the folder of a model that did not give it.
+results/predictions/{model}@{digest}/{dataset}/{shard}.jsonl. The trailer holds the shard's name, the model's digest,
+the count of the lines before it, how they were made, and the SHA-256 of them and of that. A file without a fitting
+trailer is refused by name: it is never taken for an answer, nor is one in the folder of a model that did not give it.
 """
 
 import hashlib

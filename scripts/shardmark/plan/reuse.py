@@ -1,13 +1,13 @@
 """Answers that a model has given before, taken over into shards that are still missing.
 
 A shard gets a new name when a row is edited, or when the data set is divided anew; a model or a data set may have got
-a new name itself. What matters is that the same model (by digest) was asked the same request (by id). A shard whose
-requests have all been answered is written here and needs no job; of the others, what is there is put into a partial
-file, where the job finds it.
+a new name itself, or a data set may be a part of another. What matters is that the same model (by digest) was asked the
+same request (by id). A shard whose requests have all been answered is written here and needs no job; of the others,
+what is there is put into a partial file, where the job finds it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +37,24 @@ class Answered:
         """The files of a data set."""
         return self._folders.get(self.folder / dataset, set())
 
-    def sources(self, dataset: str, missing: set[str], level: set[str]) -> Iterator[Path]:
+    def datasets(self) -> set[str]:
+        """The names of the data sets that it has answers to."""
+        return {folder.name for folder in self._folders}
+
+    def sources(
+        self, dataset: str, missing: set[str], level: set[str], relatives: Collection[str] = ()
+    ) -> Iterator[Path]:
         """Files that may hold answers for the missing shards of a level, whole ones first.
 
-        The other shards of the data set, and shards of the same name of any data set.
+        The other shards of the data set and of its relatives, which are other data sets with questions about the same
+        rows, and shards of the same name of any data set.
         """
         found = []
         for folder, files in self._folders.items():
             own = folder == self.folder / dataset
             for name in files:
                 stem = name.partition(".")[0]
-                is_neighbour = folder.name == dataset and not (own and stem in level)
+                is_neighbour = (folder.name == dataset or folder.name in relatives) and not (own and stem in level)
                 if (stem in missing and not (own and name.endswith(PARTIAL))) or is_neighbour:
                     found.append(folder / name)
         yield from sorted(path for path in found if path.suffix == WHOLE)

@@ -1,6 +1,5 @@
 """Hash a results folder, and what it was made from, anew: what is no longer what was written?"""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from shardmark.engine.stage import CHECKSUMS
 from shardmark.errors import Problem, UserError
 from shardmark.files import read_object
+from shardmark.plan.datasets import read_header
 from shardmark.plan.lock import LOCK, Lock
 from shardmark.tools import checks
 from shardmark.tools.checks import Check, Damage
@@ -73,7 +73,7 @@ def _sources(results: Path, root: Path) -> dict[Path, set[str]]:
         for location in (record.get("source"), record.get("tokenizer")):
             for path, value in _files_of(location or {}):
                 found[path].add(value)
-    for header in map(_header, results.glob("tasks/*.jsonl")):
+    for header in map(read_header, results.glob("tasks/*.jsonl")):
         origin = header.get("dataset", {}).get("origin", {})
         if "file" in origin:
             found[Path(origin["file"])].add(origin["sha256"])
@@ -101,14 +101,6 @@ def _locked(root: Path) -> Iterator[tuple[Path, str]]:
                 path = Path(place["path"]).expanduser()
                 yield from ((path / name, value) for name, value in place.get("files", {}).items())
                 yield from [(path, place["sha256"])] if "sha256" in place else []
-
-
-def _header(task: Path) -> dict[str, Any]:
-    try:
-        with open(task, "rb") as file:
-            return dict(json.loads(file.readline()))
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 def delete_damaged(found: list[Damage], results: Path) -> list[Path]:
