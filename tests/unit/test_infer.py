@@ -1,6 +1,7 @@
 """An inference job writes a whole file, and answers only what has not been answered before."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,22 @@ def test_too_few_gpus_are_told_before_anything_is_loaded(
     job.stage(NOWHERE)
     with pytest.raises(UserError, match="1 GPUs are wanted, 0 are visible"):
         job.run(REQUESTS)
+
+
+def test_weights_that_changed_since_the_plan_answer_nothing(tmp_path: Path, model: Path) -> None:
+    """Their answers would be filed under the model that they were, and be taken for its answers once it is back."""
+    folder = Path(shutil.copytree(model, tmp_path / "weights"))
+    job = Job(tmp_path, folder)
+    tiny_models.chain_model(folder, "2<eos>")
+    (problem,) = problems(job.run, [generate("1")])
+    assert problem.where == str(folder / "model.safetensors")
+    assert problem.what == "model tiny: changed since the plan was made"
+    assert not job.out.exists()
+    assert not partial_files(job.out)
+
+
+def test_weights_that_were_only_touched_answer(tmp_path: Path, model: Path) -> None:
+    folder = Path(shutil.copytree(model, tmp_path / "weights"))
+    job = Job(tmp_path, folder)
+    (folder / "model.safetensors").touch()
+    assert job.run([generate("1")])[1]["inferred"] == 1

@@ -19,6 +19,7 @@ from shardmark.engine.devices import lease_gpus
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, read_json, read_jsonl
 from shardmark.plan.cost import Costs, work
+from shardmark.plan.hashes import HashCache
 from shardmark.plan.machine import hardware
 from shardmark.plan.partials import append_partial, partial_files, read_partial
 from shardmark.plan.predictions import write_predictions
@@ -33,9 +34,13 @@ PACKAGES = ("torch", "transformers", "tokenizers", "accelerate")
 class LoadedModel:
     """A model that is loaded when it is first needed, and stays on its devices until `close`."""
 
-    def __init__(self, record: dict[str, Any], staged: dict[str, str], holder: Path | None = None) -> None:
-        """`holder` is the socket of the worker that this is in: it is asked to leave if another needs its devices."""
-        self.record, self.staged, self.holder = record, staged, holder
+    def __init__(self, model: Path, staged: Path, holder: Path | None = None) -> None:
+        """`model` is the plan's record, `staged` says where its files are.
+
+        `holder` is the socket of the worker that this is in: it is asked to leave if another needs its devices.
+        """
+        self.record, self.staged, self.holder = read_json(model), read_json(staged), holder
+        self._hashes = HashCache(model.parents[1] / "plans" / "hashes.json")
         self.gpus: list[str] = []
         "The ids of its devices."
         self.gpu_names: list[str] = []
@@ -66,7 +71,9 @@ class LoadedModel:
         from shardmark.engine.answer import Engine
         from shardmark.engine.transformers_backend import TransformersBackend
 
-        self._engine = Engine(self.record, TransformersBackend(self.record, self.staged))
+        engine = Engine(self.record, TransformersBackend(self.record, self.staged))
+        _refuse_changed_files(self.record, self._hashes)
+        self._engine = engine
         names = range(torch.cuda.device_count()) if count else ()
         self.gpu_names = [torch.cuda.get_device_name(number) for number in names]
         return begin
@@ -77,12 +84,31 @@ class LoadedModel:
         self.gpus = []
 
 
+def _refuse_changed_files(record: dict[str, Any], hashes: HashCache) -> None:
+    """Raise UserError if a folder that was just loaded is not what the plan saw: answers are filed under its hashes.
+
+    Files are only read again if the file system says that they were touched.
+    """
+    for location in (record["source"], record["tokenizer"]):
+        if location and location["kind"] == "local":
+            changed = [path for path, value in _planned(location) if not path.is_file() or hashes.sha256(path) != value]
+            if changed:
+                what = f"model {record['name']}: changed since the plan was made"
+                raise UserError(
+                    Problem(str(path), "", what, "run again to evaluate what is there now") for path in changed
+                )
+
+
+def _planned(location: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    return ((Path(location["path"]) / name, value) for name, value in location["identity"].items())
+
+
 def infer_shard(model: Path, staged: Path, requests: Path, out: Path, threads: int) -> None:
     """Write the predictions of a shard's requests to `out`, with a model that is loaded for this alone.
 
     `model` is the plan's record, `staged` says where the weights are. Raises UserError for what the user can mend.
     """
-    loaded = LoadedModel(read_json(model), read_json(staged))
+    loaded = LoadedModel(model, staged)
     try:
         with tqdm(desc=loaded.record["name"], unit="request", disable=None, leave=False) as bar:
             answer_shard(loaded, requests, out, threads, lambda done, total: _advance(bar, done, total))

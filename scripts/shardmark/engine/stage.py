@@ -31,7 +31,7 @@ def stage_model(record: dict[str, Any], weights_folder: Path) -> dict[str, str]:
     """
     source, tokenizer, where = record["source"], record["tokenizer"], record["file"]
     if source["kind"] == "gguf":
-        folder = _dequantised(Path(source["path"]), weights_folder / source["identity"]["gguf"][:16])
+        folder = _dequantised(Path(source["path"]), weights_folder, source["identity"]["gguf"])
     else:
         folder = _folder(source, where, "path", UNUSED)
     beside = _folder(tokenizer, where, "tokenizer_path", UNUSED + WEIGHTS) if tokenizer else folder
@@ -71,8 +71,12 @@ def checksums(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
-def _dequantised(gguf: Path, folder: Path) -> Path:
-    """The GGUF file's weights and tokenizer as a float32 model folder; made once, whole or not at all."""
+def _dequantised(gguf: Path, weights_folder: Path, planned: str) -> Path:
+    """The GGUF file's weights and tokenizer as a float32 model folder; made once, whole or not at all.
+
+    Raises UserError if the file is not the one with the SHA-256 that was `planned`.
+    """
+    folder = weights_folder / planned[:16]
     if folder.is_dir():
         return folder
     if not sys.stderr.isatty():
@@ -83,6 +87,9 @@ def _dequantised(gguf: Path, folder: Path) -> Path:
     log.info("dequantising %s to %s", gguf, folder)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    if file_sha256(gguf) != planned:  # after it was read: what is in memory is then what was planned
+        what, fix = "changed since the plan was made", "run again to evaluate what is there now"
+        raise UserError(Problem(str(gguf), "", what, fix))
     for attribute in ("hf_quantizer", "is_quantized"):  # they would make save_pretrained refuse plain weights
         if hasattr(model, attribute):
             delattr(model, attribute)

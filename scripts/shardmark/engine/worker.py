@@ -22,7 +22,6 @@ from typing import Any
 from shardmark.engine.infer import LoadedModel, answer_shard
 from shardmark.engine.rendezvous import LOCK, check_peer, claimed, forget, started
 from shardmark.errors import UserError, disk_problem
-from shardmark.files import read_json
 
 IDLE_SECONDS = 300.0
 ALIVE_SECONDS = 2.0
@@ -98,7 +97,7 @@ def serve(model: Path, staged: Path, path: Path, owner: int) -> None:
     """Answer the clients that come to the socket `path`, until the process `owner` ends or nobody has come for long."""
     _end_with(owner, path)
     logging.getLogger().setLevel(logging.INFO)  # a job's client has a log, even where this process has none
-    loaded = LoadedModel(read_json(model), read_json(staged), holder=path)
+    loaded = LoadedModel(model, staged, holder=path)
     try:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
