@@ -1,14 +1,16 @@
 """Hashes of big files are remembered, and never for a file that has changed."""
 
+import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from projects import problems
 from shardmark.errors import Problem, UserError
-from shardmark.files import file_sha256, read_json, write_whole
+from shardmark.files import canonical_json, file_sha256, read_json, read_sealed, sealed, write_whole
 from shardmark.plan import hashes
 from shardmark.plan.hashes import CheckedFiles, HashCache
 
@@ -29,8 +31,8 @@ def known(cache: HashCache, weights: Path) -> HashCache:
     """The cache after a first run, with a hash in it that only the cache can give."""
     cache.sha256(weights)
     cache.save()
-    text = cache.path.read_text().replace(file_sha256(weights), "remembered")
-    cache.path.write_text(text)
+    remembered = json.loads(cache.path.read_text().replace(file_sha256(weights), "remembered"))
+    write_whole(cache.path, canonical_json(sealed({str(weights): remembered[str(weights)]})))
     return HashCache(cache.path)
 
 
@@ -113,12 +115,24 @@ def test_a_touched_file_is_read_again_and_has_the_same_hash(cache: HashCache, we
     assert HashCache(cache.path).sha256(weights) == file_sha256(weights)
 
 
+def test_a_flipped_digit_in_the_cache_is_not_believed(cache: HashCache, weights: Path) -> None:
+    value = cache.sha256(weights)
+    cache.save()
+    text = cache.path.read_text()
+    assert value in text
+    cache.path.write_text(text.replace(value, ("1" if value[0] == "0" else "0") + value[1:]))
+    assert HashCache(cache.path).sha256(weights) == value
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", "[1]", "5", "null", '"text"', '{"PATH": 5}', '{"PATH": null}', '{"PATH": []}', '{"PATH": ["a"]}'],
 )
 def test_a_damaged_cache_only_costs_time(cache: HashCache, weights: Path, content: str) -> None:
-    write_whole(cache.path, content.replace("PATH", str(weights)))
+    damaged = content.replace("PATH", str(weights))
+    with suppress(ValueError, TypeError):
+        damaged = canonical_json(sealed(json.loads(damaged)))  # what only another version would have written
+    write_whole(cache.path, damaged)
     again = HashCache(cache.path)
     assert again.sha256(weights) == file_sha256(weights)
     again.save()
@@ -255,7 +269,7 @@ def test_only_the_files_that_are_whole_are_remembered(
     checked.check(weights, check)
     assert problems(checked.check, tmp_path / "other", check)
     checked.save()
-    assert list(read_json(checked.path)) == [str(weights)]
+    assert list(read_sealed(checked.path)) == [str(weights)]
 
 
 def test_a_file_that_changes_while_it_is_checked_is_checked_again(

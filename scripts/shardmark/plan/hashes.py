@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmark.errors import Problem, UserError
-from shardmark.files import canonical_json, file_sha256, read_json, write_whole
+from shardmark.files import canonical_json, file_sha256, read_sealed, sealed, write_whole
 
 TICK = 0.02
 "Seconds; Linux stamps files every 1 to 10 ms."
@@ -24,10 +24,7 @@ class _Remembered:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._known: dict[str, list[Any]] = dict(read_json(path))
-        except (OSError, ValueError, TypeError):
-            self._known = {}  # a lost or damaged cache only costs time
+        self._known: dict[str, list[Any]] = read_sealed(path)  # a lost or damaged cache only costs time
         self._changed = False
 
     def _value(self, path: Path, make: Callable[[Path], str]) -> str:
@@ -45,7 +42,7 @@ class _Remembered:
     def save(self) -> None:
         """Write back what was learnt."""
         if self._changed:
-            write_whole(self.path, canonical_json(self._known))
+            write_whole(self.path, canonical_json(sealed(self._known)))
             self._changed = False
 
 

@@ -70,6 +70,7 @@ KINDS = [
     "scores/*/*.json",
     "samples/*/*.jsonl",
     "timings/*/*.json",
+    "plans/hashes.json",
 ]
 
 
