@@ -53,6 +53,7 @@ def test_lone_surrogates_are_kept(tmp_path: Path) -> None:
         (b'{"a": 1} {"a": 2}', "not valid JSON: Extra data"),
         (b"[1]", "not a JSON object"),
         (b"null", "not a JSON object"),
+        (b"[" * 100_000, "nested too deeply to be read"),
     ],
 )
 def test_a_broken_line_is_named_by_its_number(tmp_path: Path, line: bytes, said: str) -> None:

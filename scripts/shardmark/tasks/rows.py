@@ -57,8 +57,9 @@ def read_rows(path: Path) -> Iterator[Row]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
-                problems.append(Problem(f"{path}:{number}", "", f"not valid JSON: {error}", "mend this line"))
+            except (ValueError, RecursionError) as error:
+                what = f"not valid JSON: {error}" if isinstance(error, ValueError) else "nested too deeply to be read"
+                problems.append(Problem(f"{path}:{number}", "", what, "mend this line"))
                 continue
             if not isinstance(row, dict):
                 problems.append(Problem(f"{path}:{number}", "", "not a JSON object", "write {column: value, ...}"))
