@@ -160,3 +160,15 @@ def test_nothing_is_written_when_nothing_was_decided(tmp_path: Path) -> None:
     decided(tmp_path, dataset(41))  # kept
     decided(tmp_path, dataset(40), has_answers=False)  # decided as before
     assert path.stat() == before
+
+
+def test_runs_that_decide_at_the_same_time_keep_each_others_decisions(tmp_path: Path) -> None:
+    both = [run(max_shard_size=size) for size in (10, 20)]
+    divisions = [Divisions(tmp_path, "tiny@0", one) for one in both]
+    bits = [
+        one.decide(MODEL, dataset(40), Costs(tmp_path), limits, has_answers=False)
+        for one, limits in zip(divisions, both, strict=True)
+    ]
+    for one in divisions:
+        one.save()
+    assert [Divisions(tmp_path, "tiny@0", one).bits("demo") for one in both] == bits == [2, 1]

@@ -23,12 +23,16 @@ class Divisions:
     def __init__(self, results: Path, model: str, run: RunConfig) -> None:
         self.path = results / "plans" / "divisions" / f"{model}.json"
         self._limits = [run.limit, run.max_shard_cost, run.max_shard_size]
+        self._known = self._read()
+        self._decided: dict[str, Record] = {}
+
+    def _read(self) -> dict[str, Record]:
+        """What the file has; nothing if it is lost or damaged: then it is decided anew."""
         try:
             known = read_json(self.path).items()
-            self._known = {key: {"bits": BITS[one["bits"]], "requests": int(one["requests"])} for key, one in known}
+            return {key: {"bits": BITS[one["bits"]], "requests": int(one["requests"])} for key, one in known}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
-            self._known = {}  # lost or damaged: decided anew
-        self._changed = False
+            return {}
 
     def bits(self, dataset: str) -> int:
         """The number of leading bits that was decided on for a data set. Raises KeyError if none was."""
@@ -43,14 +47,14 @@ class Divisions:
         cost = costs.predict(model, dataset["name"], dataset["kind"], dataset).inference
         bits = bits_for(max(requests / run.max_shard_size, cost / run.max_shard_cost))
         decided = {"bits": bits, "requests": requests}
-        self._changed |= decided != known
-        self._known[key] = decided
+        if decided != known:
+            self._known[key] = self._decided[key] = decided
         return bits
 
     def save(self) -> None:
-        """Write back what was decided."""
-        if self._changed:
-            write_whole(self.path, canonical_json(self._known) + "\n")
+        """Write what was decided, beside what other runs have decided since: their jobs read it, too."""
+        if self._decided:
+            write_whole(self.path, canonical_json(self._read() | self._decided) + "\n")
 
     def _key(self, dataset: str) -> str:
         return canonical_json([dataset, *self._limits])

@@ -40,6 +40,7 @@ PATHS = {
     rf"logs/score/{SCORE}\.log": "logs",
     rf"logs/stage_model/(?P<model>{NAME})\.log": "logs",
     rf"logs/report/(?P<report>{NAME})\.log": "logs",
+    r"logs/workers/[^/]+-[0-9a-f]{8}\.log": "logs",
     rf"benchmarks/infer/{SHARD}\.tsv": "benchmarks",
     rf"benchmarks/score/{SCORE}\.tsv": "benchmarks",
     rf"benchmarks/stage_model/(?P<model>{NAME})\.tsv": "benchmarks",
@@ -112,7 +113,7 @@ def _fate(kind: str, match: re.Match[str], path: Path, needs: Needs, age: float)
         return "needed"
     if kind == "partial files" and _is_alive(keys["host"], int(keys["process"]), age):
         return "fresh"
-    if (kind == "temporary files" or path.parent.name == "configs") and age < FRESH:
+    if (kind == "temporary files" or path.parent.name in ("configs", "workers")) and age < FRESH:
         return "fresh"
     return "stale" if not finished and keys.get("pair") in needs["pair"] else "unneeded"
 
