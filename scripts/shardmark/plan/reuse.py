@@ -75,6 +75,8 @@ def take_over(out: Path, shards: dict[str, Path], sources: Iterable[Path], warn:
     left = {name: set(ids) for name, ids in asked.items()}
     facts: dict[str, Record] = {}
     for source in sources:
+        if not wanted:
+            break
         for name, predictions, trailer in _found(source, wanted, warn):
             append_partial(out / f"{name}{WHOLE}", predictions)
             known[name] |= {prediction["id"] for prediction in predictions}

@@ -299,3 +299,9 @@ def test_converted_weights_stay_while_a_model_is_made_of_them(root: Path) -> Non
     assert garbage(root) == {"staged/weights/0123456789abcdef/sub/model.safetensors"}
     run_gc(root)
     assert list(weights.rglob("*")) == [kept.parent, kept]
+
+
+def test_old_logs_of_workers_go(root: Path) -> None:
+    touch(root / "results/logs/workers/a-0123abcd.log", age=-7200)
+    touch(root / "results/logs/workers/a-4567cdef.log")
+    assert garbage(root) == {"logs/workers/a-0123abcd.log"}
