@@ -1,5 +1,6 @@
 # Shardmark: models x data sets -> requests -> predictions -> scores -> report.
 # The plan is made here, while this file is parsed; docs/architecture.md says why. Rules are in rules/.
+import os
 import sys
 from pathlib import Path
 
@@ -61,6 +62,9 @@ elif workflow.is_main_process:
     if not LOCAL:
         INPUTS.use_bundles(cluster_bundles(PLAN))
         use_job_profile(workflow.basedir)
+
+if config.get("scratch"):
+    os.environ["SHARDMARK_SCRATCH"] = str(config["scratch"])  # workers, in jobs too, inherit it
 
 # What is there when a job of several shards is tried again is right, and must not be deleted.
 KEPT = str if LOCAL else update
