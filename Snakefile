@@ -20,6 +20,7 @@ from shardmark.plan.parse import (
     local_limits,
     not_planned,
     plan_or_exit,
+    prepare,
     python_command,
     runs_here,
     tool_config,
@@ -97,6 +98,10 @@ rule all:
     localrule: True
     message:
         "all scores and the report are there"
+
+
+onstart:
+    prepare(workflow)
 
 
 onsuccess:

@@ -7,6 +7,8 @@ import pytest
 
 from requirements_check import need
 from slurm_cluster import Cluster, cluster
+from slurm_project import CONFIG
+from workflow import Project
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +26,11 @@ def slurm(running_cluster: Cluster) -> Iterator[Cluster]:
     running_cluster.forget()
     yield running_cluster
     running_cluster.forget()
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The scores of a local run, without GPUs."""
+    project = Project.create(tmp_path_factory.mktemp("local") / "project", **CONFIG)
+    project.run()
+    return project.scores()
