@@ -5,7 +5,10 @@ CPU. No dtype is `auto`, so that a model with GPUs has the digest, and the score
 """
 
 import json
+import os
+import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ CONFIG: dict[str, Any] = {
     "max_shard_size": 8,
     "dtype": "float32",
 }
+STARTED: list["subprocess.Popen[str]"] = []
+"The runs of a test."
 STAND_IN = '''
 """Notes what a job was given, waits while there is a gate, then runs the real command on the CPU."""
 
@@ -75,7 +80,15 @@ def notes(project: Project) -> list[dict[str, Any]]:
 def start(project: Project, *arguments: str) -> "subprocess.Popen[str]":
     """Start a run on the cluster, its jobs held by a gate."""
     (project.folder / "gate").touch()
-    return project.start(*FAST, *arguments, profile="slurm")
+    STARTED.append(project.start(*FAST, *arguments, profile="slurm"))
+    return STARTED[-1]
+
+
+def end_runs() -> None:
+    """Kill what a test that failed has left running, before it submits more jobs."""
+    while STARTED:
+        with STARTED.pop() as run, suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
 
 
 def held(project: Project, jobs: int = 1) -> list[dict[str, Any]]:

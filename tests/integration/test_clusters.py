@@ -52,7 +52,7 @@ def test_scores_are_those_of_a_local_run_after_an_interrupt(
     project = Project.create(tmp_path / "project", **CONFIG)
     write_yaml(project.folder / f"profiles/{profile}/{profile}.yaml", settings(profile, tmp_path))
     run = project.start(profile=f"profiles/{profile}")
-    until(lambda: calls(service, SUBMITS), "a job that is submitted", 300)
+    until(lambda: calls(service, ("get",)), "a job that Snakemake has asked after", 300)
     run.send_signal(signal.SIGINT)
     output, _ = run.communicate()
     assert run.returncode != 0, output

@@ -7,7 +7,7 @@ import pytest
 
 from requirements_check import need
 from slurm_cluster import Cluster, cluster
-from slurm_project import CONFIG
+from slurm_project import CONFIG, end_runs
 from workflow import Project
 
 
@@ -25,6 +25,7 @@ def slurm(running_cluster: Cluster) -> Iterator[Cluster]:
     """The cluster, without jobs before and after the test."""
     running_cluster.forget()
     yield running_cluster
+    end_runs()
     running_cluster.forget()
 
 
