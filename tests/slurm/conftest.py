@@ -7,6 +7,8 @@ import pytest
 
 from requirements_check import need
 from slurm_cluster import Cluster, cluster
+from slurm_project import CONFIG, end_runs
+from workflow import Project
 
 
 @pytest.fixture(scope="session")
@@ -23,4 +25,13 @@ def slurm(running_cluster: Cluster) -> Iterator[Cluster]:
     """The cluster, without jobs before and after the test."""
     running_cluster.forget()
     yield running_cluster
+    end_runs()
     running_cluster.forget()
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The scores of a local run, without GPUs."""
+    project = Project.create(tmp_path_factory.mktemp("local") / "project", **CONFIG)
+    project.run()
+    return project.scores()

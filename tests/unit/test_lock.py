@@ -1,5 +1,6 @@
 """The lock: what it holds, what moves it, and that neither a neighbour nor a kill loses any of it."""
 
+import errno
 import json
 import os
 import signal
@@ -367,6 +368,27 @@ def test_a_lock_that_someone_else_keeps_is_told_after_a_while(path: Path, monkey
         (problem,) = problems(lock.save)
     assert "another process has been writing it" in problem.what
     assert ".benchmark.lock.writing" in problem.fix
+
+
+@pytest.mark.parametrize("refusal", [errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_written_to_by_one_at_a_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    def flock(*arguments: object) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    lock = written(path, sums=ROWS)
+    lock.note(SUMS, ROWS | {"rows": 6})
+    lock.save()
+    assert Lock(path).get(SUMS) == ROWS | {"rows": 6}
+    assert sorted(file.name for file in path.parent.iterdir() if "here" in file.name) == []
+    monkeypatch.setattr(lock_module, "PATIENCE", 0.05)
+    held = ".benchmark.lock.writing" + ("" if refusal == errno.ENOSYS else "-here")
+    (path.parent / held).touch()
+    lock.note(SUMS, ROWS | {"rows": 7})
+    (problem,) = problems(lock.save)
+    assert held in problem.fix
 
 
 def test_a_lock_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ class RunConfig(Settings):
     "A folder of JSON-lines files to read instead of the Hub: each data set's `source.local` is a path in it."
     results: str = Field("results", pattern=r"^[^{}]+$")
     "The folder for everything a run writes."
+    scratch: str | None = None
+    "A folder on a disk of the node, such as `$SLURM_TMPDIR`: jobs copy weights there once and load them from it."
     frozen: bool = False
     "Refuse to run if config/benchmark.lock would change: other files, rows or commits, or an entry that is not there."
     max_shard_size: PositiveInt = 1024

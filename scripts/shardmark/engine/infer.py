@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from shardmark.engine.devices import lease_gpus
+from shardmark.engine.scratch import on_scratch
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, read_json, read_jsonl
 from shardmark.plan.cost import Costs, work
@@ -65,13 +66,14 @@ class LoadedModel:
         """Lease the devices and load the model; when loading began."""
         count = self.record["settings"]["num_gpus"]
         self.gpus = self._held.enter_context(lease_gpus(count, holder=self.holder))
+        staged = self._held.enter_context(on_scratch(self.staged))
         begin = time.monotonic()
         import torch  # here, because the lease must set CUDA_VISIBLE_DEVICES first, and reused shards need no torch
 
         from shardmark.engine.answer import Engine
         from shardmark.engine.transformers_backend import TransformersBackend
 
-        engine = Engine(self.record, TransformersBackend(self.record, self.staged))
+        engine = Engine(self.record, TransformersBackend(self.record, staged))
         _refuse_changed_files(self.record, self._hashes)
         self._engine = engine
         names = range(torch.cuda.device_count()) if count else ()

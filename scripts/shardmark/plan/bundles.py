@@ -18,6 +18,8 @@ MOST_SHARDS = 100
 "In a job; each of them is named on a command line, whose length is limited."
 START_MINUTES = 10
 "What a job may take besides its shards, by a busy file system for instance."
+SCORE_MB = 4000
+"Main memory of a job that only scores."
 SLACK = {True: 3, False: 10}
 "A job may take so many times what it should, if that rests on measurements, and if not."
 LONGEST_MINUTES = 24 * 60

@@ -5,6 +5,7 @@ to the Hub since. A branch or tag stays at its commit until `relock` asks anew; 
 and the lock follows it, unless it is frozen. config/README.md shows what is in it; plan/records.py makes the records.
 """
 
+import errno
 import json
 import re
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from shardmark.errors import Problem, UserError
 from shardmark.files import pretty_json, write_if_changed
@@ -27,6 +28,8 @@ SECTIONS = ("hub", "models", "datasets")
 COMMIT = re.compile("[0-9a-f]{40}")
 PATIENCE = 60.0
 "Seconds to wait for another process that writes the lock."
+NO_LOCKS = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
+"How a shared file system without locks refuses one."
 
 RELOCK = "accept what is there: `snakemake relock --profile local`, with this run's --configfile and --config"
 
@@ -142,7 +145,7 @@ def _alone(path: Path) -> Iterator[None]:
     """No other process writes the lock meanwhile."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.writing"), timeout=PATIENCE):
+        with _file_lock(path.with_name(f".{path.name}.writing")):
             yield
     except Timeout as error:
         what = f"another process has been writing it for {PATIENCE:.0f} s"
@@ -152,6 +155,23 @@ def _alone(path: Path) -> Iterator[None]:
     except OSError as error:
         fix = "mend the rights of its folder or free the disk; a lock that is complete is not written"
         raise UserError(Problem(_shown(path), "", f"cannot be written: {error.strerror or error}", fix)) from error
+
+
+@contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    """A lock of the kernel; on a file system that knows none, the existence of a file. Raises Timeout."""
+    lock: BaseFileLock = FileLock(path, timeout=PATIENCE)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        lock = SoftFileLock(path.with_name(f"{path.name}-here"), timeout=PATIENCE)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _text(entries: Entries) -> str:

@@ -16,24 +16,17 @@ from rich.console import Console
 from shardmark.config import RunConfig
 from shardmark.errors import UserError, disk_problem
 from shardmark.files import digest, pretty_json, read_json, write_if_changed
-from shardmark.plan.bundles import START_MINUTES, Bundle, Shard, bundle
+from shardmark.plan.bundles import SCORE_MB, START_MINUTES, Bundle, Shard, bundle
 from shardmark.plan.changes import lock_lines
 from shardmark.plan.datasets import shards_file
 from shardmark.plan.divisions import Divisions
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.plan import Plan, make_plan, model_file, report_inputs
 from shardmark.plan.publish import publish
+from shardmark.plan.slurm import RESOURCES, prepare_slurm
 from shardmark.plan.summary import print_summary, progress
 
 DRY_RUN = {"-n", "--dry-run", "--dryrun"}
-SLURM = {
-    "slurm_partition": "partition",
-    "slurm_account": "account",
-    "qos": "qos",
-    "constraint": "constraint",
-    "slurm_extra": "extra",
-}
-"Resources of Snakemake's Slurm executor -> keys of a model's `slurm`."
 SHARDS, SUBMITTED = "shards", "submitted"
 "What the profiles' group-components call the groups of all jobs; and the group that a job on a cluster itself is."
 TOOLS = {
@@ -117,6 +110,13 @@ def not_planned(wildcards: Any) -> list[str]:
     """The targets of a run beside a command: none are known, so that it is an error to want both."""
     wanted = [word for word in sys.argv[1:] if word in TOOLS]
     raise ValueError(f"{' and '.join(wanted)}: name this target alone, then start the run")
+
+
+def prepare(workflow: Any) -> None:
+    """What is left to do before the first job, now that it is known where jobs run."""
+    if workflow.is_main_process:
+        with _exit_on_mistakes("results"):
+            prepare_slurm(workflow)
 
 
 def finish(plan: Plan | None) -> None:
@@ -272,9 +272,13 @@ class Inputs:
         """How long scoring may take: a job of its own takes longer to start."""
         return attempt * (2 if self.score_group(wildcards) else START_MINUTES)
 
+    def score_memory_mb(self, wildcards: Any, attempt: int) -> int:
+        """Main memory for scoring; in a job that infers, what that asks for."""
+        return self.memory_mb(wildcards, attempt) if self.score_group(wildcards) else attempt * SCORE_MB
+
     def slurm(self, key: str) -> Callable[[Any], Any]:
         """What a model's file says of its jobs on Slurm, or else the profile's default-resources."""
-        return lambda wildcards: self.model(wildcards)["settings"]["slurm"][SLURM[key]] or self._default(key)
+        return lambda wildcards: self.model(wildcards)["settings"]["slurm"][RESOURCES[key]] or self._default(key)
 
     def _default(self, key: str) -> Any:
         value = self.defaults.get(key)

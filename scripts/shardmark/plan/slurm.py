@@ -1,0 +1,100 @@
+"""What Snakemake's Slurm plugin leaves open: three kinds of jobs that it would wait for for ever.
+
+It takes a preempted job for one that Slurm will start again, which partitions that cancel what they preempt never do;
+a job that the scheduler has forgotten for one that it has not heard of yet; and one that `sacct` says is cancelled, and
+by whom, for one that runs. The first two are told from what the scheduler says twice. The plugin's function that asks
+it is wrapped while a run lasts.
+"""
+
+import re
+import subprocess
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from shardmark.errors import Problem, UserError
+
+RESOURCES = {
+    "slurm_partition": "partition",
+    "slurm_account": "account",
+    "qos": "qos",
+    "constraint": "constraint",
+    "slurm_extra": "extra",
+}
+"Resources of Snakemake's Slurm executor -> keys of a model's `slurm`."
+PROFILE = "profiles/slurm/config.yaml"
+SECONDS_KEY = "slurm-init-seconds-before-status-checks"
+LOST, UNKNOWN = "FAILED", "UNKNOWN"
+"What the plugin is told: submit it again; or look whether its files are there, and submit it again if not."
+ASK_SECONDS = 60
+SETTING = re.compile(r"^(\w+)\s*=\s*(.*?)\s*$", re.MULTILINE)
+
+Answer = tuple[dict[str, str] | None, float | None]
+"What the plugin's query returns: the state of each job, or None if the scheduler did not answer; and seconds."
+
+
+def prepare_slurm(workflow: Any) -> None:
+    """Check how a run on Slurm asks after its jobs, and mend it; called when the run starts."""
+    plugin = workflow.executor_plugin
+    if plugin is None or plugin.name != "slurm":
+        return
+    settings = workflow.executor_settings
+    check_memory(_cluster_settings(), settings.status_command, settings.init_seconds_before_status_checks)
+    import snakemake_executor_plugin_slurm as module
+
+    module.query_job_status = mended(module.query_job_status)
+
+
+def check_memory(cluster: dict[str, str], command: str, seconds: int) -> None:
+    """Raise UserError if finished jobs are forgotten before they are asked after, every `seconds` at first.
+
+    `cluster` are Slurm's own settings, `command` the profile's slurm-status-command.
+    """
+    if cluster.get("AccountingStorageType") not in ("accounting_storage/none", "(null)"):
+        return  # a data base remembers, and the plugin asks it where squeue would not do
+    if command == "sacct":
+        what = "is sacct, but this cluster keeps no accounts (AccountingStorageType is none)"
+        raise UserError(Problem(PROFILE, "slurm-status-command", what, "set it to squeue"))
+    found = re.match(r"\d+", cluster.get("MinJobAge", ""))
+    if found and 0 < int(found[0]) < 3 * seconds:
+        what = f"is {seconds}, but this cluster keeps no accounts and forgets jobs after {found[0]} s (MinJobAge)"
+        fix = f"set it to {max(1, int(found[0]) // 3)}: at most a third of MinJobAge"
+        raise UserError(Problem(PROFILE, SECONDS_KEY, what, fix))
+
+
+def _cluster_settings() -> dict[str, str]:
+    """What `scontrol` tells of the cluster; empty if it does not."""
+    try:
+        done = subprocess.run(
+            ["scontrol", "show", "config"], capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return dict(SETTING.findall(done.stdout))
+
+
+def mended(query: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[Answer]]:
+    """The plugin's query, whose answers tell of preempted and forgotten jobs that they are over."""
+    seen: dict[str, str] = {}
+
+    async def asked(*arguments: Any) -> Answer:
+        states, seconds = await query(*arguments)
+        if states is None:
+            return None, seconds
+        now = {job: state.partition(" ")[0] for job, state in states.items()}  # sacct says `CANCELLED by 1000`
+        now |= {job: UNKNOWN for job in seen if job not in states}
+        told = {job: _meaning(state, seen.get(job)) for job, state in now.items()}
+        seen.clear()
+        seen.update(now)
+        return {job: state for job, state in told.items() if state}, seconds
+
+    return asked
+
+
+def _meaning(state: str, before: str | None) -> str | None:
+    """What a state means for the plugin, given what it was the last time; None keeps it waiting."""
+    match state:
+        case "PREEMPTED" if before == state:
+            return LOST  # one that starts again is pending by now
+        case "UNKNOWN" if before != state:
+            return None
+    return state

@@ -1,0 +1,107 @@
+"""Jobs on Alibaba's PAI-DLC, through its command `dlc`, for Snakemake's executor cluster-generic."""
+
+import json
+import math
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import PositiveInt
+
+from shardmark.config.base import Settings
+from shardmark.errors import Problem, UserError
+from shardmark.tools.submission import State, ask, job_properties, leave_to, read_file, wrap
+
+JOB_ID = re.compile(r"\|\s*(dlc[0-9a-z]+)\s*\|")
+OVER: Mapping[str, str] = {"Succeeded": "success", "Failed": "failed", "Stopped": "failed"}
+"What `dlc get job` calls the end of a job -> what Snakemake does."
+GONE = "code: 404"
+
+
+class DlcConfig(Settings):
+    """profiles/dlc/dlc.yaml: where the jobs of a run go."""
+
+    workspace_id: str
+    "The workspace, as its page in the PAI console says."
+    image: str
+    "The container image: its Python runs this project's .venv."
+    data_sources: str
+    "Data sets to mount, by id, with commas; one of them holds this clone, at the path that it has here."
+    resource_id: str | None = None
+    "The resource quota; public resources if null."
+    priority: PositiveInt | None = None
+    "1 to 9; DLC's own default if null."
+    shared_memory_gb: PositiveInt | None = None
+    "Shared memory of a job in GiB; DLC's own default if null."
+    extra: list[str] = []  # noqa: RUF012
+    "More flags for `dlc submit pytorchjob`, such as `--vpc_id=vpc-1`."
+
+
+def read_settings(path: Path) -> DlcConfig:
+    """The settings of a file. Raises UserError with all that is wrong in it."""
+    return read_file(DlcConfig, path, numbers=("workspace_id",))
+
+
+def submit_words(settings: DlcConfig, properties: dict[str, Any], wrapper: Path) -> list[str]:
+    """The command line that submits a job: one worker, with the model's GPUs."""
+    resources = properties["resources"]
+    name = str(properties.get("groupid") or properties["rule"])
+    memory = math.ceil(int(resources["mem_mb"]) / 1024)
+    flags: dict[str, Any] = {
+        "name": f"shardmark-{name}",
+        "command": f"sh {shlex.quote(str(wrapper))}",
+        "workspace_id": settings.workspace_id,
+        "resource_id": settings.resource_id,
+        "data_sources": settings.data_sources,
+        "priority": settings.priority,
+        "job_max_running_time_minutes": resources.get("runtime"),
+        "workers": 1,
+        "worker_image": settings.image,
+        "worker_cpu": properties["threads"],
+        "worker_gpu": int(resources.get("gpu", 0)),
+        "worker_memory": f"{memory}Gi",
+        "worker_shared_memory": f"{settings.shared_memory_gb}Gi" if settings.shared_memory_gb else None,
+    }
+    given = [f"--{key}={value}" for key, value in flags.items() if value is not None]
+    return ["dlc", "submit", "pytorchjob", *given, *settings.extra]
+
+
+def submit(script: Path, settings_file: Path) -> str:
+    """Submit one of Snakemake's job scripts; the job's id."""
+    wrapper = wrap(script.resolve(), os.environ, Path.cwd())
+    words = submit_words(read_settings(settings_file), job_properties(script), wrapper)
+    done = _dlc(words)
+    found = JOB_ID.search(done)
+    if found is None:
+        raise UserError(Problem("dlc submit pytorchjob", "", f"gave no job id: {done.strip()}", "see what it says"))
+    return found[1]
+
+
+def state(job: str) -> tuple[State, str]:
+    """What has become of a job, and a warning where that is not known: then it is taken to be running."""
+    text = _dlc(["dlc", "get", "job", job])
+    try:
+        found = str(json.loads(text)["Status"])
+    except (ValueError, KeyError, TypeError):
+        if GONE in text:
+            return "failed", ""
+        return "running", f"dlc get job {job}: {text.strip()[:500]}"
+    match OVER.get(found):
+        case "success":
+            return "success", ""
+        case "failed":
+            return "failed", ""
+    return "running", ""
+
+
+def stop(jobs: list[str]) -> None:
+    """Ask for the end of jobs without waiting for it."""
+    for job in jobs:
+        leave_to(["dlc", "stop", "job", job, "--force"])
+
+
+def _dlc(words: list[str]) -> str:
+    return ask(words, "install PAI-DLC's command-line client, put it on PATH, and log in with `dlc config`")

@@ -1,0 +1,138 @@
+"""Jobs on Kubernetes, through its command `kubectl`, for Snakemake's executor cluster-generic.
+
+Snakemake's own plugin for Kubernetes takes it for granted that jobs share no files with who submits them, and copies
+all of them through an object store. Here weights, plans and results are on a volume that all jobs mount.
+"""
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from pydantic import PositiveInt
+
+from shardmark.config.base import Settings
+from shardmark.errors import Problem, UserError
+from shardmark.tools.submission import State, ask, job_properties, leave_to, read_file, wrap
+
+FIX = "install kubectl, put it on PATH, and choose a cluster: `kubectl config current-context`"
+GONE = "(NotFound)"
+KEPT_SECONDS = 24 * 3600
+"So long a finished job and its log can be looked at."
+
+
+class KubernetesConfig(Settings):
+    """profiles/kubernetes/kubernetes.yaml: where the jobs of a run go."""
+
+    image: str
+    "The container image: its Python runs this project's .venv."
+    claim: str
+    "The claim of the persistent volume that holds this clone; many nodes must be able to write to it."
+    mount_path: str
+    "Where jobs mount it: the clone must have the same path there as here."
+    namespace: str = "default"
+    "The namespace of the jobs."
+    gpu: str = "nvidia.com/gpu"
+    "What the cluster calls a GPU."
+    service_account: str | None = None
+    "The service account of the jobs."
+    node_selector: dict[str, str] = {}  # noqa: RUF012
+    "Labels that their nodes must have."
+    tolerations: list[dict[str, Any]] = []  # noqa: RUF012
+    "Taints of nodes that they put up with, as in a pod's specification."
+    shared_memory_gb: PositiveInt | None = None
+    "Size of /dev/shm in GiB; the container runtime's (64 MB) if null."
+
+
+def read_settings(path: Path) -> KubernetesConfig:
+    """The settings of a file. Raises UserError with all that is wrong in it."""
+    return read_file(KubernetesConfig, path)
+
+
+def job_spec(settings: KubernetesConfig, properties: dict[str, Any], wrapper: Path, folder: Path) -> dict[str, Any]:
+    """The Kubernetes job of one of Snakemake's: one pod, with the model's GPUs, as this user, tried once."""
+    resources = properties["resources"]
+    wanted = {"cpu": str(properties["threads"]), "memory": f"{int(resources['mem_mb'])}M"}
+    if gpus := int(resources.get("gpu", 0)):
+        wanted[settings.gpu] = str(gpus)
+    volumes: list[dict[str, Any]] = [{"name": "shared", "persistentVolumeClaim": {"claimName": settings.claim}}]
+    mounts = [{"name": "shared", "mountPath": settings.mount_path}]
+    if settings.shared_memory_gb:
+        memory = {"medium": "Memory", "sizeLimit": f"{settings.shared_memory_gb}Gi"}
+        volumes.append({"name": "memory", "emptyDir": memory})
+        mounts.append({"name": "memory", "mountPath": "/dev/shm"})
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "securityContext": {"runAsUser": os.getuid(), "runAsGroup": os.getgid()},
+        "nodeSelector": settings.node_selector,
+        "tolerations": settings.tolerations,
+        "volumes": volumes,
+        "containers": [
+            {
+                "name": "job",
+                "image": settings.image,
+                "command": ["sh", str(wrapper)],
+                "workingDir": str(folder),
+                "env": [{"name": "HOME", "value": "/tmp"}],
+                "resources": {"requests": wanted, "limits": wanted},
+                "volumeMounts": mounts,
+            }
+        ],
+    }
+    if "runtime" in resources:  # of the pod, since that of a job counts the time in the queue, too
+        pod["activeDeadlineSeconds"] = 60 * int(resources["runtime"])
+    if settings.service_account:
+        pod["serviceAccountName"] = settings.service_account
+    name = str(properties.get("groupid") or properties["rule"])
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": f"shardmark-{uuid.uuid4().hex[:16]}",
+            "namespace": settings.namespace,
+            "labels": {"app": "shardmark"},
+            "annotations": {"shardmark/job": name},
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": KEPT_SECONDS,
+            "template": {"metadata": {"labels": {"app": "shardmark"}}, "spec": pod},
+        },
+    }
+
+
+def submit(script: Path, settings_file: Path) -> str:
+    """Submit one of Snakemake's job scripts; the job's id, NAMESPACE/NAME."""
+    settings = read_settings(settings_file)
+    problem = f"is not below mount_path, {settings.mount_path}: jobs would not find it"
+    if not Path.cwd().is_relative_to(settings.mount_path):
+        raise UserError(Problem(str(Path.cwd()), "", problem, f"put the clone on the volume, or mend {settings_file}"))
+    wrapper = wrap(script.resolve(), os.environ, Path.cwd())
+    spec = job_spec(settings, job_properties(script), wrapper, Path.cwd())
+    told = ask(["kubectl", "create", "--filename=-", "--output=name"], FIX, json.dumps(spec))
+    name = str(spec["metadata"]["name"])
+    if f"job.batch/{name}" not in told.split():
+        raise UserError(Problem("kubectl create", "", told.strip(), "see what it says"))
+    return f"{settings.namespace}/{name}"
+
+
+def state(job: str) -> tuple[State, str]:
+    """What has become of a job, and a warning where that is not known: then it is taken to be running."""
+    namespace, _, name = job.partition("/")
+    told = ask(["kubectl", "get", "job", name, f"--namespace={namespace}", "--output=json"], FIX)
+    try:
+        conditions = json.loads(told)["status"].get("conditions") or []
+    except (ValueError, KeyError, TypeError):
+        return ("failed", "") if GONE in told else ("running", f"kubectl get job {job}: {told.strip()[:500]}")
+    over = {condition["type"] for condition in conditions if condition["status"] == "True"}
+    if "Complete" in over:
+        return "success", ""
+    return ("failed", "") if "Failed" in over else ("running", "")
+
+
+def stop(jobs: list[str]) -> None:
+    """Delete jobs with their pods, without waiting for it."""
+    for job in jobs:
+        namespace, _, name = job.partition("/")
+        leave_to(["kubectl", "delete", "job", name, f"--namespace={namespace}", "--wait=false"])

@@ -1,0 +1,91 @@
+"""What a run on Slurm checks before the first job, and what the plugin is told of jobs it would wait for for ever."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import snakemake_executor_plugin_slurm as plugin
+
+from projects import problems
+from shardmark.plan.slurm import LOST, UNKNOWN, Answer, check_memory, mended
+
+NO_ACCOUNTS = {"AccountingStorageType": "accounting_storage/none"}
+ACCOUNTS = {"AccountingStorageType": "accounting_storage/slurmdbd"}
+
+
+def told(*answers: dict[str, str] | None) -> list[dict[str, str] | None]:
+    """What the plugin is told if the scheduler answers so."""
+    waiting: Iterable[dict[str, str] | None] = iter(answers)
+
+    async def query(command: str, logger: None) -> Answer:
+        return next(iter(waiting)), 0.1
+
+    asked = mended(query)
+    return [asyncio.run(asked("squeue", None))[0] for _ in answers]
+
+
+def test_what_the_plugin_understands_is_passed_on() -> None:
+    states = {"1": "RUNNING", "2": "PENDING"}
+    ended = {"1": "COMPLETED", "2": "NODE_FAIL"}
+    assert told(states, None, ended) == [states, None, ended]
+
+
+def test_a_job_that_stays_preempted_is_lost_and_one_that_is_requeued_is_not() -> None:
+    preempted = {"1": "PREEMPTED", "2": "PREEMPTED"}
+    later = {"1": "PREEMPTED", "2": "PENDING"}
+    assert told(preempted, later) == [preempted, {"1": LOST, "2": "PENDING"}]
+    assert told(preempted, None, later)[-1] == {"1": LOST, "2": "PENDING"}
+
+
+def test_a_job_that_is_forgotten_is_looked_after_once_that_is_sure() -> None:
+    assert told({"1": "RUNNING"}, {}, {}, {"2": "RUNNING"}) == [
+        {"1": "RUNNING"},
+        {},
+        {"1": UNKNOWN},
+        {"1": UNKNOWN, "2": "RUNNING"},
+    ]
+
+
+def test_sacct_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = "1|COMPLETED\n2|CANCELLED by 1000\n3|OUT_OF_MEMORY\n4|TIMEOUT\n5|PREEMPTED\n6|RUNNING\n7|NODE_FAIL\n"
+    (tmp_path / "sacct").write_text(f"#!/bin/sh\ncat <<'END'\n{recorded}END\n")
+    (tmp_path / "sacct").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    asked = mended(plugin.query_job_status)
+    answers = [asyncio.run(asked(plugin.query_job_status_sacct("run"), logging.getLogger()))[0] for _ in range(2)]
+    assert answers[0] == {
+        **{"1": "COMPLETED", "2": "CANCELLED", "3": "OUT_OF_MEMORY", "4": "TIMEOUT"},
+        **{"5": "PREEMPTED", "6": "RUNNING", "7": "NODE_FAIL"},
+    }
+    assert answers[1] == answers[0] | {"5": LOST}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "command", "seconds"),
+    [
+        (NO_ACCOUNTS | {"MinJobAge": "300 sec"}, "squeue", 40),
+        (NO_ACCOUNTS | {"MinJobAge": "120 sec"}, "squeue", 40),
+        (NO_ACCOUNTS | {"MinJobAge": "0 sec"}, "squeue", 40),  # never forgotten
+        (NO_ACCOUNTS, "squeue", 40),
+        (ACCOUNTS | {"MinJobAge": "2 sec"}, "squeue", 40),
+        (ACCOUNTS | {"MinJobAge": "2 sec"}, "sacct", 40),
+        ({}, "squeue", 40),
+    ],
+)
+def test_clusters_that_remember_need_no_setting(cluster: dict[str, str], command: str, seconds: int) -> None:
+    check_memory(cluster, command, seconds)
+
+
+@pytest.mark.parametrize("none", ["accounting_storage/none", "(null)"])
+def test_a_cluster_that_forgets_says_what_to_set(none: str) -> None:
+    cluster = {"AccountingStorageType": none, "MinJobAge": "60 sec"}
+    (problem,) = problems(check_memory, cluster, "squeue", 40)
+    assert (problem.key, problem.fix) == (
+        "slurm-init-seconds-before-status-checks",
+        "set it to 20: at most a third of MinJobAge",
+    )
+    (problem,) = problems(check_memory, cluster, "sacct", 40)
+    assert (problem.key, problem.fix) == ("slurm-status-command", "set it to squeue")
