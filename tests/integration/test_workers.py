@@ -220,6 +220,7 @@ def temporary() -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_RUNTIME_DIR", "TMPDIR"):
             patch.setenv(name, str(folder))
+        patch.setenv("SHARDMARK_DEVICE_LOCKS", str(folder / "devices"))
         patch.delenv("SLURM_JOB_ID", raising=False)
         yield folder
     shutil.rmtree(folder)
