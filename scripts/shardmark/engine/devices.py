@@ -232,9 +232,7 @@ def _locked(path: Path, held: ExitStack) -> bool:
 @contextmanager
 def _lock_file(path: Path) -> Iterator[IO[str]]:
     """A file to lock, open. Raises UserError if somebody keeps it to himself."""
-    flags = (
-        os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    )  # a lock needs no right to write; a FIFO is no trap
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a lock needs no right to write; a FIFO is no trap
     try:
         try:
             handle = os.open(path, flags)  # O_CREAT on another user's file would be refused

@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from shardmark.engine.devices import lease_gpus
+from shardmark.engine.pulse import Pulse
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, read_json, read_jsonl
 from shardmark.plan.cost import Costs, work
@@ -39,6 +40,7 @@ class LoadedModel:
         self.gpus: list[str] = []
         "The ids of its devices."
         self.gpu_names: list[str] = []
+        self.pulse = Pulse()
         self._engine: Any = None
         self._held = ExitStack()
 
@@ -59,16 +61,20 @@ class LoadedModel:
     def _load(self) -> float:
         """Lease the devices and load the model; when loading began."""
         count = self.record["settings"]["num_gpus"]
-        self.gpus = self._held.enter_context(lease_gpus(count, holder=self.holder))
+        with self.pulse.waiting():
+            self.gpus = self._held.enter_context(lease_gpus(count, holder=self.holder))
         begin = time.monotonic()
-        import torch  # here, because the lease must set CUDA_VISIBLE_DEVICES first, and reused shards need no torch
+        with self.pulse.loading():
+            import torch  # here, because the lease must set CUDA_VISIBLE_DEVICES first, and reused shards need no torch
 
-        from shardmark.engine.answer import Engine
-        from shardmark.engine.transformers_backend import TransformersBackend
+            from shardmark.engine.answer import Engine
+            from shardmark.engine.transformers_backend import TransformersBackend
 
-        self._engine = Engine(self.record, TransformersBackend(self.record, self.staged))
-        names = range(torch.cuda.device_count()) if count else ()
-        self.gpu_names = [torch.cuda.get_device_name(number) for number in names]
+            backend = TransformersBackend(self.record, self.staged)
+            backend.on_forward(self.pulse.beat)
+            self._engine = Engine(self.record, backend)
+            names = range(torch.cuda.device_count()) if count else ()
+            self.gpu_names = [torch.cuda.get_device_name(number) for number in names]
         return begin
 
     def close(self) -> None:
