@@ -3,12 +3,14 @@
 import sys
 from pathlib import Path
 
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 min_version("9.17")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from shardmark.plan.course import Course
 from shardmark.plan.parse import (
     SHARDS,
     TOOLS,
@@ -62,6 +64,9 @@ elif workflow.is_main_process:
         INPUTS.use_bundles(cluster_bundles(PLAN))
         use_job_profile(workflow.basedir)
 
+# Its words are Snakemake's own, so they are on the terminal and in the log of the run.
+COURSE = Course(PLAN, logger.info, logger.error)
+
 # What is there when a job of several shards is tried again is right, and must not be deleted.
 KEPT = str if LOCAL else update
 
@@ -95,12 +100,18 @@ rule all:
         "all scores and the report are there"
 
 
+onstart:
+    COURSE.begin()
+
+
 onsuccess:
+    COURSE.end()
     finish(PLAN)
 
 
 onerror:
     fail(PLAN)
+    COURSE.fail()
 
 
 include: "rules/stage.smk"

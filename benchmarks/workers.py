@@ -64,6 +64,7 @@ def main(arguments: argparse.Namespace) -> None:
         "warm: overhead of the first shard, s": warm[0]["total"] - warm[0]["inference"],
         "cold: shards measured": len(cold),
         "cold: a shard, mean, s": each,
+        "cold: all shards, extrapolated, s": each * len(shards),
         "ratio": each * len(shards) / sum(one["total"] for one in warm),
     }
     for name, value in result.items():
