@@ -30,6 +30,13 @@ def note(**what):
         file.write(json.dumps({"gpus": gpus.split(","), **what}) + "\\n")
 
 
+def read(path):
+    try:
+        return path.read_text()
+    except FileNotFoundError:  # its shard has just ended
+        return ""
+
+
 class Backend:
     def __init__(self, record, staged):
         note(loaded=record["name"])
@@ -44,12 +51,13 @@ class Engine:
 
     def answer(self, requests):
         here, met = notes / f"{os.getpid()}.now", notes / f"{self.model}.met"
-        here.write_text(gpus)
+        here.with_suffix(".new").write_text(gpus)
+        here.with_suffix(".new").rename(here)
         while not met.exists():
             if len(list(notes.glob("*.now"))) >= int(os.environ["TEST_TOGETHER"]):
                 met.touch()
             time.sleep(0.01)
-        note(model=self.model, now=[path.read_text() for path in notes.glob("*.now")])
+        note(model=self.model, now=[text for path in notes.glob("*.now") if (text := read(path))])
         here.unlink()
         yield [{"id": key, "text": "", "tokens": 0, "end": "eos", "cut": 0} for key in requests]
 
@@ -109,12 +117,32 @@ def test_so_many_jobs_run_at_once_as_gpus_or_settings_allow_and_each_loads_once(
     loads, shards = project.notes("loaded"), project.notes("model")
     assert len(shards) == len(project.trailers()) >= 8
     assert sorted(str(note["loaded"]) for note in loads) == ["one"] * together + ["two"] * together
+    check_devices(shards, together)
+
+
+def check_devices(shards: list[dict[str, list[str]]], together: int) -> None:
+    """Each shard has four GPUs, none of which another has at the same time; so many shards run at once, at most."""
     assert max(len(note["now"]) for note in shards) == together
     for note in shards:
         assert len(note["gpus"]) == 4
         used = ",".join(note["now"]).split(",")
         assert len(set(used)) == len(used)
         assert set(used) <= set(UUIDS)
+
+
+@pytest.mark.slow
+def test_two_runs_on_one_machine_share_no_gpu(project: GpuProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One names the GPUs by their indices, the other takes all it finds; each would run two jobs at once."""
+    other = GpuProject(project.copy(project.folder.parent / "other").folder)
+    monkeypatch.setenv("TEST_TOGETHER", "2")
+    runs = [project.start("--cores", "8", "--until", "infer")]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,6,5,4,3,2,1,0")
+    runs.append(other.start("--cores", "8", "--until", "infer"))
+    outputs = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], "\n\n".join(outputs)
+    shards = project.notes("model")
+    assert len(shards) == len(project.trailers()) + len(other.trailers())
+    check_devices(shards, 2)
 
 
 def test_more_gpus_than_are_visible_are_an_error_of_the_plan(
