@@ -4,12 +4,14 @@ import os
 import sys
 from pathlib import Path
 
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 min_version("9.17")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from shardmark.plan.course import Course
 from shardmark.plan.parse import (
     SHARDS,
     TOOLS,
@@ -67,6 +69,9 @@ elif workflow.is_main_process:
 if config.get("scratch"):
     os.environ["SHARDMARK_SCRATCH"] = str(config["scratch"])  # workers, in jobs too, inherit it
 
+# Its words are Snakemake's own, so they are on the terminal and in the log of the run.
+COURSE = Course(PLAN, logger.info, logger.error)
+
 # What is there when a job of several shards is tried again is right, and must not be deleted.
 KEPT = str if LOCAL else update
 
@@ -102,14 +107,17 @@ rule all:
 
 onstart:
     prepare(workflow)
+    COURSE.begin()
 
 
 onsuccess:
+    COURSE.end()
     finish(PLAN)
 
 
 onerror:
     fail(PLAN)
+    COURSE.fail()
 
 
 include: "rules/stage.smk"

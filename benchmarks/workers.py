@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -25,7 +27,7 @@ from shardmark.plan.predictions import read_trailer  # noqa: E402
 
 
 def job(plan: Plan, staged: Path, shard: str, out: Path, warm: bool) -> dict[str, float]:
-    """Wall seconds of a shard's job, and of inference in it."""
+    """Wall seconds of a shard's job and of inference in it, and processor seconds of its process."""
     model, dataset = plan.models[0], plan.datasets[0]
     name = f"{model['name']}@{model['digest']}"
     command = [sys.executable, str(ROOT / "scripts/infer.py"), "--threads", str(os.cpu_count())]
@@ -33,10 +35,23 @@ def job(plan: Plan, staged: Path, shard: str, out: Path, warm: bool) -> dict[str
     command += ["--requests", str(plan.results / "requests" / dataset["name"] / f"{shard}.jsonl")]
     target = out / name / dataset["name"] / f"{shard}.jsonl"
     command += ["--out", str(target), "--log", str(out / "logs/infer/a/b" / f"{shard}.log")]
-    begin = time.monotonic()
+    begin, used = time.monotonic(), _children_cpu()
     subprocess.run([*command, "--owner", str(os.getpid())] if warm else command, check=True)
-    trailer = read_trailer(target) or {}
-    return {"total": time.monotonic() - begin, "inference": trailer["seconds"]}
+    total, cpu = time.monotonic() - begin, _children_cpu() - used
+    return {"total": total, "inference": (read_trailer(target) or {})["seconds"], "cpu": cpu}
+
+
+def _children_cpu() -> float:
+    """Processor seconds of the processes that this one has waited for."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _worker_cpu() -> float:
+    """Processor seconds of the warm workers, which nobody waits for."""
+    words = ["--owner", str(os.getpid())]
+    workers = [process for process in psutil.process_iter(["cmdline"]) if (process.info["cmdline"] or [])[-2:] == words]
+    return sum(sum(process.cpu_times()[:2]) for process in workers)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -52,10 +67,14 @@ def main(arguments: argparse.Namespace) -> None:
         shards = [shard["name"] for shard in plan.pairs[0].missing]
         staged = Path(folder, "staged.json")
         write_whole(staged, pretty_json(stage_model(plan.models[0], ROOT / "results/staged/weights")))
-        warm = [job(plan, staged, shard, Path(folder, "warm/predictions"), True) for shard in shards]
         few = shards[:: max(1, len(shards) // arguments.cold)][: arguments.cold]
-        cold = [job(plan, staged, shard, Path(folder, "cold/predictions"), False) for shard in few]
-    each = statistics.mean(one["total"] for one in cold)
+        warm, cold = [], []
+        for shard in shards:  # by turns, because other work on the machine comes and goes
+            warm.append(job(plan, staged, shard, Path(folder, "warm/predictions"), True))
+            if shard in few:
+                cold.append(job(plan, staged, shard, Path(folder, "cold/predictions"), False))
+        warm_cpu = sum(one["cpu"] for one in warm) + _worker_cpu()
+    each, each_cpu = (statistics.mean(one[what] for one in cold) for what in ("total", "cpu"))
     result = {
         "model": arguments.model,
         "shards": len(shards),
@@ -64,7 +83,11 @@ def main(arguments: argparse.Namespace) -> None:
         "warm: overhead of the first shard, s": warm[0]["total"] - warm[0]["inference"],
         "cold: shards measured": len(cold),
         "cold: a shard, mean, s": each,
+        "cold: all shards, extrapolated, s": each * len(shards),
         "ratio": each * len(shards) / sum(one["total"] for one in warm),
+        "warm: all shards, processor, s": warm_cpu,
+        "cold: a shard, processor, mean, s": each_cpu,
+        "ratio of processor time": each_cpu * len(shards) / warm_cpu,
     }
     for name, value in result.items():
         print(f"{name:40} {value if isinstance(value, str | int) else round(value, 2)}")

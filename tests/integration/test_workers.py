@@ -46,6 +46,9 @@ from shardmark.errors import Problem, UserError
 worker = sys.modules["shardmark.engine.worker"]
 worker.ALIVE_SECONDS = 0.1
 worker.IDLE_SECONDS = float(os.environ.get("TEST_IDLE_SECONDS", worker.IDLE_SECONDS))
+pulse = sys.modules["shardmark.engine.pulse"]
+pulse.STILL_SECONDS = float(os.environ.get("TEST_STILL_SECONDS", pulse.STILL_SECONDS))
+pulse.STEP_SECONDS = float(os.environ.get("TEST_STEP_SECONDS", pulse.STEP_SECONDS))
 set_num_threads = print
 cuda = SimpleNamespace(device_count=lambda: 1, get_device_name=lambda number: "a stand-in")
 
@@ -54,6 +57,7 @@ def load(record, staged):
     time.sleep(0.2)
     if record["name"] == "broken":
         raise UserError(Problem(record["file"], "path", "cannot be loaded"))
+    return SimpleNamespace(on_forward=lambda told: setattr(Engine, "forward", staticmethod(told)))
 
 
 class Engine:
@@ -63,6 +67,7 @@ class Engine:
     def answer(self, requests):
         for key, request in requests.items():
             act(*request["prompt"].split())
+            self.forward()
             yield [{"id": key, "text": str(os.getpid()), "tokens": 1, "end": "eos", "cut": 0}]
 
 
@@ -75,6 +80,8 @@ def act(verb, *words):
     elif verb == "spin":
         while True:
             pass
+    elif verb == "sleep":
+        time.sleep(1000)
     elif verb == "hash":
         hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)
     elif verb == "die":
@@ -220,6 +227,7 @@ def temporary() -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_RUNTIME_DIR", "TMPDIR"):
             patch.setenv(name, str(folder))
+        patch.setenv("SHARDMARK_DEVICE_LOCKS", str(folder / "devices"))
         patch.delenv("SLURM_JOB_ID", raising=False)
         yield folder
     shutil.rmtree(folder)
@@ -364,6 +372,29 @@ def test_a_worker_that_computes_for_long_shows_that_it_lives(
 
 
 @pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize(
+    ("prompt", "limit", "reason"),
+    [("sleep", "STILL", "it has neither computed nor read for"), ("spin", "STEP", "it has been at one step for")],
+)
+def test_a_worker_whose_work_hangs_ends_although_a_thread_of_it_could_tell_that_it_lives(
+    run: Run,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    prompt: str,
+    limit: str,
+    reason: str,
+) -> None:
+    monkeypatch.setenv(f"TEST_{limit}_SECONDS", "1.0")
+    requests = [generate("hello"), generate(f"{prompt} {gate}")]
+    files = run.files("tiny", requests)
+    with pytest.raises(UserError, match="died twice"):
+        run.infer(files)
+    assert caplog.text.count(f"this worker hangs: {reason}") == 2
+    assert len([line for path in partial_files(files[3]) for line in read_partial(path)]) == 1
+
+
+@pytest.mark.usefixtures("stand_in")
 def test_a_shard_whose_workers_die_twice_is_an_error_that_says_where_to_look(run: Run) -> None:
     with pytest.raises(UserError) as error:
         run.say("hello", "die").result()
@@ -427,6 +458,21 @@ def test_a_worker_drops_the_job_of_a_dead_client_at_the_next_batch_and_serves_an
     predictions, trailer = run.infer(files)
     assert {prediction["text"] for prediction in predictions.values()} == {str(worker)}
     assert (trailer["reused"], trailer["inferred"], trailer["load_seconds"] > 0.1) == (2, 1, False)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_who_comes_during_a_long_batch_for_a_dead_client_waits_for_the_warm_worker(
+    run: Run, gate: Gate, said: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (worker,) = run.say("hello").result().workers
+    with run.warm(run.files("tiny", [generate(f"wait {gate}"), generate("hello")])) as died:
+        assert gate.reached_by() == worker
+        died.kill()
+    monkeypatch.setattr(client, "SILENT_SECONDS", 1.0)
+    answers = run.say("hello")
+    until(lambda: said.count({"alive": True}) > 15)
+    gate.open()
+    assert answers.result().workers == [worker]
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -549,7 +595,7 @@ def test_a_worker_does_not_leave_while_a_client_that_has_claimed_it_is_on_its_wa
         listener.bind(str(path))
         listener.listen()
         with claimed(path):
-            wanted = run.clients.submit(worker._wanted, listener, path)
+            wanted = run.clients.submit(worker._awaited, worker.Reception(listener), path)
             until(lambda: len(looked) > 3)
             assert not wanted.done()
         assert not wanted.result()

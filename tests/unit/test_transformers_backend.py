@@ -295,6 +295,15 @@ def test_the_window_is_the_models_own_or_the_one_that_is_set(folder: Path, backe
     assert tiny_models.load_backend(folder, max_seq_len=16).window == 16
 
 
+def test_each_step_is_told_whatever_way_a_model_is_run(backend: Any) -> None:
+    told: list[int] = []
+    backend.on_forward(lambda: told.append(1))
+    tiny_models.scores(backend, [ScoredRow([1, 2, 3], [4], 0)])
+    scored = len(told)
+    generate(backend, [[1, 2, 3]])
+    assert 0 < scored < len(told)
+
+
 def test_batches_are_bounded_by_what_is_set_or_by_memory(backend: Any) -> None:
     assert backend.limit(3, False).rows == 3
     assert backend.limit(3, False).padding is False

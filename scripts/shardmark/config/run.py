@@ -74,6 +74,8 @@ class RunConfig(Settings):
     "On a cluster a job does shards of one model, about so many seconds of them; null for max_shard_cost, 0 for one."
     max_num_workers: PositiveInt | None = None
     "At most so many inference jobs at once; null for as many as the devices and cores allow."
+    progress_seconds: float = Field(60, ge=0)
+    "So often a run tells how far it is; 0 for never."
 
     num_gpus: int | None = Field(None, ge=0)
     "Overrides the models' own num_gpus; 0 runs on the CPU."

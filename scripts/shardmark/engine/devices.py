@@ -1,18 +1,27 @@
 """GPUs for one job alone: a file lock per device, held as long as the process lives.
 
 Snakemake counts GPUs but assigns none, so each job takes its own, all or none, before torch is imported. The kernel
-drops the locks when the holder dies, however it dies. Inside a Slurm job the scheduler has already assigned them.
+drops the locks when the holder dies, however it dies, and wakes those who wait for them: nobody polls. Who finds enough
+devices free takes them; so none is idle while a job that it suffices for waits. Small jobs could then keep a large one
+waiting for ever. Who has waited for PATIENCE_SECONDS therefore keeps what it gets until it has all, one process at a
+time, so that no two wait for each other.
+
+In a Slurm job the leases are those of the job: its devices are its own already, and its processes share them out.
 
 A warm worker holds its devices between jobs. Beside the lock it notes its socket, where who waits for the device asks
 it to leave; it does if it is idle.
 """
 
 import fcntl
+import logging
 import os
-import tempfile
+import pwd
+import stat
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -21,32 +30,50 @@ from shardmark.errors import Problem, UserError
 from shardmark.files import write_whole
 from shardmark.plan.machine import visible_gpus
 
-POLL_SECONDS = 1.0
+LOCKS = "SHARDMARK_DEVICE_LOCKS"
+"The variable that names another folder of locks; all who share devices must share it, whatever their TMPDIR."
+TURN, FIRST = "turn", "first"
+"Locks of who looks for devices just now, and of who keeps what it gets until it has all."
+TURN_SECONDS = 2.0
+"So long a turn is waited for: who is stopped in the middle of his own must not stop the others."
+PATIENCE_SECONDS = 600.0
+ASK_SECONDS = 2.0
+"So often workers that hold devices are asked whether they are idle by now; they don't tell."
+SAY_SECONDS = (10.0, 600.0)
+"After so long the log says who holds the devices, and then so often."
+log = logging.getLogger(__name__)
 
 
 def default_locks() -> Path:
-    """The folder of lock files that all users of this machine share."""
-    return Path(tempfile.gettempdir()) / "shardmark-devices"
+    """The folder of lock files that all users of this machine share; within a Slurm job, one of the job."""
+    base = Path(os.environ.get(LOCKS) or "/tmp/shardmark-devices")
+    job = os.environ.get("SLURM_JOB_ID")
+    return base / f"slurm-{job}" if job else base
 
 
 @contextmanager
-def lease_gpus(count: int, locks: Path | None = None, holder: Path | None = None) -> Iterator[list[str]]:
+def lease_gpus(
+    count: int,
+    locks: Path | None = None,
+    holder: Path | None = None,
+    visible: Callable[[], list[str]] = visible_gpus,
+) -> Iterator[list[str]]:
     """Wait for `count` of the visible GPUs, hide the others from this process, give them back at the end.
 
     `holder` is the socket of a worker that leaves when asked to while it is idle.
     """
-    if os.environ.get("SLURM_JOB_ID") and count:
-        yield visible_gpus()
-        return
-    visible = visible_gpus()
-    if count > len(visible):
-        what = f"{count} GPUs are wanted, {len(visible)} are visible"
+    there = visible() if count else []
+    if count > len(there):
+        what = f"{count} GPUs are wanted, {len(there)} are visible"
         raise UserError(Problem("CUDA_VISIBLE_DEVICES", "", what, "make more visible, or lower num_gpus"))
     with ExitStack() as held:
-        locks = locks or default_locks()
-        mine = _take(visible, count, locks, held)
-        for device in mine:
-            _note(locks, device, holder)
+        mine: list[str] = []
+        if count:
+            locks = locks or default_locks()
+            held.enter_context(_folder(locks))
+            mine = _Wait(locks, there, count, held).taken()
+            for device in mine:
+                _note(locks, device, holder)
         before = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
         try:
@@ -55,27 +82,123 @@ def lease_gpus(count: int, locks: Path | None = None, holder: Path | None = None
             os.environ.pop("CUDA_VISIBLE_DEVICES") if before is None else os.environ.update(CUDA_VISIBLE_DEVICES=before)
 
 
-def _take(visible: list[str], count: int, locks: Path, held: ExitStack) -> list[str]:
-    if not count:
-        return []
-    if not locks.is_dir():
-        locks.mkdir(parents=True, exist_ok=True)
-        locks.chmod(0o1777)  # other users lease from it, too
-    while True:
-        with ExitStack() as tried:
-            mine: list[str] = []
-            for device in visible:
-                file = tried.enter_context(_lock_file(locks / device.replace("/", "_")))
-                if len(mine) < count and _try_lock(file):
-                    mine.append(device)
-            if len(mine) == count:
-                held.push(tried.pop_all())
-                return mine
-        left = 0
-        for device in visible:
-            if device not in mine and left < count - len(mine):  # no more workers than devices are missing
-                left += _ask_holder(locks, device)
-        time.sleep(POLL_SECONDS)
+@dataclass
+class _Wait:
+    """One process's way to its devices."""
+
+    locks: Path
+    visible: list[str]
+    count: int
+    held: ExitStack
+    "What stays locked when the wait is over."
+    mine: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
+    "The devices that somebody else had when they were last looked at."
+    watched: set[str] = field(default_factory=set)
+    woken: threading.Event = field(default_factory=threading.Event)
+
+    def taken(self) -> list[str]:
+        """The devices, as soon as they are this process's."""
+        begin, said = time.monotonic(), 0
+        with ExitStack() as first:
+            keeps = False
+            while not self._attempt(keeps):
+                for device in self.busy:
+                    self._watch(device)
+                self._ask_holders()
+                waited = time.monotonic() - begin
+                keeps = keeps or (waited >= PATIENCE_SECONDS and _locked(self.locks / FIRST, first))
+                if waited > SAY_SECONDS[0] + said * SAY_SECONDS[1]:
+                    said += 1
+                    log.warning("waiting for %d GPUs; %s", self.count, self._holders())
+                self.woken.wait(ASK_SECONDS)
+        return sorted(self.mine, key=self.visible.index)
+
+    def _attempt(self, keeps: bool) -> bool:
+        """Take what is free, if it is enough, or if this process may keep it; whether it now is enough."""
+        self.woken.clear()  # first: what is given back from now on ends the next pause
+        with _turn(self.locks), ExitStack() as tried:
+            new: list[str] = []
+            self.busy = []
+            for device in self.visible:
+                if device in self.mine or len(self.mine) + len(new) == self.count:
+                    continue
+                (new if _locked(_lock(self.locks, device), tried) else self.busy).append(device)
+            if keeps or len(self.mine) + len(new) == self.count:
+                self.held.push(tried.pop_all())
+                self.mine += new
+        return len(self.mine) == self.count
+
+    def _watch(self, device: str) -> None:
+        """Be woken when a device is given back, in whatever way. The lock for it is shared, and held for no time."""
+        if device in self.watched:
+            return
+        self.watched.add(device)
+
+        def watch() -> None:
+            with suppress(OSError), _lock_file(_lock(self.locks, device)) as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+            self.watched.discard(device)
+            self.woken.set()
+
+        threading.Thread(target=watch, daemon=True).start()
+
+    def _ask_holders(self) -> None:
+        left = len(self.mine)
+        for device in self.busy:
+            if left < self.count:  # no more workers than devices are missing
+                left += _ask_holder(self.locks, device)
+
+    def _holders(self) -> str:
+        """Who has the devices, for the log."""
+        return ", ".join(f"{device} is held by {_lock_holder(_lock(self.locks, device))}" for device in self.busy)
+
+
+@contextmanager
+def _folder(locks: Path) -> Iterator[None]:
+    """The folder of locks, made if need be, open to all users, and safe from what cleans up old files."""
+    for path in (locks.parent, locks) if locks.name.startswith("slurm-") else (locks,):
+        with suppress(FileExistsError):
+            path.mkdir(parents=True)
+            path.chmod(0o1777)  # other users lease from it, too
+    if not os.access(locks, os.R_OK | os.W_OK | os.X_OK):
+        raise _not_open(locks)
+    handle = os.open(locks, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)  # systemd-tmpfiles leaves such a folder alone
+        yield
+    finally:
+        os.close(handle)
+
+
+def _not_open(path: Path) -> UserError:
+    status = os.lstat(path)
+    what = f"is not open to you: it is {_user(status.st_uid)}'s, with mode {stat.S_IMODE(status.st_mode):o}"
+    return UserError(Problem(str(path), "", what, f"have it removed, or set {LOCKS} to a folder for all runs"))
+
+
+@contextmanager
+def _turn(locks: Path) -> Iterator[None]:
+    """A block that one process is in at a time, unless another stays in it for too long."""
+    with ExitStack() as held:
+        deadline = time.monotonic() + TURN_SECONDS
+        while not _locked(locks / TURN, held) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        yield
+
+
+def _lock(locks: Path, device: str) -> Path:
+    """The lock of a device."""
+    return locks / device.replace("/", "_")
+
+
+def _note(locks: Path, device: str, holder: Path | None) -> None:
+    """Say where the holder of a device can be asked to leave; in a file of this user."""
+    note = _holder(locks, device)
+    try:
+        write_whole(note, str(holder)) if holder else note.unlink(missing_ok=True)
+    except OSError as error:  # somebody else has a file of this name here: this worker stays until it has been idle
+        log.warning("who waits for %s cannot ask this worker to leave: %s", device, error)
 
 
 def _holder(locks: Path, device: str) -> Path:
@@ -83,38 +206,62 @@ def _holder(locks: Path, device: str) -> Path:
     return locks / f"{device.replace('/', '_')}.{os.getuid()}.holder"
 
 
-def _note(locks: Path, device: str, holder: Path | None) -> None:
-    if holder:
-        write_whole(_holder(locks, device), str(holder))
-    else:
-        _holder(locks, device).unlink(missing_ok=True)
-
-
 def _ask_holder(locks: Path, device: str) -> bool:
     """Whether a worker that held the device has left it."""
     try:
-        with open(_holder(locks, device)) as file:
+        with open(os.open(_holder(locks, device), os.O_RDONLY | os.O_NONBLOCK)) as file:
             if os.fstat(file.fileno()).st_uid != os.getuid():  # all users may write here: this is somebody's trick
                 return False
             return ask_to_leave(Path(file.read()))
-    except OSError:
+    except (OSError, ValueError):
         return False
+
+
+def _locked(path: Path, held: ExitStack) -> bool:
+    """Lock a file for this process alone, until `held` is closed; False if somebody else has it."""
+    with ExitStack() as tried:
+        file = tried.enter_context(_lock_file(path))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        held.push(tried.pop_all())
+        return True
 
 
 @contextmanager
 def _lock_file(path: Path) -> Iterator[IO[str]]:
+    """A file to lock, open. Raises UserError if somebody keeps it to himself."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a lock needs no right to write; a FIFO is no trap
     try:
-        handle = os.open(path, os.O_RDONLY)  # a lock needs no right to write; O_CREAT on another user's file would
-    except FileNotFoundError:
-        handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o444)
-        os.fchmod(handle, 0o444)  # whatever this user's umask
+        try:
+            handle = os.open(path, flags)  # O_CREAT on another user's file would be refused
+        except FileNotFoundError:
+            handle = os.open(path, flags | os.O_CREAT, 0o444)
+            os.fchmod(handle, 0o444)  # whatever this user's umask
+    except PermissionError:
+        raise _not_open(path) from None
     with os.fdopen(handle) as file:
         yield file
 
 
-def _try_lock(file: IO[str]) -> bool:
+def _lock_holder(path: Path) -> str:
+    """The process that has locked a file, and its user, as far as the kernel tells."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        status = os.stat(path)
+        place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if words[1:2] == ["FLOCK"] and place in words:
+                pid = words[words.index(place) - 1]
+                return f"process {pid} of {_user(os.stat(f'/proc/{pid}').st_uid)}"
+    except OSError:
+        pass
+    return "a process that cannot be seen"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

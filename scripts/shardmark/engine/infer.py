@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from shardmark.engine.devices import lease_gpus
+from shardmark.engine.pulse import Pulse
 from shardmark.engine.scratch import on_scratch
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, read_json, read_jsonl
@@ -45,6 +46,7 @@ class LoadedModel:
         self.gpus: list[str] = []
         "The ids of its devices."
         self.gpu_names: list[str] = []
+        self.pulse = Pulse()
         self._engine: Any = None
         self._held = ExitStack()
 
@@ -65,19 +67,23 @@ class LoadedModel:
     def _load(self) -> float:
         """Lease the devices and load the model; when loading began."""
         count = self.record["settings"]["num_gpus"]
-        self.gpus = self._held.enter_context(lease_gpus(count, holder=self.holder))
-        staged = self._held.enter_context(on_scratch(self.staged))
+        with self.pulse.waiting():
+            self.gpus = self._held.enter_context(lease_gpus(count, holder=self.holder))
+            staged = self._held.enter_context(on_scratch(self.staged))
         begin = time.monotonic()
-        import torch  # here, because the lease must set CUDA_VISIBLE_DEVICES first, and reused shards need no torch
+        with self.pulse.loading():
+            import torch  # here, because the lease must set CUDA_VISIBLE_DEVICES first, and reused shards need no torch
 
-        from shardmark.engine.answer import Engine
-        from shardmark.engine.transformers_backend import TransformersBackend
+            from shardmark.engine.answer import Engine
+            from shardmark.engine.transformers_backend import TransformersBackend
 
-        engine = Engine(self.record, TransformersBackend(self.record, staged))
-        _refuse_changed_files(self.record, self._hashes)
-        self._engine = engine
-        names = range(torch.cuda.device_count()) if count else ()
-        self.gpu_names = [torch.cuda.get_device_name(number) for number in names]
+            backend = TransformersBackend(self.record, staged)
+            backend.on_forward(self.pulse.beat)
+            engine = Engine(self.record, backend)
+            _refuse_changed_files(self.record, self._hashes)
+            self._engine = engine
+            names = range(torch.cuda.device_count()) if count else ()
+            self.gpu_names = [torch.cuda.get_device_name(number) for number in names]
         return begin
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Models of Hugging Face transformers: loading, and what writes answers with them."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -59,6 +60,10 @@ class TransformersBackend:
         model.generation_config = GenerationConfig(
             eos_token_id=self.ends or None, bos_token_id=self.tokenizer.bos_token_id, pad_token_id=self.pad
         )
+
+    def on_forward(self, told: Callable[[], None]) -> None:
+        """Call a function with each pass through the model, whatever the way: all begin with the embeddings."""
+        self.model.get_input_embeddings().register_forward_hook(lambda *_: told())
 
     @property
     def device(self) -> torch.device:

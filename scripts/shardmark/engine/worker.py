@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmark.engine.infer import LoadedModel, answer_shard
+from shardmark.engine.pulse import Pulse
 from shardmark.engine.rendezvous import LOCK, check_peer, claimed, forget, started
 from shardmark.errors import UserError, disk_problem
 
@@ -39,7 +40,7 @@ class Client:
     """The other end of a connection. Its losing it is noted, and raised where the work can stop."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+        self.connection = connection
         self._writing = threading.Lock()
         self._gone = threading.Event()
 
@@ -47,24 +48,35 @@ class Client:
         """Send a message, or note that nobody is there."""
         try:
             with self._writing:
-                self._connection.sendall(json.dumps(message).encode() + b"\n")
+                self.connection.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             self._gone.set()
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody is there any more."""
+        return self._gone.is_set()
 
     def tell(self, done: int, total: int) -> None:
         """Report progress. Raises Abandoned if nobody is there."""
         self.send(done=done, total=total)
-        if self._gone.is_set():
+        if self.gone:
             raise Abandoned
 
     @contextmanager
-    def kept_informed(self) -> Iterator[None]:
-        """A block during which signs of life and log lines are sent."""
+    def kept_informed(self, pulse: Pulse, reception: "Reception") -> Iterator[None]:
+        """A block during which signs of life and log lines are sent; if the work hangs, the process ends."""
         over, handler = threading.Event(), _Forwarded(self)
+        pulse.start()
 
         def alive() -> None:
             while not over.wait(ALIVE_SECONDS):
+                if fault := pulse.fault():
+                    log.error("this worker hangs: %s", fault)
+                    os.kill(os.getpid(), signal.SIGKILL)
                 self.send(alive=True)
+                if self.gone:
+                    reception.reassure()
 
         thread = threading.Thread(target=alive, daemon=True)
         logging.getLogger().addHandler(handler)
@@ -93,6 +105,28 @@ class _Forwarded(logging.Handler):
             self._client.send(log=[record.levelno, record.name, text])
 
 
+class Reception:
+    """Where clients come to, one to be served after the other."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._waiting: list[Client] = []
+
+    def next(self, seconds: float) -> socket.socket | None:
+        """The connection of the next client; None if none comes for so long."""
+        if self._waiting:
+            return self._waiting.pop(0).connection
+        return self._listener.accept()[0] if select.select([self._listener], [], [], seconds)[0] else None
+
+    def reassure(self) -> None:
+        """Tell those who come, while a batch of a client that has died is done, that this worker lives."""
+        while select.select([self._listener], [], [], 0)[0]:
+            self._waiting.append(Client(self._listener.accept()[0]))
+        for client in self._waiting:
+            client.send(alive=True)
+        self._waiting = [client for client in self._waiting if not client.gone]
+
+
 def serve(model: Path, staged: Path, path: Path, owner: int) -> None:
     """Answer the clients that come to the socket `path`, until the process `owner` ends or nobody has come for long."""
     _end_with(owner, path)
@@ -102,33 +136,33 @@ def serve(model: Path, staged: Path, path: Path, owner: int) -> None:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
             listener.listen()
-            while _wanted(listener, path):
-                connection, _ = listener.accept()
+            reception = Reception(listener)
+            while connection := _awaited(reception, path):
                 with connection:
-                    if not _served(loaded, connection, path):
+                    if not _served(loaded, connection, path, reception):
                         os._exit(0)  # the connection ends with the process: its memory and devices are then free
     finally:
         forget(path)
 
 
-def _wanted(listener: socket.socket, path: Path) -> bool:
-    """Wait for a client; False if none has come for long."""
-    while not select.select([listener], [], [], IDLE_SECONDS)[0]:
+def _awaited(reception: Reception, path: Path) -> socket.socket | None:
+    """Wait for a client; None if none has come for long."""
+    while not (connection := reception.next(IDLE_SECONDS)):
         with claimed(path) as idle:  # who has claimed this worker is about to come
             if idle or not path.with_suffix(LOCK).exists():
                 forget(path)
-                return False
-    return True
+                return None
+    return connection
 
 
-def _served(loaded: LoadedModel, connection: socket.socket, path: Path) -> bool:
+def _served(loaded: LoadedModel, connection: socket.socket, path: Path, reception: Reception) -> bool:
     """Do what a client wants; whether to stay for the next one."""
     with suppress(OSError, ValueError):
         check_peer(connection)
         with connection.makefile("rb") as lines:
             job = json.loads(lines.readline())
         client = Client(connection)
-        end, stays = ({}, False) if job.get("leave") else _answered(loaded, client, job)
+        end, stays = ({}, False) if job.get("leave") else _answered(loaded, client, job, reception)
         if not stays:
             forget(path)  # before the client hears of it and drops its claim: nobody is to come any more
         if end:
@@ -137,10 +171,12 @@ def _served(loaded: LoadedModel, connection: socket.socket, path: Path) -> bool:
     return True
 
 
-def _answered(loaded: LoadedModel, client: Client, job: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+def _answered(
+    loaded: LoadedModel, client: Client, job: dict[str, Any], reception: Reception
+) -> tuple[dict[str, Any], bool]:
     """Do a job; what to tell at its end, and whether to stay for the next one."""
     try:
-        with client.kept_informed():
+        with client.kept_informed(loaded.pulse, reception):
             answer_shard(loaded, Path(job["requests"]), Path(job["out"]), job["threads"], client.tell)
     except Abandoned:
         log.warning("the client of %s is gone", job["out"])

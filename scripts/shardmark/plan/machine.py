@@ -3,31 +3,82 @@
 import os
 import platform
 import re
+import shutil
 import subprocess
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import takewhile
+from typing import NamedTuple
 
 GPU_ID = re.compile(r"[0-9]+|(GPU|MIG)-[\w/-]+")
+LISTED = re.compile(r"\s*(GPU|MIG) .*\(UUID: ([\w/-]+)\)")
 
 
-def visible_gpus() -> list[str]:
-    """The ids of the GPUs that CUDA_VISIBLE_DEVICES leaves visible: indices, UUIDs or MIG ids, in its order.
+class Gpu(NamedTuple):
+    """A GPU that is installed."""
 
-    Without that variable, the indices of all GPUs that nvidia-smi lists. As in CUDA, the first "-1" or other word that
-    is no id ends the list.
+    uuid: str
+    parts: tuple[str, ...] = ()
+    "The ids of its MIG devices. If there are any, CUDA computes on them, not on the GPU as a whole."
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """What jobs can compute on."""
+        return self.parts or (self.uuid,)
+
+
+Inventory = Callable[[], Sequence[Gpu]]
+"Where the GPUs of a machine are looked up, in the order of their indices."
+
+
+def installed_gpus() -> Sequence[Gpu]:
+    """The GPUs that nvidia-smi lists: none without it, or if it fails."""
+    program = shutil.which("nvidia-smi")
+    return _listed(program) if program else ()
+
+
+@lru_cache  # a driver that must wake its GPUs takes seconds
+def _listed(program: str) -> Sequence[Gpu]:
+    try:
+        listing = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    gpus: list[Gpu] = []
+    for kind, uuid in (found.groups() for line in listing.stdout.splitlines() if (found := LISTED.match(line))):
+        if kind == "GPU":
+            gpus.append(Gpu(uuid))
+        elif gpus:
+            gpus[-1] = Gpu(gpus[-1].uuid, (*gpus[-1].parts, uuid))
+    return gpus
+
+
+def visible_gpus(inventory: Inventory = installed_gpus) -> list[str]:
+    """The ids of the devices that CUDA_VISIBLE_DEVICES leaves visible, in its order; without it, of all there are.
+
+    Whatever the variable calls a device (an index as nvidia-smi counts, the beginning of a UUID), its id is the UUID,
+    so that two names of one device are the same. Only where nvidia-smi is missing, names are ids. As in CUDA, the first
+    word that is no device ends the list.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and not visible.strip():
+        return []
+    gpus = inventory()
     if visible is None:
-        return [str(index) for index in range(_installed_gpus())]
-    ids = takewhile(GPU_ID.fullmatch, (part.strip() for part in visible.split(",")))
+        return [device for gpu in gpus for device in gpu.devices]
+    names = takewhile(GPU_ID.fullmatch, (part.strip() for part in visible.split(",")))
+    ids = takewhile(bool, (_device(name, gpus) for name in names)) if gpus else names
     return list(dict.fromkeys(ids))
 
 
-def _installed_gpus() -> int:
-    try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return 0
-    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+def _device(name: str, gpus: Sequence[Gpu]) -> str:
+    """The id of the device that CUDA takes for a name; empty if there is none."""
+    if name.isdigit():
+        return gpus[int(name)].devices[0] if int(name) < len(gpus) else ""
+    if "/" in name:  # MIG-GPU-{uuid}/{instance}/{instance}, from drivers that list MIG devices so themselves
+        return name
+    ids = {gpu.uuid: gpu.devices[0] for gpu in gpus} | {part: part for gpu in gpus for part in gpu.parts}
+    found = {device for uuid, device in ids.items() if uuid.startswith(name)}
+    return found.pop() if len(found) == 1 else ""
 
 
 def hardware() -> dict[str, object]:

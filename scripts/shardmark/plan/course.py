@@ -1,0 +1,201 @@
+"""How a run gets on, seen from outside: what is there of each model on each data set, and what has failed and why.
+
+Only files are looked at, so it is the same whether jobs run here or on a cluster.
+"""
+
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from shardmark.plan.cost import model_name
+from shardmark.plan.pairs import Pair, score_files
+from shardmark.plan.partials import PARTIAL
+from shardmark.plan.plan import Plan
+from shardmark.plan.summary import duration
+
+Say = Callable[[str], None]
+LINES = 10
+"So many data sets or failures are told at once; of the others, how many they are."
+LAST_LINES, MOST_LINES = 3, 12
+"So many lines of the log of what has failed are shown, and at most so many of an error's message."
+LOOK_SHARE = 0.02
+"Looking at many files on a slow file system takes no more of the time than this."
+STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ")
+STAMPED_ERROR = re.compile(STAMP.pattern + "ERROR ")
+
+
+class Done(NamedTuple):
+    """What is there of the shards that were missing when the run began."""
+
+    shards: int
+    requests: int
+    seconds: float
+    "What it should have taken."
+
+
+class Course:
+    """The course of a run. `tell` and `complain` take what the user is to see."""
+
+    def __init__(self, plan: Plan | None, tell: Say, complain: Say) -> None:
+        """No plan is that of a command such as `relock`, and has no course."""
+        self._plan, self._tell, self._complain = plan, tell, complain
+        self._over = threading.Event()
+        self._begun = 0.0
+
+    def begin(self) -> None:
+        """Tell from now on, every `progress_seconds`, what has been done since."""
+        if self._plan is None:
+            return
+        self._begun = file_time(self._plan.results)
+        if self._plan.benchmark.run.progress_seconds:
+            threading.Thread(target=self._follow, args=(self._plan,), daemon=True).start()
+
+    def end(self) -> None:
+        """Tell no more."""
+        self._over.set()
+
+    def fail(self) -> None:
+        """Tell no more but what has failed."""
+        self.end()
+        if self._plan:
+            for line in failures(self._plan, self._begun):
+                self._complain(line)
+
+    def _follow(self, plan: Plan) -> None:
+        begin, pause = time.monotonic(), plan.benchmark.run.progress_seconds
+        before = dict.fromkeys(range(len(plan.pairs)), Done(0, 0, 0.0))
+        while not self._over.wait(pause):
+            looked = time.monotonic()
+            now = {
+                number: done(plan.results, pair) if before[number].shards < len(pair.missing) else before[number]
+                for number, pair in enumerate(plan.pairs)
+            }
+            took = time.monotonic() - looked
+            pause = max(plan.benchmark.run.progress_seconds, took / LOOK_SHARE)
+            if now != before and not self._over.is_set():
+                self._tell("\n".join(progress_lines(plan.pairs, before, now, time.monotonic() - begin)))
+            before = now
+
+
+def file_time(folder: Path) -> float:
+    """What time it is by the clock of a file system, which may be another machine's."""
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        return os.stat(file.name).st_mtime
+
+
+def done(results: Path, pair: Pair) -> Done:
+    """How much is there of the shards of a pair that were missing."""
+    folder = results / "predictions" / model_name(pair.model) / pair.dataset["name"]
+    names = set(os.listdir(folder)) if folder.is_dir() else set()
+    partial = [name for name in names if name.endswith(PARTIAL)]
+    shards, requests, seconds = 0, 0, 0.0
+    for shard, cost in zip(pair.missing, pair.costs, strict=True):
+        if f"{shard['name']}.jsonl" in names:
+            shards, requests, seconds = shards + 1, requests + shard["left"], seconds + cost.inference
+        elif files := [folder / name for name in partial if name.startswith(f"{shard['name']}.")]:
+            known = sum(map(_lines, files)) - (shard["requests"] - shard["left"])
+            known = min(max(known, 0), shard["left"])
+            requests, seconds = requests + known, seconds + cost.inference * known / max(1, shard["left"])
+    return Done(shards, requests, seconds)
+
+
+def _lines(path: Path) -> int:
+    try:
+        with open(path, "rb") as file:
+            return sum(1 for line in file if line.strip())
+    except FileNotFoundError:  # its job has just finished
+        return 0
+
+
+def progress_lines(pairs: list[Pair], before: dict[int, Done], now: dict[int, Done], elapsed: float) -> Iterator[str]:
+    """What is done by now, altogether and of the pairs that have got on; `elapsed` seconds after the beginning."""
+    shards, requests, seconds = (sum(values) for values in zip(*now.values(), strict=True))
+    left = sum(pair.seconds.inference for pair in pairs) - seconds
+    total = _share(shards, requests, sum(len(pair.missing) for pair in pairs), sum(pair.requests for pair in pairs))
+    yield f"progress: {total}" + (f", about {duration(elapsed * left / seconds)} left" if seconds and left > 0 else "")
+    moved = [number for number in now if now[number] != before[number]]
+    for number in moved[:LINES]:
+        pair, here = pairs[number], now[number]
+        yield f"    {_name(pair)}: {_share(here.shards, here.requests, len(pair.missing), pair.requests)}"
+    if len(moved) > LINES:
+        yield f"    and {len(moved) - LINES} more"
+
+
+def _share(shards: int, requests: int, all_shards: int, all_requests: int) -> str:
+    return f"{shards:,} of {all_shards:,} shards, {requests:,} of {all_requests:,} requests"
+
+
+def _name(pair: Pair) -> str:
+    return f"{pair.model['name']} on {pair.dataset['name']}"
+
+
+class Failure(NamedTuple):
+    """A job without result."""
+
+    what: str
+    "What it was to make, without the shard."
+    shard: str
+    log: Path
+    words: str
+    "The end of its log, without times."
+
+
+def failures(plan: Plan, since: float) -> Iterator[str]:
+    """What has failed since a time: each shard or other job by name, with the last lines of its log."""
+    failed = [
+        Failure(what, shard, log, _last_words(log))
+        for what, shard, made, log in _jobs(plan)
+        if not made.exists() and _written_since(log, since)
+    ]
+    groups = [list(same) for _, same in groupby(failed, key=lambda one: (one.what, one.words))]
+    for same in groups[:LINES]:
+        shards = [one.shard for one in same if one.shard]
+        more = f" and {len(shards) - LINES} more" if len(shards) > LINES else ""
+        named = f", shard{'s' * (len(shards) > 1)} {', '.join(shards[:LINES])}{more}" if shards else ""
+        yield f"failed: {same[0].what}{named}; the end of {same[0].log}:"
+        yield from (f"    {line}" for line in same[0].words.splitlines())
+    if len(groups) > LINES:
+        yield f"and {sum(map(len, groups[LINES:]))} more have failed; see the logs"
+    missing = sum(1 for _, shard, made, _ in _jobs(plan) if shard and not made.exists())
+    if missing:
+        planned = sum(len(pair.missing) for pair in plan.pairs)
+        yield f"{missing:,} of {planned:,} shards are missing; call the same command again: what is there is kept"
+
+
+def _jobs(plan: Plan) -> Iterator[tuple[str, str, Path, Path]]:
+    """The jobs of a run: what each makes, its shard, its output, its log."""
+    results, logs = plan.results, plan.results / "logs"
+    for name in plan.model_names():
+        yield f"staging {name}", "", results / f"staged/{name}.json", logs / f"stage_model/{name}.log"
+    for pair in plan.pairs:
+        place = f"{model_name(pair.model)}/{pair.dataset['name']}"
+        for shard in pair.missing:
+            made = results / f"predictions/{place}/{shard['name']}.jsonl"
+            yield _name(pair), shard["name"], made, logs / f"infer/{place}/{shard['name']}.log"
+        if not pair.scored:
+            scores = Path(score_files(results, pair.model, pair.dataset)[0])
+            yield f"scoring {_name(pair)}", "", scores, logs / f"score/{place}@{pair.dataset['digest']}.log"
+    yield "the report", "", plan.report / "index.html", logs / f"report/{plan.report.name}.log"
+
+
+def _written_since(log: Path, since: float) -> bool:
+    try:
+        return log.stat().st_mtime >= since
+    except FileNotFoundError:
+        return False
+
+
+def _last_words(log: Path) -> str:
+    """The last error in a log and what follows it; without one, the last lines."""
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - 8192))
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    errors = [number for number, line in enumerate(lines) if STAMPED_ERROR.match(line)]
+    start = max(errors[-1], len(lines) - MOST_LINES) if errors else len(lines) - LAST_LINES
+    return "\n".join(STAMP.sub("", line) for line in lines[max(0, start) :])
