@@ -93,19 +93,11 @@ def run_shardmark(model: Path, rows: Path, folder: Path, environment: dict[str, 
 
 def run_opencompass(model: Path, rows: Path, folder: Path, environment: dict[str, str]) -> dict[str, float]:
     """Its command for custom data, with the python that the environment names, one row at a time."""
-    command = [
-        environment["SHARDMARK_OPENCOMPASS"],
-        "-m",
-        "opencompass.cli.main",
-        "--hf-type",
-        "base",
-        "--hf-path",
-        str(model),
-        "--debug",
-    ]
+    command = [environment["SHARDMARK_OPENCOMPASS"], "-m", "opencompass.cli.main", "--debug"]
+    command += ["--hf-type", "base", "--hf-path", str(model), "--hf-num-gpus", "0", "--batch-size", "1"]
     command += ["--custom-dataset-path", str(rows), "--custom-dataset-data-type", "mcq"]
-    command += ["--custom-dataset-infer-method", "ppl", "--batch-size", "1", "--hf-num-gpus", "0"]
-    command += ["--max-seq-len", str(WINDOW), "--model-kwargs", "torch_dtype=torch.float32", "-w", str(folder / "out")]
+    command += ["--custom-dataset-infer-method", "ppl", "--max-seq-len", str(WINDOW)]
+    command += ["--model-kwargs", "torch_dtype=torch.float32", "-w", str(folder / "out")]
     taken = measured(command, folder, environment)
     (result,) = folder.glob("out/*/results/*/*.json")
     return taken | {"accuracy": json.loads(result.read_text())["accuracy"]}

@@ -20,7 +20,7 @@ WINDOW = 384
 GEMMA_WINDOW = 128
 "Its tokenizer makes one token of a word where the others make several."
 
-pytestmark = [pytest.mark.lmeval, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lmeval, pytest.mark.slow, pytest.mark.timeout(900)]
 
 WORDS = ("ab", "abc", "cab", "bad", "END", "dab", "face", "fade", "cafe", "bead", "deaf", "a", "b", "c")
 "Among them are tokens of several letters, so that a word's tokens depend on what stands before it."
@@ -188,7 +188,6 @@ def test_random_models_write_as_in_lm_eval(
     assert len({p["end"] for p in ours.values()}) > 1  # else no stop string was met
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.gemma
 def test_gemma_answers_as_in_lm_eval(tmp_path: Path) -> None:
