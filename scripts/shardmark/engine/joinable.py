@@ -77,9 +77,8 @@ def _difference(model: Any) -> float:
     batch.write()  # what it has written is overwritten by the next
     batch.join(rows[2:])
     found = batch.write().float()
-    wanted = torch.stack(
-        [model(torch.tensor([row.sequence], device=input_device(model)), use_cache=False).logits[0, -1] for row in rows]
-    ).float()
+    inputs = [torch.tensor([row.sequence], device=input_device(model)) for row in rows]
+    wanted = torch.stack([model(input_ids=row, use_cache=False).logits[0, -1] for row in inputs]).float()
     whole = wanted.isfinite()
     if not torch.equal(whole, found.isfinite()):
         return float("inf")
