@@ -92,7 +92,7 @@ def _refuse_changed_files(record: dict[str, Any], hashes: HashCache) -> None:
 
     Files are only read again if the file system says that they were touched.
     """
-    for location in (record["source"], record["tokenizer"]):
+    for location in (record["source"], record["tokenizer"], record.get("adapter")):
         if location and location["kind"] == "local":
             changed = [path for path, value in _planned(location) if not path.is_file() or hashes.sha256(path) != value]
             if changed:
