@@ -15,8 +15,11 @@ PYTHON ?= $(shell command -v python3.11 >/dev/null && python3.11 -c '' 2>/dev/nu
 SNAKEMAKE_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
-# Those against lm-evaluation-harness need SHARDMARK_LM_EVAL, the python of an environment that has it.
-BENCH ?= run scale workers $(if $(SHARDMARK_LM_EVAL),scoring generation)
+# What compares with lm-evaluation-harness needs the python of an environment that has it, which `make peers` makes.
+SHARDMARK_LM_EVAL ?= $(if $(wildcard .venv-peers/.stamp),$(CURDIR)/.venv-peers/bin/python)
+export SHARDMARK_LM_EVAL
+BENCH ?= run scale workers $(if $(SHARDMARK_LM_EVAL),scoring generation) \
+	$(if $(SHARDMARK_OPENCOMPASS),against_opencompass)
 PIP_COMPILE_ARGS ?=
 # For `make gemma`: the folder of data sets, and how many samples of each to take.
 DATA_ROOT ?=
@@ -26,7 +29,7 @@ LIMIT ?= 100
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 SNAKEMAKE = $(IN_VENV) .venv/bin/snakemake
 
-.PHONY: help demo gemma test test-slow test-slurm lint format bench schemas pins clean need-data-root
+.PHONY: help demo gemma peers test test-slow test-slurm lint format bench schemas pins clean need-data-root
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -80,6 +83,8 @@ bench: .venv/.stamp ## Measure: engine, planning at scale, warm workers; BENCH="
 		echo "== benchmarks/$$name.py"; $(IN_VENV) .venv/bin/python benchmarks/$$name.py $(BENCH_ARGS); \
 	done
 
+peers: .venv-peers/.stamp ## Install lm-evaluation-harness into .venv-peers: tests and `make bench` then compare with it
+
 schemas: .venv/.stamp ## Write config/schemas anew from the settings' Python types
 	.venv/bin/python scripts/schema.py
 
@@ -124,4 +129,10 @@ pins: .venv/.stamp-dev ## Write envs/*.txt anew from envs/*.in; PIP_COMPILE_ARGS
 	.venv/bin/python -m pip install --disable-pip-version-check \
 		$$([ ! -e $@.begun ] || echo --force-reinstall; touch $@.begun) -r $(word 2,$^)
 	@rm $@.begun
+	@touch $@
+
+# As .venv/.stamp: without it, what is there is half an install.
+.venv-peers/.stamp: envs/requirements-peers.txt
+	@if [ -e $@ ]; then rm $@; else $(PYTHON) -m venv --clear .venv-peers || { rm -rf .venv-peers; exit 1; }; fi
+	.venv-peers/bin/python -m pip install --disable-pip-version-check -r $<
 	@touch $@

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,12 @@ def _find_clusters() -> str:
     return "snakemake_executor_plugin_cluster_generic"
 
 
+def _find_package(name: str) -> str:
+    if importlib.util.find_spec(name) is None:
+        raise MissingError(f"no Python package {name}: pip install {name}")
+    return name
+
+
 def _find_mount() -> str:
     found = _executable("mount")
     if found is None:
@@ -101,7 +108,7 @@ def _find_mount() -> str:
 def _find_lm_eval() -> str:
     python = os.environ.get("SHARDMARK_LM_EVAL", "")
     if not python:
-        raise MissingError("set SHARDMARK_LM_EVAL to the python of an environment with lm-eval==0.4.13")
+        raise MissingError("`make peers`, or set SHARDMARK_LM_EVAL to a python that has lm-eval==0.4.13")
     code = "from importlib.metadata import version; print(version('lm_eval'))"
     try:
         trial = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60)
@@ -113,6 +120,7 @@ def _find_lm_eval() -> str:
 
 
 FINDERS: Mapping[str, Callable[[], str]] = {
+    "bitsandbytes": partial(_find_package, "bitsandbytes"),
     "bwrap": _find_bwrap,
     "chromium": _find_chromium,
     "clusters": _find_clusters,
@@ -121,6 +129,7 @@ FINDERS: Mapping[str, Callable[[], str]] = {
     "gpu": _find_gpu,
     "mount": _find_mount,
     "lmeval": _find_lm_eval,
+    "peft": partial(_find_package, "peft"),
     "slurm": _find_slurm,
 }
 

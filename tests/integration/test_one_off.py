@@ -10,10 +10,13 @@ CONFIG = {"run": "test", "models": ["demo_*"], "datasets": ["demo_grammar"], "li
 def test_a_model_without_a_file_is_evaluated(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "project", **CONFIG)
     options = ["hf_path=demo/models/small", "tokenizer_path=demo/models/small", "num_gpus=0", "batch_size=2"]
-    options += ["max_seq_len=128", "max_out_len=8", "batch_padding=false", "model_kwargs={trust_remote_code: false}"]
+    options += ["max_seq_len=24", "max_out_len=8", "batch_padding=false", "model_kwargs={trust_remote_code: false}"]
     options += ["tokenizer_kwargs={padding_side: left, truncation: left, use_fast: true}"]
     project.run("--config", *options)
-    assert {model for model, _, _ in project.samples()} == {"small"}
+    samples = project.samples()
+    assert {model for model, _, _ in samples} == {"small"}
+    assert all(sample["truncated"] > 0 for sample in samples.values())  # its window is shorter than the sentences
+    assert "<b>4</b> truncated prompts" in (project.folder / "results/reports/test/index.html").read_text()
 
 
 def test_globs_and_lists_choose_models_and_data_sets(tmp_path: Path) -> None:

@@ -269,6 +269,15 @@ def test_out_of_memory_with_one_request_alone_names_it_and_its_length(
         assert answer(engine(folder, Cramped(backend, length)), request_)
 
 
+@pytest.mark.parametrize("request_", [choice(("a", " b")), generate("a", 4)])
+def test_out_of_memory_before_the_first_request_names_the_model(folder: Path, request_: dict[str, Any]) -> None:
+    backend = tiny_models.load_backend(folder)
+    with tiny_models.cramped(backend.model, 1), pytest.raises(UserError) as caught:
+        answers(engine(folder, backend), [request_])
+    assert str(caught.value).startswith("1 problem found")
+    assert "config/models/tiny.yaml: model tiny: out of memory beside its requests: " in str(caught.value)
+
+
 # Out of memory in mid-run
 
 

@@ -351,6 +351,7 @@ def test_without_overrides_models_keep_their_own_settings(root: Path) -> None:
 
 def test_a_model_without_a_file_stands_instead_of_the_models(root: Path) -> None:
     config = {"revision": "v1", "tokenizer_path": "org/tokenizer", "tokenizer_kwargs": {"use_fast": False}}
+    config |= {"adapter": "org/lora", "adapter_revision": "v2"}
     (model,) = read(root, hf_path="org/Model-1.5B", num_gpus=2, **config).models
     assert (model.name, model.file) == ("Model-1.5B", "--config hf_path")
     assert model.settings.model_dump(include=set(config)) == config

@@ -193,7 +193,7 @@ def test_running_out_of_memory_uses_up_no_draw() -> None:
 # Models with random weights
 
 
-JOINED = ("llama", "qwen3", "gpt2", "gpt_neox", "gemma3", "gemma2", "gpt_oss", "mixtral")
+JOINED = ("llama", "qwen3", "gpt2", "gpt_neox", "gemma3", "gemma2", "gpt_oss", "mixtral", "deepseek_v3")
 DRAWN = {"temperature": 1.0, "top_p": 0.9, "top_k": 40}
 
 

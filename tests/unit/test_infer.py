@@ -14,6 +14,7 @@ from shardmark.engine.infer import infer_shard
 from shardmark.errors import UserError
 from shardmark.files import digest, json_line, jsonl, pretty_json
 from shardmark.plan.cost import work
+from shardmark.plan.hashes import HashCache
 from shardmark.plan.partials import append_partial, partial_files, read_partial
 from shardmark.plan.predictions import read_predictions
 from shardmark.tasks.requests import request_id
@@ -247,3 +248,14 @@ def test_weights_that_were_only_touched_answer(tmp_path: Path, model: Path) -> N
     job = Job(tmp_path, folder)
     (folder / "model.safetensors").touch()
     assert job.run([generate("1")])[1]["inferred"] == 1
+
+
+def test_an_adapter_that_changed_since_the_plan_is_refused_too(tmp_path: Path, model: Path) -> None:
+    from shardmark.engine.infer import _refuse_changed_files
+
+    file = tmp_path / "adapter_model.safetensors"
+    file.write_bytes(b"what it is now")
+    adapter = {"kind": "local", "path": str(tmp_path), "identity": {file.name: "the hash of what it was"}}
+    record = tiny_models.model_record(model) | {"adapter": adapter}
+    (problem,) = problems(_refuse_changed_files, record, HashCache(tmp_path / "hashes.json"))
+    assert problem.where == str(file)

@@ -225,6 +225,134 @@ def test_a_tokenizer_that_is_not_there_is_told(weights: Path) -> None:
     assert refusal(weights.parent, path=str(weights), tokenizer_path="./gone") == ("tokenizer_path", "no folder ./gone")
 
 
+# Adapters, and packages that not everybody has
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The optional packages that are said to be here."""
+    names = {"peft", "bitsandbytes"}
+    monkeypatch.setattr("shardmark.plan.preflight.find_spec", lambda name: name if name in names else None)
+    return names
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (folder / "adapter_model.safetensors").write_bytes(safetensors_file(b"adapter"))
+    return folder
+
+
+def test_an_adapter_makes_another_model_of_its_content(weights: Path, adapter: Path, installed: set[str]) -> None:
+    bare, one = digest_of(weights), digest_of(weights, adapter=str(adapter))
+    assert digest_of(weights, adapter=str(shutil.copytree(adapter, adapter.parent / "copy"))) == one
+    (adapter / "adapter_model.safetensors").write_bytes(safetensors_file(b"Adapter"))
+    other = digest_of(weights, adapter=str(adapter))
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "lora_alpha": 3}')
+    assert len({bare, one, other, digest_of(weights, adapter=str(adapter))}) == 4
+
+
+def test_an_adapter_of_the_hub_is_pinned(weights: Path, installed: set[str]) -> None:
+    pinned(weights.parent, model={"org/lora@main": "abc", "org/lora@v2": "def"})
+    first = resolve(weights.parent, path=str(weights), adapter="org/lora")
+    second = resolve(weights.parent, path=str(weights), adapter="org/lora", adapter_revision="v2")
+    assert first["adapter"]["identity"] == {"repository": "org/lora", "commit": "abc"}
+    assert first["digest"] != second["digest"]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (None, "it has no adapter_config.json"),
+        ("{", "adapter_config.json is not valid JSON"),
+        ("{}", "adapter_config.json names no peft_type"),
+        ('{"peft_type": "PROMPT_TUNING"}', "its peft_type PROMPT_TUNING changes the input, not the layers"),
+        ('{"peft_type": "XLORA"}', "its layers (XLORA) depend on the whole prompt"),
+        ('{"peft_type": "LORA", "alora_invocation_tokens": [3]}', "its layers (LORA) depend on the whole prompt"),
+    ],
+)
+def test_what_is_no_adapter_for_the_engine_is_told(
+    weights: Path, adapter: Path, installed: set[str], config: str | None, said: str
+) -> None:
+    file = adapter / "adapter_config.json"
+    file.unlink() if config is None else file.write_text(config)
+    key, what = refusal(weights.parent, path=str(weights), adapter=str(adapter))
+    assert (key, what.startswith(f"{adapter} is no adapter for this: {said}")) == ("adapter", True)
+
+
+def test_an_adapter_without_whole_weights_is_told(weights: Path, adapter: Path, installed: set[str]) -> None:
+    file = adapter / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "is damaged or cut off" in refusal(weights.parent, path=str(weights), adapter=str(adapter))[1]
+    file.unlink()
+    _, what = refusal(weights.parent, path=str(weights), adapter=str(adapter))
+    assert what.endswith("it has no adapter_model.safetensors or adapter_model.bin")
+
+
+def test_an_adapter_among_the_weights_is_refused(weights: Path) -> None:
+    """transformers loads it where peft is installed, and else does not."""
+    (weights / "adapter_config.json").write_text("{}")
+    key, what = refusal(weights.parent, path=str(weights))
+    assert (key, "it holds an adapter (adapter_config.json): say `adapter:`" in what) == ("path", True)
+
+
+QUANTISED = {"quantization_config": {"load_in_4bit": True}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "package"),
+    [
+        ({"adapter": "adapter"}, "adapter", "peft"),
+        ({"model_kwargs": {"load_in_8bit": True}}, "model_kwargs.quantization_config", "bitsandbytes"),
+        ({"model_kwargs": QUANTISED}, "model_kwargs.quantization_config", "bitsandbytes"),
+        (
+            {"model_kwargs": {"attn_implementation": "flash_attention_2"}},
+            "model_kwargs.attn_implementation",
+            "flash-attn",
+        ),
+    ],
+)
+def test_a_package_that_is_missing_is_told_before_anything_runs(
+    weights: Path, adapter: Path, installed: set[str], settings: dict[str, Any], key: str, package: str
+) -> None:
+    installed.clear()
+    given = settings | ({"adapter": str(adapter)} if "adapter" in settings else {})
+    what = f"needs the Python package {package}, which is not installed"
+    assert refusal(weights.parent, path=str(weights), **given) == (key, what)
+
+
+def test_weights_that_were_stored_quantised_need_the_package_too(weights: Path, installed: set[str]) -> None:
+    (weights / "config.json").write_text('{"quantization_config": {"quant_method": "bitsandbytes"}}')
+    assert resolve(weights.parent, path=str(weights))["digest"]
+    installed.clear()
+    assert refusal(weights.parent, path=str(weights))[0] == "path"
+
+
+def test_quantised_weights_are_another_model_however_it_is_written(weights: Path, installed: set[str]) -> None:
+    plain, four = digest_of(weights), digest_of(weights, model_kwargs=QUANTISED)
+    assert digest_of(weights, model_kwargs={"load_in_4bit": True, "load_in_8bit": False}) == four
+    assert digest_of(weights, model_kwargs={"load_in_4bit": False}) == plain
+    dtypes = ("bfloat16", "torch.bfloat16")
+    more = [digest_of(weights, model_kwargs=QUANTISED | {"bnb_4bit_compute_dtype": dtype}) for dtype in dtypes]
+    assert len({plain, four, *more, digest_of(weights, model_kwargs={"load_in_8bit": True})}) == 4
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "said"),
+    [
+        ({"load_in_8bit": True, "load_in_4bit": True}, "load_in_8bit and load_in_4bit exclude each other"),
+        (QUANTISED | {"load_in_4bit": False}, "load_in_4bit differs from quantization_config.load_in_4bit"),
+        ({"bnb_4bit_quant_type": "nf4"}, "bnb_4bit_quant_type says nothing without load_in_8bit or load_in_4bit"),
+        ({"quantization_config": "4bit"}, "quantization_config is no mapping"),
+    ],
+)
+def test_a_quantisation_that_contradicts_itself_is_told(kwargs: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ModelConfig(path="weights", model_kwargs=kwargs)
+
+
 # GGUF
 
 

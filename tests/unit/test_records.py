@@ -67,15 +67,21 @@ def test_a_folder_is_the_hashes_of_its_files_under_the_path_of_the_configuration
     }
 
 
-def test_a_model_of_the_hub_is_its_commit_and_its_tokenizer_is_told_too(root: Path) -> None:
-    pin(root, "org/m@v1", "org/words@main")
+def test_a_model_of_the_hub_is_its_commit_and_its_tokenizer_and_adapter_are_told_too(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin(root, "org/m@v1", "org/words@main", "org/lora@v2")
     write_model(root, "remote", path="org/m", revision="v1", tokenizer_path="org/words")
     write_model(root, "mixed", path="org/m", revision="v1", tokenizer_path="weights/tiny")
+    monkeypatch.setattr("shardmark.plan.preflight.find_spec", lambda name: name)  # as if peft were installed
+    write_model(root, "adapted", path="org/m", revision="v1", adapter="org/lora", adapter_revision="v2")
     plan(root)
     commit = {"repository": "org/m", "revision": "v1", "commit": COMMIT}
     words = {"repository": "org/words", "revision": "main", "commit": COMMIT}
     models = locked(root)["models"]
     assert models["remote"] == {"hub": commit | {"tokenizer": words}}, "nothing is known of its chat template"
+    lora = {"repository": "org/lora", "revision": "v2", "commit": COMMIT}
+    assert models["adapted"] == {"hub": commit | {"adapter": lora}}
     assert models["mixed"]["hub"] == commit | {
         "tokenizer": {"path": "weights/tiny", "files": models["tiny"]["folder"]["files"]},
         "chat_template": None,

@@ -55,6 +55,24 @@ def test_a_tokenizer_of_its_own_is_staged_beside_the_weights(folder: Path, tmp_p
     assert staged == {"model": str(folder), "tokenizer": str(tmp_path)}
 
 
+def test_an_adapter_is_staged_beside_the_weights(
+    folder: Path, tmp_path: Path, downloads: list[tuple[str, str, list[str]]]
+) -> None:
+    record = tiny_models.model_record(folder) | {"adapter": on_the_hub("org/lora")}
+    assert stage_model(record, tmp_path)["adapter"] == str(tmp_path / "org/lora")
+    assert [(repository, commit) for repository, commit, _ in downloads] == [("org/lora", COMMIT)]
+
+
+def test_an_adapter_among_downloaded_weights_is_refused(
+    folder: Path, tmp_path: Path, downloads: list[tuple[str, str, list[str]]]
+) -> None:
+    (tmp_path / "org/both").mkdir(parents=True)
+    (tmp_path / "org/both/adapter_config.json").write_text("{}")
+    record = tiny_models.model_record(folder) | {"source": on_the_hub("org/both")}
+    with pytest.raises(UserError, match=r"tiny.yaml: path: org/both holds an adapter"):
+        stage_model(record, tmp_path)
+
+
 def test_the_pinned_commit_is_downloaded_without_what_is_not_loaded(
     folder: Path, tmp_path: Path, downloads: list[tuple[str, str, list[str]]]
 ) -> None:

@@ -13,7 +13,7 @@ import yaml
 from shardmark.config.base import S, validate
 from shardmark.config.dataset import DatasetConfig
 from shardmark.config.model import ModelConfig
-from shardmark.config.run import RunConfig
+from shardmark.config.run import ONE_OFF, RunConfig
 from shardmark.errors import Problem, UserError, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -73,13 +73,7 @@ def _one_off(run: RunConfig, problems: list[Problem]) -> list[Named[ModelConfig]
     path = str(run.hf_path)
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", path.rstrip("/").rsplit("/", 1)[-1]).strip("-.") or "model"
     where = f"{COMMAND_LINE} hf_path"
-    values = {
-        "path": path,
-        "revision": run.revision,
-        "tokenizer_path": run.tokenizer_path,
-        "model_kwargs": run.model_kwargs,
-        "tokenizer_kwargs": run.tokenizer_kwargs,
-    }
+    values = {"path": path} | {key: getattr(run, key) for key in ONE_OFF}
     settings = validate(ModelConfig, values, where, problems)
     return [Named(name, where, settings)] if settings else []
 

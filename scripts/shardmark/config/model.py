@@ -8,6 +8,9 @@ from shardmark.config.base import Dtype, Settings
 
 OWN_KEYS = {"dtype": "dtype", "torch_dtype": "dtype", "trust_remote_code": "trust_remote_code"}
 "Arguments of from_pretrained that are settings of their own here, because the plan must know them."
+BITS = ("load_in_8bit", "load_in_4bit")
+QUANTIZATION = (*BITS, "bnb_4bit_", "llm_int8_")
+"What keys of BitsAndBytesConfig begin with: users also write them beside quantization_config."
 
 
 class SlurmConfig(Settings):
@@ -46,6 +49,10 @@ class ModelConfig(Settings):
     "An installed Python package whose `assemble()` returns a GGUF file, instead of `path`."
     tokenizer_path: str | None = None
     "Folder or Hub id of the tokenizer, if it is not beside the weights."
+    adapter: str | None = None
+    "Folder or Hub id of a PEFT adapter (LoRA, for instance) for these weights. Needs the package peft."
+    adapter_revision: str | None = None
+    "Branch, tag or commit of the adapter on the Hub; the default branch if null."
     dtype: Dtype = "auto"
     "The weights' type while running; auto is bfloat16 on GPUs and float32 on the CPU."
     num_gpus: int = Field(1, ge=0)
@@ -85,6 +92,8 @@ class ModelConfig(Settings):
                     if values.setdefault(setting, value) != value:
                         raise ValueError(f"{key}.{alias} is {value}, but {setting} is {values[setting]}: keep one")
                     values[key] = kwargs
+        if isinstance(values.get("model_kwargs"), dict):
+            values["model_kwargs"] = _one_quantization(values["model_kwargs"])
         return values
 
     @model_validator(mode="after")
@@ -92,7 +101,32 @@ class ModelConfig(Settings):
         sources = [self.path, self.gguf_file, self.gguf_package]
         if sum(source is not None for source in sources) != 1:
             raise ValueError("give exactly one of path, gguf_file and gguf_package")
+        if self.adapter_revision and not self.adapter:
+            raise ValueError("adapter_revision is given, but no adapter")
         for key in ("truncation", "truncation_side"):
             if self.tokenizer_kwargs.get(key) == "right":
                 raise ValueError(f"tokenizer_kwargs.{key} is right, but prompts are always cut on the left: drop it")
         return self
+
+
+def _one_quantization(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """model_kwargs with all that is said of bitsandbytes in quantization_config, where transformers looks for it."""
+    beside = {key: value for key, value in kwargs.items() if key.startswith(QUANTIZATION)}
+    given = kwargs.get("quantization_config") or {}
+    if not isinstance(given, dict):
+        raise ValueError("model_kwargs: quantization_config is no mapping, such as {load_in_8bit: true}")
+    if clash := sorted(key for key in beside.keys() & given.keys() if beside[key] != given[key]):
+        raise ValueError(f"model_kwargs: {clash[0]} differs from quantization_config.{clash[0]}: keep one")
+    whole = {key: _plain_dtype(value) for key, value in (given | beside).items() if value is not None}
+    if whole.get("load_in_8bit") and whole.get("load_in_4bit"):
+        raise ValueError("model_kwargs: load_in_8bit and load_in_4bit exclude each other: keep one")
+    whole = {key: value for key, value in whole.items() if not (key in BITS and value is False)}
+    rest = {key: value for key, value in kwargs.items() if key not in beside and key != "quantization_config"}
+    if whole and not whole.keys() & {*BITS, "quant_method"}:
+        raise ValueError(f"model_kwargs: {min(whole)} says nothing without load_in_8bit or load_in_4bit: add one")
+    return rest | ({"quantization_config": whole} if whole else {})
+
+
+def _plain_dtype(value: Any) -> Any:
+    """bfloat16 for torch.bfloat16, as people write it in Python."""
+    return value.removeprefix("torch.") if isinstance(value, str) else value

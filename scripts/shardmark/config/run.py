@@ -43,6 +43,9 @@ def _typed(value: Any) -> Any:
     return read if isinstance(read, bool | int | float | None) else value
 
 
+ONE_OFF = ("revision", "tokenizer_path", "adapter", "adapter_revision", "model_kwargs", "tokenizer_kwargs")
+"Settings of a model that `--config` may give beside hf_path."
+
 Names = Annotated[list[str], BeforeValidator(_names)]
 Mapping = Annotated[dict[str, Any], BeforeValidator(_mapping)]
 
@@ -96,6 +99,10 @@ class RunConfig(Settings):
     "The branch, tag or commit of hf_path on the Hub."
     tokenizer_path: str | None = None
     "Where the tokenizer of hf_path is, if not beside its weights."
+    adapter: str | None = None
+    "A PEFT adapter for hf_path: a folder or a Hub id."
+    adapter_revision: str | None = None
+    "The branch, tag or commit of the adapter on the Hub."
     model_kwargs: Mapping = Field(default={})
     "Passed on to AutoModelForCausalLM.from_pretrained for hf_path, e.g. {device_map: auto}."
     tokenizer_kwargs: Mapping = Field(default={})
@@ -103,7 +110,7 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _one_off(self) -> "RunConfig":
-        given = [k for k in ("revision", "tokenizer_path", "model_kwargs", "tokenizer_kwargs") if getattr(self, k)]
+        given = [key for key in ONE_OFF if getattr(self, key)]
         if given and not self.hf_path:
             raise ValueError(f"{', '.join(given)}: only with hf_path; for a model of config/models edit its file")
         return self

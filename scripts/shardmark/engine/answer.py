@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from shardmark.engine.batches import Limit, OutOfMemoryError
+from shardmark.engine.batches import Limit, OutOfMemoryError, is_out_of_memory
 from shardmark.engine.generation import Answer, GenerateRow
 from shardmark.engine.padded import Score
 from shardmark.engine.sampling import Sampling
@@ -17,6 +17,7 @@ from shardmark.errors import Problem, UserError
 Prediction = dict[str, Any]
 GIVE_PREFIX = "give the tokenizer a BOS or EOS token"
 NOT_FINITE = "try dtype: float32"
+MORE_MEMORY = "give the model more GPUs, lower max_seq_len, or use a smaller dtype"
 SAMPLING = ("temperature", "top_k", "top_p", "min_new_tokens")
 "The keys of a request that say how tokens are chosen; those that are not there have their defaults."
 
@@ -33,8 +34,16 @@ class Engine:
 
     def answer(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:
         """The predictions of requests by id, in lists as they are done. Raises UserError naming model and request."""
-        yield from self._choices({k: r for k, r in requests.items() if r["kind"] == "choice"})
-        yield from self._generations({k: r for k, r in requests.items() if r["kind"] == "generate"})
+        try:
+            yield from self._choices({k: r for k, r in requests.items() if r["kind"] == "choice"})
+            yield from self._generations({k: r for k, r in requests.items() if r["kind"] == "generate"})
+        except (
+            Exception
+        ) as error:  # of a batch this is no error: it is halved; so it was in the trial before, or beside
+            if not is_out_of_memory(error):
+                raise
+            what = f"model {self.record['name']}: out of memory beside its requests: {error}"
+            raise UserError(Problem(self.where, "", what, MORE_MEMORY)) from error
 
     def _limit(self, new_tokens: int = 0) -> Limit:
         settings = self.record["settings"]
@@ -116,15 +125,8 @@ class Engine:
         except OutOfMemoryError as error:
             raise self._too_large(error.row.request, error.row.length) from error
 
-    def _named(self, batches: Any, rows: list[Any]) -> Iterator[list[Any]]:
-        try:
-            yield from batches.results(rows)
-        except OutOfMemoryError as error:
-            raise self._too_large(error.row[0], batches.length(error.row)) from error
-
     def _too_large(self, key: str, length: int) -> UserError:
-        fix = "give the model more GPUs, lower max_seq_len, or use a smaller dtype"
-        return self._problem(key, f"out of memory with this request alone ({length} tokens)", fix)
+        return self._problem(key, f"out of memory with this request alone ({length} tokens)", MORE_MEMORY)
 
     def _problem(self, key: str, what: str, fix: str) -> UserError:
         return UserError(Problem(self.where, "", f"model {self.record['name']}, request {key[:16]}: {what}", fix))

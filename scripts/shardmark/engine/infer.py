@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 Tell = Callable[[int, int], None]
 LOG_SECONDS = 10.0
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate")
+OPTIONAL = {"adapter": "peft", "quantization_config": "bitsandbytes"}
+"Packages that a model may need, by the setting that asks for them."
 
 
 class LoadedModel:
@@ -97,7 +100,7 @@ def _refuse_changed_files(record: dict[str, Any], hashes: HashCache) -> None:
 
     Files are only read again if the file system says that they were touched.
     """
-    for location in (record["source"], record["tokenizer"]):
+    for location in (record["source"], record["tokenizer"], record.get("adapter")):
         if location and location["kind"] == "local":
             changed = [path for path, value in _planned(location) if not path.is_file() or hashes.sha256(path) != value]
             if changed:
@@ -154,11 +157,18 @@ def answer_shard(loaded: LoadedModel, requests: Path, out: Path, threads: int, t
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "batch_size": record["settings"]["batch_size"],
         "hardware": hardware(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": _packages(record["settings"]),
     }
     write_predictions(out, [known[key] for key in wanted], facts)
     for path in partial_files(out):
         path.unlink(missing_ok=True)
+
+
+def _packages(settings: dict[str, Any]) -> dict[str, str]:
+    """The versions of what a model is run with."""
+    asked = {key for key, value in (settings | settings["model_kwargs"]).items() if value}
+    found = [*PACKAGES, *(name for key, name in OPTIONAL.items() if key in asked)]
+    return {name: version(name) for name in found if find_spec(name)}
 
 
 def _read_requests(path: Path) -> dict[str, Any]:

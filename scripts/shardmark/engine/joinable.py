@@ -9,6 +9,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from shardmark.engine.joined import JoinedBatch
+from shardmark.engine.loading import input_device, precision
 from shardmark.engine.prefixes import Prefix
 
 MOVING_ROPE = {"dynamic", "longrope"}
@@ -47,7 +48,7 @@ def why_not_joinable(model: Any) -> str | None:
         if "out of memory" in str(error):
             raise
         return f"a trial failed: {type(error).__name__}: {error}"
-    return None if difference <= NEAR.get(model.dtype, ROUGHLY) else f"a trial was off by {difference:.2g}"
+    return None if difference <= NEAR.get(precision(model), ROUGHLY) else f"a trial was off by {difference:.2g}"
 
 
 def moving_rope(config: Any) -> bool:
@@ -66,7 +67,7 @@ def _rope_types(parameters: Any) -> Iterator[str]:
 @torch.inference_mode()
 def _difference(model: Any) -> float:
     """The largest difference between logits of shared and of plain computation, relative to the largest logit."""
-    size = model.get_input_embeddings().num_embeddings
+    size = len(model.get_input_embeddings().weight)
     tokens = [(7 * n + 3) % size for n in range(14)]
     prefix = Prefix(tuple(tokens[:4]), 0, None)
     below = Prefix(tuple(tokens[4:6]), 4, prefix)
@@ -76,9 +77,8 @@ def _difference(model: Any) -> float:
     batch.write()  # what it has written is overwritten by the next
     batch.join(rows[2:])
     found = batch.write().float()
-    wanted = torch.stack(
-        [model(torch.tensor([row.sequence], device=model.device), use_cache=False).logits[0, -1] for row in rows]
-    ).float()
+    inputs = [torch.tensor([row.sequence], device=input_device(model)) for row in rows]
+    wanted = torch.stack([model(input_ids=row, use_cache=False).logits[0, -1] for row in inputs]).float()
     whole = wanted.isfinite()
     if not torch.equal(whole, found.isfinite()):
         return float("inf")

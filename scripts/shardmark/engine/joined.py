@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from transformers import AttentionInterface, Cache, DynamicCache
 
+from shardmark.engine.loading import input_device
 from shardmark.engine.prefixes import Prefix
 
 log = logging.getLogger(__name__)
@@ -272,21 +273,25 @@ def _attend(
     if position_bias is not None:
         raise NotImplementedError("attention with a learned position bias")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _step.get().attend(module.layer_idx, query[0], scale, Capping(softcap, s_aux))[None], None
+    step = _step.get()
+    step.write(module.layer_idx, key, value)
+    return step.attend(module.layer_idx, query[0], scale, Capping(softcap, s_aux))[None], None
 
 
 AttentionInterface.register(ATTENTION, _attend)
 
 
-class _StepCache(Cache):
-    """What the model takes for its cache: it hands the new keys and values to the step."""
+class _NoCache(Cache):
+    """What the model takes for its cache: it keeps nothing, so that attention is given the new keys and values alone.
 
-    def __init__(self, config: Any, step: Step) -> None:
+    They are kept there, because what a model puts into its cache may be something else: DeepSeek V3 puts in what it
+    makes keys and values of afterwards.
+    """
+
+    def __init__(self, config: Any) -> None:
         super().__init__(layers=DynamicCache(config=config).layers)
-        self.step = step
 
     def update(self, key_states: Any, value_states: Any, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
-        self.step.write(layer_idx, key_states, value_states)
         return key_states, value_states
 
 
@@ -368,18 +373,19 @@ class JoinedBatch:
         return Segment(place, base, len(row.sequence) - 1 - base, row.sequence[-1:], self._blocks(row.prefix))
 
     def _read(self, block: Block, segments: list[Segment], tokens: int | None) -> None:
-        most = max(1, min(tokens or READ_TOKENS["cuda"], READ_TOKENS.get(self.model.device.type, READ_TOKENS["cuda"])))
+        here = READ_TOKENS.get(input_device(self.model).type, READ_TOKENS["cuda"])
+        most = max(1, min(tokens or here, here))
         body = self.model.base_model  # the output layer is not needed
         for line in _lines(segments, most):
             self._forward(body, Reading(block, line, self.windows))
 
     def _forward(self, body: Any, step: Step) -> Any:
-        device = self.model.device
+        device = input_device(self.model)
         with _attention_of(self._configs, step):
             return body(
                 input_ids=torch.tensor([step.tokens], device=device),
                 position_ids=torch.tensor([step.positions], device=device),
-                past_key_values=_StepCache(self.model.config, step),
+                past_key_values=_NoCache(self.model.config),
                 use_cache=True,
             )
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from shardmark.engine.loading import compute_devices
+
 MEMINFO = Path("/proc/meminfo")
 
 
@@ -16,6 +18,11 @@ def free_bytes(device: torch.device) -> int:
     if MEMINFO.exists():
         return next(int(line.split()[1]) << 10 for line in MEMINFO.open() if line.startswith("MemAvailable:"))
     return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def free_for(model: Any) -> int:
+    """Free memory of the fullest device that a model computes on."""
+    return min(free_bytes(device) for device in compute_devices(model))
 
 
 def activation_bytes(model: Any) -> int:

@@ -15,6 +15,7 @@ from transformers import (
 
 from shardmark.engine.batches import Batches, Limit
 from shardmark.engine.generation import Answer, GenerateRow, WrittenRow, next_tokens
+from shardmark.engine.loading import input_device
 
 
 @dataclass
@@ -50,8 +51,8 @@ class PlainGeneration:
             mask[n, longest - len(row.inputs) :] = 1
         choosing = _Choosing([WrittenRow(row, self.tokenizer, self.ends) for row in rows], self.pad)
         self.model.generate(
-            input_ids=inputs.to(self.model.device),
-            attention_mask=mask.to(self.model.device),
+            input_ids=inputs.to(input_device(self.model)),
+            attention_mask=mask.to(input_device(self.model)),
             generation_config=GenerationConfig(
                 max_new_tokens=max(row.max_new_tokens for row in rows), do_sample=False, pad_token_id=self.pad
             ),

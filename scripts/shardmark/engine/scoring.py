@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from shardmark.engine.batches import OutOfMemoryError, is_out_of_memory
-from shardmark.engine.memory import activation_bytes, cache_bytes, free_bytes, logits_bytes
+from shardmark.engine.memory import activation_bytes, cache_bytes, free_for, logits_bytes
 from shardmark.engine.outputs import log_likelihoods
 from shardmark.engine.padded import Score, padded_results
 from shardmark.engine.sharing import lengths_matter, why_not_shared
@@ -70,7 +70,7 @@ def scoring_budget(backend: Any, batch_size: int | str, longest: int) -> Budget:
     A path, at most as long as the longest row, is in memory twice: as it was, and as it will be.
     """
     model, kind = backend.model, backend.device.type
-    free = int(MEMORY_SHARE * free_bytes(backend.device))
+    free = int(MEMORY_SHARE * free_for(model))
     logits = min(MOST_LOGITS.get(kind, 1 << 30), free // 4)
     room = free - logits - 2 * longest * cache_bytes(model)
     one = activation_bytes(model) + cache_bytes(model)

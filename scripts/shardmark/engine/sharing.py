@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from shardmark.engine.batches import is_out_of_memory
+from shardmark.engine.loading import input_device, precision
 from shardmark.engine.outputs import hidden_states
 from shardmark.engine.tokens import ScoredRow
 from shardmark.engine.tree import Budget, Numbers, TokenTree
@@ -60,7 +61,7 @@ def _by_its_own_word(model: Any, window: int) -> str | None:
 
 
 def _by_trial(model: Any) -> str | None:
-    size = model.get_input_embeddings().num_embeddings
+    size = len(model.get_input_embeddings().weight)
     rows = [ScoredRow([(1 + 7 * n) % size for n in row], [0], 0) for row in TRIAL]
     try:
         with torch.inference_mode():
@@ -70,14 +71,14 @@ def _by_trial(model: Any) -> str | None:
             raise
         return f"its attention takes no tree ({type(error).__name__}: {error})"
     apart = float(((found - wanted).norm(dim=1) / wanted.norm(dim=1)).max())
-    if apart <= TOLERANCE.get(model.dtype, TOLERANCE[torch.float32]):  # so that NaN is not near
+    if apart <= TOLERANCE.get(precision(model), TOLERANCE[torch.float32]):  # so that NaN is not near
         return None
     return f"in a trial its hidden states were off by {apart:.2g} of their norm"
 
 
 def _plain_states(model: Any, rows: list[ScoredRow]) -> torch.Tensor:
     """The hidden state of each row's last token, `[rows, size]`."""
-    tokens = torch.tensor([row.inputs for row in rows], device=model.device)
+    tokens = torch.tensor([row.inputs for row in rows], device=input_device(model))
     states = hidden_states(model, input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
     return states[:, -1].float().cpu()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from shardmark.errors import Problem, UserError
 from shardmark.files import file_sha256, pretty_json, write_whole
+from shardmark.plan.preflight import ADAPTER
 from shardmark.tasks.rows import one_line, unsigned
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ WEIGHTS = ["*.safetensors", "*.bin", "*.pt", "*.pth", "*.index.json"]
 
 
 def stage_model(record: dict[str, Any], weights_folder: Path) -> dict[str, str]:
-    """The folders that a model's weights and tokenizer are loaded from, after putting them there.
+    """The folders that a model's weights, tokenizer and adapter are loaded from, after putting them there.
 
     `record` is the plan's; `weights_folder` keeps what has to be converted, named by the source's hash.
     """
@@ -35,7 +36,12 @@ def stage_model(record: dict[str, Any], weights_folder: Path) -> dict[str, str]:
     else:
         folder = _folder(source, where, "path", UNUSED)
     beside = _folder(tokenizer, where, "tokenizer_path", UNUSED + WEIGHTS) if tokenizer else folder
-    return {"model": str(folder), "tokenizer": str(beside)}
+    if (folder / ADAPTER).is_file():  # of a local folder, planning has said so
+        what = f"{source['path']} holds an adapter, which transformers would load where peft is installed, else not"
+        raise UserError(Problem(where, "path", what, "name it as `adapter`, and the model it is for as `path`"))
+    staged = {"model": str(folder), "tokenizer": str(beside)}
+    adapter = record.get("adapter")
+    return staged | ({"adapter": str(_folder(adapter, where, "adapter", UNUSED))} if adapter else {})
 
 
 def _folder(location: dict[str, Any], where: str, key: str, unused: list[str]) -> Path:

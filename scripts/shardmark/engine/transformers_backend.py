@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 
 from shardmark.engine.batches import Limit
 from shardmark.engine.generation import Generation
 from shardmark.engine.joinable import moving_rope, why_not_joinable
 from shardmark.engine.joined import JoinedBatch
-from shardmark.engine.memory import activation_bytes, cache_bytes, free_bytes, logits_bytes
+from shardmark.engine.loading import input_device, load_model
+from shardmark.engine.memory import activation_bytes, cache_bytes, free_for, logits_bytes
 from shardmark.engine.plain_generation import PlainGeneration
 from shardmark.errors import Problem, UserError
 
@@ -41,15 +42,11 @@ class TransformersBackend:
         tokenizer_kwargs = {k: v for k, v in settings["tokenizer_kwargs"].items() if k != "truncation"}
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(staged["tokenizer"], **(trust | tokenizer_kwargs))
-            spread = {"device_map": "auto"} if settings["num_gpus"] > 1 else {}
-            kwargs = {"dtype": getattr(torch, record["dtype"]), **trust, **spread, **settings["model_kwargs"]}
-            model = AutoModelForCausalLM.from_pretrained(staged["model"], **kwargs)
+            model = load_model(record, staged)
         except Exception as error:  # damaged weights, foreign kwargs: whatever it is, the user must know which model
             what = f"model {record['name']} cannot be loaded: {error}"
             raise UserError(Problem(record["file"], "path", what, "see the log; correct path or kwargs")) from error
-        if not hasattr(model, "hf_device_map"):
-            model.to("cuda" if settings["num_gpus"] else "cpu")
-        self.model: Any = model.eval()
+        self.model: Any = model
         self.window = settings["max_seq_len"] or _window(model.config, self.tokenizer)
         _check_positions(record, model, self.window)
         ends = model.generation_config.eos_token_id
@@ -68,14 +65,14 @@ class TransformersBackend:
     @property
     def device(self) -> torch.device:
         """Where inputs go."""
-        return torch.device(self.model.device)
+        return input_device(self.model)
 
     def limit(self, batch_size: int | str, padding: bool, new_tokens: int = 0) -> Limit:
         """The bound on batches: the given number of rows, or what fits the free memory."""
         if batch_size != "auto":
             return Limit(rows=int(batch_size), padding=padding)
         per_token = activation_bytes(self.model) + (cache_bytes(self.model) if new_tokens else logits_bytes(self.model))
-        tokens = max(1, int(MEMORY_SHARE * free_bytes(self.device) / per_token))
+        tokens = max(1, int(MEMORY_SHARE * free_for(self.model) / per_token))
         if new_tokens:
             return Limit(rows=MAX_GENERATING_ROWS.get(self.device.type, 64), tokens=tokens, padding=padding)
         return Limit(tokens=min(tokens, CPU_SCORING_TOKENS) if self.device.type == "cpu" else tokens, padding=padding)

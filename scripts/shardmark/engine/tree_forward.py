@@ -7,6 +7,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from shardmark.engine.loading import input_device
 from shardmark.engine.outputs import hidden_states, logits_at
 from shardmark.engine.tree import Chunk
 from shardmark.engine.tree_attention import tree_attention
@@ -39,13 +40,13 @@ def chunk_states(model: Any, chunk: Chunk, kept: Kept) -> tuple[torch.Tensor, Ke
 
 
 def _inputs(model: Any, chunk: Chunk, cache: DynamicCache) -> dict[str, Any]:
-    tokens = torch.from_numpy(chunk.tokens)[None].to(model.device)
-    depth = torch.from_numpy(chunk.depth[chunk.past :])[None].to(model.device)
+    tokens = torch.from_numpy(chunk.tokens)[None].to(input_device(model))
+    depth = torch.from_numpy(chunk.depth[chunk.past :])[None].to(input_device(model))
     return {"input_ids": tokens, "position_ids": depth, "past_key_values": cache, "use_cache": True}
 
 
 def _block(model: Any) -> int:
-    return BLOCK.get(torch.device(model.device).type, 1024)
+    return BLOCK.get(input_device(model).type, 1024)
 
 
 class PathLayer(DynamicLayer):

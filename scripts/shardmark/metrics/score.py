@@ -182,7 +182,12 @@ def _provenance(header: dict[str, Any], record: dict[str, Any], trailers: list[d
         "python": platform.python_version(),
         "packages": dict(sorted(packages.items())),
         "hardware": first["hardware"] | {"gpus": gpus},
-        "config": {"model": record["settings"], "dataset": header["settings"], "weights": record["source"]},
+        "config": {
+            "model": record["settings"],
+            "dataset": header["settings"],
+            "weights": record["source"],
+            **({"adapter": record["adapter"]} if record.get("adapter") else {}),
+        },
         "rows": header["dataset"]["origin"],
     }
 

@@ -11,7 +11,7 @@ from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.plan.hashes import HashCache
 from shardmark.plan.lock import Lock
-from shardmark.plan.preflight import model_faults, tokenizer_faults
+from shardmark.plan.preflight import adapter_faults, missing_packages, model_faults, tokenizer_faults
 
 ENGINE_PROTOCOL = 1
 "Raised whenever the engine would answer a request differently than before; old predictions then count no more."
@@ -33,6 +33,11 @@ def resolve_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> d
         _check(
             tokenizer, tokenizer_faults, Problem(model.file, "tokenizer_path", what, "give the folder that holds it")
         )
+    adapter = _location(settings.adapter, "adapter", settings.adapter_revision, model.file, lock, hashes)
+    if adapter:
+        what, fix = f"{settings.adapter} is no adapter for this: ", "give a folder that PEFT's save_pretrained wrote"
+        _check(adapter, adapter_faults, Problem(model.file, "adapter", what, fix))
+    _check_packages(model, source)
     dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if settings.num_gpus else "float32"
     kwargs = {k: v for k, v in settings.model_kwargs.items() if k not in PLACEMENT}
     answers = {
@@ -45,13 +50,14 @@ def resolve_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> d
         "max_out_len": settings.max_out_len,
         "model_kwargs": kwargs | ({"trust_remote_code": True} if settings.trust_remote_code else {}),
         "tokenizer_kwargs": {k: v for k, v in settings.tokenizer_kwargs.items() if k not in SIDES},
-    }
+    } | ({"adapter": adapter["identity"]} if adapter else {})
     return {
         "name": model.name,
         "digest": digest(answers),
         "file": model.file,
         "source": source,
         "tokenizer": tokenizer,
+        "adapter": adapter,
         "dtype": dtype,
         "settings": settings.model_dump(),
     }
@@ -70,6 +76,17 @@ def _source(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> dict[st
     if not settings.tokenizer_path:
         _check(location, tokenizer_faults, Problem(model.file, "path", f"{settings.path} is no tokenizer: ", fix))
     return location
+
+
+def _check_packages(model: Named[ModelConfig], source: dict[str, Any]) -> None:
+    """Raise UserError with each optional package that a model needs and that is not installed."""
+    folder = Path(source["path"]) if source["kind"] == "local" else None
+    missing = missing_packages(model.settings.adapter, model.settings.model_kwargs, folder)
+    if missing:
+        raise UserError(
+            Problem(model.file, key, f"needs the Python package {package}, which is not installed", fix)
+            for key, package, fix in missing
+        )
 
 
 def _check(location: dict[str, Any], faults: Callable[[Path, set[str]], list[str]], problem: Problem) -> None:

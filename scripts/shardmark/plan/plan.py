@@ -164,7 +164,9 @@ def _drop_stale_staging(staged: Path, record: Record) -> None:
     """Stage a model anew if what was staged is damaged or has been removed, or if its folder has moved since."""
     if staged.is_file():
         folders = read_object(staged)
-        moved = record["source"]["kind"] == "local" and record["source"]["path"] != folders.get("model")
+        places = {"model": record["source"], "adapter": record.get("adapter")}
+        local = {part: place["path"] for part, place in places.items() if place and place["kind"] == "local"}
+        moved = any(folders.get(part) != path for part, path in local.items())
         if not folders or moved or not all(Path(folder).is_dir() for folder in folders.values()):
             staged.unlink()
 

@@ -1,6 +1,8 @@
 """Whether a folder holds a model that can be loaded, found out without loading it and before a GPU is taken."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,18 @@ from shardmark.files import read_json
 INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt"}
 TOKENIZER_SUFFIXES = {".model", ".tiktoken"}
+ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = {"adapter_model.safetensors", "adapter_model.bin"}
+NOT_LAYERS = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CARTRIDGE"}
+"Kinds of adapters that add tokens or keys to the input instead of changing layers."
+NEED_THE_PROMPT = {"XLORA", "POLY", "SHADOW"}
+"Kinds of adapters that are computed from the whole input, so that no two prompts have the same model."
 
 
 def model_faults(folder: Path, files: set[str]) -> list[str]:
     """What is wrong with a folder of weights; `files` are the names in it that belong to a model."""
+    if ADAPTER in files:  # transformers would load it, but only where peft is installed
+        return [f"it holds an adapter ({ADAPTER}): say `adapter:` with a folder of its own, and the model as `path`"]
     return [*_config_faults(folder, files), *_weight_faults(folder, files)]
 
 
@@ -23,6 +33,63 @@ def tokenizer_faults(folder: Path, files: set[str]) -> list[str]:
     return [
         fault for name in sorted(files & TOKENIZER_FILES) if name.endswith(".json") for fault in _json(folder, name)
     ]
+
+
+def adapter_faults(folder: Path, files: set[str]) -> list[str]:
+    """What is wrong with a folder as a PEFT adapter's."""
+    if ADAPTER not in files:
+        return [f"it has no {ADAPTER}"]
+    faults = _json(folder, ADAPTER) or list(_adapter_config_faults(read_json(folder / ADAPTER)))
+    if not files & ADAPTER_WEIGHTS:
+        faults.append(f"it has no {' or '.join(sorted(ADAPTER_WEIGHTS, reverse=True))}")
+    weights = sorted(file for file in files & ADAPTER_WEIGHTS if file.endswith(".safetensors"))
+    return faults + [fault for file in weights for fault in _safetensors_faults(folder / file)]
+
+
+def _adapter_config_faults(config: dict[str, Any]) -> Iterator[str]:
+    kind = config.get("peft_type")
+    if not kind:
+        yield f"{ADAPTER} names no peft_type"
+    elif kind in NOT_LAYERS:
+        yield f"its peft_type {kind} changes the input, not the layers, which the engine cannot run"
+    elif kind in NEED_THE_PROMPT or config.get("alora_invocation_tokens"):
+        yield f"its layers ({kind}) depend on the whole prompt, which the engine cannot run"
+
+
+def missing_packages(
+    adapter: str | None, model_kwargs: dict[str, Any], folder: Path | None
+) -> list[tuple[str, str, str]]:
+    """Key, package and fix for each optional package that a model needs and that is not installed.
+
+    `folder` holds its weights, if they are on this machine.
+    """
+    found = []
+    if adapter and not find_spec("peft"):
+        found.append(("adapter", "peft", "pip install peft"))
+    given = model_kwargs.get("quantization_config") or {}
+    if (_is_bitsandbytes(given) or _is_bitsandbytes(_own_quantization(folder))) and not find_spec("bitsandbytes"):
+        key = "model_kwargs.quantization_config" if _is_bitsandbytes(given) else "path"
+        found.append((key, "bitsandbytes", "pip install bitsandbytes"))
+    attention = str(model_kwargs.get("attn_implementation") or "")
+    # kernels brings compiled attention from the Hub in flash-attn's place
+    if attention == "flash_attention_2" and not find_spec("flash_attn") and not find_spec("kernels"):
+        fix = "pip install flash-attn, or take attn_implementation: sdpa, with which prefixes are shared, too"
+        found.append(("model_kwargs.attn_implementation", "flash-attn", fix))
+    return found
+
+
+def _is_bitsandbytes(quantization: Any) -> bool:
+    if not isinstance(quantization, dict):
+        return False
+    method = str(quantization.get("quant_method") or "")
+    return bool(quantization.get("load_in_8bit") or quantization.get("load_in_4bit") or method == "bitsandbytes")
+
+
+def _own_quantization(folder: Path | None) -> Any:
+    """What a model's config.json says of the form in which its weights are stored."""
+    with suppress(OSError, ValueError, AttributeError):
+        return read_json(folder / "config.json").get("quantization_config") if folder else None
+    return None
 
 
 def _config_faults(folder: Path, files: set[str]) -> list[str]:

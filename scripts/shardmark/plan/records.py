@@ -48,6 +48,8 @@ def note_model(lock: Lock, model: Named[ModelConfig], record: Record, results: P
         entry = _location(str(settings.path), settings.revision, source)
     if tokenizer:
         entry["tokenizer"] = _location(str(settings.tokenizer_path), None, tokenizer)
+    if adapter := record.get("adapter"):
+        entry["adapter"] = _location(str(settings.adapter), settings.adapter_revision, adapter)
     key = ("models", model.name, MODEL_KINDS[source["kind"]])
     words = tokenizer or source
     if words["kind"] == "local":

@@ -82,6 +82,8 @@ def _meant(benchmark: Benchmark) -> set[tuple[str, str, str]]:
         settings = model.settings
         keys |= {("hub", "model", f"{settings.path}@{settings.revision or 'main'}")} if settings.path else set()
         keys |= {("hub", "model", f"{settings.tokenizer_path}@main")} if settings.tokenizer_path else set()
+        adapter = f"{settings.adapter}@{settings.adapter_revision or 'main'}"
+        keys |= {("hub", "model", adapter)} if settings.adapter else set()
     for dataset in benchmark.datasets:
         keys |= {("datasets", dataset.name, kind) for kind in possible_kinds(dataset.settings)}
         source = dataset.settings.source

@@ -72,7 +72,7 @@ def _sources(results: Path, root: Path) -> dict[Path, set[str]]:
     """
     found: dict[Path, set[str]] = defaultdict(set)
     for record in map(read_object, results.glob("models/*.json")):
-        for location in (record.get("source"), record.get("tokenizer")):
+        for location in (record.get("source"), record.get("tokenizer"), record.get("adapter")):
             for path, value in _files_of(location or {}):
                 found[path].add(value)
     for header in map(read_header, results.glob("tasks/*.jsonl")):
@@ -85,7 +85,7 @@ def _sources(results: Path, root: Path) -> dict[Path, set[str]]:
 
 
 def _files_of(location: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    """The files of a model or tokenizer with their hashes; none of those on the Hub, whose cache checks its own."""
+    """The files of a location in a model's record with their hashes; none of the Hub, whose cache checks its own."""
     if location.get("kind") == "local":
         yield from ((Path(location["path"]) / name, value) for name, value in location["identity"].items())
     elif location.get("kind") == "gguf":
@@ -97,7 +97,7 @@ def _locked(root: Path) -> Iterator[tuple[Path, str]]:
     lock = read_object(root / LOCK)
     names = [kinds for section in ("models", "datasets") for kinds in lock.get(section, {}).values()]
     for kind, record in (item for kinds in names for item in kinds.items()):
-        places = [record, record.get("tokenizer") or {}]
+        places = [record, record.get("tokenizer") or {}, record.get("adapter") or {}]
         for place in places if kind != "data_root" else ():
             if "path" in place:
                 path = Path(place["path"]).expanduser()

@@ -1,0 +1,68 @@
+"""A causal language model of transformers on its devices: weights, quantisation, adapter."""
+
+import logging
+import warnings
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+BITSANDBYTES_LOG = logging.getLogger("bitsandbytes.autograd._functions")
+"It says at each matrix product that it rounds its input."
+
+
+def load_model(record: dict[str, Any], staged: dict[str, str]) -> Any:
+    """The model of the plan's record. Raises whatever the libraries raise."""
+    settings = record["settings"]
+    BITSANDBYTES_LOG.setLevel(logging.ERROR)
+    kwargs = {"dtype": getattr(torch, record["dtype"]), "trust_remote_code": settings["trust_remote_code"]}
+    kwargs |= _placement(settings) | settings["model_kwargs"]
+    model = AutoModelForCausalLM.from_pretrained(staged["model"], **kwargs)
+    if "device_map" not in kwargs:
+        model.to("cuda" if settings["num_gpus"] else "cpu")
+    if "adapter" in staged:
+        model = _adapted(model, staged["adapter"])
+    return model.eval()
+
+
+def _placement(settings: dict[str, Any]) -> dict[str, Any]:
+    """Where the weights go, where they must go there while they are read."""
+    if settings["num_gpus"] > 1:
+        return {"device_map": "auto"}
+    if "quantization_config" in settings["model_kwargs"]:  # quantised weights cannot be moved afterwards
+        return {"device_map": {"": "cuda:0" if settings["num_gpus"] else "cpu"}}
+    return {}
+
+
+def _adapted(model: Any, adapter: str) -> Any:
+    """The model with a PEFT adapter's layers in it, of the class that it was.
+
+    They are not merged into the weights: that would round them, and quantised ones cannot take them.
+    """
+    from peft import PeftModel  # optional, and planning has seen that it is here
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*missing adapter keys")  # half an adapter is another model
+        peft = PeftModel.from_pretrained(model, adapter)
+    if peft.active_peft_config.is_prompt_learning:
+        raise ValueError(f"its adapter ({peft.peft_type}) changes the input, not the layers")
+    return peft.base_model.model
+
+
+def precision(model: Any) -> torch.dtype:
+    """The type whose rounding a model's outputs have. 8-bit weights are multiplied with inputs cut to float16."""
+    dtype: torch.dtype = torch.float16 if getattr(model, "is_loaded_in_8bit", False) else model.dtype
+    return dtype
+
+
+def input_device(model: Any) -> torch.device:
+    """Where inputs go: where the first layer computes, though its weights may wait on another device or on disk."""
+    hook = getattr(model.get_input_embeddings(), "_hf_hook", None)
+    device = getattr(hook, "execution_device", None)
+    return torch.device(model.device if device is None else device)
+
+
+def compute_devices(model: Any) -> set[torch.device]:
+    """The devices that a model's layers compute on."""
+    placed = set((getattr(model, "hf_device_map", None) or {}).values()) - {"cpu", "disk"}
+    return {torch.device(place) for place in placed} or {input_device(model)}
