@@ -22,12 +22,12 @@ def exact_match(predictions: list[str], references: list[list[str]], **options: 
 
 
 def test_accuracy_is_the_share_of_right_labels() -> None:
-    result = load_metric("accuracy").compute(predictions=[0, 1, 2, 2], references=[0, 1, 2, 3])
+    result = load_metric("accuracy").compute(predictions=[0, 1, 2, 2], references=[[0], [1], [2], [3]])
     assert result == {"accuracy": 0.75, "samples": [1.0, 1.0, 1.0, 0.0]}
 
 
 def test_no_label_is_wrong() -> None:
-    assert load_metric("accuracy").compute(predictions=[-1], references=[0])["samples"] == [0.0]
+    assert load_metric("accuracy").compute(predictions=[-1], references=[[0]])["samples"] == [0.0]
 
 
 def test_exact_match_wants_the_same_text() -> None:
