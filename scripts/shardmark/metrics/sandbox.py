@@ -163,16 +163,5 @@ def _sandbox() -> tuple[str, ...]:
             command += [part for folder in parents for part in ("--dir", str(folder))]  # else only root may enter
             command += ["--ro-bind", prefix, prefix]
     command += ["--proc", "/proc", "--dev-bind", "/dev/null", "/dev/null", "--dir", "/home"]
-    command += [
-        "--perms",
-        "1777",
-        "--size",
-        str(SCRATCH_BYTES),
-        "--tmpfs",
-        "/tmp",
-        "--remount-ro",
-        "/",
-        "--chdir",
-        "/tmp",
-    ]
-    return tuple(command)
+    command += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]
+    return (*command, "--remount-ro", "/", "--chdir", "/tmp")
