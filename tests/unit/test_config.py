@@ -230,7 +230,26 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
         ({"generation": {"temperature": -1}}, "f.yaml: generation.temperature: input should be greater than or equal"),
         ({"generation": {"temperature": 1, "top_p": 0}}, "f.yaml: generation.top_p: input should be greater than 0"),
         ({"generation": {"min_new_tokens": 300}}, "f.yaml: generation: min_new_tokens 300 is more than max_new_tokens"),
-        ({"generation": {"temperature": 1, "samples": 2}}, "f.yaml: generation: samples above 1 cannot be scored yet"),
+        ({"generation": {"samples": 2}}, "f.yaml: generation: samples above 1 are all the same unless temperature"),
+        (
+            {"metrics": ["pass_at_2"]},
+            "f.yaml: metrics.0.name: there is no 'pass_at_2'\n    fix: did you mean 'pass_at_k'?",
+        ),
+        ({"metrics": [{"name": "pass_at_k", "k": 2}]}, "f.yaml: pass_at_k with k 2 needs generation.samples of at le"),
+        (
+            {"metrics": ["squad", "squad"]},
+            "f.yaml: metric squad stands twice in metrics: give one a `label` of its own",
+        ),
+        ({"metrics": [{"name": "bleu", "label": "a b"}]}, "f.yaml: metrics.0.label: string should match pattern"),
+        ({"chains": {"a": ["strip"]}, "filters": ["strip"]}, "f.yaml: give filters or chains, not both"),
+        (
+            {"chains": {"a": ["stripe"]}},
+            "f.yaml: chains.a.0.name: there is no 'stripe'\n    fix: did you mean 'strip'?",
+        ),
+        (
+            {"chains": {"strict": []}, "metrics": [{"name": "squad", "chain": "strikt"}]},
+            "f.yaml: metric squad: there is no chain 'strikt'; did you mean 'strict'?",
+        ),
         ({"source": {"fil": "x", "hub": "y"}}, "f.yaml: source.fil: unknown key\n    fix: did you mean 'file'?"),
         ({"source": {}}, "f.yaml: source: give exactly one of hub and file"),
         ({"source": {"hub": "a", "file": "b"}}, "f.yaml: source: give exactly one of hub and file"),
@@ -262,6 +281,7 @@ def test_a_wrong_data_set_file_is_told(changes: dict[str, Any], said: str) -> No
         ({"choices": None}, "f.yaml: kind choice needs choices"),
         ({"choices": 5}, "f.yaml: choices: input should be a valid string, or input should be a valid list (found 5)"),
         ({"filters": ["strip"]}, "f.yaml: kind choice has no filters"),
+        ({"metrics": ["pass_at_k"]}, "f.yaml: metric pass_at_k reads generated text: kind choice takes accuracy"),
         ({"generation": {}}, "f.yaml: kind choice has no generation"),
         ({"scoring": "ppl"}, "f.yaml: scoring: input should be 'sum', 'token', 'char', 'byte' or 'perplexity'"),
         (

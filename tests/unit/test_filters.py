@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardmark.config import Filter
-from shardmark.metrics.filters import FILTERS, apply_filters, first_option, last_number, opencompass_first_option
+from shardmark.metrics.filters import LISTS, TEXTS, apply_filters, first_option, last_number, opencompass_first_option
 
 
 @pytest.mark.parametrize(
@@ -149,24 +149,80 @@ def test_a_number_that_is_found_is_one(text: str) -> None:
         ("no", [{"name": "last_number"}, {"name": "strip"}, {"name": "first_line"}], None),
         ("(B)", [{"name": "first_option", "options": "AB"}], "B"),
         ("(B)", [{"name": "opencompass_first_option", "options": "AB"}], None),
+        ("Yes", [{"name": "lowercase"}], "yes"),
+        ("Yes", [{"name": "uppercase"}], "YES"),
+        ("7 of $1,234", [{"name": "first_number"}], "7"),
+        ("about $1,234 or 5", [{"name": "first_number"}], "1234"),
+        ("none", [{"name": "first_number"}], None),
+        ("say B or C", [{"name": "first_capital"}], "B"),
+        ("say B or C", [{"name": "last_capital"}], "C"),
+        ("nothing", [{"name": "first_capital"}], None),
+        ("nothing", [{"name": "last_capital"}], None),
+        ("C and A, so AC", [{"name": "multiple_select"}], "AC"),
+        ("nothing", [{"name": "multiple_select"}], None),
+        ("1 2 3", [{"name": "regex", "pattern": r"\d", "select": -1}], "3"),
+        ("1 2 3", [{"name": "regex", "pattern": r"\d", "select": 3}], None),
+        ("x", [{"name": "regex", "pattern": r"\d", "fallback": "[invalid]"}], "[invalid]"),
+        ("b", [{"name": "regex", "pattern": r"(a)|(b)"}], "b"),
+        ("<answer> 4 </answer> <answer>5\n</answer>", [{"name": "xml_tag", "tag": "answer"}], "5"),
+        ("<answer>4", [{"name": "xml_tag", "tag": "answer"}], None),
+        ("<think>3?\n</think>\n4", [{"name": "strip_thinking"}], "4"),
+        ("3?\n</think>\n4", [{"name": "strip_thinking"}], "4"),
+        ("<think>3?", [{"name": "strip_thinking"}], None),
+        ("4", [{"name": "strip_thinking"}], "4"),
+        ("<think>a</think>b</think>c", [{"name": "strip_thinking"}], "c"),
+        ("Here:\n```python\nx = 1\n```\nand\n```\ny\n```", [{"name": "fenced_code"}], "x = 1"),
+        ("```\nx = 1", [{"name": "fenced_code"}], "x = 1"),
+        ("```py\n```", [{"name": "fenced_code"}], ""),
+        ("x = 1", [{"name": "fenced_code"}], "x = 1"),
+        ("yes", [{"name": "map", "values": {"yes": "A", "no": "B"}}], "A"),
+        ("so", [{"name": "map", "values": {"yes": "A"}}], None),
+        ("so", [{"name": "map", "values": {"yes": "A"}, "default": "C"}], "C"),
+        ("x", [{"name": "template", "template": "{{ q }}: {{ answer }}"}], "why: x"),
     ],
 )
 def test_filters_follow_one_another_until_one_finds_nothing(
     text: str, filters: list[dict[str, Any]], answer: str | None
 ) -> None:
-    assert apply_filters(text, filters) == answer
+    assert apply_filters([text], filters, {"q": "why"}) == [answer]
+
+
+def test_each_answer_to_a_request_is_filtered() -> None:
+    assert apply_filters(["a 1", "b", "c 3"], [{"name": "last_number"}], {}) == ["1", None, "3"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "vote"),
+    [
+        (["1", "2", "2"], "2"),
+        (["1", "2"], "1"),
+        (["x", "x", "3"], "3"),
+        (["x"], None),
+    ],
+)
+def test_the_majority_is_of_the_answers_that_were_found(answers: list[str], vote: str | None) -> None:
+    assert apply_filters(answers, [{"name": "last_number"}, {"name": "majority_vote"}], {}) == [vote]
+
+
+def test_filters_after_a_vote_go_on_with_its_answer() -> None:
+    filters = [{"name": "majority_vote"}, {"name": "strip"}]
+    assert apply_filters([" b", "a", " b"], filters, {}) == ["b"]
+
+
+def test_the_first_answers_are_taken() -> None:
+    assert apply_filters(["a", "b", "c"], [{"name": "take_first", "k": 2}], {}) == ["a", "b"]
 
 
 def test_the_filters_are_those_that_a_data_set_may_name() -> None:
     union, _ = get_args(Filter)
     names = [name for kind in get_args(union) for name in get_args(kind.model_fields["name"].annotation)]
-    assert sorted(names) == sorted(FILTERS)
+    assert sorted(names) == sorted([*TEXTS, *LISTS])
 
 
 def test_a_filter_takes_the_options_that_a_data_set_may_give_it() -> None:
     union, _ = get_args(Filter)
-    settings = {"options": "AB", "pattern": "b", "marker": "b"}
+    settings = {"options": "AB", "pattern": "b", "marker": "b", "tag": "b", "values": {"b": "c"}, "template": "b"}
     for kind in get_args(union):
         for name in get_args(kind.model_fields["name"].annotation):
             given = {key: value for key, value in settings.items() if key in kind.model_fields}
-            apply_filters("a b 1", [kind(name=name, **given).model_dump()])
+            apply_filters(["a b 1"], [kind(name=name, **given).model_dump()], {})

@@ -1,15 +1,23 @@
 """The local `evaluate` modules give the right numbers, and need no network and no cache for it."""
 
+import json
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from projects import property_test
+from requirements_check import need
 from shardmark.config import Metric
-from shardmark.metrics import modules
+from shardmark.metrics import math_process, modules
+from shardmark.metrics.math_process import MathProcess
 from shardmark.metrics.modules import load_metric
 
 SCRIPTS = Path(modules.__file__).parents[2]
@@ -21,13 +29,22 @@ def exact_match(predictions: list[str], references: list[list[str]], **options: 
     return list(result["samples"])
 
 
+def samples(name: str, predictions: list[Any], references: list[Any], **options: Any) -> list[float]:
+    return list(load_metric(name).compute(predictions=predictions, references=references, **options)["samples"])
+
+
+def value(name: str, predictions: list[Any], references: list[Any], **options: Any) -> float:
+    return float(load_metric(name).compute(predictions=predictions, references=references, **options)[name])
+
+
 def test_accuracy_is_the_share_of_right_labels() -> None:
-    result = load_metric("accuracy").compute(predictions=[0, 1, 2, 2], references=[0, 1, 2, 3])
-    assert result == {"accuracy": 0.75, "samples": [1.0, 1.0, 1.0, 0.0]}
+    result = load_metric("accuracy").compute(predictions=[0, 1, 2, 2], references=[[0], [1], [2, 3], [3]])
+    assert result["accuracy"] == 0.75
+    assert result["samples"] == [1.0, 1.0, 1.0, 0.0]
 
 
 def test_no_label_is_wrong() -> None:
-    assert load_metric("accuracy").compute(predictions=[-1], references=[0])["samples"] == [0.0]
+    assert samples("accuracy", [-1], [[0]]) == [0.0]
 
 
 def test_exact_match_wants_the_same_text() -> None:
@@ -70,10 +87,197 @@ def test_texts_of_any_alphabet_pass_through() -> None:
     assert exact_match(["東京", "a\u2028b", "\x00", "😀"], [["東京"], ["a\u2028b"], ["\x00"], ["😀"]]) == [1.0] * 4
 
 
+@pytest.mark.parametrize(
+    ("options", "answers"),
+    [
+        ({}, [1.0, 0.0, 0.0, 0.0]),
+        ({"ignore_punctuation": True}, [1.0, 1.0, 0.0, 0.0]),
+        ({"ignore_numbers": True}, [1.0, 0.0, 1.0, 0.0]),
+        ({"ignore_patterns": ["[a-z]+$"], "ignore_case": True}, [1.0, 0.0, 0.0, 1.0]),
+    ],
+)
+def test_what_is_ignored_is_ignored_on_both_sides(options: dict[str, Any], answers: list[float]) -> None:
+    assert exact_match(["a b", "a, b.", "a b2", "A c"], [["a b"]] * 4, **options) == answers
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "f1", "exact"),
+    [
+        ("The Eiffel Tower!", ["eiffel tower"], 1.0, 1.0),
+        ("in Paris", ["Paris"], 2 / 3, 0.0),
+        ("Rome", ["Paris", "rome"], 1.0, 1.0),
+        ("Rome", ["Paris"], 0.0, 0.0),
+        ("c c b", ["c b b"], 2 / 3, 0.0),
+        ("the", ["a"], 1.0, 1.0),
+        ("", ["x"], 0.0, 0.0),
+        ("x", [], 0.0, 0.0),
+    ],
+)
+def test_squad_compares_words(answer: str, right: list[str], f1: float, exact: float) -> None:
+    assert samples("squad", [answer], [right]) == pytest.approx([f1])
+    assert samples("squad", [answer], [right], part="exact_match") == [exact]
+    assert samples("f1", [answer], [right], average="token") == pytest.approx([f1])
+
+
+def test_rouge_is_that_of_rouge_score_for_the_nearest_reference() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    answer, right = "The cat sat on the mat.\nIt purred", ["A dog", "the cats sat on mats\nit purrs"]
+    for kind in ("rouge1", "rouge2", "rougeL", "rougeLsum"):
+        nearest = max(RougeScorer([kind], use_stemmer=True).score(r, answer)[kind].fmeasure for r in right)
+        assert samples("rouge", [answer], [right], type=kind, stem=True) == [pytest.approx(nearest)]
+    assert samples("rouge", [""], [["x"]]) == [0.0]
+
+
+TRANSLATED = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him.", ""]
+REFERENCES = [
+    ["The dog bit the man.", "The dog had bit the man."],
+    ["It was not unexpected.", "No one was surprised."],
+    ["The man bit him first.", "The man had bitten the dog."],
+    ["Yes.", "So."],
+]
+
+
+def test_bleu_and_chrf_are_those_of_sacrebleu() -> None:
+    import sacrebleu
+
+    streams = [list(stream) for stream in zip(*REFERENCES, strict=True)]
+    assert value("bleu", TRANSLATED, REFERENCES) == pytest.approx(
+        sacrebleu.corpus_bleu(TRANSLATED, streams).score / 100
+    )
+    lower = sacrebleu.corpus_bleu(TRANSLATED, streams, lowercase=True, tokenize="intl").score / 100
+    assert value("bleu", TRANSLATED, REFERENCES, ignore_case=True, tokenize="intl") == pytest.approx(lower)
+    for order in (0, 2):
+        score = sacrebleu.corpus_chrf(TRANSLATED, streams, word_order=order).score / 100
+        assert value("chrf", TRANSLATED, REFERENCES, word_order=order) == pytest.approx(score)
+    assert value("bleu", ["", ""], [["a"], ["b"]]) == 0.0
+
+
+def test_rows_may_have_different_numbers_of_references() -> None:
+    assert value("bleu", ["a b c d", "e f g h"], [["a b c d"], ["x", "e f g h"]]) == pytest.approx(1.0)
+    assert value("chrf", ["abcdef", "ghijkl"], [["abcdef"], ["x", "ghijkl"]]) == pytest.approx(1.0)
+
+
+# Labels, against scikit-learn
+
+labels = st.lists(st.tuples(st.sampled_from("012"), st.sampled_from("012")), min_size=1, max_size=40)
+
+
+@property_test
+@given(labels)
+def test_f1_and_mcc_are_those_of_scikit_learn(pairs: list[tuple[str, str]]) -> None:
+    from sklearn.metrics import f1_score, matthews_corrcoef
+
+    right, found = map(list, zip(*pairs, strict=True))
+    several = [[r] for r in right]
+    assert value("mcc", found, right) == pytest.approx(matthews_corrcoef(right, found))
+    ones = [[label == "1" for label in column] for column in (right, found)]
+    binary = f1_score(*ones, zero_division=0.0)
+    assert value("f1", found, several, average="binary", positive="1") == pytest.approx(binary)
+    macro = f1_score(right, found, labels=sorted(set(right)), average="macro", zero_division=0.0)
+    assert value("f1", found, several, average="macro") == pytest.approx(macro)
+
+
+def test_an_answer_that_is_no_label_is_a_wrong_one() -> None:
+    from sklearn.metrics import matthews_corrcoef
+
+    found, right = ["0", "", "1", "never"], ["0", "1", "1", "0"]
+    assert value("mcc", found, right) == pytest.approx(matthews_corrcoef(right, ["0", "x", "1", "x"]))
+    assert value("f1", found, [[r] for r in right], average="macro") == pytest.approx(2 / 3)
+
+
+def test_labels_have_no_score_for_a_single_sample() -> None:
+    assert samples("mcc", ["0", "1"], ["0", "1"]) == [None, None]
+    assert samples("f1", ["0", "1"], [["0"], ["1"]], average="macro") == [None, None]
+
+
+# Log-likelihoods
+
+
+def test_briers_score_is_the_distance_of_probabilities_to_the_truth() -> None:
+    logprobs = [[math.log(0.7), math.log(0.2), math.log(0.1)]] * 2
+    assert samples("brier", logprobs, [[0], [2]]) == pytest.approx([0.3**2 + 0.2**2 + 0.1**2, 0.7**2 + 0.2**2 + 0.9**2])
+    assert samples("brier", [[-5000.0, -5001.0]], [[0]])[0] == pytest.approx(2 * (1 / (1 + math.e)) ** 2)
+    assert samples("brier", [[0.0, 0.0]], [[0, 1]]) == pytest.approx([0.0])
+
+
+def test_mc1_and_mc2_judge_the_right_choices_together() -> None:
+    logprobs = [[math.log(p) - 900 for p in (0.2, 0.3, 0.1)]] * 2
+    assert samples("mc1", logprobs, [[0], [0, 1]]) == [0.0, 1.0]
+    assert samples("mc2", logprobs, [[0], [0, 1]]) == pytest.approx([1 / 3, 5 / 6])
+
+
+def test_perplexities_are_of_all_texts_together() -> None:
+    logprobs, texts = [-10.0, -2.0], [" the größe of", "a"]
+    assert value("perplexity", logprobs, texts) == pytest.approx(math.exp(6))
+    assert value("word_perplexity", logprobs, texts) == pytest.approx(math.exp(12 / 5))
+    assert value("byte_perplexity", logprobs, texts) == pytest.approx(math.exp(12 / 16))
+    assert value("bits_per_byte", logprobs, texts) == pytest.approx(12 / 16 / math.log(2))
+    assert samples("bits_per_byte", logprobs, texts)[1] == pytest.approx(2 / math.log(2))
+    assert load_metric("perplexity").higher_is_better is False
+
+
+# Instructions, programs and formulas
+
+
+def test_ifeval_counts_prompts_or_instructions() -> None:
+    ids = ["punctuation:no_comma", "keywords:existence"]
+    asked = json.dumps({"ids": ids, "kwargs": [{}, {"keywords": ["sun"]}], "prompt": "p"})
+    responses = ["The sun", "The sun, too", "*Rain*", ""]
+    assert samples("ifeval", responses, [[asked]] * 4) == [1.0, 0.0, 0.0, 0.0]
+    assert samples("ifeval", responses, [[asked]] * 4, level="instruction") == [1.0, 0.5, 0.5, 0.0]
+    assert samples("ifeval", ["Hello, you\nThe sun"], [[asked]], loose=True) == [1.0]
+
+
+def test_pass_at_k_is_the_chance_that_one_of_k_passes() -> None:
+    need("bwrap")
+    right, wrong = "def f(): return 1", "def f(): return 2"
+    programs = [[right, wrong, wrong, wrong], [wrong] * 4, [right] * 4]
+    tests = ["assert f() == 1"] * 3
+    assert samples("pass_at_k", programs, tests) == pytest.approx([0.25, 0.0, 1.0])
+    assert samples("pass_at_k", programs, tests, k=2) == pytest.approx([0.5, 0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "same"),
+    [
+        ("1/2", "0.5", True),
+        (r"\frac{1}{2}", "0.5", True),
+        ("The answer is $x^2+2x+1$", "(x+1)^2", True),
+        (r"so \boxed{10}", "10", True),
+        ("1,000", "1000", True),
+        ("7", "8", False),
+        ("no idea", "3", False),
+        ("", "3", False),
+        ("__import__('os').system('true')", "0", False),
+    ],
+)
+def test_formulas_that_mean_the_same_are_equal(answer: str, reference: str, same: bool) -> None:
+    assert math_process.same(answer, reference) == same
+
+
+def test_any_of_several_formulas_counts_and_a_number_beyond_all_limits_is_just_wrong() -> None:
+    answers, references = ["1/2", "9^9^9^9^9", "7"], [["nothing", "0.5"], ["3"], ["7"]]
+    assert samples("math_equivalence", answers, references) == [1.0, 0.0, 1.0]
+
+
+def test_a_comparison_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with MathProcess() as process:
+        monkeypatch.setattr(math_process, "SECONDS", 0.0)
+        assert not process.equal("7", "7")
+        monkeypatch.setattr(math_process, "SECONDS", 60.0)
+        assert process.equal("7", "7")
+
+
 def test_the_metrics_are_those_that_a_data_set_may_name() -> None:
     union, _ = get_args(Metric)
     names = [name for kind in get_args(union) for name in get_args(kind.model_fields["name"].annotation)]
-    files = {path.stem for path in Path(modules.__file__).parent.glob("*.py") if "evaluate.Metric" in path.read_text()}
+    sources = {path.stem: path.read_text() for path in Path(modules.__file__).parent.glob("*.py")}
+    made = re.compile(r"^class \w+\((base|surprise)\.", re.MULTILINE)
+    files = [name for name, source in sources.items() if made.search(source) and name != "surprise"]
     assert sorted(names) == sorted(files)
     for name in names:
         assert load_metric(name).name == name
@@ -90,9 +294,25 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 import sys
 from shardmark.metrics.modules import load_metric
 
-for name, values in (("accuracy", [1]), ("exact_match", ["a"])):
-    references = values if name == "accuracy" else [values]
-    assert load_metric(name).compute(predictions=values, references=references)["samples"] == [1.0]
+texts, probabilities = (["a b c d"], [["a b c d"]]), ([[-1.0, -2000.0]], [[0]])
+for name in ("exact_match", "f1", "squad", "rouge", "bleu", "chrf"):
+    predictions, references = texts
+    (sample,) = load_metric(name).compute(predictions=predictions, references=references)["samples"]
+    assert abs(sample - 1) < 1e-9, name
+for name in ("mc1", "mc2", "brier"):
+    predictions, references = probabilities
+    (sample,) = load_metric(name).compute(predictions=predictions, references=references)["samples"]
+    assert abs(sample - (name != "brier")) < 1e-9, name
+for name in ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"):
+    load_metric(name).compute(predictions=[-1.0], references=["a"])
+load_metric("mcc").compute(predictions=["a"], references=["a"])
+load_metric("accuracy").compute(predictions=[1], references=[[1]])
+assert load_metric("math_equivalence").compute(predictions=["1/2"], references=[["0.5"]])["samples"] == [1.0]
+asked = '{"ids": ["length_constraints:number_sentences", "language:response_language", '
+asked += '"change_case:capital_word_frequency"], "kwargs": [{"num_sentences": 2}, {"language": "en"}, '
+asked += '{"capital_frequency": 1}], "prompt": "p"}'
+response = "The NASA has landed. It was a great day for all people."
+assert load_metric("ifeval").compute(predictions=[response], references=[[asked]])["samples"] == [1.0]
 assert not {"torch", "transformers"} & sys.modules.keys(), "seconds of imports for nothing"
 """
 

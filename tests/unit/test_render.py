@@ -152,7 +152,7 @@ def test_a_label_outside_the_choices_is_refused(label: Any) -> None:
     assert problem.fix == "count choices from 0"
 
 
-@pytest.mark.parametrize("label", ["B", None, 0.5, float("nan"), float("inf"), [0], {}])
+@pytest.mark.parametrize("label", ["B", None, 0.5, float("nan"), float("inf"), {}])
 def test_a_label_that_is_no_index_is_refused(label: Any) -> None:
     problem = told(choice_settings(), [OPTIONS[0] | {"label": label}])
     assert problem.what == f"row 0: expected the index of the right choice, found {label!r}"
@@ -436,3 +436,28 @@ def test_bounds_end_with_the_data_set() -> None:
     before = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)
     rendered(dataset_settings(), [{"question": "q", "answer": "a"}], "x.yaml")
     assert (resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)) == before
+
+
+def test_several_choices_may_be_right() -> None:
+    (sample,) = rendered(choice_settings(), [OPTIONS[0] | {"label": [0, 1]}], "d.yaml")
+    assert sample.target == [0, 1]
+    assert told(choice_settings(), [OPTIONS[0] | {"label": [0, 9]}]).what.endswith("label 9 is outside the 2 choices")
+    assert told(choice_settings(), [OPTIONS[0] | {"label": [0, "B"]}]).what.endswith("right choice, found 'B'")
+    assert told(choice_settings(), [OPTIONS[0] | {"label": []}]).what == "row 0: no choice is right"
+
+
+def test_a_column_that_clusters_rows_must_be_there() -> None:
+    problem = told(choice_settings(cluster_by="passag"), [OPTIONS[0] | {"passage": "x"}])
+    assert (problem.key, problem.fix) == ("cluster_by", "did you mean 'passage'?")
+
+
+@pytest.mark.parametrize("where", ["filters", "chains"])
+def test_a_template_among_the_filters_is_tried_before_anything_is_asked(where: str) -> None:
+    def settings(template: str) -> DatasetConfig:
+        filters = ["strip", {"name": "template", "template": template}]
+        return dataset_settings(**{where: filters if where == "filters" else {"a": filters}})
+
+    rows = [{"question": "q", "answer": "a", "prompt": "p"}]
+    assert list(rendered(settings("{{ prompt }}{{ answer }}"), rows, "d.yaml"))
+    assert told(settings("{{ promt }}"), rows).what == "row 0: no column 'promt'"
+    assert told(settings("{{"), rows).key == {"filters": "filters.1.template", "chains": "chains.a.1.template"}[where]

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from requirements_check import need
 from shardmark.config import DatasetConfig
 from shardmark.errors import UserError
 from shardmark.files import file_sha256, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
@@ -390,3 +392,83 @@ def test_all_files_that_do_not_fit_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         scored.score()
     assert [problem.where for problem in caught.value.problems] == [str(scored.file(s)) for s in ("first", "second")]
+
+
+# Several chains, answers, metrics and clusters
+
+
+def test_each_chain_of_filters_is_judged_by_the_metrics_that_name_it_or_none(tmp_path: Path) -> None:
+    chains = {"strict": [{"name": "regex", "pattern": r"It is (\d)"}], "flexible": ["last_number"]}
+    metrics = ["exact_match", {"name": "squad", "chain": "flexible", "label": "words"}]
+    score, samples = sums(tmp_path, filters=[], chains=chains, metrics=metrics).score()
+    assert score["primary"] == "exact_match,strict"
+    values = {label: metric["value"] for label, metric in score["metrics"].items()}
+    assert values == {"exact_match,strict": 0.2, "exact_match,flexible": 0.4, "words,flexible": 0.4}
+    assert samples["d"]["answers"] == {"strict": [None], "flexible": ["0"]}
+    assert (samples["d"]["answer"], samples["d"]["scores"]["exact_match,flexible"]) == (None, 1.0)
+    assert score["counts"]["unanswered"] == 3
+
+
+def several(root: Path, *texts: str, **settings: Any) -> Scored:
+    """One sample with several answers."""
+    drawn = {"generation": {"temperature": 1, "samples": len(texts)}}
+    scored = Scored(root, GENERATE | drawn | settings)
+    samples = [answered(text) | {"cut": 2} for text in texts]
+    scored.requests["first"]["many"] = {"kind": "generate", "prompt": "1+1="}
+    scored.predictions["first"].append({"id": "many", "samples": samples})
+    scored.sample("a", "many", ["2"])
+    return scored.write()
+
+
+def test_the_first_of_several_answers_counts_unless_filters_choose(tmp_path: Path) -> None:
+    chains = {"first": ["last_number"], "vote": ["last_number", "majority_vote"]}
+    score, samples = several(tmp_path, "so 3", "so 2", "2", "I", filters=[], chains=chains).score()
+    assert score["metrics"]["exact_match,first"]["value"] == 0.0
+    assert score["metrics"]["exact_match,vote"]["value"] == 1.0
+    assert samples["a"]["outputs"] == ["so 3", "so 2", "2", "I"]
+    assert samples["a"]["answers"] == {"first": ["3", "2", "2", None], "vote": ["2"]}
+    assert samples["a"]["truncated"] == 2
+
+
+def test_all_answers_reach_pass_at_k(tmp_path: Path) -> None:
+    need("bwrap")
+    metrics = [{"name": "pass_at_k", "k": k, "label": f"pass@{k}"} for k in (1, 2)]
+    programs = ["def f(): return 2", "def f(): return 3", "```\ndef f(): return 2\n```", "no"]
+    scored = several(tmp_path, *programs, filters=["fenced_code"], metrics=metrics)
+    scored.lines[0]["target"] = ["assert f() == 2"]
+    score, samples = scored.write().score()
+    assert samples["a"]["scores"] == {"pass@1": 0.5, "pass@2": pytest.approx(1 - 1 / 6)}
+    assert score["primary"] == "pass@1"
+
+
+def test_rows_that_share_a_passage_are_a_cluster(tmp_path: Path) -> None:
+    scored = sums(tmp_path, cluster_by="passage")
+    for line, passage in zip(scored.lines, "aabbb", strict=True):
+        line["row"]["passage"] = passage
+    metric = scored.write().score()[0]["metrics"]["exact_match"]
+    assert (metric["n"], metric["clusters"]) == (5, 2)
+    assert metric["value"] == 0.4
+
+
+def test_a_metric_of_all_samples_has_an_interval_too(tmp_path: Path) -> None:
+    metrics = [{"name": "bleu", "resamples": 200}, {"name": "f1", "average": "macro"}]
+    score, samples = sums(tmp_path, filters=[], metrics=metrics).score()
+    assert score["metrics"]["bleu"]["interval"] == "bootstrap"
+    low, high = score["metrics"]["f1"]["ci95"]
+    assert low <= score["metrics"]["f1"]["value"] <= high
+    assert samples["a"]["scores"]["f1"] is None
+    assert score == sums(tmp_path / "again", filters=[], metrics=metrics).score()[0]
+
+
+def test_choices_are_judged_by_all_their_probabilities(tmp_path: Path) -> None:
+    metrics = ["accuracy", {"name": "accuracy", "scoring": "char", "label": "acc_norm"}, "brier", "mc2", "perplexity"]
+    scored = colours(tmp_path, metrics=metrics)
+    scored.lines[0]["target"] = [0, 1]
+    score, samples = scored.write().score()
+    values = {label: metric["value"] for label, metric in score["metrics"].items()}
+    assert (values["accuracy"], values["acc_norm"]) == (0.5, 1.0)
+    assert samples["a"]["scores"]["mc2"] == pytest.approx(1.0)
+    assert samples["a"]["target"] == [0, 1]
+    assert values["perplexity"] == pytest.approx(math.exp((1 + 5) / 2))
+    assert score["metrics"]["brier"]["higher_is_better"] is False
+    assert score["metrics"]["perplexity"]["percent"] is False

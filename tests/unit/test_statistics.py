@@ -1,13 +1,16 @@
 """Error bars against scipy and the formulas they come from."""
 
 import math
+import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from shardmark.metrics.statistics import Estimate, estimate_mean
+from projects import property_test
+from shardmark.metrics.statistics import Estimate, estimate_by_draws, estimate_mean
 
 Z = 1.959963984540054
 "The 97.5% point of the normal distribution."
@@ -81,3 +84,82 @@ def test_an_average_of_nothing_is_refused() -> None:
 def test_a_score_file_holds_the_interval_as_a_list() -> None:
     assert Estimate(0.5, 0.1, (0.4, 0.6), 9).as_json() == {"value": 0.5, "stderr": 0.1, "ci95": [0.4, 0.6], "n": 9}
     assert Estimate(0.5, None, None, 1).as_json()["ci95"] is None
+
+
+# Clusters
+
+clustered = st.lists(st.tuples(st.floats(0, 1), st.sampled_from("abcdefgh")), min_size=3, max_size=40).filter(
+    lambda rows: len({name for _, name in rows}) > 1
+)
+
+
+@property_test
+@given(clustered)
+def test_clustered_standard_errors_are_those_of_statsmodels(rows: list[tuple[float, str]]) -> None:
+    import statsmodels.api as sm
+
+    samples, names = map(list, zip(*rows, strict=True))
+    groups = np.unique(names, return_inverse=True)[1]
+    fitted = sm.OLS(samples, np.ones(len(samples))).fit(cov_type="cluster", cov_kwds={"groups": groups})
+    estimate = estimate_mean(samples, names)
+    assert estimate.stderr == pytest.approx(float(fitted.bse[0]), abs=1e-9)
+    assert estimate.clusters == len(set(names))
+
+
+@property_test
+@given(st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=2, max_size=20))
+def test_samples_that_are_clusters_of_their_own_are_independent(samples: list[float]) -> None:
+    plain, alone = estimate_mean(samples), estimate_mean(samples, [str(n) for n in range(len(samples))])
+    assert alone.stderr == pytest.approx(plain.stderr)
+    assert alone.ci95 == pytest.approx(plain.ci95)
+
+
+def test_equal_samples_of_a_cluster_count_once() -> None:
+    once, thrice = estimate_mean([0.0, 1.0, 1.0, 0.5]), estimate_mean([0.0, 1.0, 1.0, 0.5] * 3, list("abcd") * 3)
+    assert (thrice.stderr, thrice.ci95) == (pytest.approx(once.stderr), pytest.approx(once.ci95))
+    assert (thrice.n, thrice.clusters) == (12, 4)
+
+
+def test_right_and_wrong_in_clusters_is_not_certain_either() -> None:
+    assert estimate_mean([1.0] * 20, list("abcd") * 5).ci95 == pytest.approx(estimate_mean([1.0] * 4).ci95)
+    assert estimate_mean([1.0, 1.0], ["a", "a"]).stderr is None
+
+
+# Drawing again
+
+
+def mean_of(sums: np.ndarray) -> float:
+    return float(sums[0] / sums[1])
+
+
+def test_draws_are_those_of_pythons_random_and_so_of_lm_eval() -> None:
+    samples = [0.0, 1.0, 0.5, 2.0, 7.0]
+    first, second = random.Random(0), random.Random(1)
+    drawn = [np.mean((first if n < 1000 else second).choices(samples, k=5)) for n in range(1200)]
+    estimate = estimate_by_draws([[x, 1.0] for x in samples], mean_of, 1200)
+    assert estimate.stderr == pytest.approx(np.std(drawn, ddof=1))
+    assert estimate.ci95 == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
+    assert (estimate.value, estimate.n, estimate.interval) == (2.1, 5, "bootstrap")
+
+
+def test_an_interval_of_draws_is_near_that_of_scipy() -> None:
+    numbers = np.random.default_rng(3).gamma(2.0, size=200)
+    ours = estimate_by_draws([[x, 1.0] for x in numbers], lambda sums: math.exp(-mean_of(sums)), 4000)
+    theirs = stats.bootstrap(
+        (numbers,), lambda x, axis: np.exp(-x.mean(axis)), n_resamples=4000, method="percentile", rng=1
+    )
+    assert ours.ci95 == pytest.approx(tuple(theirs.confidence_interval), rel=0.03)
+    assert ours.stderr == pytest.approx(theirs.standard_error, rel=0.05)
+
+
+def test_clusters_are_drawn_whole() -> None:
+    rows, names = [[x, 1.0] for x in (0.0, 1.0, 3.0)] * 4, list("abc") * 4
+    whole = estimate_by_draws(rows, mean_of, 500, names)
+    assert whole.stderr == estimate_by_draws([[x * 4, 4.0] for x in (0.0, 1.0, 3.0)], mean_of, 500).stderr
+    assert (whole.n, whole.clusters) == (12, 3)
+    assert estimate_by_draws(rows, mean_of, 500, ["a"] * 12).ci95 is None
+
+
+def test_a_draw_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        estimate_by_draws([], mean_of, 100)

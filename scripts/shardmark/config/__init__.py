@@ -1,7 +1,9 @@
 """Typed settings: what the user asked for, checked."""
 
-from shardmark.config.dataset import DatasetConfig, FewShot, Filter, Metric
+from shardmark.config.dataset import DatasetConfig, FewShot
+from shardmark.config.filters import Filter
 from shardmark.config.load import Benchmark, Named, load
+from shardmark.config.metrics import Metric
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import RunConfig
 from shardmark.config.schema import schemas

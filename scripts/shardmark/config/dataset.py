@@ -1,12 +1,14 @@
 """config/datasets/*.yaml: one file a data set: where rows come from, what is asked, how answers are judged."""
 
 import json
-import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from shardmark.config.base import Settings
+from shardmark.config.filters import Filter
+from shardmark.config.metrics import Metric, Scoring
+from shardmark.errors import nearest
 
 
 class Source(Settings):
@@ -67,7 +69,7 @@ class Generation(Settings):
     seed: NonNegativeInt = 0
     "Another number draws other answers. Each request draws for itself, so nothing else changes them."
     samples: PositiveInt = 1
-    "So many answers to each request. No metric reads several yet: leave it at 1."
+    "So many answers to each request, for pass_at_k and the filter majority_vote."
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Generation":
@@ -78,81 +80,9 @@ class Generation(Settings):
             raise ValueError(f"{', '.join(drawn)} without effect: nothing is drawn unless temperature is above 0")
         if self.min_new_tokens > self.max_new_tokens:
             raise ValueError(f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens {self.max_new_tokens}")
-        if self.samples > 1:
-            raise ValueError("samples above 1 cannot be scored yet, no metric reads several answers: leave it at 1")
+        if self.samples > 1 and not self.temperature:
+            raise ValueError("samples above 1 are all the same unless temperature is above 0")
         return self
-
-
-class FirstOption(Settings):
-    """The first option letter that stands for itself: `A`, `(B)`, `C)`, `the answer is A`; case matters."""
-
-    name: Literal["first_option"]
-    options: str = Field(pattern="^[A-Za-z]+$")
-    "The letters to look for, e.g. ABCD."
-
-
-class OpenCompassFirstOption(Settings):
-    """OpenCompass's first_option_postprocess with cushion=False, for comparison with its numbers."""
-
-    name: Literal["opencompass_first_option"]
-    options: str = Field(pattern="^[A-Za-z]+$")
-    "The letters to look for, e.g. ABCD."
-
-
-class RegexFilter(Settings):
-    """The first match of a regular expression: its first group, or all of it if it has none."""
-
-    name: Literal["regex"]
-    pattern: str
-    "Python's syntax; `(?i)` in front ignores case."
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        return pattern
-
-
-class Cut(Settings):
-    """Everything from a marker on is dropped."""
-
-    name: Literal["cut"]
-    marker: str = Field(min_length=1)
-    "The text at which the answer ends."
-
-
-class PlainFilter(Settings):
-    """strip: no white space at the ends. first_line: up to the first newline. last_number: the last number."""
-
-    name: Literal["strip", "first_line", "last_number"]
-
-
-Filter = Annotated[FirstOption | OpenCompassFirstOption | RegexFilter | Cut | PlainFilter, Field(discriminator="name")]
-
-
-class Accuracy(Settings):
-    """Share of samples whose chosen label is the target."""
-
-    name: Literal["accuracy"]
-
-
-class ExactMatch(Settings):
-    """Share of samples whose answer equals the target, or one of the targets."""
-
-    name: Literal["exact_match"]
-    ignore_case: bool = False
-    "Capital and small letters are equal."
-    tolerance: float | None = Field(None, ge=0)
-    "Compare as numbers; equal if they differ by no more than this."
-
-
-Metric = Annotated[Accuracy | ExactMatch, Field(discriminator="name")]
-
-
-Scoring = Literal["sum", "token", "char", "byte", "perplexity"]
 
 
 class DatasetConfig(Settings):
@@ -178,11 +108,15 @@ class DatasetConfig(Settings):
     scoring: Scoring = "sum"
     "kind choice: rank by summed log-likelihood, per token, character or byte, or the whole prompt's perplexity."
     target: str
-    "Jinja expression: the answer (or list of right answers); for kind choice, the right choice's index from 0."
+    "Jinja expression: the answer (or list of right answers); for kind choice the index from 0 (or a list of them)."
     few_shot: FewShot | None = None
     generation: Generation = Generation()
+    cluster_by: str | None = None
+    "Column that rows with a common passage or origin share; error bars then count clusters, not rows."
     filters: list[Filter] = Field(default=[])
     "From the raw output to the answer, in order."
+    chains: dict[str, list[Filter]] = Field(default={})
+    "Several chains of filters by name instead, each judged by the metrics."
     metrics: list[Metric] = Field(min_length=1)
     "The first is shown in the leaderboard."
     chance: float | None = Field(None, ge=0, le=1)
@@ -196,28 +130,47 @@ class DatasetConfig(Settings):
         """`metrics: [accuracy]` is short for `metrics: [{name: accuracy}]`; the same for filters."""
         if not isinstance(values, dict):
             return values
-        short = {
-            k: [{"name": v} if isinstance(v, str) else v for v in values[k]]
-            for k in ("filters", "metrics")
-            if isinstance(values.get(k), list)
-        }
-        return values | short
+        return values | {key: _named(values[key]) for key in ("filters", "chains", "metrics") if key in values}
 
     @model_validator(mode="after")
     def _kind_fits(self) -> "DatasetConfig":
         given = self.model_fields_set
         if self.kind == "choice" and self.choices is None:
             raise ValueError("kind choice needs choices")
-        only = {"choice": {"choices", "continuation", "scoring"}, "generate": {"generation", "filters"}}
+        only = {"choice": {"choices", "continuation", "scoring"}, "generate": {"generation", "filters", "chains"}}
         foreign = given & only["generate" if self.kind == "choice" else "choice"]
         if foreign:
             raise ValueError(f"kind {self.kind} has no {', '.join(sorted(foreign))}")
-        if self.kind == "generate" and any(metric.name == "accuracy" for metric in self.metrics):
-            raise ValueError("metric accuracy compares choices: kind generate takes exact_match")
-        if len({metric.name for metric in self.metrics}) < len(self.metrics):
-            raise ValueError("a metric stands twice in metrics: their scores are filed under their names")
         if self.scoring == "perplexity" and "continuation" in given:
             raise ValueError(
                 "scoring perplexity takes the whole prompt: put {{ choice }} into prompt, drop continuation"
             )
         return self
+
+    @model_validator(mode="after")
+    def _metrics_fit(self) -> "DatasetConfig":
+        if self.chains and self.filters:
+            raise ValueError("give filters or chains, not both")
+        for metric in self.metrics:
+            if self.kind not in metric.kinds:
+                fit = "exact_match" if self.kind == "generate" else "accuracy"
+                reads = "compares choices" if self.kind == "generate" else "reads generated text"
+                raise ValueError(f"metric {metric.name} {reads}: kind {self.kind} takes {fit}")
+            if metric.chain is not None and metric.chain not in self.chains:
+                near = nearest(metric.chain, self.chains)
+                raise ValueError(f"metric {metric.name}: there is no chain {metric.chain!r}; {near}")
+            if metric.name == "pass_at_k" and metric.k > self.generation.samples:
+                raise ValueError(f"pass_at_k with k {metric.k} needs generation.samples of at least {metric.k}")
+        labels = [metric.label or metric.name for metric in self.metrics]
+        if doubled := sorted({label for label in labels if labels.count(label) > 1}):
+            raise ValueError(f"metric {doubled[0]} stands twice in metrics: give one a `label` of its own")
+        return self
+
+
+def _named(values: Any) -> Any:
+    """Names become sections with that name, also inside chains."""
+    if isinstance(values, dict):
+        return {key: _named(value) if isinstance(value, list) else value for key, value in values.items()}
+    if not isinstance(values, list):
+        return values
+    return [{"name": value} if isinstance(value, str) else value for value in values]

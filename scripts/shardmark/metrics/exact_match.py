@@ -1,45 +1,51 @@
-"""Exact match of answers, as a local `evaluate` module: it is loaded by path and never fetched."""
+"""Exact match of answers, as a local `evaluate` module: it is loaded by path and never fetched.
 
-from typing import Any
+Its options are those of `exact_match` on the Hub (Hugging Face evaluate 0.4), which lm-evaluation-harness follows, and
+a tolerance for numbers.
+"""
 
-import datasets
-import evaluate
+import re
+import string
+from collections.abc import Sequence
+
+from shardmark.metrics import base
 
 
-class ExactMatch(evaluate.Metric):
+class ExactMatch(base.Mean):
     """Share of samples whose answer equals one of its references."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=str(self.__doc__),
-            citation="",
-            inputs_description="predictions: answers; references: a list of right answers for each",
-            features=datasets.Features({"predictions": text, "references": datasets.Sequence(text)}),
-        )
-
-    def _compute(
+    def scores(
         self,
-        predictions: list[str],
-        references: list[list[str]],
+        predictions: Sequence[str],
+        references: Sequence[list[str]],
         ignore_case: bool = False,
+        ignore_punctuation: bool = False,
+        ignore_numbers: bool = False,
+        ignore_patterns: Sequence[str] = (),
         tolerance: float | None = None,
-    ) -> dict[str, Any]:
-        """The mean, and a 1.0 or 0.0 for each sample.
+    ) -> list[float]:
+        """A 1.0 or 0.0 for each sample.
 
         With `tolerance` answers are compared as numbers (thousands separators and a leading $ don't count).
         """
+        dropped = (string.punctuation if ignore_punctuation else "") + (string.digits if ignore_numbers else "")
+
+        def bare(text: str) -> str:
+            for pattern in ignore_patterns:
+                text = re.sub(pattern, "", text)
+            text = text.translate(str.maketrans("", "", dropped))
+            return text.casefold() if ignore_case else text
 
         def equal(answer: str, reference: str) -> bool:
             if tolerance is not None:
                 a, b = _number(answer), _number(reference)
                 return a is not None and b is not None and abs(a - b) <= tolerance
-            return answer.casefold() == reference.casefold() if ignore_case else answer == reference
+            return answer == reference
 
-        samples = [
-            float(any(equal(answer, r) for r in right)) for answer, right in zip(predictions, references, strict=True)
+        return [
+            float(any(equal(bare(answer), bare(r)) for r in right))
+            for answer, right in zip(predictions, references, strict=True)
         ]
-        return {"exact_match": sum(samples) / len(samples), "samples": samples}
 
 
 def _number(text: str) -> float | None:

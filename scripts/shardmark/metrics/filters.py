@@ -1,8 +1,15 @@
-"""From a model's raw output to its answer. A filter that finds nothing gives None, and the sample has no answer."""
+"""From a model's raw output to its answer. A filter that finds nothing gives None, and the sample has no answer.
+
+A filter takes a text, and is applied to each of the answers to a request; those of LISTS take all answers at once.
+"""
 
 import re
+from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
+
+from shardmark.tasks.templates import Template
 
 NUMBER = re.compile(r"(?:(?<!\w)-)?(?:\$?\d[\d,]*(?:\.\d+)?|\.\d+)")
 "A minus does not follow a letter or digit: 5-7 is a range."
@@ -53,10 +60,14 @@ def opencompass_first_option(text: str, options: str) -> str | None:
     return None
 
 
-def regex(text: str, pattern: str) -> str | None:
-    """The first match's first group, or all of it if the pattern has none."""
-    match = re.search(pattern, text)
-    return (match.group(1) if match.re.groups else match.group(0)) if match else None
+def regex(text: str, pattern: str, select: int = 0, fallback: str | None = None) -> str | None:
+    """A match's first group that took part, or all of it if the pattern has none; `select` -1 is the last match."""
+    matches = list(re.finditer(pattern, text))
+    if not -len(matches) <= select < len(matches):
+        return fallback
+    match = matches[select]
+    found = next((group for group in match.groups() if group is not None), None) if match.re.groups else match.group()
+    return fallback if found is None else found
 
 
 def cut(text: str, marker: str) -> str:
@@ -74,23 +85,128 @@ def first_line(text: str) -> str:
     return text.lstrip("\n").partition("\n")[0]
 
 
+def lowercase(text: str) -> str:
+    """In small letters."""
+    return text.lower()
+
+
+def uppercase(text: str) -> str:
+    """In capital letters."""
+    return text.upper()
+
+
+def first_number(text: str) -> str | None:
+    """The first number in the text, without thousands separators and currency."""
+    match = NUMBER.search(text)
+    return _bare(match.group()) if match else None
+
+
 def last_number(text: str) -> str | None:
     """The last number in the text, without thousands separators and currency."""
     numbers = NUMBER.findall(text)
-    return numbers[-1].replace(",", "").replace("$", "") if numbers else None
+    return _bare(numbers[-1]) if numbers else None
 
 
-FILTERS: dict[str, Callable[..., str | None]] = {
-    f.__name__: f for f in (first_option, opencompass_first_option, regex, cut, strip, first_line, last_number)
-}
+def _bare(number: str) -> str:
+    return number.replace(",", "").replace("$", "")
 
 
-def apply_filters(text: str, filters: list[dict[str, Any]]) -> str | None:
-    """The answer after all filters in order; None as soon as one finds nothing."""
-    answer: str | None = text
+def first_capital(text: str) -> str | None:
+    """The first capital letter."""
+    return next(filter(str.isupper, text), None)
+
+
+def last_capital(text: str) -> str | None:
+    """The last capital letter."""
+    return next(filter(str.isupper, reversed(text)), None)
+
+
+def multiple_select(text: str) -> str | None:
+    """All capital letters, each once, in order: `B and A, so AB` is `AB`."""
+    return "".join(sorted(set(filter(str.isupper, text)))) or None
+
+
+def fenced_code(text: str) -> str:
+    """The first block between lines of three backticks, or after the only one; the whole text if there is none."""
+    match = re.search(r"```[^\n`]*\n(.*?)(?:\n[ \t]*```|```|\Z)", text, re.DOTALL)
+    return match.group(1) if match else text
+
+
+def strip_thinking(text: str, tag: str = "think") -> str | None:
+    """What follows the thoughts; None if they never end."""
+    before, opened, thoughts = text.partition(f"<{tag}>")
+    _, closed, after = (thoughts if opened else text).rpartition(f"</{tag}>")
+    if closed:
+        return (before + after if opened else after).strip()
+    return None if opened else text
+
+
+def xml_tag(text: str, tag: str) -> str | None:
+    """What stands inside the last <tag>...</tag>, without white space at the ends."""
+    found = re.findall(rf"<{re.escape(tag)}>(.*?)</{re.escape(tag)}>", text, re.DOTALL)
+    return found[-1].strip() if found else None
+
+
+def mapped(text: str, values: dict[str, str], default: str | None = None) -> str | None:
+    """What the answer stands for."""
+    return values.get(text, default)
+
+
+def template(text: str, row: dict[str, Any], template: str) -> str:
+    """The template's text for a row and an answer."""
+    return str(_compiled(template)(row | {"answer": text}))
+
+
+@lru_cache
+def _compiled(source: str) -> Template:
+    return Template(source)
+
+
+def take_first(answers: list[str | None], k: int = 1) -> list[str | None]:
+    """The first k answers."""
+    return answers[:k]
+
+
+def majority_vote(answers: list[str | None]) -> list[str | None]:
+    """The most frequent answer, the first of those if there are several; answers that were not found have no vote."""
+    votes = Counter(answer for answer in answers if answer is not None)
+    return [votes.most_common(1)[0][0] if votes else None]
+
+
+TEXTS: dict[str, Callable[..., str | None]] = {
+    f.__name__: f
+    for f in (
+        first_option,
+        opencompass_first_option,
+        regex,
+        cut,
+        strip,
+        lowercase,
+        uppercase,
+        first_line,
+        first_number,
+        last_number,
+        first_capital,
+        last_capital,
+        multiple_select,
+        fenced_code,
+        strip_thinking,
+        xml_tag,
+        template,
+    )
+} | {"map": mapped}
+LISTS: dict[str, Callable[..., list[str | None]]] = {f.__name__: f for f in (take_first, majority_vote)}
+
+
+def apply_filters(texts: list[str], filters: list[dict[str, Any]], row: dict[str, Any]) -> list[str | None]:
+    """The answers to a request after all filters in order; None from where one finds nothing in it."""
+    answers: list[str | None] = list(texts)
     for settings in filters:
-        if answer is None:
-            return None
-        options = {key: value for key, value in settings.items() if key != "name"}
-        answer = FILTERS[settings["name"]](answer, **options)
-    return answer
+        name, options = settings["name"], {key: value for key, value in settings.items() if key != "name"}
+        if name in LISTS:
+            answers = LISTS[name](answers, **options)
+            continue
+        if name == "template":
+            options["row"] = row
+        answers = [None if answer is None else TEXTS[name](answer, **options) for answer in answers]
+    return answers

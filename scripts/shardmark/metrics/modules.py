@@ -1,5 +1,6 @@
 """Load the `evaluate` modules beside this file, by path: nothing is looked up on a hub."""
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 HERE = Path(__file__).parent
 
 
+@functools.cache
 def load_metric(name: str) -> Any:
     """The `evaluate` module in {name}.py beside this file."""
     return _evaluate().load(str(HERE / f"{name}.py"), keep_in_memory=True)

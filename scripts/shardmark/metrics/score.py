@@ -9,13 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from shardmark import __version__
-from shardmark.engine.tokens import well_formed
 from shardmark.errors import Problem, UserError
 from shardmark.files import jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
-from shardmark.metrics.choice import preferred
-from shardmark.metrics.filters import apply_filters
-from shardmark.metrics.modules import load_metric
-from shardmark.metrics.statistics import estimate_mean
+from shardmark.metrics.judge import judge, measure
 from shardmark.plan.cost import model_name
 from shardmark.plan.datasets import shards_file
 from shardmark.plan.predictions import read_predictions
@@ -44,8 +40,9 @@ def score_dataset(
     shards = [shard["name"] for shard in levels[str(bits)]]
     predictions = results / "predictions" / model_name(record) / name
     asked, answers, trailers = _collect(shards, results / "requests" / name, predictions)
-    judged = [_judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
-    metrics = dict(_measure(metric, judged) for metric in header["settings"]["metrics"])
+    judged = [judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
+    metrics = measure(header["settings"], judged)
+    judged_samples = [each.sample for each in judged]
     score = {
         "protocol": SCORE_PROTOCOL,
         "model": _model_facts(record),
@@ -53,14 +50,14 @@ def score_dataset(
         "primary": next(iter(metrics)),
         "metrics": metrics,
         "counts": {
-            "samples": len(judged),
+            "samples": len(judged_samples),
             "requests": len(asked),
-            "truncated": sum(sample["truncated"] > 0 for sample in judged),
-            "unanswered": sum(sample["answer"] is None for sample in judged),
+            "truncated": sum(sample["truncated"] > 0 for sample in judged_samples),
+            "unanswered": sum(sample["answer"] is None for sample in judged_samples),
         },
         "provenance": _provenance(header, record, trailers),
     }
-    lines_of_samples = jsonl(judged).encode()
+    lines_of_samples = jsonl(judged_samples).encode()
     took = _timings(trailers) | {"samples_sha256": hashlib.sha256(lines_of_samples).hexdigest()}
     write_whole(samples, lines_of_samples)
     write_whole(timings, pretty_json(sealed(took)))
@@ -107,44 +104,6 @@ def _collect(shards: list[str], requests: Path, predictions: Path) -> tuple[Samp
     if problems:
         raise UserError(problems)
     return asked, answers, trailers
-
-
-def _judge(line: dict[str, Any], request: Any, prediction: Any, settings: dict[str, Any]) -> Sample:
-    """A sample with the model's output and the answer taken from it."""
-    sample = {"sample": line["sample"], "request": line["request"]}
-    if settings["kind"] == "generate":
-        answer = apply_filters(prediction["text"], settings["filters"])
-        right = line["target"]
-        sample |= {"prompt": request["prompt"], "output": prediction["text"], "answer": answer}
-        sample |= {"target": right[0] if len(right) == 1 else right, "end": prediction["end"]}
-    else:
-        choices = line["choices"]
-        chosen = preferred(settings["scoring"], prediction["logprobs"], prediction["tokens"], choices)
-        prompt, continuation = request["pairs"][chosen]
-        sample |= {"prompt": prompt or continuation, "choices": choices, "output": choices[chosen]}
-        sample |= {"logprobs": prediction["logprobs"], "tokens": prediction["tokens"]}
-        sample |= {"answer": chosen, "target": line["target"]}
-    group = {"group": line["group"]} if "group" in line else {}
-    return sample | {"scores": {}, "truncated": prediction["cut"], "row": line["row"]} | group
-
-
-def _measure(metric: dict[str, Any], samples: list[Sample]) -> tuple[str, dict[str, Any]]:
-    """A metric's estimate, by its name; each sample's score is put into the sample. No answer scores 0."""
-    name, options = metric["name"], {key: value for key, value in metric.items() if key != "name"}
-    answered = [sample for sample in samples if sample["answer"] is not None]
-    predictions = [sample["answer"] for sample in answered]
-    references = [sample["target"] for sample in answered]
-    if name == "exact_match":
-        predictions = [well_formed(str(answer)) for answer in predictions]
-        references = [[well_formed(str(r)) for r in (t if isinstance(t, list) else [t])] for t in references]
-    for sample in samples:
-        sample["scores"][name] = 0.0
-    if answered:
-        values = load_metric(name).compute(predictions=predictions, references=references, **options)["samples"]
-        for sample, value in zip(answered, values, strict=True):
-            sample["scores"][name] = value
-    estimate = estimate_mean([sample["scores"][name] for sample in samples])
-    return name, {**estimate.as_json(), "higher_is_better": True, "percent": True}
 
 
 def _model_facts(record: dict[str, Any]) -> dict[str, Any]:

@@ -1,33 +1,47 @@
-"""Error bars of a mean over samples."""
+"""Error bars: of means by formula, of anything else by drawing the samples again."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 CONFIDENCE = 0.95
+CHUNK = 1000
+"So many draws share a seed, as in lm-evaluation-harness."
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over samples with its uncertainty; fractions, not percent."""
+    """A value of samples with its uncertainty; fractions, not percent."""
 
     value: float
     stderr: float | None
-    "Sample standard deviation (n - 1) over the root of n, as lm-evaluation-harness gives it; None for one sample."
+    "Of a mean: sample standard deviation (n - 1) over the root of n, as lm-evaluation-harness; None for one sample."
     ci95: tuple[float, float] | None
     "The 95% confidence interval."
     n: int
+    interval: str | None = field(default=None, compare=False)
+    "How the interval was made: wilson, t or bootstrap."
+    clusters: int | None = None
+    "How many clusters the samples come in, where the error bar counts them."
 
     def as_json(self) -> dict[str, Any]:
         """For a score file."""
-        return {"value": self.value, "stderr": self.stderr, "ci95": self.ci95 and list(self.ci95), "n": self.n}
+        values = {"value": self.value, "stderr": self.stderr, "ci95": self.ci95 and list(self.ci95), "n": self.n}
+        more = {"interval": self.interval, "clusters": self.clusters}
+        return values | {key: value for key, value in more.items() if value is not None}
 
 
-def estimate_mean(samples: list[float]) -> Estimate:
+def estimate_mean(samples: Sequence[float], clusters: Sequence[str] | None = None) -> Estimate:
     """The mean of per-sample scores.
 
     Scores that are all 0 or 1 get Wilson's interval (E. B. Wilson, JASA 22, 1927), which stays honest near 0 and 1,
-    where the standard error vanishes; others get Student's t interval. Raises ValueError without samples.
+    where the standard error vanishes; others get Student's t interval. Samples of one cluster (by name) may depend on
+    each other: the standard error is then that of E. Miller, "Adding error bars to evals" (2024), times the root of
+    G / (G - 1) for G clusters, which makes it the usual one if each sample is a cluster; Wilson's interval has as many
+    samples as give this standard error, or G where it vanishes. Raises ValueError without samples.
     """
     from scipy import stats  # 1 s: only where scores are made
 
@@ -35,13 +49,68 @@ def estimate_mean(samples: list[float]) -> Estimate:
     if not n:
         raise ValueError("no samples to average")
     mean = math.fsum(samples) / n
-    stderr = math.sqrt(math.fsum((x - mean) ** 2 for x in samples) / (n - 1) / n) if n > 1 else None
+    groups = n if clusters is None else len(set(clusters))
+    sums = [x - mean for x in samples] if clusters is None else _sums_by([x - mean for x in samples], clusters)
+    stderr = math.sqrt(math.fsum(x**2 for x in sums) * groups / (groups - 1)) / n if groups > 1 else None
+    interval, how = None, None
     if all(x in (0.0, 1.0) for x in samples):
-        low, high = stats.binomtest(round(sum(samples)), n).proportion_ci(CONFIDENCE, method="wilson")
-        interval = (float(low), float(high))
-    elif stderr is None:
-        interval = None
-    else:
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * stderr
-        interval = (mean - half, mean + half)
-    return Estimate(mean, stderr, interval, n)
+        count = float(n if clusters is None else _effective(mean, stderr, groups))
+        interval, how = _wilson(mean, count, float(stats.norm.ppf((1 + CONFIDENCE) / 2))), "wilson"
+    elif stderr is not None:
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, groups - 1)) * stderr
+        interval, how = (mean - half, mean + half), "t"
+    return Estimate(mean, stderr, interval, n, how, None if clusters is None else groups)
+
+
+def estimate_by_draws(
+    terms: Sequence[Sequence[float]],
+    value: Callable[[np.ndarray], float],
+    draws: int,
+    clusters: Sequence[str] | None = None,
+) -> Estimate:
+    """What `value` makes of the sum of all samples' terms.
+
+    The standard error is the standard deviation over `draws` of as many samples (or whole clusters) with replacement,
+    the interval their 2.5% and 97.5% quantiles (Efron 1979). The draws are those of lm-evaluation-harness. Raises
+    ValueError without samples.
+    """
+    n = len(terms)
+    if not n:
+        raise ValueError("no samples to draw from")
+    table = np.asarray(terms, dtype=float)
+    estimate = value(table.sum(axis=0))
+    units = table if clusters is None else _sums_by(table, clusters)
+    groups = None if clusters is None else len(units)
+    if len(units) == 1:
+        return Estimate(estimate, None, None, n, None, groups)
+    values = [value(units[drawn].sum(axis=0)) for drawn in _drawn(len(units), draws)]
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(estimate, float(np.std(values, ddof=1)), (float(low), float(high)), n, "bootstrap", groups)
+
+
+def _drawn(n: int, draws: int) -> Any:
+    """Indices of n samples drawn from n. Python's random.Random(k).choices gives the same."""
+    for start in range(0, draws, CHUNK):
+        random = np.random.RandomState([start // CHUNK])
+        for _ in range(min(CHUNK, draws - start)):
+            yield (random.random_sample(n) * n).astype(np.intp)
+
+
+def _sums_by(values: Any, clusters: Sequence[str]) -> np.ndarray:
+    """The sum of each cluster's values, in order of their first samples."""
+    place = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    table = np.asarray(values, dtype=float)
+    sums = np.zeros((len(place), *table.shape[1:]))
+    np.add.at(sums, [place[name] for name in clusters], table)
+    return sums
+
+
+def _effective(mean: float, stderr: float | None, clusters: int) -> float:
+    """How many independent samples of 0 or 1 would have this standard error."""
+    return mean * (1 - mean) / stderr**2 + 1 if stderr else clusters
+
+
+def _wilson(mean: float, n: float, z: float) -> tuple[float, float]:
+    centre = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)

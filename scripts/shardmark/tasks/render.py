@@ -28,7 +28,7 @@ class Sample:
     request: Request
     request_id: str
     target: Any
-    "generate: list of right answers (strings). choice: index of the right choice."
+    "generate: list of right answers (strings). choice: index of the right choice, or a list if several are."
     choices: list[str] | None = None
     "kind choice: the choices as the row spells them."
     group: str | None = None
@@ -73,6 +73,7 @@ class _Renderer:
         self.choices = self._compile_choices(settings.choices)
         shots = settings.few_shot
         self.shot_answer = self._compile(Template, "few_shot.answer", shots.answer if shots else "")
+        self.answers = self._compile_filters()
         self._check_choice()
         if self.uncompiled:
             raise UserError(self.uncompiled)
@@ -106,6 +107,17 @@ class _Renderer:
             return lambda row: [template(row) for template in templates]
         return self._compile(Expression, "choices", choices or "[]")
 
+    def _compile_filters(self) -> list[Any]:
+        """The templates among the filters, which are filled in when answers are there."""
+        settings = self.settings
+        chains = {f"chains.{name}": chain for name, chain in settings.chains.items()} | {"filters": settings.filters}
+        return [
+            self._compile(Template, f"{key}.{n}.template", each.template)
+            for key, chain in chains.items()
+            for n, each in enumerate(chain)
+            if each.name == "template"
+        ]
+
     def _check_choice(self) -> None:
         """All choices are the same question if none of what is asked contains the choice."""
         settings = self.settings
@@ -138,6 +150,12 @@ class _Renderer:
             name = self._name(number, row)
             key = "group_by"
             group = None if self.settings.group_by is None else self._column(self.settings.group_by, row)
+            key = "cluster_by"
+            if self.settings.cluster_by is not None:
+                self._column(self.settings.cluster_by, row)
+            key = "filters"
+            for template in self.answers:
+                template(row | {"answer": ""})
             key = "choices"
             choices = self._choices(row)
             key = "prompt"
@@ -197,16 +215,11 @@ class _Renderer:
             if not values or None in values:
                 raise RenderError("the row has no answer", "leave such rows out with `where`")
             return [str(v) for v in values]
-        try:
-            index = int(value)
-        except (TypeError, ValueError, OverflowError):
-            index = None
-        if index is None or (isinstance(value, float) and index != value):
-            fix = "give an expression for the index, such as choices.label.index(answerKey)"
-            raise RenderError(f"expected the index of the right choice, found {value!r}", fix)
-        if not 0 <= index < len(choices):
-            raise RenderError(f"label {index} is outside the {len(choices)} choices", "count choices from 0")
-        return index
+        if not isinstance(value, list | tuple):
+            return _index(value, choices)
+        if not value:
+            raise RenderError("no choice is right", "leave such rows out with `where`")
+        return [_index(part, choices) for part in value]
 
     def finish(self) -> None:
         """Raise UserError for everything that failed, for a data set without samples and for doubled ids."""
@@ -224,3 +237,17 @@ class _Renderer:
         more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
         error = failed[0][1]
         return [Problem(self.where, key, f"row {rows}{more}: {error}", error.fix)]
+
+
+def _index(value: Any, choices: list[str]) -> int:
+    """The number of a right choice."""
+    try:
+        index = int(value)
+    except (TypeError, ValueError, OverflowError):
+        index = None
+    if index is None or (isinstance(value, float) and index != value):
+        fix = "give an expression for the index, such as choices.label.index(answerKey)"
+        raise RenderError(f"expected the index of the right choice, found {value!r}", fix)
+    if not 0 <= index < len(choices):
+        raise RenderError(f"label {index} is outside the {len(choices)} choices", "count choices from 0")
+    return index

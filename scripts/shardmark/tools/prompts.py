@@ -87,6 +87,7 @@ def _choices(sample: Sample, counters: list[Counter]) -> Iterator[str]:
     request: Any = sample.request
     pairs = request["pairs"]
     contexts = {context for context, _ in pairs}
+    targets = sample.target if isinstance(sample.target, list) else [sample.target]
     shared = len(contexts) == 1 and contexts != {""}
     if shared:
         yield from _text("prompt", pairs[0][0], [])
@@ -94,9 +95,9 @@ def _choices(sample: Sample, counters: list[Counter]) -> Iterator[str]:
         if context and not shared:
             yield from _text(f"prompt of choice {number}", context, [])
         counts = [(counter.name, counter.pair(context, continuation)) for counter in counters]
-        what = f"choice {number}" + ", prompt and all" * (not context) + " (the target)" * (number == sample.target)
+        what = f"choice {number}" + ", prompt and all" * (not context) + " (the target)" * (number in targets)
         yield from _text(what, continuation, counts, " with the prompt" * bool(context))
-    yield f"target: {sample.target} ({(sample.choices or [])[sample.target]!r})"
+    yield "target: " + " or ".join(f"{target} ({(sample.choices or [])[target]!r})" for target in targets)
 
 
 def _text(what: str, text: str, counts: list[tuple[str, Count]], of: str = "") -> Iterator[str]:

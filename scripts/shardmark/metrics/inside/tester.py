@@ -1,0 +1,118 @@
+"""The tester's side: runs the tests of a data set on a program that is in another sandbox, and tells the verdict.
+
+The program's functions are called from afar, and what they return arrives as plain data. So no object of the program's
+takes part in a comparison, nothing that it changes is what the tests use, and it never sees what they expect.
+"""
+
+import ast
+import builtins
+import json
+import os
+import socket
+import sys
+from typing import Any, NoReturn
+
+from shardmark.metrics.inside import wire
+
+SHOWN = 500
+"Characters of a reason."
+
+
+class Program:
+    """The program, asked through a channel."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+
+    def ask(self, do: str, *arguments: Any) -> Any:
+        """Let the program's side do something. Raises the builtin exception that it raised, or EOFError."""
+        wire.send(self.channel, {"do": do, "arguments": [wire.encode(part, _number) for part in arguments]})
+        reply = wire.receive(self.channel)
+        if "raised" in reply:
+            _raise(reply["raised"], str(reply["text"]))
+        return wire.decode(reply["value"], lambda number: Remote(self, number))
+
+
+class Remote:
+    """An object of the program's that is no plain data. It is equal to nothing but itself."""
+
+    def __init__(self, program: Program, number: int) -> None:
+        self.__dict__.update(_program=program, _number=number)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._program.ask("call", self, list(arguments), named)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._program.ask("getattr", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._program.ask("setattr", self, name, value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._program.ask("getitem", self, key)
+
+    def __iter__(self) -> Any:
+        return iter(self._program.ask("list", self))
+
+    def __len__(self) -> int:
+        return int(self._program.ask("len", self))
+
+    def __str__(self) -> str:
+        return str(self._program.ask("str", self))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Remote) and other._number == self._number
+
+    def __hash__(self) -> int:
+        return hash(self._number)
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, Remote):
+        raise TypeError(f"a {type(value).__name__} of the tests cannot be given to the program")
+    return int(value._number)
+
+
+def _raise(name: str, text: str) -> NoReturn:
+    kind = getattr(builtins, name, None)
+    raise (kind if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError)(text)
+
+
+def run_tests(program: Program, source: str, tests: str) -> None:
+    """Run the tests on a program. Raises whatever is wrong.
+
+    Names that the tests use come from the program, unless the tests define them. Names that Python itself has do not,
+    or a program could redefine what tests compare with; but where the tests use no other name, these are meant.
+    """
+    tree = ast.parse(tests)
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    defined = used.intersection(program.ask("run", source))
+    asked = defined.difference(dir(builtins)) or defined
+    exec(compile(tree, "tests", "exec"), {"__name__": "tests"} | {name: program.ask("name", name) for name in asked})
+
+
+def verdict(program: Program, source: str, tests: str) -> dict[str, Any]:
+    """Whether the program passes, and why not."""
+    try:
+        run_tests(program, source, tests)
+    except EOFError:
+        return {"passed": False, "why": "the program ended: too much time or memory, or an exit"}
+    except BaseException as error:
+        return {"passed": False, "why": f"{type(error).__name__}: {error}"[:SHOWN]}
+    return {"passed": True, "why": ""}
+
+
+def main(channel_fd: str, *limits: str) -> None:
+    job = json.load(sys.stdin)
+    out = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.set_int_max_str_digits(0)
+    wire.confine(*limits)
+    program = Program(socket.socket(fileno=int(channel_fd)).makefile("rwb"))
+    found = json.dumps(verdict(program, job["program"], job["tests"]))
+    os.write(out, found.encode())

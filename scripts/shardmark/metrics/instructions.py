@@ -1,0 +1,168 @@
+"""The 25 instructions of IFEval, and whether a response follows them.
+
+Zhou et al. 2023, "Instruction-following evaluation for large language models" (arXiv 2311.07911); the finer points,
+such as what a word or a paragraph is, are those of its published checker, and so of lm-evaluation-harness.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+Arguments = dict[str, Any]
+YES_NO_MAYBE = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
+FIRST_WORD_ENDS = re.compile(r"""[.,?!'"]""")
+CODE_FENCES = ("```json", "```Json", "```JSON", "```")
+
+
+def follows(instruction: str, arguments: Arguments, prompt: str, response: str) -> bool:
+    """Whether a response follows an instruction, by its id such as `length_constraints:number_words`.
+
+    An empty response follows none. Raises KeyError for an unknown instruction.
+    """
+    given = {key: value for key, value in arguments.items() if value} | {"prompt": prompt}
+    return bool(response.strip()) and CHECKS[instruction](response, given)
+
+
+def follows_loosely(instruction: str, arguments: Arguments, prompt: str, response: str) -> bool:
+    """Whether the response follows it as it is, or without its first line, its last line, both, or asterisks."""
+    lines = response.split("\n")
+    parts = [response, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]
+    variants = [*parts, *(part.replace("*", "") for part in parts)]
+    return any(follows(instruction, arguments, prompt, variant) for variant in variants)
+
+
+def _compares(count: int, arguments: Arguments, bound: str, relation: str = "relation") -> bool:
+    """Less than, or (as the default) at least."""
+    wanted = int(arguments[bound])
+    return count < wanted if arguments.get(relation) == "less than" else count >= wanted
+
+
+def _matches(pattern: str, text: str) -> int:
+    return len(re.findall(pattern, text, re.IGNORECASE))
+
+
+def _language(text: str, language: str) -> bool:
+    """A text without a recognisable language is in any."""
+    import langdetect
+
+    langdetect.DetectorFactory.seed = 0
+    try:
+        return bool(langdetect.detect(text) == language)
+    except langdetect.LangDetectException:
+        return True
+
+
+@cache
+def _splitter() -> Callable[[str], list[str]]:
+    """NLTK's model of English sentences, packaged: NLTK itself would download it."""
+    import punkt
+
+    return lambda text: list(punkt.sent_tokenize(text, "english"))
+
+
+def _capital_words(text: str) -> int:
+    from nltk.tokenize import NLTKWordTokenizer
+
+    words = (word for sentence in _splitter()(text) for word in NLTKWordTokenizer().tokenize(sentence))
+    return sum(word.isupper() for word in words)
+
+
+def _bullets(text: str) -> int:
+    return sum(len(re.findall(pattern, text, re.MULTILINE)) for pattern in (r"^\s*\*[^*].*$", r"^\s*-.*$"))
+
+
+def _highlights(text: str) -> int:
+    """*these* count once, and **these** once more."""
+    single = (part.strip("*") for part in re.findall(r"\*[^\n*]*\*", text))
+    double = (part.removeprefix("**").removesuffix("**") for part in re.findall(r"\*\*[^\n*]*\*\*", text))
+    return sum(bool(part.strip()) for part in (*single, *double))
+
+
+def _filled(parts: list[str]) -> list[str] | None:
+    """The parts that are not blank; None if one in the middle is."""
+    if any(not part.strip() for part in parts[1:-1]):
+        return None
+    return [part for part in parts if part.strip()]
+
+
+def _paragraphs(text: str, wanted: int) -> bool:
+    filled = _filled(re.split(r"\s?\*\*\*\s?", text))
+    return filled is not None and len(filled) == wanted
+
+
+def _two_responses(text: str) -> bool:
+    filled = _filled(text.split("******"))
+    return filled is not None and len(filled) == 2 and filled[0].strip() != filled[1].strip()
+
+
+def _first_word(text: str, arguments: Arguments) -> bool:
+    """Whether there are so many paragraphs, and the n-th begins with a word."""
+    paragraphs = text.split("\n\n")
+    count, n = sum(bool(part.strip()) for part in paragraphs), int(arguments["nth_paragraph"])
+    if n > count or not paragraphs[n - 1].strip():
+        return False
+    word = paragraphs[n - 1].split()[0].lstrip("'").lstrip('"').lower()
+    first = FIRST_WORD_ENDS.split(word)[0]
+    return count == int(arguments["num_paragraphs"]) and first == arguments["first_word"].lower()
+
+
+def _postscript(text: str, marker: str) -> bool:
+    patterns = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
+    return re.search(patterns.get(marker, marker.lower()), text.lower()) is not None
+
+
+def _json(text: str) -> bool:
+    text = text.strip()
+    for fence in CODE_FENCES:
+        text = text.removeprefix(fence)
+    try:
+        json.loads(text.removesuffix("```").strip())
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _title(text: str) -> bool:
+    return any(title.lstrip("<").rstrip(">").strip() for title in re.findall(r"<<[^\n]+>>", text))
+
+
+CHECKS: dict[str, Callable[[str, Arguments], bool]] = {
+    "keywords:existence": lambda text, a: all(_matches(word, text) for word in a["keywords"]),
+    "keywords:frequency": lambda text, a: _compares(_matches(a["keyword"].strip(), text), a, "frequency"),
+    "keywords:forbidden_words": lambda text, a: not any(_matches(rf"\b{w}\b", text) for w in a["forbidden_words"]),
+    "keywords:letter_frequency": lambda text, a: _compares(
+        Counter(text.lower())[a["letter"].strip().lower()], a, "let_frequency", "let_relation"
+    ),
+    "language:response_language": lambda text, a: _language(text, a["language"]),
+    "length_constraints:number_sentences": lambda text, a: _compares(len(_splitter()(text)), a, "num_sentences"),
+    "length_constraints:number_paragraphs": lambda text, a: _paragraphs(text, int(a["num_paragraphs"])),
+    "length_constraints:number_words": lambda text, a: _compares(len(re.findall(r"\w+", text)), a, "num_words"),
+    "length_constraints:nth_paragraph_first_word": _first_word,
+    "detectable_content:number_placeholders": lambda text, a: _compares(
+        len(re.findall(r"\[.*?\]", text)), a, "num_placeholders"
+    ),
+    "detectable_content:postscript": lambda text, a: _postscript(text, a["postscript_marker"].strip()),
+    "detectable_format:number_bullet_lists": lambda text, a: _bullets(text) == int(a["num_bullets"]),
+    "detectable_format:constrained_response": lambda text, a: any(answer in text for answer in YES_NO_MAYBE),
+    "detectable_format:number_highlighted_sections": lambda text, a: _compares(_highlights(text), a, "num_highlights"),
+    "detectable_format:multiple_sections": lambda text, a: _compares(
+        len(re.split(rf"\s?{a['section_spliter'].strip()}\s?\d+\s?", text)) - 1, a, "num_sections"
+    ),
+    "detectable_format:json_format": lambda text, a: _json(text),
+    "detectable_format:title": lambda text, a: _title(text),
+    "combination:two_responses": lambda text, a: _two_responses(text),
+    "combination:repeat_prompt": lambda text, a: (
+        text.strip().lower().startswith(str(a.get("prompt_to_repeat") or a["prompt"]).strip().lower())
+    ),
+    "startend:end_checker": lambda text, a: text.strip().strip('"').lower().endswith(a["end_phrase"].strip().lower()),
+    "startend:quotation": lambda text, a: re.fullmatch(r'\s*".*"\s*', text, re.DOTALL) is not None,
+    "change_case:capital_word_frequency": lambda text, a: _compares(
+        _capital_words(text), a, "capital_frequency", "capital_relation"
+    ),
+    "change_case:english_capital": lambda text, a: text.isupper() and _language(text, "en"),
+    "change_case:english_lowercase": lambda text, a: text.islower() and _language(text, "en"),
+    "punctuation:no_comma": lambda text, a: "," not in text,
+}

@@ -1,0 +1,83 @@
+"""Samples to scores: the answers to each sample, and what the metrics make of them."""
+
+from typing import Any
+
+from shardmark.metrics.choice import preferred
+from shardmark.metrics.filters import apply_filters
+from shardmark.metrics.modules import load_metric
+from shardmark.metrics.statistics import estimate_by_draws, estimate_mean
+from shardmark.metrics.views import VIEWS, Judged
+
+Json = dict[str, Any]
+COMMON = {"name", "label", "chain", "scoring", "resamples"}
+"Settings of a metric that are not for its module."
+
+
+def judge(line: Json, request: Json, prediction: Json, settings: Json) -> Judged:
+    """A sample of the task file with the model's output and the answers taken from it."""
+    target = line["target"]
+    right = target if isinstance(target, list) else [target]
+    head = {"sample": line["sample"], "request": line["request"]}
+    tail: Json = {"scores": {}, "truncated": _cut(prediction), "row": line["row"]}
+    tail |= {"group": line["group"]} if "group" in line else {}
+    shown = {"target": right[0] if len(right) == 1 else right}
+    if settings["kind"] == "generate":
+        outputs = prediction.get("samples", [prediction])
+        texts = [output["text"] for output in outputs]
+        chains = settings["chains"] or {"": settings["filters"]}
+        answers = {name: apply_filters(texts, filters, line["row"]) for name, filters in chains.items()}
+        body = {"prompt": request["prompt"], "output": texts[0], "answer": next(iter(answers.values()))[0]}
+        body |= shown | {"end": outputs[0]["end"]}
+        body |= {"outputs": texts} if len(texts) > 1 else {}
+        body |= {"answers": answers} if len(texts) > 1 or settings["chains"] else {}
+        return Judged(head | body | tail, answers, right, [])
+    choices, pairs = line["choices"], request["pairs"]
+    chosen = preferred(settings["scoring"], prediction["logprobs"], prediction["tokens"], choices)
+    prompt, continuation = pairs[chosen]
+    body = {"prompt": prompt or continuation, "choices": choices, "output": choices[chosen]}
+    body |= {"logprobs": prediction["logprobs"], "tokens": prediction["tokens"], "answer": chosen} | shown
+    return Judged(head | body | tail, {"": [chosen]}, right, [asked for _, asked in pairs])
+
+
+def _cut(prediction: Json) -> int:
+    """Tokens of the prompt that the window had no room for, the same for all samples of a request."""
+    return int(prediction.get("samples", [prediction])[0]["cut"])
+
+
+def measure(settings: Json, judged: list[Judged]) -> dict[str, Json]:
+    """Each metric's estimate by its label; with several chains, `label,chain` as lm-evaluation-harness calls it.
+
+    The score of each sample is put into the sample.
+    """
+    column = settings["cluster_by"]
+    clusters = None if column is None else [str(each.sample["row"][column]) for each in judged]
+    estimates = {}
+    for metric in settings["metrics"]:
+        for chain in settings["chains"] or [""]:
+            if metric["chain"] in (None, chain):
+                name = metric["label"] or metric["name"]
+                label = f"{name},{chain}" if chain else name
+                estimates[label] = _estimate(metric, chain, judged, clusters, label)
+    return estimates
+
+
+def _estimate(metric: Json, chain: str, judged: list[Judged], clusters: list[str] | None, label: str) -> Json:
+    module = load_metric(metric["name"])
+    options = {key: value for key, value in metric.items() if key not in COMMON}
+    pairs = [VIEWS[module.reads](each, chain, metric.get("scoring")) for each in judged]
+    if module.unanswered is not None:
+        pairs = [(module.unanswered if prediction is None else prediction, right) for prediction, right in pairs]
+    answered = [n for n, (prediction, _) in enumerate(pairs) if prediction is not None]
+    terms, scores = [[0.0, 1.0]] * len(pairs), [0.0] * len(pairs)
+    if answered:
+        predictions, references = zip(*(pairs[n] for n in answered), strict=True)
+        found = module.compute(predictions=list(predictions), references=list(references), **options)
+        for n, row, score in zip(answered, found["terms"], found["samples"], strict=True):
+            terms[n], scores[n] = row, score
+    for each, score in zip(judged, scores, strict=True):
+        each.sample["scores"][label] = score
+    if module.is_mean(**options):
+        estimate = estimate_mean(scores, clusters)
+    else:
+        estimate = estimate_by_draws(terms, lambda sums: module.value(sums, **options), metric["resamples"], clusters)
+    return {**estimate.as_json(), "higher_is_better": module.higher_is_better, "percent": module.percent}

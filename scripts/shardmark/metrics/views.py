@@ -1,0 +1,63 @@
+"""What of a sample a metric reads: a prediction and a reference as plain values, by the name in `Metric.reads`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from shardmark.engine.tokens import well_formed
+from shardmark.metrics.choice import preferred
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A sample with what the model said to it."""
+
+    sample: dict[str, Any]
+    "As the samples file has it."
+    answers: dict[str, list[Any]]
+    "By chain of filters, the answers: texts, or for kind choice the index of the preferred choice."
+    right: list[Any]
+    "The right answers: texts, or indices of choices."
+    asked: list[str]
+    "kind choice: for each choice the text whose log-likelihood was taken."
+
+
+def text(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
+    """The first answer, and all right ones."""
+    answer = judged.answers[chain][0]
+    return None if answer is None else well_formed(str(answer)), [well_formed(str(right)) for right in judged.right]
+
+
+def label(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
+    """The first answer, and the first right one, as texts."""
+    answer, right = text(judged, chain, scoring)
+    return answer, right[0]
+
+
+def programs(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
+    """All answers, an empty text for one that was not found; and the tests that they should pass."""
+    answers = [well_formed(answer or "") for answer in judged.answers[chain]]
+    return answers, "\n".join(map(str, judged.right))
+
+
+def choice(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
+    """The index of the preferred choice, and those of the right ones."""
+    if scoring is None:
+        return judged.answers[chain][0], judged.right
+    sample = judged.sample
+    return preferred(scoring, sample["logprobs"], sample["tokens"], sample["choices"]), judged.right
+
+
+def logprobs(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
+    """The log-likelihood of each choice, and the indices of the right ones."""
+    return judged.sample["logprobs"], judged.right
+
+
+def likelihood(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
+    """The log-likelihood of the right choice, and its text."""
+    right = judged.right[0]
+    return judged.sample["logprobs"][right], well_formed(judged.asked[right])
+
+
+View = Callable[[Judged, str, str | None], tuple[Any, Any]]
+VIEWS: dict[str, View] = {f.__name__: f for f in (text, label, programs, choice, logprobs, likelihood)}

@@ -1,0 +1,20 @@
+"""Words of answers as SQuAD compares them."""
+
+import re
+import string
+from collections import Counter
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def bare(text: str) -> str:
+    """In small letters, without punctuation, articles and doubled white space (Rajpurkar et al. 2016)."""
+    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+
+
+def word_f1(answer: str, reference: str) -> float:
+    """The harmonic mean of the shares of words in common; of two texts without words, 1 if both have none."""
+    one, other = bare(answer).split(), bare(reference).split()
+    common = sum((Counter(one) & Counter(other)).values())
+    return 2 * common / (len(one) + len(other)) if one or other else 1.0
