@@ -95,7 +95,7 @@ WITHOUT_CUDA = sed -E -e '/^nvidia-ml-py==/b' -e '/^(nvidia|cuda|triton)(-[a-z0-
 pins: .venv/.stamp-dev ## Write envs/*.txt anew from envs/*.in; PIP_COMPILE_ARGS=--upgrade takes newer versions
 	@for name in requirements requirements-dev requirements-gemma requirements-clusters; do \
 		echo "envs/$$name.in -> envs/$$name.txt"; \
-		cp envs/$$name.txt envs/.$$name.compiled; \
+		touch envs/$$name.txt; cp envs/$$name.txt envs/.$$name.compiled; \
 		CUSTOM_COMPILE_COMMAND="make pins" .venv/bin/pip-compile --quiet --allow-unsafe --strip-extras \
 			--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style=line \
 			$(PIP_COMPILE_ARGS) --output-file envs/.$$name.compiled envs/$$name.in; \
