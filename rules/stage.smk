@@ -8,10 +8,13 @@ rule stage_model:
         f"{RESULTS}/logs/stage_model/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/stage_model/{{model}}.tsv"
+    priority: lambda wildcards: INPUTS.staging_priority(wildcards)
     retries: 2
     localrule: True
     conda:
         "../envs/environment.yaml"
+    resources:
+        staging=1,
     params:
         command=COMMAND,
         weights=f"{RESULTS}/staged/weights",

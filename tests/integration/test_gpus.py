@@ -6,6 +6,7 @@ at first, so that as many as should run at once do so.
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,9 @@ def test_so_many_jobs_run_at_once_as_gpus_or_settings_allow_and_each_loads_once(
     project: GpuProject, monkeypatch: pytest.MonkeyPatch, together: int, config: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("TEST_TOGETHER", str(together))
-    project.run("--cores", "8", "--until", "infer", *(("--config", *config) if config else ()))
+    output = project.run("--cores", "8", "--until", "infer", *(("--config", *config) if config else ()))
+    order = re.findall(r"^Job \d+: infer (\w+)@", output, re.MULTILINE)
+    assert order == sorted(order)  # whichever is staged first
     loads, shards = project.notes("loaded"), project.notes("model")
     assert len(shards) == len(project.trailers()) >= 8
     assert sorted(str(note["loaded"]) for note in loads) == ["one"] * together + ["two"] * together

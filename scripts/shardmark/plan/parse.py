@@ -158,7 +158,7 @@ def runs_here(resource_settings: Any) -> bool:
 
 def local_limits(config: dict[str, Any]) -> dict[str, int]:
     """The resources that bound jobs on this machine, where the user sets no others."""
-    limits = {"gpu": len(visible_gpus())}
+    limits = {"gpu": len(visible_gpus()), "staging": 1}
     workers = config.get("max_num_workers")
     return limits | ({"worker": int(workers)} if workers else {})
 
@@ -211,6 +211,10 @@ class Inputs:
     def priority(self, wildcards: Any) -> int:
         """A model's jobs come before those of the next model, so that each is loaded once."""
         return len(self.order) - self.order.index(wildcards.model) if wildcards.model in self.order else 0
+
+    def staging_priority(self, wildcards: Any) -> int:
+        """Weights come before all inference, and in the order of the models: the second must not start first."""
+        return len(self.order) + self.priority(wildcards)
 
     def bits(self, wildcards: Any) -> int:
         """Into how many shards the data set of a score is divided for its model, as a number of bits."""
