@@ -713,3 +713,14 @@ def test_a_model_whose_files_moved_or_went_is_staged_anew(root: Path, tmp_path: 
         staged = staged_file(made, folder)
         plan(root)
         assert not staged.exists()
+
+
+def test_generated_code_without_a_sandbox_is_refused_before_anything_is_generated(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_yaml(root / "config/datasets/sums.yaml", metrics=["pass_at_k"])
+    monkeypatch.setattr("shardmark.plan.plan.shutil.which", lambda name: None)
+    (problem,) = problems(plan, root)
+    assert (problem.where, problem.key) == ("config/datasets/sums.yaml", "metrics")
+    assert "apt-get install bubblewrap" in problem.fix
+    assert plan(root, local=False)
