@@ -163,7 +163,7 @@ PARTS = [
     "'Tis",
     "",
 ]
-RESPONSES = ["".join(RANDOM.choices(PARTS, k=RANDOM.randrange(1, 9))) for _ in range(150)]
+RESPONSES = ["".join(RANDOM.choices(PARTS, k=RANDOM.randrange(1, 9))) for _ in range(80)]
 RESPONSES += [
     "die Größe der Cat",
     "",
@@ -176,6 +176,14 @@ RESPONSES += [
     "a******a",
 ]
 RESPONSES += ["THE CAT SAT ON THE MAT AND IT WAS VERY BIG", "1 2 3", "x. Any questions?\n", "Intro\nthe cat\nOutro"]
+RESPONSES += ["a***b***c", "one\n\nthe two", "one\n\nIt is", "[a] [b]", "x\nP.S. y", "x\nP.P.S y", "x\nNote: y"]
+RESPONSES += ["* a", "* a\n- b", "* a\n* b\n* c", "*a* *b*", "SECTION 1 x\nSECTION 2 y", "tttttt the the the", "1***2"]
+RESPONSES += [
+    " ".join(["word"] * 30),
+    "<<A title>>",
+    "My answer is no.",
+    "This is an English sentence about the weather.",
+]
 
 
 def test_every_instruction_is_followed_where_lm_eval_says_so(tmp_path: Path) -> None:

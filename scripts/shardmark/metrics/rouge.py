@@ -8,6 +8,8 @@ from shardmark.metrics import base
 class Rouge(base.Mean):
     """F-measure of what an answer has in common with the nearest reference (Lin 2004)."""
 
+    packages = ("rouge-score", "nltk")
+
     def scores(
         self, predictions: Sequence[str], references: Sequence[list[str]], type: str = "rougeL", stem: bool = False
     ) -> list[float]:

@@ -12,6 +12,7 @@ from shardmark import __version__
 from shardmark.errors import Problem, UserError
 from shardmark.files import jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
 from shardmark.metrics.judge import judge, measure
+from shardmark.metrics.modules import load_metric
 from shardmark.plan.cost import model_name
 from shardmark.plan.datasets import shards_file
 from shardmark.plan.predictions import read_predictions
@@ -133,7 +134,8 @@ def _dataset_facts(header: dict[str, Any]) -> dict[str, Any]:
 def _provenance(header: dict[str, Any], record: dict[str, Any], trailers: list[dict[str, Any]]) -> dict[str, Any]:
     """What is needed to repeat the score."""
     first = trailers[0]
-    packages = first["packages"] | {name: version(name) for name in PACKAGES}
+    of_metrics = {name for metric in header["settings"]["metrics"] for name in load_metric(metric["name"]).packages}
+    packages = first["packages"] | {name: version(name) for name in {*PACKAGES, *of_metrics}}
     gpus = sorted({name for trailer in trailers for name in trailer.get("gpu_names", [])})
     return {
         "shardmark": __version__,

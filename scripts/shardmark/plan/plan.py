@@ -5,13 +5,14 @@ content depends on, so "does the file exist?" is the whole question of what must
 """
 
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shardmark.config import Benchmark, load
+from shardmark.config import Benchmark, DatasetConfig, Named, load
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, pretty_json, read_object, sealed, write_if_changed
 from shardmark.plan.changes import Change
@@ -105,6 +106,7 @@ def make_plan(
     work = _Work(models, benchmark)
     for dataset in benchmark.datasets:
         step(f"data set {dataset.name}", steps)
+        problems += _sandbox_problems(dataset) if local else []
         with collecting(problems):
             planned = plan_dataset(dataset, benchmark, lock, hashes)
             datasets.append(planned.record)
@@ -142,6 +144,16 @@ class _Work:
         self.checked.save()
         for part in self.parts:
             part.divisions.save()
+
+
+def _sandbox_problems(dataset: Named[DatasetConfig]) -> list[Problem]:
+    """Generated code is not run without a sandbox: said before anything is generated."""
+    if shutil.which("bwrap") or all(metric.name != "pass_at_k" for metric in dataset.settings.metrics):
+        return []
+    what = "pass_at_k runs generated code in a sandbox, and there is no bwrap on this machine"
+    return [
+        Problem(dataset.file, "metrics", what, "apt-get install bubblewrap (or your system's package of that name)")
+    ]
 
 
 def _gpu_problems(name: str, file: str, wanted: int) -> list[Problem]:
