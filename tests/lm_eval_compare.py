@@ -78,27 +78,40 @@ def _rows(file: Path) -> list[Any]:
 def ours(settings: TaskSettings, rows: Rows, code: Code, limit: int) -> list[Any]:
     """The documents that we make of a task."""
     name = None if settings.dataset_name is None else str(settings.dataset_name)
-    splits = {split: part for (hub, config, split), part in rows.items() if (hub, config) == (settings.dataset_path, name)}
+    splits = {
+        split: part for (hub, config, split), part in rows.items() if (hub, config) == (settings.dataset_path, name)
+    }
     return list(documents(settings, splits, code, settings.task, limit))
 
 
+def counts_of(task: Task) -> list[int | None]:
+    """With how many examples a task is compared: none, 5, and its own number; a task that says 0 is always so asked."""
+    own = task.config.get("num_fewshot")
+    if own == 0:
+        return [0]
+    return [0, 5] if own in (None, 5) else [0, 5, None]
+
+
 def compare(
-    tasks: list[Task], index: Index, data: DataMap, shots: list[int | None], limit: int, here: Path
+    tasks: list[Task], index: Index, data: DataMap, limit: int, here: Path
 ) -> dict[tuple[str, int | None], str]:
     """For each task and number of examples, `identical`, or what differs."""
     rows, _ = rows_of(tasks, data)
-    theirs = oracle([task.name for task in tasks], rows, shots, limit, here)
+    theirs = oracle({task.name: counts_of(task) for task in tasks}, rows, limit, here)
     code = Code(index.root, True)
     found = {}
     for task in tasks:
-        for count in shots:
+        for count in counts_of(task):
             found[task.name, count] = _verdict(task, count, rows, code, limit, theirs[task.name, count])
     return found
 
 
 def _verdict(task: Task, count: int | None, rows: Rows, code: Code, limit: int, theirs: dict[str, Any]) -> str:
     try:
-        made = [json.loads(json.dumps(document.arguments)) for document in ours(task_settings(task, count), rows, code, limit)]
+        made = [
+            json.loads(json.dumps(document.arguments))
+            for document in ours(task_settings(task, count), rows, code, limit)
+        ]
     except UserError as error:
         reason = error.problems[0].what
         return f"refused by both: {reason}" if "error" in theirs else f"refused by us: {reason}"
@@ -113,7 +126,7 @@ def _verdict(task: Task, count: int | None, rows: Rows, code: Code, limit: int, 
 
 
 def oracle(
-    names: list[str], rows: Rows, shots: list[int | None], limit: int, here: Path, outputs: Any = None
+    asked: dict[str, list[int | None]], rows: Rows, limit: int, here: Path, outputs: Any = None
 ) -> dict[tuple[str, int | None], dict[str, Any]]:
     """What lm-eval makes of these tasks with these rows, by name and number of examples."""
     parts = []
@@ -121,13 +134,18 @@ def oracle(
         file = here / f"rows{number}.json"
         file.write_text(json.dumps(dataset.to_list()))
         parts.append({"hub": hub, "config": config, "split": split, "rows": str(file)})
-    job: dict[str, Any] = {"rows": parts, "tasks": names, "shots": shots, "limit": limit}
+    job: dict[str, Any] = {"rows": parts, "tasks": asked, "limit": limit}
     if outputs is not None:
         (here / "outputs.json").write_text(json.dumps(outputs))
         job["outputs"] = str(here / "outputs.json")
     (here / "job.json").write_text(json.dumps(job))
     command = [os.environ["SHARDMARK_LM_EVAL"], str(ORACLE), str(here / "job.json"), str(here / "out.jsonl")]
-    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TQDM_DISABLE": "1", "LMEVAL_LOG_LEVEL": "ERROR"}
+    offline = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "TQDM_DISABLE": "1",
+        "LMEVAL_LOG_LEVEL": "ERROR",
+    }
     done = subprocess.run(command, env=offline, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return {(line["task"], line["shots"]): line for line in read_jsonl(here / "out.jsonl")}

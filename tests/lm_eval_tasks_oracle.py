@@ -1,8 +1,9 @@
-"""What lm-evaluation-harness makes of its tasks, for its own environment: python lm_eval_tasks_oracle.py JOB.json OUT.jsonl
+"""What lm-eval makes of its tasks, for its own environment: python lm_eval_tasks_oracle.py JOB.json OUT.jsonl
 
-A job is {rows: [{hub, config, split, rows: FILE}], tasks: [name], shots: [null, 0, 5], limit: n}: what
-`datasets.load_dataset` is to give, and what is asked. Each line of the output is {task, shots, arguments, results} or
-{task, shots, error}. With `outputs`, a file of {task@shots: [[response, ...], ...]}, its scores are there, too.
+A job is {rows: [{hub, config, split, rows: FILE}], tasks: {name: [0, 5]}, limit: n}: what `datasets.load_dataset` is
+to give, and which tasks are asked with how many examples (null: their own number). Each line of the output is {task,
+shots, arguments} or {task, shots, error}. With `outputs`, a file of {task@shots: [[response, ...], ...]}, the task's
+scores for these responses are there, too: {metric,filter: [value, standard error]}.
 """
 
 import json
@@ -89,11 +90,13 @@ def judge(task: Any, asked: list[Instance], outputs: list[list[Any]]) -> dict[st
 def main(job: dict[str, Any], out: Path) -> None:
     serve(job["rows"])
     fetch = evaluate.load
-    evaluate.load = lambda name, *values, **options: NoMetric() if name == "code_eval" else fetch(name, *values, **options)
+    evaluate.load = lambda name, *values, **options: (
+        NoMetric() if name == "code_eval" else fetch(name, *values, **options)
+    )
     manager = TaskManager()
     outputs = json.loads(Path(job["outputs"]).read_text()) if job.get("outputs") else {}
     with open(out, "w") as file:
-        for name in job["tasks"]:
+        for name, counts in job["tasks"].items():
             task, problem = None, None
             random.seed(0)
             np.random.seed(1234)
@@ -102,7 +105,7 @@ def main(job: dict[str, Any], out: Path) -> None:
             except BaseException as error:
                 problem = f"{type(error).__name__}: {error}"
             own = task.get_config("num_fewshot") if task else None
-            for shots in job["shots"]:
+            for shots in counts:
                 line: dict[str, Any] = {"task": name, "shots": shots}
                 try:
                     if task is None:

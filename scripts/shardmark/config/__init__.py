@@ -1,6 +1,7 @@
 """Typed settings: what the user asked for, checked."""
 
 from shardmark.config.dataset import DatasetConfig, FewShot, Filter, Metric
+from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.load import Benchmark, Named, load
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import RunConfig
@@ -11,6 +12,7 @@ __all__ = [
     "DatasetConfig",
     "FewShot",
     "Filter",
+    "LmEvalConfig",
     "Metric",
     "ModelConfig",
     "Named",

@@ -12,6 +12,7 @@ from shardmark import __version__
 from shardmark.engine.tokens import well_formed
 from shardmark.errors import Problem, UserError
 from shardmark.files import jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
+from shardmark.metrics import lm_eval
 from shardmark.metrics.choice import preferred
 from shardmark.metrics.filters import apply_filters
 from shardmark.metrics.modules import load_metric
@@ -44,8 +45,11 @@ def score_dataset(
     shards = [shard["name"] for shard in levels[str(bits)]]
     predictions = results / "predictions" / model_name(record) / name
     asked, answers, trailers = _collect(shards, results / "requests" / name, predictions)
-    judged = [_judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
-    metrics = dict(_measure(metric, judged) for metric in header["settings"]["metrics"])
+    if "lm_eval" in header["settings"]:
+        judged, metrics = lm_eval.judge(lines, asked, answers, header)
+    else:
+        judged = [_judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
+        metrics = dict(_measure(metric, judged) for metric in header["settings"]["metrics"])
     score = {
         "protocol": SCORE_PROTOCOL,
         "model": _model_facts(record),
@@ -165,10 +169,16 @@ def _dataset_facts(header: dict[str, Any]) -> dict[str, Any]:
         "digest": dataset["digest"],
         "description": settings["description"],
         "kind": settings["kind"],
-        "source": origin.get("file") or origin["hub"],
+        "source": _source(origin),
         "revision": origin.get("commit"),
         "chance": settings["chance"],
     }
+
+
+def _source(origin: dict[str, Any]) -> str:
+    if "lm_eval" in origin:
+        return ", ".join([*origin["files"], *(f"{hub}@{commit}" for hub, commit in origin["hub"].items())])
+    return str(origin.get("file") or origin["hub"])
 
 
 def _provenance(header: dict[str, Any], record: dict[str, Any], trailers: list[dict[str, Any]]) -> dict[str, Any]:

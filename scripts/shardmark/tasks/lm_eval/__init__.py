@@ -1,1 +1,1 @@
-"""lm-evaluation-harness's tasks, from its YAML files as they are: files -> index -> settings -> documents -> requests."""
+"""lm-evaluation-harness's tasks, from its YAML files: files -> index -> settings -> documents -> requests."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from shardmark.errors import Problem, UserError
+from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, file_sha256
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.index import package_folder, package_version
@@ -40,9 +40,7 @@ class Code:
     `metrics` stands in for `evaluate.load` meanwhile, which would fetch metrics from the Hub.
     """
 
-    def __init__(
-        self, root: Path, allowed: bool, where: str = "", metrics: Callable[..., Any] = no_metric
-    ) -> None:
+    def __init__(self, root: Path, allowed: bool, where: str = "", metrics: Callable[..., Any] = no_metric) -> None:
         self.root, self.allowed, self.where, self.metrics = root, allowed, where, metrics
         self._loaded: dict[Function, Any] = {}
 
@@ -55,6 +53,15 @@ class Code:
             self._loaded[function] = self._import(function)
         return self._loaded[function]
 
+    def check(self, functions: Iterable[Function]) -> None:
+        """Import functions that are wanted later. Raises UserError for all that cannot be."""
+        problems: list[Problem] = []
+        for function in functions:
+            with collecting(problems):
+                self.load(function)
+        if problems:
+            raise UserError(dict.fromkeys(problems))
+
     def _import(self, function: Function) -> Any:
         module, _, name = function.name.rpartition(".")
         try:
@@ -66,16 +73,23 @@ class Code:
             raise
         except ModuleNotFoundError as error:
             what = f"{function.name} imports {error.name}, which is not installed here"
-            fix = f"pip install {(error.name or '').partition('.')[0]}, into the environment that plans and scores"
-            if (error.name or "").partition(".")[0] == PACKAGE:
-                fix = "pip install lm-eval, or let lm_eval_path be an environment or package that has it"
-            raise UserError(Problem(self._place(function), "", what, fix)) from error
+            raise UserError(Problem(self._place(function), "", what, install(error))) from error
         except BaseException as error:  # the module's own code: anything may come out, SystemExit too
             what = f"{function.name} cannot be imported: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            raise UserError(Problem(self._place(function), "", what, "mend the module, or leave out the task")) from error
+            raise UserError(
+                Problem(self._place(function), "", what, "mend the module, or leave out the task")
+            ) from error
 
     def _place(self, function: Function) -> str:
         return str(function.file or self.where)
+
+
+def install(error: ModuleNotFoundError) -> str:
+    """How to get what a task's code wants to import."""
+    package = (error.name or "").partition(".")[0]
+    if package == PACKAGE:
+        return "pip install lm-eval, or let lm_eval_path be an environment or package that has it"
+    return f"pip install {package}, into the environment that plans and scores"
 
 
 @contextmanager

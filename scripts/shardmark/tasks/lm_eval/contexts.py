@@ -76,6 +76,11 @@ class Contexts:
         drawn = self.sampler.draw(count, doc if self._excludes else None)
         return description + "".join(self._numbered(x) if isinstance(x, int) else self._example(x) for x in drawn)
 
+    def common(self, head: str) -> int:
+        """So many characters of a head all documents have; none where examples are drawn for each."""
+        fixed = not self.settings.num_fewshot or (self.shots.sampler == "first_n" and not self._excludes)
+        return len(head) if fixed else 0
+
     def _numbered(self, number: int) -> str:
         if self._kept is None:
             return self._example(self.pool[number])
@@ -86,7 +91,7 @@ class Contexts:
     def _example(self, doc: Doc) -> str:
         prompts, shots = self.prompts, self.shots
         question = prompts.text(doc, shots.doc_to_text)
-        choices = prompts.choices(doc, shots.doc_to_choice) if shots.doc_to_choice else None
+        choices: Any = prompts.choices(doc, shots.doc_to_choice) if shots.doc_to_choice else None
         answer = prompts.target(doc, shots.doc_to_target)
         prefix = prompts.field(doc, shots.gen_prefix)
         if self.several_inputs:

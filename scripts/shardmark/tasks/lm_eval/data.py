@@ -77,13 +77,13 @@ def read_data_map(path: Path, root: Path) -> DataMap:
     found = read_yaml(path, str(path), problems) if path.is_file() else {}
     entries: dict[str, dict[str, LocalData]] = {}
     for hub, configs in (found or {}).items():
-        if not isinstance(configs, dict):
-            configs = {"*": configs}
-        elif "file" in configs:
+        if not isinstance(configs, dict) or "file" in configs:
             configs = {"*": configs}
         entries[hub] = {}
         for name, value in configs.items():
-            local = validate(LocalData, {"file": value} if isinstance(value, str) else value, f"{path}: {hub}", problems)
+            local = validate(
+                LocalData, {"file": value} if isinstance(value, str) else value, f"{path}: {hub}", problems
+            )
             if local:
                 entries[hub][str(name)] = local
     if problems:

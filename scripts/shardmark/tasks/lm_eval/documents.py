@@ -31,7 +31,7 @@ class Document:
     "Whether any of a list of right answers counts; the first document of a task decides."
     choices: list[str] | None
     head: int
-    "So many characters of each context come from description and examples."
+    "So many characters at the beginning of each context all documents have: description and, if fixed, examples."
 
 
 def documents(settings: TaskSettings, splits: Splits, code: Code, where: str, limit: int | None) -> Iterator[Document]:
@@ -40,6 +40,7 @@ def documents(settings: TaskSettings, splits: Splits, code: Code, where: str, li
     number = -1
     try:
         docs, pool = _docs(settings, splits, code)
+        state["key"] = f"{settings.task}, document 0"
         task = _Task(settings, code, docs, pool)
         for number, doc in enumerate(islice(docs, limit)):
             state["key"] = f"{settings.task}, document {number}"
@@ -79,7 +80,7 @@ def _pool(settings: TaskSettings, splits: Splits, code: Code) -> Sequence[Doc]:
         found = code.load(shots.samples)() if isinstance(shots.samples, Function) else shots.samples
         return list(found)
     process = shots.process_docs if shots.split is not None else settings.process_docs
-    return _processed(splits[str(settings.shot_split)], process, code)  # type: ignore[no-any-return]
+    return _processed(splits[str(settings.shot_split)], process, code)
 
 
 def _processed(rows: Any, process: Any, code: Code) -> Any:
@@ -97,8 +98,7 @@ def _seed() -> Any:
 def _state() -> Any:
     import numpy
 
-    kind, keys, position, *rest = numpy.random.get_state()
-    return random.getstate(), kind, bytes(keys), position, rest
+    return random.getstate(), str(numpy.random.get_state(legacy=False))
 
 
 class _Task:
@@ -130,7 +130,7 @@ class _Task:
         contexts = self.contexts.contexts(doc, head, text, choices)
         gold = text if self.several_inputs else target
         arguments = self.arguments(contexts, target, choices)
-        return Document(doc, arguments, gold, self.several_gold, choices, len(head))
+        return Document(doc, arguments, gold, self.several_gold, choices, self.contexts.common(head))
 
     def _loglikelihood(self, contexts: list[str], target: Any, choices: Any) -> list[tuple[Any, ...]]:
         return [(contexts[0], target)]
@@ -149,4 +149,4 @@ class _Task:
             pairs = [(contexts[0], f"{delimiter}{choice}") for choice in choices]
         if self.unconditional:
             pairs += [("", f"{delimiter}{choice}") for choice in choices]
-        return pairs  # type: ignore[return-value]
+        return pairs

@@ -46,7 +46,7 @@ class FirstSampler:
 
     def draw(self, count: int, doc: Doc | None) -> Sequence[int]:
         """Raises ValueError if there are not enough documents."""
-        found = []
+        found: list[int] = []
         for number, other in enumerate(self._pool):
             if len(found) == count:
                 break
@@ -66,7 +66,7 @@ class OwnSampler:
 
     def draw(self, count: int, doc: Doc | None) -> Sequence[Doc]:
         """What the class draws."""
-        return self._sampler.sample(n=count, eval_doc=doc)  # type: ignore[no-any-return]
+        return self._sampler.sample(n=count, eval_doc=doc)
 
 
 def sampler(kind: Any, pool: Sequence[Doc]) -> Sampler:

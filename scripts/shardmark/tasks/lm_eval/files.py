@@ -1,4 +1,4 @@
-"""lm-evaluation-harness's YAML files: `include` and `!function`, read as its own loader reads them, importing nothing."""
+"""lm-eval's YAML files: `include` and `!function`, read as its own loader reads them, importing nothing."""
 
 import os
 from collections.abc import Iterator

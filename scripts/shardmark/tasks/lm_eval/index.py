@@ -77,9 +77,9 @@ class Group:
 
 
 def tasks_folder(path: Path, where: str) -> Path:
-    """The folder of YAML files that `lm_eval_path` means: itself, a package's, or that of an environment. Raises UserError.
+    """The folder of YAML files that `lm_eval_path` means: itself, a package's, or that of an environment.
 
-    An environment is named by its folder, its site-packages or its python.
+    An environment is named by its folder, its site-packages or its python. Raises UserError.
     """
     path = path.expanduser()
     if path.is_file() and path.name.startswith("python"):

@@ -123,5 +123,5 @@ class Prompts:
 
     def _call(self, expression: Any) -> Callable[[Doc], Any]:
         if isinstance(expression, Function):
-            return self.code.load(expression)  # type: ignore[no-any-return]
+            return self.code.load(expression)
         raise TypeError(f"{expression!r} is neither a template nor a function")

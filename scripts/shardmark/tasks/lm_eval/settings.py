@@ -79,7 +79,7 @@ class TaskSettings(Settings):
     @property
     def shots(self) -> FewShotSettings:
         """The settings of examples, with what they take over from the task."""
-        inherited = ("process_docs", "fewshot_delimiter", "target_delimiter", "gen_prefix")
+        inherited = ["process_docs", "fewshot_delimiter", "target_delimiter", "gen_prefix"]
         inherited += ("doc_to_text", "doc_to_choice", "doc_to_target")
         values = {"split": self.fewshot_split} | {key: getattr(self, key) for key in inherited}
         return FewShotSettings.model_validate(values | (self.fewshot_config or {}))
@@ -108,7 +108,7 @@ class TaskSettings(Settings):
 
     def asking(self) -> list[Function]:
         """The functions that decide what is asked."""
-        keys = ("custom_dataset", "process_docs", "doc_to_text", "doc_to_target", "doc_to_choice", "description")
+        keys = ["custom_dataset", "process_docs", "doc_to_text", "doc_to_target", "doc_to_choice", "description"]
         keys += ("gen_prefix", "fewshot_config", "dataset_kwargs", "generation_kwargs", "metadata")
         return [function for key in keys for function in functions(getattr(self, key))]
 
