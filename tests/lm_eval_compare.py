@@ -2,18 +2,24 @@
 
 import json
 import os
+import random
 import subprocess
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from shardmark.config import LmEvalConfig, Named
 from shardmark.errors import UserError
 from shardmark.files import read_jsonl
+from shardmark.metrics import lm_eval
+from shardmark.tasks import Sample
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.data import DataMap, as_dataset, read_data_map
 from shardmark.tasks.lm_eval.documents import documents
 from shardmark.tasks.lm_eval.index import Index, Task, find
+from shardmark.tasks.lm_eval.samples import samples
+from shardmark.tasks.lm_eval.select import select
 from shardmark.tasks.lm_eval.settings import TaskSettings, task_settings
 from shardmark.tasks.rows import read_rows
 
@@ -75,13 +81,17 @@ def _rows(file: Path) -> list[Any]:
     return list(read_rows(file))
 
 
+def splits_of(settings: TaskSettings, rows: Rows) -> dict[str, Any]:
+    """The splits of a task's data set by name."""
+    name = None if settings.dataset_name is None else str(settings.dataset_name)
+    return {
+        split: found for (hub, config, split), found in rows.items() if (hub, config) == (settings.dataset_path, name)
+    }
+
+
 def ours(settings: TaskSettings, rows: Rows, code: Code, limit: int) -> list[Any]:
     """The documents that we make of a task."""
-    name = None if settings.dataset_name is None else str(settings.dataset_name)
-    splits = {
-        split: part for (hub, config, split), part in rows.items() if (hub, config) == (settings.dataset_path, name)
-    }
-    return list(documents(settings, splits, code, settings.task, limit))
+    return list(documents(settings, splits_of(settings, rows), code, settings.task, limit))
 
 
 def counts_of(task: Task) -> list[int | None]:
@@ -149,3 +159,41 @@ def oracle(
     done = subprocess.run(command, env=offline, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return {(line["task"], line["shots"]): line for line in read_jsonl(here / "out.jsonl")}
+
+
+def answered(task: Task, index: Index, rows: Rows, limit: int, seed: int = 5) -> tuple[list[Any], dict[str, Any]]:
+    """Made-up responses of a model to a task's requests, as lm-eval takes them, and the metrics we make of them."""
+    draw = random.Random(seed)
+    (dataset,) = select(Named("t", "", LmEvalConfig(lm_eval=task.name)), index, None, problems := [])
+    assert not problems
+    code = Code(index.root, True)
+    lines, asked, predictions, outputs = [], {}, {}, []
+    for sample in samples(dataset, lambda settings: splits_of(settings, rows), code, limit):
+        line = {"sample": sample.id, "request": sample.request_id, "target": sample.target, "row": sample.row}
+        lines.append(line | {"choices": sample.choices, "lm_eval": sample.lm_eval})
+        asked[sample.request_id] = sample.request
+        if sample.request_id not in predictions:
+            predictions[sample.request_id] = _made_up(draw, sample)
+        outputs.append(_as_lm_eval_has_it(sample.request, predictions[sample.request_id]))
+    origin = {"lm_eval": {"tasks": str(index.root), "code": True}}
+    header = {"dataset": {"name": task.name, "origin": origin}, "settings": dataset.described()}
+    return outputs, lm_eval.judge(lines, asked, predictions, header)[1]
+
+
+def _made_up(draw: random.Random, sample: Sample) -> dict[str, Any]:
+    """Log-likelihoods, or a text that has the right answer in it now and then."""
+    request: Any = sample.request
+    if request["kind"] == "generate":
+        target = sample.target[0] if isinstance(sample.target, list) else sample.target
+        words = ["the answer is", "#### 12", "(A)", "no", str(draw.randint(0, 20)), f"#### {target}", str(target)]
+        text = str(target) if draw.random() < 0.4 else " ".join(draw.sample(words, 3))
+        return {"text": text, "end": "stop", "cut": 0}
+    count = len(request["pairs"])
+    logprobs = [draw.uniform(-30, -1) for _ in range(count)]
+    return {"logprobs": logprobs, "tokens": [3] * count, "greedy": [draw.random() < 0.3 for _ in logprobs], "cut": 0}
+
+
+def _as_lm_eval_has_it(request: Any, prediction: dict[str, Any]) -> list[Any]:
+    if request["kind"] == "generate":
+        return [prediction["text"]]
+    return [list(pair) for pair in zip(prediction["logprobs"], prediction["greedy"], strict=True)]
