@@ -1,6 +1,6 @@
 """Which of lm-eval's tasks load, and why the others do not: a table for docs/lm_eval_tasks.md.
 
-python benchmarks/lm_eval_tasks.py LM_EVAL_PATH [--requests VERDICTS.json] [--to docs/lm_eval_tasks.md]
+    python benchmarks/lm_eval_tasks.py LM_EVAL_PATH
 
 A task loads if its files are read, its keys are known, its functions are there (their modules are imported, which
 executes them) and its requests are of a kind that is answered. Whether its metrics are scored is counted beside it.

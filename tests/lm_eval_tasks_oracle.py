@@ -9,12 +9,14 @@ scores for these responses are there, too: {metric,filter: [value, standard erro
 import json
 import random
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import datasets
 import evaluate
 import numpy as np
+from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
@@ -93,6 +95,9 @@ def main(job: dict[str, Any], out: Path) -> None:
     evaluate.load = lambda name, *values, **options: (
         NoMetric() if name == "code_eval" else fetch(name, *values, **options)
     )
+    utils.env.from_string = lru_cache(maxsize=4096)(
+        utils.env.from_string
+    )  # it compiles each time, for most of its time
     manager = TaskManager()
     outputs = json.loads(Path(job["outputs"]).read_text()) if job.get("outputs") else {}
     with open(out, "w") as file:

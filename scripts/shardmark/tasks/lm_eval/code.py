@@ -73,6 +73,7 @@ class Code:
             raise
         except ModuleNotFoundError as error:
             what = f"{function.name} imports {error.name}, which is not installed here"
+            what = what if error.name else f"{function.name} cannot be imported: {error}"
             raise UserError(Problem(self._place(function), "", what, install(error))) from error
         except BaseException as error:  # the module's own code: anything may come out, SystemExit too
             what = f"{function.name} cannot be imported: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
@@ -87,6 +88,8 @@ class Code:
 def install(error: ModuleNotFoundError) -> str:
     """How to get what a task's code wants to import."""
     package = (error.name or "").partition(".")[0]
+    if not package:
+        return "install what it names, into the environment that plans and scores"
     if package == PACKAGE:
         return "pip install lm-eval, or let lm_eval_path be an environment or package that has it"
     return f"pip install {package}, into the environment that plans and scores"
