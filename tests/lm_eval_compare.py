@@ -31,7 +31,7 @@ Rows = dict[tuple[str, str | None, str], Any]
 
 def local_tasks(index: Index, data_root: Path) -> tuple[list[Task], DataMap]:
     """The tasks whose scored split is in the data folder."""
-    data = read_data_map(ROOT / "config" / "lm_eval_data.yaml", data_root)
+    data = read_data_map(ROOT / "config" / "lm_eval" / "data.yaml", data_root)
     found = []
     for name in sorted(index.tasks):
         config = index_config(index, name)

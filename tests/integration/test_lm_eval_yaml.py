@@ -41,7 +41,7 @@ def write_tasks(project: Project) -> dict[str, Any]:
     (tasks / "utils.py").write_text("def even(rows):\n    return rows.filter(lambda row: row['sum'] % 2 == 0)\n")
     (tasks / "coded.yaml").write_text("include: written.yaml\ntask: coded\nprocess_docs: !function utils.even\n")
     write_rows(data / "numbers.jsonl", [{"a": a, "b": b, "sum": a + b} for a in range(3) for b in range(3)])
-    write_yaml(project.folder / "config/lm_eval_data.yaml", {"some/numbers": "numbers.jsonl"})
+    write_yaml(project.folder / "config/lm_eval/data.yaml", {"some/numbers": "numbers.jsonl"})
     return {"lm_eval_path": str(tasks), "data_root": str(data)}
 
 
