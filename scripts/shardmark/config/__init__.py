@@ -2,6 +2,7 @@
 
 from shardmark.config.dataset import DatasetConfig, FewShot
 from shardmark.config.filters import Filter
+from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.load import Benchmark, Named, load
 from shardmark.config.metrics import Metric
 from shardmark.config.model import ModelConfig
@@ -13,6 +14,7 @@ __all__ = [
     "DatasetConfig",
     "FewShot",
     "Filter",
+    "LmEvalConfig",
     "Metric",
     "ModelConfig",
     "Named",

@@ -3,8 +3,8 @@
 import fnmatch
 import re
 from collections import defaultdict
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
@@ -12,6 +12,7 @@ import yaml
 
 from shardmark.config.base import S, validate
 from shardmark.config.dataset import DatasetConfig
+from shardmark.config.lm_eval import PREFIX, LmEvalConfig
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import ONE_OFF, RunConfig
 from shardmark.errors import Problem, UserError, nearest
@@ -36,6 +37,8 @@ class Benchmark:
     run: RunConfig
     models: list[Named[ModelConfig]]
     datasets: list[Named[DatasetConfig]]
+    lm_eval: list[Named[LmEvalConfig]] = field(default_factory=list)
+    "Tasks of lm-evaluation-harness, by the names and globs that were asked for."
 
 
 def load(
@@ -62,10 +65,23 @@ def load(
     models = (
         _one_off(run, problems)
         if run.hf_path
-        else _select(run.models, "models", ModelConfig, root, place("models"), problems)
+        else _select(run.models, "models", lambda values: ModelConfig, root, place("models"), problems)
     )
-    datasets = _select(run.datasets, "datasets", DatasetConfig, root, place("datasets"), problems)
-    return Benchmark(run, [_override(model, run) for model in models], datasets)
+    asked = [name.removeprefix(PREFIX) for name in run.datasets if name.startswith(PREFIX)]
+    files = [name for name in run.datasets if not name.startswith(PREFIX)]
+    found_files: list[Named[Any]] = []
+    if files or not asked:
+        found_files = _select(files, "datasets", dataset_kind, root, place("datasets"), problems)
+    tasks = [Named(name, place("datasets"), LmEvalConfig(lm_eval=name)) for name in dict.fromkeys(asked)]
+    tasks += [named for named in found_files if isinstance(named.settings, LmEvalConfig)]
+    datasets = [named for named in found_files if not isinstance(named.settings, LmEvalConfig)]
+    return Benchmark(run, [_override(model, run) for model in models], datasets, tasks)
+
+
+def dataset_kind(values: Any) -> type[DatasetConfig] | type[LmEvalConfig]:
+    """What a data set file describes: a task of our own, or lm-eval's."""
+    names_tasks = isinstance(values, dict) and not {"lm_eval", "task_path"}.isdisjoint(values)
+    return LmEvalConfig if names_tasks else DatasetConfig
 
 
 def _one_off(run: RunConfig, problems: list[Problem]) -> list[Named[ModelConfig]]:
@@ -85,7 +101,7 @@ def _override(model: Named[ModelConfig], run: RunConfig) -> Named[ModelConfig]:
 
 
 def _select(
-    wanted: list[str], key: str, kind: type[S], root: Path, where: str, problems: list[Problem]
+    wanted: list[str], key: str, kind: Callable[[Any], type[S]], root: Path, where: str, problems: list[Problem]
 ) -> list[Named[S]]:
     """The files in config/{key} whose names match, in the order asked for, each once."""
     files = files_by_name(root / "config" / key, root, key, problems)
@@ -101,7 +117,9 @@ def _select(
         (name, files[name].as_posix(), read_yaml(root / files[name], str(files[name]), problems)) for name in names
     ]
     checked = [
-        (name, file, validate(kind, values, file, problems)) for name, file, values in found if values is not None
+        (name, file, validate(kind(values), values, file, problems))
+        for name, file, values in found
+        if values is not None
     ]
     return [Named(name, file, settings) for name, file, settings in checked if settings is not None]
 

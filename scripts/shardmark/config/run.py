@@ -58,7 +58,15 @@ class RunConfig(Settings):
     models: Names = Field(default=[])
     "Names of files in config/models, or globs such as `qwen*`."
     datasets: Names = Field(default=[])
-    "Names of files in config/datasets, or globs such as `*_ppl`."
+    "Names of files in config/datasets, or globs such as `*_ppl`; `lm_eval:NAME` is a task of lm-evaluation-harness."
+    lm_eval_path: str | None = None
+    "Where lm-eval's tasks are: an environment or package that has it, or a folder of YAML files in its format."
+    lm_eval_code: bool = False
+    "Allow lm-eval's tasks to execute their own Python code, which most of them have; it runs with your rights."
+    lm_eval_data: str = "config/lm_eval/data.yaml"
+    "Which files below data_root stand for the Hub data sets that lm-eval's tasks name."
+    num_fewshot: int | None = Field(None, ge=0)
+    "So many examples for all of lm-eval's tasks, unless a task itself says 0; null for their own numbers."
     limit: PositiveInt | None = None
     "Only the first so many rows of each data set; null for all."
     data_root: str | None = None

@@ -4,6 +4,7 @@ from typing import Any
 
 from shardmark.config.base import Settings
 from shardmark.config.dataset import DatasetConfig
+from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import RunConfig
 
@@ -12,5 +13,10 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def schemas() -> dict[str, dict[str, Any]]:
     """The schema of each kind of file, by the file name it has in config/schemas."""
-    kinds: dict[str, type[Settings]] = {"config": RunConfig, "model": ModelConfig, "dataset": DatasetConfig}
+    kinds: dict[str, type[Settings]] = {
+        "config": RunConfig,
+        "model": ModelConfig,
+        "dataset": DatasetConfig,
+        "lm_eval": LmEvalConfig,
+    }
     return {f"{name}.schema.json": {"$schema": DIALECT, **kind.model_json_schema()} for name, kind in kinds.items()}

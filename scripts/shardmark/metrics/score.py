@@ -11,6 +11,7 @@ from typing import Any
 from shardmark import __version__
 from shardmark.errors import Problem, UserError
 from shardmark.files import jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
+from shardmark.metrics import lm_eval
 from shardmark.metrics.judge import judge, measure
 from shardmark.metrics.modules import load_metric
 from shardmark.plan.cost import model_name
@@ -41,9 +42,12 @@ def score_dataset(
     shards = [shard["name"] for shard in levels[str(bits)]]
     predictions = results / "predictions" / model_name(record) / name
     asked, answers, trailers = _collect(shards, results / "requests" / name, predictions)
-    judged = [judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
-    metrics = measure(header["settings"], judged)
-    judged_samples = [each.sample for each in judged]
+    if "lm_eval" in header["settings"]:
+        judged_samples, metrics = lm_eval.judge(lines, asked, answers, header)
+    else:
+        judged = [judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
+        metrics = measure(header["settings"], judged)
+        judged_samples = [each.sample for each in judged]
     score = {
         "protocol": SCORE_PROTOCOL,
         "model": _model_facts(record),
@@ -125,10 +129,16 @@ def _dataset_facts(header: dict[str, Any]) -> dict[str, Any]:
         "digest": dataset["digest"],
         "description": settings["description"],
         "kind": settings["kind"],
-        "source": origin.get("file") or origin["hub"],
+        "source": _source(origin),
         "revision": origin.get("commit"),
         "chance": settings["chance"],
     }
+
+
+def _source(origin: dict[str, Any]) -> str:
+    if "lm_eval" in origin:
+        return ", ".join([*origin["files"], *(f"{hub}@{commit}" for hub, commit in origin["hub"].items())])
+    return str(origin.get("file") or origin["hub"])
 
 
 def _provenance(header: dict[str, Any], record: dict[str, Any], trailers: list[dict[str, Any]]) -> dict[str, Any]:

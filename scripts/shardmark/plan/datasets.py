@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,21 @@ def code_digest(*packages: str) -> str:
     """The digest of the source of parts of this library: what they make changes with it."""
     files = sorted(f for package in packages for f in (LIBRARY / package).rglob("*") if f.suffix in SOURCES)
     return digest({str(path.relative_to(LIBRARY)): file_sha256(path) for path in files})
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a task file says of its data set."""
+
+    name: str
+    file: str
+    "What to call it in messages."
+    kind: str
+    settings: Record
+    judged: Record
+    "What of the settings decides scores."
+    origin: Record
+    "Where its rows came from."
 
 
 class PlannedDataset:
@@ -129,23 +145,29 @@ def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock
     """A data set with its task file in place. Raises UserError for rows that are missing or cannot be rendered."""
     run, results = benchmark.run, Path(benchmark.run.results)
     path, origin = dataset_origin(dataset, run.data_root, lock, hashes)
-    settings = dataset.settings.model_dump()
-    made_from = {
-        "name": dataset.name,
-        "settings": settings,
-        "rows": origin.get("sha256") or origin,
-        "limit": run.limit,
-        "code": code_digest("config", "tasks", "plan", "metrics"),
-    }
-    memo = results / "plans" / "datasets" / f"{dataset.name}@{digest(made_from)}.json"
+    settings = dataset.settings
+    judged = settings.model_dump(exclude={"description", "source", "few_shot"})
+    about = Described(dataset.name, dataset.file, settings.kind, settings.model_dump(), judged, origin)
+    rows_identity = {"rows": origin.get("sha256") or origin, "limit": run.limit}
 
     def rendered() -> tuple[Record, Spool]:
         with hashes.steady(path):
-            rows = read_rows(path) if path else hub_rows(dataset.settings.source, origin["commit"], dataset.file)
-            return _stage(dataset, rows, origin, benchmark)
+            rows = Counted(read_rows(path) if path else hub_rows(settings.source, origin["commit"], dataset.file))
+            return stage(about, render(settings, rows, dataset.file, run.limit), rows, results)
 
+    return in_place(about, rows_identity, rendered, results)
+
+
+def in_place(
+    about: Described, made_from: Record, rendered: Callable[[], tuple[Record, Spool]], results: Path
+) -> PlannedDataset:
+    """A data set whose task file was made before from the same, or else is made now."""
+    code = code_digest("config", "tasks", "plan", "metrics")
+    identity = digest({"name": about.name, "settings": about.settings, "code": code, **made_from})
+    memo = results / "plans" / "datasets" / f"{about.name}@{identity}.json"
+    origin = about.origin
     known = read_sealed(memo)
-    if known and _in_place(task_file(results, known["name"], known["digest"]), settings, origin):
+    if known and _in_place(task_file(results, known["name"], known["digest"]), about.settings, origin):
         return PlannedDataset(known | {"origin": origin}, results, None, lambda: rendered()[1])
     record, spool = rendered()
     write_if_changed(memo, pretty_json(sealed(record)))
@@ -175,42 +197,38 @@ def _in_place(task: Path, settings: Record, origin: Record) -> bool:
     return bool(header) and header.get("settings") == settings and header["dataset"]["origin"] == origin
 
 
-def _stage(
-    dataset: Named[DatasetConfig], rows: Iterable[Row], origin: Record, benchmark: Benchmark
-) -> tuple[Record, Spool]:
-    """Render the rows one by one; write the task file when all have been."""
-    results, settings = Path(benchmark.run.results), dataset.settings
+def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: Path) -> tuple[Record, Spool]:
+    """Take the samples one by one; write the task file when all are there. `rows` has counted theirs by then."""
     tasks = results / "tasks"
-    spool, counted = Spool(tasks), _Counted(rows)
+    spool = Spool(tasks)
     samples, head, hashed = 0, 0, hashlib.sha256()
     with tempfile.TemporaryFile(dir=tasks) as lines:
-        for sample in render(settings, counted, dataset.file, benchmark.run.limit):
+        for sample in found:
             line = json_line(_task_line(sample)).encode()
             hashed.update(line)
             lines.write(line)
             spool.add(sample.request_id, sample.request, sample.head)
             samples, head = samples + 1, sample.head
-        judged = settings.model_dump(exclude={"description", "source", "few_shot"})
-        identity = digest([judged, hashed.hexdigest(), code_digest("metrics")])
+        identity = digest([about.judged, hashed.hexdigest(), code_digest("metrics")])
         header: Record = {
-            "dataset": {"name": dataset.name, "digest": identity, "origin": origin, "rows": counted.number},
-            "settings": settings.model_dump(),
+            "dataset": {"name": about.name, "digest": identity, "origin": about.origin, "rows": rows.number},
+            "settings": about.settings,
             "sha256": hashed.hexdigest(),
         }
-        task = task_file(results, dataset.name, identity)
-        if not (task.is_file() and _in_place(task, header["settings"], origin)):
+        task = task_file(results, about.name, identity)
+        if not (task.is_file() and _in_place(task, about.settings, about.origin)):
             lines.seek(0)
             with whole_file(task) as file:
                 file.write(json_line(header).encode())
                 shutil.copyfileobj(lines, file)
     placed = spool.placed()
     return {
-        "name": dataset.name,
+        "name": about.name,
         "digest": identity,
-        "file": dataset.file,
-        "kind": settings.kind,
+        "file": about.file,
+        "kind": about.kind,
         "samples": samples,
-        "rows": counted.number,
+        "rows": rows.number,
         "requests": len(placed),
         "read": sum(request.read for request in placed),
         "written": sum(request.written for request in placed),
@@ -218,10 +236,10 @@ def _stage(
     }, spool
 
 
-class _Counted:
+class Counted:
     """Rows that are counted as they pass."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
         self.rows, self.number = rows, 0
 
     def __iter__(self) -> Iterator[Row]:
@@ -233,5 +251,5 @@ class _Counted:
 def _task_line(sample: Sample) -> dict[str, Any]:
     """What scoring needs to know of a sample, beside the prediction."""
     line = {"sample": sample.id, "request": sample.request_id, "target": sample.target, "row": sample.row}
-    optional = {"choices": sample.choices, "group": sample.group}
+    optional = {"choices": sample.choices, "group": sample.group, "lm_eval": sample.lm_eval or None}
     return line | {key: value for key, value in optional.items() if value is not None}

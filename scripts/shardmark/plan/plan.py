@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, pretty_json, read_object, sealed, write_if_changed
 from shardmark.plan.changes import Change
 from shardmark.plan.cost import Costs, model_name
-from shardmark.plan.datasets import code_digest, plan_dataset
+from shardmark.plan.datasets import PlannedDataset, code_digest, plan_dataset
 from shardmark.plan.hashes import CheckedFiles, HashCache
+from shardmark.plan.lm_eval import code_warning, expand, plan_lm_eval
 from shardmark.plan.lock import LOCK, Lock
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
@@ -97,7 +99,8 @@ def make_plan(
     lock = Lock(root / LOCK, benchmark.run.frozen)
     hashes = HashCache(results / "plans" / "hashes.json")
     models, datasets, pairs = [], [], []
-    steps = len(benchmark.models) + len(benchmark.datasets)
+    tasks = expand(benchmark, where, problems)
+    steps = len(benchmark.models) + len(benchmark.datasets) + len(tasks)
     for model in benchmark.models:
         step(f"model {model.name}", steps)
         problems += _gpu_problems(model.name, model.file, model.settings.num_gpus) if local else []
@@ -105,10 +108,16 @@ def make_plan(
             models.append(resolve_model(model, lock, hashes))
     work = _Work(models, benchmark)
     for dataset in benchmark.datasets:
-        step(f"data set {dataset.name}", steps)
         problems += _sandbox_problems(dataset) if local else []
+    work.warnings += code_warning(tasks, where)
+    makers: list[tuple[str, Callable[[], PlannedDataset]]] = [
+        *((d.name, partial(plan_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
+        *((t.name, partial(plan_lm_eval, t, benchmark, lock, hashes)) for t in tasks),
+    ]
+    for name, make in makers:
+        step(f"data set {name}", steps)
         with collecting(problems):
-            planned = plan_dataset(dataset, benchmark, lock, hashes)
+            planned = make()
             datasets.append(planned.record)
             pairs += [part.pair(planned) for part in work.parts] if not problems else []
     problems += note_all(lock, benchmark, models, datasets)
@@ -122,7 +131,9 @@ def make_plan(
         _drop_stale_staging(results / "staged" / f"{model_name(record)}.json", record)
     order = {model_name(record): number for number, record in enumerate(models)}
     pairs.sort(key=lambda pair: order[model_name(pair.model)])
-    report = _plan_report(benchmark, pairs, results)
+    descriptions = {named.name: named.settings.description for named in benchmark.datasets}
+    descriptions |= {task.name: task.config.description for task in tasks}
+    report = _plan_report(benchmark, descriptions, pairs, results)
     return Plan(benchmark, models, datasets, pairs, report, hashes, changes, work.warnings)
 
 
@@ -183,7 +194,7 @@ def _drop_stale_staging(staged: Path, record: Record) -> None:
             staged.unlink()
 
 
-def _plan_report(benchmark: Benchmark, pairs: list[Pair], results: Path) -> Path:
+def _plan_report(benchmark: Benchmark, descriptions: dict[str, str], pairs: list[Pair], results: Path) -> Path:
     """Write the list of what the report is made of; its digest names the report's folder."""
     files = [score_files(results, pair.model, pair.dataset) for pair in pairs]
     made_of = {
@@ -192,7 +203,7 @@ def _plan_report(benchmark: Benchmark, pairs: list[Pair], results: Path) -> Path
         "samples": [samples for _, samples, _ in files],
         "descriptions": {
             "models": {model.name: model.settings.description for model in benchmark.models},
-            "datasets": {dataset.name: dataset.settings.description for dataset in benchmark.datasets},
+            "datasets": descriptions,
         },
     }
     name = f"{benchmark.run.run}@{digest([made_of, code_digest('report')])}"

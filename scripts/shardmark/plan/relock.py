@@ -13,6 +13,7 @@ from shardmark.config.merge import Merged
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.plan.changes import Change
 from shardmark.plan.hashes import HashCache
+from shardmark.plan.lm_eval import expand, note_lm_eval
 from shardmark.plan.lock import Lock
 from shardmark.plan.models import resolve_model
 from shardmark.plan.origins import dataset_origin
@@ -40,6 +41,9 @@ def relock(run: Merged, root: Path, path: Path, check: bool = False, prune: bool
     for dataset in benchmark.datasets:
         with collecting(problems):
             _relock_dataset(dataset, benchmark.run, lock, hashes, check)
+    for task in expand(benchmark, run.where, problems):
+        with collecting(problems):
+            note_lm_eval(task, benchmark.run, lock, hashes)
     if prune:
         _prune(lock, root, problems)
     with suppress(OSError):  # it only saves time
@@ -71,7 +75,8 @@ def _prune(lock: Lock, root: Path, problems: list[Problem]) -> None:
     meant = _meant(load({"models": ["*"], "datasets": ["*"]}, root, "config", found)) | lock.used
     problems += [problem for problem in found if problem not in problems]
     for key in lock.known - meant:
-        lock.drop(key)
+        if "task" not in (lock.get(key) or ()):  # lm-eval's: to know which may be meant takes its package
+            lock.drop(key)
 
 
 def _meant(benchmark: Benchmark) -> set[tuple[str, str, str]]:

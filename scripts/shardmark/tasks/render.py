@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from shardmark.config.dataset import DatasetConfig
@@ -35,6 +35,8 @@ class Sample:
     "What the row has in the column `group_by`."
     head: int = 0
     "So many characters at the beginning of the prompt come from few-shot examples and template, and not from the row."
+    lm_eval: dict[str, Any] = field(default_factory=dict)
+    "Of a task of lm-eval, what else its metrics need: `several`, whether `target` is a list of right answers."
 
 
 def render(settings: DatasetConfig, rows: Iterable[Row], where: str, limit: int | None = None) -> Iterator[Sample]:

@@ -13,14 +13,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from shardmark.config import DatasetConfig, ModelConfig, RunConfig
+from shardmark.config import DatasetConfig, LmEvalConfig, ModelConfig, RunConfig
 from shardmark.config.base import validate
-from shardmark.config.load import files_by_name, read_yaml
+from shardmark.config.lm_eval import PREFIX
+from shardmark.config.load import dataset_kind, files_by_name, read_yaml
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem
 from shardmark.plan.lock import LOCK
 
-KINDS: dict[str, type[ModelConfig] | type[DatasetConfig]] = {"models": ModelConfig, "datasets": DatasetConfig}
+KINDS = ("models", "datasets")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def catalogue(run: Merged, root: Path) -> Catalogue:
         problems += [
             Problem(run.where, kind, f"no file config/{kind}/{pattern}.yaml", "correct the name, or drop it")
             for pattern in getattr(chosen, kind)
-            if not fnmatch.filter(names, pattern)
+            if not pattern.startswith(PREFIX) and not fnmatch.filter(names, pattern)
         ]
     return Catalogue(entries, problems)
 
@@ -73,16 +74,30 @@ def _entries(kind: str, root: Path, run: RunConfig | None, results: Path) -> Ite
     for name, file in files_by_name(root / "config" / kind, root, kind, misnamed).items():
         problems = [problem for problem in misnamed if problem.where == str(file)]
         values = read_yaml(root / file, str(file), problems)
-        settings = validate(KINDS[kind], values, str(file), problems) if values is not None else None
+        settings = _settings(kind, values, str(file), problems)
         selected = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         facts: dict[str, Any] = {}
         if isinstance(settings, ModelConfig):
             facts = {"about": settings.backend, "source": _model_source(settings)}
         elif isinstance(settings, DatasetConfig):
             facts = {"about": settings.kind, "source": _dataset_source(settings), "rows": _rows(name, root, results)}
+        elif isinstance(settings, LmEvalConfig):
+            facts = {"about": "lm_eval", "source": settings.lm_eval or settings.task_path}
         if settings:
             facts["description"] = settings.description
         yield Entry(kind, name, str(file), selected, problems=problems, **facts)
+
+
+def _settings(
+    kind: str, values: Any, file: str, problems: list[Problem]
+) -> ModelConfig | DatasetConfig | LmEvalConfig | None:
+    if values is None:
+        return None
+    if kind == "models":
+        return validate(ModelConfig, values, file, problems)
+    if dataset_kind(values) is LmEvalConfig:
+        return validate(LmEvalConfig, values, file, problems)
+    return validate(DatasetConfig, values, file, problems)
 
 
 def _model_source(settings: ModelConfig) -> str:

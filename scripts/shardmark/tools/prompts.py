@@ -8,10 +8,14 @@ from typing import Any
 from shardmark.config import Benchmark, DatasetConfig, Named, load
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem, UserError, nearest
+from shardmark.plan.lm_eval import expand, lm_eval_samples
 from shardmark.plan.lock import LOCK, Lock
 from shardmark.tasks import Sample, hub_rows, read_rows, render, rows_file
+from shardmark.tasks.lm_eval.select import LmEvalDataset
 from shardmark.tools.counting import Count, Counter
 from shardmark.tools.visible import LEGEND, visible
+
+Chosen = Named[DatasetConfig] | LmEvalDataset
 
 MARGIN = "  | "
 "Stands before each line of a text, so that its beginning and its empty lines are seen."
@@ -27,7 +31,8 @@ def show_prompts(run: Merged, root: Path, wanted: list[str], count: int) -> Iter
     if count < 1:
         problems.append(Problem("--samples", "", f"{count} samples are none", "give a number from 1"))
     benchmark = load(run.config, root, run.where, problems, run.command_line)
-    datasets = _chosen(benchmark.datasets, wanted, problems)
+    tasks = expand(benchmark, run.where, problems)
+    datasets = _chosen([*benchmark.datasets, *tasks], wanted, problems)
     if problems:
         raise UserError(problems)
     lock = Lock(root / LOCK, benchmark.run.frozen)
@@ -37,9 +42,7 @@ def show_prompts(run: Merged, root: Path, wanted: list[str], count: int) -> Iter
     yield from (f"{symbol} is {meaning}" for symbol, meaning in LEGEND.items() if any(symbol in line for line in lines))
 
 
-def _chosen(
-    datasets: list[Named[DatasetConfig]], wanted: list[str], problems: list[Problem]
-) -> list[Named[DatasetConfig]]:
+def _chosen(datasets: list[Chosen], wanted: list[str], problems: list[Problem]) -> list[Chosen]:
     names = {dataset.name for dataset in datasets}
     problems += [
         Problem("--datasets", "", f"no data set of this run is called {pattern}", nearest(pattern, names))
@@ -55,9 +58,10 @@ def _counters(benchmark: Benchmark, lock: Lock) -> list[Counter]:
     return [Counter(model, results, pins) for model in benchmark.models]
 
 
-def _dataset(
-    dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock, counters: list[Counter], count: int
-) -> Iterator[str]:
+def _dataset(dataset: Chosen, benchmark: Benchmark, lock: Lock, counters: list[Counter], count: int) -> Iterator[str]:
+    if isinstance(dataset, LmEvalDataset):
+        yield from _lm_eval(dataset, benchmark, lock, counters, count)
+        return
     settings, run = dataset.settings, benchmark.run
     path = rows_file(settings.source, run.data_root, dataset.file)
     if path:
@@ -69,10 +73,23 @@ def _dataset(
     shots = len(settings.few_shot.examples) if settings.few_shot else 0
     yield f"== {dataset.name}: {settings.kind}, {shots} shot{'s' * (shots != 1)}, {dataset.file}, rows of {origin}"
     for sample in render(settings, rows, dataset.file, min(count, run.limit or count)):
-        yield ""
-        yield f"-- {dataset.name}, sample {sample.id}"
-        yield from _generation(sample, counters) if sample.choices is None else _choices(sample, counters)
+        yield from _sample(dataset.name, sample, counters)
     yield ""
+
+
+def _lm_eval(
+    dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, counters: list[Counter], count: int
+) -> Iterator[str]:
+    yield f"== {dataset.name}: {dataset.kind}, {len(dataset.tasks)} task(s) of lm-eval in {dataset.root}"
+    for sample in lm_eval_samples(dataset, benchmark.run, lock, min(count, benchmark.run.limit or count)):
+        yield from _sample(dataset.name, sample, counters)
+    yield ""
+
+
+def _sample(name: str, sample: Sample, counters: list[Counter]) -> Iterator[str]:
+    yield ""
+    yield f"-- {name}, sample {sample.id}"
+    yield from _generation(sample, counters) if sample.request["kind"] == "generate" else _choices(sample, counters)
 
 
 def _generation(sample: Sample, counters: list[Counter]) -> Iterator[str]:
@@ -80,7 +97,8 @@ def _generation(sample: Sample, counters: list[Counter]) -> Iterator[str]:
     yield from _text("prompt", request["prompt"], [(c.name, c.prompt(request["prompt"])) for c in counters])
     stop = ", ".join(map(repr, request["stop"])) or "nothing else"
     yield f"at most {request['max_new_tokens']} new tokens; stops before: {stop}"
-    yield f"target: {' or '.join(map(repr, sample.target))}"
+    targets = sample.target if isinstance(sample.target, list) else [sample.target]
+    yield f"target: {' or '.join(map(repr, targets))}"
 
 
 def _choices(sample: Sample, counters: list[Counter]) -> Iterator[str]:
@@ -97,7 +115,9 @@ def _choices(sample: Sample, counters: list[Counter]) -> Iterator[str]:
         counts = [(counter.name, counter.pair(context, continuation)) for counter in counters]
         what = f"choice {number}" + ", prompt and all" * (not context) + " (the target)" * (number in targets)
         yield from _text(what, continuation, counts, " with the prompt" * bool(context))
-    yield "target: " + " or ".join(f"{target} ({(sample.choices or [])[target]!r})" for target in targets)
+    known = sample.choices or []
+    named = [f"{target} ({known[target]!r})" if target in range(len(known)) else str(target) for target in targets]
+    yield f"target: {' or '.join(named)}"
 
 
 def _text(what: str, text: str, counts: list[tuple[str, Count]], of: str = "") -> Iterator[str]:

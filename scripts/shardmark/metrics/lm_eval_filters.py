@@ -1,0 +1,175 @@
+"""lm-evaluation-harness's filters: from a task's responses, a list for each document, to what its metrics read."""
+
+import re
+import string
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any
+
+Responses = Iterable[Sequence[Any]]
+"For each document its responses, or what an earlier filter made of them."
+
+Rule = tuple[re.Pattern[str], Callable[[str], str], dict[str, str]]
+"A pattern, what is done to a text before, and what a match means."
+
+NOTHING = "[invalid]"
+NUMBER = r"#### (\-?[0-9\.\,]+)"
+
+
+def regex(
+    responses: Responses, docs: Any, regex_pattern: str = NUMBER, group_select: int = 0, fallback: str = NOTHING
+) -> list[Any]:
+    """The match of that number, counted from 0 (or from the end), of each response."""
+    pattern = re.compile(regex_pattern)
+
+    def found(text: Any) -> str:
+        matches = pattern.findall(text if isinstance(text, str) else "")
+        if not matches:
+            return fallback
+        match = matches[group_select]
+        if isinstance(match, tuple):
+            match = next((part for part in match if part), fallback)
+        return str(match).strip()
+
+    return [[found(text) for text in texts] for texts in responses]
+
+
+def multi_choice_regex(
+    responses: Responses,
+    docs: Any,
+    regex_pattern: str = NUMBER,
+    group_select: int = 0,
+    fallback: str = NOTHING,
+    ignore_case: bool = False,
+    ignore_punctuation: bool = False,
+    regexes_to_ignore: list[str] | None = None,
+) -> list[Any]:
+    """The match of a pattern; else the first choice that the response spells out; else a letter after a colon."""
+    pattern = re.compile(regex_pattern)
+
+    def plain(text: str) -> str:
+        for ignored in regexes_to_ignore or ():
+            text = re.sub(ignored, "", text)
+        text = text.lower() if ignore_case else text
+        return text.translate(_punctuation()) if ignore_punctuation else text
+
+    def match(rule: re.Pattern[str], text: Any, meanings: dict[str, str]) -> str:
+        matches = rule.findall(text if isinstance(text, str) else "")
+        if not matches:
+            return ""
+        found = matches[group_select]
+        if isinstance(found, tuple):
+            found = next((part for part in found if part), "")
+        return meanings.get(found.strip(), found.strip())
+
+    def filtered(texts: Sequence[str], doc: Any) -> list[str]:
+        choices = [plain(choice.strip()) for choice in doc["choices"]]
+        letters = [chr(ord("A") + number) for number in range(len(choices))]
+        by_choice = {choice: f"({letter})" for choice, letter in zip(choices, letters, strict=True)}
+        spelt = re.compile("|".join(sorted(map(re.escape, choices), key=len, reverse=True)))
+        lettered = re.compile(rf":[\s]*({'|'.join(letters)})")
+        by_letter = {letter: f"({letter})" for letter in letters}
+        rules: tuple[Rule, ...] = (
+            (pattern, str, {}),
+            (spelt, plain, by_choice),
+            (lettered, str, by_letter),
+        )
+        return [
+            next((hit for rule, read, meanings in rules if (hit := match(rule, read(text), meanings))), fallback)
+            for text in texts
+        ]
+
+    return [filtered(texts, doc) for texts, doc in zip(responses, docs, strict=True)]
+
+
+@cache
+def _punctuation() -> dict[int, None]:
+    return dict.fromkeys(i for i in range(sys.maxunicode) if unicodedata.category(chr(i)).startswith("P"))
+
+
+def remove_whitespace(responses: Responses, docs: Any) -> list[Any]:
+    """Without white space at both ends."""
+    return [[text.strip() for text in texts] for texts in responses]
+
+
+def lowercase(responses: Responses, docs: Any) -> list[Any]:
+    """In small letters."""
+    return [[text.lower() for text in texts] for texts in responses]
+
+
+def uppercase(responses: Responses, docs: Any) -> list[Any]:
+    """In capital letters."""
+    return [[text.upper() for text in texts] for texts in responses]
+
+
+def map_(
+    responses: Responses, docs: Any, mapping_dict: dict[Any, Any] | None = None, default_value: Any = None
+) -> list[Any]:
+    """What each response stands for."""
+    return [[(mapping_dict or {}).get(text, default_value) for text in texts] for texts in responses]
+
+
+def take_first(responses: Responses, docs: Any) -> list[Any]:
+    """The first response alone, no longer in a list."""
+    return [texts[0] for texts in responses]
+
+
+def take_first_k(responses: Responses, docs: Any, k: int) -> list[Any]:
+    """The first k responses. Raises ValueError if there are fewer."""
+    found = [texts[:k] for texts in responses]
+    if any(len(texts) < k for texts in found):
+        raise ValueError(f"take_first_k: {k} responses are wanted, and there are {min(map(len, found))}")
+    return found
+
+
+def majority_vote(responses: Responses, docs: Any) -> list[Any]:
+    """The commonest response, of equals the first."""
+    return [[Counter(texts).most_common(1)[0][0]] for texts in responses]
+
+
+def custom(responses: Responses, docs: Any, filter_fn: Callable[[Responses, Any], Iterable[Any]]) -> list[Any]:
+    """What a function of the task's own makes of them."""
+    return list(filter_fn(responses, docs))
+
+
+FILTERS: dict[str, Callable[..., list[Any]]] = {
+    function.__name__.rstrip("_"): function
+    for function in (
+        regex,
+        multi_choice_regex,
+        remove_whitespace,
+        lowercase,
+        uppercase,
+        map_,
+        take_first,
+        take_first_k,
+        majority_vote,
+        custom,
+    )
+}
+
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+DIGITS = str.maketrans("", "", string.digits)
+
+
+def exact_match(
+    answer: str,
+    target: str,
+    regexes_to_ignore: list[str] | None = None,
+    ignore_case: bool = False,
+    ignore_punctuation: bool = False,
+    ignore_numbers: bool = False,
+) -> bool:
+    """Whether two texts are equal but for what is to be ignored."""
+
+    def plain(text: str) -> str:
+        for ignored in regexes_to_ignore or ():
+            text = re.sub(ignored, "", text)
+        text = text.lower() if ignore_case else text
+        text = text.translate(PUNCTUATION) if ignore_punctuation else text
+        return text.translate(DIGITS) if ignore_numbers else text
+
+    return plain(answer) == plain(target)

@@ -1,0 +1,170 @@
+"""The tasks' own Python: what `!function` names, imported only where the user allows it, since that executes it."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.metadata import Distribution, DistributionFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from shardmark.errors import Problem, UserError, collecting
+from shardmark.files import digest, file_sha256
+from shardmark.tasks.lm_eval.files import Function
+from shardmark.tasks.lm_eval.index import package_folder, package_version
+
+PACKAGE = "lm_eval"
+ALLOW = "lm_eval_code: true allows it (it runs with your rights), or choose tasks without Python"
+
+
+class _NoMetric:
+    """What a metric of `evaluate` is while nothing is judged: some modules try theirs out when they are imported."""
+
+    def compute(self, *values: Any, **options: Any) -> Any:
+        """Nothing."""
+        return {}, {}
+
+
+def no_metric(name: str, *values: Any, **options: Any) -> Any:
+    """`evaluate.load` for whoever only asks: no metric is fetched, none is run."""
+    return _NoMetric()
+
+
+class Code:
+    """Imports functions for a folder of tasks, if that is allowed.
+
+    `metrics` stands in for `evaluate.load` meanwhile, which would fetch metrics from the Hub.
+    """
+
+    def __init__(self, root: Path, allowed: bool, where: str = "", metrics: Callable[..., Any] = no_metric) -> None:
+        self.root, self.allowed, self.where, self.metrics = root, allowed, where, metrics
+        self._loaded: dict[Function, Any] = {}
+
+    def load(self, function: Function) -> Any:
+        """The function or class itself. Raises UserError if it is not allowed, or cannot be imported."""
+        if not self.allowed:
+            what = f"the task needs its own Python code ({function.name}), which is not imported unless you allow it"
+            raise UserError(Problem(self.where, "lm_eval_code", what, ALLOW))
+        if function not in self._loaded:
+            self._loaded[function] = self._import(function)
+        return self._loaded[function]
+
+    def check(self, functions: Iterable[Function]) -> None:
+        """Import functions that are wanted later. Raises UserError for all that cannot be."""
+        problems: list[Problem] = []
+        for function in functions:
+            with collecting(problems):
+                self.load(function)
+        if problems:
+            raise UserError(dict.fromkeys(problems))
+
+    def _import(self, function: Function) -> Any:
+        module, _, name = function.name.rpartition(".")
+        try:
+            _find_package(self.root)
+            with _instead_of_evaluate_load(self.metrics):
+                found = _module(function.file, self.root) if function.file else importlib.import_module(module)
+            return getattr(found, name)
+        except KeyboardInterrupt:
+            raise
+        except ModuleNotFoundError as error:
+            what = f"{function.name} imports {error.name}, which is not installed here"
+            what = what if error.name else f"{function.name} cannot be imported: {error}"
+            raise UserError(Problem(self._place(function), "", what, install(error))) from error
+        except BaseException as error:  # the module's own code: anything may come out, SystemExit too
+            what = f"{function.name} cannot be imported: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            raise UserError(
+                Problem(self._place(function), "", what, "mend the module, or leave out the task")
+            ) from error
+
+    def _place(self, function: Function) -> str:
+        return str(function.file or self.where)
+
+
+def install(error: ModuleNotFoundError) -> str:
+    """How to get what a task's code wants to import."""
+    package = (error.name or "").partition(".")[0]
+    if not package:
+        return "install what it names, into the environment that plans and scores"
+    if package == PACKAGE:
+        return "pip install lm-eval, or let lm_eval_path be an environment or package that has it"
+    return f"pip install {package}, into the environment that plans and scores"
+
+
+@contextmanager
+def _instead_of_evaluate_load(load: Callable[..., Any]) -> Iterator[None]:
+    import evaluate
+
+    before, evaluate.load = evaluate.load, load
+    try:
+        yield
+    finally:
+        evaluate.load = before
+
+
+def code_files(functions: Iterable[Function]) -> dict[str, str]:
+    """The Python files beside these functions' modules, by path, with their hashes: what may be executed for them.
+
+    A module may import what lies beside it, so all files of its folder count.
+    """
+    folders = {function.file.parent for function in functions if function.file}
+    return {str(file): file_sha256(file) for folder in sorted(folders) for file in sorted(folder.rglob("*.py"))}
+
+
+def _module(file: Path, root: Path) -> ModuleType:
+    """A module by its file, under the name that it has in lm-eval."""
+    inside = package_folder(root) is not None and file.is_relative_to(root)
+    name = ".".join([PACKAGE, "tasks", *file.relative_to(root).with_suffix("").parts]) if inside else _name(file)
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(file):
+        return known
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    return module
+
+
+def _name(file: Path) -> str:
+    return f"_lm_eval_task_{digest(str(file))}_{file.stem}"
+
+
+class _PackageFinder(MetaPathFinder):
+    """Finds the lm_eval package, and nothing else, beside the tasks; what it imports comes from this environment."""
+
+    def __init__(self, package: Path) -> None:
+        self.package = package
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The package, if this is what is looked for."""
+        if name != PACKAGE:
+            return None
+        folder = str(self.package)
+        return importlib.util.spec_from_file_location(
+            name, self.package / "__init__.py", submodule_search_locations=[folder]
+        )
+
+    def find_distributions(self, context: DistributionFinder.Context) -> Iterable[Distribution]:
+        """The package's metadata: it asks for its own version."""
+        if (context.name or "").replace("-", "_").lower() == PACKAGE:
+            for folder in self.package.parent.glob("lm_eval-*.dist-info"):
+                yield Distribution.at(folder)
+
+
+def _find_package(root: Path) -> None:
+    """Let tasks of an lm_eval package import it; for other folders, the one that is installed here counts."""
+    package = package_folder(root)
+    if package and not any(isinstance(finder, _PackageFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _PackageFinder(package))
+
+
+def code_identity(functions: Iterable[Function], root: Path) -> dict[str, Any]:
+    """What the outcome of these functions depends on: their files, and the version of lm_eval; empty without any."""
+    found = list(functions)
+    return {"files": code_files(found), "lm_eval": package_version(root)} if found else {}

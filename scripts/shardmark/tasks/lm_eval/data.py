@@ -1,0 +1,135 @@
+"""Where a task's splits come from: files below data_root by a mapping from Hub ids, or the Hub."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from shardmark.config.base import Settings, validate
+from shardmark.config.load import read_yaml
+from shardmark.errors import Problem, UserError
+from shardmark.tasks.lm_eval.settings import TaskSettings
+
+DROPPED = {"trust_remote_code", "verification_mode"}
+"Keys of dataset_kwargs that have no effect on rows, or that `datasets` no longer knows."
+
+
+class LocalData(Settings):
+    """Files that stand for a configuration of a data set on the Hub. `{split}` and `{config}` are filled in."""
+
+    file: str
+    "The JSON-lines file below data_root."
+    where: dict[str, Any] = Field(default={})
+    "Only rows that have these values in these columns, e.g. {subject: '{config}'}."
+    columns: dict[str, Any] = Field(default={})
+    "Columns with the same value in each row, added to the file's."
+    rename: dict[str, str] = Field(default={})
+    "Columns that are called differently on the Hub: the file's name, and the Hub's."
+    drop: list[str] = Field(default=[])
+    "Columns of the file that the Hub's rows do not have."
+    splits: dict[str, str] = Field(default={})
+    "What is filled in for `{split}`, where the file's name differs from the split's."
+    only: list[str] | None = None
+    "The splits that there are; by default any whose file is there."
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split of a task, not read yet."""
+
+    split: str
+    file: Path | None
+    "The JSON-lines file, or None for the Hub."
+    local: LocalData | None = None
+    hub: str | None = None
+    config: str | None = None
+
+
+class DataMap:
+    """The mapping file: a Hub id, its configurations (`*` for any), and the files that stand for them."""
+
+    def __init__(self, entries: Mapping[str, Mapping[str, LocalData]], root: Path, file: str) -> None:
+        self.entries, self.root, self.file = entries, root, file
+
+    def part(self, hub: str, config: str | None, split: str) -> Part | None:
+        """The file of a split; None if the mapping knows none, or it is not there."""
+        configs = self.entries.get(hub, {})
+        name = config or "default"
+        local = configs.get(name) or configs.get("*")
+        if local is None or (local.only is not None and split not in local.only):
+            return None
+        filled = {"split": local.splits.get(split, split), "config": name}
+        path = self.root / local.file.format(**filled)
+        where = {key: _filled(value, filled) for key, value in local.where.items()}
+        found = local.model_copy(update={"where": where})
+        return Part(split, path, found, hub, config) if path.is_file() else None
+
+
+def _filled(value: Any, values: dict[str, str]) -> Any:
+    return value.format(**values) if isinstance(value, str) else value
+
+
+def read_data_map(path: Path, root: Path) -> DataMap:
+    """The mapping in a YAML file, for a data_root. Raises UserError."""
+    problems: list[Problem] = []
+    found = read_yaml(path, str(path), problems) if path.is_file() else {}
+    entries: dict[str, dict[str, LocalData]] = {}
+    for hub, configs in (found or {}).items():
+        if not isinstance(configs, dict) or "file" in configs:
+            configs = {"*": configs}
+        entries[hub] = {}
+        for name, value in configs.items():
+            local = validate(
+                LocalData, {"file": value} if isinstance(value, str) else value, f"{path}: {hub}", problems
+            )
+            if local:
+                entries[hub][str(name)] = local
+    if problems:
+        raise UserError(problems)
+    return DataMap(entries, root.expanduser(), str(path))
+
+
+def parts(settings: TaskSettings, data: DataMap | None, where: str) -> list[Part]:
+    """The splits a task reads. Raises UserError for data that can be had neither from files nor from the Hub."""
+    if settings.custom_dataset is not None:
+        what = f"{settings.task} makes its rows with a function of its own (custom_dataset)"
+        raise UserError(Problem(where, "custom_dataset", what, "such rows cannot be pinned: leave the task out"))
+    wanted = [str(settings.eval_split)]
+    if settings.num_fewshot and settings.shot_split is not None and settings.shot_split not in wanted:
+        wanted.append(settings.shot_split)
+    hub, config = str(settings.dataset_path), None if settings.dataset_name is None else str(settings.dataset_name)
+    found = []
+    for split in wanted:
+        part = data.part(hub, config, split) if data else None
+        if data and not part:
+            what = f"data_root has no {split} split of {hub}{f', {config}' if config else ''} for {settings.task}"
+            raise UserError(Problem(where, "data_root", what, f"add its file to {data.file}, or run without data_root"))
+        found.append(part or _on_hub(settings, hub, config, split, where))
+    return found
+
+
+def _on_hub(settings: TaskSettings, hub: str, config: str | None, split: str, where: str) -> Part:
+    others = set(settings.dataset_kwargs or {}) - DROPPED
+    if others:
+        what = f"{settings.task} has dataset_kwargs {', '.join(sorted(others))}, which are not read from the Hub"
+        raise UserError(Problem(where, "dataset_kwargs", what, "give its rows by data_root and the mapping file"))
+    return Part(split, None, None, hub, config)
+
+
+def as_dataset(rows: Iterable[dict[str, Any]], local: LocalData | None = None) -> Any:
+    """Rows as the `datasets.Dataset` that tasks' own code expects. Raises ValueError for columns of mixed types."""
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()  # tasks map and filter their rows while a run is planned
+    found = list(_mapped(rows, local) if local else rows)
+    columns = {column: None for row in found for column in row}
+    return Dataset.from_dict({column: [row.get(column) for row in found] for column in columns})
+
+
+def _mapped(rows: Iterable[dict[str, Any]], local: LocalData) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        if all(row.get(column) == value for column, value in local.where.items()):
+            kept = {local.rename.get(key, key): value for key, value in row.items() if key not in local.drop}
+            yield kept | local.columns

@@ -1,0 +1,152 @@
+"""A task's documents as requests: what lm-eval would ask about each, and what is needed to judge the answer."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from shardmark.errors import Problem, UserError
+from shardmark.tasks.lm_eval.code import Code
+from shardmark.tasks.lm_eval.contexts import Contexts
+from shardmark.tasks.lm_eval.fewshot import Doc, Sampler, sampler
+from shardmark.tasks.lm_eval.files import Function
+from shardmark.tasks.lm_eval.prompts import Prompts
+from shardmark.tasks.lm_eval.settings import TaskSettings
+
+Splits = Mapping[str, Any]
+"Rows of a split, as a `datasets.Dataset`, by its name."
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document of a task."""
+
+    doc: Doc
+    arguments: list[tuple[Any, ...]]
+    "What lm-eval hands to a model: (context, continuation), (context, generation settings) or (text,)."
+    gold: Any
+    "The right answer: a text, the number of a choice, or a list of either."
+    several_gold: bool
+    "Whether any of a list of right answers counts; the first document of a task decides."
+    choices: list[str] | None
+    head: int
+    "So many characters at the beginning of each context all documents have: description and, if fixed, examples."
+
+
+def documents(settings: TaskSettings, splits: Splits, code: Code, where: str, limit: int | None) -> Iterator[Document]:
+    """The documents of the scored split, in order. Raises UserError for what fails, with the document's number."""
+    state = {"key": str(settings.eval_split)}
+    number = -1
+    try:
+        docs, pool = _docs(settings, splits, code)
+        state["key"] = f"{settings.task}, document 0"
+        task = _Task(settings, code, docs, pool)
+        for number, doc in enumerate(islice(docs, limit)):
+            state["key"] = f"{settings.task}, document {number}"
+            yield task.document(doc)
+    except (UserError, GeneratorExit, KeyboardInterrupt):
+        raise
+    except (MemoryError, TimeoutError) as error:
+        what = str(error) or "it took too much memory"
+        raise UserError(Problem(where, state["key"], what, "mend the template: it grows without end")) from error
+    except Exception as error:  # templates and the task's own code: any exception may come out
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(Problem(where, state["key"], what, "mend the task, or leave it out")) from error
+    if number < 0:
+        raise UserError(Problem(where, settings.task, "the split has no documents", "name another split"))
+
+
+def _docs(settings: TaskSettings, splits: Splits, code: Code) -> tuple[Any, Sequence[Doc]]:
+    """The scored documents and those that examples are drawn from, processed in lm-eval's order.
+
+    Some tasks draw from Python's own random numbers while they process documents. lm-eval seeds them once a run and
+    processes the examples' split once, then the scored one twice.
+    """
+    seen = _seed()
+    pool = _pool(settings, splits, code) if settings.num_fewshot else ()
+    docs = _processed(splits[str(settings.eval_split)], settings.process_docs, code)
+    if _state() != seen:
+        _seed()
+        pool = _pool(settings, splits, code)
+        for _ in range(2):
+            docs = _processed(splits[str(settings.eval_split)], settings.process_docs, code)
+    return docs, pool
+
+
+def _pool(settings: TaskSettings, splits: Splits, code: Code) -> Sequence[Doc]:
+    shots = settings.shots
+    if shots.split is None and shots.samples is not None:
+        found = code.load(shots.samples)() if isinstance(shots.samples, Function) else shots.samples
+        return list(found)
+    process = shots.process_docs if shots.split is not None else settings.process_docs
+    return _processed(splits[str(settings.shot_split)], process, code)
+
+
+def _processed(rows: Any, process: Any, code: Code) -> Any:
+    return rows if process is None else code.load(process)(rows)
+
+
+def _seed() -> Any:
+    import numpy
+
+    random.seed(0)
+    numpy.random.seed(1234)
+    return _state()
+
+
+def _state() -> Any:
+    import numpy
+
+    return random.getstate(), str(numpy.random.get_state(legacy=False))
+
+
+class _Task:
+    """A task with its documents at hand."""
+
+    def __init__(self, settings: TaskSettings, code: Code, docs: Any, pool: Sequence[Doc]) -> None:
+        self.settings = settings
+        prompts = self.prompts = Prompts(settings, code, list(docs.features.keys()))
+        first = docs[0]
+        chooses = settings.doc_to_choice is not None
+        self.several_inputs = chooses and isinstance(prompts.text(first), int)
+        self.several_gold = isinstance(prompts.target(first), list)
+        self.unconditional = any(metric.get("metric") == "acc_mutual_info" for metric in settings.metric_list or ())
+        kind = settings.shots.sampler
+        drawing: Sampler | None = None
+        if settings.num_fewshot:
+            drawing = sampler(code.load(kind) if isinstance(kind, Function) else kind, pool)
+        self.contexts = Contexts(prompts, pool, drawing, self.several_inputs)
+        self.arguments: Callable[..., list[tuple[Any, ...]]] = getattr(self, f"_{settings.output_type}")
+
+    def document(self, doc: Doc) -> Document:
+        """The next document; those before it have been asked for, in order."""
+        prompts, settings = self.prompts, self.settings
+        head = self.contexts.head(doc)
+        rolling = settings.output_type == "loglikelihood_rolling" and settings.doc_to_text is None
+        text = "" if rolling else prompts.text(doc)
+        choices = prompts.choices(doc) if settings.doc_to_choice is not None else None
+        target = prompts.target(doc)
+        contexts = self.contexts.contexts(doc, head, text, choices)
+        gold = text if self.several_inputs else target
+        arguments = self.arguments(contexts, target, choices)
+        return Document(doc, arguments, gold, self.several_gold, choices, self.contexts.common(head))
+
+    def _loglikelihood(self, contexts: list[str], target: Any, choices: Any) -> list[tuple[Any, ...]]:
+        return [(contexts[0], target)]
+
+    def _loglikelihood_rolling(self, contexts: list[str], target: Any, choices: Any) -> list[tuple[Any, ...]]:
+        return [(target,)]
+
+    def _generate_until(self, contexts: list[str], target: Any, choices: Any) -> list[tuple[Any, ...]]:
+        return [(contexts[0], self.settings.generation)]
+
+    def _multiple_choice(self, contexts: list[str], target: Any, choices: Any) -> list[tuple[Any, ...]]:
+        delimiter = self.settings.target_delimiter
+        if self.several_inputs:
+            pairs = [(context, f"{delimiter}{target}") for context in contexts]
+        else:
+            pairs = [(contexts[0], f"{delimiter}{choice}") for choice in choices]
+        if self.unconditional:
+            pairs += [("", f"{delimiter}{choice}") for choice in choices]
+        return pairs

@@ -1,0 +1,76 @@
+"""Which examples stand before a document, with lm-eval's stream of random numbers.
+
+The stream is begun once a task; each document in order draws from it. So a document's examples depend on all before
+it, and are drawn for a whole split in order, never for a part of it.
+"""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any, Protocol
+
+SEED = 1234
+"lm-eval's default fewshot_random_seed."
+
+Doc = dict[str, Any]
+
+
+class Sampler(Protocol):
+    """Draws examples for one document after the other."""
+
+    def draw(self, count: int, doc: Doc | None) -> Sequence[int | Doc]:
+        """So many examples, other than `doc` if one is given: documents, or their numbers."""
+
+
+class RandomSampler:
+    """At random, without repetition."""
+
+    def __init__(self, pool: Sequence[Doc]) -> None:
+        self._pool, self._random = pool, Random(SEED)
+
+    def draw(self, count: int, doc: Doc | None) -> Sequence[int]:
+        """Raises ValueError if there are not enough documents."""
+        everything = range(len(self._pool))
+        if not doc:
+            return self._random.sample(everything, count)
+        drawn = [n for n in self._random.sample(everything, count + 1) if self._pool[n] != doc][:count]
+        if len(drawn) < count:  # documents that stand twice: drawn anew from the others, as in lm-eval
+            drawn = self._random.sample([n for n in everything if self._pool[n] != doc], count)
+        return drawn
+
+
+class FirstSampler:
+    """The first of the split: all documents have the same examples."""
+
+    def __init__(self, pool: Sequence[Doc]) -> None:
+        self._pool = pool
+
+    def draw(self, count: int, doc: Doc | None) -> Sequence[int]:
+        """Raises ValueError if there are not enough documents."""
+        found: list[int] = []
+        for number, other in enumerate(self._pool):
+            if len(found) == count:
+                break
+            if doc is None or other != doc:
+                found.append(number)
+        if len(found) < count:
+            raise ValueError(f"{count} examples are wanted, and there are {len(found)}")
+        return found
+
+
+class OwnSampler:
+    """A sampler class of the task's own Python, with the interface of lm-eval's."""
+
+    def __init__(self, kind: Any, pool: Sequence[Doc]) -> None:
+        self._sampler = kind(list(pool), rnd=None)
+        self._sampler.set_rnd(SEED)
+
+    def draw(self, count: int, doc: Doc | None) -> Sequence[Doc]:
+        """What the class draws."""
+        return self._sampler.sample(n=count, eval_doc=doc)
+
+
+def sampler(kind: Any, pool: Sequence[Doc]) -> Sampler:
+    """The sampler of a name, or of a class."""
+    if isinstance(kind, str):
+        return FirstSampler(pool) if kind == "first_n" else RandomSampler(pool)
+    return OwnSampler(kind, pool)

@@ -1,0 +1,236 @@
+"""Which tasks, groups and tags a folder of lm-eval's YAML files defines, and what a name stands for.
+
+An installed lm-eval is found without importing it. Reading its 13,000 files takes seconds, so the index is kept, and
+made anew when a file's size or time has changed.
+"""
+
+import fnmatch
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shardmark.errors import Problem, UserError, nearest
+from shardmark.files import digest, json_line, read_sealed, sealed, write_if_changed
+from shardmark.tasks.lm_eval.files import Config, listing, read_config, yaml_files
+
+INDEX_FORMAT = 1
+"Raised whenever an index would be made differently than before."
+
+GROUP_KEYS = {"group", "group_alias", "task", "aggregate_metric_list", "metadata"}
+"The keys of a group; its other keys override those of its tasks."
+
+
+@dataclass(frozen=True)
+class Index:
+    """The names a folder defines. A name stands for one thing: as in lm-eval, the first file that gives it."""
+
+    root: Path
+    "The folder that files are relative to."
+    tasks: dict[str, str]
+    "The file of each task."
+    groups: dict[str, str]
+    "The file of each group."
+    tags: dict[str, list[str]]
+    "The tasks of each tag."
+
+    @property
+    def names(self) -> set[str]:
+        """Everything that can be asked for."""
+        return {*self.tasks, *self.groups, *self.tags}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task by name, with what groups change in it."""
+
+    name: str
+    config: Config = field(hash=False)
+    "All its keys, with Function for what is to be imported."
+    file: str
+    "The file that defines it."
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group: its tasks and subgroups, and the scores that are aggregated over all tasks below it."""
+
+    name: str
+    members: list["Task | Group"]
+    aggregates: list[Config]
+    "lm-eval's aggregate_metric_list: metric, filter_list, aggregation, weight_by_size."
+
+    def tasks(self) -> Iterator[Task]:
+        """All tasks below it, in order."""
+        for member in self.members:
+            if isinstance(member, Group):
+                yield from member.tasks()
+            else:
+                yield member
+
+    def groups(self) -> Iterator["Group"]:
+        """The group itself and all groups below it."""
+        yield self
+        for member in self.members:
+            if isinstance(member, Group):
+                yield from member.groups()
+
+
+def tasks_folder(path: Path, where: str) -> Path:
+    """The folder of YAML files that `lm_eval_path` means: itself, a package's, or that of an environment.
+
+    An environment is named by its folder, its site-packages or its python. Raises UserError.
+    """
+    path = path.expanduser()
+    if path.is_file() and path.name.startswith("python"):
+        path = path.parent.parent  # not resolved: the python of an environment is a link to another
+    packages = [path, path / "lm_eval", *sorted(path.glob("lib/python3*/site-packages/lm_eval"))]
+    for package in packages:
+        if (package / "__init__.py").is_file() and (package / "tasks").is_dir():
+            return (package / "tasks").resolve()
+    if path.is_dir():
+        return path.resolve()
+    fix = "name a folder of lm-eval's YAML files, its package, or an environment that has it"
+    raise UserError(Problem(where, "lm_eval_path", f"no folder {path}", fix))
+
+
+def package_folder(root: Path) -> Path | None:
+    """The lm_eval package that a folder of tasks belongs to; None for a folder of one's own."""
+    package = root.parent
+    return package if root.name == "tasks" and (package / "__init__.py").is_file() else None
+
+
+def package_version(root: Path) -> str | None:
+    """The version of the lm_eval package that a folder of tasks belongs to, from its metadata."""
+    package = package_folder(root)
+    found = sorted(package.parent.glob("lm_eval-*.dist-info")) if package else []
+    return found[0].name.removeprefix("lm_eval-").removesuffix(".dist-info") if found else None
+
+
+def read_index(root: Path, kept: Path | None = None) -> Index:
+    """The index of a folder, from the folder `kept` if it was made before."""
+    made_from = digest([str(root), _state(root), INDEX_FORMAT])
+    file = kept / f"{made_from}.json" if kept else None
+    known = read_sealed(file) if file else {}
+    if not known:
+        known = _index(root)
+        if file:
+            write_if_changed(file, json_line(sealed(known)))
+    return Index(root, known["tasks"], known["groups"], known["tags"])
+
+
+def _state(root: Path) -> Any:
+    """What changes when files are added or renamed: an installed package's list of files, else all files.
+
+    To look at each of a package's files takes longer than a run may wait whenever it is parsed, and what is in them
+    is read anew in any case.
+    """
+    package = package_folder(root)
+    for record in package.parent.glob("lm_eval-*.dist-info/RECORD") if package else ():
+        state = record.stat()
+        return [record.parent.name, state.st_size, state.st_mtime_ns]
+    return listing(root)
+
+
+def _index(root: Path) -> dict[str, Any]:
+    """The names in order of their files. Files that are not valid define nothing, as in lm-eval."""
+    tasks: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    tags: dict[str, list[str]] = {}
+    for path in yaml_files(root):
+        try:
+            config = read_config(path)
+        except UserError:
+            continue
+        file = path.relative_to(root).as_posix()
+        is_group = "group" in config and "class" not in config
+        name = config.get("group" if is_group else "task")
+        if not isinstance(name, str) or name in tasks or name in groups or name in tags:
+            continue
+        (groups if is_group else tasks)[name] = file
+        for tag in _tags(config) if not is_group else ():
+            if tag not in tasks and tag not in groups:
+                tags.setdefault(tag, []).append(name)
+    return {"tasks": tasks, "groups": groups, "tags": {tag: sorted(set(names)) for tag, names in tags.items()}}
+
+
+def _tags(config: Config) -> list[str]:
+    given = config.get("tag") or []
+    return [given] if isinstance(given, str) else list(map(str, given))
+
+
+def find(index: Index, pattern: str, where: str, key: str = "lm_eval") -> list[Task | Group]:
+    """The tasks and groups that a name or a glob stands for; tags are their tasks. Raises UserError.
+
+    A glob looks at the names of tasks only, so that it never means a task twice.
+    """
+    if pattern in index.names:
+        return _named(index, pattern, {}, where)
+    names = fnmatch.filter(sorted(index.tasks), pattern)
+    if not names:
+        what = f"there is no task, group or tag {pattern!r} in {index.root}"
+        raise UserError(Problem(where, key, what, nearest(pattern, index.names)))
+    return [_task(index, name, {}) for name in names]
+
+
+def from_file(path: Path, index: Index | None, where: str) -> list[Task | Group]:
+    """The task or group that a YAML file defines. Raises UserError."""
+    config = read_config(path)
+    if "group" in config and "class" not in config:
+        return [_group(index or Index(path.parent, {}, {}, {}), str(config["group"]), config, {}, where)]
+    if "task" not in config:
+        raise UserError(Problem(str(path), "task", "is required", "give the task a name"))
+    return [Task(str(config["task"]), config, str(path))]
+
+
+def _named(index: Index, name: str, overrides: Config, where: str) -> list[Task | Group]:
+    if name in index.tasks:
+        return [_task(index, name, overrides)]
+    if name in index.groups:
+        return [_group(index, name, read_config(index.root / index.groups[name]), overrides, where)]
+    return [_task(index, task, overrides) for task in index.tags[name]]
+
+
+def _task(index: Index, name: str, overrides: Config) -> Task:
+    file = index.tasks[name]
+    config = read_config(index.root / file) | overrides
+    return Task(str(config.get("task", name)), config, file)
+
+
+def _group(index: Index, name: str, config: Config, overrides: Config, where: str) -> Group:
+    """A group with its members; keys that are not a group's own override those of its tasks."""
+    passed_on = {key: value for key, value in config.items() if key not in GROUP_KEYS} | overrides
+    passed_on.pop("tag", None)
+    given = config.get("task") or []
+    members: list[Task | Group] = []
+    for item in [given] if isinstance(given, str) else given:
+        members += _members(index, name, item, passed_on, where)
+    aggregates = config.get("aggregate_metric_list") or []
+    return Group(name, members, [aggregates] if isinstance(aggregates, dict) else list(aggregates))
+
+
+def _members(index: Index, group: str, item: Any, overrides: Config, where: str) -> list[Task | Group]:
+    """What one entry of a group's list stands for."""
+    if isinstance(item, str):
+        item, own = {"task": item}, {}
+    elif isinstance(item, dict) and ("group" in item or "task" in item):
+        own = item
+    else:
+        what = f"group {group}: {item!r} is neither a name nor a mapping with task or group"
+        raise UserError(Problem(where, "lm_eval", what, "mend the group's file"))
+    if "group" in own:
+        name = str(own["group"])
+        if name in index.groups:
+            return _named(index, name, overrides | {k: v for k, v in own.items() if k != "group"}, where)
+        return [_group(index, f"{group}::{name}", own, overrides, where)]
+    name = str(item["task"])
+    merged = overrides | own
+    if name in index.groups:
+        return _named(index, name, merged, where)
+    if name in index.tasks or name in index.tags:
+        names = [name] if name in index.tasks else index.tags[name]
+        return [_task(index, task, {"task": task} | merged) for task in names]
+    if "doc_to_text" not in merged:
+        what = f"group {group} names {name!r}, which there is not"
+        raise UserError(Problem(where, "lm_eval", what, nearest(name, index.names)))
+    return [Task(f"{group}::{name}", merged | {"task": f"{group}::{name}"}, index.groups.get(group, ""))]

@@ -1,0 +1,62 @@
+"""lm-eval's requests as ours."""
+
+from typing import Any
+
+from shardmark.tasks.lm_eval.settings import TaskSettings
+from shardmark.tasks.requests import GenerateRequest, Request
+
+KINDS = {
+    "multiple_choice": "choice",
+    "loglikelihood": "choice",
+    "generate_until": "generate",
+    "loglikelihood_rolling": "rolling",
+}
+LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"What lm-eval calls the greatest number of new tokens; the first that is given counts."
+
+DEFAULT_LENGTH = 256
+NO_EFFECT = {"num_beams": 1}
+"Settings of generation that may be given with these values: they are what is done in any case."
+
+
+def request_of(settings: TaskSettings, arguments: list[tuple[Any, ...]]) -> Request:
+    """The request that asks what lm-eval would. Raises ValueError for what an engine cannot do."""
+    kind = KINDS[settings.output_type]
+    if kind == "generate":
+        prompt, generation = arguments[0]
+        return _generate(settings, prompt, generation)
+    if kind == "rolling":
+        return {"kind": "rolling", "text": _text(arguments[0][0])}  # type: ignore[return-value]
+    return {"kind": "choice", "pairs": [[_text(context), _text(continuation)] for context, continuation in arguments]}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is to be scored, which is no text")
+    return value
+
+
+def _generate(settings: TaskSettings, prompt: str, given: dict[str, Any]) -> GenerateRequest:
+    """As lm-eval reads the settings: without sampling, the temperature has no effect."""
+    generation = dict(given)
+    until = generation.pop("until", None) or []
+    lengths = [generation.pop(key) for key in LENGTHS if key in generation]
+    temperature = float(generation.pop("temperature", 0.0))
+    samples = generation.pop("do_sample", None)
+    drawn = {key: generation.pop(key, None) for key in ("top_k", "top_p")}
+    for key, value in generation.items():
+        if NO_EFFECT.get(key, value is None) != value:
+            raise ValueError(f"generation_kwargs.{key}: {value!r} is not supported")
+    stop = [str(text) for text in (until if isinstance(until, list) else [until]) if text]
+    length = int(next((value for value in lengths if value is not None), DEFAULT_LENGTH))
+    request: GenerateRequest = {"kind": "generate", "prompt": prompt, "max_new_tokens": length, "stop": stop}
+    if samples is False or not temperature:
+        return request
+    request["temperature"] = temperature
+    if drawn["top_k"]:
+        request["top_k"] = int(drawn["top_k"])
+    if drawn["top_p"] not in (None, 1, 1.0):
+        request["top_p"] = float(drawn["top_p"])
+    if settings.repeats > 1:
+        request["samples"] = settings.repeats
+    return request

@@ -1,0 +1,56 @@
+"""The samples of lm-eval's tasks, in the order of tasks and documents."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
+from shardmark.errors import Problem, UserError
+from shardmark.tasks.limits import bounded_steps
+from shardmark.tasks.lm_eval.code import Code
+from shardmark.tasks.lm_eval.documents import Document, Splits, documents
+from shardmark.tasks.lm_eval.requests import request_of
+from shardmark.tasks.lm_eval.select import LmEvalDataset
+from shardmark.tasks.lm_eval.settings import TaskSettings
+from shardmark.tasks.render import Sample
+from shardmark.tasks.requests import request_id
+
+
+def samples(
+    dataset: LmEvalDataset, splits: Callable[[TaskSettings], Splits], code: Code, limit: int | None
+) -> Iterator[Sample]:
+    """The samples of a data set, at most `limit` of each task. Raises UserError.
+
+    Templates alone are bounded in time and memory; a task's own code may take what it needs.
+    """
+    problems: list[Problem] = []
+    for task in dataset.tasks:
+        found = documents(task, splits(task), code, dataset.file, limit)
+        with nullcontext(nullcontext()) if task.asking() else bounded_steps() as step:
+            try:
+                number = 0
+                while True:
+                    with step:
+                        document = next(found, None)
+                    if document is None:
+                        break
+                    yield _sample(dataset, task, number, document)
+                    number += 1
+            except UserError as error:
+                problems += error.problems
+    if problems:
+        raise UserError(problems)
+
+
+def _sample(dataset: LmEvalDataset, task: TaskSettings, number: int, document: Document) -> Sample:
+    try:
+        request = request_of(task, document.arguments)
+    except ValueError as error:
+        where = f"{task.task}, document {number}"
+        raise UserError(Problem(dataset.file, where, str(error), "leave the task out")) from error
+    name = f"{task.task}/{number}" if dataset.group else str(number)
+    plain = json.loads(json.dumps([document.doc, document.gold, document.choices], default=str))
+    row, gold, choices = plain
+    group = task.task if dataset.group else None
+    head = 0 if dataset.group else document.head
+    several = {"several": True} if document.several_gold else {}
+    return Sample(name, row, request, request_id(request), gold, choices, group, head, several)

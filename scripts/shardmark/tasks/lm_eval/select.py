@@ -1,0 +1,150 @@
+"""From the names that a run gives to data sets: a task each, or a group whose tasks are scored together."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shardmark.config.lm_eval import LmEvalConfig
+from shardmark.config.load import Named
+from shardmark.errors import Problem, UserError
+from shardmark.tasks.lm_eval.files import Function
+from shardmark.tasks.lm_eval.index import Group, Index, Task, find, from_file
+from shardmark.tasks.lm_eval.judging import missing
+from shardmark.tasks.lm_eval.requests import KINDS
+from shardmark.tasks.lm_eval.settings import TaskSettings, task_settings
+
+SPELT = "lm_eval."
+"Before a task's name in results, where it may be the name of a data set of ours as well."
+
+ANSWERED = {"choice", "generate"}
+"The kinds of requests that the engine answers."
+
+JUDGED = ("output_type", "metric_list", "filter_list", "process_results", "repeats", "unsafe_code")
+"The keys of a task that say how its answers are judged."
+
+
+@dataclass(frozen=True)
+class LmEvalDataset:
+    """Tasks that are one data set."""
+
+    name: str
+    "What results are filed under."
+    file: str
+    "What to call it in messages."
+    kind: str
+    config: LmEvalConfig
+    tasks: list[TaskSettings]
+    group: Group | None
+    "The group whose tasks these are."
+    root: Path
+    "The folder that functions' folders are below."
+
+    @property
+    def asking(self) -> list[Function]:
+        """The functions of its tasks that decide what is asked."""
+        return [function for task in self.tasks for function in task.asking()]
+
+    @property
+    def judging(self) -> list[Function]:
+        """The functions of its tasks that judge answers."""
+        return [function for task in self.tasks for function in task.judging()]
+
+    def described(self) -> dict[str, Any]:
+        """What scoring has to know, as JSON."""
+        tasks = {
+            task.task: {key: plain(getattr(task, key), self.root) for key in JUDGED}
+            | {"num_fewshot": task.num_fewshot, "version": _version(task)}
+            for task in self.tasks
+        }
+        groups = [
+            {"name": group.name, "tasks": [task.name for task in group.tasks()], "aggregates": group.aggregates}
+            for group in (self.group.groups() if self.group else ())
+        ]
+        return {
+            "description": self.config.description,
+            "kind": self.kind,
+            "chance": self.config.chance,
+            "lm_eval": {"tasks": tasks, "groups": [plain(group, self.root) for group in groups]},
+        }
+
+
+def _version(task: TaskSettings) -> Any:
+    return task.metadata.get("version") if isinstance(task.metadata, dict) else None
+
+
+def plain(value: Any, root: Path) -> Any:
+    """A configuration as JSON; functions by name and folder, below the root if they are there."""
+    if isinstance(value, Function):
+        inside = value.folder.is_relative_to(root)
+        return {"!function": value.name, "in": str(value.folder.relative_to(root) if inside else value.folder)}
+    if isinstance(value, dict):
+        return {str(key): plain(part, root) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part, root) for part in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def select(
+    named: Named[LmEvalConfig], index: Index | None, num_fewshot: int | None, problems: list[Problem]
+) -> list[LmEvalDataset]:
+    """The data sets that a name or a file stands for; what is wrong with its tasks is added to `problems`."""
+    config, own_name = named.settings, named.file != "" and named.name != named.settings.lm_eval
+    try:
+        if config.task_path:
+            path = Path(config.task_path).expanduser().resolve()
+            found, root = from_file(path, index, named.file), path.parent
+        else:
+            if index is None:
+                fix = "lm_eval_path: an environment that has lm-eval, its package, or a folder of YAML files"
+                what = f"{config.lm_eval}: where lm-eval's tasks are is not said"
+                raise UserError(Problem(named.file, "lm_eval_path", what, fix))
+            found, root = find(index, str(config.lm_eval), named.file), index.root
+    except UserError as error:
+        problems += error.problems
+        return []
+    shots = num_fewshot if config.num_fewshot is None else config.num_fewshot
+    made = [dataset for member in found for dataset in _datasets(member, named, root, shots, problems)]
+    if own_name and len(made) == 1:
+        return [_renamed(made[0], named.name)]
+    return [_renamed(dataset, f"{named.name}.{dataset.name}") if own_name else dataset for dataset in made]
+
+
+def _renamed(dataset: LmEvalDataset, name: str) -> LmEvalDataset:
+    values = {**dataset.__dict__, "name": name.replace(SPELT, "")}
+    return LmEvalDataset(**values)
+
+
+def _datasets(
+    member: Task | Group, named: Named[LmEvalConfig], root: Path, shots: int | None, problems: list[Problem]
+) -> Iterator[LmEvalDataset]:
+    """A group with scores of its own is one data set if its tasks are all of one kind; others are their members."""
+    tasks = list(member.tasks()) if isinstance(member, Group) else [member]
+    if isinstance(member, Group):
+        kinds = {KINDS.get(task.config.get("output_type", "generate_until")) for task in tasks}
+        if not member.aggregates or len(kinds) > 1:
+            for part in member.members:
+                yield from _datasets(part, named, root, shots, problems)
+            return
+    settings = []
+    for task in tasks:
+        try:
+            settings.append(_checked(task, shots))
+        except UserError as error:
+            problems += error.problems
+    if len(settings) == len(tasks):
+        group = member if isinstance(member, Group) else None
+        name = SPELT + re.sub(r"[^A-Za-z0-9_.-]+", "-", member.name)
+        yield LmEvalDataset(name, named.file, KINDS[settings[0].output_type], named.settings, settings, group, root)
+
+
+def _checked(task: Task, shots: int | None) -> TaskSettings:
+    settings = task_settings(task, shots)
+    kind = KINDS[settings.output_type]
+    if kind not in ANSWERED:
+        what = f"{task.name} needs requests of kind {kind}, which no engine answers yet"
+        raise UserError(Problem(task.file, "output_type", what, "leave the task out"))
+    if problems := missing(settings, task.file):
+        raise UserError(problems)
+    return settings

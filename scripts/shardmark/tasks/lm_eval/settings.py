@@ -1,0 +1,161 @@
+"""A task's keys with lm-eval's defaults. What it does not know, lm-eval refuses, and so do we."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from shardmark.config.base import Settings, validate
+from shardmark.errors import Problem, UserError
+from shardmark.tasks.lm_eval.files import Config, Function, functions
+from shardmark.tasks.lm_eval.index import Task
+
+STRUCTURE = ("tag", "group", "task_list")
+"Keys that place a task among others."
+
+OutputType = Literal["multiple_choice", "generate_until", "loglikelihood", "loglikelihood_rolling"]
+DEFAULT_GENERATION = {"temperature": 0.0, "do_sample": False, "max_gen_toks": 256}
+NOT_SUPPORTED = {
+    "doc_to_image": "prompts with images",
+    "doc_to_audio": "prompts with audio",
+    "use_prompt": "prompts of the promptsource package",
+    "class": "tasks that are a Python class of lm-eval",
+}
+
+
+class FewShotSettings(Settings):
+    """Where examples come from and how they are written; what is not given is as in the task."""
+
+    sampler: Any = "default"
+    split: Any = None
+    process_docs: Any = None
+    fewshot_indices: Any = None
+    "Read, but without effect, as in lm-eval."
+    samples: Any = None
+    doc_to_text: Any = None
+    doc_to_choice: Any = None
+    doc_to_target: Any = None
+    gen_prefix: Any = None
+    fewshot_delimiter: Any = None
+    target_delimiter: Any = None
+
+
+class TaskSettings(Settings):
+    """The keys of a task; `Function` stands for what is to be imported."""
+
+    task: str
+    task_alias: Any = None
+    custom_dataset: Any = None
+    dataset_path: str | None = None
+    dataset_name: Any = None
+    dataset_kwargs: dict[str, Any] | None = None
+    training_split: str | None = None
+    validation_split: str | None = None
+    test_split: str | None = None
+    fewshot_split: str | None = None
+    process_docs: Any = None
+    doc_to_text: Any = None
+    doc_to_target: Any = None
+    doc_to_image: Any = None
+    doc_to_audio: Any = None
+    unsafe_code: Any = False
+    doc_to_choice: Any = None
+    process_results: Any = None
+    use_prompt: Any = None
+    description: Any = ""
+    target_delimiter: str = " "
+    fewshot_delimiter: str = "\n\n"
+    fewshot_config: dict[str, Any] | None = None
+    num_fewshot: int | None = None
+    metric_list: list[dict[str, Any]] | None = None
+    output_type: OutputType = "generate_until"
+    generation_kwargs: dict[str, Any] | None = None
+    repeats: int = Field(1, ge=1)
+    filter_list: list[dict[str, Any]] | None = None
+    should_decontaminate: Any = False
+    doc_to_decontamination_query: Any = None
+    gen_prefix: Any = None
+    metadata: Any = None
+
+    @property
+    def shots(self) -> FewShotSettings:
+        """The settings of examples, with what they take over from the task."""
+        inherited = ["process_docs", "fewshot_delimiter", "target_delimiter", "gen_prefix"]
+        inherited += ("doc_to_text", "doc_to_choice", "doc_to_target")
+        values = {"split": self.fewshot_split} | {key: getattr(self, key) for key in inherited}
+        return FewShotSettings.model_validate(values | (self.fewshot_config or {}))
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How answers are generated, as lm-eval hands it to a model."""
+        given = dict(DEFAULT_GENERATION if self.generation_kwargs is None else self.generation_kwargs)
+        if "temperature" in given:
+            given["temperature"] = float(given["temperature"])
+        return {"until": [self.fewshot_delimiter]} | given if "until" not in given else given
+
+    @property
+    def eval_split(self) -> str | None:
+        """The split that is scored."""
+        return self.test_split if self.test_split is not None else self.validation_split
+
+    @property
+    def shot_split(self) -> str | None:
+        """The split that examples are drawn from, by lm-eval's rule; None for a list of their own."""
+        shots = self.shots
+        if shots.split is not None or shots.samples is not None:
+            return shots.split
+        given = (split for split in (self.training_split, self.validation_split) if split is not None)
+        return next(given, self.test_split)
+
+    def asking(self) -> list[Function]:
+        """The functions that decide what is asked."""
+        keys = ["custom_dataset", "process_docs", "doc_to_text", "doc_to_target", "doc_to_choice", "description"]
+        keys += ("gen_prefix", "fewshot_config", "dataset_kwargs", "generation_kwargs", "metadata")
+        return [function for key in keys for function in functions(getattr(self, key))]
+
+    def judging(self) -> list[Function]:
+        """The functions that decide what an answer is worth."""
+        keys = ("process_results", "metric_list", "filter_list")
+        return [function for key in keys for function in functions(getattr(self, key))]
+
+
+def task_settings(task: Task, num_fewshot: int | None = None) -> TaskSettings:
+    """A task's settings; a number of examples overrides its own unless that is 0, as in lm-eval. Raises UserError."""
+    values: Config = {key: value for key, value in task.config.items() if key not in STRUCTURE}
+    problems = [
+        Problem(task.file, key, f"{task.name}: {what} are not supported", "leave the task out")
+        for key, what in NOT_SUPPORTED.items()
+        if values.get(key) is not None
+    ]
+    if problems:
+        raise UserError(problems)
+    settings = validate(TaskSettings, values, task.file, problems)
+    if settings is None:
+        raise UserError(problems)
+    problems += _check(settings, task)
+    if problems:
+        raise UserError(problems)
+    shots = settings.num_fewshot or 0
+    if num_fewshot is not None and settings.num_fewshot != 0:
+        shots = num_fewshot
+    return settings.model_copy(update={"num_fewshot": shots})
+
+
+def _check(settings: TaskSettings, task: Task) -> list[Problem]:
+    """What lm-eval finds out only in the midst of its work."""
+    problems: list[Problem] = []
+    if settings.fewshot_config is not None:
+        validate(FewShotSettings, settings.fewshot_config, task.file, problems)
+    if settings.eval_split is None:
+        what = f"{task.name} has neither test_split nor validation_split"
+        problems.append(Problem(task.file, "test_split", what, "name the split to score"))
+    if settings.dataset_path is None and settings.custom_dataset is None:
+        problems.append(Problem(task.file, "dataset_path", "is required", "name a data set"))
+    needed = ["doc_to_target"] if settings.output_type == "loglikelihood_rolling" else ["doc_to_text", "doc_to_target"]
+    needed += ["doc_to_choice"] if settings.output_type == "multiple_choice" else []
+    for key in needed:
+        if getattr(settings, key) is None:
+            problems.append(Problem(task.file, key, f"{task.name} needs it", "add it"))
+    sampler = settings.shots.sampler if not problems else "default"
+    if not isinstance(sampler, Function) and sampler not in ("default", "first_n"):
+        problems.append(Problem(task.file, "fewshot_config.sampler", f"there is no {sampler!r}", "default or first_n"))
+    return problems

@@ -1,0 +1,71 @@
+"""Tasks in lm-eval's format through the real workflow, without lm-eval."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from projects import write_rows, write_yaml
+from workflow import Project
+
+CHOICE = {
+    "dataset_path": "some/numbers",
+    "test_split": "test",
+    "fewshot_split": "test",
+    "output_type": "multiple_choice",
+    "doc_to_text": "{{a}} + {{b}} =",
+    "doc_to_choice": "{{[sum, sum + 1]}}",
+    "doc_to_target": 0,
+}
+GENERATE = {
+    "task": "written",
+    "dataset_path": "some/numbers",
+    "test_split": "test",
+    "doc_to_text": "{{a}} + {{b}} =",
+    "doc_to_target": "{{sum}}",
+    "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4},
+    "filter_list": [{"name": "strip", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}],
+}
+
+
+def write_tasks(project: Project) -> dict[str, Any]:
+    """Two choices in a group, one text, and a task with code; the settings of a run that reads them."""
+    tasks, data = project.folder / "tasks", project.folder / "data"
+    for name in ("plus_a", "plus_b"):
+        choices = "{{[sum|string, (sum + 1)|string]}}"
+        write_yaml(tasks / f"{name}.yaml", CHOICE | {"task": name, "doc_to_choice": choices})
+    aggregates = [{"metric": "acc", "weight_by_size": True}]
+    write_yaml(
+        tasks / "plus.yaml", {"group": "plus", "task": ["plus_a", "plus_b"], "aggregate_metric_list": aggregates}
+    )
+    write_yaml(tasks / "written.yaml", GENERATE)
+    (tasks / "utils.py").write_text("def even(rows):\n    return rows.filter(lambda row: row['sum'] % 2 == 0)\n")
+    (tasks / "coded.yaml").write_text("include: written.yaml\ntask: coded\nprocess_docs: !function utils.even\n")
+    write_rows(data / "numbers.jsonl", [{"a": a, "b": b, "sum": a + b} for a in range(3) for b in range(3)])
+    write_yaml(project.folder / "config/lm_eval/data.yaml", {"some/numbers": "numbers.jsonl"})
+    return {"lm_eval_path": str(tasks), "data_root": str(data)}
+
+
+def scores(project: Project, name: str) -> Any:
+    (file,) = (project.folder / "results/scores").glob(f"*/{name}@*.json")
+    return json.loads(file.read_text())
+
+
+def test_tasks_run_from_yaml_to_report(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "project")
+    settings = write_tasks(project)
+    run = {"run": "test", "models": ["demo_small"], "num_fewshot": 1, **settings}
+    project.configure(**run, datasets=["lm_eval:plus", "lm_eval:written", "lm_eval:coded"])
+    refused = project.run("-n", succeeds=False)
+    assert "lm_eval.coded needs its own Python code (utils.even)" in refused
+    project.configure(**run, datasets=["lm_eval:plus", "lm_eval:written", "lm_eval:coded"], lm_eval_code=True)
+    ran = project.run()
+    assert "Python code of lm-eval's tasks is executed for lm_eval.coded" in ran
+    plus = scores(project, "lm_eval.plus")
+    assert list(plus["metrics"]) == ["acc"]
+    assert plus["counts"]["samples"] == 18
+    assert list(scores(project, "lm_eval.written")["metrics"]) == ["exact_match,strip"]
+    coded = scores(project, "lm_eval.coded")
+    assert coded["counts"]["samples"] == 5
+    (file,) = coded["provenance"]["config"]["dataset"]["executes"]["files"]
+    assert file.endswith("tasks/utils.py")
+    assert not project.planned()

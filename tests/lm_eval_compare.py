@@ -1,0 +1,199 @@
+"""Our requests beside lm-eval's, for all of its tasks whose rows are in a data folder."""
+
+import json
+import os
+import random
+import subprocess
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from shardmark.config import LmEvalConfig, Named
+from shardmark.errors import UserError
+from shardmark.files import read_jsonl
+from shardmark.metrics import lm_eval
+from shardmark.tasks import Sample
+from shardmark.tasks.lm_eval.code import Code
+from shardmark.tasks.lm_eval.data import DataMap, as_dataset, read_data_map
+from shardmark.tasks.lm_eval.documents import documents
+from shardmark.tasks.lm_eval.index import Index, Task, find
+from shardmark.tasks.lm_eval.samples import samples
+from shardmark.tasks.lm_eval.select import select
+from shardmark.tasks.lm_eval.settings import TaskSettings, task_settings
+from shardmark.tasks.rows import read_rows
+
+ROOT = Path(__file__).resolve().parent.parent
+ORACLE = Path(__file__).with_name("lm_eval_tasks_oracle.py")
+SPLITS = ("train", "validation", "test", "dev")
+Rows = dict[tuple[str, str | None, str], Any]
+
+
+def local_tasks(index: Index, data_root: Path) -> tuple[list[Task], DataMap]:
+    """The tasks whose scored split is in the data folder."""
+    data = read_data_map(ROOT / "config" / "lm_eval" / "data.yaml", data_root)
+    found = []
+    for name in sorted(index.tasks):
+        config = index_config(index, name)
+        split = config.get("test_split") or config.get("validation_split")
+        config_name = config.get("dataset_name")
+        hub = config.get("dataset_path")
+        if isinstance(hub, str) and hub in data.entries and split:
+            there = any(data.part(hub, None if config_name is None else str(config_name), s) for s in SPLITS)
+            if there:
+                found.append(find(index, name, "")[0])
+    return found, data  # type: ignore[return-value]
+
+
+def index_config(index: Index, name: str) -> dict[str, Any]:
+    from shardmark.tasks.lm_eval.files import read_config
+
+    return read_config(index.root / index.tasks[name])
+
+
+def rows_of(tasks: Iterable[Task], data: DataMap) -> tuple[Rows, set[tuple[str, str | None, str]]]:
+    """The rows of all splits that these tasks name, and which are stood in for by another split's.
+
+    Some splits are not in the folder, mostly that for training. Both sides then read the same other one, so that the
+    comparison is of draws and prompts all the same.
+    """
+    found: Rows = {}
+    stand_ins = set()
+    for task in tasks:
+        config = task.config
+        hub = config["dataset_path"]
+        name = None if config.get("dataset_name") is None else str(config["dataset_name"])
+        shots = config.get("fewshot_config") or {}
+        keys = ("training_split", "validation_split", "test_split", "fewshot_split")
+        for split in {config.get(key) for key in keys} | {shots.get("split")}:
+            if split is None or (hub, name, split) in found:
+                continue
+            part = data.part(hub, name, split)
+            if part is None:
+                part = next(p for s in ("validation", "test", *SPLITS) if (p := data.part(hub, name, s)))
+                stand_ins.add((hub, name, split))
+            found[hub, name, split] = as_dataset(_rows(part.file), part.local)
+    return found, stand_ins
+
+
+@lru_cache(maxsize=8)
+def _rows(file: Path) -> list[Any]:
+    return list(read_rows(file))
+
+
+def splits_of(settings: TaskSettings, rows: Rows) -> dict[str, Any]:
+    """The splits of a task's data set by name."""
+    name = None if settings.dataset_name is None else str(settings.dataset_name)
+    return {
+        split: found for (hub, config, split), found in rows.items() if (hub, config) == (settings.dataset_path, name)
+    }
+
+
+def ours(settings: TaskSettings, rows: Rows, code: Code, limit: int) -> list[Any]:
+    """The documents that we make of a task."""
+    return list(documents(settings, splits_of(settings, rows), code, settings.task, limit))
+
+
+def counts_of(task: Task) -> list[int | None]:
+    """With how many examples a task is compared: none, 5, and its own number; a task that says 0 is always so asked."""
+    own = task.config.get("num_fewshot")
+    if own == 0:
+        return [0]
+    return [0, 5] if own in (None, 5) else [0, 5, None]
+
+
+def compare(
+    tasks: list[Task], index: Index, data: DataMap, limit: int, here: Path
+) -> dict[tuple[str, int | None], str]:
+    """For each task and number of examples, `identical`, or what differs."""
+    rows, _ = rows_of(tasks, data)
+    theirs = oracle({task.name: counts_of(task) for task in tasks}, rows, limit, here)
+    code = Code(index.root, True)
+    found = {}
+    for task in tasks:
+        for count in counts_of(task):
+            found[task.name, count] = _verdict(task, count, rows, code, limit, theirs[task.name, count])
+    return found
+
+
+def _verdict(task: Task, count: int | None, rows: Rows, code: Code, limit: int, theirs: dict[str, Any]) -> str:
+    try:
+        made = [
+            json.loads(json.dumps(document.arguments))
+            for document in ours(task_settings(task, count), rows, code, limit)
+        ]
+    except UserError as error:
+        reason = error.problems[0].what
+        return f"refused by both: {reason}" if "error" in theirs else f"refused by us: {reason}"
+    if "error" in theirs:
+        return f"refused by lm-eval: {theirs['error']}"
+    if made == theirs["arguments"]:
+        return "identical"
+    if len(made) != len(theirs["arguments"]):
+        return f"{len(made)} documents, lm-eval has {len(theirs['arguments'])}"
+    number = next(n for n, (a, b) in enumerate(zip(made, theirs["arguments"], strict=True)) if a != b)
+    return f"document {number} differs"
+
+
+def oracle(
+    asked: dict[str, list[int | None]], rows: Rows, limit: int, here: Path, outputs: Any = None
+) -> dict[tuple[str, int | None], dict[str, Any]]:
+    """What lm-eval makes of these tasks with these rows, by name and number of examples."""
+    parts = []
+    for number, ((hub, config, split), dataset) in enumerate(rows.items()):
+        file = here / f"rows{number}.json"
+        file.write_text(json.dumps(dataset.to_list()))
+        parts.append({"hub": hub, "config": config, "split": split, "rows": str(file)})
+    job: dict[str, Any] = {"rows": parts, "tasks": asked, "limit": limit}
+    if outputs is not None:
+        (here / "outputs.json").write_text(json.dumps(outputs))
+        job["outputs"] = str(here / "outputs.json")
+    (here / "job.json").write_text(json.dumps(job))
+    command = [os.environ["SHARDMARK_LM_EVAL"], str(ORACLE), str(here / "job.json"), str(here / "out.jsonl")]
+    offline = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "TQDM_DISABLE": "1",
+        "LMEVAL_LOG_LEVEL": "ERROR",
+    }
+    done = subprocess.run(command, env=offline, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {(line["task"], line["shots"]): line for line in read_jsonl(here / "out.jsonl")}
+
+
+def answered(task: Task, index: Index, rows: Rows, limit: int, seed: int = 5) -> tuple[list[Any], dict[str, Any]]:
+    """Made-up responses of a model to a task's requests, as lm-eval takes them, and the metrics we make of them."""
+    draw = random.Random(seed)
+    (dataset,) = select(Named("t", "", LmEvalConfig(lm_eval=task.name)), index, None, problems := [])
+    assert not problems
+    code = Code(index.root, True)
+    lines, asked, predictions, outputs = [], {}, {}, []
+    for sample in samples(dataset, lambda settings: splits_of(settings, rows), code, limit):
+        line = {"sample": sample.id, "request": sample.request_id, "target": sample.target, "row": sample.row}
+        lines.append(line | {"choices": sample.choices, "lm_eval": sample.lm_eval})
+        asked[sample.request_id] = sample.request
+        if sample.request_id not in predictions:
+            predictions[sample.request_id] = _made_up(draw, sample)
+        outputs.append(_as_lm_eval_has_it(sample.request, predictions[sample.request_id]))
+    origin = {"lm_eval": {"tasks": str(index.root), "code": True}}
+    header = {"dataset": {"name": task.name, "origin": origin}, "settings": dataset.described()}
+    return outputs, lm_eval.judge(lines, asked, predictions, header)[1]
+
+
+def _made_up(draw: random.Random, sample: Sample) -> dict[str, Any]:
+    """Log-likelihoods, or a text that has the right answer in it now and then."""
+    request: Any = sample.request
+    if request["kind"] == "generate":
+        target = sample.target[0] if isinstance(sample.target, list) else sample.target
+        words = ["the answer is", "#### 12", "(A)", "no", str(draw.randint(0, 20)), f"#### {target}", str(target)]
+        text = str(target) if draw.random() < 0.4 else " ".join(draw.sample(words, 3))
+        return {"text": text, "end": "stop", "cut": 0}
+    count = len(request["pairs"])
+    logprobs = [draw.uniform(-30, -1) for _ in range(count)]
+    return {"logprobs": logprobs, "tokens": [3] * count, "greedy": [draw.random() < 0.3 for _ in logprobs], "cut": 0}
+
+
+def _as_lm_eval_has_it(request: Any, prediction: dict[str, Any]) -> list[Any]:
+    if request["kind"] == "generate":
+        return [prediction["text"]]
+    return [list(pair) for pair in zip(prediction["logprobs"], prediction["greedy"], strict=True)]

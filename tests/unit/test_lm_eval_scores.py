@@ -1,0 +1,143 @@
+"""Scores of lm-eval's tasks, worked out by hand. Beside lm-eval itself they are in an integration test."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardmark.metrics import lm_eval, lm_eval_filters
+from shardmark.tasks.lm_eval import judging
+from shardmark.tasks.lm_eval.settings import TaskSettings
+
+JUDGED = {"output_type": "multiple_choice", "metric_list": None, "filter_list": None}
+JUDGED |= {"process_results": None, "repeats": 1}
+
+
+def metrics(
+    lines: list[dict[str, Any]],
+    predictions: list[dict[str, Any]],
+    groups: Any = (),
+    tasks: Any = None,
+    root: Path = Path(),
+    **settings: Any,
+) -> tuple[list[Any], Any]:
+    about = {"tasks": tasks or {"t": JUDGED | settings}, "groups": list(groups)}
+    header = {"settings": {"lm_eval": about}}
+    header["dataset"] = {"name": "d", "origin": {"lm_eval": {"tasks": str(root), "code": True}}}
+    lines = [{"sample": str(n), "request": str(n), "row": {}} | line for n, line in enumerate(lines)]
+    asked: dict[str, Any] = {}
+    for line, prediction in zip(lines, predictions, strict=True):
+        pairs = [["c", choice] for choice in line.get("choices") or ["x"]]
+        kind = {"kind": "generate", "prompt": "p"} if "text" in prediction else {"kind": "choice", "pairs": pairs}
+        asked[line["request"]] = kind
+    return lm_eval.judge(lines, asked, dict(zip(asked, predictions, strict=True)), header)
+
+
+def choice(*logprobs: float, greedy: int = -1) -> dict[str, Any]:
+    flags = [n == greedy for n in range(len(logprobs))]
+    return {"logprobs": list(logprobs), "tokens": [1] * len(logprobs), "greedy": flags, "cut": 0}
+
+
+def text(value: str) -> dict[str, Any]:
+    return {"text": value, "end": "stop", "cut": 0}
+
+
+def test_acc_and_acc_norm_differ_by_the_length_of_choices() -> None:
+    line = {"target": 1, "choices": ["ab", "abcdefgh"]}
+    samples, found = metrics([line, line], [choice(-2.0, -4.0), choice(-1.0, -9.0)])
+    assert [sample["scores"] for sample in samples] == [{"acc": 0.0, "acc_norm": 1.0}, {"acc": 0.0, "acc_norm": 0.0}]
+    assert (found["acc"]["value"], found["acc_norm"]["value"], found["acc_norm"]["stderr"]) == (0.0, 0.5, 0.5)
+
+
+def test_a_gold_that_is_no_choice_is_wrong_and_any_of_several_is_right() -> None:
+    lines = [{"target": 7, "choices": ["a", "b"]}, {"target": "b", "choices": ["a", "b"]}]
+    lines.append({"target": [0, 1], "choices": ["a", "b"], "lm_eval": {"several": True}})
+    samples, _ = metrics(lines, [choice(-1, -2), choice(-2, -1), choice(-2, -1)])
+    assert [sample["scores"]["acc"] for sample in samples] == [0, 1, 1]
+
+
+def test_mutual_information_subtracts_what_a_choice_has_without_its_context() -> None:
+    line = {"target": 1, "choices": ["a", "b"]}
+    prediction = choice(-1.0, -2.0, -1.0, -5.0)
+    _, found = metrics([line], [prediction], metric_list=[{"metric": "acc"}, {"metric": "acc_mutual_info"}])
+    assert (found["acc"]["value"], found["acc_mutual_info"]["value"]) == (0, 1)
+
+
+def test_each_chain_of_filters_has_a_score() -> None:
+    strict = {"name": "strict", "filter": [{"function": "regex", "regex_pattern": "#### (\\d+)"}]}
+    loose = {"name": "loose", "filter": [{"function": "regex", "regex_pattern": "(\\d+)", "group_select": -1}]}
+    for chain in (strict, loose):
+        chain["filter"].append({"function": "take_first"})  # type: ignore[attr-defined]
+    metric = {"metric": "exact_match", "ignore_case": True}
+    settings = {"output_type": "generate_until", "filter_list": [strict, loose], "metric_list": [metric]}
+    lines = [{"target": "12"}, {"target": "12"}]
+    samples, found = metrics(lines, [text("#### 12"), text("1 and 12")], **settings)
+    assert {name: value["value"] for name, value in found.items()} == {
+        "exact_match,strict": 0.5,
+        "exact_match,loose": 1.0,
+    }
+    assert [sample["answer"] for sample in samples] == ["12", "[invalid]"]
+
+
+def test_perplexity_is_that_of_the_mean() -> None:
+    _, found = metrics([{"target": "x"}] * 2, [choice(-1.0, greedy=0), choice(-3.0)], output_type="loglikelihood")
+    assert found["acc"]["value"] == 0.5
+    assert found["perplexity"] | {"ci95": None} == {
+        "value": pytest.approx(math.exp(2)),
+        "stderr": pytest.approx(math.exp(2)),
+        "ci95": None,
+        "n": 2,
+        "higher_is_better": False,
+        "percent": False,
+    }
+
+
+def test_a_tasks_own_function_judges_and_its_aggregation_sums_up(tmp_path: Path) -> None:
+    (tmp_path / "utils.py").write_text(
+        "def judge(doc, results):\n    return {'long': len(results[0])}\ndef most(values):\n    return max(values)\n"
+    )
+    own = {"!function": "utils.judge", "in": "."}
+    metric = {"metric": "long", "aggregation": {"!function": "utils.most", "in": "."}}
+    settings = {"output_type": "generate_until", "process_results": own, "metric_list": [metric]}
+    _, found = metrics([{"target": ""}] * 2, [text("four"), text("seventeen")], root=tmp_path, **settings)
+    assert (found["long"]["value"], found["long"]["stderr"]) == (9.0, None)
+
+
+@pytest.mark.parametrize(("by_size", "value"), [(True, 0.75), (False, 5 / 6)])
+def test_a_group_weighs_its_tasks(by_size: bool, value: float) -> None:
+    group = {"name": "g", "tasks": ["a", "b"], "aggregates": [{"metric": "acc", "weight_by_size": by_size}]}
+    lines = [{"target": 0, "choices": ["x", "y"], "group": name} for name in "aab" + "b" * 5]
+    good = [True, True, False, True, True, False, True, True]
+    tasks = dict.fromkeys("ab", JUDGED)
+    samples, found = metrics(lines, [choice(-1, -2) if g else choice(-2, -1) for g in good], [group], tasks)
+    assert found["acc"]["value"] == pytest.approx(value)
+    errors = {"a": 0.0, "b": math.sqrt((4 * (1 / 3) ** 2 + 2 * (2 / 3) ** 2) / 5 / 6)}
+    pooled = math.sqrt(5 * errors["b"] ** 2 * 6 / 6 / 8)
+    assert found["acc"]["stderr"] == pytest.approx(pooled if by_size else errors["b"] / 2)
+    assert [sample["group"] for sample in samples] == list("aabbbbbb")
+
+
+def test_every_filter_and_aggregation_that_a_plan_allows_is_there() -> None:
+    assert lm_eval_filters.FILTERS.keys() == judging.FILTERS
+    assert lm_eval.AGGREGATIONS.keys() == judging.AGGREGATIONS
+
+
+def test_a_plan_refuses_what_is_not_scored_and_names_the_nearest() -> None:
+    def of(**keys: Any) -> list[Any]:
+        return judging.missing(TaskSettings(**{"task": "t", "output_type": "multiple_choice"} | keys), "t.yaml")
+
+    assert "'acc_nrm'" in of(metric_list=[{"metric": "acc_nrm"}])[0].what
+    assert "'acc_norm'" in of(metric_list=[{"metric": "acc_nrm"}])[0].fix
+    assert "'bleu'" in of(metric_list=[{"metric": "acc", "aggregation": "bleu"}])[0].what
+    assert "no filter 'rgx'" in of(filter_list=[{"name": "n", "filter": [{"function": "rgx"}]}])[0].what
+    assert "sandbox" in of(unsafe_code=True)[0].what
+    assert not of()
+
+
+def test_multiple_choice_answers_are_found_by_pattern_by_choice_or_by_letter() -> None:
+    docs = [{"choices": ["red wine", "red"]}] * 4
+    answers = [["it is (B)"], ["Red Wine."], ["so: A"], ["nothing"]]
+    options = {"regex_pattern": r"(\([A-Z]\))", "ignore_case": True}
+    found = lm_eval_filters.multi_choice_regex(answers, docs, **options)
+    assert found == [["(B)"], ["(A)"], ["(A)"], ["[invalid]"]]

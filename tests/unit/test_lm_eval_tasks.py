@@ -1,0 +1,249 @@
+"""Tasks in lm-eval's format: files, names, prompts, draws, requests. What lm-eval makes of its own is another test."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projects import problems, write_yaml
+from shardmark.config import LmEvalConfig, Named
+from shardmark.errors import UserError
+from shardmark.tasks.lm_eval.code import Code
+from shardmark.tasks.lm_eval.data import as_dataset, parts, read_data_map
+from shardmark.tasks.lm_eval.documents import Document, documents
+from shardmark.tasks.lm_eval.files import Function, read_config
+from shardmark.tasks.lm_eval.index import Group, Task, find, package_version, read_index, tasks_folder
+from shardmark.tasks.lm_eval.prompts import apply_template
+from shardmark.tasks.lm_eval.requests import request_of
+from shardmark.tasks.lm_eval.select import select
+from shardmark.tasks.lm_eval.settings import task_settings
+
+CHOICE: dict[str, Any] = {
+    "dataset_path": "some/data",
+    "test_split": "test",
+    "output_type": "multiple_choice",
+    "doc_to_text": "Q: {{q}}\nA:",
+    "doc_to_choice": "{{options}}",
+    "doc_to_target": "label",
+}
+ROWS = [{"q": f"q{n}", "options": ["yes", "no"], "label": n % 2} for n in range(12)]
+
+
+def made(config: dict[str, Any], shots: int | None = None, limit: int | None = None, **splits: Any) -> list[Document]:
+    """The documents of a task without code."""
+    settings = task_settings(Task("t", {"task": "t"} | config, "t.yaml"), shots)
+    rows = {name: as_dataset(found) for name, found in ({"test": ROWS} | splits).items()}
+    return list(documents(settings, rows, Code(Path(), False), "t.yaml", limit))
+
+
+def contexts(found: list[Document]) -> list[str]:
+    return [document.arguments[0][0] for document in found]
+
+
+def test_includes_are_merged_key_by_key_and_the_files_own_keys_win(tmp_path: Path) -> None:
+    (tmp_path / "base").write_text("task: base\ndescription: b\nmetadata: {version: 1, x: 2}\ntask_list: [a]\n")
+    (tmp_path / "late.yaml").write_text("description: l\n")
+    (tmp_path / "t.yaml").write_text("include: [base, late.yaml]\ntask: t\nmetadata: {version: 3}\n")
+    assert read_config(tmp_path / "t.yaml") == {"task": "t", "description": "l", "metadata": {"version": 3}}
+
+
+def test_a_cyclic_include_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("include: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("include: a.yaml\n")
+    (problem,) = problems(read_config, tmp_path / "a.yaml")
+    assert problem.key == "include"
+    assert "a.yaml" in problem.where
+
+
+def test_a_function_belongs_to_the_file_that_names_it_and_is_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "utils.py").write_text("raise SystemExit('executed')\n")
+    (tmp_path / "shared" / "base").write_text("process_docs: !function utils.clean\n")
+    (tmp_path / "t.yaml").write_text("include: shared/base\ntask: t\n")
+    function = read_config(tmp_path / "t.yaml")["process_docs"]
+    assert function == Function(tmp_path / "shared", "utils.clean")
+    assert function.file == tmp_path / "shared" / "utils.py"
+
+
+def test_code_is_executed_only_where_it_is_allowed_and_what_it_raises_is_told(tmp_path: Path) -> None:
+    (tmp_path / "utils.py").write_text("raise SystemExit('executed')\n")
+    (tmp_path / "absent.py").write_text("import no_such_package\n")
+    (tmp_path / "good.py").write_text("def double(x):\n    return 2 * x\n")
+    (refused,) = problems(Code(tmp_path, False).load, Function(tmp_path, "utils.f"))
+    assert refused.key == "lm_eval_code"
+    assert "utils.f" in refused.what
+    code = Code(tmp_path, True)
+    (broken,) = problems(code.load, Function(tmp_path, "utils.f"))
+    assert "SystemExit: executed" in broken.what
+    (absent,) = problems(code.load, Function(tmp_path, "absent.f"))
+    assert "pip install no_such_package" in absent.fix
+    assert code.load(Function(tmp_path, "good.double"))(4) == 8
+
+
+def folder_of_tasks(root: Path) -> Path:
+    for name in ("one", "two"):
+        write_yaml(root / f"{name}.yaml", CHOICE | {"task": name, "tag": "both"})
+    members = ["one", {"task": "two", "num_fewshot": 3}]
+    aggregates = [{"metric": "acc", "weight_by_size": False}]
+    write_yaml(
+        root / "g.yaml", {"group": "g", "task": members, "aggregate_metric_list": aggregates, "description": "d"}
+    )
+    write_yaml(root / "outer.yaml", {"group": "outer", "task": ["g", {"group": "inline", "task": ["both"]}]})
+    return root
+
+
+def test_a_name_is_a_task_a_group_a_tag_or_a_glob(tmp_path: Path) -> None:
+    index = read_index(folder_of_tasks(tmp_path))
+    assert [task.name for task in find(index, "both", "")] == ["one", "two"] == [t.name for t in find(index, "*o*", "")]
+    (group,) = find(index, "g", "")
+    assert isinstance(group, Group)
+    assert [task.name for task in group.tasks()] == ["one", "two"]
+    assert [task.config.get("num_fewshot") for task in group.tasks()] == [None, 3]
+    assert {task.config["description"] for task in group.tasks()} == {"d"}
+    (outer,) = find(index, "outer", "")
+    assert isinstance(outer, Group)
+    assert [g.name for g in outer.groups()] == ["outer", "g", "outer::inline"]
+    (problem,) = problems(find, index, "onee", "config.yaml")
+    assert "'one'" in problem.fix
+
+
+def test_a_kept_index_is_made_anew_when_a_file_comes(tmp_path: Path) -> None:
+    root, kept = folder_of_tasks(tmp_path / "tasks"), tmp_path / "kept"
+    assert read_index(root, kept) == read_index(root, kept)
+    assert len(list(kept.iterdir())) == 1
+    write_yaml(root / "three.yaml", CHOICE | {"task": "three"})
+    assert "three" in read_index(root, kept).tasks
+
+
+def test_a_package_is_found_by_its_environment(tmp_path: Path) -> None:
+    package = tmp_path / "env/lib/python3.11/site-packages/lm_eval"
+    (package / "tasks").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('imported')\n")
+    (package.parent / "lm_eval-0.4.13.dist-info").mkdir()
+    python = tmp_path / "env/bin/python"
+    python.parent.mkdir()
+    python.write_text("")
+    for path in (tmp_path / "env", python, package, package.parent, package / "tasks"):
+        assert tasks_folder(path, "") == package / "tasks"
+    assert package_version(package / "tasks") == "0.4.13"
+    assert problems(tasks_folder, tmp_path / "none", "c.yaml")[0].key == "lm_eval_path"
+
+
+def test_a_group_with_scores_is_one_data_set_and_another_is_its_members(tmp_path: Path) -> None:
+    index = read_index(folder_of_tasks(tmp_path))
+
+    def names(pattern: str) -> list[str]:
+        found: list[Any] = []
+        made = select(Named(pattern, "c.yaml", LmEvalConfig(lm_eval=pattern)), index, None, found)
+        assert not found
+        return [dataset.name for dataset in made]
+
+    assert names("g") == ["lm_eval.g"]
+    assert names("outer") == ["lm_eval.g", "lm_eval.one", "lm_eval.two"]
+
+
+def test_what_is_misspelt_or_missing_is_refused_with_lm_evals_own_keys() -> None:
+    with pytest.raises(UserError, match=r"doc_to_txt: unknown key\s+fix: did you mean 'doc_to_text'"):
+        made(CHOICE | {"doc_to_txt": "x"})
+    with pytest.raises(UserError, match="test_split"):
+        made({key: value for key, value in CHOICE.items() if key != "test_split"})
+    with pytest.raises(UserError, match=r"fewshot_config.*sampler"):
+        made(CHOICE | {"fewshot_config": {"sampler": "balanced"}})
+    with pytest.raises(UserError, match="t, document 0"):
+        made(CHOICE | {"doc_to_text": "{{nothing}}"})
+
+
+def test_a_run_overrides_the_number_of_examples_unless_the_task_says_none() -> None:
+    def shots(own: int | None, run: int | None) -> int | None:
+        return task_settings(Task("t", {"task": "t", "num_fewshot": own} | CHOICE, ""), run).num_fewshot
+
+    assert [shots(None, None), shots(None, 5), shots(3, None), shots(3, 5), shots(0, 5), shots(3, 0)] == [
+        0,
+        5,
+        3,
+        5,
+        0,
+        0,
+    ]
+
+
+def test_examples_come_from_one_stream_of_random_numbers() -> None:
+    shots = [{"q": f"s{n}", "options": ["yes", "no"], "label": 0} for n in range(20)]
+    found = contexts(made(CHOICE | {"fewshot_split": "train"}, 2, train=shots))
+    stream = random.Random(1234)
+    for context, row in zip(found, ROWS, strict=True):
+        drawn = [shots[n] for n in stream.sample(range(20), 2)]
+        examples = "".join(f"Q: {shot['q']}\nA: yes\n\n" for shot in drawn)
+        assert context == f"{examples}Q: {row['q']}\nA:"
+    assert contexts(made(CHOICE | {"fewshot_split": "train"}, 2, 5, train=shots)) == found[:5]
+
+
+def test_a_document_is_no_example_of_its_own() -> None:
+    for document in made(CHOICE | {"fewshot_split": "test"}, 3):
+        assert document.arguments[0][0].count(f"Q: {document.doc['q']}\n") == 1
+
+
+def test_first_n_gives_all_the_same_examples() -> None:
+    config = CHOICE | {"fewshot_split": "dev", "fewshot_config": {"sampler": "first_n"}}
+    found = made(config, 2, dev=ROWS[:5])
+    assert all(context.startswith("Q: q0\nA: yes\n\nQ: q1\nA: no\n\nQ: ") for context in contexts(found))
+    assert {document.head for document in found} == {len("Q: q0\nA: yes\n\nQ: q1\nA: no\n\n")}
+
+
+def test_contexts_vary_where_the_text_is_a_number() -> None:
+    config = CHOICE | {"doc_to_text": "label", "doc_to_choice": "{{[q ~ ' a', q ~ ' b']}}", "doc_to_target": "end"}
+    rows = [row | {"end": "the end"} for row in ROWS]
+    (first, *_) = made(config, test=rows)
+    assert first.arguments == [("q0 a", " the end"), ("q0 b", " the end")]
+    assert first.gold == 0
+
+
+def test_a_prefix_is_joined_with_one_space() -> None:
+    config = CHOICE | {"gen_prefix": "So", "fewshot_split": "test", "fewshot_config": {"sampler": "first_n"}}
+    (first, *_) = contexts(made(config, 1))
+    assert first == "Q: q1\nA: So no\n\nQ: q0\nA: So"
+
+
+def test_generation_settings_are_read_as_lm_eval_reads_them() -> None:
+    config = {key: value for key, value in CHOICE.items() if key not in ("output_type", "doc_to_choice")}
+
+    def request(**given: Any) -> Any:
+        settings = task_settings(Task("t", {"task": "t", "generation_kwargs": given or None} | config, ""))
+        return request_of(settings, [("p", settings.generation)])
+
+    assert request() == {"kind": "generate", "prompt": "p", "max_new_tokens": 256, "stop": ["\n\n"]}
+    assert request(until="x", max_gen_toks=8)["stop"] == ["x"]
+    assert "temperature" not in request(do_sample=False, temperature=0.7)
+    assert request(do_sample=True, temperature="0.5", top_p=0.9)["temperature"] == 0.5
+    with pytest.raises(ValueError, match="num_beams"):
+        request(num_beams=4)
+
+
+def test_templates_stay_in_the_sandbox_and_do_what_lm_evals_do() -> None:
+    assert apply_template("{{ q | regex_replace('a+', 'b') }}\n", {"q": "xaay"}) == "xby\n"
+    for escape in (
+        "{{ q.__class__.__mro__ }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ 2 ** 9999 }}",
+        "{{ q.upper }}",
+    ):
+        with pytest.raises(Exception, match=r"unsafe|exponent|not a value"):
+            apply_template(escape, {"q": "x"})
+
+
+def test_rows_come_from_files_by_hub_id_configuration_and_split(tmp_path: Path) -> None:
+    path = tmp_path / "map.yaml"
+    entry = {"*": {"file": "{split}.jsonl", "where": {"s": "{config}"}, "rename": {"a": "b"}, "drop": ["s"]}}
+    write_yaml(path, {"some/data": entry, "other/data": "x/{split}.jsonl"})
+    (tmp_path / "test.jsonl").write_text("")
+    data = read_data_map(path, tmp_path)
+    part = data.part("some/data", "law", "test")
+    assert part
+    assert part.file == tmp_path / "test.jsonl"
+    assert data.part("some/data", "law", "train") is None
+    rows = [{"s": "law", "a": 1}, {"s": "art", "a": 2}]
+    assert as_dataset(rows, part.local).to_list() == [{"b": 1}]
+    settings = task_settings(Task("t", {"task": "t"} | CHOICE | {"dataset_path": "other/data"}, ""))
+    (problem,) = problems(parts, settings, data, "c.yaml")
+    assert "no test split of other/data" in problem.what
