@@ -10,7 +10,7 @@ import yaml
 from projects import GENERATE, problems, write_dataset, write_model, write_yaml
 from shardmark.config import Benchmark, DatasetConfig, ModelConfig, RunConfig, load, schemas
 from shardmark.config.base import validate
-from shardmark.config.load import read_yaml
+from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem, UserError
 from shardmark.files import pretty_json
 

@@ -11,7 +11,7 @@ import pytest
 
 from projects import choice_settings, dataset_settings, problems
 from shardmark.config import DatasetConfig
-from shardmark.config.load import read_yaml
+from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem
 from shardmark.tasks import Sample, characters, render, request_id
 from shardmark.tasks.limits import bounded_steps

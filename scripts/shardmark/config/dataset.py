@@ -88,6 +88,9 @@ class Generation(Settings):
 class DatasetConfig(Settings):
     """A data set (a task). The file's name is its name."""
 
+    include: str | list[str] = Field(default=[], exclude=True)
+    "Names of other files here: their keys hold, unless this file has them. Mappings merge, null removes a key."
+
     description: str = ""
     "One line for the report."
     source: Source

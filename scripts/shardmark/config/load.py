@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic
 
-import yaml
-
 from shardmark.config.base import S, validate
 from shardmark.config.dataset import DatasetConfig
+from shardmark.config.include import read_values
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import ONE_OFF, RunConfig
 from shardmark.errors import Problem, UserError, nearest
@@ -89,21 +88,25 @@ def _select(
 ) -> list[Named[S]]:
     """The files in config/{key} whose names match, in the order asked for, each once."""
     files = files_by_name(root / "config" / key, root, key, problems)
+    whole = [name for name in sorted(files) if not is_part(name)]
     if not wanted:
-        problems.append(Problem(where, key, "nothing is named", f"{key}: [NAME, ...]; {nearest('', files)}"))
+        problems.append(Problem(where, key, "nothing is named", f"{key}: [NAME, ...]; {nearest('', whole)}"))
     names: dict[str, None] = {}
     for pattern in wanted:
-        matches = fnmatch.filter(sorted(files), pattern)
+        matches = fnmatch.filter(whole, pattern)
         if not matches:
-            problems.append(Problem(where, key, f"no file config/{key}/{pattern}.yaml", nearest(pattern, files)))
+            problems.append(Problem(where, key, f"no file config/{key}/{pattern}.yaml", nearest(pattern, whole)))
         names |= dict.fromkeys(matches)
-    found = [
-        (name, files[name].as_posix(), read_yaml(root / files[name], str(files[name]), problems)) for name in names
-    ]
+    found = [(name, files[name].as_posix(), read_values(files[name], root, files, problems)) for name in names]
     checked = [
         (name, file, validate(kind, values, file, problems)) for name, file, values in found if values is not None
     ]
     return [Named(name, file, settings) for name, file, settings in checked if settings is not None]
+
+
+def is_part(name: str) -> bool:
+    """Whether a file is only there to be included by others, as its name says with an underscore in front."""
+    return name.startswith("_")
 
 
 def files_by_name(folder: Path, root: Path, key: str, problems: list[Problem]) -> dict[str, Path]:
@@ -117,35 +120,7 @@ def files_by_name(folder: Path, root: Path, key: str, problems: list[Problem]) -
         if len(paths) > 1:
             others = " and ".join(map(str, paths[1:]))
             problems.append(Problem(str(paths[0]), "", f"{others} has the same name {name!r}", "rename one of them"))
-        if not NAME.fullmatch(name):
+        if not NAME.fullmatch(name.removeprefix("_")):
             fix = "use letters, digits, dot, dash and underscore: it becomes a folder's name"
             problems.append(Problem(str(paths[0]), "", f"{name!r} cannot be the name of one of the {key}", fix))
     return {name: paths[0] for name, paths in found.items()}
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, not a silent overwrite."""
-
-
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    nodes = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]  # `<<: *anchor`
-    keys = [loader.construct_object(key, deep=True) for key in nodes]
-    for key_node, key in zip(nodes, keys, strict=True):
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-    return loader.construct_mapping(node, deep=True)
-
-
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def read_yaml(path: Path, where: str, problems: list[Problem]) -> Any:
-    """A YAML file's value, or None with a problem that names the line in `where`."""
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys) or {}
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{where}:{mark.line + 1}" if mark else where
-        what = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        problems.append(Problem(place, "", f"not valid YAML: {what}", "mend the file"))
-        return None

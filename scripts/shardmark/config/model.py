@@ -35,6 +35,9 @@ class SlurmConfig(Settings):
 class ModelConfig(Settings):
     """A model, how it is loaded, and the devices it needs. The file's name is the model's name."""
 
+    include: str | list[str] = Field(default=[], exclude=True)
+    "Names of other files here: their keys hold, unless this file has them. Mappings merge, null removes a key."
+
     description: str = ""
     "One line for the report."
     backend: Literal["transformers"] = "transformers"

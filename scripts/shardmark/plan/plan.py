@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmark.config import Benchmark, load
+from shardmark.config.places import lines_named
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, pretty_json, read_object, sealed, write_if_changed
 from shardmark.plan.changes import Change
@@ -90,6 +91,13 @@ def make_plan(
     machine, whose GPUs must then suffice; `step` hears what begins, and of how many such steps. Raises UserError with
     all problems; keys in `command_line` are said to stand there.
     """
+    with lines_named(root):
+        return _make_plan(config, root, where, local, step, command_line)
+
+
+def _make_plan(
+    config: Record, root: Path, where: str, local: bool, step: Callable[[str, int], None], command_line: Collection[str]
+) -> Plan:
     problems: list[Problem] = []
     benchmark = load(config, root, where, problems, command_line)
     results = Path(benchmark.run.results)

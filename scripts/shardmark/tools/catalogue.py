@@ -15,7 +15,8 @@ from rich.table import Table
 
 from shardmark.config import DatasetConfig, ModelConfig, RunConfig
 from shardmark.config.base import validate
-from shardmark.config.load import files_by_name, read_yaml
+from shardmark.config.include import read_values
+from shardmark.config.load import files_by_name, is_part
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem
 from shardmark.plan.lock import LOCK
@@ -70,9 +71,12 @@ def catalogue(run: Merged, root: Path) -> Catalogue:
 def _entries(kind: str, root: Path, run: RunConfig | None, results: Path) -> Iterator[Entry]:
     misnamed: list[Problem] = []
     patterns = getattr(run, kind) if run and not (kind == "models" and run.hf_path) else []
-    for name, file in files_by_name(root / "config" / kind, root, kind, misnamed).items():
+    files = files_by_name(root / "config" / kind, root, kind, misnamed)
+    for name, file in files.items():
+        if is_part(name):
+            continue
         problems = [problem for problem in misnamed if problem.where == str(file)]
-        values = read_yaml(root / file, str(file), problems)
+        values = read_values(file, root, files, problems)
         settings = validate(KINDS[kind], values, str(file), problems) if values is not None else None
         selected = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         facts: dict[str, Any] = {}

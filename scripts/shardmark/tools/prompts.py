@@ -7,6 +7,7 @@ from typing import Any
 
 from shardmark.config import Benchmark, DatasetConfig, Named, load
 from shardmark.config.merge import Merged
+from shardmark.config.places import lines_named
 from shardmark.errors import Problem, UserError, nearest
 from shardmark.plan.lock import LOCK, Lock
 from shardmark.tasks import Sample, hub_rows, read_rows, render, rows_file
@@ -32,7 +33,8 @@ def show_prompts(run: Merged, root: Path, wanted: list[str], count: int) -> Iter
         raise UserError(problems)
     lock = Lock(root / LOCK, benchmark.run.frozen)
     counters = _counters(benchmark, lock)
-    lines = [line for dataset in datasets for line in _dataset(dataset, benchmark, lock, counters, count)]
+    with lines_named(root):
+        lines = [line for dataset in datasets for line in _dataset(dataset, benchmark, lock, counters, count)]
     yield from lines
     yield from (f"{symbol} is {meaning}" for symbol, meaning in LEGEND.items() if any(symbol in line for line in lines))
 
