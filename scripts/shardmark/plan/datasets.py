@@ -28,10 +28,10 @@ from shardmark.files import (
 )
 from shardmark.plan.hashes import HashCache
 from shardmark.plan.lock import Lock
-from shardmark.plan.origins import dataset_origin
+from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
 from shardmark.plan.shards import split
 from shardmark.plan.store import Spool, read_requests
-from shardmark.tasks import Row, Sample, hub_rows, read_rows, render
+from shardmark.tasks import Row, Sample, render
 
 Record = dict[str, Any]
 SOURCES = {".py", ".j2", ".css", ".js"}
@@ -115,6 +115,12 @@ class PlannedDataset:
         return spool
 
 
+def folder_hashes(folder: Path, hashes: HashCache) -> dict[str, str]:
+    """The hashes of all files in a folder that is there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashes.sha256(path) for path in files}
+
+
 def shards_file(results: Path, dataset: str, digest: str) -> Path:
     """The list of a data set's shards, for each number of leading bits it was divided by."""
     return results / "tasks" / f"{dataset}@{digest}.shards.json"
@@ -129,20 +135,29 @@ def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock
     """A data set with its task file in place. Raises UserError for rows that are missing or cannot be rendered."""
     run, results = benchmark.run, Path(benchmark.run.results)
     path, origin = dataset_origin(dataset, run.data_root, lock, hashes)
+    made_of = {"rows": origin.get("sha256") or origin}
+    examples = examples_origin(dataset, run.data_root, lock, hashes)
+    if examples:
+        origin |= {"few_shot": examples[1]}
+        made_of["few_shot"] = examples[1].get("sha256") or examples[1]
+    if model := dataset.settings.few_shot and dataset.settings.few_shot.embedding_model:
+        made_of["embedding_model"] = folder_hashes(Path(model).expanduser(), hashes)
     settings = dataset.settings.model_dump()
     made_from = {
         "name": dataset.name,
         "settings": settings,
-        "rows": origin.get("sha256") or origin,
         "limit": run.limit,
         "code": code_digest("config", "tasks", "plan", "metrics"),
-    }
+    } | made_of
     memo = results / "plans" / "datasets" / f"{dataset.name}@{digest(made_from)}.json"
 
     def rendered() -> tuple[Record, Spool]:
-        with hashes.steady(path):
-            rows = read_rows(path) if path else hub_rows(dataset.settings.source, origin["commit"], dataset.file)
-            return _stage(dataset, rows, origin, benchmark)
+        with hashes.steady(path), hashes.steady(examples[0] if examples else None):
+            rows = origin_rows(dataset.settings.source, dataset.file, path, origin)
+            shots: Iterable[Row] = ()
+            if examples and (source := dataset.settings.example_source()):
+                shots = origin_rows(source, dataset.file, *examples)
+            return _stage(dataset, rows, shots, origin, benchmark)
 
     known = read_sealed(memo)
     if known and _in_place(task_file(results, known["name"], known["digest"]), settings, origin):
@@ -176,7 +191,7 @@ def _in_place(task: Path, settings: Record, origin: Record) -> bool:
 
 
 def _stage(
-    dataset: Named[DatasetConfig], rows: Iterable[Row], origin: Record, benchmark: Benchmark
+    dataset: Named[DatasetConfig], rows: Iterable[Row], shots: Iterable[Row], origin: Record, benchmark: Benchmark
 ) -> tuple[Record, Spool]:
     """Render the rows one by one; write the task file when all have been."""
     results, settings = Path(benchmark.run.results), dataset.settings
@@ -184,7 +199,7 @@ def _stage(
     spool, counted = Spool(tasks), _Counted(rows)
     samples, head, hashed = 0, 0, hashlib.sha256()
     with tempfile.TemporaryFile(dir=tasks) as lines:
-        for sample in render(settings, counted, dataset.file, benchmark.run.limit):
+        for sample in render(settings, counted, dataset.file, benchmark.run.limit, shots):
             line = json_line(_task_line(sample)).encode()
             hashed.update(line)
             lines.write(line)
@@ -209,6 +224,7 @@ def _stage(
         "digest": identity,
         "file": dataset.file,
         "kind": settings.kind,
+        "is_chat": settings.messages is not None,
         "samples": samples,
         "rows": counted.number,
         "requests": len(placed),

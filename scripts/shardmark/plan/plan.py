@@ -23,7 +23,7 @@ from shardmark.plan.lock import LOCK, Lock
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
-from shardmark.plan.records import note_all
+from shardmark.plan.records import chat_problems, note_all
 
 Record = dict[str, Any]
 
@@ -117,6 +117,7 @@ def _make_plan(
             planned = plan_dataset(dataset, benchmark, lock, hashes)
             datasets.append(planned.record)
             pairs += [part.pair(planned) for part in work.parts] if not problems else []
+    problems += chat_problems(models, datasets, results)
     problems += note_all(lock, benchmark, models, datasets)
     hashes.save()  # also if there are problems: large weights are not hashed again after each typing mistake
     if problems:
