@@ -59,7 +59,7 @@ def requests(documents: int = 4) -> dict[str, dict[str, Any]]:
         found[f"empty context, {n}"] = choice("", [fixed + asked + answer for answer in answers[:2]])
         found[f"over-long context, {n}"] = choice(shots(draw) + shots(draw) + shots(draw) + asked, answers)
         contexts = [question(draw) + answer for answer in answers[:2]]
-        found[f"a long text, {n}"] = {"kind": "rolling", "text": text(draw, 20, 60) * 8}
+        found[f"a long text, {n}"] = {"kind": "rolling", "text": text(random.Random(n), 20, 60) * 8}
         found[f"contexts vary, {n}"] = {"kind": "choice", "pairs": [[context, " bead END"] for context in contexts]}
     return found
 

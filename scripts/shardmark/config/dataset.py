@@ -184,6 +184,8 @@ class DatasetConfig(Settings):
     "Column that names a row, in the report and in the sample files; without it, rows are numbered from 0."
     group_by: str | None = None
     "Column that puts a row into a group with a score of its own, e.g. MMLU's `subject`; all are one data set."
+    group_mean: Literal["micro", "macro"] = "micro"
+    "With group_by, what the leaderboard shows: the mean over samples, or over groups."
     prompt: str | None = None
     "Jinja template of the prompt. With scoring perplexity it contains `choice` and is rendered for each choice."
     messages: list[Message] | None = Field(None, min_length=1)
@@ -237,6 +239,8 @@ class DatasetConfig(Settings):
         examples = self.few_shot.source if self.few_shot else None
         if examples and self.source.file and not (examples.file or examples.hub):
             raise ValueError("few_shot.source names no file, as source does, and no hub")
+        if self.group_mean == "macro" and not self.group_by:
+            raise ValueError("group_mean without effect: group_by names no column")
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give exactly one of prompt and messages")
         if self.scoring == "perplexity" and self.continuation is not None:

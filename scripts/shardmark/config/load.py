@@ -4,12 +4,13 @@ import fnmatch
 import re
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
 from shardmark.config.base import S, validate
 from shardmark.config.dataset import DatasetConfig
+from shardmark.config.group import GroupConfig
 from shardmark.config.include import read_values
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import ONE_OFF, RunConfig
@@ -29,12 +30,22 @@ class Named(Generic[S]):
 
 
 @dataclass(frozen=True)
+class Group(Named[GroupConfig]):
+    """Data sets that are reported as one."""
+
+    members: list[str]
+    "Their names."
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """Everything the user asked for, validated."""
 
     run: RunConfig
     models: list[Named[ModelConfig]]
     datasets: list[Named[DatasetConfig]]
+    "Those of groups, too."
+    groups: list[Group] = field(default_factory=list)
 
 
 def load(
@@ -61,10 +72,10 @@ def load(
     models = (
         _one_off(run, problems)
         if run.hf_path
-        else _select(run.models, "models", ModelConfig, root, place("models"), problems)
+        else _validated(_select(run.models, "models", root, place("models"), problems), ModelConfig, problems)
     )
-    datasets = _select(run.datasets, "datasets", DatasetConfig, root, place("datasets"), problems)
-    return Benchmark(run, [_override(model, run) for model in models], datasets)
+    datasets, groups = _datasets(run.datasets, root, place("datasets"), problems)
+    return Benchmark(run, [_override(model, run) for model in models], datasets, groups)
 
 
 def _one_off(run: RunConfig, problems: list[Problem]) -> list[Named[ModelConfig]]:
@@ -83,25 +94,58 @@ def _override(model: Named[ModelConfig], run: RunConfig) -> Named[ModelConfig]:
     return Named(model.name, model.file, model.settings.model_copy(update=given))
 
 
+def _datasets(
+    wanted: list[str], root: Path, where: str, problems: list[Problem]
+) -> tuple[list[Named[DatasetConfig]], list[Group]]:
+    """The data sets that are named or belong to a group that is, each once, and the groups."""
+    found = _select(wanted, "datasets", root, where, problems)
+    grouped = [Named(each.name, each.file, each.settings) for each in found if is_group(each.settings)]
+    groups = []
+    for group in _validated(grouped, GroupConfig, problems):
+        chosen = _select(group.settings.group, "datasets", root, group.file, problems, "group")
+        if inner := [each.name for each in chosen if is_group(each.settings) and each.name in group.settings.group]:
+            problems.append(Problem(group.file, "group", f"{inner[0]} is a group itself", "name its data sets"))
+        members = [each for each in chosen if not is_group(each.settings)]
+        names = [each.name for each in members]
+        if group.settings.weights and (odd := set(group.settings.weights) ^ set(names)):
+            what = f"weights are those of other data sets than group: {', '.join(sorted(odd))}"
+            problems.append(Problem(group.file, "weights", what, "give one for each"))
+        groups.append(Group(group.name, group.file, group.settings, names))
+        found += members
+    alone = {each.name: each for each in found if not is_group(each.settings)}
+    return _validated(list(alone.values()), DatasetConfig, problems), groups
+
+
+def is_group(values: Any) -> bool:
+    """Whether the values of a file in config/datasets are those of a group."""
+    return isinstance(values, dict) and "group" in values
+
+
+def _validated(found: list[Named[Any]], kind: type[S], problems: list[Problem]) -> list[Named[S]]:
+    """The settings in values of files, without those that are wrong."""
+    checked = [(each, validate(kind, each.settings, each.file, problems)) for each in found]
+    return [Named(each.name, each.file, settings) for each, settings in checked if settings is not None]
+
+
 def _select(
-    wanted: list[str], key: str, kind: type[S], root: Path, where: str, problems: list[Problem]
-) -> list[Named[S]]:
-    """The files in config/{key} whose names match, in the order asked for, each once."""
-    files = files_by_name(root / "config" / key, root, key, problems)
-    whole = [name for name in sorted(files) if not is_part(name)]
+    wanted: list[str], folder: str, root: Path, where: str, problems: list[Problem], key: str = ""
+) -> list[Named[Any]]:
+    """The values of the files in config/{folder} whose names match, in the order asked for, each once.
+
+    The names stand under `key` (the folder's name if empty) in `where`.
+    """
+    files = files_by_name(root / "config" / folder, root, folder, [] if key else problems)
+    whole, key = [name for name in sorted(files) if not is_part(name)], key or folder
     if not wanted:
         problems.append(Problem(where, key, "nothing is named", f"{key}: [NAME, ...]; {nearest('', whole)}"))
     names: dict[str, None] = {}
     for pattern in wanted:
         matches = fnmatch.filter(whole, pattern)
         if not matches:
-            problems.append(Problem(where, key, f"no file config/{key}/{pattern}.yaml", nearest(pattern, whole)))
+            problems.append(Problem(where, key, f"no file config/{folder}/{pattern}.yaml", nearest(pattern, whole)))
         names |= dict.fromkeys(matches)
     found = [(name, files[name].as_posix(), read_values(files[name], root, files, problems)) for name in names]
-    checked = [
-        (name, file, validate(kind, values, file, problems)) for name, file, values in found if values is not None
-    ]
-    return [Named(name, file, settings) for name, file, settings in checked if settings is not None]
+    return [Named(name, file, values) for name, file, values in found if values is not None]
 
 
 def is_part(name: str) -> bool:

@@ -4,6 +4,7 @@ from typing import Any
 
 from shardmark.config.base import Settings
 from shardmark.config.dataset import DatasetConfig
+from shardmark.config.group import GroupConfig
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import RunConfig
 
@@ -12,7 +13,12 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def schemas() -> dict[str, dict[str, Any]]:
     """The schema of each kind of file, by the file name it has in config/schemas."""
-    kinds: dict[str, type[Settings]] = {"config": RunConfig, "model": ModelConfig, "dataset": DatasetConfig}
+    kinds: dict[str, type[Settings]] = {
+        "config": RunConfig,
+        "model": ModelConfig,
+        "dataset": DatasetConfig,
+        "group": GroupConfig,
+    }
     return {f"{name}.schema.json": {"$schema": DIALECT, **_schema(kind)} for name, kind in kinds.items()}
 
 

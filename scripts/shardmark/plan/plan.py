@@ -183,7 +183,7 @@ def _drop_stale_staging(staged: Path, record: Record) -> None:
 def _plan_report(benchmark: Benchmark, pairs: list[Pair], results: Path) -> Path:
     """Write the list of what the report is made of; its digest names the report's folder."""
     files = [score_files(results, pair.model, pair.dataset) for pair in pairs]
-    made_of = {
+    made_of: Record = {
         "run": benchmark.run.run,
         "scores": [scores for scores, _, _ in files],
         "samples": [samples for _, samples, _ in files],
@@ -192,6 +192,11 @@ def _plan_report(benchmark: Benchmark, pairs: list[Pair], results: Path) -> Path
             "datasets": {dataset.name: dataset.settings.description for dataset in benchmark.datasets},
         },
     }
+    if benchmark.groups:
+        made_of["groups"] = [
+            group.settings.model_dump(exclude={"group"}) | {"name": group.name, "members": group.members}
+            for group in benchmark.groups
+        ]
     name = f"{benchmark.run.run}@{digest([made_of, code_digest('report')])}"
     facts = {
         "command": shlex.join(["snakemake", *sys.argv[1:]]),

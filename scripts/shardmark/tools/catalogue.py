@@ -15,8 +15,9 @@ from rich.table import Table
 
 from shardmark.config import DatasetConfig, ModelConfig, RunConfig
 from shardmark.config.base import validate
+from shardmark.config.group import GroupConfig
 from shardmark.config.include import read_values
-from shardmark.config.load import files_by_name, is_part
+from shardmark.config.load import files_by_name, is_group, is_part
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem
 from shardmark.plan.lock import LOCK
@@ -77,14 +78,17 @@ def _entries(kind: str, root: Path, run: RunConfig | None, results: Path) -> Ite
             continue
         problems = [problem for problem in misnamed if problem.where == str(file)]
         values = read_values(file, root, files, problems)
-        settings = validate(KINDS[kind], values, str(file), problems) if values is not None else None
+        which = GroupConfig if kind == "datasets" and is_group(values) else KINDS[kind]
+        settings = validate(which, values, str(file), problems) if values is not None else None
         selected = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         facts: dict[str, Any] = {}
         if isinstance(settings, ModelConfig):
             facts = {"about": settings.backend, "source": _model_source(settings)}
         elif isinstance(settings, DatasetConfig):
             facts = {"about": settings.kind, "source": _dataset_source(settings), "rows": _rows(name, root, results)}
-        if settings:
+        elif isinstance(settings, GroupConfig):
+            facts = {"about": "group", "source": f"{settings.mean} mean of {', '.join(settings.group)}"}
+        if isinstance(settings, ModelConfig | DatasetConfig | GroupConfig):
             facts["description"] = settings.description
         yield Entry(kind, name, str(file), selected, problems=problems, **facts)
 
