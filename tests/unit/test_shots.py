@@ -205,3 +205,10 @@ def test_prompts_with_the_same_examples_say_how_long_these_are() -> None:
     examples = [{"question": "a?", "answer": "0"}]
     assert {sample.head for sample in samples(settings(examples=examples))} == {head}
     assert {sample.head for sample in samples(settings(pick="random", count=1))} == {0}
+
+
+def test_a_preamble_stands_once_before_the_examples() -> None:
+    given = dataset_settings(preamble="About {{ subject }}.\n", few_shot={"count": 1, "source": {"file": "x"}})
+    sample = samples(given, ROWS[:1], example_rows=OTHERS)[0]
+    assert sample.request["prompt"] == "About even.\nQ: other 0?\nA: o0\n\nQ: 0?\nA:"  # type: ignore[typeddict-item]
+    assert sample.head == len("About ")

@@ -162,7 +162,7 @@ FOREIGN = {
     "generate": CHOOSING | LIKELIHOOD,
     "choice": WRITING,
     "loglikelihood": CHOOSING | WRITING,
-    "rolling": CHOOSING | LIKELIHOOD | WRITING | {"messages", "target", "few_shot"},
+    "rolling": CHOOSING | LIKELIHOOD | WRITING | {"preamble", "messages", "target", "few_shot"},
 }
 "The keys that a kind does not have."
 
@@ -186,6 +186,8 @@ class DatasetConfig(Settings):
     "Column that puts a row into a group with a score of its own, e.g. MMLU's `subject`; all are one data set."
     group_mean: Literal["micro", "macro"] = "micro"
     "With group_by, what the leaderboard shows: the mean over samples, or over groups."
+    preamble: str = ""
+    "Jinja template of what stands once before the examples and the prompt."
     prompt: str | None = None
     "Jinja template of the prompt. With scoring perplexity it contains `choice` and is rendered for each choice."
     messages: list[Message] | None = Field(None, min_length=1)
@@ -248,6 +250,8 @@ class DatasetConfig(Settings):
             raise ValueError(
                 f"scoring perplexity takes the whole prompt: put {{{{ choice }}}} into {where}, drop continuation"
             )
+        if self.messages and self.preamble:
+            raise ValueError("preamble stands before prompt; messages begin with one of role system")
         if self.messages and self.messages[-1].role == "system":
             raise ValueError("messages end with system: the last one is of user, or of assistant to begin the answer")
         return self

@@ -16,13 +16,13 @@ Values = dict[str, Any]
 class TextContext:
     """A prompt; examples are prompts with their answers, and stand before it."""
 
-    def __init__(self, prompt: Template, separator: str) -> None:
-        self.prompt, self.separator = prompt, separator
+    def __init__(self, preamble: Template, prompt: Template, separator: str) -> None:
+        self.preamble, self.prompt, self.separator = preamble, prompt, separator
         self.names = prompt.names
 
     def __call__(self, values: Values, examples: Sequence[str] = ()) -> Context:
-        """The prompt of a row behind examples."""
-        return "".join(examples) + self.prompt(values)
+        """The prompt of a row behind the preamble and examples."""
+        return self.preamble(values) + "".join(examples) + self.prompt(values)
 
     def example(self, values: Values, answer: str) -> str:
         """What an example adds to a prompt."""
@@ -34,7 +34,8 @@ class TextContext:
 
     def head(self, examples: Sequence[str]) -> int:
         """Characters that all prompts begin with, if all have these examples."""
-        return len("".join(examples)) + len(LITERAL.match(self.prompt.source)[0])  # type: ignore[index]
+        preamble, prompt = (LITERAL.match(part.source)[0] for part in (self.preamble, self.prompt))  # type: ignore[index]
+        return len(preamble) + (len("".join(examples) + prompt) if preamble == self.preamble.source else 0)
 
 
 class ChatContext:

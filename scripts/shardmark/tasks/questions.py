@@ -57,7 +57,8 @@ class Question:
         settings = self.settings
         if settings.messages is None:
             separator = settings.few_shot.separator if settings.few_shot else ""
-            return TextContext(self._compile(Template, "prompt", str(settings.prompt)), separator)
+            preamble = self._compile(Template, "preamble", settings.preamble)
+            return TextContext(preamble, self._compile(Template, "prompt", str(settings.prompt)), separator)
         return ChatContext(
             [
                 (message.role, self._compile(Template, f"messages.{n}.content", message.content))
