@@ -263,9 +263,15 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
         ({"prompt": None, "messages": [{"role": "system", "content": "x"}]}, "f.yaml: messages end with system"),
         ({"prompt": None, "messages": [{"role": "bot", "content": "x"}]}, "f.yaml: messages.0.role: input should be"),
         ({"target": None}, "f.yaml: kind generate needs target"),
-        ({"kind": "rolling", "target": None}, "f.yaml: metric exact_match compares answers, and kind rolling has none"),
+        (
+            {"kind": "rolling", "target": None},
+            "f.yaml: metric exact_match reads generated text: kind rolling takes byte_perpl",
+        ),
         ({"kind": "rolling"}, "f.yaml: kind rolling has no target"),
-        ({"kind": "loglikelihood"}, "f.yaml: metric exact_match compares answers: kind loglikelihood takes accuracy"),
+        (
+            {"kind": "loglikelihood"},
+            "f.yaml: metric exact_match reads generated text: kind loglikelihood takes accuracy",
+        ),
         ({"few_shot": {"answer": "x"}}, "f.yaml: few_shot: count is missing: how many examples?"),
         ({"few_shot": {"count": 1, "ids": [1]}}, "f.yaml: few_shot: ids without effect: only pick ids has it"),
         ({"few_shot": {"pick": "ids"}}, "f.yaml: few_shot: pick ids needs ids: [...]"),

@@ -36,6 +36,14 @@ MAX_EXPONENT = 100
 ENVIRONMENT = _Environment(undefined=StrictUndefined, finalize=_plain, keep_trailing_newline=True)
 
 
+def indices(values: Iterable[Any], wanted: Any) -> list[int]:
+    """Where a value stands in a list, from 0: `indices(labels, 1)` are the right choices."""
+    return [number for number, value in enumerate(values) if value == wanted]
+
+
+ENVIRONMENT.globals["indices"] = indices
+
+
 class RenderError(Exception):
     """A template that fails on a row; says what and how to mend it."""
 
