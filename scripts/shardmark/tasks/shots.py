@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from shardmark.config.dataset import FewShot
+from shardmark.config.few_shot import FewShot
 from shardmark.errors import nearest
 from shardmark.files import canonical_json
 from shardmark.tasks.rows import Row

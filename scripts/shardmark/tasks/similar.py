@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from shardmark.config.dataset import FewShot
+from shardmark.config.few_shot import FewShot
 from shardmark.errors import Problem, UserError
 from shardmark.tasks.rows import Row
 
