@@ -60,6 +60,7 @@ def _package(name: str, where: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        what = f"the package {name.replace('_', '-')} is not installed"
+        inner = getattr(error, "name", name) not in (name, None)
+        what = f"the package {name.replace('_', '-')} " + (f"lacks another: {error}" if inner else "is not installed")
         fix = f"pip install {name.replace('_', '-')}, or pick first, ids or random"
         raise UserError(Problem(where, "few_shot.pick", what, fix)) from error
