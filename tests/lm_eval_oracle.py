@@ -1,7 +1,8 @@
 """Answers by lm-evaluation-harness, for its own environment: python lm_eval_oracle.py JOBS.json ANSWERS.json
 
-A job is {model: folder, window: tokens, pairs: [[context, continuation], ...], prompts: [[prompt, settings], ...]} with
-the settings of generate_until; its answers are {scores: [[log-likelihood, is greedy], ...], texts: [text, ...]}.
+A job is {model: folder, window: tokens, pairs: [[context, continuation], ...], prompts: [[prompt, settings], ...],
+rolling: [text, ...]} with the settings of generate_until; its answers are {scores: [[log-likelihood, is greedy], ...],
+texts: [text, ...], rolling: [[[log-likelihood, false]], ...]}.
 """
 
 import json
@@ -26,7 +27,11 @@ def answers(job: dict[str, Any]) -> dict[str, Any]:
     written = [Instance("generate_until", {}, tuple(prompt), n) for n, prompt in enumerate(job["prompts"])]
     scores = model.loglikelihood(scored, disable_tqdm=True) if scored else []
     texts = model.generate_until(written, disable_tqdm=True) if written else []
-    return {"scores": [(float(value), bool(greedy)) for value, greedy in scores], "texts": texts}
+    whole = [Instance("loglikelihood_rolling", {}, (text,), n) for n, text in enumerate(job["rolling"])]
+    rolling = model.loglikelihood_rolling(whole, disable_tqdm=True) if whole else []
+    return {"scores": [(float(value), bool(greedy)) for value, greedy in scores], "texts": texts} | {
+        "rolling": [[(float(value), False)] for value in rolling]
+    }
 
 
 if __name__ == "__main__":

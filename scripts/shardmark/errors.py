@@ -21,10 +21,13 @@ class Problem:
     "What is wrong."
     fix: str = ""
     "What to do about it."
+    line: str = ""
+    "Where the key stands, as `file:line`, if that has been looked for; the file may be one that is included."
 
     def __str__(self) -> str:
         place = f"{self.where}: {self.key}" if self.key else self.where
-        return f"{place}: {self.what}" + (f"\n    fix: {self.fix}" if self.fix else "")
+        line = f"\n    line: {self.line}" if self.line else ""
+        return f"{place}: {self.what}{line}" + (f"\n    fix: {self.fix}" if self.fix else "")
 
 
 class UserError(Exception):

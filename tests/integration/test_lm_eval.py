@@ -59,6 +59,7 @@ def requests(documents: int = 4) -> dict[str, dict[str, Any]]:
         found[f"empty context, {n}"] = choice("", [fixed + asked + answer for answer in answers[:2]])
         found[f"over-long context, {n}"] = choice(shots(draw) + shots(draw) + shots(draw) + asked, answers)
         contexts = [question(draw) + answer for answer in answers[:2]]
+        found[f"a long text, {n}"] = {"kind": "rolling", "text": text(random.Random(n), 20, 60) * 8}
         found[f"contexts vary, {n}"] = {"kind": "choice", "pairs": [[context, " bead END"] for context in contexts]}
     return found
 
@@ -102,6 +103,10 @@ def answers(folder: Path, asked: dict[str, dict[str, Any]], **settings: Any) -> 
     return {name: made[request_id(request)] for name, request in asked.items()}
 
 
+PARTS = {"choice": "scores", "generate": "texts", "rolling": "rolling"}
+"What lm_eval_oracle.py answers to each kind of request."
+
+
 def oracle(asked: dict[Path, dict[str, dict[str, Any]]], window: int, here: Path) -> list[dict[str, Any]]:
     """For each folder's model, what lm-eval says, by the requests' names.
 
@@ -116,10 +121,12 @@ def oracle(asked: dict[Path, dict[str, dict[str, Any]]], window: int, here: Path
     assert done.returncode == 0, done.stderr
     found = []
     for requests, answer in zip(asked.values(), json.loads(out.read_text()), strict=True):
-        scores, texts = iter(answer["scores"]), iter(answer["texts"])
+        left = {kind: iter(answer[part]) for kind, part in PARTS.items()}
         found.append(
             {
-                name: next(texts) if request["kind"] == "generate" else [next(scores) for _ in request["pairs"]]
+                name: [next(left["choice"]) for _ in request["pairs"]]
+                if request["kind"] == "choice"
+                else next(left[request["kind"]])
                 for name, request in requests.items()
             }
         )
@@ -128,19 +135,21 @@ def oracle(asked: dict[Path, dict[str, dict[str, Any]]], window: int, here: Path
 
 def _job(folder: Path, window: int, requests: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """A job of lm_eval_oracle.py."""
-    pairs, prompts = [], []
+    pairs, prompts, rolling = [], [], []
     for request in requests:
         if request["kind"] == "choice":
             pairs += request["pairs"]
+        elif request["kind"] == "rolling":
+            rolling.append(request["text"])
         else:
             settings = {"until": request["stop"], "max_gen_toks": request["max_new_tokens"], "do_sample": False}
             prompts.append([request["prompt"], settings])
-    return {"model": str(folder), "window": window, "pairs": pairs, "prompts": prompts}
+    return {"model": str(folder), "window": window, "pairs": pairs, "prompts": prompts, "rolling": rolling}
 
 
 def assert_agrees(prediction: dict[str, Any], wanted: list[tuple[float, bool]]) -> None:
     values = [value for value, _ in wanted]
-    assert prediction["logprobs"] == pytest.approx(values, abs=NEAR)
+    assert prediction["logprobs"] == pytest.approx(values, abs=NEAR, rel=1e-6)  # a long text has many tokens
     assert prediction["greedy"] == [greedy for _, greedy in wanted]
     assert prediction["logprobs"].index(max(prediction["logprobs"])) == values.index(max(values))
 

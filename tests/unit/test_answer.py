@@ -311,3 +311,37 @@ def test_other_errors_are_not_swallowed(folder: Path, backend: Any) -> None:
 
     with pytest.raises(RuntimeError, match="illegal memory access"):
         list(engine(folder, Crashing(backend, 0)).answer(by_id(GENERATIONS)))
+
+
+def test_a_text_longer_than_the_window_is_scored_in_windows(folder: Path, backend: Any) -> None:
+    from shardmark.engine.tokens import rolling_windows
+
+    text = "the quick brown fox jumps over the lazy dog. " * 4
+    tokens = backend.tokenizer.encode(text)
+    rows = rolling_windows(backend.tokenizer.bos_token_id, tokens, backend.window)
+    assert len(rows) > 2
+    prediction = answer(engine(folder, backend), {"kind": "rolling", "text": text})
+    wanted = [tiny_models.plain_score(backend.model, row) for row in rows]
+    assert prediction["logprobs"] == [pytest.approx(sum(value for value, _ in wanted), abs=10 * NEAR)]
+    assert (prediction["tokens"], prediction["greedy"], prediction["cut"]) == ([len(tokens)], [False], 0)
+
+
+CHAT = [{"role": "user", "content": "1+1?"}]
+SAID = {"begin": "", "round": {"user": {"begin": "U: ", "end": "\n"}, "assistant": {"begin": "A: ", "end": "\n"}}}
+
+
+def test_a_chat_is_answered_as_the_text_it_becomes(folder: Path, backend: Any) -> None:
+    asked = engine(folder, backend, meta_template=SAID)
+    chat, text = generate("", 6), generate("U: 1+1?\nA: ", 6)
+    chat["messages"] = CHAT
+    del chat["prompt"]
+    assert answer(asked, chat) | {"id": ""} == answer(asked, text) | {"id": ""}
+    choices = answer(asked, {"kind": "choice", "pairs": [[CHAT, "2"], [CHAT, "3"]]})
+    texts = answer(asked, choice(("U: 1+1?\nA: ", "2"), ("U: 1+1?\nA: ", "3")))
+    assert choices["logprobs"] == pytest.approx(texts["logprobs"], abs=NEAR)
+
+
+def test_a_chat_without_a_template_is_told_with_the_fix(folder: Path, backend: Any) -> None:
+    with pytest.raises(UserError, match="no chat template") as caught:
+        answer(engine(folder, backend), {"kind": "choice", "pairs": [[CHAT, "2"], [CHAT, "3"]]})
+    assert "add meta_template" in str(caught.value)

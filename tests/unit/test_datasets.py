@@ -23,7 +23,7 @@ from projects import (
 from shardmark.config import load
 from shardmark.errors import Problem
 from shardmark.files import pretty_json, read_json, read_jsonl
-from shardmark.plan import datasets
+from shardmark.plan import datasets, origins
 from shardmark.plan.datasets import PlannedDataset, plan_dataset, shards_file
 from shardmark.plan.hashes import HashCache
 from shardmark.plan.lock import LOCK, Lock
@@ -54,9 +54,9 @@ def renders(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     render = datasets.render
 
-    def counted(settings: Any, rows: Any, where: str, limit: int | None) -> Any:
+    def counted(settings: Any, rows: Any, where: str, *rest: Any) -> Any:
         calls.append(where)
-        return render(settings, rows, where, limit)
+        return render(settings, rows, where, *rest)
 
     monkeypatch.setattr(datasets, "render", counted)
     return calls
@@ -300,7 +300,7 @@ def test_nothing_stays_behind_when_the_last_line_is_broken(root: Path) -> None:
 def test_rows_are_rendered_one_by_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request of a row is on disk before the next row is read."""
     events: list[str] = []
-    read, add = datasets.read_rows, Spool.add
+    read, add = origins.read_rows, Spool.add
 
     def reading(path: Path) -> Iterator[Any]:
         for row in read(path):
@@ -311,7 +311,7 @@ def test_rows_are_rendered_one_by_one(root: Path, monkeypatch: pytest.MonkeyPatc
         events.append("kept")
         add(self, *arguments)
 
-    monkeypatch.setattr(datasets, "read_rows", reading)
+    monkeypatch.setattr(origins, "read_rows", reading)
     monkeypatch.setattr(Spool, "add", adding)
     assert staged(root).record["rows"] == 64
     assert events == ["read", "kept"] * 64

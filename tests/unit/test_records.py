@@ -21,7 +21,7 @@ from projects import (
     write_yaml,
 )
 from shardmark.files import file_sha256, sha256
-from shardmark.plan import Plan, datasets
+from shardmark.plan import Plan, origins
 from shardmark.plan.changes import lock_lines
 from shardmark.plan.records import chat_template
 
@@ -232,7 +232,7 @@ def test_hub_and_data_root_stand_side_by_side_and_neither_moves_the_other(
     pin(root, d="org/d@v1")
     source = {"hub": "org/d", "revision": "v1", "config": "en", "local": "deep/copy.jsonl"}
     write_yaml(root / "config/datasets/sums.yaml", GENERATE | {"source": source})
-    monkeypatch.setattr(datasets, "hub_rows", lambda *_: ROWS[:3])
+    monkeypatch.setattr(origins, "hub_rows", lambda *_: ROWS[:3])
     for place in ("one", "two"):
         write_rows(root / place / "deep/copy.jsonl", ROWS)
     plan(root)
@@ -293,14 +293,14 @@ def test_a_touched_or_copied_project_leaves_the_lock_alone(
 
 
 def test_rows_that_change_while_they_are_read_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read_rows = datasets.read_rows
+    read_rows = origins.read_rows
 
     def growing(path: Path) -> Any:
         yield from read_rows(path)
         with path.open("a") as file:
             file.write(json.dumps(ROWS[0]) + "\n")
 
-    monkeypatch.setattr(datasets, "read_rows", lambda path: list(growing(path)))
+    monkeypatch.setattr(origins, "read_rows", lambda path: list(growing(path)))
     (problem,) = problems(plan, root)
     assert (problem.where, problem.what) == ("data/sums.jsonl", "changed while it was read for the plan")
     assert "wait until it is written" in problem.fix

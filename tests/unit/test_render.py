@@ -11,7 +11,7 @@ import pytest
 
 from projects import choice_settings, dataset_settings, problems
 from shardmark.config import DatasetConfig
-from shardmark.config.load import read_yaml
+from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem
 from shardmark.tasks import Sample, characters, render, request_id
 from shardmark.tasks.limits import bounded_steps
@@ -225,11 +225,8 @@ def test_a_column_that_is_missing_is_named_with_its_row_and_the_nearest(key: str
 @pytest.mark.parametrize("choices", ["optoins", "[optoins]", ["{{ optoins }}"], "optoins.text"])
 def test_a_column_that_is_missing_in_the_choices_is_named(choices: Any) -> None:
     problem = told(choice_settings(choices=choices), OPTIONS)
-    assert (problem.key, problem.what, problem.fix) == (
-        "choices",
-        "row 0: no column 'optoins'",
-        "did you mean 'options'?",
-    )
+    assert (problem.what, problem.fix) == ("row 0: no column 'optoins'", "did you mean 'options'?")
+    assert problem.key == ("choices.0" if isinstance(choices, list) else "choices")
 
 
 def test_a_template_that_fails_on_one_row_names_it() -> None:
@@ -258,7 +255,7 @@ def test_different_keys_that_fail_on_different_rows_are_told_together() -> None:
     found = problems(rendered, choice_settings(), rows, "d.yaml")
     assert [(problem.key, problem.what.split(":")[0]) for problem in found] == [
         ("choices", "row 1"),
-        ("target", "row 2"),
+        ("target", "row 2, 3"),
         ("prompt", "row 3"),
     ]
 
@@ -266,7 +263,7 @@ def test_different_keys_that_fail_on_different_rows_are_told_together() -> None:
 def test_mistakes_of_syntax_are_told_together_before_any_row() -> None:
     settings = dataset_settings(prompt="{{ question", target="answer +", where="(")
     found = problems(rendered, settings, [{"unlike": "the others"}], "d.yaml")
-    assert [problem.key for problem in found] == ["where", "prompt", "target"]
+    assert [problem.key for problem in found] == ["where", "target", "prompt"]
     assert all(problem.what.startswith("not a valid template: ") and problem.fix for problem in found)
 
 
@@ -385,7 +382,7 @@ def test_arc_c_ppl_leaves_out_questions_without_four_choices() -> None:
     found: list[Problem] = []
     settings = DatasetConfig.model_validate(read_yaml(ROOT / "config/datasets/ARC_c_ppl.yaml", "d.yaml", found))
     rows = [
-        {"id": n, "question": "?", "choices": {"text": ["a"] * n, "label": list("12345"[:n])}, "answerKey": "3"}
+        {"id": n, "question": "?", "choices": {"text": list("abcde"[:n]), "label": list("12345"[:n])}, "answerKey": "3"}
         for n in (3, 4, 5)
     ]
     assert [(sample.id, sample.target) for sample in rendered(settings, rows, "d.yaml")] == [("4", 2)]
@@ -461,3 +458,99 @@ def test_a_template_among_the_filters_is_tried_before_anything_is_asked(where: s
     assert list(rendered(settings("{{ prompt }}{{ answer }}"), rows, "d.yaml"))
     assert told(settings("{{ promt }}"), rows).what == "row 0: no column 'promt'"
     assert told(settings("{{"), rows).key == {"filters": "filters.1.template", "chains": "chains.a.1.template"}[where]
+
+
+# Likelihoods, and chats
+
+
+def test_a_loglikelihood_is_that_of_one_continuation() -> None:
+    settings = dataset_settings(
+        kind="loglikelihood",
+        prompt="{{ text.rsplit(' ', 1)[0] }}",
+        target="text.rsplit(' ', 1)[1]",
+        metrics=["accuracy"],
+    )
+    (sample,) = rendered(settings, [{"text": "the sky is blue"}], "d.yaml")
+    assert sample.request == {"kind": "choice", "pairs": [["the sky is", " blue"]]}
+    assert (sample.target, sample.choices) == (0, ["blue"])
+
+
+def test_a_rolling_text_is_asked_whole() -> None:
+    settings = dataset_settings().model_copy(update={"kind": "rolling", "prompt": "{{ text }}", "target": None})
+    (sample,) = rendered(settings, [{"text": "a long text"}], "d.yaml")
+    assert sample.request == {"kind": "rolling", "text": "a long text"}
+    assert (sample.target, sample.choices, characters(sample.request)) == (0, ["a long text"], 11)
+    problem = told(settings, [{"text": ""}])
+    assert (problem.key, problem.what) == ("prompt", "row 0: the text is empty")
+
+
+SYSTEM, USER = {"role": "system", "content": "Count, {{ name }}."}, {"role": "user", "content": "{{ q }}"}
+COLUMNS = {"name": "Ada", "q": "1+1?", "answer": "2", "options": ["2", "3"], "label": 0}
+
+
+def chat(**changes: Any) -> DatasetConfig:
+    return dataset_settings(prompt=None, messages=[SYSTEM, USER], **changes)
+
+
+def said(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def test_a_chat_stays_messages_and_examples_are_turns_of_it() -> None:
+    shots = {"examples": [{"q": "0+1?", "answer": "1"}]}
+    (sample,) = rendered(chat(few_shot=shots), [COLUMNS], "d.yaml")
+    turns = [said("user", "0+1?"), said("assistant", "1")]
+    assert sample.request == {
+        "kind": "generate",
+        "messages": [said("system", "Count, Ada."), *turns, said("user", "1+1?")],
+        "max_new_tokens": 256,
+        "stop": [],
+    }
+
+
+def test_an_answer_that_the_assistant_has_begun_is_completed_in_examples() -> None:
+    messages = [USER, said("assistant", "The answer is")]
+    settings = dataset_settings(
+        prompt=None,
+        messages=messages,
+        few_shot={"examples": [{"q": "0+1?", "answer": "1"}], "answer": " {{ answer }}."},
+    )
+    request: Any = rendered(settings, [COLUMNS], "d.yaml")[0].request
+    assert [message["content"] for message in request["messages"]] == [
+        "0+1?", "The answer is 1.", "1+1?", "The answer is",
+    ]  # fmt: skip
+
+
+def test_choices_answer_a_chat() -> None:
+    settings = choice_settings(prompt=None, messages=[USER])
+    (sample,) = rendered(settings, [COLUMNS], "d.yaml")
+    assert pairs(sample) == [[[said("user", "1+1?")], "2"], [[said("user", "1+1?")], "3"]]
+
+
+def test_with_perplexity_each_choice_is_a_whole_chat() -> None:
+    messages = [USER, said("assistant", "It is {{ choice }}.")]
+    settings = choice_settings(prompt=None, messages=messages, scoring="perplexity")
+    (sample,) = rendered(settings, [COLUMNS], "d.yaml")
+    assert pairs(sample)[1] == ["", [said("user", "1+1?"), said("assistant", "It is 3.")]]
+
+
+def test_a_message_that_cannot_be_rendered_is_named() -> None:
+    problem = told(chat(), [{"q": "1+1?", "answer": "2", "nam": "x"}])
+    assert (problem.key, problem.what, problem.fix) == (
+        "messages.0.content", "row 0: no column 'name'", "did you mean 'nam'?",
+    )  # fmt: skip
+
+
+def test_prompt_and_target_that_fail_on_one_row_are_both_told() -> None:
+    found = problems(rendered, dataset_settings(prompt="{{ questoin }}", target="answr"), QUESTIONS, "d.yaml")
+    assert {problem.key for problem in found} == {"prompt", "target"}
+
+
+@pytest.mark.parametrize(("options", "refused"), [(["a", "a"], True), (["b", "a", "a"], False)])
+def test_a_right_choice_that_stands_twice_is_refused_unless_it_is_kept(options: list[str], refused: bool) -> None:
+    rows = [{"q": "?", "options": options, "label": 0}]
+    if refused:
+        problem = told(choice_settings(), rows)
+        assert (problem.key, problem.what) == ("choices", "row 0: the right choice 'a' stands among the choices twice")
+    kept = choice_settings(duplicate_choices="keep") if refused else choice_settings()
+    assert rendered(kept, rows, "d.yaml")[0].choices == options

@@ -473,3 +473,20 @@ def test_choices_are_judged_by_all_their_probabilities(tmp_path: Path) -> None:
     assert values["perplexity"] == pytest.approx(math.exp((1 + 5) / 2))
     assert score["metrics"]["brier"]["higher_is_better"] is False
     assert score["metrics"]["perplexity"]["percent"] is False
+
+
+def test_the_mean_over_groups_stands_beside_that_over_samples(tmp_path: Path) -> None:
+    from shardmark.metrics.grouping import macro_estimates
+
+    samples = [
+        {"group": group, "scores": {"accuracy": score}}
+        for group, scores in (("a", [1.0, 0.0, 1.0, 1.0]), ("b", [0.0, 1.0]))
+        for score in scores
+    ]
+    micro = {"accuracy": {"value": 4 / 6, "n": 6, "percent": True}, "f1": {"value": 0.1, "n": 6}}
+    (found,) = macro_estimates(micro, samples).items()
+    assert found[0] == "accuracy (macro)"
+    assert found[1]["value"] == pytest.approx((0.75 + 0.5) / 2)
+    assert found[1]["stderr"] == pytest.approx((0.25**2 + 0.5**2) ** 0.5 / 2)
+    assert (found[1]["n"], samples[0]["scores"]) == (6, {"accuracy": 1.0, "accuracy (macro)": 1.0})
+    assert macro_estimates(micro, [{"scores": {"accuracy": 1.0}}]) == {}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny_models
-from shardmark.engine.tokens import ScoredRow, encode, encode_pair, fit_window, prefix_token
+from shardmark.engine.tokens import ScoredRow, encode, encode_pair, fit_window, prefix_token, rolling_windows
 
 tokens = st.lists(st.integers(0, 99), min_size=1, max_size=12)
 
@@ -115,3 +115,20 @@ def test_what_fits_exactly_is_not_cut() -> None:
     assert fit_window([1, 2], [3, 4], 3) == ScoredRow([1, 2, 3], [3, 4], 0)
     assert fit_window([1, 2], [3, 4], 2) == ScoredRow([2, 3], [3, 4], 1)
     assert fit_window([1, 2], [3, 4], 1) == ScoredRow([3], [4], 2)
+
+
+@given(tokens.filter(len), st.integers(1, 20))
+def test_rolling_windows_score_each_token_once_with_as_much_context_as_lm_eval_gives(
+    text: list[int], window: int
+) -> None:
+    rows = rolling_windows(-1, text, window)
+    assert [token for row in rows for token in row.scored] == text
+    assert rows[0].inputs == [-1, *text[: window - 1]]
+    assert all(len(row.inputs) == window for row in rows[:-1] or rows[1:])
+    assert all(len(row.inputs) == len(row.scored) for row in rows[:-1])
+    end = len(text) - 1
+    assert len(rows) == 1 or rows[-1].inputs == text[end - window : end]
+
+
+def test_a_text_without_tokens_has_no_windows() -> None:
+    assert rolling_windows(0, [], 4) == []

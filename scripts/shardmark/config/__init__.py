@@ -1,6 +1,7 @@
 """Typed settings: what the user asked for, checked."""
 
-from shardmark.config.dataset import DatasetConfig, FewShot
+from shardmark.config.dataset import DatasetConfig
+from shardmark.config.few_shot import FewShot
 from shardmark.config.filters import Filter
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.load import Benchmark, Named, load

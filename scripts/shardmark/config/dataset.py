@@ -1,11 +1,11 @@
 """config/datasets/*.yaml: one file a data set: where rows come from, what is asked, how answers are judged."""
 
-import json
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from shardmark.config.base import Settings
+from shardmark.config.few_shot import FewShot
 from shardmark.config.filters import Filter
 from shardmark.config.metrics import Metric, Scoring
 from shardmark.errors import nearest
@@ -34,21 +34,16 @@ class Source(Settings):
         return self
 
 
-class FewShot(Settings):
-    """Worked examples that stand before the question."""
+Role = Literal["system", "user", "assistant"]
 
-    examples: list[dict[str, Any]] = Field(min_length=1)
-    "Rows of your own, with the columns that `prompt` and `answer` use."
-    answer: str
-    "Jinja template of what follows the prompt in an example."
-    separator: str = "\n\n"
-    "What stands between examples, and before the question."
 
-    @field_validator("examples", mode="before")
-    @classmethod
-    def _as_json(cls, examples: Any) -> Any:
-        """YAML's dates become text, as in rows from the Hub."""
-        return json.loads(json.dumps(examples, default=str))
+class Message(Settings):
+    """What someone says in a chat."""
+
+    role: Role
+    "Who speaks."
+    content: str
+    "Jinja template of what they say."
 
 
 class Generation(Settings):
@@ -85,29 +80,52 @@ class Generation(Settings):
         return self
 
 
+LIKELIHOOD = {"continuation"}
+CHOOSING = {"choices", "scoring", "duplicate_choices"}
+WRITING = {"generation", "filters", "chains"}
+FOREIGN = {
+    "generate": CHOOSING | LIKELIHOOD,
+    "choice": WRITING,
+    "loglikelihood": CHOOSING | WRITING,
+    "rolling": CHOOSING | LIKELIHOOD | WRITING | {"preamble", "messages", "target", "few_shot"},
+}
+"The keys that a kind does not have."
+
+
 class DatasetConfig(Settings):
     """A data set (a task). The file's name is its name."""
+
+    include: str | list[str] = Field(default=[], exclude=True)
+    "Names of other files here: their keys hold, unless this file has them. Mappings merge, null removes a key."
 
     description: str = ""
     "One line for the report."
     source: Source
-    kind: Literal["generate", "choice"]
-    "generate: the model writes an answer. choice: it gives each choice a log-likelihood, the highest wins."
+    kind: Literal["generate", "choice", "loglikelihood", "rolling"]
+    "generate: write an answer. choice: the likeliest of several. loglikelihood: of one text. rolling: of a long text."
     where: str | None = None
     "Jinja expression; only rows for which it is true are used, e.g. `choices.text | length == 4`."
     id_column: str | None = None
     "Column that names a row, in the report and in the sample files; without it, rows are numbered from 0."
     group_by: str | None = None
     "Column that puts a row into a group with a score of its own, e.g. MMLU's `subject`; all are one data set."
-    prompt: str
+    group_mean: Literal["micro", "macro"] = "micro"
+    "With group_by, what the leaderboard shows: the mean over samples, or over groups."
+    preamble: str = ""
+    "Jinja template of what stands once before the examples and the prompt."
+    prompt: str | None = None
     "Jinja template of the prompt. With scoring perplexity it contains `choice` and is rendered for each choice."
+    messages: list[Message] | None = Field(None, min_length=1)
+    "Instead of prompt: a chat. Each model puts it into its own chat template."
     choices: str | list[str] | None = None
     "kind choice: a template for each choice, or one Jinja expression for the list, e.g. `choices.text`."
-    continuation: str = " {{ choice }}"
-    "kind choice: Jinja template of what follows the prompt."
+    continuation: str | None = None
+    "kinds choice, loglikelihood: template of what follows the prompt; if null, the choice or target, after a space."
     scoring: Scoring = "sum"
     "kind choice: rank by summed log-likelihood, per token, character or byte, or the whole prompt's perplexity."
-    target: str
+    duplicate_choices: Literal["refuse", "keep"] = "refuse"
+    "kind choice: a row whose right choice stands among its choices twice is an error, or is asked as it is."
+    target: str | None = None
     "Jinja expression: the answer (or list of right answers); for kind choice the index from 0 (or a list of them)."
     few_shot: FewShot | None = None
     generation: Generation = Generation()
@@ -134,18 +152,44 @@ class DatasetConfig(Settings):
 
     @model_validator(mode="after")
     def _kind_fits(self) -> "DatasetConfig":
-        given = self.model_fields_set
+        given = {key for key in self.model_fields_set if getattr(self, key) is not None}
         if self.kind == "choice" and self.choices is None:
             raise ValueError("kind choice needs choices")
-        only = {"choice": {"choices", "continuation", "scoring"}, "generate": {"generation", "filters", "chains"}}
-        foreign = given & only["generate" if self.kind == "choice" else "choice"]
-        if foreign:
+        if self.kind != "rolling" and self.target is None:
+            raise ValueError(f"kind {self.kind} needs target")
+        if foreign := given & FOREIGN[self.kind]:
             raise ValueError(f"kind {self.kind} has no {', '.join(sorted(foreign))}")
-        if self.scoring == "perplexity" and "continuation" in given:
-            raise ValueError(
-                "scoring perplexity takes the whole prompt: put {{ choice }} into prompt, drop continuation"
-            )
         return self
+
+    @model_validator(mode="after")
+    def _words_fit(self) -> "DatasetConfig":
+        examples = self.few_shot.source if self.few_shot else None
+        if examples and self.source.file and not (examples.file or examples.hub):
+            raise ValueError("few_shot.source names no file, as source does, and no hub")
+        if self.group_mean == "macro" and not self.group_by:
+            raise ValueError("group_mean without effect: group_by names no column")
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give exactly one of prompt and messages")
+        if self.scoring == "perplexity" and self.continuation is not None:
+            where = "a message" if self.messages else "prompt"
+            raise ValueError(
+                f"scoring perplexity takes the whole prompt: put {{{{ choice }}}} into {where}, drop continuation"
+            )
+        if self.messages and self.preamble:
+            raise ValueError("preamble stands before prompt; messages begin with one of role system")
+        if self.messages and self.messages[-1].role == "system":
+            raise ValueError("messages end with system: the last one is of user, or of assistant to begin the answer")
+        return self
+
+    def example_source(self) -> Source | None:
+        """Where few-shot examples come from; None if that is nowhere, or where the rows come from."""
+        if self.few_shot is None or self.few_shot.source is None:
+            return None
+        own = self.few_shot.source.model_dump(exclude_none=True)
+        if "file" in own:
+            return Source(**own)
+        inherited = self.source.model_dump(exclude_none=True, include={"hub", "config", "revision", "split"})
+        return Source.model_validate(inherited | own)
 
     @model_validator(mode="after")
     def _metrics_fit(self) -> "DatasetConfig":
@@ -153,7 +197,7 @@ class DatasetConfig(Settings):
             raise ValueError("give filters or chains, not both")
         for metric in self.metrics:
             if self.kind not in metric.kinds:
-                fit = "exact_match" if self.kind == "generate" else "accuracy"
+                fit = {"generate": "exact_match", "rolling": "byte_perplexity"}.get(self.kind, "accuracy")
                 reads = "compares choices" if self.kind == "generate" else "reads generated text"
                 raise ValueError(f"metric {metric.name} {reads}: kind {self.kind} takes {fit}")
             if metric.chain is not None and metric.chain not in self.chains:

@@ -3,15 +3,15 @@
 import fnmatch
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
-import yaml
-
 from shardmark.config.base import S, validate
 from shardmark.config.dataset import DatasetConfig
+from shardmark.config.group import GroupConfig
+from shardmark.config.include import read_values
 from shardmark.config.lm_eval import PREFIX, LmEvalConfig
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import ONE_OFF, RunConfig
@@ -31,14 +31,24 @@ class Named(Generic[S]):
 
 
 @dataclass(frozen=True)
+class Group(Named[GroupConfig]):
+    """Data sets that are reported as one."""
+
+    members: list[str]
+    "Their names."
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """Everything the user asked for, validated."""
 
     run: RunConfig
     models: list[Named[ModelConfig]]
     datasets: list[Named[DatasetConfig]]
+    "Those of groups, too."
     lm_eval: list[Named[LmEvalConfig]] = field(default_factory=list)
     "Tasks of lm-evaluation-harness, by the names and globs that were asked for."
+    groups: list[Group] = field(default_factory=list)
 
 
 def load(
@@ -65,23 +75,15 @@ def load(
     models = (
         _one_off(run, problems)
         if run.hf_path
-        else _select(run.models, "models", lambda values: ModelConfig, root, place("models"), problems)
+        else _validated(_select(run.models, "models", root, place("models"), problems), ModelConfig, problems)
     )
     asked = [name.removeprefix(PREFIX) for name in run.datasets if name.startswith(PREFIX)]
     files = [name for name in run.datasets if not name.startswith(PREFIX)]
-    found_files: list[Named[Any]] = []
-    if files or not asked:
-        found_files = _select(files, "datasets", dataset_kind, root, place("datasets"), problems)
-    tasks = [Named(name, place("datasets"), LmEvalConfig(lm_eval=name)) for name in dict.fromkeys(asked)]
-    tasks += [named for named in found_files if isinstance(named.settings, LmEvalConfig)]
-    datasets = [named for named in found_files if not isinstance(named.settings, LmEvalConfig)]
-    return Benchmark(run, [_override(model, run) for model in models], datasets, tasks)
-
-
-def dataset_kind(values: Any) -> type[DatasetConfig] | type[LmEvalConfig]:
-    """What a data set file describes: a task of our own, or lm-eval's."""
-    names_tasks = isinstance(values, dict) and not {"lm_eval", "task_path"}.isdisjoint(values)
-    return LmEvalConfig if names_tasks else DatasetConfig
+    datasets, groups, tasks = (
+        ([], [], []) if asked and not files else _datasets(files, root, place("datasets"), problems)
+    )
+    named = [Named(name, place("datasets"), LmEvalConfig(lm_eval=name)) for name in dict.fromkeys(asked)]
+    return Benchmark(run, [_override(model, run) for model in models], datasets, named + tasks, groups)
 
 
 def _one_off(run: RunConfig, problems: list[Problem]) -> list[Named[ModelConfig]]:
@@ -100,28 +102,73 @@ def _override(model: Named[ModelConfig], run: RunConfig) -> Named[ModelConfig]:
     return Named(model.name, model.file, model.settings.model_copy(update=given))
 
 
+def _datasets(
+    wanted: list[str], root: Path, where: str, problems: list[Problem]
+) -> tuple[list[Named[DatasetConfig]], list[Group], list[Named[LmEvalConfig]]]:
+    """The data sets that are named or belong to a group that is, each once; the groups; and tasks of lm-eval."""
+    found = _select(wanted, "datasets", root, where, problems)
+    grouped = [Named(each.name, each.file, each.settings) for each in found if is_group(each.settings)]
+    groups = []
+    for group in _validated(grouped, GroupConfig, problems):
+        chosen = _select(group.settings.group, "datasets", root, group.file, problems, "group")
+        if inner := [each.name for each in chosen if is_group(each.settings) and each.name in group.settings.group]:
+            problems.append(Problem(group.file, "group", f"{inner[0]} is a group itself", "name its data sets"))
+        if foreign := [each.name for each in chosen if is_lm_eval(each.settings)]:
+            what = f"{foreign[0]} is a task of lm-eval, which has groups of its own"
+            problems.append(Problem(group.file, "group", what, "name it beside the group"))
+        members = [each for each in chosen if not is_group(each.settings) and not is_lm_eval(each.settings)]
+        names = [each.name for each in members]
+        if group.settings.weights and (odd := set(group.settings.weights) ^ set(names)):
+            what = f"weights are those of other data sets than group: {', '.join(sorted(odd))}"
+            problems.append(Problem(group.file, "weights", what, "give one for each"))
+        groups.append(Group(group.name, group.file, group.settings, names))
+        found += members
+    alone = {each.name: each for each in found if not is_group(each.settings)}
+    theirs = [each for each in alone.values() if is_lm_eval(each.settings)]
+    own = [each for each in alone.values() if not is_lm_eval(each.settings)]
+    return _validated(own, DatasetConfig, problems), groups, _validated(theirs, LmEvalConfig, problems)
+
+
+def is_group(values: Any) -> bool:
+    """Whether the values of a file in config/datasets are those of a group."""
+    return isinstance(values, dict) and "group" in values
+
+
+def is_lm_eval(values: Any) -> bool:
+    """Whether the values of a file in config/datasets are those of tasks of lm-eval."""
+    return isinstance(values, dict) and not {"lm_eval", "task_path"}.isdisjoint(values)
+
+
+def _validated(found: list[Named[Any]], kind: type[S], problems: list[Problem]) -> list[Named[S]]:
+    """The settings in values of files, without those that are wrong."""
+    checked = [(each, validate(kind, each.settings, each.file, problems)) for each in found]
+    return [Named(each.name, each.file, settings) for each, settings in checked if settings is not None]
+
+
 def _select(
-    wanted: list[str], key: str, kind: Callable[[Any], type[S]], root: Path, where: str, problems: list[Problem]
-) -> list[Named[S]]:
-    """The files in config/{key} whose names match, in the order asked for, each once."""
-    files = files_by_name(root / "config" / key, root, key, problems)
+    wanted: list[str], folder: str, root: Path, where: str, problems: list[Problem], key: str = ""
+) -> list[Named[Any]]:
+    """The values of the files in config/{folder} whose names match, in the order asked for, each once.
+
+    The names stand under `key` (the folder's name if empty) in `where`.
+    """
+    files = files_by_name(root / "config" / folder, root, folder, [] if key else problems)
+    whole, key = [name for name in sorted(files) if not is_part(name)], key or folder
     if not wanted:
-        problems.append(Problem(where, key, "nothing is named", f"{key}: [NAME, ...]; {nearest('', files)}"))
+        problems.append(Problem(where, key, "nothing is named", f"{key}: [NAME, ...]; {nearest('', whole)}"))
     names: dict[str, None] = {}
     for pattern in wanted:
-        matches = fnmatch.filter(sorted(files), pattern)
+        matches = fnmatch.filter(whole, pattern)
         if not matches:
-            problems.append(Problem(where, key, f"no file config/{key}/{pattern}.yaml", nearest(pattern, files)))
+            problems.append(Problem(where, key, f"no file config/{folder}/{pattern}.yaml", nearest(pattern, whole)))
         names |= dict.fromkeys(matches)
-    found = [
-        (name, files[name].as_posix(), read_yaml(root / files[name], str(files[name]), problems)) for name in names
-    ]
-    checked = [
-        (name, file, validate(kind(values), values, file, problems))
-        for name, file, values in found
-        if values is not None
-    ]
-    return [Named(name, file, settings) for name, file, settings in checked if settings is not None]
+    found = [(name, files[name].as_posix(), read_values(files[name], root, files, problems)) for name in names]
+    return [Named(name, file, values) for name, file, values in found if values is not None]
+
+
+def is_part(name: str) -> bool:
+    """Whether a file is only there to be included by others, as its name says with an underscore in front."""
+    return name.startswith("_")
 
 
 def files_by_name(folder: Path, root: Path, key: str, problems: list[Problem]) -> dict[str, Path]:
@@ -135,35 +182,7 @@ def files_by_name(folder: Path, root: Path, key: str, problems: list[Problem]) -
         if len(paths) > 1:
             others = " and ".join(map(str, paths[1:]))
             problems.append(Problem(str(paths[0]), "", f"{others} has the same name {name!r}", "rename one of them"))
-        if not NAME.fullmatch(name):
+        if not NAME.fullmatch(name.removeprefix("_")):
             fix = "use letters, digits, dot, dash and underscore: it becomes a folder's name"
             problems.append(Problem(str(paths[0]), "", f"{name!r} cannot be the name of one of the {key}", fix))
     return {name: paths[0] for name, paths in found.items()}
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, not a silent overwrite."""
-
-
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    nodes = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]  # `<<: *anchor`
-    keys = [loader.construct_object(key, deep=True) for key in nodes]
-    for key_node, key in zip(nodes, keys, strict=True):
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-    return loader.construct_mapping(node, deep=True)
-
-
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def read_yaml(path: Path, where: str, problems: list[Problem]) -> Any:
-    """A YAML file's value, or None with a problem that names the line in `where`."""
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys) or {}
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{where}:{mark.line + 1}" if mark else where
-        what = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        problems.append(Problem(place, "", f"not valid YAML: {what}", "mend the file"))
-        return None

@@ -28,9 +28,9 @@ class Resampled(MetricSettings):
 
 
 class Accuracy(MetricSettings):
-    """Share of samples whose chosen label is the target."""
+    """Share of samples whose chosen label is the target; of kind loglikelihood, those that are the likeliest text."""
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"choice"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"choice", "loglikelihood"})
     name: Literal["accuracy"]
     scoring: Scoring | None = None
     "How choices are ranked here; without it, as the data set says."
@@ -153,7 +153,7 @@ class Perplexity(Resampled):
     in bits.
     """
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"choice"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"choice", "loglikelihood", "rolling"})
     name: Literal["perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"]
 
 

@@ -32,8 +32,37 @@ class SlurmConfig(Settings):
     "More flags for sbatch, such as `--exclude=node7`."
 
 
+class Turn(Settings):
+    """What stands around a message."""
+
+    begin: str = ""
+    "Before it."
+    end: str = ""
+    "After it."
+
+
+class MetaTemplate(Settings):
+    """How a chat becomes a text for a model without a chat template of its own."""
+
+    begin: str = ""
+    "Before the first message."
+    round: dict[Literal["system", "user", "assistant"], Turn]
+    "What stands around the messages of each role; the answer is written after the assistant's `begin`."
+    end: str = ""
+    "After the last message, where the whole chat is scored."
+
+    @model_validator(mode="after")
+    def _speaks(self) -> "MetaTemplate":
+        if missing := [role for role in ("user", "assistant") if role not in self.round]:
+            raise ValueError(f"round has no {' and no '.join(missing)}: each role needs begin and end")
+        return self
+
+
 class ModelConfig(Settings):
     """A model, how it is loaded, and the devices it needs. The file's name is the model's name."""
+
+    include: str | list[str] = Field(default=[], exclude=True)
+    "Names of other files here: their keys hold, unless this file has them. Mappings merge, null removes a key."
 
     description: str = ""
     "One line for the report."
@@ -67,6 +96,10 @@ class ModelConfig(Settings):
     "The window in tokens (prompt and output); the model's own if null."
     max_out_len: PositiveInt | None = None
     "At most so many generated tokens, whatever the data set asks for."
+    meta_template: MetaTemplate | None = None
+    "How a chat becomes a text, if the tokenizer has no chat template, or instead of it."
+    chat_template_kwargs: dict[str, Any] = Field(default={})
+    "Passed on to the tokenizer's chat template, e.g. {enable_thinking: false}."
     slurm: SlurmConfig = Field(default=SlurmConfig())
     "What its jobs ask of a Slurm cluster, where that differs from the profile."
     trust_remote_code: bool = False
@@ -103,6 +136,8 @@ class ModelConfig(Settings):
             raise ValueError("give exactly one of path, gguf_file and gguf_package")
         if self.adapter_revision and not self.adapter:
             raise ValueError("adapter_revision is given, but no adapter")
+        if self.meta_template and self.chat_template_kwargs:
+            raise ValueError("chat_template_kwargs without effect: meta_template takes the chat template's place")
         for key in ("truncation", "truncation_side"):
             if self.tokenizer_kwargs.get(key) == "right":
                 raise ValueError(f"tokenizer_kwargs.{key} is right, but prompts are always cut on the left: drop it")

@@ -4,6 +4,7 @@ from typing import Any
 
 from shardmark.config.base import Settings
 from shardmark.config.dataset import DatasetConfig
+from shardmark.config.group import GroupConfig
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import RunConfig
@@ -18,5 +19,14 @@ def schemas() -> dict[str, dict[str, Any]]:
         "model": ModelConfig,
         "dataset": DatasetConfig,
         "lm_eval": LmEvalConfig,
+        "group": GroupConfig,
     }
-    return {f"{name}.schema.json": {"$schema": DIALECT, **kind.model_json_schema()} for name, kind in kinds.items()}
+    return {f"{name}.schema.json": {"$schema": DIALECT, **_schema(kind)} for name, kind in kinds.items()}
+
+
+def _schema(kind: type[Settings]) -> dict[str, Any]:
+    """The schema of a kind of file; what it requires may come from a file that it includes."""
+    schema = kind.model_json_schema()
+    if "include" in schema["properties"] and "required" in schema:
+        schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["include"]}]
+    return schema

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from shardmark.engine.batches import Limit, OutOfMemoryError, is_out_of_memory
@@ -10,12 +11,13 @@ from shardmark.engine.generation import Answer, GenerateRow
 from shardmark.engine.padded import Score
 from shardmark.engine.sampling import Sampling
 from shardmark.engine.scoring import Scorer
-from shardmark.engine.tokens import ScoredRow, encode, encode_pair, fit_window, prefix_token
+from shardmark.engine.tokens import ScoredRow, fit_window, rolling_windows
 from shardmark.engine.transformers_backend import TransformersBackend
+from shardmark.engine.wording import Wording, WordingError
 from shardmark.errors import Problem, UserError
+from shardmark.tasks.requests import context_of
 
 Prediction = dict[str, Any]
-GIVE_PREFIX = "give the tokenizer a BOS or EOS token"
 NOT_FINITE = "try dtype: float32"
 MORE_MEMORY = "give the model more GPUs, lower max_seq_len, or use a smaller dtype"
 SAMPLING = ("temperature", "top_k", "top_p", "min_new_tokens")
@@ -30,12 +32,13 @@ class Engine:
         self.backend = backend
         self.where = record["file"]
         settings = record["settings"]
+        self.wording = Wording(backend.tokenizer, settings)
         self.scorer = Scorer(backend, settings["batch_size"], settings["batch_padding"])
 
     def answer(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:
         """The predictions of requests by id, in lists as they are done. Raises UserError naming model and request."""
         try:
-            yield from self._choices({k: r for k, r in requests.items() if r["kind"] == "choice"})
+            yield from self._scored({k: r for k, r in requests.items() if r["kind"] != "generate"})
             yield from self._generations({k: r for k, r in requests.items() if r["kind"] == "generate"})
         except (
             Exception
@@ -49,10 +52,11 @@ class Engine:
         settings = self.record["settings"]
         return self.backend.limit(settings["batch_size"], settings["batch_padding"], new_tokens)
 
-    def _choices(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:
-        """A request is done when the last of its pairs is."""
-        owners = [(key, n) for key, request in requests.items() for n in range(len(request["pairs"]))]
-        rows = [self._scored_row(key, requests[key]["pairs"][n]) for key, n in owners]
+    def _scored(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:
+        """A request is done when the last of its rows is."""
+        asked = {key: self._scored_rows(key, request) for key, request in requests.items()}
+        owners = [(key, n) for key, rows in asked.items() for n in range(len(rows))]
+        rows = [asked[key][n] for key, n in owners]
         found: dict[str, dict[int, tuple[ScoredRow, Score]]] = defaultdict(dict)
         for scores in self._scores(owners, rows):
             done = []
@@ -61,8 +65,9 @@ class Engine:
                 if not math.isfinite(score[0]):
                     raise self._problem(key, f"log-likelihood {score[0]}", NOT_FINITE)
                 found[key][n] = (rows[number], score)
-                if len(found[key]) == len(requests[key]["pairs"]):
-                    done.append(_choice_prediction(key, [value for _, value in sorted(found.pop(key).items())]))
+                if len(found[key]) == len(asked[key]):
+                    values = [value for _, value in sorted(found.pop(key).items())]
+                    done.append(_SCORED[requests[key]["kind"]](key, values))
             yield done
 
     def _scores(self, owners: list[tuple[str, int]], rows: list[ScoredRow]) -> Iterator[list[tuple[int, Score]]]:
@@ -72,14 +77,19 @@ class Engine:
         except OutOfMemoryError as error:
             raise self._too_large(owners[error.row][0], len(rows[error.row].inputs)) from error
 
-    def _scored_row(self, key: str, pair: list[str]) -> ScoredRow:
-        try:
-            context, continuation = encode_pair(self.backend.tokenizer, *pair)
-        except ValueError as error:
-            raise self._problem(key, str(error), GIVE_PREFIX) from error
-        if not continuation:
-            raise self._problem(key, f"the choice {pair[1]!r} becomes no token", "mend the data set's choices")
-        return fit_window(context, continuation, self.backend.window)
+    def _scored_rows(self, key: str, request: Any) -> list[ScoredRow]:
+        """What is scored for a request: a row for each pair of a choice, or for each window of a text."""
+        with self._named(key):
+            if request["kind"] == "rolling":
+                rows = rolling_windows(*self.wording.whole(request["text"]), self.backend.window)
+                if not rows:
+                    raise WordingError("the text becomes no token", "leave such rows out with `where`")
+                return rows
+            pairs = [self.wording.pair(*pair) for pair in request["pairs"]]
+        for (_, continuation), pair in zip(pairs, request["pairs"], strict=True):
+            if not continuation:
+                raise self._problem(key, f"the choice {pair[1]!r} becomes no token", "mend the data set's choices")
+        return [fit_window(*pair, self.backend.window) for pair in pairs]
 
     def _generations(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:
         """A request is done when the last of its samples is."""
@@ -108,10 +118,8 @@ class Engine:
         if room < 1:
             what = f"{new_tokens} new tokens leave no room for a prompt in the window of {self.backend.window}"
             raise self._problem(key, what, "lower max_out_len or raise max_seq_len")
-        try:
-            tokens = encode(self.backend.tokenizer, request["prompt"]) or [prefix_token(self.backend.tokenizer)]
-        except ValueError as error:
-            raise self._problem(key, str(error), GIVE_PREFIX) from error
+        with self._named(key):
+            tokens = self.wording.prompt(context_of(request))
         sampling = Sampling(**{name: request[name] for name in SAMPLING if name in request})
         cut = max(0, len(tokens) - room)
         return [
@@ -124,6 +132,14 @@ class Engine:
             yield from generation.results(rows)
         except OutOfMemoryError as error:
             raise self._too_large(error.row.request, error.row.length) from error
+
+    @contextmanager
+    def _named(self, key: str) -> Iterator[None]:
+        """A block whose WordingError names the model and the request."""
+        try:
+            yield
+        except WordingError as error:
+            raise self._problem(key, str(error), error.fix) from error
 
     def _too_large(self, key: str, length: int) -> UserError:
         return self._problem(key, f"out of memory with this request alone ({length} tokens)", MORE_MEMORY)
@@ -140,6 +156,20 @@ def _choice_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Predi
         "greedy": [greedy for _, (_, greedy) in values],
         "cut": max(row.cut for row, _ in values),
     }
+
+
+def _rolling_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Prediction:
+    """The text as a whole is scored as if it were the only choice."""
+    return {
+        "id": key,
+        "logprobs": [math.fsum(logprob for _, (logprob, _) in values)],
+        "tokens": [sum(len(row.scored) for row, _ in values)],
+        "greedy": [all(greedy for _, (_, greedy) in values)],
+        "cut": 0,
+    }
+
+
+_SCORED = {"choice": _choice_prediction, "rolling": _rolling_prediction}
 
 
 def _generate_prediction(key: str, values: list[tuple[GenerateRow, Answer]]) -> Prediction:

@@ -26,7 +26,9 @@ from shardmark.plan.hashes import HashCache
 from shardmark.plan.machine import hardware
 from shardmark.plan.partials import append_partial, partial_files, read_partial
 from shardmark.plan.predictions import write_predictions
+from shardmark.plan.records import ADD, chat_template, no_template
 from shardmark.tasks import request_id
+from shardmark.tasks.requests import is_chat
 
 log = logging.getLogger(__name__)
 Tell = Callable[[int, int], None]
@@ -145,6 +147,7 @@ def answer_shard(loaded: LoadedModel, requests: Path, out: Path, threads: int, t
     started = datetime.now(UTC)
     facts = {"inferred": len(missing), "reused": len(known), "seconds": 0.0, "load_seconds": 0.0, "work": tokens}
     if missing:
+        _check_chats(loaded, missing, out.parent.name)
         facts["predicted_seconds"] = _predicted(record, out, missing, tokens)
         engine, facts["load_seconds"] = loaded.engine(threads)
         begin = time.monotonic()
@@ -169,6 +172,14 @@ def _packages(settings: dict[str, Any]) -> dict[str, str]:
     asked = {key for key, value in (settings | settings["model_kwargs"]).items() if value}
     found = [*PACKAGES, *(name for key, name in OPTIONAL.items() if key in asked)]
     return {name: version(name) for name in found if find_spec(name)}
+
+
+def _check_chats(loaded: LoadedModel, missing: dict[str, Any], dataset: str) -> None:
+    """Raise UserError before a device is taken if there are chats, and the model has no template for them."""
+    record = loaded.record
+    chats = any(map(is_chat, missing.values()))
+    if chats and not record["settings"]["meta_template"] and chat_template(Path(loaded.staged["tokenizer"])) is None:
+        raise UserError(Problem(record["file"], "meta_template", no_template(record["name"], dataset), ADD))
 
 
 def _read_requests(path: Path) -> dict[str, Any]:

@@ -35,8 +35,8 @@ def encode(tokenizer: Any, text: str, **kwargs: Any) -> list[int]:
     return list(tokenizer.encode(well_formed(text), **kwargs))
 
 
-def encode_pair(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Tokens of the context and of the continuation after it.
+def encode_pair(tokenizer: Any, context: str, continuation: str, **kwargs: Any) -> tuple[list[int], list[int]]:
+    """Tokens of the context and of the continuation after it, special ones included unless kwargs say otherwise.
 
     The context's trailing white space belongs to the continuation, and both are tokenized as one text, because a
     token may span their border. An empty context is the prefix token, unless the continuation begins with it.
@@ -49,8 +49,8 @@ def encode_pair(tokenizer: Any, context: str, continuation: str) -> tuple[list[i
     if not stripped:  # white space alone: as an empty context, its characters are scored
         return encode_pair(tokenizer, "", context + continuation)
     continuation = context[len(stripped) :] + continuation
-    head = encode(tokenizer, stripped)
-    tail = encode(tokenizer, stripped + continuation)[len(head) :]
+    head = encode(tokenizer, stripped, **kwargs)
+    tail = encode(tokenizer, stripped + continuation, **kwargs)[len(head) :]
     return head or [prefix_token(tokenizer)], tail  # a tokenizer may drop every character it does not know
 
 
@@ -59,3 +59,16 @@ def fit_window(context: list[int], continuation: list[int], window: int) -> Scor
     whole = (context + continuation)[-(window + 1) :]
     inputs = whole[:-1]
     return ScoredRow(inputs, continuation[-len(inputs) :], len(context) + len(continuation) - len(whole))
+
+
+def rolling_windows(prefix: int, tokens: list[int], window: int) -> list[ScoredRow]:
+    """Rows that score each token of a text once, by the rules of lm-evaluation-harness's loglikelihood_rolling.
+
+    The first window begins with the prefix token; in the others one token of context stands before those that are
+    scored. The last window is filled with as much context as it has room for.
+    """
+    rows = [ScoredRow([prefix, *tokens[: window - 1]], tokens[:window], 0)] if tokens else []
+    for start in range(window, len(tokens), window):
+        end = min(start + window, len(tokens))
+        rows.append(ScoredRow(tokens[end - window - 1 : end - 1], tokens[start:end], 0))
+    return rows

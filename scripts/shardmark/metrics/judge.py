@@ -7,8 +7,11 @@ from shardmark.metrics.filters import apply_filters
 from shardmark.metrics.modules import load_metric
 from shardmark.metrics.statistics import estimate_by_draws, estimate_mean
 from shardmark.metrics.views import VIEWS, Judged
+from shardmark.tasks.requests import as_text, context_of
 
 Json = dict[str, Any]
+OTHER = -1
+"kind loglikelihood: the answer where the model would rather have written another text."
 COMMON = {"name", "label", "chain", "scoring", "resamples"}
 "Settings of a metric that are not for its module."
 
@@ -26,17 +29,19 @@ def judge(line: Json, request: Json, prediction: Json, settings: Json) -> Judged
         texts = [output["text"] for output in outputs]
         chains = settings["chains"] or {"": settings["filters"]}
         answers = {name: apply_filters(texts, filters, line["row"]) for name, filters in chains.items()}
-        body = {"prompt": request["prompt"], "output": texts[0], "answer": next(iter(answers.values()))[0]}
+        body = {"prompt": as_text(context_of(request)), "output": texts[0], "answer": next(iter(answers.values()))[0]}
         body |= shown | {"end": outputs[0]["end"]}
         body |= {"outputs": texts} if len(texts) > 1 else {}
         body |= {"answers": answers} if len(texts) > 1 or settings["chains"] else {}
         return Judged(head | body | tail, answers, right, [])
-    choices, pairs = line["choices"], request["pairs"]
+    choices, pairs = line["choices"], request["pairs"] if "pairs" in request else [["", request["text"]]]
     chosen = preferred(settings["scoring"], prediction["logprobs"], prediction["tokens"], choices)
     prompt, continuation = pairs[chosen]
-    body = {"prompt": prompt or continuation, "choices": choices, "output": choices[chosen]}
+    body = {"prompt": as_text(prompt or continuation), "choices": choices, "output": choices[chosen]}
+    if settings["kind"] == "loglikelihood" and not prediction["greedy"][0]:
+        chosen = OTHER
     body |= {"logprobs": prediction["logprobs"], "tokens": prediction["tokens"], "answer": chosen} | shown
-    return Judged(head | body | tail, {"": [chosen]}, right, [asked for _, asked in pairs])
+    return Judged(head | body | tail, {"": [chosen]}, right, [as_text(asked) for _, asked in pairs])
 
 
 def _cut(prediction: Json) -> int:

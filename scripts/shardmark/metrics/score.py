@@ -12,6 +12,7 @@ from shardmark import __version__
 from shardmark.errors import Problem, UserError
 from shardmark.files import jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
 from shardmark.metrics import lm_eval
+from shardmark.metrics.grouping import macro_estimates
 from shardmark.metrics.judge import judge, measure
 from shardmark.metrics.modules import load_metric
 from shardmark.plan.cost import model_name
@@ -48,6 +49,8 @@ def score_dataset(
         judged = [judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
         metrics = measure(header["settings"], judged)
         judged_samples = [each.sample for each in judged]
+        macro = macro_estimates(metrics, judged_samples)
+        metrics = macro | metrics if header["settings"]["group_mean"] == "macro" else metrics | macro
     score = {
         "protocol": SCORE_PROTOCOL,
         "model": _model_facts(record),

@@ -29,10 +29,10 @@ from shardmark.files import (
 )
 from shardmark.plan.hashes import HashCache
 from shardmark.plan.lock import Lock
-from shardmark.plan.origins import dataset_origin
+from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
 from shardmark.plan.shards import split
 from shardmark.plan.store import Spool, read_requests
-from shardmark.tasks import Row, Sample, hub_rows, read_rows, render
+from shardmark.tasks import Row, Sample, render
 
 Record = dict[str, Any]
 SOURCES = {".py", ".j2", ".css", ".js"}
@@ -131,6 +131,12 @@ class PlannedDataset:
         return spool
 
 
+def folder_hashes(folder: Path, hashes: HashCache) -> dict[str, str]:
+    """The hashes of all files in a folder that is there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashes.sha256(path) for path in files}
+
+
 def shards_file(results: Path, dataset: str, digest: str) -> Path:
     """The list of a data set's shards, for each number of leading bits it was divided by."""
     return results / "tasks" / f"{dataset}@{digest}.shards.json"
@@ -146,16 +152,25 @@ def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock
     run, results = benchmark.run, Path(benchmark.run.results)
     path, origin = dataset_origin(dataset, run.data_root, lock, hashes)
     settings = dataset.settings
+    made_from: Record = {"rows": origin.get("sha256") or origin, "limit": run.limit}
+    examples = examples_origin(dataset, run.data_root, lock, hashes)
+    if examples:
+        origin |= {"few_shot": examples[1]}
+        made_from["few_shot"] = examples[1].get("sha256") or examples[1]
+    if model := settings.few_shot and settings.few_shot.embedding_model:
+        made_from["embedding_model"] = folder_hashes(Path(model).expanduser(), hashes)
     judged = settings.model_dump(exclude={"description", "source", "few_shot"})
     about = Described(dataset.name, dataset.file, settings.kind, settings.model_dump(), judged, origin)
-    rows_identity = {"rows": origin.get("sha256") or origin, "limit": run.limit}
 
     def rendered() -> tuple[Record, Spool]:
-        with hashes.steady(path):
-            rows = Counted(read_rows(path) if path else hub_rows(settings.source, origin["commit"], dataset.file))
-            return stage(about, render(settings, rows, dataset.file, run.limit), rows, results)
+        with hashes.steady(path), hashes.steady(examples[0] if examples else None):
+            rows = Counted(origin_rows(settings.source, dataset.file, path, origin))
+            shots: Iterable[Row] = ()
+            if examples and (source := settings.example_source()):
+                shots = origin_rows(source, dataset.file, *examples)
+            return stage(about, render(settings, rows, dataset.file, run.limit, shots), rows, results)
 
-    return in_place(about, rows_identity, rendered, results)
+    return in_place(about, made_from, rendered, results)
 
 
 def in_place(
@@ -177,7 +192,7 @@ def in_place(
 def _places(origin: Record | None) -> set[str]:
     """What says where rows come from: the path and the hash of a file, or a part of a repository."""
     origin = origin or {}
-    part = json_line([origin[key] for key in ("hub", "config", "split")]) if "hub" in origin else None
+    part = json_line([origin[key] for key in ("hub", "config", "split")]) if "split" in origin else None
     return {place for place in (origin.get("file"), origin.get("sha256"), part) if place}
 
 
@@ -227,6 +242,7 @@ def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: P
         "digest": identity,
         "file": about.file,
         "kind": about.kind,
+        "is_chat": about.settings.get("messages") is not None,
         "samples": samples,
         "rows": rows.number,
         "requests": len(placed),

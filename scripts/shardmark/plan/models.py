@@ -51,6 +51,9 @@ def resolve_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> d
         "model_kwargs": kwargs | ({"trust_remote_code": True} if settings.trust_remote_code else {}),
         "tokenizer_kwargs": {k: v for k, v in settings.tokenizer_kwargs.items() if k not in SIDES},
     } | ({"adapter": adapter["identity"]} if adapter else {})
+    for key in ("meta_template", "chat_template_kwargs"):  # only where there is one: other digests stay as they were
+        if value := settings.model_dump()[key]:
+            answers[key] = value
     return {
         "name": model.name,
         "digest": digest(answers),

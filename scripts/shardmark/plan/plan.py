@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmark.config import Benchmark, DatasetConfig, Named, load
+from shardmark.config.places import lines_named
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, pretty_json, read_object, sealed, write_if_changed
 from shardmark.plan.changes import Change
@@ -25,7 +26,7 @@ from shardmark.plan.lock import LOCK, Lock
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
-from shardmark.plan.records import note_all
+from shardmark.plan.records import chat_problems, note_all
 
 Record = dict[str, Any]
 
@@ -93,6 +94,13 @@ def make_plan(
     machine, whose GPUs must then suffice; `step` hears what begins, and of how many such steps. Raises UserError with
     all problems; keys in `command_line` are said to stand there.
     """
+    with lines_named(root):
+        return _make_plan(config, root, where, local, step, command_line)
+
+
+def _make_plan(
+    config: Record, root: Path, where: str, local: bool, step: Callable[[str, int], None], command_line: Collection[str]
+) -> Plan:
     problems: list[Problem] = []
     benchmark = load(config, root, where, problems, command_line)
     results = Path(benchmark.run.results)
@@ -120,6 +128,7 @@ def make_plan(
             planned = make()
             datasets.append(planned.record)
             pairs += [part.pair(planned) for part in work.parts] if not problems else []
+    problems += chat_problems(models, datasets, results)
     problems += note_all(lock, benchmark, models, datasets)
     hashes.save()  # also if there are problems: large weights are not hashed again after each typing mistake
     if problems:
@@ -197,7 +206,7 @@ def _drop_stale_staging(staged: Path, record: Record) -> None:
 def _plan_report(benchmark: Benchmark, descriptions: dict[str, str], pairs: list[Pair], results: Path) -> Path:
     """Write the list of what the report is made of; its digest names the report's folder."""
     files = [score_files(results, pair.model, pair.dataset) for pair in pairs]
-    made_of = {
+    made_of: Record = {
         "run": benchmark.run.run,
         "scores": [scores for scores, _, _ in files],
         "samples": [samples for _, samples, _ in files],
@@ -206,6 +215,11 @@ def _plan_report(benchmark: Benchmark, descriptions: dict[str, str], pairs: list
             "datasets": descriptions,
         },
     }
+    if benchmark.groups:
+        made_of["groups"] = [
+            group.settings.model_dump(exclude={"group"}) | {"name": group.name, "members": group.members}
+            for group in benchmark.groups
+        ]
     name = f"{benchmark.run.run}@{digest([made_of, code_digest('report')])}"
     facts = {
         "command": shlex.join(["snakemake", *sys.argv[1:]]),

@@ -32,10 +32,10 @@ def note_all(lock: Lock, benchmark: Benchmark, models: Iterable[Record], dataset
         if record["name"] in named:
             with collecting(problems):
                 note_model(lock, named[record["name"]], record, results)
-    sources = {dataset.name: dataset.settings.source for dataset in benchmark.datasets}
+    settings = {dataset.name: dataset.settings for dataset in benchmark.datasets}
     for record in datasets:
-        if record["name"] in sources:  # plan/lm_eval.py notes its own
-            note_dataset(lock, record["name"], sources[record["name"]], record["origin"], record["rows"])
+        if record["name"] in settings:  # plan/lm_eval.py notes its own
+            note_dataset(lock, record["name"], settings[record["name"]], record["origin"], record["rows"])
     return problems + lock.refusals()
 
 
@@ -100,14 +100,53 @@ def chat_template(folder: Path) -> str | None:
     return sha256(templates) if templates else None
 
 
-def note_dataset(lock: Lock, name: str, source: Source, origin: Record, rows: int | None) -> None:
+def chat_problems(models: Iterable[Record], datasets: Iterable[Record], results: Path) -> list[Problem]:
+    """A problem for each model that is asked chats and is known to have no template for them.
+
+    Of one whose tokenizer is not here yet, it is known when it has been staged.
+    """
+    chats = [record["name"] for record in datasets if record["is_chat"]]
+    lacking = [record for record in models if chats and known_template(record, results) is None]
+    return [Problem(record["file"], "meta_template", no_template(record["name"], chats[0]), ADD) for record in lacking]
+
+
+ADD = 'add meta_template: {round: {user: {end: "\\n"}, assistant: {end: "\\n"}}}, or take the model\'s chat variant'
+"What a model without a chat template needs, for instance."
+
+
+def no_template(model: str, dataset: str) -> str:
+    """Why a model cannot be asked the chats of a data set."""
+    return f"data set {dataset} asks chats, and model {model} has neither a chat template nor a meta_template"
+
+
+def known_template(record: Record, results: Path) -> Any:
+    """What is known of a model's way to put chats into words: None if it has none, false if it is not known yet."""
+    if record["settings"]["meta_template"]:
+        return record["settings"]["meta_template"]
+    words = record["tokenizer"] or record["source"]
+    if words["kind"] == "local":
+        with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
+            return chat_template(Path(words["path"]))
+        return False
+    return _staged_template(results / "staged" / f"{record['name']}@{record['digest']}.json").get(
+        "chat_template", False
+    )
+
+
+def note_dataset(lock: Lock, name: str, settings: DatasetConfig, origin: Record, rows: int | None) -> None:
     """Put a data set into the lock; `rows` is how many its source has, None if that was not looked for."""
-    kind, record = dataset_record(source, origin)
+    kind, record = dataset_record(settings, origin)
     lock.note(("datasets", name, kind), record | ({"rows": rows} if rows is not None else {}))
 
 
-def dataset_record(source: Source, origin: Record) -> tuple[str, Record]:
-    """The kind of a data set's source, and what the lock keeps of it, without the number of rows."""
+def dataset_record(settings: DatasetConfig, origin: Record) -> tuple[str, Record]:
+    """The kind of a data set's source, and what the lock keeps of it and of its examples' source; no number of rows."""
+    kind, record = _source_record(settings.source, origin)
+    examples = settings.example_source()
+    return kind, record | ({"few_shot": _source_record(examples, origin["few_shot"])[1]} if examples else {})
+
+
+def _source_record(source: Source, origin: Record) -> tuple[str, Record]:
     if "hub" in origin:
         part = {"config": source.config, "split": source.split}
         return "hub", {

@@ -16,9 +16,8 @@ from shardmark.plan.hashes import HashCache
 from shardmark.plan.lm_eval import expand, note_lm_eval
 from shardmark.plan.lock import Lock
 from shardmark.plan.models import resolve_model
-from shardmark.plan.origins import dataset_origin
+from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
 from shardmark.plan.records import dataset_record, note_dataset, note_model, possible_kinds
-from shardmark.tasks import hub_rows, read_rows
 
 
 def relock(run: Merged, root: Path, path: Path, check: bool = False, prune: bool = False) -> list[Change]:
@@ -56,7 +55,9 @@ def relock(run: Merged, root: Path, path: Path, check: bool = False, prune: bool
 def _relock_dataset(dataset: Named[DatasetConfig], run: RunConfig, lock: Lock, hashes: HashCache, check: bool) -> None:
     source = dataset.settings.source
     file, origin = dataset_origin(dataset, run.data_root, lock, hashes)
-    kind, record = dataset_record(source, origin)
+    if examples := examples_origin(dataset, run.data_root, lock, hashes):
+        origin |= {"few_shot": examples[1]}
+    kind, record = dataset_record(dataset.settings, origin)
     known: dict[str, Any] = lock.get(("datasets", dataset.name, kind)) or {}
     rows = known.get("rows")
     if rows is None or known != record | {"rows": rows}:
@@ -64,9 +65,8 @@ def _relock_dataset(dataset: Named[DatasetConfig], run: RunConfig, lock: Lock, h
             rows = None
         else:
             with hashes.steady(file):
-                found = read_rows(file) if file else hub_rows(source, origin["commit"], dataset.file)
-                rows = sum(1 for _ in found)
-    note_dataset(lock, dataset.name, source, origin, rows)
+                rows = sum(1 for _ in origin_rows(source, dataset.file, file, origin))
+    note_dataset(lock, dataset.name, dataset.settings, origin, rows)
 
 
 def _prune(lock: Lock, root: Path, problems: list[Problem]) -> None:
@@ -91,6 +91,6 @@ def _meant(benchmark: Benchmark) -> set[tuple[str, str, str]]:
         keys |= {("hub", "model", adapter)} if settings.adapter else set()
     for dataset in benchmark.datasets:
         keys |= {("datasets", dataset.name, kind) for kind in possible_kinds(dataset.settings)}
-        source = dataset.settings.source
-        keys |= {("hub", "dataset", f"{source.hub}@{source.revision or 'main'}")} if source.hub else set()
+        for source in filter(None, (dataset.settings.source, dataset.settings.example_source())):
+            keys |= {("hub", "dataset", f"{source.hub}@{source.revision or 'main'}")} if source.hub else set()
     return keys

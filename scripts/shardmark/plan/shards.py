@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shardmark.files import digest
+from shardmark.tasks.requests import as_text, context_of
 
 HASH_BITS = 32
 PREFIX = 512
@@ -62,11 +63,7 @@ def bits_for(parts: float) -> int:
 
 def prefix_key(request: Any, head: int) -> int | None:
     """A hash of the long text a request begins with after the `head` characters that all have; None if it is short."""
-    if request["kind"] == "generate":
-        text = request["prompt"]
-    else:
-        context, continuation = request["pairs"][0]
-        text = context or continuation
+    text = as_text(context_of(request))
     if len(text) < head + PREFIX:
         return None
     return _leading(hashlib.sha256(text[head : head + PREFIX].encode(errors="surrogatepass")).digest())

@@ -9,6 +9,7 @@ from jinja2 import Environment
 from .exports import leaderboard_csv, leaderboard_markdown
 from .facts import KNOWN_FACTS, finished, packages, run_facts
 from .folder import whole_folder
+from .groups import Group
 from .heatmap import heat_map
 from .inputs import read_samples
 from .intervals import interval_panels, mean_panel
@@ -29,18 +30,19 @@ def build_report(
     facts: dict[str, Any],
     descriptions: Descriptions | None = None,
     timings: Sequence[Path] = (),
+    groups: Sequence[dict[str, Any]] = (),
 ) -> Path:
     """Build the report of a run in the folder `out` and return the path of its index.html.
 
     `scores` and `samples` are the files of the score step; a score file's samples are those with the same folder and
     file name, and may be left out, as may its `timings`. `facts` says how the run was made: "generated" (ISO 8601),
     "command", "config", "host"; any other is listed as it is. `descriptions` of "models" and "datasets" by name take
-    the place of those in the score files. The same inputs give the same bytes. `out` appears only once it is whole,
-    and an earlier report there is replaced.
+    the place of those in the score files; `groups` have the keys of Group. The same inputs give the same bytes. `out`
+    appears only once it is whole, and an earlier report there is replaced.
 
     Raises UserError for inputs that are malformed or do not fit together, or if `out` holds other files.
     """
-    results = read_results(scores, samples, descriptions, timings)
+    results = read_results(scores, samples, descriptions, timings, [Group(**clean(group)) for group in groups])
     facts, env = dict.fromkeys(KNOWN_FACTS) | clean(facts), environment()
     with whole_folder(out) as folder:
         _write_index(env, folder, clean(run), results, facts)

@@ -21,7 +21,7 @@ def leaderboard_csv(results: Results) -> str:
 
     records = [
         [*_names(pair.scores), name, *_numbers(metric)]
-        for pair in results
+        for pair in [*results.grouped.values(), *results]
         for name, metric in pair.scores.metrics.items()
     ]
     frame = pd.DataFrame(records, columns=CSV_COLUMNS)

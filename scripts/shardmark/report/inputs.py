@@ -67,7 +67,7 @@ class DatasetInfo(_Lenient):
     name: Name
     digest: str
     description: str = ""
-    kind: Literal["generate", "choice"] = "generate"
+    kind: Literal["generate", "choice", "loglikelihood", "rolling", "group"] = "generate"
     source: str = ""
     revision: str | None = None
     chance: Number = None

@@ -9,13 +9,15 @@ from .results import Results
 
 @dataclass(frozen=True)
 class Column:
-    """A data set and its primary metric; in_mean tells whether it counts towards the mean."""
+    """A data set or group and its primary metric; in_mean tells whether it counts towards the mean."""
 
     dataset: DatasetInfo
     metric: str
     percent: bool
     higher_is_better: bool
     in_mean: bool
+    groups: tuple[str, ...] = ()
+    "The groups that count in its place."
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,10 @@ def rank_models(results: Results) -> Leaderboard:
     """Build the leaderboard: models by mean, best first; models without one last; equal ones by name.
 
     The mean is unweighted, over the data sets that every model has and whose primary metric is a fraction
-    for which higher is better: other metrics have no common unit to average.
+    for which higher is better: other metrics have no common unit to average. A group counts once, in the place of
+    its data sets.
     """
-    columns = [_column(results, dataset) for dataset in results.datasets]
+    columns = [_column(results, dataset) for dataset in results.columns]
     in_mean = [column for column in columns if column.in_mean]
     means = {model.name: _mean(results, model, in_mean) for model in results.models}
     models = sorted(results.models, key=lambda model: (-_value(means[model.name]), model.name))
@@ -92,8 +95,9 @@ def _column(results: Results, dataset: DatasetInfo) -> Column:
     known = [pair.scores for pair in pairs if pair]
     main = known[0].main
     complete = len(known) == len(pairs) and all(scores.main.value is not None for scores in known)
-    in_mean = complete and main.percent and main.higher_is_better
-    return Column(dataset, known[0].primary, main.percent, main.higher_is_better, in_mean)
+    groups = tuple(results.groups_of(dataset.name))
+    in_mean = complete and main.percent and main.higher_is_better and not groups
+    return Column(dataset, known[0].primary, main.percent, main.higher_is_better, in_mean, groups)
 
 
 def _metric(results: Results, model: ModelInfo, column: Column) -> Metric | None:

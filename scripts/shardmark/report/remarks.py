@@ -58,7 +58,12 @@ def _told_apart(equals: list[str], others: int) -> str:
 
 def reasons_left_out(board: Leaderboard) -> list[str]:
     """Say for each data set that the mean leaves out why it does."""
-    return [f"{column.dataset.name} ({_reason(board, column.dataset.name)})" for column in board.left_out]
+    alone = [column for column in board.left_out if not column.groups]
+    grouped = {
+        group: sum(group in column.groups for column in board.left_out) for c in board.left_out for group in c.groups
+    }
+    inside = [f"{plural(number, 'data set')} of {group} (counted as one)" for group, number in grouped.items()]
+    return [*inside, *(f"{column.dataset.name} ({_reason(board, column.dataset.name)})" for column in alone)]
 
 
 def _reason(board: Leaderboard, name: str) -> str:

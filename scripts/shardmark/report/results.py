@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from shardmark.errors import Problem, UserError
 
+from .groups import Group, group_scores
 from .inputs import DatasetInfo, ModelInfo, Scores, read_scores, read_timings
 from .text import clean
 
@@ -36,6 +38,8 @@ class Results:
     """All pairs of a run by (model name, data set name), in the order in which they were given."""
 
     pairs: dict[tuple[str, str], Pair]
+    groups: tuple[Group, ...] = ()
+    "Data sets that are reported as one; iterating gives the pairs they are made of."
 
     @property
     def models(self) -> list[ModelInfo]:
@@ -47,9 +51,30 @@ class Results:
         """The data sets, in order of first appearance."""
         return list({pair.scores.dataset.name: pair.scores.dataset for pair in self}.values())
 
+    @cached_property
+    def grouped(self) -> dict[tuple[str, str], Pair]:
+        """The pairs of a model and a group that the model was run on as a whole."""
+        found = {}
+        for group in self.groups:
+            for model in self.models:
+                members = [pair for name in group.members if (pair := self.pairs.get((model.name, name)))]
+                if len(members) == len(group.members):
+                    found[model.name, group.name] = Pair(group_scores(group, [pair.scores for pair in members]), None)
+        return found
+
+    @property
+    def columns(self) -> list[DatasetInfo]:
+        """The groups, then the data sets."""
+        groups = {pair.scores.dataset.name: pair.scores.dataset for pair in self.grouped.values()}
+        return [*groups.values(), *self.datasets]
+
+    def groups_of(self, dataset: str) -> list[str]:
+        """The groups that a data set belongs to."""
+        return [group.name for group in self.groups if dataset in group.members]
+
     def get(self, model: str, dataset: str) -> Pair | None:
-        """Return the pair, or None where the model was not run on the data set."""
-        return self.pairs.get((model, dataset))
+        """Return the pair, or None where the model was not run on the data set, or on all of the group."""
+        return self.pairs.get((model, dataset)) or self.grouped.get((model, dataset))
 
     def missing(self) -> list[tuple[str, str]]:
         """Return the (model, data set) names that have no result."""
@@ -65,6 +90,7 @@ def read_results(
     samples: Iterable[Path],
     descriptions: Descriptions | None = None,
     timings: Iterable[Path] = (),
+    groups: Iterable[Group] = (),
 ) -> Results:
     """Read score files and pair each with its samples and timings by folder and file name.
 
@@ -90,7 +116,7 @@ def read_results(
     if not pairs:
         raise UserError(Problem("--scores", "", "no score file was given", "give at least one"))
     _check_agreement(pairs.values())
-    return Results(pairs)
+    return Results(pairs, tuple(groups))
 
 
 def _timed(scores: Scores, timings: Path | None) -> Scores:

@@ -9,14 +9,27 @@ from typing import Any, Literal, NotRequired, TypedDict
 from shardmark.files import sha256
 
 
+class Message(TypedDict):
+    """What someone says in a chat. Each model puts it into words of its own."""
+
+    role: str
+    content: str
+
+
+Context = str | list[Message]
+"A text, or a chat."
+
+
 class GenerateRequest(TypedDict):
-    """Continue `prompt` until one of `stop` appears or `max_new_tokens` are written.
+    """Continue `prompt`, or answer `messages`, until one of `stop` appears or `max_new_tokens` are written.
 
     What has its default value is left out, so that a request keeps its id when there are new settings.
     """
 
     kind: Literal["generate"]
-    prompt: str
+    prompt: NotRequired[str]
+    messages: NotRequired[list[Message]]
+    "Instead of prompt. If the last one is the assistant's, it is continued."
     max_new_tokens: int
     stop: list[str]
     min_new_tokens: NotRequired[int]
@@ -36,14 +49,22 @@ class GenerateRequest(TypedDict):
 class ChoiceRequest(TypedDict):
     """The log-likelihood of each continuation given its context: `pairs` of (context, continuation).
 
-    An empty context stands for the start of a text: the whole continuation is scored.
+    A context is a text or messages. An empty one stands for the start of a text: the whole continuation is scored,
+    which then may be messages, too.
     """
 
     kind: Literal["choice"]
-    pairs: list[list[str]]
+    pairs: list[list[Any]]
 
 
-Request = GenerateRequest | ChoiceRequest
+class RollingRequest(TypedDict):
+    """The log-likelihood of a whole text, read in as many windows as it takes. Each token is scored once."""
+
+    kind: Literal["rolling"]
+    text: str
+
+
+Request = GenerateRequest | ChoiceRequest | RollingRequest
 
 
 def request_id(request: Request) -> str:
@@ -51,8 +72,34 @@ def request_id(request: Request) -> str:
     return sha256(request)
 
 
+def as_text(context: Context) -> str:
+    """A context as people read it: each message under the name of its role."""
+    if isinstance(context, str):
+        return context
+    return "\n".join(f"[{message['role']}]\n{message['content']}" for message in context)
+
+
+def context_of(request: Any) -> Context:
+    """What a model reads before it answers, of several pairs before the first; or the whole of what is scored."""
+    if request["kind"] == "generate":
+        return request["messages"] if "messages" in request else request["prompt"]
+    if request["kind"] == "rolling":
+        return request["text"]
+    context, continuation = request["pairs"][0]
+    return context or continuation
+
+
+def is_chat(request: Any) -> bool:
+    """Whether a model needs a chat template to be asked this."""
+    return not isinstance(context_of(request), str)
+
+
 def characters(request: Any) -> int:
     """Length of all the text in a request, the base of the cost estimate."""
-    if request["kind"] == "generate":
-        return len(request["prompt"])
-    return sum(len(context) + len(continuation) for context, continuation in request["pairs"])
+    if request["kind"] == "choice":
+        return sum(_length(context) + _length(continuation) for context, continuation in request["pairs"])
+    return _length(context_of(request))
+
+
+def _length(context: Context) -> int:
+    return len(context) if isinstance(context, str) else sum(len(message["content"]) for message in context)

@@ -30,16 +30,16 @@ HINTS = [
 "What `datasets` says if a key is wrong, the key, and the fix."
 
 
-def rows_file(source: Source, data_root: str | None, where: str) -> Path | None:
-    """The JSON-lines file of a source, or None if its rows come from the Hub. Raises UserError."""
+def rows_file(source: Source, data_root: str | None, where: str, key: str = "source") -> Path | None:
+    """The JSON-lines file of a source, or None if its rows come from the Hub. Raises UserError about a setting."""
     if source.file:
-        return _existing(Path(source.file).expanduser(), where, "source.file")
+        return _existing(Path(source.file).expanduser(), where, f"{key}.file")
     if not data_root:
         return None
     if not source.local:
-        fix = "add source.local: PATH, the file's place in the data_root folder"
-        raise UserError(Problem(where, "source.local", "data_root is set, but the data set names no file in it", fix))
-    return _existing(Path(data_root).expanduser() / source.local, where, "source.local")
+        fix = f"add {key}.local: PATH, the file's place in the data_root folder"
+        raise UserError(Problem(where, f"{key}.local", "data_root is set, but the data set names no file in it", fix))
+    return _existing(Path(data_root).expanduser() / source.local, where, f"{key}.local")
 
 
 def _existing(path: Path, where: str, key: str) -> Path:

@@ -36,26 +36,37 @@ MAX_EXPONENT = 100
 ENVIRONMENT = _Environment(undefined=StrictUndefined, finalize=_plain, keep_trailing_newline=True)
 
 
+def indices(values: Iterable[Any], wanted: Any) -> list[int]:
+    """Where a value stands in a list, from 0: `indices(labels, 1)` are the right choices."""
+    return [number for number, value in enumerate(values) if value == wanted]
+
+
+ENVIRONMENT.globals["indices"] = indices
+
+
 class RenderError(Exception):
     """A template that fails on a row; says what and how to mend it."""
 
-    def __init__(self, what: str, fix: str = "", endless: bool = False) -> None:
+    def __init__(self, what: str, fix: str = "", endless: bool = False, key: str = "") -> None:
         super().__init__(what)
         self.fix = fix
         self.endless = endless
         "Whether it took too much time or memory."
+        self.key = key
+        "The setting that it is about."
 
 
 class _Compiled:
     """What a template and an expression share: their source, the names they use, and errors in plain words."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, key: str = "") -> None:
         self.source = source
+        self.key = key
         try:
             self._evaluate = self._compile(source)
             self.names = meta.find_undeclared_variables(ENVIRONMENT.parse(self._as_template(source)))
         except TemplateError as error:
-            raise RenderError(f"not a valid template: {error.message}") from error
+            raise RenderError(f"not a valid template: {error.message}", key=key) from error
 
     def __call__(self, values: dict[str, Any]) -> Any:
         """The result for a row. Raises RenderError."""
@@ -63,12 +74,13 @@ class _Compiled:
             return self._evaluate(values)
         except (MemoryError, TimeoutError) as error:
             what = str(error) or "it took too much memory"
-            raise RenderError(what, "mend the template: it grows without end", endless=True) from error
+            raise RenderError(what, "mend the template: it grows without end", True, self.key) from error
         except Exception as error:  # templates run the row's own methods and filters: any exception may come out
             for name in self.names - values.keys():
                 if str(error) == f"{name!r} is undefined":
-                    raise RenderError(f"no column {name!r}", nearest(name, values)) from error
-            raise RenderError(f"{type(error).__name__}: {error}", "mend the template, or the row") from error
+                    raise RenderError(f"no column {name!r}", nearest(name, values), key=self.key) from error
+            what = f"{type(error).__name__}: {error}"
+            raise RenderError(what, "mend the template, or the row", key=self.key) from error
 
     def _compile(self, source: str) -> Any:
         raise AttributeError(source)

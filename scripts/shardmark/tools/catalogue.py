@@ -15,8 +15,10 @@ from rich.table import Table
 
 from shardmark.config import DatasetConfig, LmEvalConfig, ModelConfig, RunConfig
 from shardmark.config.base import validate
+from shardmark.config.group import GroupConfig
+from shardmark.config.include import read_values
 from shardmark.config.lm_eval import PREFIX
-from shardmark.config.load import dataset_kind, files_by_name, read_yaml
+from shardmark.config.load import files_by_name, is_group, is_lm_eval, is_part
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem
 from shardmark.plan.lock import LOCK
@@ -71,9 +73,12 @@ def catalogue(run: Merged, root: Path) -> Catalogue:
 def _entries(kind: str, root: Path, run: RunConfig | None, results: Path) -> Iterator[Entry]:
     misnamed: list[Problem] = []
     patterns = getattr(run, kind) if run and not (kind == "models" and run.hf_path) else []
-    for name, file in files_by_name(root / "config" / kind, root, kind, misnamed).items():
+    files = files_by_name(root / "config" / kind, root, kind, misnamed)
+    for name, file in files.items():
+        if is_part(name):
+            continue
         problems = [problem for problem in misnamed if problem.where == str(file)]
-        values = read_yaml(root / file, str(file), problems)
+        values = read_values(file, root, files, problems)
         settings = _settings(kind, values, str(file), problems)
         selected = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         facts: dict[str, Any] = {}
@@ -81,6 +86,8 @@ def _entries(kind: str, root: Path, run: RunConfig | None, results: Path) -> Ite
             facts = {"about": settings.backend, "source": _model_source(settings)}
         elif isinstance(settings, DatasetConfig):
             facts = {"about": settings.kind, "source": _dataset_source(settings), "rows": _rows(name, root, results)}
+        elif isinstance(settings, GroupConfig):
+            facts = {"about": "group", "source": f"{settings.mean} mean of {', '.join(settings.group)}"}
         elif isinstance(settings, LmEvalConfig):
             facts = {"about": "lm_eval", "source": settings.lm_eval or settings.task_path}
         if settings:
@@ -90,12 +97,14 @@ def _entries(kind: str, root: Path, run: RunConfig | None, results: Path) -> Ite
 
 def _settings(
     kind: str, values: Any, file: str, problems: list[Problem]
-) -> ModelConfig | DatasetConfig | LmEvalConfig | None:
+) -> ModelConfig | DatasetConfig | GroupConfig | LmEvalConfig | None:
     if values is None:
         return None
     if kind == "models":
         return validate(ModelConfig, values, file, problems)
-    if dataset_kind(values) is LmEvalConfig:
+    if is_group(values):
+        return validate(GroupConfig, values, file, problems)
+    if is_lm_eval(values):
         return validate(LmEvalConfig, values, file, problems)
     return validate(DatasetConfig, values, file, problems)
 

@@ -14,6 +14,7 @@ from shardmark.config import ModelConfig, Named
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.files import read_json
 from shardmark.plan.cost import work
+from shardmark.tasks.requests import Context, is_chat
 
 
 class Count(NamedTuple):
@@ -61,20 +62,20 @@ class Counter:
             with suppress(Exception):  # the library raises plain Exception for what it cannot read; planning names it
                 self._tokenizer = Tokenizer(folder)
 
-    def prompt(self, text: str) -> Count:
-        """The tokens of a prompt that the model is to continue, special ones included."""
-        request = {"kind": "generate", "prompt": text}
-        return self._count(request, lambda tokenizer: encode(tokenizer, text) or [prefix_token(tokenizer)])
+    def prompt(self, text: Context) -> Count:
+        """The tokens of a prompt that the model is to continue, special ones included; of a chat a guess."""
+        request = {"kind": "choice", "pairs": [[text, ""]]}
+        return self._count(request, lambda tokenizer: encode(tokenizer, str(text)) or [prefix_token(tokenizer)])
 
-    def pair(self, context: str, continuation: str) -> Count:
+    def pair(self, context: Context, continuation: Context) -> Count:
         """The tokens of a context and of the continuation whose log-likelihood is asked for."""
         request = {"kind": "choice", "pairs": [[context, continuation]]}
         return self._count(
-            request, lambda tokenizer: [*itertools.chain(*encode_pair(tokenizer, context, continuation))]
+            request, lambda tokenizer: [*itertools.chain(*encode_pair(tokenizer, str(context), str(continuation)))]
         )
 
     def _count(self, request: Any, tokens: Callable[[Tokenizer], list[int]]) -> Count:
-        if self._tokenizer is not None:
+        if self._tokenizer is not None and not is_chat(request):
             with suppress(ValueError):  # no token to begin with: only transformers knows what the class may have
                 return Count(len(tokens(self._tokenizer)), True)
         return Count(work([request])["read"], False)

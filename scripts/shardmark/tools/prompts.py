@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from shardmark.config import Benchmark, DatasetConfig, Named, load
+from shardmark.config.dataset import Source
 from shardmark.config.merge import Merged
+from shardmark.config.places import lines_named
 from shardmark.errors import Problem, UserError, nearest
 from shardmark.plan.lm_eval import expand, lm_eval_samples
 from shardmark.plan.lock import LOCK, Lock
-from shardmark.tasks import Sample, hub_rows, read_rows, render, rows_file
+from shardmark.tasks import Row, Sample, hub_rows, read_rows, render, rows_file
 from shardmark.tasks.lm_eval.select import LmEvalDataset
+from shardmark.tasks.requests import as_text, context_of
 from shardmark.tools.counting import Count, Counter
 from shardmark.tools.visible import LEGEND, visible
 
@@ -37,7 +40,8 @@ def show_prompts(run: Merged, root: Path, wanted: list[str], count: int) -> Iter
         raise UserError(problems)
     lock = Lock(root / LOCK, benchmark.run.frozen)
     counters = _counters(benchmark, lock)
-    lines = [line for dataset in datasets for line in _dataset(dataset, benchmark, lock, counters, count)]
+    with lines_named(root):
+        lines = [line for dataset in datasets for line in _dataset(dataset, benchmark, lock, counters, count)]
     yield from lines
     yield from (f"{symbol} is {meaning}" for symbol, meaning in LEGEND.items() if any(symbol in line for line in lines))
 
@@ -63,18 +67,25 @@ def _dataset(dataset: Chosen, benchmark: Benchmark, lock: Lock, counters: list[C
         yield from _lm_eval(dataset, benchmark, lock, counters, count)
         return
     settings, run = dataset.settings, benchmark.run
-    path = rows_file(settings.source, run.data_root, dataset.file)
-    if path:
-        rows, origin = read_rows(path), str(path)
-    else:
-        source = settings.source
-        commit = lock.commit("dataset", str(source.hub), source.revision, dataset.file)
-        rows, origin = iter(hub_rows(source, commit, dataset.file)), f"{source.hub}@{commit}"
-    shots = len(settings.few_shot.examples) if settings.few_shot else 0
+    rows, origin = _rows(settings.source, dataset.file, "source", run.data_root, lock)
+    examples: Iterator[Row] = iter(())
+    if source := settings.example_source():
+        examples, _ = _rows(source, dataset.file, "few_shot.source", run.data_root, lock)
+    few = settings.few_shot
+    shots = (few.count or len(few.ids or few.examples or ())) if few else 0
     yield f"== {dataset.name}: {settings.kind}, {shots} shot{'s' * (shots != 1)}, {dataset.file}, rows of {origin}"
-    for sample in render(settings, rows, dataset.file, min(count, run.limit or count)):
+    for sample in render(settings, rows, dataset.file, min(count, run.limit or count), examples):
         yield from _sample(dataset.name, sample, counters)
     yield ""
+
+
+def _rows(source: Source, where: str, key: str, data_root: str | None, lock: Lock) -> tuple[Iterator[Row], str]:
+    """The rows of a source, and where they are from."""
+    path = rows_file(source, data_root, where, key)
+    if path:
+        return read_rows(path), str(path)
+    commit = lock.commit("dataset", str(source.hub), source.revision, where)
+    return iter(hub_rows(source, commit, where)), f"{source.hub}@{commit}"
 
 
 def _lm_eval(
@@ -89,32 +100,37 @@ def _lm_eval(
 def _sample(name: str, sample: Sample, counters: list[Counter]) -> Iterator[str]:
     yield ""
     yield f"-- {name}, sample {sample.id}"
-    yield from _generation(sample, counters) if sample.request["kind"] == "generate" else _choices(sample, counters)
+    yield from (_generation if sample.request["kind"] == "generate" else _scored)(sample, counters)
 
 
 def _generation(sample: Sample, counters: list[Counter]) -> Iterator[str]:
     request: Any = sample.request
-    yield from _text("prompt", request["prompt"], [(c.name, c.prompt(request["prompt"])) for c in counters])
+    context = context_of(request)
+    yield from _text("prompt", as_text(context), [(c.name, c.prompt(context)) for c in counters])
     stop = ", ".join(map(repr, request["stop"])) or "nothing else"
     yield f"at most {request['max_new_tokens']} new tokens; stops before: {stop}"
     targets = sample.target if isinstance(sample.target, list) else [sample.target]
     yield f"target: {' or '.join(map(repr, targets))}"
 
 
-def _choices(sample: Sample, counters: list[Counter]) -> Iterator[str]:
+def _scored(sample: Sample, counters: list[Counter]) -> Iterator[str]:
     request: Any = sample.request
+    if request["kind"] == "rolling":
+        text = request["text"]
+        yield from _text("text", text, [(counter.name, counter.prompt(text)) for counter in counters])
+        return
     pairs = request["pairs"]
-    contexts = {context for context, _ in pairs}
     targets = sample.target if isinstance(sample.target, list) else [sample.target]
+    contexts = {as_text(context) for context, _ in pairs}
     shared = len(contexts) == 1 and contexts != {""}
     if shared:
-        yield from _text("prompt", pairs[0][0], [])
+        yield from _text("prompt", as_text(pairs[0][0]), [])
     for number, (context, continuation) in enumerate(pairs):
         if context and not shared:
-            yield from _text(f"prompt of choice {number}", context, [])
+            yield from _text(f"prompt of choice {number}", as_text(context), [])
         counts = [(counter.name, counter.pair(context, continuation)) for counter in counters]
         what = f"choice {number}" + ", prompt and all" * (not context) + " (the target)" * (number in targets)
-        yield from _text(what, continuation, counts, " with the prompt" * bool(context))
+        yield from _text(what, as_text(continuation), counts, " with the prompt" * bool(context))
     known = sample.choices or []
     named = [f"{target} ({known[target]!r})" if target in range(len(known)) else str(target) for target in targets]
     yield f"target: {' or '.join(named)}"

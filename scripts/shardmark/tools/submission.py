@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shardmark.config.base import S, validate
-from shardmark.config.load import read_yaml
+from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem, UserError
 
 JOB_PROFILE = Path(__file__).resolve().parents[3] / "profiles/job"

@@ -77,8 +77,9 @@ def _sources(results: Path, root: Path) -> dict[Path, set[str]]:
                 found[path].add(value)
     for header in map(read_header, results.glob("tasks/*.jsonl")):
         origin = header.get("dataset", {}).get("origin", {})
-        if "file" in origin:
-            found[Path(origin["file"])].add(origin["sha256"])
+        for place in (origin, origin.get("few_shot", {})):
+            if "file" in place:
+                found[Path(place["file"])].add(place["sha256"])
     for path, value in _locked(root):
         found[path].add(value)
     return found
@@ -97,7 +98,7 @@ def _locked(root: Path) -> Iterator[tuple[Path, str]]:
     lock = read_object(root / LOCK)
     names = [kinds for section in ("models", "datasets") for kinds in lock.get(section, {}).values()]
     for kind, record in (item for kinds in names for item in kinds.items()):
-        places = [record, record.get("tokenizer") or {}, record.get("adapter") or {}]
+        places = [record, *(record.get(part) or {} for part in ("tokenizer", "adapter", "few_shot"))]
         for place in places if kind != "data_root" else ():
             if "path" in place:
                 path = Path(place["path"]).expanduser()

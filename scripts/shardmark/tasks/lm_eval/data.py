@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from shardmark.config.base import Settings, validate
-from shardmark.config.load import read_yaml
+from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem, UserError
 from shardmark.tasks.lm_eval.settings import TaskSettings
 

@@ -26,7 +26,7 @@ def request_of(settings: TaskSettings, arguments: list[tuple[Any, ...]]) -> Requ
         prompt, generation = arguments[0]
         return _generate(settings, prompt, generation)
     if kind == "rolling":
-        return {"kind": "rolling", "text": _text(arguments[0][0])}  # type: ignore[return-value]
+        return {"kind": "rolling", "text": _text(arguments[0][0])}
     return {"kind": "choice", "pairs": [[_text(context), _text(continuation)] for context, continuation in arguments]}
 
 

@@ -1,0 +1,68 @@
+"""The line that a problem is in, found in the file when there is something to tell."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from shardmark.errors import Problem, UserError
+
+
+@contextmanager
+def lines_named(root: Path) -> Iterator[None]:
+    """A block whose UserError names, of each key in a YAML file below `root`, its line and the file it comes from."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(placed(problem, root) for problem in error.problems) from error
+
+
+def placed(problem: Problem, root: Path) -> Problem:
+    """The problem with the line of its key, in the included file if that has it; as it is where there is none."""
+    found = _place(Path(problem.where), problem.key, root, set()) if problem.key else None
+    return replace(problem, line=f"{found[0]}:{found[1]}") if found else problem
+
+
+def _place(file: Path, key: str, root: Path, seen: set[Path]) -> tuple[Path, int] | None:
+    """The file and line of a key, or of the innermost part of it that is there."""
+    node = _node(root / file) if file.suffix in (".yaml", ".yml") and file not in seen else None
+    if node is None:
+        return None
+    if (line := _line(node, key.split("."))) is not None:
+        return file, line
+    bases = _value(node, "include")
+    names = bases.value if isinstance(bases, yaml.SequenceNode) else [bases] if bases else []
+    for name in reversed(names):
+        stem = str(name.value).rpartition("/")[2].removesuffix(".yaml")
+        for target in root.joinpath(*file.parts[:2]).rglob(f"{stem}.yaml"):  # config/datasets
+            if found := _place(target.relative_to(root), key, root, seen | {file}):
+                return found
+    return None
+
+
+def _node(path: Path) -> yaml.Node | None:
+    try:
+        return yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+
+
+def _line(node: yaml.Node, keys: list[str]) -> int | None:
+    """The line, from 1, of the last of nested keys that is there; None if the first is not."""
+    line = None
+    for key in keys:
+        if isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+        elif isinstance(node, yaml.MappingNode) and (found := [pair for pair in node.value if pair[0].value == key]):
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        else:
+            break
+    return line
+
+
+def _value(node: yaml.Node, key: str) -> yaml.Node | None:
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((value for name, value in pairs if name.value == key), None)

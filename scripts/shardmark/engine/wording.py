@@ -1,0 +1,95 @@
+"""From what a request says to a model's tokens: its tokenizer, with its chat template or the meta template of its file.
+
+A chat template brings its own special tokens, so nothing is added to what it makes. A meta template is a text like any
+other, whose BOS is not doubled.
+"""
+
+from typing import Any
+
+from jinja2 import TemplateError
+
+from shardmark.engine.tokens import encode, encode_pair, prefix_token
+from shardmark.plan.records import ADD
+from shardmark.tasks.requests import Context
+
+GIVE_PREFIX = "give the tokenizer a BOS or EOS token"
+
+
+class WordingError(ValueError):
+    """A request that cannot be put into tokens; says what and how to mend it."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what)
+        self.fix = fix
+
+
+class Wording:
+    """How a model is asked."""
+
+    def __init__(self, tokenizer: Any, settings: dict[str, Any]) -> None:
+        """`settings` are those of the model's file."""
+        self.tokenizer = tokenizer
+        self._meta = settings["meta_template"]
+        self._kwargs = settings["chat_template_kwargs"]
+
+    def prompt(self, context: Context) -> list[int]:
+        """The tokens of what the model is to continue. Raises WordingError."""
+        text, special = self._text(context, is_open=True)
+        return encode(self.tokenizer, text, **special) or [self._prefix()]
+
+    def pair(self, context: Context, continuation: Context) -> tuple[list[int], list[int]]:
+        """The tokens of a context, and of the continuation that is scored after it. Raises WordingError."""
+        if not isinstance(continuation, str):
+            continuation, _ = self._text(continuation, is_open=False)
+        text, special = self._text(context, is_open=True) if context else ("", {})
+        try:
+            return encode_pair(self.tokenizer, text, continuation, **special)
+        except ValueError as error:
+            raise WordingError(str(error), GIVE_PREFIX) from error
+
+    def whole(self, text: str) -> tuple[int, list[int]]:
+        """The prefix token and the tokens of a whole text after it. Raises WordingError."""
+        return self._prefix(), encode(self.tokenizer, text)
+
+    def _prefix(self) -> int:
+        try:
+            return prefix_token(self.tokenizer)
+        except ValueError as error:
+            raise WordingError(str(error), GIVE_PREFIX) from error
+
+    def _text(self, context: Context, is_open: bool) -> tuple[str, dict[str, bool]]:
+        """The text of a context, which goes on if it is open, and how it is to be encoded."""
+        if isinstance(context, str):
+            return context, {}
+        if not self._meta:
+            return self._templated(context, is_open), {"add_special_tokens": False}
+        text, bos = by_meta_template(self._meta, context, is_open), self.tokenizer.bos_token
+        return text, {"add_special_tokens": False} if bos and text.startswith(bos) else {}
+
+    def _templated(self, messages: list[Any], is_open: bool) -> str:
+        if not self.tokenizer.chat_template:
+            raise WordingError("it is a chat, and the tokenizer has no chat template", ADD)
+        begun = messages[-1]["role"] == "assistant"
+        how = {"add_generation_prompt": is_open and not begun, "continue_final_message": is_open and begun}
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **how, **self._kwargs))
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            what = f"the chat template refuses its messages: {error}"
+            raise WordingError(what, "mend the data set's messages, or give the model a meta_template") from error
+
+
+def by_meta_template(meta: dict[str, Any], messages: list[Any], is_open: bool) -> str:
+    """The text of a chat; if it is open, up to where the assistant goes on. Raises WordingError."""
+    parts = [meta["begin"]]
+    for message in messages:
+        turn = meta["round"].get(message["role"])
+        if turn is None:
+            known = ", ".join(meta["round"])
+            fix = f"add {message['role']} to meta_template.round in the model's file (it has {known})"
+            raise WordingError(f"its meta template has no role {message['role']}", fix)
+        parts += [turn["begin"], message["content"], turn["end"]]
+    if not is_open:
+        return "".join(parts) + str(meta["end"])
+    if messages[-1]["role"] == "assistant":
+        return "".join(parts[:-1])
+    return "".join(parts) + str(meta["round"]["assistant"]["begin"])

@@ -1,0 +1,42 @@
+"""The mean over the groups of a data set, such as MMLU's subjects, beside the mean over its samples."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from shardmark.metrics.statistics import estimate_mean
+
+Z95 = 1.959963984540054
+"The two-sided 95% quantile of the normal distribution."
+
+
+def macro_estimates(metrics: dict[str, Any], samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of each metric that is a mean of its samples' scores, the unweighted mean over groups, as `NAME (macro)`.
+
+    Empty if the samples have no groups. Each sample gets the score under that name, too.
+    """
+    if not all("group" in sample for sample in samples):
+        return {}
+    found = {}
+    for name, metric in metrics.items():
+        scores = [sample["scores"].get(name) for sample in samples]
+        if None in scores or not math.isclose(math.fsum(scores) / len(scores), metric["value"], abs_tol=1e-9):
+            continue
+        groups: dict[str, list[float]] = defaultdict(list)
+        for sample in samples:
+            groups[sample["group"]].append(sample["scores"][name])
+            sample["scores"][f"{name} (macro)"] = sample["scores"][name]
+        found[f"{name} (macro)"] = metric | _macro(list(groups.values()))
+    return found
+
+
+def _macro(groups: list[list[float]]) -> dict[str, Any]:
+    """The mean of groups' means; its error is sqrt(sum of se^2) over their number, as their samples are independent."""
+    estimates = [estimate_mean(scores) for scores in groups]
+    value = math.fsum(estimate.value for estimate in estimates) / len(groups)
+    errors = [estimate.stderr for estimate in estimates if estimate.stderr is not None]
+    if len(errors) < len(groups):
+        return {"value": value, "stderr": None, "ci95": None}
+    stderr = math.hypot(*errors) / len(groups)
+    return {"value": value, "stderr": stderr, "ci95": [value - Z95 * stderr, value + Z95 * stderr]}

@@ -1,0 +1,72 @@
+"""What stands before an answer: a text, or a chat, with worked examples."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from shardmark.tasks.requests import Context, Message, as_text
+from shardmark.tasks.templates import Template
+
+LITERAL = re.compile(r"[^{]*")
+"The text of a template before its first tag."
+Values = dict[str, Any]
+
+
+class TextContext:
+    """A prompt; examples are prompts with their answers, and stand before it."""
+
+    def __init__(self, preamble: Template, prompt: Template, separator: str) -> None:
+        self.preamble, self.prompt, self.separator = preamble, prompt, separator
+        self.names = prompt.names
+
+    def __call__(self, values: Values, examples: Sequence[str] = ()) -> Context:
+        """The prompt of a row behind the preamble and examples."""
+        return self.preamble(values) + "".join(examples) + self.prompt(values)
+
+    def example(self, values: Values, answer: str) -> str:
+        """What an example adds to a prompt."""
+        return self.prompt(values) + answer + self.separator
+
+    def query(self, values: Values) -> str:
+        """The text that is compared with others'."""
+        return self.prompt(values)
+
+    def head(self, examples: Sequence[str]) -> int:
+        """Characters that all prompts begin with, if all have these examples."""
+        preamble, prompt = (LITERAL.match(part.source)[0] for part in (self.preamble, self.prompt))  # type: ignore[index]
+        return len(preamble) + (len("".join(examples) + prompt) if preamble == self.preamble.source else 0)
+
+
+class ChatContext:
+    """Messages; those of the system come first, then the turns of the examples, then those of the question."""
+
+    def __init__(self, messages: Sequence[tuple[str, Template]]) -> None:
+        self._system = list(itertools.takewhile(lambda message: message[0] == "system", messages))
+        self._turns = list(messages)[len(self._system) :]
+        self.names = set().union(*(template.names for _, template in messages))
+
+    def __call__(self, values: Values, examples: Sequence[list[Message]] = ()) -> Context:
+        """The chat about a row behind examples."""
+        return [*_said(self._system, values), *itertools.chain(*examples), *_said(self._turns, values)]
+
+    def example(self, values: Values, answer: str) -> list[Message]:
+        """The turns of an example; the assistant gives the answer, or completes what it has begun with."""
+        turns = _said(self._turns, values)
+        if turns[-1]["role"] == "assistant":
+            return [*turns[:-1], {"role": "assistant", "content": turns[-1]["content"] + answer}]
+        return [*turns, {"role": "assistant", "content": answer}]
+
+    def query(self, values: Values) -> str:
+        """The text that is compared with others'."""
+        return "\n".join(message["content"] for message in _said(self._turns, values))
+
+    def head(self, examples: Sequence[list[Message]]) -> int:
+        """Characters that all chats begin with, if all have these examples."""
+        if any("{" in template.source for _, template in self._system):
+            return 0
+        return len(as_text([*_said(self._system, {}), *itertools.chain(*examples)]))
+
+
+def _said(messages: Sequence[tuple[str, Template]], values: Values) -> list[Message]:
+    return [{"role": role, "content": template(values)} for role, template in messages]

@@ -1,0 +1,186 @@
+"""A data set's templates, compiled: what is asked about a row, and what is right."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
+
+from shardmark.config.dataset import DatasetConfig
+from shardmark.errors import Problem, UserError
+from shardmark.tasks.contexts import ChatContext, TextContext
+from shardmark.tasks.requests import GenerateRequest, Request
+from shardmark.tasks.rows import Row
+from shardmark.tasks.templates import Expression, RenderError, Template
+
+T = TypeVar("T", Template, Expression)
+VARIABLE = {"choice": "choice", "loglikelihood": "target", "generate": "target", "rolling": ""}
+"What templates call the answer of a row."
+
+
+class Question:
+    """What a data set asks about its rows. Its methods raise RenderError with the key that fails."""
+
+    def __init__(self, settings: DatasetConfig, where: str) -> None:
+        """Compile the templates. Raises UserError with every one that is none."""
+        self.settings = settings
+        self._where, self._problems = where, list[Problem]()
+        self.filter = self._compile(Expression, "where", settings.where or "true")
+        self._target = self._compile(Expression, "target", settings.target or "none")
+        self._choices = self._compile_choices(settings.choices)
+        space = "" if settings.messages else " "
+        variable = f"{space}{{{{ {VARIABLE[settings.kind]} }}}}" if settings.kind != "rolling" else ""
+        continuation = variable if settings.continuation is None else settings.continuation
+        self._whole = settings.scoring == "perplexity"
+        self._continuation = self._compile(Template, "continuation", "" if self._whole else continuation)
+        shots = settings.few_shot
+        answer = shots.answer if shots and shots.answer is not None else "" if self._whole else continuation
+        self._answer = self._compile(Template, "few_shot.answer", answer)
+        self._query = self._compile(Template, "few_shot.query", shots.query) if shots and shots.query else None
+        self._filters = self._compile_filters()
+        self.context: Any = self._compile_context()
+        self._check_choice()
+        if self._problems:
+            raise UserError(self._problems)
+
+    def _compile(self, kind: type[T], key: str, source: str) -> T:
+        try:
+            return kind(source, key)
+        except RenderError as error:
+            self._problems.append(Problem(self._where, key, str(error), "mend the template"))
+            return kind("0")  # nothing is rendered with it
+
+    def _compile_choices(self, choices: str | list[str] | None) -> Any:
+        if isinstance(choices, list):
+            templates = [self._compile(Template, f"choices.{n}", text) for n, text in enumerate(choices)]
+            return lambda row: [template(row) for template in templates]
+        return self._compile(Expression, "choices", choices or "[]")
+
+    def _compile_context(self) -> Any:
+        settings = self.settings
+        if settings.messages is None:
+            separator = settings.few_shot.separator if settings.few_shot else ""
+            preamble = self._compile(Template, "preamble", settings.preamble)
+            return TextContext(preamble, self._compile(Template, "prompt", str(settings.prompt)), separator)
+        return ChatContext(
+            [
+                (message.role, self._compile(Template, f"messages.{n}.content", message.content))
+                for n, message in enumerate(settings.messages)
+            ]
+        )
+
+    def _compile_filters(self) -> list[Template]:
+        """The templates among the filters, which are filled in when answers are there."""
+        settings = self.settings
+        chains = {f"chains.{name}": chain for name, chain in settings.chains.items()} | {"filters": settings.filters}
+        return [
+            self._compile(Template, f"{key}.{n}.template", each.template)
+            for key, chain in chains.items()
+            for n, each in enumerate(chain)
+            if each.name == "template"
+        ]
+
+    def check_filters(self, row: Row) -> None:
+        """Raise RenderError if a template among the filters cannot be filled in."""
+        for template in self._filters:
+            template(row | {"answer": ""})
+
+    def _check_choice(self) -> None:
+        """All choices are the same question if none of what is asked contains the choice."""
+        if self.settings.kind == "choice" and not self._problems:
+            asked = self.context.names | self._continuation.names
+            if "choice" not in asked:
+                key = ("messages" if self.settings.messages else "prompt") if self._whole else "continuation"
+                what = "without {{ choice }}, all choices are the same to the model"
+                self._problems.append(Problem(self._where, key, what, "put {{ choice }} where the choice belongs"))
+
+    def choices(self, row: Row) -> list[str] | None:
+        """The texts of a row of which one is right: kinds loglikelihood and rolling have but one. None to generate."""
+        kind = self.settings.kind
+        if kind == "generate":
+            return None
+        if kind == "loglikelihood":
+            return [self._answer_of(row)[0]]
+        if kind == "rolling":
+            return [self._text(row)]
+        choices = self._choices(row)
+        if not (isinstance(choices, list | tuple) and choices):
+            what = f"expected a list of choices, found {choices!r}"
+            raise RenderError(what, "give a list, or an expression for one", key="choices")
+        return [str(choice) for choice in choices]
+
+    def _answer_of(self, row: Row) -> list[str]:
+        value = self._target(row)
+        values = list(value) if isinstance(value, list | tuple) else [value]
+        if not values or None in values:
+            raise RenderError("the row has no answer", "leave such rows out with `where`", key="target")
+        return [str(v) for v in values]
+
+    def _text(self, row: Row) -> str:
+        text = str(self.context(row))
+        if not text:
+            raise RenderError("the text is empty", "leave such rows out with `where`", key="prompt")
+        return text
+
+    def target(self, row: Row, choices: list[str] | None) -> Any:
+        """What is right: a list of answers, or the index of a choice, or a list of these."""
+        if choices is None:
+            return self._answer_of(row)
+        if self.settings.kind != "choice":
+            return 0
+        value = self._target(row)
+        if not isinstance(value, list | tuple):
+            return self._index(value, choices)
+        if not value:
+            raise RenderError("no choice is right", "leave such rows out with `where`", key="target")
+        return [self._index(part, choices) for part in value]
+
+    def _index(self, value: Any, choices: list[str]) -> int:
+        try:
+            index = int(value)
+        except (TypeError, ValueError, OverflowError):
+            index = None
+        if index is None or (isinstance(value, float) and index != value):
+            fix = "give an expression for the index, such as choices.label.index(answerKey)"
+            raise RenderError(f"expected the index of the right choice, found {value!r}", fix, key="target")
+        if not 0 <= index < len(choices):
+            what = f"label {index} is outside the {len(choices)} choices"
+            raise RenderError(what, "count choices from 0", key="target")
+        if self.settings.duplicate_choices == "refuse" and choices.count(choices[index]) > 1:
+            what = f"the right choice {choices[index]!r} stands among the choices twice"
+            fix = "correct the row, leave it out with `where`, or set duplicate_choices: keep"
+            raise RenderError(what, fix, key="choices")
+        return index
+
+    def request(self, row: Row, choices: list[str] | None, examples: Sequence[Any]) -> Request:
+        """What the model is asked about a row."""
+        kind = self.settings.kind
+        if choices is None:
+            return self._generate(row, examples)
+        if kind == "rolling":
+            return {"kind": "rolling", "text": choices[0]}
+        values = [row | {VARIABLE[kind]: choice} for choice in choices]
+        if self._whole:
+            return {"kind": "choice", "pairs": [["", self.context(v, examples)] for v in values]}
+        return {"kind": "choice", "pairs": [[self.context(v, examples), self._continuation(v)] for v in values]}
+
+    def _generate(self, row: Row, examples: Sequence[Any]) -> GenerateRequest:
+        generation = self.settings.generation
+        request = {
+            "kind": "generate",
+            "messages" if self.settings.messages else "prompt": self.context(row, examples),
+            "max_new_tokens": generation.max_new_tokens,
+            "stop": generation.stop,
+        }
+        return cast(GenerateRequest, generation.model_dump(exclude_defaults=True) | request)
+
+    def example(self, row: Row) -> Any:
+        """A row as a worked example, with its right answer."""
+        variable = VARIABLE[self.settings.kind]
+        if variable not in row and variable in self.context.names | self._answer.names:
+            choices = self.choices(row)
+            target = self.target(row, choices)
+            first = target[0] if isinstance(target, list) else target
+            row = row | {variable: first if choices is None else choices[first]}
+        return self.context.example(row, self._answer(row))
+
+    def query(self, row: Row) -> str:
+        """The text of a row by which similar examples are found."""
+        return self._query(row) if self._query else str(self.context.query(row))

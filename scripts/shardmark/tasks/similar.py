@@ -1,0 +1,66 @@
+"""How similar texts are: by the words they share (BM25), or by their embeddings."""
+
+import importlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from shardmark.config.few_shot import FewShot
+from shardmark.errors import Problem, UserError
+from shardmark.tasks.rows import Row
+
+Similar = Callable[[Row], Any]
+"From a row to an array: how similar each text is to it, higher is more."
+
+WORD = re.compile(r"\w+")
+DIGITS = 4
+"Cosines are compared to so many decimals: beyond them, they depend on the machine."
+
+
+def similarity(settings: FewShot, texts: Sequence[str], query: Callable[[Row], str], where: str) -> Similar | None:
+    """What compares a row with texts, as the settings say; None if they compare nothing.
+
+    Raises UserError if a package or the model is missing.
+    """
+    if settings.pick == "bm25":
+        return _bm25(texts, query, where)
+    if settings.pick == "embedding":
+        return _embedding(str(settings.embedding_model), texts, query, where)
+    return None
+
+
+def _bm25(texts: Sequence[str], query: Callable[[Row], str], where: str) -> Similar:
+    bm25s = _package("bm25s", where)
+    index = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
+    index.index([_words(text) for text in texts], show_progress=False)
+    return lambda row: index.get_scores(_words(query(row)))
+
+
+def _words(text: str) -> list[str]:
+    return WORD.findall(text.lower()) or [""]
+
+
+def _embedding(folder: str, texts: Sequence[str], query: Callable[[Row], str], where: str) -> Similar:
+    path = Path(folder).expanduser()
+    if not (path / "config.json").is_file():
+        fix = "give the folder of a sentence-transformers model that has been downloaded"
+        raise UserError(Problem(where, "few_shot.embedding_model", f"no model in {folder}", fix))
+    package = _package("sentence_transformers", where)
+    model = package.SentenceTransformer(str(path), device="cpu", local_files_only=True)
+
+    def embedded(some: Sequence[str]) -> Any:
+        return model.encode(list(some), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
+
+    known = embedded(texts)
+    return lambda row: (known @ embedded([query(row)])[0]).round(DIGITS)
+
+
+def _package(name: str, where: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        inner = getattr(error, "name", name) not in (name, None)
+        what = f"the package {name.replace('_', '-')} " + (f"lacks another: {error}" if inner else "is not installed")
+        fix = f"pip install {name.replace('_', '-')}, or pick first, ids or random"
+        raise UserError(Problem(where, "few_shot.pick", what, fix)) from error

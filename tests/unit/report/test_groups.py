@@ -1,0 +1,100 @@
+"""Data sets that are reported as one: the mean of their metrics with its error, and a column of its own."""
+
+import csv
+import io
+from math import hypot, sqrt
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardmark.report import build_report
+from shardmark.report.exports import leaderboard_csv, leaderboard_markdown
+from shardmark.report.groups import Group, weighted_mean
+from shardmark.report.inputs import Metric
+from shardmark.report.leaderboard import rank_models
+from shardmark.report.remarks import reasons_left_out
+from shardmark.report.results import Results, read_results
+from unit.report.fake_results import MISSING, write_results
+
+GROUP = Group("both", ["demo_arithmetic", "demo_capitals"], description="two of four")
+
+
+def metric(value: float | None, stderr: float | None = 0.1, n: int = 10, **facts: Any) -> Metric:
+    return Metric(value=value, stderr=stderr, n=n, percent=True, **facts)
+
+
+def results(tmp_path: Path, *groups: Group) -> Results:
+    files = write_results(tmp_path, missing=())
+    return read_results(files.scores, files.samples, groups=groups)
+
+
+def test_the_mean_is_weighted_and_so_is_its_error() -> None:
+    found = weighted_mean([metric(0.5, 0.1), metric(0.8, 0.2)], [1, 3])
+    assert found.value == pytest.approx((0.5 + 3 * 0.8) / 4)
+    assert found.stderr == pytest.approx(hypot(0.1, 3 * 0.2) / 4)
+    assert found.n == 20
+
+
+def test_a_micro_mean_is_that_of_all_samples_together() -> None:
+    """Of shares: the standard error is that of a stratified sample."""
+    shares = [(0.5, 40), (0.9, 160)]
+    metrics = [metric(p, sqrt(p * (1 - p) / n), n) for p, n in shares]
+    found = weighted_mean(metrics, [n for _, n in shares])
+    assert found.value == pytest.approx((20 + 144) / 200)
+    assert found.stderr == pytest.approx(sqrt(sum(n * p * (1 - p) for p, n in shares)) / 200)
+
+
+@pytest.mark.parametrize(
+    "others", [metric(None), metric(0.5, higher_is_better=False), Metric(value=0.5, percent=False)]
+)
+def test_what_cannot_be_averaged_has_no_value(others: Metric) -> None:
+    assert weighted_mean([metric(0.5), others], [1, 1]).value is None
+
+
+def test_an_unknown_error_makes_the_error_unknown() -> None:
+    found = weighted_mean([metric(0.5), metric(0.7, None)], [1, 1])
+    assert (found.value, found.stderr) == (pytest.approx(0.6), None)
+
+
+@pytest.mark.parametrize("mean", ["macro", "micro", "weighted"])
+def test_a_group_is_a_column_before_the_data_sets(tmp_path: Path, mean: str) -> None:
+    weights = {"demo_arithmetic": 1.0, "demo_capitals": 3.0} if mean == "weighted" else {}
+    board = rank_models(results(tmp_path, Group("both", GROUP.members, mean, weights)))
+    assert [column.dataset.name for column in board.columns][:2] == ["both", "demo_arithmetic"]
+    assert board.columns[0].metric == f"{mean} accuracy"
+    for row in board.rows:
+        metrics: list[Any] = [cell.metric for cell in row.cells[:3]]
+        whole, first, second = metrics
+        sizes = {"macro": (1, 1), "micro": (first.n, second.n), "weighted": (1, 3)}[mean]
+        assert whole.value == pytest.approx((sizes[0] * first.value + sizes[1] * second.value) / sum(sizes))
+
+
+def test_a_group_counts_in_the_mean_in_place_of_its_data_sets(tmp_path: Path) -> None:
+    board = rank_models(results(tmp_path, GROUP))
+    assert [c.dataset.name for c in board.in_mean] == ["both", "demo_translation", "demo_reading_comprehension"]
+    assert reasons_left_out(board) == ["2 data sets of both (counted as one)"]
+
+
+def test_a_group_is_in_the_exports(tmp_path: Path) -> None:
+    found = results(tmp_path, GROUP)
+    rows = [row for row in csv.DictReader(io.StringIO(leaderboard_csv(found))) if row["dataset"] == "both"]
+    assert [row["metric"] for row in rows] == ["macro accuracy"] * 3
+    assert all(float(row["value"]) > 0 and float(row["stderr"]) > 0 for row in rows)
+    assert "both (macro accuracy, %)" in leaderboard_markdown(rank_models(found))
+
+
+def test_a_group_of_which_a_part_is_missing_is_not_run(tmp_path: Path) -> None:
+    files = write_results(tmp_path)
+    found = read_results(files.scores, files.samples, groups=[Group("all", ["demo_capitals", MISSING[1]])])
+    assert [found.get(model.name, "all") is None for model in found.models] == [
+        model.name == MISSING[0] for model in found.models
+    ]
+
+
+def test_the_report_shows_a_group(tmp_path: Path) -> None:
+    files = write_results(tmp_path / "in", missing=())
+    group = {"name": "both", "members": list(GROUP.members), "mean": "micro", "weights": {}, "description": "two"}
+    page = build_report("run", files.scores, files.samples, tmp_path / "out", {}, groups=[group]).read_text("utf-8")
+    assert "micro mean of demo_arithmetic, demo_capitals" in page
+    assert not (tmp_path / "out/samples/demo_large/both").exists()
