@@ -107,7 +107,7 @@ def test_humaneval_gen() -> None:
         "Read the following function signature and docstring, and fully implement the function described. "
         "Your response should only contain the code for this function.\n" + sample.row["prompt"]
     )
-    assert sample.target == [sample.row["test"] + "\ncheck(add_0)\n"]
+    assert sample.target == [sample.row["test"] + "\ncheck(add_0)"]
 
 
 def test_a_perplexity_prompt_joins_turns_by_a_newline() -> None:

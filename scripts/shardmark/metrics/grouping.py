@@ -11,7 +11,9 @@ Z95 = 1.959963984540054
 "The two-sided 95% quantile of the normal distribution."
 
 
-def macro_estimates(metrics: dict[str, Any], samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def macro_estimates(
+    metrics: dict[str, Any], samples: Sequence[dict[str, Any]], cluster_by: str | None = None
+) -> dict[str, Any]:
     """Of each metric that is a mean of its samples' scores, the unweighted mean over groups, as `NAME (macro)`.
 
     Empty if the samples have no groups. Each sample gets the score under that name, too.
@@ -23,20 +25,26 @@ def macro_estimates(metrics: dict[str, Any], samples: Sequence[dict[str, Any]]) 
         scores = [sample["scores"].get(name) for sample in samples]
         if None in scores or not math.isclose(math.fsum(scores) / len(scores), metric["value"], abs_tol=1e-9):
             continue
-        groups: dict[str, list[float]] = defaultdict(list)
-        for sample in samples:
-            groups[sample["group"]].append(sample["scores"][name])
+        groups: dict[str, list[tuple[float, str]]] = defaultdict(list)
+        for number, sample in enumerate(samples):
+            cluster = str(number if cluster_by is None else sample["row"][cluster_by])
+            groups[sample["group"]].append((sample["scores"][name], cluster))
             sample["scores"][f"{name} (macro)"] = sample["scores"][name]
         found[f"{name} (macro)"] = metric | _macro(list(groups.values()))
     return found
 
 
-def _macro(groups: list[list[float]]) -> dict[str, Any]:
-    """The mean of groups' means; its error is sqrt(sum of se^2) over their number, as their samples are independent."""
-    estimates = [estimate_mean(scores) for scores in groups]
+def _macro(groups: list[list[tuple[float, str]]]) -> dict[str, Any]:
+    """The mean of groups' means; its error is sqrt(sum of se^2) over their number, as groups share no cluster."""
+    estimates = [estimate_mean([s for s, _ in group], [cluster for _, cluster in group]) for group in groups]
     value = math.fsum(estimate.value for estimate in estimates) / len(groups)
     errors = [estimate.stderr for estimate in estimates if estimate.stderr is not None]
     if len(errors) < len(groups):
-        return {"value": value, "stderr": None, "ci95": None}
+        return {"value": value, "stderr": None, "ci95": None, "interval": None}
     stderr = math.hypot(*errors) / len(groups)
-    return {"value": value, "stderr": stderr, "ci95": [value - Z95 * stderr, value + Z95 * stderr]}
+    return {
+        "value": value,
+        "stderr": stderr,
+        "ci95": [value - Z95 * stderr, value + Z95 * stderr],
+        "interval": "normal",
+    }

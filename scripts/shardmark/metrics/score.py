@@ -49,7 +49,7 @@ def score_dataset(
         judged = [judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
         metrics = measure(header["settings"], judged)
         judged_samples = [each.sample for each in judged]
-        macro = macro_estimates(metrics, judged_samples)
+        macro = macro_estimates(metrics, judged_samples, header["settings"]["cluster_by"])
         metrics = macro | metrics if header["settings"]["group_mean"] == "macro" else metrics | macro
     score = {
         "protocol": SCORE_PROTOCOL,
