@@ -1,6 +1,5 @@
 # Shardmark: models x data sets -> requests -> predictions -> scores -> report.
 # The plan is made here, while this file is parsed; docs/architecture.md says why. Rules are in rules/.
-import os
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ min_version("9.17")
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from shardmark.plan.course import Course
+from shardmark.plan.machine import use_scratch
 from shardmark.plan.parse import (
     SHARDS,
     TOOLS,
@@ -66,8 +66,7 @@ elif workflow.is_main_process:
         INPUTS.use_bundles(cluster_bundles(PLAN))
         use_job_profile(workflow.basedir)
 
-if config.get("scratch"):
-    os.environ["SHARDMARK_SCRATCH"] = str(config["scratch"])  # workers, in jobs too, inherit it
+use_scratch(config)
 
 # Its words are Snakemake's own, so they are on the terminal and in the log of the run.
 COURSE = Course(PLAN, logger.info, logger.error)

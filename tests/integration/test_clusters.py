@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from fake_scheduler import install
@@ -35,6 +36,12 @@ def calls(service: Path, words: tuple[str, ...]) -> list[list[str]]:
     return [call for call in found if call[0] in words]
 
 
+def asking(profile: str) -> bool:
+    """Whether Snakemake is asking after a job."""
+    words = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    return any(f"profiles/{profile}/status.py" in line for line in words)
+
+
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The scores of a local run."""
@@ -53,6 +60,7 @@ def test_scores_are_those_of_a_local_run_after_an_interrupt(
     write_yaml(project.folder / f"profiles/{profile}/{profile}.yaml", settings(profile, tmp_path))
     run = project.start(profile=f"profiles/{profile}")
     until(lambda: calls(service, ("get",)), "a job that Snakemake has asked after", 300)
+    until(lambda: not asking(profile), "the end of the question", 300)  # Snakemake cancels nothing in the middle of it
     run.send_signal(signal.SIGINT)
     output, _ = run.communicate()
     assert run.returncode != 0, output

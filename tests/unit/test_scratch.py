@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from shardmark.engine import scratch
-from shardmark.engine.scratch import SPARE, VARIABLE, on_scratch
+from shardmark.engine.scratch import SPARE, on_scratch
+from shardmark.plan.machine import SCRATCH
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -32,7 +33,7 @@ def weights(tmp_path: Path) -> Path:
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of copies."""
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "disk"))
+    monkeypatch.setenv(SCRATCH, str(tmp_path / "disk"))
     return tmp_path / "disk" / f"shardmark-{os.getuid()}"
 
 
@@ -44,7 +45,7 @@ def used(folder: Path) -> Path:
 
 
 def test_weights_are_where_they_are_unless_a_folder_is_set(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(SCRATCH, raising=False)
     assert used(weights) == weights
 
 
@@ -130,7 +131,7 @@ def test_copies_that_nobody_uses_make_room(weights: Path, disk: Path, monkeypatc
 def test_a_folder_that_is_not_there_is_a_warning(
     weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, folder: str
 ) -> None:
-    monkeypatch.setenv(VARIABLE, folder)
+    monkeypatch.setenv(SCRATCH, folder)
     with caplog.at_level(logging.WARNING):
         assert used(weights) == weights
     assert "read where they are" in caplog.text

@@ -19,9 +19,8 @@ from pathlib import Path
 
 from shardmark.engine.stage import UNUSED
 from shardmark.files import digest, file_sha256
+from shardmark.plan.machine import SCRATCH
 
-VARIABLE = "SHARDMARK_SCRATCH"
-"The folder for copies; other variables in it are replaced on the node, such as $SLURM_TMPDIR."
 SPARE = 1 << 30
 "Bytes that a copy leaves free."
 CHUNK = 1 << 24
@@ -42,7 +41,7 @@ def on_scratch(staged: dict[str, str]) -> Iterator[dict[str, str]]:
 
 def scratch_folder() -> Path | None:
     """The folder of this user's copies, made if need be; None if there is to be none, or cannot be."""
-    wanted = os.environ.get(VARIABLE, "")
+    wanted = os.environ.get(SCRATCH, "")
     if not wanted:
         return None
     path = os.path.expanduser(os.path.expandvars(wanted))
@@ -63,12 +62,12 @@ def scratch_folder() -> Path | None:
 def _copied(source: Path, base: Path, held: ExitStack) -> Path:
     """A whole copy of a folder, held until the end of `held`; the folder itself if there is no room."""
     files = _files(source)
-    copy = base / digest([str(source), {name: [size, time] for name, (size, time) in files.items()}])
+    copy = base / digest([str(source), {name: list(status) for name, status in files.items()}])
     with open(copy.with_suffix(".lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # who comes meanwhile waits for the copy
         try:
             if not _is_whole(copy, files):
-                _make_room(base, sum(size for size, _ in files.values()))
+                _make_room(base, sum(status[0] for status in files.values()))
                 _copy(source, copy, list(files))
         except OSError as error:
             log.warning("no copy of %s on the node's disk, it is read where it is: %s", source, error)
@@ -80,22 +79,22 @@ def _copied(source: Path, base: Path, held: ExitStack) -> Path:
     return copy
 
 
-def _files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of each file below a folder by its path there: links are followed, what no model loads left out."""
+def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Size and times of each file of a folder by its path there: links are followed, what no model loads left out."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)
         if path.is_file() and not hidden and not any(fnmatch(name.as_posix(), pattern) for pattern in UNUSED):
             status = path.stat()
-            found[name.as_posix()] = (status.st_size, status.st_mtime_ns)
+            found[name.as_posix()] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return found
 
 
-def _is_whole(copy: Path, files: dict[str, tuple[int, int]]) -> bool:
+def _is_whole(copy: Path, files: dict[str, tuple[int, int, int]]) -> bool:
     """Whether a copy has each file in its size; more was checked when it was made."""
     try:
-        return copy.is_dir() and all((copy / name).stat().st_size == size for name, (size, _) in files.items())
+        return copy.is_dir() and all((copy / name).stat().st_size == size for name, (size, *_) in files.items())
     except OSError:
         return False
 

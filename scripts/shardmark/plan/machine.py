@@ -8,8 +8,10 @@ import subprocess
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+SCRATCH = "SHARDMARK_SCRATCH"
+"The environment's folder for copies of weights; variables in it are replaced where it is, such as $SLURM_TMPDIR."
 GPU_ID = re.compile(r"[0-9]+|(GPU|MIG)-[\w/-]+")
 LISTED = re.compile(r"\s*(GPU|MIG) .*\(UUID: ([\w/-]+)\)")
 
@@ -99,3 +101,9 @@ def _cpu_name() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def use_scratch(config: dict[str, Any]) -> None:
+    """Let workers, which inherit this environment, know of a disk for weights; jobs of a cluster do this, too."""
+    if config.get("scratch"):
+        os.environ[SCRATCH] = str(config["scratch"])

@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 
 from shardmark.config.base import Settings
 from shardmark.errors import Problem, UserError
-from shardmark.tools.submission import State, ask, job_properties, leave_to, read_file, wrap
+from shardmark.tools.submission import State, ask, job_properties, read_file, wrap
 
 JOB_ID = re.compile(r"\|\s*(dlc[0-9a-z]+)\s*\|")
 OVER: Mapping[str, str] = {"Succeeded": "success", "Failed": "failed", "Stopped": "failed"}
@@ -95,12 +95,6 @@ def state(job: str) -> tuple[State, str]:
         case "failed":
             return "failed", ""
     return "running", ""
-
-
-def stop(jobs: list[str]) -> None:
-    """Ask for the end of jobs without waiting for it."""
-    for job in jobs:
-        leave_to(["dlc", "stop", "job", job, "--force"])
 
 
 def _dlc(words: list[str]) -> str:

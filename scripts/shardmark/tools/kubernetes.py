@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 
 from shardmark.config.base import Settings
 from shardmark.errors import Problem, UserError
-from shardmark.tools.submission import State, ask, job_properties, leave_to, read_file, wrap
+from shardmark.tools.submission import State, ask, job_properties, read_file, wrap
 
 FIX = "install kubectl, put it on PATH, and choose a cluster: `kubectl config current-context`"
 GONE = "(NotFound)"
@@ -129,10 +129,3 @@ def state(job: str) -> tuple[State, str]:
     if "Complete" in over:
         return "success", ""
     return ("failed", "") if "Failed" in over else ("running", "")
-
-
-def stop(jobs: list[str]) -> None:
-    """Delete jobs with their pods, without waiting for it."""
-    for job in jobs:
-        namespace, _, name = job.partition("/")
-        leave_to(["kubectl", "delete", "job", name, f"--namespace={namespace}", "--wait=false"])

@@ -65,14 +65,3 @@ def ask(words: list[str], fix: str, text: str = "") -> str:
     except subprocess.TimeoutExpired:
         return f"no answer in {ASK_SECONDS} s"
     return done.stdout + done.stderr
-
-
-def leave_to(words: list[str]) -> None:
-    """Start a command and leave it alone: Snakemake kills what cancels its jobs after two seconds."""
-    subprocess.Popen(
-        words,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 
 from fake_scheduler import install
 from projects import problems, write_yaml
-from shardmark.tools.dlc import DlcConfig, read_settings, state, stop, submit, submit_words
+from shardmark.tools.dlc import DlcConfig, read_settings, state, submit, submit_words
 from shardmark.tools.submission import job_properties, wrap
 from slurm_cluster import until
 
+PROFILE = Path(__file__).parents[3] / "profiles/dlc"
 SETTINGS = {"workspace_id": 123, "image": "registry/x:1", "data_sources": "d-1,d-2"}
 GROUP = {"groupid": "m-0", "threads": 4, "resources": {"gpu": 2, "mem_mb": 8100, "runtime": 30}}
 
@@ -76,7 +78,7 @@ def test_a_job_is_submitted_followed_and_stopped(
     script.write_text(script.read_text() + "sleep 600\n")
     job = submit(script, tmp_path / "dlc.yaml")
     assert state(job) == ("running", "")
-    stop([job])
+    subprocess.run([PROFILE / "cancel.sh", job], check=True)
     until(lambda: state(job) == ("failed", ""), "the end of the job")
     assert state("dlcnone") == ("failed", "")
 
@@ -87,7 +89,7 @@ def test_a_service_that_does_not_answer_is_asked_again(service: Path) -> None:
 
 
 def test_what_is_wrong_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Path(__file__).parents[3] / "profiles/dlc/dlc.yaml"
+    settings = PROFILE / "dlc.yaml"
     assert {problem.key for problem in problems(read_settings, settings)} == {"workspace_id", "image", "data_sources"}
     write_yaml(tmp_path / "dlc.yaml", SETTINGS | {"piority": 1})
     assert problems(read_settings, tmp_path / "dlc.yaml")[0].key == "piority"

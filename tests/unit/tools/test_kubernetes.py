@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 from fake_scheduler import install
 from projects import problems, write_yaml
-from shardmark.tools.kubernetes import KubernetesConfig, job_spec, read_settings, state, stop, submit
+from shardmark.tools.kubernetes import KubernetesConfig, job_spec, read_settings, state, submit
 from slurm_cluster import until
 
+PROFILE = Path(__file__).parents[3] / "profiles/kubernetes"
 GROUP = {"groupid": "m@1-0", "threads": 4, "resources": {"gpu": 2, "mem_mb": 8100, "runtime": 30}}
 
 
@@ -76,7 +78,7 @@ def test_a_job_is_submitted_followed_and_deleted(tmp_path: Path, monkeypatch: py
     until(lambda: state(job) == ("failed", ""), "the end of the job")
     job = submit(script_in(tmp_path, "sleep 600"), file)
     assert state(job) == ("running", "")
-    stop([job])
+    subprocess.run([PROFILE / "cancel.sh", job], check=True)
     until(lambda: state(job) == ("failed", ""), "the end of the job")
     (cluster / "bin/kubectl").write_text("#!/bin/sh\necho 'Unable to connect to the server'\n")
     assert state(job) == ("running", f"kubectl get job {job}: Unable to connect to the server")
@@ -84,7 +86,7 @@ def test_a_job_is_submitted_followed_and_deleted(tmp_path: Path, monkeypatch: py
 
 
 def test_what_is_wrong_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = Path(__file__).parents[3] / "profiles/kubernetes/kubernetes.yaml"
+    file = PROFILE / "kubernetes.yaml"
     assert {problem.key for problem in problems(read_settings, file)} == {"image", "claim", "mount_path"}
     monkeypatch.chdir(tmp_path)
     file = write_yaml(tmp_path / "k.yaml", {"image": "i", "claim": "c", "mount_path": "/elsewhere"})
