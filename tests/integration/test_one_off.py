@@ -16,7 +16,8 @@ def test_a_model_without_a_file_is_evaluated(tmp_path: Path) -> None:
     samples = project.samples()
     assert {model for model, _, _ in samples} == {"small"}
     assert all(sample["truncated"] > 0 for sample in samples.values())  # its window is shorter than the sentences
-    assert "<b>4</b> truncated prompts" in (project.folder / "results/reports/test/index.html").read_text()
+    page = project.results / "reports/test/samples/small/demo_grammar/index.html"
+    assert "<b>4</b> truncated prompts" in page.read_text()
 
 
 def test_globs_and_lists_choose_models_and_data_sets(tmp_path: Path) -> None:
