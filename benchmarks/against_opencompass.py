@@ -91,12 +91,25 @@ def run_shardmark(model: Path, rows: Path, folder: Path, environment: dict[str, 
     return taken | {"accuracy": 100 * json.loads(scores.read_text())["metrics"]["accuracy"]["value"]}
 
 
+def older_tokenizer(model: Path, folder: Path) -> Path:
+    """The tokenizer in words of transformers 4, which OpenCompass needs: it does not know the class that 5 names."""
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy2(model / name, folder / name)
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    write_whole(folder / "tokenizer_config.json", pretty_json(config))
+    return folder
+
+
 def run_opencompass(model: Path, rows: Path, folder: Path, environment: dict[str, str]) -> dict[str, float]:
     """Its command for custom data, with the python that the environment names, one row at a time."""
     command = [environment["SHARDMARK_OPENCOMPASS"], "-m", "opencompass.cli.main", "--debug"]
     command += ["--hf-type", "base", "--hf-path", str(model), "--hf-num-gpus", "0", "--batch-size", "1"]
     command += ["--custom-dataset-path", str(rows), "--custom-dataset-data-type", "mcq"]
     command += ["--custom-dataset-infer-method", "ppl", "--max-seq-len", str(WINDOW)]
+    command += ["--tokenizer-path", str(older_tokenizer(model, folder / "tokenizer"))]
     command += ["--model-kwargs", "torch_dtype=torch.float32", "-w", str(folder / "out")]
     taken = measured(command, folder, environment)
     (result,) = folder.glob("out/*/results/*/*.json")

@@ -231,7 +231,7 @@ def test_the_budget_follows_from_memory_or_from_the_number_that_is_set(
     assert usual.tokens == scoring.MOST_TOKENS["cpu"]
     sizes = []
     for free in (1 << 21, 1 << 19, 1 << 16, 0):
-        monkeypatch.setattr(scoring, "free_bytes", lambda _, free=free: free)
+        monkeypatch.setattr(scoring, "free_for", lambda _, free=free: free)
         small = scoring.scoring_budget(llama, "auto", 60)
         sizes.append((small.tokens, small.outputs))
         logits = small.outputs * 4 * llama.model.config.vocab_size
