@@ -147,7 +147,9 @@ def _source(origin: dict[str, Any]) -> str:
 def _provenance(header: dict[str, Any], record: dict[str, Any], trailers: list[dict[str, Any]]) -> dict[str, Any]:
     """What is needed to repeat the score."""
     first = trailers[0]
-    of_metrics = {name for metric in header["settings"]["metrics"] for name in load_metric(metric["name"]).packages}
+    of_metrics = {
+        name for metric in header["settings"].get("metrics", ()) for name in load_metric(metric["name"]).packages
+    }
     packages = first["packages"] | {name: version(name) for name in {*PACKAGES, *of_metrics}}
     gpus = sorted({name for trailer in trailers for name in trailer.get("gpu_names", [])})
     return {

@@ -192,7 +192,9 @@ def in_place(
 def _places(origin: Record | None) -> set[str]:
     """What says where rows come from: the path and the hash of a file, or a part of a repository."""
     origin = origin or {}
-    part = json_line([origin[key] for key in ("hub", "config", "split")]) if "split" in origin else None
+    if "lm_eval" in origin:  # of several splits and tasks
+        return {*origin["files"], *origin["files"].values(), *origin["hub"]}
+    part = json_line([origin[key] for key in ("hub", "config", "split")]) if "hub" in origin else None
     return {place for place in (origin.get("file"), origin.get("sha256"), part) if place}
 
 

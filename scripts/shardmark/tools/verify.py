@@ -77,6 +77,8 @@ def _sources(results: Path, root: Path) -> dict[Path, set[str]]:
                 found[path].add(value)
     for header in map(read_header, results.glob("tasks/*.jsonl")):
         origin = header.get("dataset", {}).get("origin", {})
+        for path, value in origin.get("files", {}).items():
+            found[Path(path)].add(value)
         for place in (origin, origin.get("few_shot", {})):
             if "file" in place:
                 found[Path(place["file"])].add(place["sha256"])
