@@ -8,12 +8,14 @@ import yaml
 
 from workflow import ROOT, Project
 
-DATASETS = [p.stem for p in sorted((ROOT / "config/datasets").glob("*.yaml")) if not p.stem.startswith("demo_")]
+DATASETS = ("siqa_gen", "gsm8k_gen", "ARC_c_ppl", "piqa_ppl", "boolq_ppl", "winograd_ppl")
+"Those of config/gemma.yaml: each row is a request of its own."
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
-def test_every_row_of_every_data_set_becomes_a_request(tmp_path: Path) -> None:
-    project = Project.create(tmp_path / "project", run="test", models=["demo_small"], datasets=DATASETS)
+def test_every_row_of_these_data_sets_becomes_a_request(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "project", run="test", models=["demo_small"], datasets=list(DATASETS))
     data_root = Path(os.environ["SHARDMARK_DATA_ROOT"]).resolve()
     project.run("-n", "--config", f"data_root={data_root}")
     for name in DATASETS:

@@ -100,7 +100,7 @@ def act(verb, *words):
 sys.modules["shardmark.engine.answer"] = SimpleNamespace(Engine=Engine)
 sys.modules["shardmark.engine.transformers_backend"] = SimpleNamespace(TransformersBackend=load)
 '''
-RECORD = {"digest": "0", "dtype": "float32", "source": {"bytes": 0}}
+RECORD = {"digest": "0", "dtype": "float32", "source": {"bytes": 0, "kind": "hub"}, "tokenizer": None}
 NO_PIDFD = "import os\ndel os.pidfd_open\n"
 
 
