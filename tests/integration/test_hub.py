@@ -246,8 +246,10 @@ def test_every_mistake_is_reported_at_once(site: Site) -> None:
     lines = message.splitlines()
     for what, fix in expected.items():
         (place,) = (number for number, line in enumerate(lines) if f"config/{what}" in line)
-        assert lines[place + 1].startswith("    fix: ")
-        assert fix in lines[place + 1]
+        line, advice = lines[place + 1 : place + 3]
+        assert line.startswith(f"    line: config/{what.partition(':')[0]}:")
+        assert advice.startswith("    fix: ")
+        assert fix in advice
     for known in ("'test'", "'en', 'de'", "only a, b"):
         assert known in message, "what there is instead"
 
