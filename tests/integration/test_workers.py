@@ -154,7 +154,12 @@ class Run:
 
     def files(self, name: str, requests: list[Any], weights: Path | None = None, **settings: Any) -> list[Path]:
         """The files of a job: the model's record, where it is staged, the requests, the predictions."""
-        record: dict[str, Any] = {**RECORD, "name": name, "file": f"config/models/{name}.yaml", "settings": {}}
+        record: dict[str, Any] = {
+            **RECORD,
+            "name": name,
+            "file": f"config/models/{name}.yaml",
+            "settings": {"model_kwargs": {}},
+        }
         staged = {"model": "/no/such/model"}
         if weights:
             record, staged = tiny_models.model_record(weights), tiny_models.staged(weights)
