@@ -11,7 +11,6 @@ from typing import Any
 from shardmark import __version__
 from shardmark.errors import Problem, UserError
 from shardmark.files import jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
-from shardmark.metrics import lm_eval
 from shardmark.metrics.grouping import macro_estimates
 from shardmark.metrics.judge import judge, measure
 from shardmark.metrics.modules import load_metric
@@ -44,6 +43,8 @@ def score_dataset(
     predictions = results / "predictions" / model_name(record) / name
     asked, answers, trailers = _collect(shards, results / "requests" / name, predictions)
     if "lm_eval" in header["settings"]:
+        from shardmark.metrics import lm_eval  # 1 s: only where its tasks are scored
+
         judged_samples, metrics = lm_eval.judge(lines, asked, answers, header)
     else:
         judged = [judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
