@@ -33,7 +33,7 @@ from projects import (
     write_weights,
     write_yaml,
 )
-from shardmark.files import jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
+from shardmark.files import is_sealed, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
 from shardmark.plan import Pair, Plan, make_plan, model_file, report_inputs, score_files
 from shardmark.plan.cost import Seconds, model_name, prior_load_seconds, prior_seconds
 from shardmark.plan.datasets import shards_file
@@ -132,7 +132,8 @@ def test_every_request_is_in_a_file_under_its_id(sharded: Path) -> None:
 def test_the_task_file_says_what_scoring_needs(root: Path) -> None:
     made = plan(root)
     header, *lines = task_of(made)
-    assert header["sha256"] == hashlib.sha256(jsonl(lines).encode()).hexdigest()
+    assert is_sealed(header)
+    assert header["samples_sha256"] == hashlib.sha256(jsonl(lines).encode()).hexdigest()
     assert header["dataset"]["rows"] == len(ROWS)
     assert header["dataset"]["origin"]["file"] == str(root / "data/sums.jsonl")
     assert [line["target"] for line in lines] == [[row["answer"]] for row in ROWS]

@@ -90,9 +90,9 @@ class Scored:
         header = {
             "dataset": {"name": "demo", "digest": "1" * 16, "origin": origin, "rows": 9},
             "settings": self.settings,
-            "sha256": hashlib.sha256(jsonl(self.lines).encode()).hexdigest(),
+            "samples_sha256": hashlib.sha256(jsonl(self.lines).encode()).hexdigest(),
         }
-        self.task.write_text(jsonl([header, *self.lines]))
+        self.task.write_text(jsonl([sealed(header), *self.lines]))
         levels = {"1": [{"name": "first"}, {"name": "second"}]}
         write_whole(self.root / f"tasks/demo@{'1' * 16}.shards.json", pretty_json({"levels": levels}))
         (self.root / "model.json").write_text(pretty_json(MODEL))
@@ -223,12 +223,14 @@ def test_the_same_predictions_in_other_shards_with_other_times_give_the_same_byt
     assert [path.read_bytes() for path in files] == before
 
 
-@pytest.mark.parametrize("harm", ["cut", "changed", "doubled", "empty", "no_header"])
+@pytest.mark.parametrize("harm", ["cut", "changed", "doubled", "empty", "no_header", "other_settings"])
 def test_a_damaged_task_file_is_refused_by_name(tmp_path: Path, harm: str) -> None:
     scored = sums(tmp_path)
     text = scored.task.read_text()
     _, *lines = text.splitlines(keepends=True)
     harmed = {"cut": text[:-5], "changed": text.replace("zero", "hero"), "doubled": text + lines[-1]}
+    harmed["other_settings"] = text.replace('"ignore_case": false', '"ignore_case": true ')
+    assert text not in harmed.values()
     scored.task.write_text((harmed | {"empty": "", "no_header": "".join(lines)})[harm])
     with pytest.raises(UserError, match="the file is damaged") as caught:
         scored.score()

@@ -10,7 +10,7 @@ from typing import Any
 
 from shardmark import __version__
 from shardmark.errors import Problem, UserError
-from shardmark.files import jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
+from shardmark.files import is_sealed, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
 from shardmark.metrics.grouping import macro_estimates
 from shardmark.metrics.judge import judge, measure
 from shardmark.metrics.modules import load_metric
@@ -82,7 +82,7 @@ def read_task(task: Path) -> tuple[Sample, list[Sample]]:
             for line in file:
                 hashed.update(line)
                 lines.append(json.loads(line))
-            whole = header["sha256"] == hashed.hexdigest()
+            whole = is_sealed(header) and header["samples_sha256"] == hashed.hexdigest()
         except (ValueError, KeyError, TypeError):
             whole = False
     if not whole:

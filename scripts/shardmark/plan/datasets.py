@@ -20,6 +20,7 @@ from shardmark.errors import UserError
 from shardmark.files import (
     digest,
     file_sha256,
+    is_sealed,
     json_line,
     pretty_json,
     read_sealed,
@@ -203,7 +204,7 @@ def read_header(task: Path) -> Record:
     try:
         with open(task, "rb") as file:
             header = dict(json.loads(file.readline()))
-        return header if {"origin", "name", "digest"} <= header["dataset"].keys() else {}
+        return header if is_sealed(header) and {"origin", "name", "digest"} <= header["dataset"].keys() else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -230,13 +231,13 @@ def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: P
         header: Record = {
             "dataset": {"name": about.name, "digest": identity, "origin": about.origin, "rows": rows.number},
             "settings": about.settings,
-            "sha256": hashed.hexdigest(),
+            "samples_sha256": hashed.hexdigest(),
         }
         task = task_file(results, about.name, identity)
         if not (task.is_file() and _in_place(task, about.settings, about.origin)):
             lines.seek(0)
             with whole_file(task) as file:
-                file.write(json_line(header).encode())
+                file.write(json_line(sealed(header)).encode())
                 shutil.copyfileobj(lines, file)
     placed = spool.placed()
     return {

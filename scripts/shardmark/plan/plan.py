@@ -171,9 +171,8 @@ def _sandbox_problems(dataset: Named[DatasetConfig]) -> list[Problem]:
     if shutil.which("bwrap") or all(metric.name != "pass_at_k" for metric in dataset.settings.metrics):
         return []
     what = "pass_at_k runs generated code in a sandbox, and there is no bwrap on this machine"
-    return [
-        Problem(dataset.file, "metrics", what, "apt-get install bubblewrap (or your system's package of that name)")
-    ]
+    fix = "apt-get install bubblewrap (or your system's package of that name)"
+    return [Problem(dataset.file, "metrics", what, fix)]
 
 
 def _gpu_problems(name: str, file: str, wanted: int) -> list[Problem]:
