@@ -6,6 +6,7 @@ transformers' attention interface; all the rest of the model is its own code. A 
 product for all rows of a prefix) and its own; one softmax goes over both, so nothing is approximated.
 """
 
+import abc
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -88,7 +89,7 @@ class Segment:
         return range(self.base + self.start, self.base + self.start + len(self.tokens))
 
 
-class Step:
+class Step(abc.ABC):
     """One forward pass: where its keys and values go, and what each of its tokens sees."""
 
     def __init__(self, block: Block, segments: Sequence[Segment], windows: Sequence[int | None]) -> None:
@@ -105,9 +106,9 @@ class Step:
             self._rows, self._places = self._rows.to(key.device), self._places.to(key.device)
         self.block.write(layer, self._rows, self._places, key[0], value[0])
 
+    @abc.abstractmethod
     def attend(self, layer: int, query: torch.Tensor, scaling: float, capping: "Capping") -> torch.Tensor:
         """From queries [heads, tokens, size] to [tokens, heads, size of a value]."""
-        raise NotImplementedError
 
     def _mask(self, name: Any, device: torch.device, make: Any) -> torch.Tensor:
         """A mask that is the same for all layers with the same window."""
@@ -271,7 +272,7 @@ def _attend(
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: queries [1, heads, tokens, size] to [1, tokens, heads, size of a value]."""
     if position_bias is not None:
-        raise NotImplementedError("attention with a learned position bias")
+        raise ValueError("its attention adds a learned position bias")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     step = _step.get()
     step.write(module.layer_idx, key, value)
