@@ -1,12 +1,13 @@
 """How long a shard will take, before and after its model has been measured."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shardmark.files import write_whole
+from shardmark.files import pretty_json, sealed, write_whole
 from shardmark.plan.cost import Costs, prior_load_seconds, prior_seconds, work
 from shardmark.plan.predictions import write_predictions
 
@@ -96,6 +97,15 @@ def test_shards_that_were_reused_say_nothing_and_partly_reused_ones_count_what_t
     assert ratios(costs, own, "sums", "generate") == pytest.approx((2, 1))
 
 
+def test_a_load_is_one_whatever_a_worker_does_after_it(tmp_path: Path) -> None:
+    costs, own = Costs(tmp_path), model()
+    took(tmp_path, own, "sums", 1, load=3)
+    for more in range(1, 4):
+        took(tmp_path, own, "sums", 1, load=0, **{f"more{n}": 0 for n in range(more)})
+    costs.measure(own, "sums", "generate")
+    assert ratios(costs, own, "sums", "generate") == pytest.approx((1, 3))
+
+
 def test_trailers_are_read_again_only_if_their_folder_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +132,7 @@ def test_trailers_are_read_again_only_if_their_folder_has_changed(
 )  # fmt: skip
 def test_damaged_costs_only_cost_time(tmp_path: Path, content: str) -> None:
     took(tmp_path, model(), "sums", 2)
-    write_whole(tmp_path / "plans/costs.json", content)
+    write_whole(tmp_path / "plans/costs.json", pretty_json(sealed(json.loads(content))) if "m" in content else content)
     costs = Costs(tmp_path)
     costs.measure(model(), "sums", "generate")
     assert ratios(costs, model(), "sums", "generate") == pytest.approx((2, 1))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shardmark.config import RunConfig
-from shardmark.files import read_json
+from shardmark.files import pretty_json, read_sealed, sealed
 from shardmark.plan.cost import Costs, prior_seconds
 from shardmark.plan.divisions import Divisions
 
@@ -138,8 +138,9 @@ DAMAGED = [
 def test_a_damaged_file_only_costs_time(tmp_path: Path, content: str) -> None:
     decided(tmp_path, dataset(40))
     path = Divisions(tmp_path, "tiny@0", run()).path
-    (key,) = read_json(path)
-    path.write_text(content.replace('"KEY"', json.dumps(key)))
+    (key,) = read_sealed(path)
+    content = content.replace('"KEY"', json.dumps(key))
+    path.write_text(pretty_json(sealed(json.loads(content))) if content.startswith('{"') else content)
     with pytest.raises(KeyError):
         Divisions(tmp_path, "tiny@0", run()).bits("demo")
     assert decided(tmp_path, dataset(40)) == 2

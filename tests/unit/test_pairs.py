@@ -373,6 +373,6 @@ def test_the_seconds_of_a_pair_are_those_of_its_missing_shards(project: Project,
     both = project.plan()
     counts = [len(project.ids(name)) for name in shards[:2]]
     assert both.seconds.inference == pytest.approx(one.seconds.inference * sum(counts) / counts[0])
-    assert both.seconds.load == pytest.approx(2 * one.seconds.load)
+    assert both.seconds.load == pytest.approx(one.seconds.load)
     longest = one.seconds.inference * max(counts) / counts[0] + one.seconds.load
     assert (both.longest, one.longest) == (pytest.approx(longest), pytest.approx(one.seconds.total))

@@ -11,9 +11,10 @@ import pytest
 from requirements_check import need
 from shardmark.config import DatasetConfig
 from shardmark.errors import UserError
-from shardmark.files import file_sha256, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
+from shardmark.files import digest, file_sha256, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
 from shardmark.metrics.score import score_dataset
 from shardmark.plan.predictions import write_predictions
+from shardmark.tasks import request_id
 
 FACTS = {
     "inferred": 2,
@@ -57,7 +58,7 @@ CHOICE = {
 
 
 class Scored:
-    """The files of one model on one data set, from samples that two shards hold."""
+    """The files of one model on one data set, from samples that two shards hold; requests have names of our own."""
 
     def __init__(self, root: Path, settings: dict[str, Any]) -> None:
         self.root = root
@@ -77,23 +78,39 @@ class Scored:
         """A sample that a request's answer decides."""
         self.lines.append({"sample": name, "request": key, "target": target, "row": {"n": name}, **more})
 
+    def id(self, key: str) -> str:
+        """The id of a request; a name that nothing was asked by is its own."""
+        asked = self.requests["first"] | self.requests["second"]
+        return request_id(asked[key]) if key in asked else key
+
+    def shard(self, shard: str) -> str:
+        return digest([self.id(key) for key in self.requests[shard]])
+
     def file(self, shard: str) -> Path:
-        return self.root / f"predictions/tiny@{MODEL['digest']}/demo" / f"{shard}.jsonl"
+        return self.root / f"predictions/tiny@{MODEL['digest']}/demo" / f"{self.shard(shard)}.jsonl"
+
+    def request_file(self, shard: str) -> Path:
+        return self.root / "requests/demo" / f"{self.shard(shard)}.jsonl"
+
+    def answer(self, shard: str, predictions: list[dict[str, Any]], **facts: Any) -> None:
+        """The prediction file of a shard."""
+        answers = [answer | {"id": self.id(answer["id"])} for answer in predictions]
+        write_predictions(self.file(shard), answers, FACTS | facts)
 
     def write(self) -> "Scored":
         for shard in ("first", "second"):
-            path = self.root / "requests/demo" / f"{shard}.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(jsonl({"id": key, **request} for key, request in self.requests[shard].items()))
-            write_predictions(self.file(shard), self.predictions[shard], FACTS)
+            asked = [{"id": self.id(key), **request} for key, request in self.requests[shard].items()]
+            write_whole(self.request_file(shard), jsonl(asked))
+            self.answer(shard, self.predictions[shard])
+        lines = jsonl(line | {"request": self.id(line["request"])} for line in self.lines)
         origin = {"hub": "org/colours", "commit": "beef"} if self.settings["source"]["hub"] else {"file": "sums.jsonl"}
         header = {
             "dataset": {"name": "demo", "digest": "1" * 16, "origin": origin, "rows": 9},
             "settings": self.settings,
-            "samples_sha256": hashlib.sha256(jsonl(self.lines).encode()).hexdigest(),
+            "samples_sha256": hashlib.sha256(lines.encode()).hexdigest(),
         }
-        self.task.write_text(jsonl([sealed(header), *self.lines]))
-        levels = {"1": [{"name": "first"}, {"name": "second"}]}
+        self.task.write_text(jsonl([sealed(header)]) + lines)
+        levels = {"1": [{"name": self.shard("first")}, {"name": self.shard("second")}]}
         write_whole(self.root / f"tasks/demo@{'1' * 16}.shards.json", pretty_json({"levels": levels}))
         (self.root / "model.json").write_text(pretty_json(MODEL))
         return self
@@ -135,10 +152,11 @@ def test_the_score_is_the_mean_with_its_error_bar_and_counts(tmp_path: Path) -> 
 
 
 def test_each_sample_says_what_was_asked_answered_and_right(tmp_path: Path) -> None:
-    _, samples = sums(tmp_path).score()
+    scored = sums(tmp_path)
+    _, samples = scored.score()
     assert samples["b"] == {
         "sample": "b",
-        "request": "right",
+        "request": scored.id("right"),
         "prompt": "1+1=",
         "output": "It is 2.",
         "answer": "2",
@@ -196,7 +214,7 @@ def test_timings_are_the_sums_over_the_shards(tmp_path: Path) -> None:
     del timings["sha256"]
     assert timings.pop("samples_sha256") == file_sha256(tmp_path / "samples/demo.jsonl")
     assert timings == {
-        "shards": ["first", "second"],
+        "shards": [scored.shard("first"), scored.shard("second")],
         "seconds": 3.0,
         "load_seconds": 1.0,
         "predicted_seconds": 4.0,
@@ -217,8 +235,9 @@ def test_the_same_predictions_in_other_shards_with_other_times_give_the_same_byt
     scored.predictions["first"] += scored.predictions["second"]
     scored.write()
     later = {"seconds": 77.0, "load_seconds": 0.0, "started": "2026-02-02T00:00:00+00:00", "batch_size": 1}
-    write_predictions(scored.file("first"), scored.predictions["first"], FACTS | later)
-    write_whole(tmp_path / f"tasks/demo@{'1' * 16}.shards.json", pretty_json({"levels": {"1": [{"name": "first"}]}}))
+    scored.answer("first", scored.predictions["first"], **later)
+    levels = {"levels": {"1": [{"name": scored.shard("first")}]}}
+    write_whole(tmp_path / f"tasks/demo@{'1' * 16}.shards.json", pretty_json(levels))
     scored.score()
     assert [path.read_bytes() for path in files] == before
 
@@ -266,9 +285,9 @@ def test_provenance_tells_how_to_repeat_the_score(tmp_path: Path) -> None:
 def colours(root: Path, **settings: Any) -> Scored:
     """Two samples: the first is right by its sum, the second only by its mean over characters."""
     scored = Scored(root, CHOICE | settings)
-    pairs = {"pairs": [["The sky is", " blue"], ["The sky is", " light blue"]]}
-    scored.ask("one", pairs, {"logprobs": [-1.0, -5.0], "tokens": [1, 2], "greedy": [True, False]})
-    scored.ask("two", pairs, {"logprobs": [-4.0, -5.0], "tokens": [1, 2], "greedy": [False, False]}, shard="second")
+    sky, sea = ({"pairs": [[f"The {what} is", " blue"], [f"The {what} is", " light blue"]]} for what in ("sky", "sea"))
+    scored.ask("one", sky, {"logprobs": [-1.0, -5.0], "tokens": [1, 2], "greedy": [True, False]})
+    scored.ask("two", sea, {"logprobs": [-4.0, -5.0], "tokens": [1, 2], "greedy": [False, False]}, shard="second")
     scored.sample("a", "one", 0, choices=["blue", "light blue"])
     scored.sample("b", "two", 1, choices=["blue", "light blue"])
     return scored.write()
@@ -282,11 +301,12 @@ def test_choices_are_ranked_as_the_data_set_says(tmp_path: Path, scoring: str, v
 
 
 def test_a_choices_sample_shows_what_the_model_preferred(tmp_path: Path) -> None:
-    _, samples = colours(tmp_path).score()
+    scored = colours(tmp_path)
+    _, samples = scored.score()
     assert samples["b"] == {
         "sample": "b",
-        "request": "two",
-        "prompt": "The sky is",
+        "request": scored.id("two"),
+        "prompt": "The sea is",
         "choices": ["blue", "light blue"],
         "output": "blue",
         "logprobs": [-4.0, -5.0],
@@ -326,20 +346,20 @@ def assert_refused(scored: Scored, what: str) -> None:
 
 def test_a_missing_prediction_is_refused(tmp_path: Path) -> None:
     scored = sums(tmp_path)
-    write_predictions(scored.file("second"), scored.predictions["second"][1:], FACTS)
-    assert_refused(scored, "1 predictions are missing, for instance that of request wrong")
+    scored.answer("second", scored.predictions["second"][1:])
+    assert_refused(scored, f"1 predictions are missing, for instance that of request {scored.id('wrong')[:16]}")
 
 
 def test_a_foreign_prediction_is_refused(tmp_path: Path) -> None:
     scored = sums(tmp_path)
     foreign = {"id": "foreign", "cut": 0, **answered("7")}
-    write_predictions(scored.file("second"), [*scored.predictions["second"], foreign], FACTS)
+    scored.answer("second", [*scored.predictions["second"], foreign])
     assert_refused(scored, "1 predictions are foreign, for instance that of request foreign")
 
 
 def test_a_doubled_prediction_is_refused(tmp_path: Path) -> None:
     scored = sums(tmp_path)
-    write_predictions(scored.file("second"), scored.predictions["second"] * 2, FACTS)
+    scored.answer("second", scored.predictions["second"] * 2)
     assert_refused(scored, "a request is answered twice")
 
 
@@ -390,7 +410,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, harm: Any) -> None:
 def test_all_files_that_do_not_fit_are_told_at_once(tmp_path: Path) -> None:
     scored = sums(tmp_path)
     scored.file("first").unlink()
-    write_predictions(scored.file("second"), [], FACTS)
+    scored.answer("second", [])
     with pytest.raises(UserError) as caught:
         scored.score()
     assert [problem.where for problem in caught.value.problems] == [str(scored.file(s)) for s in ("first", "second")]
@@ -492,3 +512,14 @@ def test_the_mean_over_groups_stands_beside_that_over_samples(tmp_path: Path) ->
     assert found[1]["stderr"] == pytest.approx((0.25**2 + 0.5**2) ** 0.5 / 2)
     assert (found[1]["n"], samples[0]["scores"]) == (6, {"accuracy": 1.0, "accuracy (macro)": 1.0})
     assert macro_estimates(micro, [{"scores": {"accuracy": 1.0}}]) == {}
+
+
+def test_a_damaged_request_file_is_refused_with_all_others(tmp_path: Path) -> None:
+    scored = sums(tmp_path)
+    for shard, damage in (("first", "{"), ("second", scored.request_file("second").read_text().replace("0+0", "0+1"))):
+        scored.request_file(shard).write_text(damage)
+    with pytest.raises(UserError) as error:
+        scored.score()
+    assert [problem.where for problem in error.value.problems] == [
+        str(scored.request_file(shard)) for shard in ("first", "second")
+    ]

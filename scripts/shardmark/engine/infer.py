@@ -20,14 +20,14 @@ from shardmark.engine.devices import lease_gpus
 from shardmark.engine.pulse import Pulse
 from shardmark.engine.scratch import on_scratch
 from shardmark.errors import Problem, UserError
-from shardmark.files import digest, read_json, read_jsonl
+from shardmark.files import read_json
 from shardmark.plan.cost import Costs, work
 from shardmark.plan.hashes import HashCache
 from shardmark.plan.machine import hardware
 from shardmark.plan.partials import append_partial, partial_files, read_partial
 from shardmark.plan.predictions import write_predictions
 from shardmark.plan.records import ADD, chat_template, no_template
-from shardmark.tasks import request_id
+from shardmark.plan.store import read_requests
 from shardmark.tasks.requests import is_chat
 
 log = logging.getLogger(__name__)
@@ -57,20 +57,20 @@ class LoadedModel:
 
     def engine(self, threads: int) -> tuple[Any, float]:
         """The engine, which computes with so many cores, and the seconds that loading it took just now."""
-        begin = time.monotonic()
+        seconds = 0.0
         if self._engine is None:
             try:
-                begin = self._load()
+                seconds = self._load()
             except BaseException:
                 self.close()
                 raise
         import torch
 
         torch.set_num_threads(threads)
-        return self._engine, time.monotonic() - begin
+        return self._engine, seconds
 
     def _load(self) -> float:
-        """Lease the devices and load the model; when loading began."""
+        """Lease the devices and load the model; the seconds of loading, without those of waiting for devices."""
         count = self.record["settings"]["num_gpus"]
         with self.pulse.waiting():
             self.gpus = self._held.enter_context(lease_gpus(count, holder=self.holder))
@@ -89,7 +89,7 @@ class LoadedModel:
             self._engine = engine
             names = range(torch.cuda.device_count()) if count else ()
             self.gpu_names = [torch.cuda.get_device_name(number) for number in names]
-        return begin
+        return time.monotonic() - begin
 
     def close(self) -> None:
         """Give the devices back."""
@@ -139,7 +139,7 @@ def answer_shard(loaded: LoadedModel, requests: Path, out: Path, threads: int, t
 
     Raises UserError for what the user can mend.
     """
-    wanted = _read_requests(requests)
+    wanted = read_requests(requests)
     known = {p["id"]: p for path in partial_files(out) for p in read_partial(path) if p["id"] in wanted}
     missing = {key: request for key, request in wanted.items() if key not in known}
     log.info("%d requests, %d already answered", len(wanted), len(known))
@@ -180,18 +180,6 @@ def _check_chats(loaded: LoadedModel, missing: dict[str, Any], dataset: str) -> 
     chats = any(map(is_chat, missing.values()))
     if chats and not record["settings"]["meta_template"] and chat_template(Path(loaded.staged["tokenizer"])) is None:
         raise UserError(Problem(record["file"], "meta_template", no_template(record["name"], dataset), ADD))
-
-
-def _read_requests(path: Path) -> dict[str, Any]:
-    """The requests of a shard by id. Raises UserError if one is not what its id says, or if they are not this shard."""
-    try:
-        wanted = {line.pop("id"): line for line in read_jsonl(path)}
-        whole = digest(list(wanted)) == path.stem and all(request_id(line) == key for key, line in wanted.items())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
-        raise UserError(Problem(str(path), "", "the request file is damaged", "delete it; the next run makes it anew"))
-    return wanted
 
 
 def _predicted(record: dict[str, Any], out: Path, missing: dict[str, Any], tokens: dict[str, int]) -> float:

@@ -10,13 +10,14 @@ from typing import Any
 
 from shardmark import __version__
 from shardmark.errors import Problem, UserError
-from shardmark.files import is_sealed, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
+from shardmark.files import is_sealed, jsonl, pretty_json, read_json, sealed, write_whole
 from shardmark.metrics.grouping import macro_estimates
 from shardmark.metrics.judge import judge, measure
 from shardmark.metrics.modules import load_metric
 from shardmark.plan.cost import model_name
 from shardmark.plan.datasets import shards_file
 from shardmark.plan.predictions import read_predictions
+from shardmark.plan.store import read_requests
 
 SCORE_PROTOCOL = 1
 PACKAGES = ("evaluate", "datasets", "scipy", "snakemake")
@@ -97,8 +98,8 @@ def _collect(shards: list[str], requests: Path, predictions: Path) -> tuple[Samp
     trailers, problems = [], []
     for shard in shards:
         path = predictions / f"{shard}.jsonl"
-        expected = {line["id"]: line for line in read_jsonl(requests / f"{shard}.jsonl")}
         try:
+            expected = read_requests(requests / f"{shard}.jsonl")
             found, trailer = read_predictions(path)
         except UserError as error:
             problems += error.problems

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shardmark.files import canonical_json, read_json, write_whole
+from shardmark.files import canonical_json, read_sealed, sealed, write_whole
 from shardmark.plan.predictions import read_trailer
 from shardmark.tasks import characters
 
@@ -64,6 +64,7 @@ class Seconds(NamedTuple):
 
     inference: float
     load: float
+    "Of a model that is not loaded yet: a worker that has done a shard keeps it for the next one."
 
     @property
     def total(self) -> float:
@@ -82,9 +83,9 @@ class Costs:
         try:
             self._sums: dict[str, dict[str, Sums]] = {
                 model: {dataset: dict(sums) for dataset, sums in measured.items() if sums.keys() >= SUMS}
-                for model, measured in read_json(self.path)["measured"].items()
+                for model, measured in read_sealed(self.path)["measured"].items()
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             self._sums = {}  # lost or damaged: measured again from the prediction files
 
     def measure(self, model: Record, dataset: str, kind: str) -> None:
@@ -128,7 +129,7 @@ class Costs:
     def save(self) -> None:
         """Write back what was learnt."""
         if self._changed:
-            write_whole(self.path, canonical_json({"measured": self._sums}) + "\n")
+            write_whole(self.path, canonical_json(sealed({"measured": self._sums})) + "\n")
             self._changed = False
 
 
@@ -148,12 +149,13 @@ def _usable(trailer: Record) -> bool:
 
 
 def _sums(model: Record, trailers: list[Record]) -> Sums:
-    loaded = [trailer for trailer in trailers if trailer["inferred"]]
+    inferred = [trailer for trailer in trailers if trailer["inferred"]]
+    loads = [trailer["load_seconds"] for trailer in inferred if trailer["load_seconds"]]
     return {
-        "seconds": sum(trailer["seconds"] for trailer in loaded),
-        "seconds_prior": sum(prior_seconds(model, trailer["work"]) for trailer in loaded),
-        "load_seconds": sum(trailer["load_seconds"] for trailer in loaded),
-        "load_seconds_prior": len(loaded) * prior_load_seconds(model),
+        "seconds": sum(trailer["seconds"] for trailer in inferred),
+        "seconds_prior": sum(prior_seconds(model, trailer["work"]) for trailer in inferred),
+        "load_seconds": sum(loads),
+        "load_seconds_prior": len(loads) * prior_load_seconds(model),
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmark.config import RunConfig
-from shardmark.files import canonical_json, read_json, write_whole
+from shardmark.files import canonical_json, read_sealed, sealed, write_whole
 from shardmark.plan.cost import Costs
 from shardmark.plan.shards import HASH_BITS, bits_for
 
@@ -29,9 +29,9 @@ class Divisions:
     def _read(self) -> dict[str, Record]:
         """What the file has; nothing if it is lost or damaged: then it is decided anew."""
         try:
-            known = read_json(self.path).items()
+            known = read_sealed(self.path).items()
             return {key: {"bits": BITS[one["bits"]], "requests": int(one["requests"])} for key, one in known}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             return {}
 
     def bits(self, dataset: str) -> int:
@@ -54,7 +54,7 @@ class Divisions:
     def save(self) -> None:
         """Write what was decided, beside what other runs have decided since: their jobs read it, too."""
         if self._decided:
-            write_whole(self.path, canonical_json(self._read() | self._decided) + "\n")
+            write_whole(self.path, canonical_json(sealed(self._read() | self._decided)) + "\n")
 
     def _key(self, dataset: str) -> str:
         return canonical_json([dataset, *self._limits])

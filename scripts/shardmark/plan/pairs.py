@@ -35,7 +35,7 @@ class Pair:
     "The shards to run; `left` is the number of their requests that have no answer yet."
     scored: bool
     seconds: Seconds = NOTHING
-    "What the missing shards should take, summed over them."
+    "What the missing shards should take, summed over them, and the model's load, once."
     longest: float = 0.0
     "What the longest of them should take."
     costs: Sequence[Seconds] = ()
@@ -120,7 +120,7 @@ class ModelPairs:
         model, dataset = self.model, pair.dataset
         costs = [self.costs.predict(model, dataset["name"], dataset["kind"], _share(shard)) for shard in pair.missing]
         inference = sum(cost.inference for cost in costs)
-        load = sum(cost.load for cost, shard in zip(costs, pair.missing, strict=True) if shard["left"])
+        load = max((cost.load for cost, shard in zip(costs, pair.missing, strict=True) if shard["left"]), default=0.0)
         longest = max((cost.total for cost in costs), default=0.0)
         measured = self.costs.measured(model, dataset["name"], dataset["kind"])
         return replace(pair, seconds=Seconds(inference, load), longest=longest, costs=costs, measured=measured)

@@ -225,7 +225,7 @@ def _plan_report(benchmark: Benchmark, descriptions: dict[str, str], pairs: list
         "config": benchmark.run.model_dump(exclude_defaults=True),
     }
     timings = [timings for _, _, timings in files]
-    write_if_changed(report_inputs(results, name), pretty_json(made_of | {"timings": timings, "facts": facts}))
+    write_if_changed(report_inputs(results, name), pretty_json(sealed(made_of | {"timings": timings, "facts": facts})))
     return results / "reports" / name
 
 

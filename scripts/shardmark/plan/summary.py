@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from shardmark.plan.cost import model_name
+from shardmark.plan.cost import Seconds, model_name
 from shardmark.plan.pairs import Pair
 from shardmark.plan.plan import Plan
 
@@ -42,14 +42,14 @@ def print_summary(plan: Plan, console: Console, slots: Callable[[Pair], int | No
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for pairs, wall in zip(by_model, walls, strict=True):
-        _add_row(table, pairs, wall)
+        _add_row(table, pairs, wall, slots(pairs[0]))
     console.print(table)
 
 
-def _add_row(table: Table, pairs: list[Pair], wall: float) -> None:
+def _add_row(table: Table, pairs: list[Pair], wall: float, slots: int | None) -> None:
     model = pairs[0].model
     gpus = model["settings"]["num_gpus"]
-    seconds = sum(pair.seconds.total for pair in pairs)
+    seconds = work_seconds(pairs, slots)
     table.add_row(
         model["name"],
         f"{sum(pair.dataset['samples'] for pair in pairs):,}",
@@ -61,12 +61,30 @@ def _add_row(table: Table, pairs: list[Pair], wall: float) -> None:
     )
 
 
+def work_seconds(pairs: list[Pair], slots: int | None) -> float:
+    """Seconds of a model's jobs one after the other if `slots` of them run at once (None: all), each place loading it
+    once."""
+    inference, load = _inference_and_load(pairs)
+    return inference + load * _places(pairs, slots)
+
+
 def wall_seconds(pairs: list[Pair], slots: int | None) -> float:
     """Seconds until a model's jobs are done if `slots` of them run at once (None: all): at least the longest one's."""
-    total = sum(pair.seconds.total for pair in pairs)
-    jobs = sum(len(pair.missing) for pair in pairs)
+    inference, load = _inference_and_load(pairs)
     longest = max((pair.longest for pair in pairs), default=0.0)
-    return max(longest, total / (slots or max(1, jobs)))
+    return max(longest, load + inference / max(1, _places(pairs, slots)))
+
+
+def _inference_and_load(pairs: list[Pair]) -> Seconds:
+    """Of all jobs of one model: the inference of each, and one load."""
+    inference = sum(pair.seconds.inference for pair in pairs)
+    return Seconds(inference, max((pair.seconds.load for pair in pairs), default=0.0))
+
+
+def _places(pairs: list[Pair], slots: int | None) -> int:
+    """How many jobs of a model really run at once."""
+    jobs = sum(len(pair.missing) for pair in pairs)
+    return min(jobs, slots) if slots else jobs
 
 
 def _count(number: int, thing: str) -> str:

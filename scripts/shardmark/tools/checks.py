@@ -121,6 +121,16 @@ def json_file(path: Path) -> Iterator[Damage]:
         yield _damage(path, f"it is not JSON: {error}")
 
 
+def named_by_digest(path: Path) -> Iterator[Damage]:
+    """A JSON file whose name is the digest of its content."""
+    try:
+        whole = digest(read_json(path)) == path.stem
+    except ValueError:
+        whole = False
+    if not whole:
+        yield _damage(path, "its content is not what its name says")
+
+
 def converted_weights(path: Path) -> Iterator[Damage]:
     """The checksums of a folder of weights that were converted: every file in the folder."""
     folder = path.parent

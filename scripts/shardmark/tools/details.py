@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shardmark.plan import Pair, Plan
-from shardmark.plan.summary import duration, wall_seconds
+from shardmark.plan.summary import duration, wall_seconds, work_seconds
 
 Slots = Callable[[Pair], int | None]
 "How many jobs of a pair's model can run at once; None if nothing bounds them."
@@ -18,23 +18,24 @@ COLUMNS = ("model", "data set", "samples", "shards", "to run", "requests", "work
 def plan_details(plan: Plan, slots: Slots) -> dict[str, Any]:
     """A plan as JSON: `pairs`, one for each model and data set, and their `total`.
 
-    `seconds` are those of all jobs one after the other, loading included; `wall_seconds` those until they are done if
-    as many of them run at once as can, each pair by itself.
+    `seconds` are those of all jobs one after the other, with a load for each of them that run at once; `wall_seconds`
+    those until they are done if as many of them run at once as can. A pair's are of a run of it alone: pairs of one
+    model share its loads, so their total is less than their sum.
     """
     pairs = [_pair(pair, slots(pair)) for pair in plan.pairs]
-    sums = ("shards", "missing_shards", "requests_to_infer", "seconds", "gpu_hours")
+    sums = ("shards", "missing_shards", "requests_to_infer")
     return {
         "run": plan.benchmark.run.run,
         "results": str(plan.results),
         "report": str(plan.report),
         "pairs": pairs,
-        "total": {key: sum(pair[key] for pair in pairs) for key in sums} | {"wall_seconds": _together(plan, slots)},
+        "total": {key: sum(pair[key] for pair in pairs) for key in sums} | _together(plan, slots),
         "warnings": [str(warning) for warning in plan.warnings],
     }
 
 
 def _pair(pair: Pair, slots: int | None) -> dict[str, Any]:
-    gpus = pair.model["settings"]["num_gpus"]
+    gpus, seconds = pair.model["settings"]["num_gpus"], work_seconds([pair], slots)
     return {
         "model": pair.model["name"],
         "model_digest": pair.model["digest"],
@@ -46,20 +47,26 @@ def _pair(pair: Pair, slots: int | None) -> dict[str, Any]:
         "requests_to_infer": pair.requests,
         "scored": pair.scored,
         "num_gpus": gpus,
-        "seconds": pair.seconds.total,
-        "gpu_hours": gpus * pair.seconds.total / 3600,
+        "seconds": seconds,
+        "gpu_hours": gpus * seconds / 3600,
         "wall_seconds": wall_seconds([pair], slots),
     }
 
 
-def _together(plan: Plan, slots: Slots) -> float:
-    """Seconds until everything is done: models share the devices, or, where nothing bounds jobs, run side by side."""
+def _together(plan: Plan, slots: Slots) -> dict[str, float]:
+    """What everything takes: models share the devices, or, where nothing bounds jobs, run side by side."""
     by_model: dict[str, list[Pair]] = {}
     for pair in plan.pairs:
         by_model.setdefault(f"{pair.model['name']}@{pair.model['digest']}", []).append(pair)
     walls = [wall_seconds(pairs, slots(pairs[0])) for pairs in by_model.values()]
+    works = [work_seconds(pairs, slots(pairs[0])) for pairs in by_model.values()]
+    gpus = [pairs[0].model["settings"]["num_gpus"] for pairs in by_model.values()]
     bounded = any(slots(pair) for pair in plan.pairs)
-    return sum(walls) if bounded else max(walls, default=0.0)
+    return {
+        "seconds": sum(works),
+        "gpu_hours": sum(count * work for count, work in zip(gpus, works, strict=True)) / 3600,
+        "wall_seconds": sum(walls) if bounded else max(walls, default=0.0),
+    }
 
 
 def print_details(details: dict[str, Any], console: Console) -> None:

@@ -26,10 +26,10 @@ KINDS = {
     "staged/*.json": checks.json_file,
     "plans/hashes.json": checks.sealed_json,
     "plans/checked.json": checks.sealed_json,
-    "plans/costs.json": checks.json_file,
-    "plans/configs/*.json": checks.json_file,
-    "plans/divisions/*.json": checks.json_file,
-    "plans/reports/*.json": checks.json_file,
+    "plans/costs.json": checks.sealed_json,
+    "plans/configs/*.json": checks.named_by_digest,
+    "plans/divisions/*.json": checks.sealed_json,
+    "plans/reports/*.json": checks.sealed_json,
 }
 "What is below a results folder, and how it is checked. Names with a leading dot are files that are being written."
 

@@ -38,7 +38,8 @@ def test_every_pair_has_its_shards_requests_and_times(root: Path) -> None:
         assert pair["wall_seconds"] == pytest.approx(pair["seconds"] / 2, rel=0.3)
     total = details["total"]
     assert total["requests_to_infer"] == 20
-    assert total["seconds"] == pytest.approx(sum(pair["seconds"] for pair in details["pairs"]))
+    # each model is loaded at two places, and not again for its second data set
+    assert total["seconds"] == pytest.approx(sum(pair["seconds"] for pair in details["pairs"]) / 2, rel=0.01)
     assert (details["run"], details["results"]) == ("r", str(root / "results"))
 
 
