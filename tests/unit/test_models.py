@@ -221,6 +221,13 @@ def test_cutting_on_the_right_is_refused_because_the_engine_cuts_on_the_left(wei
         ModelConfig(path=str(weights), tokenizer_kwargs={"truncation": "right"})
 
 
+@pytest.mark.parametrize("kwargs", ["model_kwargs", "tokenizer_kwargs"])
+@pytest.mark.parametrize("key", ["subfolder", "revision", "gguf_file"])
+def test_kwargs_lead_to_no_other_files(kwargs: str, key: str) -> None:
+    with pytest.raises(ValueError, match=rf"{kwargs}.{key} reads other files .*: give"):
+        ModelConfig.model_validate({"path": "org/name", kwargs: {key: "x"}})
+
+
 def test_a_tokenizer_that_is_not_there_is_told(weights: Path) -> None:
     assert refusal(weights.parent, path=str(weights), tokenizer_path="./gone") == ("tokenizer_path", "no folder ./gone")
 

@@ -58,6 +58,14 @@ class MetaTemplate(Settings):
         return self
 
 
+ELSEWHERE = {
+    "subfolder": "give path: FOLDER/SUBFOLDER",
+    "revision": "give the setting revision",
+    "gguf_file": "give the setting gguf_file",
+}
+"kwargs that lead transformers to other files than the plan looks at, and what to write instead."
+
+
 class ModelConfig(Settings):
     """A model, how it is loaded, and the devices it needs. The file's name is the model's name."""
 
@@ -138,6 +146,10 @@ class ModelConfig(Settings):
             raise ValueError("adapter_revision is given, but no adapter")
         if self.meta_template and self.chat_template_kwargs:
             raise ValueError("chat_template_kwargs without effect: meta_template takes the chat template's place")
+        for kwargs in ("model_kwargs", "tokenizer_kwargs"):
+            for key, fix in ELSEWHERE.items():
+                if key in getattr(self, kwargs):
+                    raise ValueError(f"{kwargs}.{key} reads other files than those whose hashes results carry: {fix}")
         for key in ("truncation", "truncation_side"):
             if self.tokenizer_kwargs.get(key) == "right":
                 raise ValueError(f"tokenizer_kwargs.{key} is right, but prompts are always cut on the left: drop it")
