@@ -116,7 +116,6 @@ def test_an_inserted_row_changes_few_prompts() -> None:
 
 
 def test_bm25_finds_the_rows_that_share_rare_words() -> None:
-    pytest.importorskip("bm25s")
     rows = [{"question": q, "answer": "x"} for q in ("the red fox", "the blue whale", "a red whale", "the old oak")]
     found = samples(settings(pick="bm25", count=2, query="{{ question }}"), rows)
     asked = [{"question": "was the whale blue"}, {"question": "RED!"}]
