@@ -2,7 +2,8 @@
 """A stand-in for the command `dlc`, which runs a job on this machine, without this environment.
 
 What it prints follows public recordings of the real one: the table of a submission, the JSON of `get job`, the
-lines of `stop job`. It notes each call in the folder that FAKE_SCHEDULER names.
+lines of `stop job`. It notes each call in the folder that FAKE_SCHEDULER names. As long as there is a file `hold` in
+it, jobs do not begin.
 """
 
 import json
@@ -21,7 +22,8 @@ ROW = "+------------------+--------------------------------------+\n"
 def submit(flags: dict[str, str]) -> str:
     job = f"dlc{time.time_ns():x}"
     status = shlex.quote(str(FOLDER / f"{job}.status"))
-    line = f"{flags['command']}; echo $? > {status}.new; mv {status}.new {status}"
+    held = f"while [ -e {shlex.quote(str(FOLDER / 'hold'))} ]; do sleep 0.2; done"
+    line = f"{held}; {flags['command']}; echo $? > {status}.new; mv {status}.new {status}"
     with open(FOLDER / f"{job}.log", "wb") as log:
         process = subprocess.Popen(
             ["env", "-i", "PATH=/usr/bin:/bin", "HOME=/tmp", "sh", "-c", line],

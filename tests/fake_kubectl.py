@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """A stand-in for the command `kubectl`, which runs the one container of a job on this machine, without an image.
 
-It notes each call in the folder that FAKE_SCHEDULER names, and each job's specification there.
+It notes each call in the folder that FAKE_SCHEDULER names, and each job's specification there. As long as there is a
+file `hold` in it, jobs do not begin.
 """
 
 import json
@@ -20,7 +21,8 @@ def create(spec: dict) -> str:
     (container,) = spec["spec"]["template"]["spec"]["containers"]
     (FOLDER / f"{name}.json").write_text(json.dumps(spec))
     status = shlex.quote(str(FOLDER / f"{name}.status"))
-    line = f"{shlex.join(container['command'])}; echo $? > {status}.new; mv {status}.new {status}"
+    held = f"while [ -e {shlex.quote(str(FOLDER / 'hold'))} ]; do sleep 0.2; done"
+    line = f"{held}; {shlex.join(container['command'])}; echo $? > {status}.new; mv {status}.new {status}"
     environment = [f"{variable['name']}={variable['value']}" for variable in container["env"]]
     with open(FOLDER / f"{name}.log", "wb") as log:
         process = subprocess.Popen(

@@ -58,6 +58,7 @@ def test_scores_are_those_of_a_local_run_after_an_interrupt(
     service = install(COMMANDS[profile], tmp_path / "service", monkeypatch.setenv)
     project = Project.create(tmp_path / "project", **CONFIG)
     write_yaml(project.folder / f"profiles/{profile}/{profile}.yaml", settings(profile, tmp_path))
+    (service / "hold").touch()  # else a fast machine ends the job before it can be stopped
     run = project.start(profile=f"profiles/{profile}")
     until(lambda: calls(service, ("get",)), "a job that Snakemake has asked after", 300)
     until(lambda: not asking(profile), "the end of the question", 300)  # Snakemake cancels nothing in the middle of it
@@ -65,6 +66,7 @@ def test_scores_are_those_of_a_local_run_after_an_interrupt(
     output, _ = run.communicate()
     assert run.returncode != 0, output
     until(lambda: calls(service, STOPS), "a job that is stopped")
+    (service / "hold").unlink()
     project.run("--latency-wait", "10", profile=f"profiles/{profile}")
     assert project.scores() == local
     assert len(calls(service, SUBMITS)) == 2  # one for each run: two shards and their score
