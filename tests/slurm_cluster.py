@@ -164,6 +164,12 @@ class Cluster:
         words = ("--partition=urgent", f"--nodelist={node}", "--exclusive", "--output=/dev/null", "--wrap=sleep 600")
         return command("sbatch", "--parsable", *words).strip()
 
+    def save(self, number: str) -> None:
+        """Make the controller write down what it knows of a job, which it else does seconds after each change."""
+        state, before = self.folder / "state/job_state", time.time_ns()
+        command("scontrol", "update", f"JobId={number}", "Comment=written down")
+        until(lambda: state.exists() and state.stat().st_mtime_ns > before, "the controller's notes of its jobs")
+
     def forget(self) -> None:
         """Cancel what there is, and wait until the nodes are free."""
         if active := self.active():

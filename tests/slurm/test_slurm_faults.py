@@ -48,6 +48,7 @@ def test_a_job_survives_its_controller_its_node_and_its_betters(
     number, node = first["SLURM_JOB_ID"], first["SLURMD_NODENAME"]
     began = slurm.job(number)["StartTime"]
 
+    slurm.save(number)
     slurm.kill("slurmctld")
     slurm.start("slurmctld")
     until(slurm.up, "a controller", PATIENCE)
