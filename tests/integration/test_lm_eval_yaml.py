@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from projects import write_rows, write_yaml
 from workflow import Project
 
@@ -50,6 +52,7 @@ def scores(project: Project, name: str) -> Any:
     return json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_tasks_run_from_yaml_to_report(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "project")
     settings = write_tasks(project)
