@@ -19,19 +19,23 @@ def model(size: int | None = 4_000_000, dtype: str = "float32", num_gpus: int = 
 def test_work_counts_tokens_to_read_and_to_write() -> None:
     generate = {"kind": "generate", "prompt": "x" * 40, "max_new_tokens": 7, "stop": []}
     choice = {"kind": "choice", "pairs": [["x" * 8, "y" * 4], ["x" * 8, "y" * 8]]}
-    assert work([generate]) == {"read": 10, "written": 7}
-    assert work([choice]) == {"read": 7, "written": 0}
-    assert work([generate, choice]) == {"read": 17, "written": 7}
-    assert work([]) == {"read": 0, "written": 0}
+    assert work([generate]) == {"read": 10, "written": 7, "longest": 7}
+    assert work([choice]) == {"read": 7, "written": 0, "longest": 0}
+    assert work([generate, choice]) == {"read": 17, "written": 7, "longest": 7}
+    assert work([generate, generate | {"max_new_tokens": 9}]) == {"read": 20, "written": 16, "longest": 9}
+    assert work([]) == {"read": 0, "written": 0, "longest": 0}
 
 
 def test_the_prior_is_two_operations_for_each_parameter_and_token() -> None:
-    assert prior_seconds(model(), {"read": 1000, "written": 0}) == pytest.approx(2 * 1e6 * 1000 / 5e10)
+    assert prior_seconds(model(), {"read": 1000, "written": 0}) == pytest.approx(2 * 1e6 * 1000 / 1e11)
 
 
-def test_a_written_token_costs_more_than_one_that_is_read() -> None:
-    read, written = ({"read": r, "written": w} for r, w in ((100, 0), (0, 100)))
-    assert prior_seconds(model(), written) == pytest.approx(10 * prior_seconds(model(), read))
+def test_writing_reads_all_weights_once_a_step_for_all_answers_of_a_batch() -> None:
+    """4 MB of weights, 10 GB a second, 50 steps; 1 million parameters, 2 operations each, 1e11 a second."""
+    one, many, waves = ({"read": 0, "written": 50 * n, "longest": 50} for n in (1, 100, 1280))
+    assert prior_seconds(model(), one) == pytest.approx(50 * 4e6 / 1e10 + 50 * 2e6 / 1e11)
+    assert prior_seconds(model(), many) == pytest.approx(50 * 4e6 / 1e10 + 5000 * 2e6 / 1e11)
+    assert prior_seconds(model(), waves) == pytest.approx(10 * 50 * 4e6 / 1e10 + 64000 * 2e6 / 1e11)
 
 
 def test_a_larger_model_takes_longer_and_a_gpu_shortens_it() -> None:

@@ -13,7 +13,7 @@ from projects import files_of
 from shardmark.config import RunConfig
 from shardmark.errors import Problem
 from shardmark.plan import pairs
-from shardmark.plan.cost import Costs
+from shardmark.plan.cost import Costs, prior_seconds
 from shardmark.plan.datasets import PlannedDataset
 from shardmark.plan.hashes import CheckedFiles
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
@@ -354,15 +354,20 @@ def test_a_shard_that_was_taken_over_is_whole_when_it_is_checked(
 # Seconds
 
 
+def prior(requests: int) -> float:
+    """Seconds for some of the project's requests, before anything has been measured."""
+    return prior_seconds(MODEL, {"read": 2 * requests, "written": 8 * requests, "longest": 8 if requests else 0})
+
+
 @pytest.mark.parametrize("known", [0, 1, 8, 31, 32])
-def test_what_a_shard_will_take_is_proportional_to_what_is_left_of_it(project: Project, known: int) -> None:
+def test_a_shard_will_take_what_is_left_of_it_takes(project: Project, known: int) -> None:
     project.limits["max_shard_size"] = 100
     full = project.plan()
     (name,) = missing(full)
     append_partial(project.file(name), list(map(made_up, project.ids(name)[:known])))
     pair = project.plan()
-    assert full.seconds.inference > 0
-    assert pair.seconds.inference == pytest.approx(full.seconds.inference * (32 - known) / 32)
+    assert full.seconds.inference == pytest.approx(prior(32))
+    assert pair.seconds.inference == pytest.approx(prior(32 - known))
     assert pair.seconds.load == (full.seconds.load if known < 32 else 0)
 
 
@@ -372,7 +377,8 @@ def test_the_seconds_of_a_pair_are_those_of_its_missing_shards(project: Project,
     project.file(shards[1]).unlink()
     both = project.plan()
     counts = [len(project.ids(name)) for name in shards[:2]]
-    assert both.seconds.inference == pytest.approx(one.seconds.inference * sum(counts) / counts[0])
+    measured = one.seconds.inference / prior(counts[0])
+    assert both.seconds.inference == pytest.approx(measured * sum(map(prior, counts)))
     assert both.seconds.load == pytest.approx(one.seconds.load)
-    longest = one.seconds.inference * max(counts) / counts[0] + one.seconds.load
+    longest = measured * prior(max(counts)) + one.seconds.load
     assert (both.longest, one.longest) == (pytest.approx(longest), pytest.approx(one.seconds.total))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from projects import files_of, property_test
 from shardmark.files import json_line, read_jsonl
-from shardmark.plan.cost import work
+from shardmark.plan.cost import tokens_of, work
 from shardmark.plan.shards import GROUP, HASH_BITS, PREFIX, request_key, split
 from shardmark.plan.store import Spool, ids_in
 from shardmark.tasks import request_id
@@ -64,7 +64,7 @@ def test_each_request_comes_back_once_with_its_id(scratch: Path, requests: list[
 def test_each_request_is_placed_with_its_tokens(scratch: Path, requests: list[dict[str, Any]]) -> None:
     spool = spooled(scratch, requests)
     tokens = {request_id(request): work([request]) for request in requests}
-    assert {p.id: {"read": p.read, "written": p.written} for p in spool.placed()} == tokens
+    assert {p.id: tokens_of(p.read, [p.written]) for p in spool.placed()} == tokens
     assert all(p.key == request_key(p.id) for p in spool.placed())  # no text is long
     spool.close()
 

@@ -1,10 +1,11 @@
 """How long a job will take: from what the same model took before, else from a prior.
 
-The prior counts floating-point operations: 2 x parameters for a token of the prompt, at a rate that this kind of
-device reaches (FLOPS); a generated token costs as many but runs at GENERATION_SHARE of the rate, because a batch is
-read from memory for each, and every answer is taken to fill its limit. It is meant to be right within a factor of a
-few. What finished jobs really took, over their prior, then corrects it: by the ratio of the same model on the same
-data set, else of the same model on data sets of the same kind, else of the other models on this kind of device.
+The prior counts floating-point operations: 2 x parameters for a token that is read or written, at a rate that this kind
+of device reaches (FLOPS). Writing also reads all weights from memory once a step (BANDWIDTH), however many answers that
+step serves: so there are as many steps as the longest answer has tokens, or more where answers take turns in a batch of
+ROWS. Every answer is taken to fill its limit. It is meant to be right within a factor of a few. What finished jobs
+really took, over their prior, then corrects it: by the ratio of the same model on the same data set, else of the same
+model on data sets of the same kind, else of the other models on this kind of device.
 
 results/plans/costs.json holds the sums that these ratios are made of. They are brought up to date while planning and
 after each run.
@@ -20,8 +21,12 @@ from shardmark.plan.predictions import read_trailer
 from shardmark.tasks import characters
 
 CHARACTERS_PER_TOKEN = 4
-FLOPS = {"cpu": 5e10, "gpu": 5e13}
-GENERATION_SHARE = 0.1
+FLOPS = {"cpu": 1e11, "gpu": 5e13}
+BANDWIDTH = {"cpu": 1e10, "gpu": 1e12}
+"Bytes a second."
+STEP_SECONDS = {"cpu": 0.0, "gpu": 0.02}
+"What launching the kernels of a step takes."
+ROWS = 128
 UNKNOWN_WEIGHTS = 2_000_000_000
 "Bytes assumed for a model on the Hub that is not there yet."
 LOAD_SECONDS = 10.0
@@ -37,17 +42,24 @@ Sums = dict[str, Any]
 def work(requests: Iterable[Any]) -> dict[str, int]:
     """The tokens to read and to write for some requests, estimated from their text."""
     requests = list(requests)
-    return {
-        "read": sum(map(characters, requests)) // CHARACTERS_PER_TOKEN,
-        "written": sum(request.get("max_new_tokens", 0) for request in requests),
-    }
+    written = [request.get("max_new_tokens", 0) for request in requests]
+    return tokens_of(sum(map(characters, requests)) // CHARACTERS_PER_TOKEN, written)
+
+
+def tokens_of(read: int, written: Iterable[int]) -> dict[str, int]:
+    """The work of some requests: tokens to read, to write, and to write for the `longest` answer."""
+    written = list(written)
+    return {"read": read, "written": sum(written), "longest": max(written, default=0)}
 
 
 def prior_seconds(model: Record, tokens: Record) -> float:
-    """Seconds of inference for `read` and `written` tokens of a model that has not been measured."""
-    size = model["source"]["bytes"] or UNKNOWN_WEIGHTS
+    """Seconds of inference for `read` and `written` tokens, the `longest` answer's among them, of a model that has not
+    been measured."""
+    size, device = model["source"]["bytes"] or UNKNOWN_WEIGHTS, _device(model)
     parameters = size / (4 if model["dtype"] == "float32" else 2)
-    return 2 * parameters * (tokens["read"] + tokens["written"] / GENERATION_SHARE) / FLOPS[_device(model)]
+    steps = max(tokens.get("longest", 0), tokens["written"] / ROWS)
+    computing = 2 * parameters * (tokens["read"] + tokens["written"]) / FLOPS[device]
+    return computing + steps * (size / BANDWIDTH[device] + STEP_SECONDS[device])
 
 
 def prior_load_seconds(model: Record) -> float:
@@ -104,7 +116,7 @@ class Costs:
             self._changed = True
 
     def predict(self, model: Record, dataset: str, kind: str, tokens: Record) -> Seconds:
-        """What a job of `read` and `written` tokens will take."""
+        """What a job of so many tokens, as of `work`, will take."""
         own = self._sums.get(model_name(model), {})
         same = [own[dataset]] if dataset in own else []
         alike = [sums for sums in own.values() if sums["kind"] == kind]

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,11 @@ from shardmark.files import (
     whole_file,
     write_if_changed,
 )
+from shardmark.plan.cost import tokens_of
 from shardmark.plan.hashes import HashCache
 from shardmark.plan.lock import Lock
 from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
-from shardmark.plan.shards import split
+from shardmark.plan.shards import Placed, split
 from shardmark.plan.store import Spool, read_requests
 from shardmark.tasks import Row, Sample, render
 
@@ -105,9 +106,8 @@ class PlannedDataset:
             {
                 "name": shard.name,
                 "requests": len(shard.requests),
-                "read": sum(request.read for request in shard.requests),
-                "written": sum(request.written for request in shard.requests),
             }
+            | _work(shard.requests)
             for shard in shards
         ]
         self.__dict__.pop("_there", None)
@@ -249,10 +249,12 @@ def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: P
         "samples": samples,
         "rows": rows.number,
         "requests": len(placed),
-        "read": sum(request.read for request in placed),
-        "written": sum(request.written for request in placed),
         "head": head,
-    }, spool
+    } | _work(placed), spool
+
+
+def _work(requests: Collection[Placed]) -> dict[str, int]:
+    return tokens_of(sum(request.read for request in requests), (request.written for request in requests))
 
 
 class Counted:

@@ -127,9 +127,10 @@ class ModelPairs:
 
 
 def _share(shard: Record) -> Record:
-    """The tokens of those requests of a shard that are left."""
+    """A shard with the tokens of those requests that are left."""
     share = shard["left"] / shard["requests"]
-    return {"read": shard["read"] * share, "written": shard["written"] * share}
+    parts = {key: shard[key] * share for key in ("read", "written")}
+    return parts | {"longest": shard.get("longest", 0) if share else 0}
 
 
 def _there(folder: Path, shard: Record) -> bool:
