@@ -58,7 +58,14 @@ class Project:
             request = {"kind": "generate", "prompt": f"{number:8}", "max_new_tokens": 8, "stop": []}
             spool.add(request_id(request), request, 0)
         tokens = {"read": 2 * len(self.numbers), "written": 8 * len(self.numbers)}
-        record = {"name": "demo", "digest": self.digest, "kind": "generate", "requests": len(self.numbers), **tokens}
+        record = {
+            "name": "demo",
+            "digest": self.digest,
+            "kind": "generate",
+            "requests": len(self.numbers),
+            "head": 0,
+            **tokens,
+        }
         return PlannedDataset(record, self.root, spool, lambda: spool)
 
     def file(self, shard: str) -> Path:

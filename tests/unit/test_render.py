@@ -318,7 +318,7 @@ def test_the_id_of_a_request_stays_what_it_is_in_files() -> None:
 
 def test_the_length_of_a_request_counts_all_of_its_text() -> None:
     assert characters({"kind": "generate", "prompt": "12345", "max_new_tokens": 9, "stop": []}) == 5
-    assert characters({"kind": "choice", "pairs": [["123", "4"], ["123", "45"]]}) == 9
+    assert characters({"kind": "choice", "pairs": [["123", "4"], ["123", "45"]]}) == 5
 
 
 # The data sets of this repository that OpenCompass has too: the exact text that it gives to base models, whose turns it

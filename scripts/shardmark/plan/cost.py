@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from shardmark.files import canonical_json, read_sealed, sealed, write_whole
 from shardmark.plan.predictions import read_trailer
-from shardmark.tasks import characters
+from shardmark.tasks.requests import characters, shared_characters, texts_of
 
 CHARACTERS_PER_TOKEN = 4
 FLOPS = {"cpu": 1e11, "gpu": 5e13}
@@ -40,10 +40,16 @@ Sums = dict[str, Any]
 
 
 def work(requests: Iterable[Any]) -> dict[str, int]:
-    """The tokens to read and to write for some requests, estimated from their text."""
+    """The tokens to read and to write for some requests, from their text; what all begin with is read once."""
     requests = list(requests)
-    written = [request.get("max_new_tokens", 0) for request in requests]
-    return tokens_of(sum(map(characters, requests)) // CHARACTERS_PER_TOKEN, written)
+    head = shared_characters([texts_of(request)[0] for request in requests])
+    rest = sum(max(0, characters(request) - head) for request in requests)
+    return tokens_of((head + rest) // CHARACTERS_PER_TOKEN, [request_tokens(request, 0)[1] for request in requests])
+
+
+def request_tokens(request: Any, head: int) -> tuple[int, int]:
+    """The tokens to read for a request, without its first `head` characters, and those to write at most."""
+    return max(0, characters(request) - head) // CHARACTERS_PER_TOKEN, request.get("max_new_tokens", 0)
 
 
 def tokens_of(read: int, written: Iterable[int]) -> dict[str, int]:

@@ -28,7 +28,7 @@ from shardmark.files import (
     whole_file,
     write_if_changed,
 )
-from shardmark.plan.cost import tokens_of
+from shardmark.plan.cost import CHARACTERS_PER_TOKEN, tokens_of
 from shardmark.plan.hashes import HashCache
 from shardmark.plan.lock import Lock
 from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
@@ -107,7 +107,7 @@ class PlannedDataset:
                 "name": shard.name,
                 "requests": len(shard.requests),
             }
-            | _work(shard.requests)
+            | _work(shard.requests, self.record["head"])
             for shard in shards
         ]
         self.__dict__.pop("_there", None)
@@ -250,11 +250,13 @@ def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: P
         "rows": rows.number,
         "requests": len(placed),
         "head": head,
-    } | _work(placed), spool
+    } | _work(placed, head), spool
 
 
-def _work(requests: Collection[Placed]) -> dict[str, int]:
-    return tokens_of(sum(request.read for request in requests), (request.written for request in requests))
+def _work(requests: Collection[Placed], head: int) -> dict[str, int]:
+    """What some requests take, of which all begin with the same `head` characters."""
+    read = head // CHARACTERS_PER_TOKEN + sum(request.read for request in requests)
+    return tokens_of(read, (request.written for request in requests))
 
 
 class Counted:

@@ -32,7 +32,7 @@ class Placed(NamedTuple):
     key: int
     "HASH_BITS bits; their leading ones are the bucket."
     read: int
-    "Tokens of the prompt, estimated."
+    "Tokens of the prompt, estimated; without the part that all prompts of the data set share."
     written: int
     "New tokens, at most."
     offset: int

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, json_line, read_jsonl, write_if_changed
-from shardmark.plan.cost import work
+from shardmark.plan.cost import request_tokens
 from shardmark.plan.shards import Placed, Shard, keys, prefix_key
 from shardmark.tasks import request_id
 
@@ -35,8 +35,7 @@ class Spool:
             return
         self._ids.add(request_id)
         line = json_line({"id": request_id, **request}).encode()
-        tokens = work([request])
-        self._found.append((request_id, tokens["read"], tokens["written"], self._size, len(line)))
+        self._found.append((request_id, *request_tokens(request, head), self._size, len(line)))
         self._prefixes.append(prefix_key(request, head))
         if self._read:
             self._file.seek(self._size)

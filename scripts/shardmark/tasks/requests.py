@@ -4,6 +4,7 @@ Its id is the SHA-256 of its canonical JSON, so equal questions are asked once, 
 the data set or its file is called.
 """
 
+from os.path import commonprefix
 from typing import Any, Literal, NotRequired, TypedDict
 
 from shardmark.files import sha256
@@ -95,11 +96,24 @@ def is_chat(request: Any) -> bool:
 
 
 def characters(request: Any) -> int:
-    """Length of all the text in a request, the base of the cost estimate."""
+    """Length of the text that a model reads for a request, the base of the cost estimate: what all choices begin with
+    counts once."""
+    texts = texts_of(request)
+    shared = shared_characters(texts)
+    return shared + sum(len(text) - shared for text in texts)
+
+
+def shared_characters(texts: list[str]) -> int:
+    """How many characters all texts begin with."""
+    return len(commonprefix(texts))  # noqa: RUF071 - characters are what it is for here
+
+
+def texts_of(request: Any) -> list[str]:
+    """What a model reads for a request, a text for each choice; of a chat what is said, without its template."""
     if request["kind"] == "choice":
-        return sum(_length(context) + _length(continuation) for context, continuation in request["pairs"])
-    return _length(context_of(request))
+        return [_said(context) + _said(continuation) for context, continuation in request["pairs"]]
+    return [_said(context_of(request))]
 
 
-def _length(context: Context) -> int:
-    return len(context) if isinstance(context, str) else sum(len(message["content"]) for message in context)
+def _said(context: Context) -> str:
+    return context if isinstance(context, str) else "".join(message["content"] for message in context)
