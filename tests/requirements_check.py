@@ -56,6 +56,14 @@ def _find_slurm() -> str:
     return str(_executable("slurmctld"))
 
 
+def _find_slurmdbd() -> str:
+    _find_slurm()
+    absent = [name for name in ("slurmdbd", "mariadbd", "mariadb-install-db") if _executable(name) is None]
+    if absent:
+        raise MissingError(f"no {', '.join(absent)}: apt-get install slurmdbd mariadb-server")
+    return str(_executable("slurmdbd"))
+
+
 def _find_gpu() -> str:
     import torch  # here, since it takes seconds and most tests need no GPU
 
@@ -131,6 +139,7 @@ FINDERS: Mapping[str, Callable[[], str]] = {
     "lmeval": _find_lm_eval,
     "peft": partial(_find_package, "peft"),
     "slurm": _find_slurm,
+    "slurmdbd": _find_slurmdbd,
 }
 
 # The marks of pyproject.toml -> what a test that bears one needs.

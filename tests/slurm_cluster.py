@@ -1,7 +1,8 @@
 """A real Slurm cluster on this machine: slurmctld, two slurmd with four made-up GPUs each, and munge.
 
 The daemons find their configuration in /etc/slurm only, since jobs lose SLURM_CONF on the way to their steps. What was
-there is put back at the end. No accounting: what a job came to, `squeue` knows for five minutes.
+there is put back at the end. Without accounting, what a job came to is known for five minutes; with it, slurmdbd keeps
+it in a MariaDB of its own, and who has no account cannot submit.
 """
 
 import contextlib
@@ -49,7 +50,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
+{accounting}
 MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
@@ -72,6 +73,29 @@ PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 State=UP
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=9 PreemptMode=OFF State=UP
 PartitionName=cancelled Nodes=ALL MaxTime=INFINITE PriorityTier=1 PreemptMode=CANCEL State=UP
 """
+ACCOUNTS = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost={host}
+AccountingStoragePort={slurmdbd}
+AccountingStoragePass={folder}/munge/socket
+AccountingStorageEnforce=associations"""
+SLURMDBD_CONF = """
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+DbdHost={host}
+DbdPort={slurmdbd}
+SlurmUser=root
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={mariadb}
+StorageUser=slurm
+StoragePass=of-the-test
+"""
+ACCOUNT = "lab"
+"The one there is with accounting, and its one user is root."
+DATABASE_USER = "GRANT ALL ON *.* TO slurm@'127.0.0.1' IDENTIFIED BY 'of-the-test';\n"
 JOB = re.compile(r"(\w+(?:/\w+)?)=(\S*)")
 
 
@@ -99,9 +123,14 @@ class Cluster:
     daemons: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def start(self, name: str) -> None:
-        """Start a daemon: `munged`, `slurmctld`, or the slurmd of a node."""
-        munge = ["munged", "--foreground", *(f"--{key}={self.folder}/munge/{key}" for key in MUNGE)]
-        words = {"munged": munge, "slurmctld": ["slurmctld", "-D"]}.get(name, ["slurmd", "-D", "-N", name])
+        """Start a daemon: `munged`, `mariadbd`, `slurmdbd`, `slurmctld`, or the slurmd of a node."""
+        data = self.folder / "mariadb"
+        words = {
+            "munged": ["munged", "--foreground", *(f"--{key}={self.folder}/munge/{key}" for key in MUNGE)],
+            "mariadbd": ["mariadbd", f"--defaults-file={data}.cnf"],
+            "slurmdbd": ["slurmdbd", "-D"],
+            "slurmctld": ["slurmctld", "-D"],
+        }.get(name, ["slurmd", "-D", "-N", name])
         user: dict[str, Any] = {"user": "munge", "group": "munge", "extra_groups": []} if name == "munged" else {}
         with open(self.folder / f"{name}.out", "ab") as out:
             self.daemons[name] = subprocess.Popen(
@@ -203,44 +232,69 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
+def cluster(accounting: bool = False) -> Iterator[Cluster]:
     """A cluster that is ready for jobs; at the end its processes, devices and configuration are gone."""
     with ExitStack() as undo:
         lock = undo.enter_context(open(tempfile.gettempdir() + "/shardmark-test-slurm.lock", "w"))
         fcntl.flock(lock, fcntl.LOCK_EX)  # one such cluster a machine
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="slurm-")))
         folder.chmod(0o755)
-        _configure(folder, undo)
+        _configure(folder, undo, accounting)
         here = Cluster(folder)
         undo.callback(_stop, here)
         here.start("munged")
         until((folder / "munge/socket").exists, f"munged: {folder}/munged.out")
+        if accounting:
+            _start_accounting(here)
         for name in ("slurmctld", *NODES):
             here.start(name)
         until(here.up, f"nodes that are up, see {folder}")
         yield here
 
 
-def _configure(folder: Path, undo: ExitStack) -> None:
+def _start_accounting(here: Cluster) -> None:
+    """Start the data base and Slurm's daemon for it, with one account and its user."""
+    data = here.folder / "mariadb"
+    command("mariadb-install-db", f"--defaults-file={data}.cnf", "--auth-root-authentication-method=normal")
+    here.start("mariadbd")
+    until(Path(f"{data}.socket").exists, f"mariadbd: {here.folder}/mariadbd.out")
+    here.start("slurmdbd")
+    until(
+        lambda: subprocess.run(["sacctmgr", "-n", "show", "cluster"], capture_output=True).returncode == 0, "slurmdbd"
+    )
+    for what in (("cluster", "shardmark"), ("account", ACCOUNT), ("user", "root", f"account={ACCOUNT}")):
+        command("sacctmgr", "--immediate", "add", *what)
+
+
+def _configure(folder: Path, undo: ExitStack, accounting: bool) -> None:
     """Write the configuration and make the devices; `undo` learns how to put back what was there."""
-    ports = _free_ports(3)
+    ports = _free_ports(5)
+    places = {
+        "folder": folder,
+        "host": socket.gethostname().partition(".")[0],
+        "controller": ports[0],
+        "ports": f"{ports[1]},{ports[2]}",
+        "slurmdbd": ports[3],
+        "mariadb": ports[4],
+        "nodes": ",".join(NODES),
+        "gpus": GPUS,
+    }
+    accounts = ACCOUNTS.format(**places) if accounting else "AccountingStorageType=accounting_storage/none"
     texts = {
-        "slurm.conf": SLURM_CONF.format(
-            folder=folder,
-            host=socket.gethostname().partition(".")[0],
-            controller=ports[0],
-            ports=f"{ports[1]},{ports[2]}",
-            nodes=",".join(NODES),
-            gpus=GPUS,
-        ),
+        "slurm.conf": SLURM_CONF.format(**places, accounting=accounts),
         "gres.conf": f"NodeName={','.join(NODES)} Name=gpu File={folder}/gpu[0-{GPUS - 1}]\n",
     }
+    if accounting:
+        texts["slurmdbd.conf"] = SLURMDBD_CONF.format(**places)
+        (folder / "mariadb.cnf").write_text(_mariadb_settings(folder, ports[4]))
+        (folder / "mariadb.sql").write_text(DATABASE_USER)
     CONFIGURATION.mkdir(exist_ok=True)
     for name, text in texts.items():
         undo.callback(_put_back, CONFIGURATION / name)
         if (CONFIGURATION / name).exists():
             (CONFIGURATION / name).rename(CONFIGURATION / f"{name}{KEPT}")
         (CONFIGURATION / name).write_text(text)
+        (CONFIGURATION / name).chmod(0o600 if name == "slurmdbd.conf" else 0o644)
     for number in range(GPUS):
         os.mknod(folder / f"gpu{number}", stat.S_IFCHR | 0o666, os.makedev(1, 3))  # what /dev/null is
     munge = folder / "munge"
@@ -249,6 +303,12 @@ def _configure(folder: Path, undo: ExitStack) -> None:
     for path in (munge, munge / "key-file"):
         shutil.chown(path, "munge", "munge")
         path.chmod(0o711 if path.is_dir() else 0o600)
+
+
+def _mariadb_settings(folder: Path, port: int) -> str:
+    own = {"datadir": "mariadb", "socket": "mariadb.socket", "pid-file": "mariadb.pid", "init-file": "mariadb.sql"}
+    lines = ["[mariadbd]", "user=root", "bind-address=127.0.0.1", f"port={port}", "skip-name-resolve"]
+    return "\n".join(lines + [f"{key}={folder}/{name}" for key, name in own.items()]) + "\n"
 
 
 def _put_back(path: Path) -> None:

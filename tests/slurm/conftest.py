@@ -1,4 +1,4 @@
-"""One cluster for all tests here."""
+"""One cluster for all tests of a file; with accounting if the file says `ACCOUNTING = True`."""
 
 import os
 from collections.abc import Iterator
@@ -11,12 +11,13 @@ from slurm_project import CONFIG, end_runs
 from workflow import Project
 
 
-@pytest.fixture(scope="session")
-def running_cluster() -> Iterator[Cluster]:
-    need("slurm")
+@pytest.fixture(scope="module")
+def running_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    accounting = getattr(request.module, "ACCOUNTING", False)
+    need("slurmdbd" if accounting else "slurm")
     if os.geteuid():
         pytest.skip("starts a cluster of its own: run as root")
-    with cluster() as here:
+    with cluster(accounting) as here:
         yield here
 
 

@@ -1,16 +1,21 @@
-"""What a run on Slurm checks before the first job, and what the plugin is told of jobs it would wait for for ever."""
+"""What a run on Slurm checks and asks for, and what the plugin is told of jobs it would wait for for ever."""
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import snakemake_executor_plugin_slurm as plugin
+from snakemake.resources import Resource
 
 from projects import problems
-from shardmark.plan.slurm import LOST, UNKNOWN, Answer, check_memory, mended
+from shardmark.files import write_whole
+from shardmark.plan.parse import Inputs
+from shardmark.plan.slurm import LOST, RESOURCES, UNKNOWN, Answer, check_memory, mended
 
 NO_ACCOUNTS = {"AccountingStorageType": "accounting_storage/none"}
 ACCOUNTS = {"AccountingStorageType": "accounting_storage/slurmdbd"}
@@ -89,3 +94,19 @@ def test_a_cluster_that_forgets_says_what_to_set(none: str) -> None:
     )
     (problem,) = problems(check_memory, cluster, "sacct", 40)
     assert (problem.key, problem.fix) == ("slurm-status-command", "set it to squeue")
+
+
+# What jobs ask for
+
+
+def test_jobs_ask_for_what_the_profile_says_where_the_model_says_nothing(tmp_path: Path) -> None:
+    """Snakemake reads default-resources as Python expressions, which become texts only within a rule."""
+    own = {"partition": None, "account": "mine", "qos": None, "constraint": None, "extra": None}
+    write_whole(tmp_path / "models/m@0.json", json.dumps({"settings": {"slurm": own}}))
+    inputs = Inputs(str(tmp_path), {})
+    given = {"slurm_partition": "gpu", "slurm_account": "lab", "constraint": "a100|h100", "slurm_extra": "'--nice=7'"}
+    inputs.defaults = {name: Resource.from_cli_expression(name, text) for name, text in given.items()}
+    wildcards = SimpleNamespace(model="m@0")
+    context = {"input": [], "attempt": 1, "threads": 2, "rulename": "infer", "async_run": None}
+    asked = {name: Resource(name, inputs.slurm(name)).evaluate(wildcards, **context).value for name in RESOURCES}
+    assert asked == given | {"slurm_account": "mine", "qos": None, "slurm_extra": "--nice=7"}

@@ -200,7 +200,7 @@ class Inputs:
         self.bundled: dict[Shard, Bundle] = {}
         "The job of each shard, on a cluster; known in the main process only."
         self.defaults: Mapping[str, Any] = {}
-        "The profile's default-resources."
+        "The profile's default-resources, each a Resource of Snakemake's."
         self._config = config
         self._divisions: dict[str, Divisions] = {}
 
@@ -282,11 +282,13 @@ class Inputs:
 
     def slurm(self, key: str) -> Callable[[Any], Any]:
         """What a model's file says of its jobs on Slurm, or else the profile's default-resources."""
-        return lambda wildcards: self.model(wildcards)["settings"]["slurm"][RESOURCES[key]] or self._default(key)
 
-    def _default(self, key: str) -> Any:
-        value = self.defaults.get(key)
-        return getattr(value, "value", value)
+        def asked(wildcards: Any, **context: Any) -> Any:
+            own = self.model(wildcards)["settings"]["slurm"][RESOURCES[key]]
+            default = self.defaults.get(key)  # an expression, which may need the context: attempt, threads, ...
+            return own or (default.evaluate(wildcards, **context).value if default else None)
+
+        return asked
 
     def memory_mb(self, wildcards: Any, attempt: int) -> int:
         """Main memory for a job of a model: twice its weights and room for the libraries; more with each attempt."""
