@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from shardmark.metrics import lm_eval, lm_eval_filters
+from shardmark.metrics import lm_eval
+from shardmark.metrics.lm_eval import aggregations, filters
 from shardmark.tasks.lm_eval import judging
 from shardmark.tasks.lm_eval.settings import TaskSettings
 
@@ -83,14 +84,16 @@ def test_each_chain_of_filters_has_a_score() -> None:
 def test_perplexity_is_that_of_the_mean() -> None:
     _, found = metrics([{"target": "x"}] * 2, [choice(-1.0, greedy=0), choice(-3.0)], output_type="loglikelihood")
     assert found["acc"]["value"] == 0.5
-    assert found["perplexity"] | {"ci95": None} == {
-        "value": pytest.approx(math.exp(2)),
-        "stderr": pytest.approx(math.exp(2)),
-        "ci95": None,
-        "n": 2,
-        "higher_is_better": False,
-        "percent": False,
-    }
+    assert found["perplexity"]["value"] == pytest.approx(math.exp(2))
+    assert found["perplexity"]["ci95"] == [pytest.approx(math.exp(1)), pytest.approx(math.exp(3))]
+    spread = math.sqrt((math.exp(1) ** 2 + 2 * math.exp(2) ** 2 + math.exp(3) ** 2) / 4 - _mean_of_draws() ** 2)
+    assert found["perplexity"]["stderr"] == pytest.approx(spread, rel=0.01)
+    assert not found["perplexity"]["higher_is_better"]
+
+
+def _mean_of_draws() -> float:
+    """Of two values one draw in four has the first twice, one in four the second, and two have both."""
+    return (math.exp(1) + 2 * math.exp(2) + math.exp(3)) / 4
 
 
 def test_a_tasks_own_function_judges_and_its_aggregation_sums_up(tmp_path: Path) -> None:
@@ -119,8 +122,8 @@ def test_a_group_weighs_its_tasks(by_size: bool, value: float) -> None:
 
 
 def test_every_filter_and_aggregation_that_a_plan_allows_is_there() -> None:
-    assert lm_eval_filters.FILTERS.keys() == judging.FILTERS
-    assert lm_eval.AGGREGATIONS.keys() == judging.AGGREGATIONS
+    assert filters.FILTERS.keys() == judging.FILTERS
+    assert aggregations.AGGREGATIONS.keys() == judging.AGGREGATIONS
 
 
 def test_a_plan_refuses_what_is_not_scored_and_names_the_nearest() -> None:
@@ -129,7 +132,8 @@ def test_a_plan_refuses_what_is_not_scored_and_names_the_nearest() -> None:
 
     assert "'acc_nrm'" in of(metric_list=[{"metric": "acc_nrm"}])[0].what
     assert "'acc_norm'" in of(metric_list=[{"metric": "acc_nrm"}])[0].fix
-    assert "'bleu'" in of(metric_list=[{"metric": "acc", "aggregation": "bleu"}])[0].what
+    assert "'bleuu'" in of(metric_list=[{"metric": "acc", "aggregation": "bleuu"}])[0].what
+    assert of(metric_list=[{"metric": "f1", "aggregation": "mean"}])[0].fix == "aggregation: f1"
     assert "no filter 'rgx'" in of(filter_list=[{"name": "n", "filter": [{"function": "rgx"}]}])[0].what
     assert "sandbox" in of(unsafe_code=True)[0].what
     assert not of()
@@ -139,5 +143,5 @@ def test_multiple_choice_answers_are_found_by_pattern_by_choice_or_by_letter() -
     docs = [{"choices": ["red wine", "red"]}] * 4
     answers = [["it is (B)"], ["Red Wine."], ["so: A"], ["nothing"]]
     options = {"regex_pattern": r"(\([A-Z]\))", "ignore_case": True}
-    found = lm_eval_filters.multi_choice_regex(answers, docs, **options)
+    found = filters.multi_choice_regex(answers, docs, **options)
     assert found == [["(B)"], ["(A)"], ["(A)"], ["[invalid]"]]

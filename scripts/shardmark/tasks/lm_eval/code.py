@@ -66,10 +66,10 @@ class Code:
         module, _, name = function.name.rpartition(".")
         try:
             _find_package(self.root)
-            with _instead_of_evaluate_load(self.metrics):
+            with instead_of_evaluate_load(self.metrics):
                 found = _module(function.file, self.root) if function.file else importlib.import_module(module)
             return getattr(found, name)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, UserError):
             raise
         except ModuleNotFoundError as error:
             what = f"{function.name} imports {error.name}, which is not installed here"
@@ -96,7 +96,8 @@ def install(error: ModuleNotFoundError) -> str:
 
 
 @contextmanager
-def _instead_of_evaluate_load(load: Callable[..., Any]) -> Iterator[None]:
+def instead_of_evaluate_load(load: Callable[..., Any]) -> Iterator[None]:
+    """Meanwhile `evaluate.load` is that function."""
     import evaluate
 
     before, evaluate.load = evaluate.load, load

@@ -18,7 +18,7 @@ from shardmark.tasks.lm_eval.settings import TaskSettings, task_settings
 SPELT = "lm_eval."
 "Before a task's name in results, where it may be the name of a data set of ours as well."
 
-ANSWERED = {"choice", "generate"}
+ANSWERED = {"choice", "generate", "rolling"}
 "The kinds of requests that the engine answers."
 
 JUDGED = ("output_type", "metric_list", "filter_list", "process_results", "repeats", "unsafe_code")
