@@ -4,7 +4,7 @@ import json
 import os
 import random
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -136,15 +136,22 @@ def _verdict(task: Task, count: int | None, rows: Rows, code: Code, limit: int, 
 
 
 def oracle(
-    asked: dict[str, list[int | None]], rows: Rows, limit: int, here: Path, outputs: Any = None
+    asked: dict[str, list[int | None]],
+    rows: Rows,
+    limit: int,
+    here: Path,
+    outputs: Any = None,
+    draws: int = 100,
+    folder: Path | None = None,
 ) -> dict[tuple[str, int | None], dict[str, Any]]:
-    """What lm-eval makes of these tasks with these rows, by name and number of examples."""
+    """What lm-eval makes of these tasks with these rows, by name and number of examples; `folder` has more tasks."""
     parts = []
     for number, ((hub, config, split), dataset) in enumerate(rows.items()):
         file = here / f"rows{number}.json"
         file.write_text(json.dumps(dataset.to_list()))
         parts.append({"hub": hub, "config": config, "split": split, "rows": str(file)})
-    job: dict[str, Any] = {"rows": parts, "tasks": asked, "limit": limit}
+    job: dict[str, Any] = {"rows": parts, "tasks": asked, "limit": limit, "draws": draws}
+    job |= {"folder": str(folder)} if folder else {}
     if outputs is not None:
         (here / "outputs.json").write_text(json.dumps(outputs))
         job["outputs"] = str(here / "outputs.json")
@@ -161,9 +168,11 @@ def oracle(
     return {(line["task"], line["shots"]): line for line in read_jsonl(here / "out.jsonl")}
 
 
-def answered(task: Task, index: Index, rows: Rows, limit: int, seed: int = 5) -> tuple[list[Any], dict[str, Any]]:
+def answered(
+    task: Task, index: Index, rows: Rows, limit: int, seed: int = 5, made_up: Callable[..., Any] | None = None
+) -> tuple[list[Any], dict[str, Any]]:
     """Made-up responses of a model to a task's requests, as lm-eval takes them, and the metrics we make of them."""
-    draw = random.Random(seed)
+    draw, made_up = random.Random(seed), made_up or _made_up
     (dataset,) = select(Named("t", "", LmEvalConfig(lm_eval=task.name)), index, None, problems := [])
     assert not problems
     code = Code(index.root, True)
@@ -173,7 +182,7 @@ def answered(task: Task, index: Index, rows: Rows, limit: int, seed: int = 5) ->
         lines.append(line | {"choices": sample.choices, "lm_eval": sample.lm_eval})
         asked[sample.request_id] = sample.request
         if sample.request_id not in predictions:
-            predictions[sample.request_id] = _made_up(draw, sample)
+            predictions[sample.request_id] = made_up(draw, sample)
         outputs.append(_as_lm_eval_has_it(sample.request, predictions[sample.request_id]))
     origin = {"lm_eval": {"tasks": str(index.root), "code": True}}
     header = {"dataset": {"name": task.name, "origin": origin}, "settings": dataset.described()}
@@ -188,12 +197,14 @@ def _made_up(draw: random.Random, sample: Sample) -> dict[str, Any]:
         words = ["the answer is", "#### 12", "(A)", "no", str(draw.randint(0, 20)), f"#### {target}", str(target)]
         text = str(target) if draw.random() < 0.4 else " ".join(draw.sample(words, 3))
         return {"text": text, "end": "stop", "cut": 0}
-    count = len(request["pairs"])
+    count = len(request.get("pairs", "1"))
     logprobs = [draw.uniform(-30, -1) for _ in range(count)]
     return {"logprobs": logprobs, "tokens": [3] * count, "greedy": [draw.random() < 0.3 for _ in logprobs], "cut": 0}
 
 
 def _as_lm_eval_has_it(request: Any, prediction: dict[str, Any]) -> list[Any]:
     if request["kind"] == "generate":
-        return [prediction["text"]]
+        return [[one["text"] for one in prediction["samples"]] if "samples" in prediction else prediction["text"]]
+    if request["kind"] == "rolling":
+        return list(prediction["logprobs"])
     return [list(pair) for pair in zip(prediction["logprobs"], prediction["greedy"], strict=True)]

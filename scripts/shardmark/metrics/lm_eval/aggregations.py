@@ -1,7 +1,8 @@
 """How lm-eval makes one number of what a metric gives for each sample, with its standard error.
 
-The rules are those of lm_eval/api/metrics.py. Where lm-eval draws samples again for the error, so do we, with its seeds: the error is the same number. Most values
-depend on sums over samples alone, so a draw is a sum. The others have no error in lm-eval, and none here.
+The rules are those of lm_eval/api/metrics.py. Where it draws samples again for the error, so do we, with its seeds: the
+error is the same number. Most values depend on sums over samples alone, so a draw is a sum. Some have no error in
+lm-eval, and none here.
 """
 
 import math
@@ -64,11 +65,9 @@ def _nanmean(values: Values) -> Parts:
 
 
 def _f1(values: Values) -> Parts:
-    """Of label 1 among 0 and 1. scikit-learn refuses other labels."""
-    from sklearn.metrics import f1_score
-
-    golds, guesses = zip(*values, strict=True)
-    f1_score(golds, guesses, zero_division=0)
+    """Of label 1 among 0 and 1, as scikit-learn's f1_score, which refuses other labels."""
+    if strange := {label for pair in values for label in pair} - {0, 1}:
+        raise ValueError(f"f1 is of labels 0 and 1, and there are {sorted(map(str, strange))[:5]}")
     rows = [[float(gold == 1), float(guess == 1), float(gold == guess == 1)] for gold, guess in values]
     return rows, lambda sums: float(2 * sums[2] / (sums[0] + sums[1])) if sums[0] + sums[1] else 0.0
 

@@ -1,7 +1,6 @@
 """What stands in for `evaluate.load` while the code of lm-eval's tasks judges: nothing is fetched from the Hub.
 
-Metrics are those of Hugging Face evaluate 0.4, from the libraries that it uses itself; code_eval runs programs in the
-sandbox.
+Metrics give what those of Hugging Face evaluate 0.4 do; code_eval runs programs in the sandbox.
 """
 
 import re
@@ -84,28 +83,32 @@ class Rouge:
 
 
 class Accuracy:
-    """Share of equal labels, by scikit-learn."""
+    """Share of equal labels, which are whole numbers, or texts of such."""
 
-    def compute(self, predictions: Sequence[Any], references: Sequence[Any], **options: Any) -> dict[str, float]:
-        """Labels are whole numbers, or texts of such."""
-        from sklearn.metrics import accuracy_score
-
-        return {"accuracy": float(accuracy_score(_whole(references), _whole(predictions), **options))}
+    def compute(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+        """The share."""
+        found, right = _labels(predictions), _labels(references)
+        return {"accuracy": float(np.mean(found == right))}
 
 
 class F1:
-    """F1 of labels, by scikit-learn."""
+    """F1 of labels, which are whole numbers, or texts of such; as scikit-learn's f1_score."""
 
-    def compute(self, predictions: Sequence[Any], references: Sequence[Any], **options: Any) -> dict[str, Any]:
-        """Labels are whole numbers, or texts of such; a value for each label where `average` is None."""
-        from sklearn.metrics import f1_score
+    def compute(
+        self, predictions: Sequence[Any], references: Sequence[Any], pos_label: int = 1, average: str = "binary"
+    ) -> dict[str, float]:
+        """Of one label (binary), the mean over labels (macro), or of all labels' counts together (micro)."""
+        found, right = _labels(predictions), _labels(references)
+        if average == "micro":
+            return {"f1": float(np.mean(found == right))}
+        labels = {"binary": np.array([pos_label]), "macro": np.union1d(found, right)}[average]
+        both = np.array([np.sum((found == label) & (right == label)) for label in labels])
+        all_ = np.array([np.sum(found == label) + np.sum(right == label) for label in labels])
+        return {"f1": float(np.mean(2 * both / np.maximum(all_, 1)))}
 
-        score = f1_score(_whole(references), _whole(predictions), **options)
-        return {"f1": score if np.size(score) > 1 else float(score)}
 
-
-def _whole(labels: Sequence[Any]) -> list[int]:
-    return [int(label) for label in labels]
+def _labels(labels: Sequence[Any]) -> Any:
+    return np.array([int(label) for label in labels])
 
 
 class ExactMatch:

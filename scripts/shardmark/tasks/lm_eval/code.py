@@ -18,6 +18,9 @@ from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.index import package_folder, package_version
 
 PACKAGE = "lm_eval"
+NAMED_OTHERWISE = {"sklearn": "scikit-learn", "PIL": "pillow", "bs4": "beautifulsoup4", "yaml": "pyyaml"}
+"What packages are called that are imported by another name."
+
 ALLOW = "lm_eval_code: true allows it (it runs with your rights), or choose tasks without Python"
 
 
@@ -92,7 +95,7 @@ def install(error: ModuleNotFoundError) -> str:
         return "install what it names, into the environment that plans and scores"
     if package == PACKAGE:
         return "pip install lm-eval, or let lm_eval_path be an environment or package that has it"
-    return f"pip install {package}, into the environment that plans and scores"
+    return f"pip install {NAMED_OTHERWISE.get(package, package)}, into the environment that plans and scores"
 
 
 @contextmanager

@@ -68,8 +68,8 @@ AGGREGATIONS = {aggregation for aggregation, _ in REGISTERED.values()} | {"media
 SCALAR = {"mean", "median", "nanmean", "perplexity"}
 "Aggregations of a number for each sample."
 
-NUMBERS = {"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "perplexity"} | EVALUATE
-"Metrics that give a number for each sample; the others hand on what their aggregation reads."
+NUMBERS = {"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "perplexity"}
+"Metrics that give a number for each sample that is no text; the others hand on what their aggregation reads."
 
 FILTERS = {
     "regex",
