@@ -1,10 +1,12 @@
 """Our requests beside lm-eval's, for all of its tasks whose rows are in a data folder."""
 
 import json
+import math
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from shardmark.config import LmEvalConfig, Named
 from shardmark.errors import UserError
 from shardmark.files import read_jsonl
 from shardmark.metrics import lm_eval
+from shardmark.metrics.lm_eval import aggregations
 from shardmark.tasks import Sample
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.data import DataMap, as_dataset, read_data_map
@@ -133,6 +136,52 @@ def _verdict(task: Task, count: int | None, rows: Rows, code: Code, limit: int, 
         return f"{len(made)} documents, lm-eval has {len(theirs['arguments'])}"
     number = next(n for n, (a, b) in enumerate(zip(made, theirs["arguments"], strict=True)) if a != b)
     return f"document {number} differs"
+
+
+def compare_scores(
+    tasks: list[Task], index: Index, data: DataMap, limit: int, here: Path, draws: int = 1000
+) -> dict[str, str]:
+    """For each task with its own number of examples, `identical`, or how scores of the same responses differ."""
+    rows, _ = rows_of(tasks, data)
+    outputs, mine, found = {}, {}, {}
+    with fewer_draws(draws):
+        for task in tasks:
+            try:
+                outputs[f"{task.name}@None"], mine[task.name] = answered(task, index, rows, limit)
+            except UserError as error:
+                found[task.name] = f"refused by us: {error.problems[0].what}"
+    theirs = oracle({name: [None] for name in mine}, rows, limit, here, outputs, draws)
+    return found | {name: same_scores(scores, theirs[name, None]) for name, scores in mine.items()}
+
+
+@contextmanager
+def fewer_draws(draws: int) -> Iterator[None]:
+    """lm-eval draws 100,000 times for errors without a formula, which takes it minutes."""
+    before, aggregations.DRAWS = aggregations.DRAWS, draws
+    try:
+        yield
+    finally:
+        aggregations.DRAWS = before
+
+
+def same_scores(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """Values and standard errors to 11 digits."""
+    if "scores" not in theirs:
+        return f"refused by lm-eval: {theirs['error']}"
+    other = {name.removesuffix(",none"): pair for name, pair in theirs["scores"].items()}
+    if other.keys() != mine.keys():
+        return f"metrics are {sorted(mine)}, lm-eval's {sorted(other)}"
+    for name, pair in other.items():
+        found = [mine[name]["value"], mine[name]["stderr"]]
+        if not all(_close(a, b) for a, b in zip(found, pair, strict=True)):
+            return f"{name} is {found[0]} +- {found[1]}, lm-eval's {pair[0]} +- {pair[1]}"
+    return "identical"
+
+
+def _close(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return math.isclose(a, b, rel_tol=1e-11, abs_tol=1e-14) or (math.isnan(a) and math.isnan(b))
 
 
 def oracle(
