@@ -243,6 +243,7 @@ def _made_up(draw: random.Random, sample: Sample) -> dict[str, Any]:
     request: Any = sample.request
     if request["kind"] == "generate":
         target = sample.target[0] if isinstance(sample.target, list) else sample.target
+        target = sample.row.get("canonical_solution") or sample.row.get("code") or target
         words = ["the answer is", "#### 12", "(A)", "no", str(draw.randint(0, 20)), f"#### {target}", str(target)]
         text = str(target) if draw.random() < 0.4 else " ".join(draw.sample(words, 3))
         return {"text": text, "end": "stop", "cut": 0}

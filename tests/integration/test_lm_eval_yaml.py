@@ -1,8 +1,11 @@
 """Tasks in lm-eval's format through the real workflow, without lm-eval."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from projects import write_rows, write_yaml
 from workflow import Project
@@ -25,6 +28,14 @@ GENERATE = {
     "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4},
     "filter_list": [{"name": "strip", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}],
 }
+WHOLE = {
+    "task": "whole",
+    "dataset_path": "some/numbers",
+    "test_split": "test",
+    "output_type": "loglikelihood_rolling",
+    "doc_to_text": "",
+    "doc_to_target": "{{a}} + {{b}} = {{sum}}",
+}
 
 
 def write_tasks(project: Project) -> dict[str, Any]:
@@ -38,6 +49,7 @@ def write_tasks(project: Project) -> dict[str, Any]:
         tasks / "plus.yaml", {"group": "plus", "task": ["plus_a", "plus_b"], "aggregate_metric_list": aggregates}
     )
     write_yaml(tasks / "written.yaml", GENERATE)
+    write_yaml(tasks / "whole.yaml", WHOLE)
     (tasks / "utils.py").write_text("def even(rows):\n    return rows.filter(lambda row: row['sum'] % 2 == 0)\n")
     (tasks / "coded.yaml").write_text("include: written.yaml\ntask: coded\nprocess_docs: !function utils.even\n")
     write_rows(data / "numbers.jsonl", [{"a": a, "b": b, "sum": a + b} for a in range(3) for b in range(3)])
@@ -54,16 +66,20 @@ def test_tasks_run_from_yaml_to_report(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "project")
     settings = write_tasks(project)
     run = {"run": "test", "models": ["demo_small"], "num_fewshot": 1, **settings}
-    project.configure(**run, datasets=["lm_eval:plus", "lm_eval:written", "lm_eval:coded"])
+    tasks = ["lm_eval:plus", "lm_eval:written", "lm_eval:coded", "lm_eval:whole"]
+    project.configure(**run, datasets=tasks)
     refused = project.run("-n", succeeds=False)
     assert "lm_eval.coded needs its own Python code (utils.even)" in refused
-    project.configure(**run, datasets=["lm_eval:plus", "lm_eval:written", "lm_eval:coded"], lm_eval_code=True)
+    project.configure(**run, datasets=tasks, lm_eval_code=True)
     ran = project.run()
     assert "Python code of lm-eval's tasks is executed for lm_eval.coded" in ran
     plus = scores(project, "lm_eval.plus")
     assert list(plus["metrics"]) == ["acc"]
     assert plus["counts"]["samples"] == 18
     assert list(scores(project, "lm_eval.written")["metrics"]) == ["exact_match,strip"]
+    whole = scores(project, "lm_eval.whole")["metrics"]
+    assert list(whole) == ["word_perplexity", "byte_perplexity", "bits_per_byte"]
+    assert whole["bits_per_byte"]["value"] == pytest.approx(math.log2(whole["byte_perplexity"]["value"]))
     coded = scores(project, "lm_eval.coded")
     assert coded["counts"]["samples"] == 5
     (file,) = coded["provenance"]["config"]["dataset"]["executes"]["files"]

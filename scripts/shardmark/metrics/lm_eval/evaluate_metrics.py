@@ -145,7 +145,7 @@ METRICS: dict[str, Any] = {
 }
 
 
-def load_here(name: str, *settings: Any, **options: Any) -> Any:
+def load_here(name: str) -> Any:
     """The metric of that name, instead of `evaluate.load`. Raises UserError if it is not here."""
     if name not in METRICS:
         what = f"the task's code wants evaluate's metric {name}, which is not here"

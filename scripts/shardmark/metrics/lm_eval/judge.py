@@ -10,21 +10,21 @@ from shardmark.errors import Problem, UserError
 from shardmark.metrics.lm_eval.evaluate_metrics import load_here
 from shardmark.metrics.lm_eval.groups import group_metrics
 from shardmark.metrics.lm_eval.task import Record, Task
-from shardmark.tasks.lm_eval.code import Code, install, instead_of_evaluate_load
+from shardmark.tasks.lm_eval.code import Code, install, judging_with
 from shardmark.tasks.lm_eval.files import Function
 
 
 def judge(lines: list[Record], asked: Record, answers: Record, header: Record) -> tuple[list[Record], Record]:
     """The samples of a task file with their scores, and the metrics. Raises UserError for code that fails."""
     origin, about = header["dataset"]["origin"]["lm_eval"], header["settings"]["lm_eval"]
-    code = Code(Path(origin["tasks"]), origin["code"], header["dataset"]["name"], load_here)
+    code = Code(Path(origin["tasks"]), origin["code"], header["dataset"]["name"])
     samples: dict[str, list[Record]] = {}
     metrics: dict[str, Record] = {}
     for name, settings in about["tasks"].items():
         own = [line for line in lines if line.get("group", name) == name]
         _seed()
         try:
-            with instead_of_evaluate_load(load_here):
+            with judging_with(load_here):
                 task = Task(name, _restored(settings, Path(origin["tasks"])), code)
                 samples[name] = task.judged(own, asked, answers)
                 metrics[name] = task.measured(samples[name])

@@ -24,27 +24,43 @@ NAMED_OTHERWISE = {"sklearn": "scikit-learn", "PIL": "pillow", "bs4": "beautiful
 ALLOW = "lm_eval_code: true allows it (it runs with your rights), or choose tasks without Python"
 
 
-class _NoMetric:
-    """What a metric of `evaluate` is while nothing is judged: some modules try theirs out when they are imported."""
+class _Metric:
+    """A metric of `evaluate`, looked up when it is used: a module that was imported to ask may judge later on."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def compute(self, *values: Any, **options: Any) -> Any:
-        """Nothing."""
-        return {}, {}
+        """While nothing is judged nothing: some modules try theirs out when they are imported."""
+        return _judging[-1](self.name).compute(*values, **options) if _judging else ({}, {})
 
 
-def no_metric(name: str, *values: Any, **options: Any) -> Any:
-    """`evaluate.load` for whoever only asks: no metric is fetched, none is run."""
-    return _NoMetric()
+_judging: list[Callable[[str], Any]] = []
+
+
+def _load(name: str, *values: Any, **options: Any) -> Any:
+    """`evaluate.load` for the code of tasks, which would fetch metrics from the Hub."""
+    if _judging:
+        _judging[-1](name)  # raises what it says of one that is not there
+    return _Metric(name)
+
+
+@contextmanager
+def judging_with(metrics: Callable[[str], Any]) -> Iterator[None]:
+    """Let the tasks' code use these metrics of `evaluate`, by name, wherever it loads them."""
+    _judging.append(metrics)
+    try:
+        with _instead_of_evaluate_load():
+            yield
+    finally:
+        _judging.pop()
 
 
 class Code:
-    """Imports functions for a folder of tasks, if that is allowed.
+    """Imports functions for a folder of tasks, if that is allowed."""
 
-    `metrics` stands in for `evaluate.load` meanwhile, which would fetch metrics from the Hub.
-    """
-
-    def __init__(self, root: Path, allowed: bool, where: str = "", metrics: Callable[..., Any] = no_metric) -> None:
-        self.root, self.allowed, self.where, self.metrics = root, allowed, where, metrics
+    def __init__(self, root: Path, allowed: bool, where: str = "") -> None:
+        self.root, self.allowed, self.where = root, allowed, where
         self._loaded: dict[Function, Any] = {}
 
     def load(self, function: Function) -> Any:
@@ -69,7 +85,7 @@ class Code:
         module, _, name = function.name.rpartition(".")
         try:
             _find_package(self.root)
-            with instead_of_evaluate_load(self.metrics):
+            with _instead_of_evaluate_load():
                 found = _module(function.file, self.root) if function.file else importlib.import_module(module)
             return getattr(found, name)
         except (KeyboardInterrupt, UserError):
@@ -99,11 +115,10 @@ def install(error: ModuleNotFoundError) -> str:
 
 
 @contextmanager
-def instead_of_evaluate_load(load: Callable[..., Any]) -> Iterator[None]:
-    """Meanwhile `evaluate.load` is that function."""
+def _instead_of_evaluate_load() -> Iterator[None]:
     import evaluate
 
-    before, evaluate.load = evaluate.load, load
+    before, evaluate.load = evaluate.load, _load
     try:
         yield
     finally:

@@ -123,8 +123,7 @@ class _Task:
         """The next document; those before it have been asked for, in order."""
         prompts, settings = self.prompts, self.settings
         head = self.contexts.head(doc)
-        rolling = settings.output_type == "loglikelihood_rolling" and settings.doc_to_text is None
-        text = "" if rolling else prompts.text(doc)
+        text = prompts.text(doc)
         choices = prompts.choices(doc) if settings.doc_to_choice is not None else None
         target = prompts.target(doc)
         contexts = self.contexts.contexts(doc, head, text, choices)
