@@ -19,11 +19,12 @@ from shardmark.metrics.lm_eval import aggregations
 from shardmark.tasks import Sample
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.data import DataMap, as_dataset, read_data_map
-from shardmark.tasks.lm_eval.documents import documents
+from shardmark.tasks.lm_eval.documents import TEXT, documents
 from shardmark.tasks.lm_eval.index import Index, Task, find
 from shardmark.tasks.lm_eval.samples import samples
 from shardmark.tasks.lm_eval.select import select
 from shardmark.tasks.lm_eval.settings import TaskSettings, task_settings
+from shardmark.tasks.lm_eval.style import Style
 from shardmark.tasks.rows import read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,9 +93,14 @@ def splits_of(settings: TaskSettings, rows: Rows) -> dict[str, Any]:
     }
 
 
-def ours(settings: TaskSettings, rows: Rows, code: Code, limit: int) -> list[Any]:
-    """The documents that we make of a task."""
-    return list(documents(settings, splits_of(settings, rows), code, settings.task, limit))
+def ours(settings: TaskSettings, rows: Rows, code: Code, limit: int, style: Style) -> list[Any]:
+    """What we ask about a task's documents, chats as the oracle has them."""
+    found = documents(settings, splits_of(settings, rows), code, settings.task, limit, style)
+    return json.loads(json.dumps([[tuple(map(_rendered, pair)) for pair in one.arguments] for one in found]))
+
+
+def _rendered(part: Any) -> Any:
+    return json.dumps([part, part[-1]["role"] != "assistant"]) if isinstance(part, list) else part
 
 
 def counts_of(task: Task) -> list[int | None]:
@@ -106,25 +112,24 @@ def counts_of(task: Task) -> list[int | None]:
 
 
 def compare(
-    tasks: list[Task], index: Index, data: DataMap, limit: int, here: Path
+    tasks: list[Task], index: Index, data: DataMap, limit: int, here: Path, style: Style = TEXT
 ) -> dict[tuple[str, int | None], str]:
     """For each task and number of examples, `identical`, or what differs."""
     rows, _ = rows_of(tasks, data)
-    theirs = oracle({task.name: counts_of(task) for task in tasks}, rows, limit, here)
+    theirs = oracle({task.name: counts_of(task) for task in tasks}, rows, limit, here, style=style)
     code = Code(index.root, True)
     found = {}
     for task in tasks:
         for count in counts_of(task):
-            found[task.name, count] = _verdict(task, count, rows, code, limit, theirs[task.name, count])
+            found[task.name, count] = _verdict(task, count, rows, code, limit, style, theirs[task.name, count])
     return found
 
 
-def _verdict(task: Task, count: int | None, rows: Rows, code: Code, limit: int, theirs: dict[str, Any]) -> str:
+def _verdict(
+    task: Task, count: int | None, rows: Rows, code: Code, limit: int, style: Style, theirs: dict[str, Any]
+) -> str:
     try:
-        made = [
-            json.loads(json.dumps(document.arguments))
-            for document in ours(task_settings(task, count), rows, code, limit)
-        ]
+        made = ours(task_settings(task, count), rows, code, limit, style)
     except UserError as error:
         reason = error.problems[0].what
         return f"refused by both: {reason}" if "error" in theirs else f"refused by us: {reason}"
@@ -192,6 +197,7 @@ def oracle(
     outputs: Any = None,
     draws: int = 100,
     folder: Path | None = None,
+    style: Style = TEXT,
 ) -> dict[tuple[str, int | None], dict[str, Any]]:
     """What lm-eval makes of these tasks with these rows, by name and number of examples; `folder` has more tasks."""
     parts = []
@@ -199,7 +205,7 @@ def oracle(
         file = here / f"rows{number}.json"
         file.write_text(json.dumps(dataset.to_list()))
         parts.append({"hub": hub, "config": config, "split": split, "rows": str(file)})
-    job: dict[str, Any] = {"rows": parts, "tasks": asked, "limit": limit, "draws": draws}
+    job: dict[str, Any] = {"rows": parts, "tasks": asked, "limit": limit, "draws": draws, "style": style._asdict()}
     job |= {"folder": str(folder)} if folder else {}
     if outputs is not None:
         (here / "outputs.json").write_text(json.dumps(outputs))

@@ -4,7 +4,7 @@ A job is {rows: [{hub, config, split, rows: FILE}], tasks: {name: [0, 5]}, limit
 to give, and which tasks are asked with how many examples (null: their own number). Each line of the output is {task,
 shots, arguments} or {task, shots, error}. With `outputs`, a file of {task@shots: [[response, ...], ...]}, the task's
 scores for these responses are there, too: {metric,filter: [value, standard error]}, the error with `draws` bootstraps.
-`folder` has more tasks.
+`folder` has more tasks; `style` are lm-eval's options for chats, in which a context is the template's arguments.
 """
 
 import io
@@ -72,13 +72,18 @@ def passes(program: str, tests: str) -> bool:
     return True
 
 
-def ask(task: Any, shots: int | None, own: int | None, limit: int) -> list[Instance]:
+def chat_template(messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+    """What a model's template would be given."""
+    return json.dumps([messages, add_generation_prompt])
+
+
+def ask(task: Any, shots: int | None, own: int | None, limit: int, style: dict[str, Any]) -> list[Instance]:
     """A task's requests, as `simple_evaluate` builds them with its default seeds."""
     task.set_config("num_fewshot", own or 0)
     if shots is not None and own != 0:
         task.set_config("num_fewshot", shots)
     task.set_fewshot_seed(1234)
-    task.build_all_requests(limit=limit, rank=0, world_size=1)
+    task.build_all_requests(limit=limit, rank=0, world_size=1, chat_template=chat_template, **style)
     return list(task.instances)
 
 
@@ -147,7 +152,7 @@ def main(job: dict[str, Any], out: Path) -> None:
                 try:
                     if task is None:
                         raise RuntimeError(problem)
-                    asked = ask(task, shots, own, job["limit"])
+                    asked = ask(task, shots, own, job["limit"], job["style"])
                     documents: dict[int, list[Any]] = {}
                     for instance in asked:
                         documents.setdefault(instance.doc_id, []).append(instance.arguments)

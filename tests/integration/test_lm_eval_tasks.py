@@ -12,6 +12,7 @@ import pytest
 from lm_eval_compare import compare, compare_scores, local_tasks
 from shardmark.tasks.lm_eval.data import DataMap
 from shardmark.tasks.lm_eval.index import Index, Task, read_index, tasks_folder
+from shardmark.tasks.lm_eval.style import Style
 
 pytestmark = [pytest.mark.lmeval, pytest.mark.realdata, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -45,6 +46,9 @@ REQUESTS = [
     "leaderboard_bbh_snarks",
 ]
 "One or two of each kind; the table has them all."
+
+CHATS = ["arc_easy", "winogrande", "copa", "mmlu_anatomy", "gsm8k_cot", "mbpp", "humaneval_instruct", "lambada_openai"]
+"Choices, contexts that vary, descriptions, examples of different kinds, answers that are begun."
 
 SCORES = [
     "arc_easy",
@@ -85,6 +89,16 @@ def test_requests_are_those_of_lm_eval(found: Any, tmp_path: Path) -> None:
     assert {key: verdict for key, verdict in verdicts.items() if verdict != "identical"} == {
         ("bbh_cot_fewshot_snarks", 5): "refused by both: ValueError: 5 examples are wanted, and there are 3",
         ("leaderboard_bbh_snarks", 5): "refused by both: ValueError: 5 examples are wanted, and there are 3",
+        ("mbpp", 5): "refused by both: ValueError: 5 examples are wanted, and there are 3",
+    }
+
+
+@pytest.mark.parametrize("multiturn", [True, False])
+def test_chats_are_those_of_lm_eval(found: Any, multiturn: bool, tmp_path: Path) -> None:
+    index, tasks, data = found
+    chosen = [tasks[name] for name in CHATS]
+    verdicts = compare(chosen, index, data, 20, tmp_path, Style(True, multiturn, "Be brief."))
+    assert {key: verdict for key, verdict in verdicts.items() if verdict != "identical"} == {
         ("mbpp", 5): "refused by both: ValueError: 5 examples are wanted, and there are 3",
     }
 

@@ -18,6 +18,7 @@ from shardmark.tasks.lm_eval.prompts import apply_template
 from shardmark.tasks.lm_eval.requests import request_of
 from shardmark.tasks.lm_eval.select import select
 from shardmark.tasks.lm_eval.settings import task_settings
+from shardmark.tasks.lm_eval.style import Style
 
 CHOICE: dict[str, Any] = {
     "dataset_path": "some/data",
@@ -218,6 +219,30 @@ def test_generation_settings_are_read_as_lm_eval_reads_them() -> None:
     assert request(do_sample=True, temperature="0.5", top_p=0.9)["temperature"] == 0.5
     with pytest.raises(ValueError, match="num_beams"):
         request(num_beams=4)
+
+
+def chats(style: Style, **config: Any) -> list[Any]:
+    config = (
+        CHOICE | {"fewshot_split": "train", "description": "Say.", "fewshot_config": {"sampler": "first_n"}} | config
+    )
+    settings = task_settings(Task("t", {"task": "t"} | config, "t.yaml"), 1)
+    rows = {"test": as_dataset(ROWS[1:]), "train": as_dataset(ROWS)}
+    (found,) = documents(settings, rows, Code(Path(), False), "t.yaml", 1, style)
+    return list(found.arguments)
+
+
+def test_a_chat_has_examples_as_turns_or_before_the_question() -> None:
+    said = [("system", "Be fair.\n\nSay."), ("user", "Q: q0\nA:"), ("assistant", "yes"), ("user", "Q: q1\nA:")]
+    asked = chats(Style(True, True, "Be fair."))
+    assert [[*map(tuple, map(dict.values, context))] for context, _ in asked] == [said, said]
+    assert [choice for _, choice in asked] == ["yes", "no"]
+    one = [("system", "Say."), ("user", "Q: q0\nA: yes\n\nQ: q1\nA:")]
+    assert [tuple(message.values()) for message in chats(Style(True, False))[0][0]] == one
+
+
+def test_an_answer_that_is_begun_is_the_assistants_and_the_choice_stands_apart() -> None:
+    context, choice = chats(Style(True), gen_prefix="So:")[0]
+    assert (context[-1], choice) == ({"role": "assistant", "content": "So:"}, " yes")
 
 
 def test_templates_stay_in_the_sandbox_and_do_what_lm_evals_do() -> None:

@@ -34,7 +34,7 @@ def expand(benchmark: Benchmark, where: str, problems: list[Problem]) -> list[Lm
         if run.lm_eval_path:
             folder = tasks_folder(Path(run.lm_eval_path), where)
             index = read_index(folder, Path(run.results) / "plans" / "lm_eval")
-        found = [d for named in benchmark.lm_eval for d in select(named, index, run.num_fewshot, problems)]
+        found = [d for named in benchmark.lm_eval for d in select(named, index, run, problems)]
     by_name = {dataset.name: dataset for dataset in found}
     for dataset in by_name.values():
         problems += _code_problem(dataset, run)
@@ -116,6 +116,7 @@ def plan_lm_eval(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, hashe
         "tasks": [_asked(task) for task in dataset.tasks],
         "origin": about.origin,
         "limit": run.limit,
+        "style": dataset.style._asdict(),
         "code": code_identity(dataset.asking, dataset.root),
     }
     return in_place(about, made_from, rendered, results)

@@ -17,6 +17,7 @@ from shardmark.metrics.statistics import Estimate
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.judging import DEFAULTS, REGISTERED, default_aggregation
+from shardmark.tasks.requests import as_text, context_of
 
 Record = dict[str, Any]
 DEFAULT_CHAIN = {"name": "none", "filter": [{"function": "take_first"}]}
@@ -157,7 +158,7 @@ def _sample(line: Record, request: Record, prediction: Record) -> Record:
     sample = {"sample": line["sample"], "request": line["request"]}
     if request["kind"] == "generate":
         several = prediction.get("samples", [prediction])
-        sample |= {"prompt": request["prompt"], "output": several[0]["text"], "answer": None}
+        sample |= {"prompt": as_text(context_of(request)), "output": several[0]["text"], "answer": None}
         sample |= {"target": line["target"], "end": several[0]["end"]}
         cut = max(one["cut"] for one in several)
     else:
@@ -166,7 +167,7 @@ def _sample(line: Record, request: Record, prediction: Record) -> Record:
         logprobs = prediction["logprobs"][: len(choices)]
         chosen = logprobs.index(max(logprobs))
         context, continuation = pairs[chosen]
-        sample |= {"prompt": context or continuation, "choices": choices, "output": choices[chosen]}
+        sample |= {"prompt": as_text(context or continuation), "choices": choices, "output": choices[chosen]}
         sample |= {"logprobs": logprobs, "tokens": prediction["tokens"][: len(choices)], "answer": chosen}
         sample |= {"target": line["target"]}
         cut = prediction["cut"]

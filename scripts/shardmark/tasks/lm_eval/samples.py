@@ -24,7 +24,7 @@ def samples(
     """
     problems: list[Problem] = []
     for task in dataset.tasks:
-        found = documents(task, splits(task), code, dataset.file, limit)
+        found = documents(task, splits(task), code, dataset.file, limit, dataset.style)
         with nullcontext(nullcontext()) if task.asking() else bounded_steps() as step:
             try:
                 number = 0
