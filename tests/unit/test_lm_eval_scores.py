@@ -15,7 +15,7 @@ from shardmark.metrics.sandbox import require_sandbox
 from shardmark.tasks.lm_eval import judging
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.settings import TaskSettings
-from shardmark.tasks.lm_eval.wanted import wanted_metrics
+from shardmark.tasks.lm_eval.wanted import Wanted, wanted
 
 JUDGED = {"output_type": "multiple_choice", "metric_list": None, "filter_list": None}
 ROLLING = "loglikelihood_rolling"
@@ -208,10 +208,11 @@ def test_without_a_sandbox_no_program_runs(tmp_path: Path, monkeypatch: pytest.M
 def test_metrics_of_evaluate_that_a_function_wants_are_read_from_its_source(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "import evaluate as hf\nfrom evaluate import load\nimport json\nhf.load('rouge')\njson.load('no')\n"
-        "def score(items):\n    return helper(items)\ndef helper(items):\n    return load('bertscore')\n"
+        "def score(items):\n    return helper(items)\n"
+        "def helper(items):\n    import absent\n    return load('bertscore')\n"
         "def other(items):\n    return hf.load('bleurt')\n"
     )
-    assert wanted_metrics([Function(tmp_path, "own.score")]) == {"rouge", "bertscore"}
+    assert wanted([Function(tmp_path, "own.score")]) == Wanted({"rouge", "bertscore"}, {"absent"})
     keys = {"output_type": "generate_until", "process_results": Function(tmp_path, "own.score")}
     (problem,) = judging.missing(TaskSettings(**{"task": "t"} | keys), "t.yaml")
     assert "wants evaluate's metric bertscore" in problem.what

@@ -272,3 +272,13 @@ def test_rows_come_from_files_by_hub_id_configuration_and_split(tmp_path: Path) 
     settings = task_settings(Task("t", {"task": "t"} | CHOICE | {"dataset_path": "other/data"}, ""))
     (problem,) = problems(parts, settings, data, "c.yaml")
     assert "no test split of other/data" in problem.what
+
+
+def test_what_a_function_imports_when_it_is_called_must_be_there_before(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def judge(doc, results):\n    import sklearn_absent.metrics\n    return {}\n"
+        "def careful(doc, results):\n    try:\n        import absent\n    except ImportError:\n        return {}\n"
+    )
+    code = Code(tmp_path, True)
+    (problem,) = problems(code.check, [Function(tmp_path, "own.judge"), Function(tmp_path, "own.careful")])
+    assert problem.what == "own.judge imports sklearn_absent, which is not installed here"

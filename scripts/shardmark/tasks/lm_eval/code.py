@@ -16,6 +16,7 @@ from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, file_sha256
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.index import package_folder, package_version
+from shardmark.tasks.lm_eval.wanted import wanted
 
 PACKAGE = "lm_eval"
 NAMED_OTHERWISE = {"sklearn": "scikit-learn", "PIL": "pillow", "bs4": "beautifulsoup4", "yaml": "pyyaml"}
@@ -73,11 +74,13 @@ class Code:
         return self._loaded[function]
 
     def check(self, functions: Iterable[Function]) -> None:
-        """Import functions that are wanted later. Raises UserError for all that cannot be."""
+        """Import functions that are wanted later. Raises UserError for all that cannot be, or will miss a package."""
         problems: list[Problem] = []
         for function in functions:
             with collecting(problems):
                 self.load(function)
+                absent = [name for name in sorted(wanted([function]).packages) if not _is_installed(name)]
+                problems += [self._absent(function, ModuleNotFoundError(name=name)) for name in absent]
         if problems:
             raise UserError(dict.fromkeys(problems))
 
@@ -91,17 +94,27 @@ class Code:
         except (KeyboardInterrupt, UserError):
             raise
         except ModuleNotFoundError as error:
-            what = f"{function.name} imports {error.name}, which is not installed here"
-            what = what if error.name else f"{function.name} cannot be imported: {error}"
-            raise UserError(Problem(self._place(function), "", what, install(error))) from error
+            raise UserError(self._absent(function, error)) from error
         except BaseException as error:  # the module's own code: anything may come out, SystemExit too
             what = f"{function.name} cannot be imported: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise UserError(
                 Problem(self._place(function), "", what, "mend the module, or leave out the task")
             ) from error
 
+    def _absent(self, function: Function, error: ModuleNotFoundError) -> Problem:
+        what = f"{function.name} imports {error.name}, which is not installed here"
+        what = what if error.name else f"{function.name} cannot be imported: {error}"
+        return Problem(self._place(function), "", what, install(error))
+
     def _place(self, function: Function) -> str:
         return str(function.file or self.where)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return package in sys.modules or importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def install(error: ModuleNotFoundError) -> str:

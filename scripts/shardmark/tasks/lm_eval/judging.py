@@ -9,7 +9,7 @@ from typing import Any
 from shardmark.errors import Problem, nearest
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.settings import TaskSettings
-from shardmark.tasks.lm_eval.wanted import wanted_metrics
+from shardmark.tasks.lm_eval.wanted import wanted
 
 DEFAULTS = {
     "multiple_choice": ["acc", "acc_norm"],
@@ -113,7 +113,7 @@ def missing(settings: TaskSettings, where: str) -> list[Problem]:
 
 def _unsafe(settings: TaskSettings, where: str) -> Iterator[Problem]:
     """What models write is executed by evaluate's code_eval alone, for which the sandbox stands in."""
-    if settings.unsafe_code and "code_eval" not in wanted_metrics(settings.judging()):
+    if settings.unsafe_code and "code_eval" not in wanted(settings.judging()).metrics:
         what = f"{settings.task} executes what models write by its own means, without a sandbox"
         yield Problem(where, "unsafe_code", what, "use humaneval, mbpp or another task that uses code_eval")
 
@@ -157,7 +157,7 @@ def _spelt(name: Any) -> str:
 
 
 def _wanted(settings: TaskSettings, where: str) -> Iterator[Problem]:
-    for name in sorted(wanted_metrics(settings.judging()) - EVALUATE):
+    for name in sorted(wanted(settings.judging()).metrics - EVALUATE):
         what = f"{settings.task}: its Python wants evaluate's metric {name}, which is not here"
         yield Problem(where, "lm_eval_code", what, "leave the task out")
 

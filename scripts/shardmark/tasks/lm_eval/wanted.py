@@ -1,37 +1,57 @@
-"""Which metrics of `evaluate` a task's own Python wants, read from its source: nothing is imported for it."""
+"""What a task's own Python wants when it is called, read from its source: nothing is imported for it."""
 
 import ast
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from shardmark.tasks.lm_eval.files import Function
 
 PACKAGE = "evaluate"
+MISSED = {"ImportError", "ModuleNotFoundError", "Exception"}
+"Who catches one of these can do without a package."
 
 
-def wanted_metrics(functions: Iterable[Function]) -> set[str]:
-    """The names that are given to `evaluate.load` when the modules are imported, or these functions are called."""
-    return {name for function in functions if function.file for name in _wanted(function.file, function.name)}
+class Wanted(NamedTuple):
+    """What functions want."""
+
+    metrics: frozenset[str]
+    "Names that are given to `evaluate.load`, when the module is imported or the function is called."
+    packages: frozenset[str]
+    "What is imported only when the function is called."
+
+
+def wanted(functions: Iterable[Function]) -> Wanted:
+    """What these functions want, with the functions and classes of their modules that they use."""
+    found = [_wanted(function.file, function.name) for function in functions if function.file]
+    return Wanted(*(frozenset[str]().union(*(each[n] for each in found)) for n in range(len(Wanted._fields))))
 
 
 @lru_cache(maxsize=256)
-def _wanted(file: Path, name: str) -> frozenset[str]:
+def _wanted(file: Path, name: str) -> Wanted:
     try:
         tree = ast.parse(file.read_text("utf-8"))
     except (OSError, ValueError, SyntaxError):  # importing it tells what is wrong
-        return frozenset()
+        return Wanted(frozenset(), frozenset())
     defined = {part.name: part for part in tree.body if isinstance(part, ast.FunctionDef | ast.ClassDef)}
+    used = _used(name.rpartition(".")[2], defined)
     loads = _names_of_load(tree)
-    found = {metric for part in tree.body if part not in defined.values() for metric in _loaded(part, loads)}
-    waiting, seen = [name.rpartition(".")[2]], set[str]()
+    begun = [part for part in tree.body if part not in defined.values()]
+    metrics = {metric for part in [*begun, *used] for metric in _loaded(part, loads)}
+    packages = {package for part in used for package in _imported(part)}
+    return Wanted(frozenset(metrics), frozenset(packages))
+
+
+def _used(name: str, defined: dict[str, ast.FunctionDef | ast.ClassDef]) -> list[ast.AST]:
+    """A function or class of a module, and those that it names, directly or not."""
+    waiting, found = [name], dict[str, ast.AST]()
     while waiting:
         part = defined.get(waiting.pop())
-        if part is not None and part.name not in seen:
-            seen.add(part.name)
-            found.update(_loaded(part, loads))
+        if part is not None and part.name not in found:
+            found[part.name] = part
             waiting += [node.id for node in ast.walk(part) if isinstance(node, ast.Name)]
-    return frozenset(found)
+    return list(found.values())
 
 
 def _names_of_load(tree: ast.Module) -> set[str]:
@@ -51,3 +71,19 @@ def _loaded(part: ast.AST, loads: set[str]) -> Iterator[str]:
             first = node.args[0]
             if isinstance(first, ast.Constant):
                 yield str(first.value)
+
+
+def _imported(part: ast.AST) -> Iterator[str]:
+    """The packages that a function imports, unless it is ready to miss them."""
+    if isinstance(part, ast.Try) and any(_catches(handler) for handler in part.handlers):
+        return
+    if isinstance(part, ast.Import):
+        yield from (alias.name.partition(".")[0] for alias in part.names)
+    elif isinstance(part, ast.ImportFrom) and part.module and not part.level:
+        yield part.module.partition(".")[0]
+    for child in ast.iter_child_nodes(part):
+        yield from _imported(child)
+
+
+def _catches(handler: ast.ExceptHandler) -> bool:
+    return handler.type is None or any(isinstance(n, ast.Name) and n.id in MISSED for n in ast.walk(handler.type))
