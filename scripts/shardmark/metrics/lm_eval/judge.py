@@ -31,7 +31,7 @@ def judge(lines: list[Record], asked: Record, answers: Record, header: Record) -
         except (UserError, KeyboardInterrupt):
             raise
         except Exception as error:  # the tasks' own code: any exception may come out
-            what = f"{name} cannot be scored: {type(error).__name__}: {error}"
+            what = f"{name} cannot be scored: {type(error).__name__}: {_first_words(error)}"
             fix = install(error) if isinstance(error, ModuleNotFoundError) else "mend the task, or leave it out"
             raise UserError(Problem(header["dataset"]["name"], "lm_eval", what, fix)) from error
     judged = [sample for found in samples.values() for sample in found]
@@ -40,6 +40,12 @@ def judge(lines: list[Record], asked: Record, answers: Record, header: Record) -
     if not about["groups"]:
         return judged, next(iter(metrics.values()))
     return judged, group_metrics(about["groups"], metrics)
+
+
+def _first_words(error: Exception) -> str:
+    """The first line of a message that says something."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if any(map(str.isalnum, line))), "")
 
 
 def _seed() -> None:
