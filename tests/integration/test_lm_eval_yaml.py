@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from projects import write_rows, write_yaml
+from requirements_check import need
 from workflow import Project
 
 CHOICE = {
@@ -85,3 +86,31 @@ def test_tasks_run_from_yaml_to_report(tmp_path: Path) -> None:
     (file,) = coded["provenance"]["config"]["dataset"]["executes"]["files"]
     assert file.endswith("tasks/utils.py")
     assert not project.planned()
+
+
+@pytest.mark.slow
+def test_a_task_is_asked_in_a_chat_and_its_programs_run_in_the_sandbox(tmp_path: Path) -> None:
+    need("bwrap")
+    project = Project.create(tmp_path / "project")
+    settings = write_tasks(project)
+    turns = {role: {"end": "\n"} for role in ("user", "assistant")}
+    model = {"path": "demo/models/small", "num_gpus": 0, "meta_template": {"round": turns}}
+    write_yaml(project.folder / "config/models/chatty.yaml", model)
+    chat = {"lm_eval": "plus", "apply_chat_template": True, "num_fewshot": 2, "system_instruction": ""}
+    write_yaml(project.folder / "config/datasets/plus_chat.yaml", chat)
+    program = GENERATE | {"task": "program", "unsafe_code": True, "doc_to_target": "assert True"}
+    program |= {"filter_list": None, "metric_list": [{"metric": "OWN", "aggregation": "mean"}]}
+    file = write_yaml(project.folder / "tasks/program.yaml", program)
+    file.write_text(file.read_text().replace("OWN", "!function own.passed"))
+    (project.folder / "tasks/own.py").write_text(
+        "import evaluate\ncode = evaluate.load('code_eval')\n"
+        "def passed(references, predictions):\n"
+        "    return code.compute(references=references, predictions=[['x = 1'] + predictions], k=[1])[0]\n"
+    )
+    datasets = ["plus_chat", "lm_eval:program"]
+    project.configure(run="test", models=["chatty"], datasets=datasets, lm_eval_code=True, **settings)
+    project.run()
+    (file,) = (project.folder / "results/samples").glob("*/plus_chat@*.jsonl")
+    prompt = json.loads(file.read_text().splitlines()[0])["prompt"]
+    assert [line for line in prompt.splitlines() if line.startswith("[")] == ["[user]", "[assistant]"] * 2 + ["[user]"]
+    assert 0.5 <= scores(project, "lm_eval.program")["metrics"]["pass@1"]["value"] <= 1
