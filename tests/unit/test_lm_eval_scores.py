@@ -12,6 +12,7 @@ from shardmark.metrics import lm_eval
 from shardmark.metrics.lm_eval import aggregations, filters
 from shardmark.metrics.lm_eval.evaluate_metrics import METRICS
 from shardmark.metrics.sandbox import require_sandbox
+from shardmark.metrics.words import word_f1
 from shardmark.tasks.lm_eval import judging
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.settings import TaskSettings
@@ -216,6 +217,23 @@ def test_metrics_of_evaluate_that_a_function_wants_are_read_from_its_source(tmp_
     keys = {"output_type": "generate_until", "process_results": Function(tmp_path, "own.score")}
     (problem,) = judging.missing(TaskSettings(**{"task": "t"} | keys), "t.yaml")
     assert "wants evaluate's metric bertscore" in problem.what
+
+
+def test_squads_scores_are_there_though_transformers_has_dropped_them(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import transformers.data.metrics.squad_metrics as squad\n"
+        "def judge(doc, results):\n"
+        "    exact = squad.compute_exact('A  Cat!', results[0])\n"
+        "    return {'f1': squad.compute_f1('the red cat', results[0]), 'em': exact}\n"
+    )
+    wanted_ = [{"metric": "em", "aggregation": "mean"}, {"metric": "f1", "aggregation": "mean"}]
+    settings = {"output_type": "generate_until", "process_results": {"!function": "own.judge", "in": "."}}
+    answers = ["the cat", "Red cat.", "", "a dog"]
+    lines = [{"target": ""}] * len(answers)
+    samples, _ = metrics(lines, list(map(text, answers)), root=tmp_path, metric_list=wanted_, **settings)
+    expected = [word_f1(answer, "the red cat") for answer in answers]
+    assert [sample["scores"]["f1"] for sample in samples] == pytest.approx(expected)
+    assert [sample["scores"]["em"] for sample in samples] == [1, 0, 0, 0]
 
 
 def test_tags_and_spans_are_taken_from_answers() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from shardmark.config import Benchmark, RunConfig
 from shardmark.config.dataset import Source
 from shardmark.errors import Problem, UserError, collecting
-from shardmark.plan.datasets import Counted, Described, PlannedDataset, Record, in_place, stage
+from shardmark.plan.datasets import Counted, Described, PlannedDataset, Record, code_digest, in_place, stage
 from shardmark.plan.hashes import HashCache
 from shardmark.plan.lock import Lock
 from shardmark.plan.store import Spool
@@ -175,7 +175,8 @@ def _described(dataset: LmEvalDataset, sources: _Sources, run: RunConfig, hashes
         "hub": dict(sorted(sources.commits.items())),
     }
     settings = judged | {"executes": code_identity([*dataset.asking, *dataset.judging], dataset.root)}
-    identity = {"lm_eval": judged["lm_eval"], "code": _portable(code, dataset.root)}
+    source = code_digest("tasks/lm_eval")
+    identity = {"lm_eval": judged["lm_eval"], "code": _portable(code, dataset.root), "source": source}
     return Described(dataset.name, dataset.file, dataset.kind, settings, identity, origin)
 
 

@@ -19,6 +19,7 @@ from shardmark.tasks.lm_eval.index import package_folder, package_version
 from shardmark.tasks.lm_eval.wanted import wanted
 
 PACKAGE = "lm_eval"
+REMOVED = Path(__file__).parent / "transformers_4"
 NAMED_OTHERWISE = {"sklearn": "scikit-learn", "PIL": "pillow", "bs4": "beautifulsoup4", "yaml": "pyyaml"}
 "What packages are called that are imported by another name."
 
@@ -189,9 +190,23 @@ class _PackageFinder(MetaPathFinder):
                 yield Distribution.at(folder)
 
 
+class _RemovedFinder(MetaPathFinder):
+    """Finds what Transformers 5 no longer has, where nobody else does."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The package of metrics, if this is what is looked for."""
+        if name != "transformers.data.metrics":
+            return None
+        return importlib.util.spec_from_file_location(
+            name, REMOVED / "__init__.py", submodule_search_locations=[str(REMOVED)]
+        )
+
+
 def _find_package(root: Path) -> None:
     """Let tasks of an lm_eval package import it; for other folders, the one that is installed here counts."""
     package = package_folder(root)
+    if not any(isinstance(finder, _RemovedFinder) for finder in sys.meta_path):
+        sys.meta_path.append(_RemovedFinder())
     if package and not any(isinstance(finder, _PackageFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _PackageFinder(package))
 
