@@ -271,6 +271,8 @@ def test_a_plan_refuses_what_is_not_scored_and_names_the_nearest() -> None:
     assert "'bleuu'" in of(metric_list=[{"metric": "acc", "aggregation": "bleuu"}])[0].what
     assert of(metric_list=[{"metric": "f1", "aggregation": "mean"}])[0].fix == "aggregation: f1"
     assert "no filter 'rgx'" in of(filter_list=[{"name": "n", "filter": [{"function": "rgx"}]}])[0].what
+    several = TaskSettings(task="t", metric_list=[{"metric": "exact_match"}, {"metric": "bleu"}])
+    assert judging.unfit_for_several(several) == ["bleu"]
     assert "sandbox" in of(unsafe_code=True)[0].what
     assert not of()
 

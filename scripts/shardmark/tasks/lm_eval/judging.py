@@ -148,6 +148,14 @@ def _fits(settings: TaskSettings, metric: dict[str, Any]) -> bool:
     return bool(number) == (aggregation in SCALAR)
 
 
+def unfit_for_several(settings: TaskSettings) -> list[str]:
+    """Metrics that lm-eval cannot aggregate where a document has several right answers: it keeps no texts then."""
+    if settings.process_results is not None or not _generates(settings):
+        return []
+    texts = AGGREGATIONS - SCALAR - {"bypass"}
+    return [_spelt(metric["metric"]) for metric in metric_list(settings) if metric["aggregation"] in texts]
+
+
 def _generates(settings: TaskSettings) -> bool:
     return settings.output_type == "generate_until"
 
