@@ -168,13 +168,17 @@ def test_a_function_may_give_several_values_or_hand_on_what_its_aggregation_read
     (tmp_path / "own.py").write_text(
         "def sizes(references, predictions):\n    return {'a': len(predictions[0]), 'b': len(references[0])}\n"
         "def pair(items):\n    return items\n"
+        "def exact_match(references, predictions):\n    return 0.25\n"
         "def equal(items):\n    return sum(a == b for a, b in items) / len(items)\n"
     )
-    sizes, pair, equal = ({"!function": f"own.{name}", "in": "."} for name in ("sizes", "pair", "equal"))
+    names = ("sizes", "pair", "equal", "exact_match")
+    sizes, pair, equal, match = ({"!function": f"own.{name}", "in": "."} for name in names)
     wanted = [{"metric": sizes, "aggregation": "mean"}, {"metric": pair, "aggregation": equal}]
+    wanted.append({"metric": match, "aggregation": "mean"})
     settings = {"output_type": "generate_until", "metric_list": wanted}
     _, found = metrics([{"target": "xy"}] * 2, [text("xy"), text("four")], root=tmp_path, **settings)
-    assert {name: metric["value"] for name, metric in found.items()} == {"a": 3.0, "b": 2.0, "pair": 0.5}
+    expected = {"a": 3.0, "b": 2.0, "pair": 0.5, "exact_match": 0.25}
+    assert {name: metric["value"] for name, metric in found.items()} == expected
 
 
 PROGRAMS = """

@@ -73,7 +73,7 @@ Metric = Callable[..., Any]
 
 
 def generated_values(gold: Any, answer: Any, metrics: dict[str, tuple[Metric, Record]], several: bool) -> Record:
-    """Each metric, with its options, of a generated answer. A function of a task may give several values by name.
+    """Each metric, with its options, of a generated answer; some give several values by name.
 
     With several right answers any of them counts, and lm-eval makes a list of the answer for metrics after
     exact_match: so do we.
@@ -85,7 +85,6 @@ def generated_values(gold: Any, answer: Any, metrics: dict[str, tuple[Metric, Re
     for name, (metric, options) in metrics.items():
         if not several:
             found = _called(metric, [gold], [answer], options)
-            found = found[name] if name == "exact_match" else found
         elif name == "exact_match":
             answer = [answer for _ in golds]
             found = float(metric(references=golds, predictions=answer, **options)[name] > 0)
