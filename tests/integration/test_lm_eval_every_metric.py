@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lm_eval_compare import answered, fewer_draws, oracle, same_scores
+from requirements_check import need
 from shardmark.tasks import Sample
 from shardmark.tasks.lm_eval.index import Task, find, read_index
 
@@ -165,6 +166,7 @@ def _text(draw: random.Random, words: list[str]) -> str:
 def test_each_metric_and_its_standard_error_is_that_of_lm_eval(tmp_path: Path) -> None:
     folder = tmp_path / "tasks"
     folder.mkdir()
+    need("bwrap")
     (folder / "own.py").write_text(CODE)
     for name, settings in TASKS.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(BASE | settings | {"task": f"every_{name}"}))

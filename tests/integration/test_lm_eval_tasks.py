@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lm_eval_compare import compare, compare_scores, local_tasks
+from requirements_check import need
 from shardmark.tasks.lm_eval.data import DataMap
 from shardmark.tasks.lm_eval.index import Index, Task, read_index, tasks_folder
 from shardmark.tasks.lm_eval.style import Style
@@ -68,7 +69,6 @@ SCORES = [
     "arc_challenge_chat",
     "cb",
     "humaneval",
-    "ifeval",
     "mbpp",
     "truthfulqa_mc2",
 ]
@@ -104,6 +104,7 @@ def test_chats_are_those_of_lm_eval(found: Any, multiturn: bool, tmp_path: Path)
 
 
 def test_scores_and_standard_errors_are_those_of_lm_eval(found: Any, tmp_path: Path) -> None:
+    need("bwrap")
     index, tasks, data = found
     chosen = [tasks[name] for name in SCORES]
     verdicts = compare_scores(chosen, index, data, 100, tmp_path)
