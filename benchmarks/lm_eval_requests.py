@@ -1,4 +1,4 @@
-"""Our requests beside lm-eval's, byte by byte, for all of its tasks whose rows are in a data folder; takes an hour.
+"""Our requests beside lm-eval's, byte by byte, for all of its tasks whose rows are in a data folder.
 
     SHARDMARK_LM_EVAL=.../bin/python SHARDMARK_DATA_ROOT=DIR python benchmarks/lm_eval_requests.py [--scores] [TASK ...]
 
