@@ -1,27 +1,29 @@
-"""Our requests beside lm-eval's, byte by byte, for all of its tasks whose rows are in a data folder; takes an hour.
+"""Our requests beside lm-eval's, byte by byte, for all of its tasks whose rows are in a data folder.
 
-    SHARDMARK_LM_EVAL=.../bin/python SHARDMARK_DATA_ROOT=DIR python benchmarks/lm_eval_requests.py
+    SHARDMARK_LM_EVAL=.../bin/python SHARDMARK_DATA_ROOT=DIR python benchmarks/lm_eval_requests.py [--scores] [TASK ...]
 
 Prints a table for docs/lm_eval_tasks.md.
 """
 
+import argparse
 import os
 import sys
 import tempfile
 from collections import defaultdict
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
-from lm_eval_compare import compare, local_tasks, rows_of  # noqa: E402
+from lm_eval_compare import compare, compare_scores, local_tasks, rows_of  # noqa: E402
 from shardmark.tasks.lm_eval.index import Task, read_index, tasks_folder  # noqa: E402
 
-DOCUMENTS = 50
 Verdicts = dict[tuple[str, int | None], str]
+StandIns = set[tuple[str, str | None, str]]
 
 
-def table(tasks: list[Task], verdicts: Verdicts, stand_ins: set[tuple[str, str | None, str]]) -> str:
+def table(tasks: list[Task], verdicts: Verdicts, stand_ins: StandIns, documents: int) -> str:
     """A line for each data set: how many tasks, how often they were compared, and how it went."""
     by_hub: dict[str, list[Task]] = defaultdict(list)
     for task in tasks:
@@ -39,7 +41,7 @@ def table(tasks: list[Task], verdicts: Verdicts, stand_ins: set[tuple[str, str |
         counts = [len(found), len(words), same, both, len(words) - same - both]
         lines.append(f"| {hub} | {' | '.join(map(str, counts))} | {', '.join(missing.get(hub, [])) or '-'} |")
     same = sum(verdict == "identical" for verdict in verdicts.values())
-    head = f"{len(tasks)} tasks, {len(verdicts)} comparisons of {DOCUMENTS} documents: {same} are identical."
+    head = f"{len(tasks)} tasks, {len(verdicts)} comparisons of {documents} documents: {same} are identical."
     return "\n".join([head, "", *lines, "", *_others(verdicts)]) + "\n"
 
 
@@ -53,9 +55,24 @@ def _others(verdicts: Verdicts) -> list[str]:
     return ["| not identical | comparisons | for instance |", "|---|---|---|", *rows] if rows else []
 
 
-if __name__ == "__main__":
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("names", nargs="*", default=["*"], help="globs of tasks; all")
+    arguments.add_argument("--documents", type=int, default=50, help="so many of each task; 50")
+    arguments.add_argument("--scores", action="store_true", help="compare scores of made-up responses, not requests")
+    given = arguments.parse_args()
     index = read_index(tasks_folder(Path(os.environ["SHARDMARK_LM_EVAL"]), "SHARDMARK_LM_EVAL"))
     tasks, data = local_tasks(index, Path(os.environ["SHARDMARK_DATA_ROOT"]))
+    tasks = [task for task in tasks if any(fnmatch(task.name, name) for name in given.names)]
+    verdicts: Verdicts
     with tempfile.TemporaryDirectory() as folder:
-        verdicts = compare(tasks, index, data, DOCUMENTS, Path(folder))
-    print(table(tasks, verdicts, rows_of(tasks, data)[1]), end="")
+        if given.scores:
+            scores = compare_scores(tasks, index, data, given.documents, Path(folder))
+            verdicts = {(name, None): verdict for name, verdict in scores.items()}
+        else:
+            verdicts = compare(tasks, index, data, given.documents, Path(folder))
+    print(table(tasks, verdicts, rows_of(tasks, data)[1], given.documents), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -29,8 +29,7 @@ def load(index: Index, name: str, code: Code) -> tuple[TaskSettings | None, str]
     """A task's settings, or why it does not load."""
     try:
         settings = task_settings(find(index, name, "")[0])  # type: ignore[arg-type]
-        for function in {*settings.asking(), *settings.judging()}:
-            code.load(function)
+        code.check(dict.fromkeys([*settings.asking(), *settings.judging()]))
     except UserError as error:
         return None, error.problems[0].what
     if settings.custom_dataset is not None:

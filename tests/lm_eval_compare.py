@@ -1,10 +1,12 @@
 """Our requests beside lm-eval's, for all of its tasks whose rows are in a data folder."""
 
 import json
+import math
 import os
 import random
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,16 @@ from shardmark.config import LmEvalConfig, Named
 from shardmark.errors import UserError
 from shardmark.files import read_jsonl
 from shardmark.metrics import lm_eval
+from shardmark.metrics.lm_eval import aggregations
 from shardmark.tasks import Sample
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.data import DataMap, as_dataset, read_data_map
-from shardmark.tasks.lm_eval.documents import documents
+from shardmark.tasks.lm_eval.documents import TEXT, documents
 from shardmark.tasks.lm_eval.index import Index, Task, find
 from shardmark.tasks.lm_eval.samples import samples
 from shardmark.tasks.lm_eval.select import select
 from shardmark.tasks.lm_eval.settings import TaskSettings, task_settings
+from shardmark.tasks.lm_eval.style import Style
 from shardmark.tasks.rows import read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,9 +93,14 @@ def splits_of(settings: TaskSettings, rows: Rows) -> dict[str, Any]:
     }
 
 
-def ours(settings: TaskSettings, rows: Rows, code: Code, limit: int) -> list[Any]:
-    """The documents that we make of a task."""
-    return list(documents(settings, splits_of(settings, rows), code, settings.task, limit))
+def ours(settings: TaskSettings, rows: Rows, code: Code, limit: int, style: Style) -> list[Any]:
+    """What we ask about a task's documents, chats as the oracle has them."""
+    found = documents(settings, splits_of(settings, rows), code, settings.task, limit, style)
+    return json.loads(json.dumps([[tuple(map(_rendered, pair)) for pair in one.arguments] for one in found]))
+
+
+def _rendered(part: Any) -> Any:
+    return json.dumps([part, part[-1]["role"] != "assistant"]) if isinstance(part, list) else part
 
 
 def counts_of(task: Task) -> list[int | None]:
@@ -103,25 +112,24 @@ def counts_of(task: Task) -> list[int | None]:
 
 
 def compare(
-    tasks: list[Task], index: Index, data: DataMap, limit: int, here: Path
+    tasks: list[Task], index: Index, data: DataMap, limit: int, here: Path, style: Style = TEXT
 ) -> dict[tuple[str, int | None], str]:
     """For each task and number of examples, `identical`, or what differs."""
     rows, _ = rows_of(tasks, data)
-    theirs = oracle({task.name: counts_of(task) for task in tasks}, rows, limit, here)
+    theirs = oracle({task.name: counts_of(task) for task in tasks}, rows, limit, here, style=style)
     code = Code(index.root, True)
     found = {}
     for task in tasks:
         for count in counts_of(task):
-            found[task.name, count] = _verdict(task, count, rows, code, limit, theirs[task.name, count])
+            found[task.name, count] = _verdict(task, count, rows, code, limit, style, theirs[task.name, count])
     return found
 
 
-def _verdict(task: Task, count: int | None, rows: Rows, code: Code, limit: int, theirs: dict[str, Any]) -> str:
+def _verdict(
+    task: Task, count: int | None, rows: Rows, code: Code, limit: int, style: Style, theirs: dict[str, Any]
+) -> str:
     try:
-        made = [
-            json.loads(json.dumps(document.arguments))
-            for document in ours(task_settings(task, count), rows, code, limit)
-        ]
+        made = ours(task_settings(task, count), rows, code, limit, style)
     except UserError as error:
         reason = error.problems[0].what
         return f"refused by both: {reason}" if "error" in theirs else f"refused by us: {reason}"
@@ -135,16 +143,70 @@ def _verdict(task: Task, count: int | None, rows: Rows, code: Code, limit: int, 
     return f"document {number} differs"
 
 
+def compare_scores(
+    tasks: list[Task], index: Index, data: DataMap, limit: int, here: Path, draws: int = 1000
+) -> dict[str, str]:
+    """For each task with its own number of examples, `identical`, or how scores of the same responses differ."""
+    rows, _ = rows_of(tasks, data)
+    outputs, mine, found = {}, {}, {}
+    with fewer_draws(draws):
+        for task in tasks:
+            try:
+                outputs[f"{task.name}@None"], mine[task.name] = answered(task, index, rows, limit)
+            except UserError as error:
+                found[task.name] = f"refused by us: {error.problems[0].what}"
+    theirs = oracle({name: [None] for name in mine}, rows, limit, here, outputs, draws)
+    return found | {name: same_scores(scores, theirs[name, None]) for name, scores in mine.items()}
+
+
+@contextmanager
+def fewer_draws(draws: int) -> Iterator[None]:
+    """lm-eval draws 100,000 times for errors without a formula, which takes it minutes."""
+    before, aggregations.DRAWS = aggregations.DRAWS, draws
+    try:
+        yield
+    finally:
+        aggregations.DRAWS = before
+
+
+def same_scores(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """Values and standard errors to 11 digits."""
+    if "scores" not in theirs:
+        return f"refused by lm-eval: {theirs['error']}"
+    other = {name.removesuffix(",none"): pair for name, pair in theirs["scores"].items()}
+    if other.keys() != mine.keys():
+        return f"metrics are {sorted(mine)}, lm-eval's {sorted(other)}"
+    for name, pair in other.items():
+        found = [mine[name]["value"], mine[name]["stderr"]]
+        if not all(_close(a, b) for a, b in zip(found, pair, strict=True)):
+            return f"{name} is {found[0]} +- {found[1]}, lm-eval's {pair[0]} +- {pair[1]}"
+    return "identical"
+
+
+def _close(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return math.isclose(a, b, rel_tol=1e-11, abs_tol=1e-14) or (math.isnan(a) and math.isnan(b))
+
+
 def oracle(
-    asked: dict[str, list[int | None]], rows: Rows, limit: int, here: Path, outputs: Any = None
+    asked: dict[str, list[int | None]],
+    rows: Rows,
+    limit: int,
+    here: Path,
+    outputs: Any = None,
+    draws: int = 100,
+    folder: Path | None = None,
+    style: Style = TEXT,
 ) -> dict[tuple[str, int | None], dict[str, Any]]:
-    """What lm-eval makes of these tasks with these rows, by name and number of examples."""
+    """What lm-eval makes of these tasks with these rows, by name and number of examples; `folder` has more tasks."""
     parts = []
     for number, ((hub, config, split), dataset) in enumerate(rows.items()):
         file = here / f"rows{number}.json"
         file.write_text(json.dumps(dataset.to_list()))
         parts.append({"hub": hub, "config": config, "split": split, "rows": str(file)})
-    job: dict[str, Any] = {"rows": parts, "tasks": asked, "limit": limit}
+    job: dict[str, Any] = {"rows": parts, "tasks": asked, "limit": limit, "draws": draws, "style": style._asdict()}
+    job |= {"folder": str(folder)} if folder else {}
     if outputs is not None:
         (here / "outputs.json").write_text(json.dumps(outputs))
         job["outputs"] = str(here / "outputs.json")
@@ -161,9 +223,11 @@ def oracle(
     return {(line["task"], line["shots"]): line for line in read_jsonl(here / "out.jsonl")}
 
 
-def answered(task: Task, index: Index, rows: Rows, limit: int, seed: int = 5) -> tuple[list[Any], dict[str, Any]]:
+def answered(
+    task: Task, index: Index, rows: Rows, limit: int, seed: int = 5, made_up: Callable[..., Any] | None = None
+) -> tuple[list[Any], dict[str, Any]]:
     """Made-up responses of a model to a task's requests, as lm-eval takes them, and the metrics we make of them."""
-    draw = random.Random(seed)
+    draw, made_up = random.Random(seed), made_up or _made_up
     (dataset,) = select(Named("t", "", LmEvalConfig(lm_eval=task.name)), index, None, problems := [])
     assert not problems
     code = Code(index.root, True)
@@ -173,7 +237,7 @@ def answered(task: Task, index: Index, rows: Rows, limit: int, seed: int = 5) ->
         lines.append(line | {"choices": sample.choices, "lm_eval": sample.lm_eval})
         asked[sample.request_id] = sample.request
         if sample.request_id not in predictions:
-            predictions[sample.request_id] = _made_up(draw, sample)
+            predictions[sample.request_id] = made_up(draw, sample)
         outputs.append(_as_lm_eval_has_it(sample.request, predictions[sample.request_id]))
     origin = {"lm_eval": {"tasks": str(index.root), "code": True}}
     header = {"dataset": {"name": task.name, "origin": origin}, "settings": dataset.described()}
@@ -185,15 +249,18 @@ def _made_up(draw: random.Random, sample: Sample) -> dict[str, Any]:
     request: Any = sample.request
     if request["kind"] == "generate":
         target = sample.target[0] if isinstance(sample.target, list) else sample.target
+        target = sample.row.get("canonical_solution") or sample.row.get("code") or target
         words = ["the answer is", "#### 12", "(A)", "no", str(draw.randint(0, 20)), f"#### {target}", str(target)]
         text = str(target) if draw.random() < 0.4 else " ".join(draw.sample(words, 3))
         return {"text": text, "end": "stop", "cut": 0}
-    count = len(request["pairs"])
+    count = len(request.get("pairs", "1"))
     logprobs = [draw.uniform(-30, -1) for _ in range(count)]
     return {"logprobs": logprobs, "tokens": [3] * count, "greedy": [draw.random() < 0.3 for _ in logprobs], "cut": 0}
 
 
 def _as_lm_eval_has_it(request: Any, prediction: dict[str, Any]) -> list[Any]:
     if request["kind"] == "generate":
-        return [prediction["text"]]
+        return [[one["text"] for one in prediction["samples"]] if "samples" in prediction else prediction["text"]]
+    if request["kind"] == "rolling":
+        return list(prediction["logprobs"])
     return [list(pair) for pair in zip(prediction["logprobs"], prediction["greedy"], strict=True)]

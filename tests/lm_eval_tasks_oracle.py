@@ -3,13 +3,18 @@
 A job is {rows: [{hub, config, split, rows: FILE}], tasks: {name: [0, 5]}, limit: n}: what `datasets.load_dataset` is
 to give, and which tasks are asked with how many examples (null: their own number). Each line of the output is {task,
 shots, arguments} or {task, shots, error}. With `outputs`, a file of {task@shots: [[response, ...], ...]}, the task's
-scores for these responses are there, too: {metric,filter: [value, standard error]}.
+scores for these responses are there, too: {metric,filter: [value, standard error]}, the error with `draws` bootstraps.
+`folder` has more tasks; `style` are lm-eval's options for chats, in which a context is the template's arguments.
 """
 
+import io
 import json
+import os
 import random
 import sys
+from contextlib import redirect_stdout
 from functools import lru_cache
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -44,26 +49,50 @@ def serve(rows: list[dict[str, Any]]) -> None:
     datasets.load_dataset = load
 
 
-class NoMetric:
-    """A metric that is not there: HumanEval and MBPP try theirs out when they are imported, and it would be fetched."""
+class CodeEval:
+    """evaluate's code_eval, which would be fetched. The programs are those that the tests make up: no sandbox."""
 
-    def compute(self, *values: Any, **options: Any) -> Any:
-        return {}, {}
+    def compute(self, predictions: Any, references: Any, k: Any = (1, 10, 100)) -> Any:
+        passed = [
+            [passes(program, tests) for program in each] for each, tests in zip(predictions, references, strict=True)
+        ]
+        rates = [
+            {size: 1 - comb(len(p) - sum(p), size) / comb(len(p), size) for size in k if size <= len(p)} for p in passed
+        ]
+        return {f"pass@{size}": float(np.mean([rate[size] for rate in rates])) for size in rates[0]}, {}
 
 
-def ask(task: Any, shots: int | None, own: int | None, limit: int) -> list[Instance]:
+def passes(program: str, tests: str) -> bool:
+    """Whether a program that is trusted passes its tests."""
+    with redirect_stdout(io.StringIO()):
+        try:
+            exec(program + "\n" + tests, {})
+        except BaseException:
+            return False
+    return True
+
+
+def chat_template(messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+    """What a model's template would be given."""
+    return json.dumps([messages, add_generation_prompt])
+
+
+def ask(task: Any, shots: int | None, own: int | None, limit: int, style: dict[str, Any]) -> list[Instance]:
     """A task's requests, as `simple_evaluate` builds them with its default seeds."""
     task.set_config("num_fewshot", own or 0)
     if shots is not None and own != 0:
         task.set_config("num_fewshot", shots)
     task.set_fewshot_seed(1234)
-    task.build_all_requests(limit=limit, rank=0, world_size=1)
+    task.build_all_requests(limit=limit, rank=0, world_size=1, chat_template=chat_template, **style)
     return list(task.instances)
 
 
-def judge(task: Any, asked: list[Instance], outputs: list[list[Any]]) -> dict[str, Any]:
+def judge(task: Any, asked: list[Instance], outputs: list[list[Any]], draws: int) -> dict[str, Any]:
     """The task's metrics for these outputs, as `evaluate` computes them."""
-    from lm_eval.api.metrics import stderr_for_metric
+    from lm_eval.evaluator_utils import _compute_task_aggregations
+
+    random.seed(0)
+    np.random.seed(1234)
 
     scores: dict[str, list[Any]] = {}
     by_doc: dict[int, list[Instance]] = {}
@@ -71,7 +100,7 @@ def judge(task: Any, asked: list[Instance], outputs: list[list[Any]]) -> dict[st
         by_doc.setdefault(instance.doc_id, []).append(instance)
     for n, instances in by_doc.items():
         for instance, output in zip(sorted(instances, key=lambda i: i.idx), outputs[n], strict=True):
-            instance.resps = [tuple(output) if isinstance(output, list) else output] * (instance.repeats or 1)
+            instance.resps = resps_of(instance, output)
     task._instances = asked
     task.apply_filters()
     for key in asked[0].filtered_resps:
@@ -80,25 +109,33 @@ def judge(task: Any, asked: list[Instance], outputs: list[list[Any]]) -> dict[st
             found = task.process_results(instances[0].doc, [i.filtered_resps[key] for i in instances])
             for metric, value in found.items():
                 scores.setdefault(f"{metric},{key}", []).append(value)
-    made = {}
-    for name, values in scores.items():
-        metric = name.partition(",")[0]
-        aggregate = task.aggregation()[metric]
-        error = stderr_for_metric(aggregate, bootstrap_iters=100)
-        made[name] = [float(aggregate(values)), float(error(values)) if error and len(values) > 1 else None]
-    return made
+    raw = {tuple(name.split(",", 1)): values for name, values in scores.items()}
+    made, _ = _compute_task_aggregations(task, raw, draws)
+    return {name: [number(made[name]), number(made[name.replace(",", "_stderr,", 1)])] for name in scores}
+
+
+def resps_of(instance: Instance, output: Any) -> list[Any]:
+    """A pair of log-likelihood and greedy; or texts, several if they were drawn."""
+    if isinstance(output, list) and isinstance(output[0], str):
+        return output
+    return [tuple(output) if isinstance(output, list) else output] * (instance.repeats or 1)
+
+
+def number(value: Any) -> float | None:
+    return None if value == "N/A" else float(value)
 
 
 def main(job: dict[str, Any], out: Path) -> None:
+    os.environ["DISABLE_MULTIPROC"] = "1"
     serve(job["rows"])
     fetch = evaluate.load
     evaluate.load = lambda name, *values, **options: (
-        NoMetric() if name == "code_eval" else fetch(name, *values, **options)
+        CodeEval() if name == "code_eval" else fetch(name, *values, **options)
     )
     utils.env.from_string = lru_cache(maxsize=4096)(
         utils.env.from_string
     )  # it compiles each time, for most of its time
-    manager = TaskManager()
+    manager = TaskManager(include_path=job.get("folder"))
     outputs = json.loads(Path(job["outputs"]).read_text()) if job.get("outputs") else {}
     with open(out, "w") as file:
         for name, counts in job["tasks"].items():
@@ -115,13 +152,13 @@ def main(job: dict[str, Any], out: Path) -> None:
                 try:
                     if task is None:
                         raise RuntimeError(problem)
-                    asked = ask(task, shots, own, job["limit"])
+                    asked = ask(task, shots, own, job["limit"], job["style"])
                     documents: dict[int, list[Any]] = {}
                     for instance in asked:
                         documents.setdefault(instance.doc_id, []).append(instance.arguments)
                     line["arguments"] = [documents[n] for n in sorted(documents)]
                     if f"{name}@{shots}" in outputs:
-                        line["scores"] = judge(task, asked, outputs[f"{name}@{shots}"])
+                        line["scores"] = judge(task, asked, outputs[f"{name}@{shots}"], job["draws"])
                 except Exception as error:
                     line["error"] = f"{type(error).__name__}: {error}"[:300]
                 file.write(json.dumps(line) + "\n")

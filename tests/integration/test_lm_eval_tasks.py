@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from lm_eval_compare import answered, compare, local_tasks, oracle, rows_of
+from lm_eval_compare import compare, compare_scores, local_tasks
+from requirements_check import need
 from shardmark.tasks.lm_eval.data import DataMap
 from shardmark.tasks.lm_eval.index import Index, Task, read_index, tasks_folder
+from shardmark.tasks.lm_eval.style import Style
 
 pytestmark = [pytest.mark.lmeval, pytest.mark.realdata, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -46,6 +48,9 @@ REQUESTS = [
 ]
 "One or two of each kind; the table has them all."
 
+CHATS = ["arc_easy", "winogrande", "copa", "mmlu_anatomy", "gsm8k_cot", "mbpp", "humaneval_instruct", "lambada_openai"]
+"Choices, contexts that vary, descriptions, examples of different kinds, answers that are begun."
+
 SCORES = [
     "arc_easy",
     "hellaswag",
@@ -62,6 +67,10 @@ SCORES = [
     "nq_open",
     "mgsm_direct_en",
     "arc_challenge_chat",
+    "cb",
+    "humaneval",
+    "mbpp",
+    "truthfulqa_mc2",
 ]
 
 
@@ -84,18 +93,19 @@ def test_requests_are_those_of_lm_eval(found: Any, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("multiturn", [True, False])
+def test_chats_are_those_of_lm_eval(found: Any, multiturn: bool, tmp_path: Path) -> None:
+    index, tasks, data = found
+    chosen = [tasks[name] for name in CHATS]
+    verdicts = compare(chosen, index, data, 20, tmp_path, Style(True, multiturn, "Be brief."))
+    assert {key: verdict for key, verdict in verdicts.items() if verdict != "identical"} == {
+        ("mbpp", 5): "refused by both: ValueError: 5 examples are wanted, and there are 3",
+    }
+
+
 def test_scores_and_standard_errors_are_those_of_lm_eval(found: Any, tmp_path: Path) -> None:
+    need("bwrap")
     index, tasks, data = found
     chosen = [tasks[name] for name in SCORES]
-    rows, _ = rows_of(chosen, data)
-    outputs, ours = {}, {}
-    for task in chosen:
-        outputs[f"{task.name}@None"], ours[task.name] = answered(task, index, rows, 100)
-    theirs = oracle({task.name: [None] for task in chosen}, rows, 100, tmp_path, outputs)
-    for task in chosen:
-        scores = {name.removesuffix(",none"): pair for name, pair in theirs[task.name, None]["scores"].items()}
-        assert ours[task.name].keys() == scores.keys()
-        for name, (value, stderr) in scores.items():
-            assert ours[task.name][name]["value"] == pytest.approx(value, rel=1e-12), (task.name, name)
-            if name != "perplexity":  # lm-eval draws samples again; ours follows from the mean's
-                assert ours[task.name][name]["stderr"] == pytest.approx(stderr, rel=1e-12), (task.name, name)
+    verdicts = compare_scores(chosen, index, data, 100, tmp_path)
+    assert {name: verdict for name, verdict in verdicts.items() if verdict != "identical"} == {}

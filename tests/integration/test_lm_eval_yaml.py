@@ -1,12 +1,14 @@
 """Tasks in lm-eval's format through the real workflow, without lm-eval."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from projects import write_rows, write_yaml
+from requirements_check import need
 from workflow import Project
 
 CHOICE = {
@@ -27,6 +29,14 @@ GENERATE = {
     "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4},
     "filter_list": [{"name": "strip", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}],
 }
+WHOLE = {
+    "task": "whole",
+    "dataset_path": "some/numbers",
+    "test_split": "test",
+    "output_type": "loglikelihood_rolling",
+    "doc_to_text": "",
+    "doc_to_target": "{{a}} + {{b}} = {{sum}}",
+}
 
 
 def write_tasks(project: Project) -> dict[str, Any]:
@@ -40,6 +50,7 @@ def write_tasks(project: Project) -> dict[str, Any]:
         tasks / "plus.yaml", {"group": "plus", "task": ["plus_a", "plus_b"], "aggregate_metric_list": aggregates}
     )
     write_yaml(tasks / "written.yaml", GENERATE)
+    write_yaml(tasks / "whole.yaml", WHOLE)
     (tasks / "utils.py").write_text("def even(rows):\n    return rows.filter(lambda row: row['sum'] % 2 == 0)\n")
     (tasks / "coded.yaml").write_text("include: written.yaml\ntask: coded\nprocess_docs: !function utils.even\n")
     write_rows(data / "numbers.jsonl", [{"a": a, "b": b, "sum": a + b} for a in range(3) for b in range(3)])
@@ -57,18 +68,50 @@ def test_tasks_run_from_yaml_to_report(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "project")
     settings = write_tasks(project)
     run = {"run": "test", "models": ["demo_small"], "num_fewshot": 1, **settings}
-    project.configure(**run, datasets=["lm_eval:plus", "lm_eval:written", "lm_eval:coded"])
+    tasks = ["lm_eval:plus", "lm_eval:written", "lm_eval:coded", "lm_eval:whole"]
+    project.configure(**run, datasets=tasks)
     refused = project.run("-n", succeeds=False)
     assert "lm_eval.coded needs its own Python code (utils.even)" in refused
-    project.configure(**run, datasets=["lm_eval:plus", "lm_eval:written", "lm_eval:coded"], lm_eval_code=True)
+    project.configure(**run, datasets=tasks, lm_eval_code=True)
     ran = project.run()
     assert "Python code of lm-eval's tasks is executed for lm_eval.coded" in ran
     plus = scores(project, "lm_eval.plus")
     assert list(plus["metrics"]) == ["acc"]
     assert plus["counts"]["samples"] == 18
     assert list(scores(project, "lm_eval.written")["metrics"]) == ["exact_match,strip"]
+    whole = scores(project, "lm_eval.whole")["metrics"]
+    assert list(whole) == ["word_perplexity", "byte_perplexity", "bits_per_byte"]
+    assert whole["bits_per_byte"]["value"] == pytest.approx(math.log2(whole["byte_perplexity"]["value"]))
     coded = scores(project, "lm_eval.coded")
     assert coded["counts"]["samples"] == 5
     (file,) = coded["provenance"]["config"]["dataset"]["executes"]["files"]
     assert file.endswith("tasks/utils.py")
     assert not project.planned()
+
+
+@pytest.mark.slow
+def test_a_task_is_asked_in_a_chat_and_its_programs_run_in_the_sandbox(tmp_path: Path) -> None:
+    need("bwrap")
+    project = Project.create(tmp_path / "project")
+    settings = write_tasks(project)
+    turns = {role: {"end": "\n"} for role in ("user", "assistant")}
+    model = {"path": "demo/models/small", "num_gpus": 0, "meta_template": {"round": turns}}
+    write_yaml(project.folder / "config/models/chatty.yaml", model)
+    chat = {"lm_eval": "plus", "apply_chat_template": True, "num_fewshot": 2, "system_instruction": ""}
+    write_yaml(project.folder / "config/datasets/plus_chat.yaml", chat)
+    program = GENERATE | {"task": "program", "unsafe_code": True, "doc_to_target": "assert True"}
+    program |= {"filter_list": None, "metric_list": [{"metric": "OWN", "aggregation": "mean"}]}
+    file = write_yaml(project.folder / "tasks/program.yaml", program)
+    file.write_text(file.read_text().replace("OWN", "!function own.passed"))
+    (project.folder / "tasks/own.py").write_text(
+        "import evaluate\ncode = evaluate.load('code_eval')\n"
+        "def passed(references, predictions):\n"
+        "    return code.compute(references=references, predictions=[['x = 1'] + predictions], k=[1])[0]\n"
+    )
+    datasets = ["plus_chat", "lm_eval:program"]
+    project.configure(run="test", models=["chatty"], datasets=datasets, lm_eval_code=True, **settings)
+    project.run()
+    (file,) = (project.folder / "results/samples").glob("*/plus_chat@*.jsonl")
+    prompt = json.loads(file.read_text().splitlines()[0])["prompt"]
+    assert [line for line in prompt.splitlines() if line.startswith("[")] == ["[user]", "[assistant]"] * 2 + ["[user]"]
+    assert 0.5 <= scores(project, "lm_eval.program")["metrics"]["pass@1"]["value"] <= 1

@@ -6,11 +6,20 @@ from typing import Any
 
 import pytest
 
-from shardmark.metrics import lm_eval, lm_eval_filters
+from requirements_check import need
+from shardmark.errors import UserError
+from shardmark.metrics import lm_eval
+from shardmark.metrics.lm_eval import aggregations, filters
+from shardmark.metrics.lm_eval.evaluate_metrics import METRICS
+from shardmark.metrics.sandbox import require_sandbox
+from shardmark.metrics.words import word_f1
 from shardmark.tasks.lm_eval import judging
+from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.settings import TaskSettings
+from shardmark.tasks.lm_eval.wanted import Wanted, wanted
 
 JUDGED = {"output_type": "multiple_choice", "metric_list": None, "filter_list": None}
+ROLLING = "loglikelihood_rolling"
 JUDGED |= {"process_results": None, "repeats": 1}
 
 
@@ -30,6 +39,7 @@ def metrics(
     for line, prediction in zip(lines, predictions, strict=True):
         pairs = [["c", choice] for choice in line.get("choices") or ["x"]]
         kind = {"kind": "generate", "prompt": "p"} if "text" in prediction else {"kind": "choice", "pairs": pairs}
+        kind = {"kind": "rolling", "text": line["target"]} if settings.get("output_type") == ROLLING else kind
         asked[line["request"]] = kind
     return lm_eval.judge(lines, asked, dict(zip(asked, predictions, strict=True)), header)
 
@@ -83,14 +93,16 @@ def test_each_chain_of_filters_has_a_score() -> None:
 def test_perplexity_is_that_of_the_mean() -> None:
     _, found = metrics([{"target": "x"}] * 2, [choice(-1.0, greedy=0), choice(-3.0)], output_type="loglikelihood")
     assert found["acc"]["value"] == 0.5
-    assert found["perplexity"] | {"ci95": None} == {
-        "value": pytest.approx(math.exp(2)),
-        "stderr": pytest.approx(math.exp(2)),
-        "ci95": None,
-        "n": 2,
-        "higher_is_better": False,
-        "percent": False,
-    }
+    assert found["perplexity"]["value"] == pytest.approx(math.exp(2))
+    assert found["perplexity"]["ci95"] == [pytest.approx(math.exp(1)), pytest.approx(math.exp(3))]
+    spread = math.sqrt((math.exp(1) ** 2 + 2 * math.exp(2) ** 2 + math.exp(3) ** 2) / 4 - _mean_of_draws() ** 2)
+    assert found["perplexity"]["stderr"] == pytest.approx(spread, rel=0.01)
+    assert not found["perplexity"]["higher_is_better"]
+
+
+def _mean_of_draws() -> float:
+    """Of two values one draw in four has the first twice, one in four the second, and two have both."""
+    return (math.exp(1) + 2 * math.exp(2) + math.exp(3)) / 4
 
 
 def test_a_tasks_own_function_judges_and_its_aggregation_sums_up(tmp_path: Path) -> None:
@@ -102,6 +114,137 @@ def test_a_tasks_own_function_judges_and_its_aggregation_sums_up(tmp_path: Path)
     settings = {"output_type": "generate_until", "process_results": own, "metric_list": [metric]}
     _, found = metrics([{"target": ""}] * 2, [text("four"), text("seventeen")], root=tmp_path, **settings)
     assert (found["long"]["value"], found["long"]["stderr"]) == (9.0, None)
+
+
+def test_a_whole_text_is_scored_per_word_and_per_byte() -> None:
+    lines = [{"target": "one two"}, {"target": "dr\u00e9i"}]
+    samples, found = metrics(lines, [choice(-4.0), choice(-8.0)], output_type=ROLLING)
+    assert {name: metric["value"] for name, metric in found.items()} == {
+        "word_perplexity": pytest.approx(math.exp(12 / 3)),
+        "byte_perplexity": pytest.approx(math.exp(12 / 12)),
+        "bits_per_byte": pytest.approx(12 / 12 / math.log(2)),
+    }
+    assert {(metric["stderr"], metric["higher_is_better"]) for metric in found.values()} == {(None, False)}
+    assert [sample["output"] for sample in samples] == ["one two", "dr\u00e9i"]
+
+
+def test_labels_are_counted_over_all_samples() -> None:
+    wanted = [{"metric": name} for name in ("f1", "mcc", "brier_score")]
+    right_and_found = [(1, 1), (1, 1), (1, 0), (0, 1), (0, 0)]
+    lines = [{"target": right, "choices": ["a", "b"]} for right, _ in right_and_found]
+    predictions = [choice(0.0, -1e9) if found == 0 else choice(-1e9, 0.0) for _, found in right_and_found]
+    _, found = metrics(lines, predictions, metric_list=wanted)
+    assert found["f1"]["value"] == pytest.approx(2 / 3)
+    assert found["mcc"]["value"] == pytest.approx((2 * 1 - 1 * 1) / math.sqrt(3 * 3 * 2 * 2))
+    assert (found["brier_score"]["value"], found["brier_score"]["stderr"]) == (pytest.approx(2 * 2 / 5), None)
+    assert [found[name]["higher_is_better"] for name in ("f1", "mcc", "brier_score")] == [True, True, False]
+
+
+def test_f1_of_other_labels_than_0_and_1_is_refused() -> None:
+    lines = [{"target": 2, "choices": ["a", "b", "c"]}] * 2
+    with pytest.raises(UserError, match="f1 is of labels 0 and 1"):
+        metrics(lines, [choice(-1, -2, -3)] * 2, metric_list=[{"metric": "f1"}])
+
+
+def test_translations_are_scored_in_sacrebleus_unit() -> None:
+    wanted = [{"metric": name} for name in ("bleu", "chrf", "chrf++", "ter")]
+    settings = {"output_type": "generate_until", "metric_list": wanted}
+    text_ = "the cat sat on the mat"
+    _, found = metrics([{"target": text_}] * 2, [text(text_)] * 2, **settings)
+    values = {name: metric["value"] for name, metric in found.items()}
+    assert values == pytest.approx({"bleu": 100.0, "chrf": 100.0, "chrf++": 100.0, "ter": 0.0})
+    assert (found["bleu"]["interval"], found["bleu"]["percent"]) == ("bootstrap", False)
+
+
+def test_what_is_ignored_in_an_exact_match() -> None:
+    equal = METRICS["exact_match"].compute
+    assert equal(predictions=["It's 12."], references=["its 7"])["exact_match"] == 0
+    slack = {"ignore_case": True, "ignore_punctuation": True, "ignore_numbers": True}
+    assert equal(predictions=["It's 12."], references=["its 7"], **slack)["exact_match"] == 1
+    assert equal(predictions=["a, b"], references=["b"], regexes_to_ignore=["^a", "[, ]"])["exact_match"] == 1
+
+
+def test_a_function_may_give_several_values_or_hand_on_what_its_aggregation_reads(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def sizes(references, predictions):\n    return {'a': len(predictions[0]), 'b': len(references[0])}\n"
+        "def pair(items):\n    return items\n"
+        "def exact_match(references, predictions):\n    return 0.25\n"
+        "def equal(items):\n    return sum(a == b for a, b in items) / len(items)\n"
+    )
+    names = ("sizes", "pair", "equal", "exact_match")
+    sizes, pair, equal, match = ({"!function": f"own.{name}", "in": "."} for name in names)
+    wanted = [{"metric": sizes, "aggregation": "mean"}, {"metric": pair, "aggregation": equal}]
+    wanted.append({"metric": match, "aggregation": "mean"})
+    settings = {"output_type": "generate_until", "metric_list": wanted}
+    _, found = metrics([{"target": "xy"}] * 2, [text("xy"), text("four")], root=tmp_path, **settings)
+    expected = {"a": 3.0, "b": 2.0, "pair": 0.5, "exact_match": 0.25}
+    assert {name: metric["value"] for name, metric in found.items()} == expected
+
+
+PROGRAMS = """
+import evaluate
+code = evaluate.load("code_eval")
+code.compute(references=["assert f() == 1"], predictions=[["def f(): return 2"]], k=[1])
+def passed(references, predictions):
+    return code.compute(references=references, predictions=[predictions], k=[1])[0]
+"""
+
+
+def passed(folder: Path) -> Any:
+    (folder / "own.py").write_text(PROGRAMS)
+    wanted = [{"metric": {"!function": "own.passed", "in": "."}, "aggregation": "mean"}]
+    settings = {"output_type": "generate_until", "metric_list": wanted}
+    programs = [text("def f(): return 3"), text("import sys\nsys.exit(0)")]
+    return metrics([{"target": "assert f() == 3"}] * 2, programs, root=folder, **settings)[1]
+
+
+def test_generated_programs_run_in_the_sandbox(tmp_path: Path) -> None:
+    need("bwrap")
+    assert passed(tmp_path)["pass@1"]["value"] == 0.5
+
+
+def test_without_a_sandbox_no_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_sandbox.cache_clear()
+    monkeypatch.setattr("shardmark.metrics.sandbox.shutil.which", lambda name: None)
+    with pytest.raises(UserError, match="apt-get install bubblewrap"):
+        passed(tmp_path)
+
+
+def test_metrics_of_evaluate_that_a_function_wants_are_read_from_its_source(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import evaluate as hf\nfrom evaluate import load\nimport json\nhf.load('rouge')\njson.load('no')\n"
+        "def score(items):\n    return helper(items)\n"
+        "def helper(items):\n    import absent\n    return load('bertscore')\n"
+        "def other(items):\n    return hf.load('bleurt')\n"
+    )
+    assert wanted([Function(tmp_path, "own.score")]) == Wanted({"rouge", "bertscore"}, {"absent"})
+    keys = {"output_type": "generate_until", "process_results": Function(tmp_path, "own.score")}
+    (problem,) = judging.missing(TaskSettings(**{"task": "t"} | keys), "t.yaml")
+    assert "wants evaluate's metric bertscore" in problem.what
+
+
+def test_squads_scores_are_there_though_transformers_has_dropped_them(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import transformers.data.metrics.squad_metrics as squad\n"
+        "def judge(doc, results):\n"
+        "    exact = squad.compute_exact('A  Cat!', results[0])\n"
+        "    return {'f1': squad.compute_f1('the red cat', results[0]), 'em': exact}\n"
+    )
+    wanted_ = [{"metric": "em", "aggregation": "mean"}, {"metric": "f1", "aggregation": "mean"}]
+    settings = {"output_type": "generate_until", "process_results": {"!function": "own.judge", "in": "."}}
+    answers = ["the cat", "Red cat.", "", "a dog"]
+    lines = [{"target": ""}] * len(answers)
+    samples, _ = metrics(lines, list(map(text, answers)), root=tmp_path, metric_list=wanted_, **settings)
+    expected = [word_f1(answer, "the red cat") for answer in answers]
+    assert [sample["scores"]["f1"] for sample in samples] == pytest.approx(expected)
+    assert [sample["scores"]["em"] for sample in samples] == [1, 0, 0, 0]
+
+
+def test_tags_and_spans_are_taken_from_answers() -> None:
+    tagged = ["[('It', 'PRON'), ('ran', 'VERB')]", "nothing"]
+    assert filters.regex_pos([tagged], [{}]) == [[["PRON", "VERB"], ["invalid"]]]
+    spans = filters.format_span([["Person: Ada $$ places: none, Rome\ndate: 1843"]], [{}])
+    assert spans == [["per: ada $ loc: rome $ date: 1843"]]
 
 
 @pytest.mark.parametrize(("by_size", "value"), [(True, 0.75), (False, 5 / 6)])
@@ -119,8 +262,8 @@ def test_a_group_weighs_its_tasks(by_size: bool, value: float) -> None:
 
 
 def test_every_filter_and_aggregation_that_a_plan_allows_is_there() -> None:
-    assert lm_eval_filters.FILTERS.keys() == judging.FILTERS
-    assert lm_eval.AGGREGATIONS.keys() == judging.AGGREGATIONS
+    assert filters.FILTERS.keys() == judging.FILTERS
+    assert aggregations.AGGREGATIONS.keys() == judging.AGGREGATIONS
 
 
 def test_a_plan_refuses_what_is_not_scored_and_names_the_nearest() -> None:
@@ -129,8 +272,11 @@ def test_a_plan_refuses_what_is_not_scored_and_names_the_nearest() -> None:
 
     assert "'acc_nrm'" in of(metric_list=[{"metric": "acc_nrm"}])[0].what
     assert "'acc_norm'" in of(metric_list=[{"metric": "acc_nrm"}])[0].fix
-    assert "'bleu'" in of(metric_list=[{"metric": "acc", "aggregation": "bleu"}])[0].what
+    assert "'bleuu'" in of(metric_list=[{"metric": "acc", "aggregation": "bleuu"}])[0].what
+    assert of(metric_list=[{"metric": "f1", "aggregation": "mean"}])[0].fix == "aggregation: f1"
     assert "no filter 'rgx'" in of(filter_list=[{"name": "n", "filter": [{"function": "rgx"}]}])[0].what
+    several = TaskSettings(task="t", metric_list=[{"metric": "exact_match"}, {"metric": "bleu"}])
+    assert judging.unfit_for_several(several) == ["bleu"]
     assert "sandbox" in of(unsafe_code=True)[0].what
     assert not of()
 
@@ -139,5 +285,5 @@ def test_multiple_choice_answers_are_found_by_pattern_by_choice_or_by_letter() -
     docs = [{"choices": ["red wine", "red"]}] * 4
     answers = [["it is (B)"], ["Red Wine."], ["so: A"], ["nothing"]]
     options = {"regex_pattern": r"(\([A-Z]\))", "ignore_case": True}
-    found = lm_eval_filters.multi_choice_regex(answers, docs, **options)
+    found = filters.multi_choice_regex(answers, docs, **options)
     assert found == [["(B)"], ["(A)"], ["(A)"], ["[invalid]"]]

@@ -18,6 +18,7 @@ from shardmark.tasks.lm_eval.prompts import apply_template
 from shardmark.tasks.lm_eval.requests import request_of
 from shardmark.tasks.lm_eval.select import select
 from shardmark.tasks.lm_eval.settings import task_settings
+from shardmark.tasks.lm_eval.style import Style
 
 CHOICE: dict[str, Any] = {
     "dataset_path": "some/data",
@@ -220,6 +221,30 @@ def test_generation_settings_are_read_as_lm_eval_reads_them() -> None:
         request(num_beams=4)
 
 
+def chats(style: Style, **config: Any) -> list[Any]:
+    config = (
+        CHOICE | {"fewshot_split": "train", "description": "Say.", "fewshot_config": {"sampler": "first_n"}} | config
+    )
+    settings = task_settings(Task("t", {"task": "t"} | config, "t.yaml"), 1)
+    rows = {"test": as_dataset(ROWS[1:]), "train": as_dataset(ROWS)}
+    (found,) = documents(settings, rows, Code(Path(), False), "t.yaml", 1, style)
+    return list(found.arguments)
+
+
+def test_a_chat_has_examples_as_turns_or_before_the_question() -> None:
+    said = [("system", "Be fair.\n\nSay."), ("user", "Q: q0\nA:"), ("assistant", "yes"), ("user", "Q: q1\nA:")]
+    asked = chats(Style(True, True, "Be fair."))
+    assert [[*map(tuple, map(dict.values, context))] for context, _ in asked] == [said, said]
+    assert [choice for _, choice in asked] == ["yes", "no"]
+    one = [("system", "Say."), ("user", "Q: q0\nA: yes\n\nQ: q1\nA:")]
+    assert [tuple(message.values()) for message in chats(Style(True, False))[0][0]] == one
+
+
+def test_an_answer_that_is_begun_is_the_assistants_and_the_choice_stands_apart() -> None:
+    context, choice = chats(Style(True), gen_prefix="So:")[0]
+    assert (context[-1], choice) == ({"role": "assistant", "content": "So:"}, " yes")
+
+
 def test_templates_stay_in_the_sandbox_and_do_what_lm_evals_do() -> None:
     assert apply_template("{{ q | regex_replace('a+', 'b') }}\n", {"q": "xaay"}) == "xby\n"
     for escape in (
@@ -247,3 +272,13 @@ def test_rows_come_from_files_by_hub_id_configuration_and_split(tmp_path: Path) 
     settings = task_settings(Task("t", {"task": "t"} | CHOICE | {"dataset_path": "other/data"}, ""))
     (problem,) = problems(parts, settings, data, "c.yaml")
     assert "no test split of other/data" in problem.what
+
+
+def test_what_a_function_imports_when_it_is_called_must_be_there_before(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def judge(doc, results):\n    import sklearn_absent.metrics\n    return {}\n"
+        "def careful(doc, results):\n    try:\n        import absent\n    except ImportError:\n        return {}\n"
+    )
+    code = Code(tmp_path, True)
+    (problem,) = problems(code.check, [Function(tmp_path, "own.judge"), Function(tmp_path, "own.careful")])
+    assert problem.what == "own.judge imports sklearn_absent, which is not installed here"

@@ -757,3 +757,21 @@ def test_generated_code_without_a_sandbox_is_refused_before_anything_is_generate
     assert (problem.where, problem.key) == ("config/datasets/sums.yaml", "metrics")
     assert "apt-get install bubblewrap" in problem.fix
     assert plan(root, local=False)
+
+
+def test_a_task_of_lm_eval_that_runs_generated_code_needs_a_sandbox_too(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = {"task": "programs", "dataset_path": "some/data", "test_split": "test", "unsafe_code": True}
+    task |= {"doc_to_text": "a", "doc_to_target": "b", "process_results": "OWN"}
+    file = write_yaml(root / "tasks/programs.yaml", task)
+    file.write_text(file.read_text().replace("OWN", "!function own.judge"))
+    (root / "tasks/own.py").write_text("import evaluate\n\ndef judge(doc, results):\n    evaluate.load('code_eval')\n")
+    write_rows(root / "data/rows.jsonl", [{"a": "x", "b": "y"}])
+    write_yaml(root / "config/lm_eval/data.yaml", {"some/data": "rows.jsonl"})
+    settings = {"datasets": ["lm_eval:programs"], "lm_eval_path": "tasks", "lm_eval_code": True, "data_root": "data"}
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("shardmark.plan.plan.shutil.which", lambda name: None)
+    (problem,) = problems(plan, root, **settings)
+    assert (problem.key, "apt-get install bubblewrap" in problem.fix) == ("unsafe_code", True)
+    assert plan(root, local=False, **settings).pairs

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from projects import property_test
-from shardmark.metrics.statistics import Estimate, estimate_by_draws, estimate_mean
+from shardmark.metrics.statistics import Estimate, estimate_by_draws, estimate_mean, estimate_of_order
 
 Z = 1.959963984540054
 "The 97.5% point of the normal distribution."
@@ -140,6 +140,15 @@ def test_draws_are_those_of_pythons_random_and_so_of_lm_eval() -> None:
     assert estimate.stderr == pytest.approx(np.std(drawn, ddof=1))
     assert estimate.ci95 == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
     assert (estimate.value, estimate.n, estimate.interval) == (2.1, 5, "bootstrap")
+
+
+def test_the_median_of_draws_is_that_of_each_draw() -> None:
+    samples = [3.0, 1.0, 7.0, 1.0, 5.0]
+    draw = random.Random(0)
+    drawn = [sorted(draw.choices(samples, k=5))[2] for _ in range(500)]
+    estimate = estimate_of_order(samples, 2, 500)
+    assert (estimate.value, estimate.stderr) == (3.0, pytest.approx(np.std(drawn, ddof=1)))
+    assert estimate_of_order([4.0], 0, 500).stderr is None
 
 
 def test_an_interval_of_draws_is_near_that_of_scipy() -> None:

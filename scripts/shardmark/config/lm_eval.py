@@ -19,6 +19,12 @@ class LmEvalConfig(Settings):
     "A YAML file of your own in lm-eval's format, instead of lm_eval."
     num_fewshot: NonNegativeInt | None = None
     "So many examples, unless the task itself says 0; null for what the run or the task says."
+    apply_chat_template: bool | None = None
+    "Ask in chats, which each model puts into words of its own; null for what the run says."
+    fewshot_as_multiturn: bool | None = None
+    "In a chat, examples are turns of their own, as lm-eval does by default; false: they stand before the question."
+    system_instruction: str | None = None
+    "What stands before all else, in a chat as the system's message."
     chance: float | None = Field(None, ge=0, le=1)
     "What guessing scores; shown in the report."
 

@@ -67,6 +67,12 @@ class RunConfig(Settings):
     "Which files below data_root stand for the Hub data sets that lm-eval's tasks name."
     num_fewshot: int | None = Field(None, ge=0)
     "So many examples for all of lm-eval's tasks, unless a task itself says 0; null for their own numbers."
+    apply_chat_template: bool = False
+    "Ask all of lm-eval's tasks in chats, which each model puts into words of its own."
+    fewshot_as_multiturn: bool = True
+    "In such chats, examples are turns of their own; false: they stand before the question."
+    system_instruction: str = ""
+    "What stands before all else in all of lm-eval's tasks, in a chat as the system's message."
     limit: PositiveInt | None = None
     "Only the first so many rows of each data set; null for all."
     data_root: str | None = None

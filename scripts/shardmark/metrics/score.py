@@ -21,6 +21,9 @@ from shardmark.plan.store import read_requests
 
 SCORE_PROTOCOL = 1
 PACKAGES = ("evaluate", "datasets", "scipy", "snakemake")
+LM_EVAL_PACKAGES = ("numpy", "rouge-score", "sacrebleu")
+"What the scores of lm-eval's tasks may come from."
+
 Sample = dict[str, Any]
 "A sample, or another JSON object."
 
@@ -152,6 +155,7 @@ def _provenance(header: dict[str, Any], record: dict[str, Any], trailers: list[d
     of_metrics = {
         name for metric in header["settings"].get("metrics", ()) for name in load_metric(metric["name"]).packages
     }
+    of_metrics |= {*LM_EVAL_PACKAGES} if "lm_eval" in header["settings"] else set()
     packages = first["packages"] | {name: version(name) for name in {*PACKAGES, *of_metrics}}
     gpus = sorted({name for trailer in trailers for name in trailer.get("gpu_names", [])})
     return {

@@ -84,8 +84,24 @@ def estimate_by_draws(
     if len(units) == 1:
         return Estimate(estimate, None, None, n, None, groups)
     values = [value(units[drawn].sum(axis=0)) for drawn in _drawn(len(units), draws)]
+    return Estimate(estimate, *_spread(values), n, "bootstrap", groups)
+
+
+def estimate_of_order(samples: Sequence[float], place: int, draws: int) -> Estimate:
+    """The sample at a place in ascending order, from 0, with the error bar of estimate_by_draws."""
+    ordered, n = np.sort(np.asarray(samples, dtype=float)), len(samples)
+    if n == 1:
+        return Estimate(float(ordered[place]), None, None, n)
+    places = np.empty(n, dtype=np.intp)
+    places[np.argsort(samples, kind="stable")] = np.arange(n)
+    values = [float(ordered[np.partition(places[drawn], place)[place]]) for drawn in _drawn(n, draws)]
+    return Estimate(float(ordered[place]), *_spread(values), n, "bootstrap")
+
+
+def _spread(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Of the values of draws: their standard deviation, and their 2.5% and 97.5% quantiles."""
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(estimate, float(np.std(values, ddof=1)), (float(low), float(high)), n, "bootstrap", groups)
+    return float(np.std(values, ddof=1)), (float(low), float(high))
 
 
 def _drawn(n: int, draws: int) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from shardmark.config import Benchmark, RunConfig
 from shardmark.config.dataset import Source
 from shardmark.errors import Problem, UserError, collecting
-from shardmark.plan.datasets import Counted, Described, PlannedDataset, Record, in_place, stage
+from shardmark.plan.datasets import Counted, Described, PlannedDataset, Record, code_digest, in_place, stage
 from shardmark.plan.hashes import HashCache
 from shardmark.plan.lock import Lock
 from shardmark.plan.store import Spool
@@ -34,7 +34,7 @@ def expand(benchmark: Benchmark, where: str, problems: list[Problem]) -> list[Lm
         if run.lm_eval_path:
             folder = tasks_folder(Path(run.lm_eval_path), where)
             index = read_index(folder, Path(run.results) / "plans" / "lm_eval")
-        found = [d for named in benchmark.lm_eval for d in select(named, index, run.num_fewshot, problems)]
+        found = [d for named in benchmark.lm_eval for d in select(named, index, run, problems)]
     by_name = {dataset.name: dataset for dataset in found}
     for dataset in by_name.values():
         problems += _code_problem(dataset, run)
@@ -116,6 +116,7 @@ def plan_lm_eval(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, hashe
         "tasks": [_asked(task) for task in dataset.tasks],
         "origin": about.origin,
         "limit": run.limit,
+        "style": dataset.style._asdict(),
         "code": code_identity(dataset.asking, dataset.root),
     }
     return in_place(about, made_from, rendered, results)
@@ -174,7 +175,8 @@ def _described(dataset: LmEvalDataset, sources: _Sources, run: RunConfig, hashes
         "hub": dict(sorted(sources.commits.items())),
     }
     settings = judged | {"executes": code_identity([*dataset.asking, *dataset.judging], dataset.root)}
-    identity = {"lm_eval": judged["lm_eval"], "code": _portable(code, dataset.root)}
+    source = code_digest("tasks/lm_eval")
+    identity = {"lm_eval": judged["lm_eval"], "code": _portable(code, dataset.root), "source": source}
     return Described(dataset.name, dataset.file, dataset.kind, settings, identity, origin)
 
 

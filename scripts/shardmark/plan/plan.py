@@ -27,6 +27,7 @@ from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.records import chat_problems, note_all
+from shardmark.tasks.lm_eval.select import LmEvalDataset
 
 Record = dict[str, Any]
 
@@ -115,8 +116,9 @@ def _make_plan(
         with collecting(problems):
             models.append(resolve_model(model, lock, hashes))
     work = _Work(models, benchmark)
-    for dataset in benchmark.datasets:
-        problems += _sandbox_problems(dataset) if local else []
+    if local:
+        problems += [problem for named in benchmark.datasets for problem in _sandbox_problems(named)]
+        problems += [problem for task in tasks for problem in _sandbox_problems(task)]
     work.warnings += code_warning(tasks, where)
     makers: list[tuple[str, Callable[[], PlannedDataset]]] = [
         *((d.name, partial(plan_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
@@ -166,13 +168,18 @@ class _Work:
             part.divisions.save()
 
 
-def _sandbox_problems(dataset: Named[DatasetConfig]) -> list[Problem]:
+def _sandbox_problems(dataset: Named[DatasetConfig] | LmEvalDataset) -> list[Problem]:
     """Generated code is not run without a sandbox: said before anything is generated."""
-    if shutil.which("bwrap") or all(metric.name != "pass_at_k" for metric in dataset.settings.metrics):
+    if isinstance(dataset, LmEvalDataset):
+        key, what = "unsafe_code", f"{dataset.name} runs generated code"
+        runs = any(task.unsafe_code for task in dataset.tasks)
+    else:
+        key, what = "metrics", "pass_at_k runs generated code"
+        runs = any(metric.name == "pass_at_k" for metric in dataset.settings.metrics)
+    if not runs or shutil.which("bwrap"):
         return []
-    what = "pass_at_k runs generated code in a sandbox, and there is no bwrap on this machine"
     fix = "apt-get install bubblewrap (or your system's package of that name)"
-    return [Problem(dataset.file, "metrics", what, fix)]
+    return [Problem(dataset.file, key, f"{what} in a sandbox, and there is no bwrap on this machine", fix)]
 
 
 def _gpu_problems(name: str, file: str, wanted: int) -> list[Problem]:

@@ -16,32 +16,53 @@ from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, file_sha256
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.index import package_folder, package_version
+from shardmark.tasks.lm_eval.wanted import wanted
 
 PACKAGE = "lm_eval"
+REMOVED = Path(__file__).parent / "transformers_4"
+NAMED_OTHERWISE = {"sklearn": "scikit-learn", "PIL": "pillow", "bs4": "beautifulsoup4", "yaml": "pyyaml"}
+"What packages are called that are imported by another name."
+
 ALLOW = "lm_eval_code: true allows it (it runs with your rights), or choose tasks without Python"
 
 
-class _NoMetric:
-    """What a metric of `evaluate` is while nothing is judged: some modules try theirs out when they are imported."""
+class _Metric:
+    """A metric of `evaluate`, looked up when it is used: a module that was imported to ask may judge later on."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def compute(self, *values: Any, **options: Any) -> Any:
-        """Nothing."""
-        return {}, {}
+        """While nothing is judged nothing: some modules try theirs out when they are imported."""
+        return _judging[-1](self.name).compute(*values, **options) if _judging else ({}, {})
 
 
-def no_metric(name: str, *values: Any, **options: Any) -> Any:
-    """`evaluate.load` for whoever only asks: no metric is fetched, none is run."""
-    return _NoMetric()
+_judging: list[Callable[[str], Any]] = []
+
+
+def _load(name: str, *values: Any, **options: Any) -> Any:
+    """`evaluate.load` for the code of tasks, which would fetch metrics from the Hub."""
+    if _judging:
+        _judging[-1](name)  # raises what it says of one that is not there
+    return _Metric(name)
+
+
+@contextmanager
+def judging_with(metrics: Callable[[str], Any]) -> Iterator[None]:
+    """Let the tasks' code use these metrics of `evaluate`, by name, wherever it loads them."""
+    _judging.append(metrics)
+    try:
+        with _instead_of_evaluate_load():
+            yield
+    finally:
+        _judging.pop()
 
 
 class Code:
-    """Imports functions for a folder of tasks, if that is allowed.
+    """Imports functions for a folder of tasks, if that is allowed."""
 
-    `metrics` stands in for `evaluate.load` meanwhile, which would fetch metrics from the Hub.
-    """
-
-    def __init__(self, root: Path, allowed: bool, where: str = "", metrics: Callable[..., Any] = no_metric) -> None:
-        self.root, self.allowed, self.where, self.metrics = root, allowed, where, metrics
+    def __init__(self, root: Path, allowed: bool, where: str = "") -> None:
+        self.root, self.allowed, self.where = root, allowed, where
         self._loaded: dict[Function, Any] = {}
 
     def load(self, function: Function) -> Any:
@@ -54,11 +75,13 @@ class Code:
         return self._loaded[function]
 
     def check(self, functions: Iterable[Function]) -> None:
-        """Import functions that are wanted later. Raises UserError for all that cannot be."""
+        """Import functions that are wanted later. Raises UserError for all that cannot be, or will miss a package."""
         problems: list[Problem] = []
         for function in functions:
             with collecting(problems):
                 self.load(function)
+                absent = [name for name in sorted(wanted([function]).packages) if not _is_installed(name)]
+                problems += [self._absent(function, ModuleNotFoundError(name=name)) for name in absent]
         if problems:
             raise UserError(dict.fromkeys(problems))
 
@@ -66,23 +89,33 @@ class Code:
         module, _, name = function.name.rpartition(".")
         try:
             _find_package(self.root)
-            with _instead_of_evaluate_load(self.metrics):
+            with _instead_of_evaluate_load():
                 found = _module(function.file, self.root) if function.file else importlib.import_module(module)
             return getattr(found, name)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, UserError):
             raise
         except ModuleNotFoundError as error:
-            what = f"{function.name} imports {error.name}, which is not installed here"
-            what = what if error.name else f"{function.name} cannot be imported: {error}"
-            raise UserError(Problem(self._place(function), "", what, install(error))) from error
+            raise UserError(self._absent(function, error)) from error
         except BaseException as error:  # the module's own code: anything may come out, SystemExit too
             what = f"{function.name} cannot be imported: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise UserError(
                 Problem(self._place(function), "", what, "mend the module, or leave out the task")
             ) from error
 
+    def _absent(self, function: Function, error: ModuleNotFoundError) -> Problem:
+        what = f"{function.name} imports {error.name}, which is not installed here"
+        what = what if error.name else f"{function.name} cannot be imported: {error}"
+        return Problem(self._place(function), "", what, install(error))
+
     def _place(self, function: Function) -> str:
         return str(function.file or self.where)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return package in sys.modules or importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def install(error: ModuleNotFoundError) -> str:
@@ -92,14 +125,14 @@ def install(error: ModuleNotFoundError) -> str:
         return "install what it names, into the environment that plans and scores"
     if package == PACKAGE:
         return "pip install lm-eval, or let lm_eval_path be an environment or package that has it"
-    return f"pip install {package}, into the environment that plans and scores"
+    return f"pip install {NAMED_OTHERWISE.get(package, package)}, into the environment that plans and scores"
 
 
 @contextmanager
-def _instead_of_evaluate_load(load: Callable[..., Any]) -> Iterator[None]:
+def _instead_of_evaluate_load() -> Iterator[None]:
     import evaluate
 
-    before, evaluate.load = evaluate.load, load
+    before, evaluate.load = evaluate.load, _load
     try:
         yield
     finally:
@@ -157,9 +190,23 @@ class _PackageFinder(MetaPathFinder):
                 yield Distribution.at(folder)
 
 
+class _RemovedFinder(MetaPathFinder):
+    """Finds what Transformers 5 no longer has, where nobody else does."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The package of metrics, if this is what is looked for."""
+        if name != "transformers.data.metrics":
+            return None
+        return importlib.util.spec_from_file_location(
+            name, REMOVED / "__init__.py", submodule_search_locations=[str(REMOVED)]
+        )
+
+
 def _find_package(root: Path) -> None:
     """Let tasks of an lm_eval package import it; for other folders, the one that is installed here counts."""
     package = package_folder(root)
+    if not any(isinstance(finder, _RemovedFinder) for finder in sys.meta_path):
+        sys.meta_path.append(_RemovedFinder())
     if package and not any(isinstance(finder, _PackageFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _PackageFinder(package))
 

@@ -1,38 +1,21 @@
 """Documents as contexts: description, examples and question, joined by lm-eval's rules."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from shardmark.tasks.lm_eval.fewshot import Doc, Sampler
 from shardmark.tasks.lm_eval.files import functions
 from shardmark.tasks.lm_eval.prompts import Prompts
+from shardmark.tasks.lm_eval.style import Message, Style
+from shardmark.tasks.requests import Context, as_text
 
 
-class Message(NamedTuple):
-    """A part of a context, by its speaker."""
-
-    role: str
-    content: str
-    delimiter: str = ""
-    "What follows it in plain text."
-
-    @property
-    def text(self) -> str:
-        """The message in plain text."""
-        return self.content + self.delimiter
-
-
-def text_of(messages: Sequence[Message]) -> str:
-    """A context in plain text."""
-    return "".join(message.text for message in messages)
-
-
-def _joined(prefix: str | None, suffix: str) -> str:
-    """Both, with a space between them unless one has white space there."""
+def _joined(prefix: str | None, suffix: str, delimiter: str = " ") -> str:
+    """Both, with the delimiter between them unless one has white space there."""
     if not prefix or not suffix:
         return (prefix or "") + suffix
-    space = "" if prefix[-1].isspace() or suffix[0].isspace() else " "
-    return prefix + space + suffix
+    apart = "" if prefix[-1].isspace() or suffix[0].isspace() else delimiter
+    return prefix + apart + suffix
 
 
 def turn(question: Any, choices: Any, answer: Any, prefix: str | None, delimiter: str, ending: str) -> list[Message]:
@@ -58,37 +41,42 @@ def turn(question: Any, choices: Any, answer: Any, prefix: str | None, delimiter
 class Contexts:
     """Makes the contexts of a task's documents, which must come in order."""
 
-    def __init__(self, prompts: Prompts, pool: Sequence[Doc], sampler: Sampler | None, several_inputs: bool) -> None:
+    def __init__(
+        self, prompts: Prompts, pool: Sequence[Doc], sampler: Sampler | None, several_inputs: bool, style: Style
+    ) -> None:
         """`several_inputs`: the choices are contexts; `doc_to_text` tells the right one."""
-        self.prompts, self.settings = prompts, prompts.settings
+        self.prompts, self.settings, self.style = prompts, prompts.settings, style
         self.pool, self.sampler, self.several_inputs = pool, sampler, several_inputs
         self.shots = self.settings.shots
-        self._kept: dict[int, str] | None = None if any(functions(self.shots.model_dump())) else {}
-        "Examples in plain text by their number, unless Python makes them: that may make them differently each time."
+        self._kept: dict[int, list[Message]] | None = None if any(functions(self.shots.model_dump())) else {}
+        "Examples by their number, unless Python makes them: that may make them differently each time."
         self._excludes = self.shots.split == self.settings.test_split
 
-    def head(self, doc: Doc) -> str:
+    def head(self, doc: Doc) -> list[Message]:
         """What stands before the question."""
-        description = self.prompts.field(doc, self.settings.description) or ""
+        description = str(self.prompts.field(doc, self.settings.description) or "")
+        system = _joined(self.style.system_instruction, description, self.settings.fewshot_delimiter)
+        messages = [Message("system", system)] if system else []
         count = self.settings.num_fewshot or 0
         if not count or self.sampler is None:
-            return str(description)
+            return messages
         drawn = self.sampler.draw(count, doc if self._excludes else None)
-        return description + "".join(self._numbered(x) if isinstance(x, int) else self._example(x) for x in drawn)
+        examples = (self._numbered(one) if isinstance(one, int) else self._example(one) for one in drawn)
+        return messages + [message for example in examples for message in example]
 
-    def common(self, head: str) -> int:
+    def common(self, head: list[Message]) -> int:
         """So many characters of a head all documents have; none where examples are drawn for each."""
         fixed = not self.settings.num_fewshot or (self.shots.sampler == "first_n" and not self._excludes)
-        return len(head) if fixed else 0
+        return len(as_text(self.style.context(head))) if fixed and head else 0
 
-    def _numbered(self, number: int) -> str:
+    def _numbered(self, number: int) -> list[Message]:
         if self._kept is None:
             return self._example(self.pool[number])
         if number not in self._kept:
             self._kept[number] = self._example(self.pool[number])
         return self._kept[number]
 
-    def _example(self, doc: Doc) -> str:
+    def _example(self, doc: Doc) -> list[Message]:
         prompts, shots = self.prompts, self.shots
         question = prompts.text(doc, shots.doc_to_text)
         choices: Any = prompts.choices(doc, shots.doc_to_choice) if shots.doc_to_choice else None
@@ -96,11 +84,13 @@ class Contexts:
         prefix = prompts.field(doc, shots.gen_prefix)
         if self.several_inputs:
             question, choices = choices[question], None
-        return text_of(turn(question, choices, answer, prefix, shots.target_delimiter, shots.fewshot_delimiter))
+        return turn(question, choices, answer, prefix, shots.target_delimiter, shots.fewshot_delimiter)
 
-    def contexts(self, doc: Doc, head: str, text: Any, choices: Any) -> list[str]:
+    def contexts(self, doc: Doc, head: list[Message], text: Any, choices: Any) -> list[Context]:
         """The contexts of a document after its head: one, or one for each choice."""
         prefix, delimiter = self.prompts.prefix(doc), self.settings.target_delimiter
         if self.several_inputs:
-            return [head + text_of(turn(choice, None, None, prefix, "", "\n\n")) for choice in choices]
-        return [head + text_of(turn(text, choices, None, prefix, delimiter, ""))]
+            turns = [turn(choice, None, None, prefix, "", "\n\n") for choice in choices]
+        else:
+            turns = [turn(text, choices, None, prefix, delimiter, "")]
+        return [self.style.context([*head, *messages]) for messages in turns]

@@ -13,6 +13,11 @@ from shardmark.tasks.lm_eval.fewshot import Doc, Sampler, sampler
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.prompts import Prompts
 from shardmark.tasks.lm_eval.settings import TaskSettings
+from shardmark.tasks.lm_eval.style import Style
+from shardmark.tasks.requests import Context
+
+TEXT = Style()
+"Contexts are texts."
 
 Splits = Mapping[str, Any]
 "Rows of a split, as a `datasets.Dataset`, by its name."
@@ -34,14 +39,16 @@ class Document:
     "So many characters at the beginning of each context all documents have: description and, if fixed, examples."
 
 
-def documents(settings: TaskSettings, splits: Splits, code: Code, where: str, limit: int | None) -> Iterator[Document]:
+def documents(
+    settings: TaskSettings, splits: Splits, code: Code, where: str, limit: int | None, style: Style = TEXT
+) -> Iterator[Document]:
     """The documents of the scored split, in order. Raises UserError for what fails, with the document's number."""
     state = {"key": str(settings.eval_split)}
     number = -1
     try:
         docs, pool = _docs(settings, splits, code)
         state["key"] = f"{settings.task}, document 0"
-        task = _Task(settings, code, docs, pool)
+        task = _Task(settings, code, docs, pool, style)
         for number, doc in enumerate(islice(docs, limit)):
             state["key"] = f"{settings.task}, document {number}"
             yield task.document(doc)
@@ -104,8 +111,8 @@ def _state() -> Any:
 class _Task:
     """A task with its documents at hand."""
 
-    def __init__(self, settings: TaskSettings, code: Code, docs: Any, pool: Sequence[Doc]) -> None:
-        self.settings = settings
+    def __init__(self, settings: TaskSettings, code: Code, docs: Any, pool: Sequence[Doc], style: Style) -> None:
+        self.settings, self.style = settings, style
         prompts = self.prompts = Prompts(settings, code, list(docs.features.keys()))
         first = docs[0]
         chooses = settings.doc_to_choice is not None
@@ -116,15 +123,14 @@ class _Task:
         drawing: Sampler | None = None
         if settings.num_fewshot:
             drawing = sampler(code.load(kind) if isinstance(kind, Function) else kind, pool)
-        self.contexts = Contexts(prompts, pool, drawing, self.several_inputs)
+        self.contexts = Contexts(prompts, pool, drawing, self.several_inputs, style)
         self.arguments: Callable[..., list[tuple[Any, ...]]] = getattr(self, f"_{settings.output_type}")
 
     def document(self, doc: Doc) -> Document:
         """The next document; those before it have been asked for, in order."""
         prompts, settings = self.prompts, self.settings
         head = self.contexts.head(doc)
-        rolling = settings.output_type == "loglikelihood_rolling" and settings.doc_to_text is None
-        text = "" if rolling else prompts.text(doc)
+        text = prompts.text(doc)
         choices = prompts.choices(doc) if settings.doc_to_choice is not None else None
         target = prompts.target(doc)
         contexts = self.contexts.contexts(doc, head, text, choices)
@@ -132,17 +138,23 @@ class _Task:
         arguments = self.arguments(contexts, target, choices)
         return Document(doc, arguments, gold, self.several_gold, choices, self.contexts.common(head))
 
-    def _loglikelihood(self, contexts: list[str], target: Any, choices: Any) -> list[tuple[Any, ...]]:
+    def _loglikelihood(self, contexts: list[Context], target: Any, choices: Any) -> list[tuple[Any, ...]]:
         return [(contexts[0], target)]
 
-    def _loglikelihood_rolling(self, contexts: list[str], target: Any, choices: Any) -> list[tuple[Any, ...]]:
+    def _loglikelihood_rolling(self, contexts: list[Context], target: Any, choices: Any) -> list[tuple[Any, ...]]:
         return [(target,)]
 
-    def _generate_until(self, contexts: list[str], target: Any, choices: Any) -> list[tuple[Any, ...]]:
+    def _generate_until(self, contexts: list[Context], target: Any, choices: Any) -> list[tuple[Any, ...]]:
         return [(contexts[0], self.settings.generation)]
 
-    def _multiple_choice(self, contexts: list[str], target: Any, choices: Any) -> list[tuple[Any, ...]]:
-        delimiter = self.settings.target_delimiter
+    def _delimiter(self) -> str:
+        """What stands before a choice: in a chat nothing, unless the answer has been begun."""
+        begun = self.settings.gen_prefix
+        apart = not self.style.apply_chat_template or (begun and not str(begun)[-1].isspace())
+        return self.settings.target_delimiter if apart else ""
+
+    def _multiple_choice(self, contexts: list[Context], target: Any, choices: Any) -> list[tuple[Any, ...]]:
+        delimiter = self._delimiter()
         if self.several_inputs:
             pairs = [(context, f"{delimiter}{target}") for context in contexts]
         else:

@@ -1,13 +1,15 @@
 """What of a task's scoring is there, so that a plan refuses what scoring could not do.
 
-metrics/lm_eval.py does what these names say.
+metrics/lm_eval does what these names say.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from shardmark.errors import Problem, nearest
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.settings import TaskSettings
+from shardmark.tasks.lm_eval.wanted import wanted
 
 DEFAULTS = {
     "multiple_choice": ["acc", "acc_norm"],
@@ -17,24 +19,67 @@ DEFAULTS = {
 }
 "lm-eval's metrics of a task that names none."
 
+REGISTERED: dict[str, tuple[str, bool]] = {
+    "acc": ("mean", True),
+    "acc_norm": ("mean", True),
+    "acc_bytes": ("mean", True),
+    "acc_mutual_info": ("mean", True),
+    "exact_match": ("mean", True),
+    "likelihood": ("mean", True),
+    "f1": ("f1", True),
+    "mcc": ("matthews_corrcoef", True),
+    "brier_score": ("brier_score", False),
+    "perplexity": ("perplexity", False),
+    "word_perplexity": ("weighted_perplexity", False),
+    "byte_perplexity": ("weighted_perplexity", False),
+    "bits_per_byte": ("bits_per_byte", False),
+    "bleu": ("bleu", True),
+    "chrf": ("chrf", True),
+    "chrf++": ("chrf++", True),
+    "ter": ("ter", False),
+    "bypass": ("bypass", True),
+}
+"How lm-eval aggregates each of its metrics, and whether more is better, where a task does not say."
+
+EVALUATE = {"accuracy", "code_eval", "exact_match", "f1", "rouge"}
+"The metrics of the package `evaluate` there are."
+
 METRICS: dict[str, set[str]] = {
-    "multiple_choice": {"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"},
+    "multiple_choice": {
+        "acc",
+        "acc_norm",
+        "acc_bytes",
+        "acc_mutual_info",
+        "exact_match",
+        "f1",
+        "mcc",
+        "brier_score",
+        "likelihood",
+    },
     "loglikelihood": {"acc", "perplexity"},
-    "loglikelihood_rolling": set(),
-    "generate_until": {"exact_match"},
+    "loglikelihood_rolling": {"word_perplexity", "byte_perplexity", "bits_per_byte"},
+    "generate_until": REGISTERED.keys() | EVALUATE,
 }
 "The metrics there are."
 
-AGGREGATIONS = {"mean", "perplexity"}
+AGGREGATIONS = {aggregation for aggregation, _ in REGISTERED.values()} | {"median", "nanmean"}
 "How the values of samples become one, beside functions of the tasks' own."
+
+SCALAR = {"mean", "median", "nanmean", "perplexity"}
+"Aggregations of a number for each sample."
+
+NUMBERS = {"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "perplexity"}
+"Metrics that give a number for each sample that is no text; the others hand on what their aggregation reads."
 
 FILTERS = {
     "regex",
+    "regex_pos",
     "multi_choice_regex",
     "remove_whitespace",
     "lowercase",
     "uppercase",
     "map",
+    "format_span",
     "take_first",
     "take_first_k",
     "majority_vote",
@@ -43,40 +88,92 @@ FILTERS = {
 "The filters there are, beside classes of the tasks' own."
 
 
+def default_aggregation(metric: Any) -> str:
+    """lm-eval's aggregation of a metric whose task names none."""
+    return REGISTERED.get(metric, ("mean", True))[0] if isinstance(metric, str) else "mean"
+
+
 def metric_list(settings: TaskSettings) -> list[dict[str, Any]]:
     """A task's metrics, each with what it is called and how its values are aggregated."""
     given = settings.metric_list
     if given is None:
         given = [{"metric": name} for name in DEFAULTS[settings.output_type]]
-    return [{"aggregation": _aggregation(metric.get("metric")), **metric} for metric in given]
-
-
-def _aggregation(metric: Any) -> str:
-    return "perplexity" if metric == "perplexity" else "mean"
+    return [{"aggregation": default_aggregation(metric.get("metric")), **metric} for metric in given]
 
 
 def missing(settings: TaskSettings, where: str) -> list[Problem]:
     """What a task's scoring needs and there is not."""
-    problems = []
-    if settings.unsafe_code:
-        what = f"{settings.task} executes what models write, for which its metric has no sandbox here"
-        problems.append(Problem(where, "unsafe_code", what, "use humaneval_gen or mbpp_gen, or leave the task out"))
+    return [
+        *_unsafe(settings, where),
+        *_metrics(settings, where),
+        *_wanted(settings, where),
+        *_filters(settings, where),
+    ]
+
+
+def _unsafe(settings: TaskSettings, where: str) -> Iterator[Problem]:
+    """What models write is executed by evaluate's code_eval alone, for which the sandbox stands in."""
+    if settings.unsafe_code and "code_eval" not in wanted(settings.judging()).metrics:
+        what = f"{settings.task} executes what models write by its own means, without a sandbox"
+        yield Problem(where, "unsafe_code", what, "use humaneval, mbpp or another task that uses code_eval")
+
+
+def _metrics(settings: TaskSettings, where: str) -> Iterator[Problem]:
     known = METRICS[settings.output_type]
     for metric in metric_list(settings):
         name, aggregation = metric.get("metric"), metric["aggregation"]
-        if settings.process_results is None and name not in known and not isinstance(name, Function):
-            what = f"{settings.task}: there is no metric {name!r} for {settings.output_type}"
-            problems.append(Problem(where, "metric_list", what, nearest(str(name), known)))
-        elif isinstance(name, Function):
-            what = f"{settings.task}: metrics that are functions ({name.name}) are not supported"
-            problems.append(Problem(where, "metric_list", what, "leave the task out"))
-        elif not isinstance(aggregation, Function) and aggregation not in AGGREGATIONS:
-            what = f"{settings.task}: there is no aggregation {aggregation!r} for {name}"
-            problems.append(Problem(where, "metric_list", what, nearest(str(aggregation), AGGREGATIONS)))
+        if not isinstance(aggregation, Function) and aggregation not in AGGREGATIONS:
+            what = f"{settings.task}: there is no aggregation {aggregation!r} for {_spelt(name)}"
+            yield Problem(where, "metric_list", what, nearest(str(aggregation), AGGREGATIONS))
+        elif settings.process_results is None:
+            if isinstance(name, Function):
+                if settings.output_type != "generate_until":
+                    what = f"{settings.task}: metrics that are functions ({name.name}) are for generate_until only"
+                    yield Problem(where, "metric_list", what, "leave the metric out")
+            elif name not in known or (metric.get("hf_evaluate") and _generates(settings) and name not in EVALUATE):
+                what = f"{settings.task}: there is no metric {name!r} for {settings.output_type}"
+                yield Problem(where, "metric_list", what, nearest(str(name), known))
+            elif not isinstance(aggregation, Function) and not _fits(settings, metric):
+                what = f"{settings.task}: {name} of {settings.output_type} has no {aggregation}, in lm-eval neither"
+                yield Problem(where, "metric_list", what, f"aggregation: {default_aggregation(name)}")
+
+
+def _fits(settings: TaskSettings, metric: dict[str, Any]) -> bool:
+    """Whether an aggregation can read what a metric gives for each sample. Generated texts are handed on as such."""
+    name, aggregation = metric["metric"], metric["aggregation"]
+    if aggregation == "bypass":
+        return True
+    numbers = NUMBERS if not _generates(settings) else {"exact_match"}
+    number = name in numbers or (_generates(settings) and (metric.get("hf_evaluate") or name not in REGISTERED))
+    return bool(number) == (aggregation in SCALAR)
+
+
+def unfit_for_several(settings: TaskSettings) -> list[str]:
+    """Metrics that lm-eval cannot aggregate where a document has several right answers: it keeps no texts then."""
+    if settings.process_results is not None or not _generates(settings):
+        return []
+    texts = AGGREGATIONS - SCALAR - {"bypass"}
+    return [_spelt(metric["metric"]) for metric in metric_list(settings) if metric["aggregation"] in texts]
+
+
+def _generates(settings: TaskSettings) -> bool:
+    return settings.output_type == "generate_until"
+
+
+def _spelt(name: Any) -> str:
+    return name.name if isinstance(name, Function) else str(name)
+
+
+def _wanted(settings: TaskSettings, where: str) -> Iterator[Problem]:
+    for name in sorted(wanted(settings.judging()).metrics - EVALUATE):
+        what = f"{settings.task}: its Python wants evaluate's metric {name}, which is not here"
+        yield Problem(where, "lm_eval_code", what, "leave the task out")
+
+
+def _filters(settings: TaskSettings, where: str) -> Iterator[Problem]:
     for chain in settings.filter_list or ():
         for step in chain.get("filter") or ():
             function = step.get("function")
             if not isinstance(function, Function) and function not in FILTERS:
                 what = f"{settings.task}: there is no filter {function!r}"
-                problems.append(Problem(where, "filter_list", what, nearest(str(function), FILTERS)))
-    return problems
+                yield Problem(where, "filter_list", what, nearest(str(function), FILTERS))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from shardmark.tasks.lm_eval.settings import TaskSettings
-from shardmark.tasks.requests import GenerateRequest, Request
+from shardmark.tasks.requests import Context, GenerateRequest, Request
 
 KINDS = {
     "multiple_choice": "choice",
@@ -27,7 +27,12 @@ def request_of(settings: TaskSettings, arguments: list[tuple[Any, ...]]) -> Requ
         return _generate(settings, prompt, generation)
     if kind == "rolling":
         return {"kind": "rolling", "text": _text(arguments[0][0])}
-    return {"kind": "choice", "pairs": [[_text(context), _text(continuation)] for context, continuation in arguments]}
+    pairs = [[_context(context), _text(continuation)] for context, continuation in arguments]
+    return {"kind": "choice", "pairs": pairs}
+
+
+def _context(value: Any) -> Context:
+    return value if isinstance(value, list) else _text(value)
 
 
 def _text(value: Any) -> str:
@@ -36,7 +41,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _generate(settings: TaskSettings, prompt: str, given: dict[str, Any]) -> GenerateRequest:
+def _generate(settings: TaskSettings, prompt: Context, given: dict[str, Any]) -> GenerateRequest:
     """As lm-eval reads the settings: without sampling, the temperature has no effect."""
     generation = dict(given)
     until = generation.pop("until", None) or []
@@ -49,7 +54,11 @@ def _generate(settings: TaskSettings, prompt: str, given: dict[str, Any]) -> Gen
             raise ValueError(f"generation_kwargs.{key}: {value!r} is not supported")
     stop = [str(text) for text in (until if isinstance(until, list) else [until]) if text]
     length = int(next((value for value in lengths if value is not None), DEFAULT_LENGTH))
-    request: GenerateRequest = {"kind": "generate", "prompt": prompt, "max_new_tokens": length, "stop": stop}
+    request: GenerateRequest = {"kind": "generate", "max_new_tokens": length, "stop": stop}
+    if isinstance(prompt, str):
+        request["prompt"] = prompt
+    else:
+        request["messages"] = prompt
     if samples is False or not temperature:
         return request
     request["temperature"] = temperature

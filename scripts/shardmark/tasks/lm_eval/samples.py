@@ -8,6 +8,7 @@ from shardmark.errors import Problem, UserError
 from shardmark.tasks.limits import bounded_steps
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.documents import Document, Splits, documents
+from shardmark.tasks.lm_eval.judging import unfit_for_several
 from shardmark.tasks.lm_eval.requests import request_of
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 from shardmark.tasks.lm_eval.settings import TaskSettings
@@ -24,7 +25,7 @@ def samples(
     """
     problems: list[Problem] = []
     for task in dataset.tasks:
-        found = documents(task, splits(task), code, dataset.file, limit)
+        found = documents(task, splits(task), code, dataset.file, limit, dataset.style)
         with nullcontext(nullcontext()) if task.asking() else bounded_steps() as step:
             try:
                 number = 0
@@ -33,12 +34,23 @@ def samples(
                         document = next(found, None)
                     if document is None:
                         break
+                    if not number:
+                        _check(dataset, task, document)
                     yield _sample(dataset, task, number, document)
                     number += 1
             except UserError as error:
                 problems += error.problems
     if problems:
         raise UserError(problems)
+
+
+def _check(dataset: LmEvalDataset, task: TaskSettings, first: Document) -> None:
+    """What only documents tell: the first decides whether there are several right answers."""
+    if first.several_gold and (metrics := unfit_for_several(task)):
+        what = (
+            f"{', '.join(metrics)} cannot be aggregated over documents with several right answers, in lm-eval neither"
+        )
+        raise UserError(Problem(dataset.file, task.task, what, "leave the task out, or correct its doc_to_target"))
 
 
 def _sample(dataset: LmEvalDataset, task: TaskSettings, number: int, document: Document) -> Sample:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shardmark.config import RunConfig
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.load import Named
 from shardmark.errors import Problem, UserError
@@ -14,11 +15,12 @@ from shardmark.tasks.lm_eval.index import Group, Index, Task, find, from_file
 from shardmark.tasks.lm_eval.judging import missing
 from shardmark.tasks.lm_eval.requests import KINDS
 from shardmark.tasks.lm_eval.settings import TaskSettings, task_settings
+from shardmark.tasks.lm_eval.style import Style, style_of
 
 SPELT = "lm_eval."
 "Before a task's name in results, where it may be the name of a data set of ours as well."
 
-ANSWERED = {"choice", "generate"}
+ANSWERED = {"choice", "generate", "rolling"}
 "The kinds of requests that the engine answers."
 
 JUDGED = ("output_type", "metric_list", "filter_list", "process_results", "repeats", "unsafe_code")
@@ -40,6 +42,8 @@ class LmEvalDataset:
     "The group whose tasks these are."
     root: Path
     "The folder that functions' folders are below."
+    style: Style
+    "How documents are put to a model."
 
     @property
     def asking(self) -> list[Function]:
@@ -87,7 +91,7 @@ def plain(value: Any, root: Path) -> Any:
 
 
 def select(
-    named: Named[LmEvalConfig], index: Index | None, num_fewshot: int | None, problems: list[Problem]
+    named: Named[LmEvalConfig], index: Index | None, run: RunConfig | None, problems: list[Problem]
 ) -> list[LmEvalDataset]:
     """The data sets that a name or a file stands for; what is wrong with its tasks is added to `problems`."""
     config, own_name = named.settings, named.file != "" and named.name != named.settings.lm_eval
@@ -104,8 +108,9 @@ def select(
     except UserError as error:
         problems += error.problems
         return []
-    shots = num_fewshot if config.num_fewshot is None else config.num_fewshot
-    made = [dataset for member in found for dataset in _datasets(member, named, root, shots, problems)]
+    shots = run.num_fewshot if run and config.num_fewshot is None else config.num_fewshot
+    style = style_of(config, run)
+    made = [dataset for member in found for dataset in _datasets(member, named, root, shots, style, problems)]
     if own_name and len(made) == 1:
         return [_renamed(made[0], named.name)]
     return [_renamed(dataset, f"{named.name}.{dataset.name}") if own_name else dataset for dataset in made]
@@ -117,7 +122,12 @@ def _renamed(dataset: LmEvalDataset, name: str) -> LmEvalDataset:
 
 
 def _datasets(
-    member: Task | Group, named: Named[LmEvalConfig], root: Path, shots: int | None, problems: list[Problem]
+    member: Task | Group,
+    named: Named[LmEvalConfig],
+    root: Path,
+    shots: int | None,
+    style: Style,
+    problems: list[Problem],
 ) -> Iterator[LmEvalDataset]:
     """A group with scores of its own is one data set if its tasks are all of one kind; others are their members."""
     tasks = list(member.tasks()) if isinstance(member, Group) else [member]
@@ -125,7 +135,7 @@ def _datasets(
         kinds = {KINDS.get(task.config.get("output_type", "generate_until")) for task in tasks}
         if not member.aggregates or len(kinds) > 1:
             for part in member.members:
-                yield from _datasets(part, named, root, shots, problems)
+                yield from _datasets(part, named, root, shots, style, problems)
             return
     settings = []
     for task in tasks:
@@ -136,7 +146,8 @@ def _datasets(
     if len(settings) == len(tasks):
         group = member if isinstance(member, Group) else None
         name = SPELT + re.sub(r"[^A-Za-z0-9_.-]+", "-", member.name)
-        yield LmEvalDataset(name, named.file, KINDS[settings[0].output_type], named.settings, settings, group, root)
+        kind = KINDS[settings[0].output_type]
+        yield LmEvalDataset(name, named.file, kind, named.settings, settings, group, root, style)
 
 
 def _checked(task: Task, shots: int | None) -> TaskSettings:

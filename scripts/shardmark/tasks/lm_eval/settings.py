@@ -150,7 +150,7 @@ def _check(settings: TaskSettings, task: Task) -> list[Problem]:
         problems.append(Problem(task.file, "test_split", what, "name the split to score"))
     if settings.dataset_path is None and settings.custom_dataset is None:
         problems.append(Problem(task.file, "dataset_path", "is required", "name a data set"))
-    needed = ["doc_to_target"] if settings.output_type == "loglikelihood_rolling" else ["doc_to_text", "doc_to_target"]
+    needed = ["doc_to_text", "doc_to_target"]
     needed += ["doc_to_choice"] if settings.output_type == "multiple_choice" else []
     for key in needed:
         if getattr(settings, key) is None:

@@ -1,7 +1,6 @@
 """lm-evaluation-harness's filters: from a task's responses, a list for each document, to what its metrics read."""
 
 import re
-import string
 import sys
 import unicodedata
 from collections import Counter
@@ -16,6 +15,25 @@ Rule = tuple[re.Pattern[str], Callable[[str], str], dict[str, str]]
 "A pattern, what is done to a text before, and what a match means."
 
 NOTHING = "[invalid]"
+PAIR = re.compile(r"\('([^']*)', '([^']*)'\)")
+SPAN = re.compile(r"\b(PER|LOC|ORG|DATE):\s*([^$]+)")
+KINDS_OF_SPANS = {
+    "person": "PER",
+    "location": "LOC",
+    "organization": "ORG",
+    "counties": "LOC",
+    "places": "LOC",
+    "people": "PER",
+    "persons": "PER",
+    "company": "ORG",
+    "country": "LOC",
+    "continent": "LOC",
+    "time": "DATE",
+    "date": "DATE",
+    "per": "PER",
+    "loc": "LOC",
+    "org": "ORG",
+}
 NUMBER = r"#### (\-?[0-9\.\,]+)"
 
 
@@ -90,6 +108,36 @@ def _punctuation() -> dict[int, None]:
     return dict.fromkeys(i for i in range(sys.maxunicode) if unicodedata.category(chr(i)).startswith("P"))
 
 
+def regex_pos(
+    responses: Responses,
+    docs: Any,
+    regex_pattern: str = "",
+    group_select: int = 0,
+    fallback: Any = None,
+) -> list[Any]:
+    """The tags of a list of ('word', 'TAG') in each response; the other options have no effect, as in lm-eval."""
+
+    def tags(found: Any) -> Any:
+        pairs = PAIR.findall(found) if isinstance(found, str) else found
+        return [tag for _, tag in pairs] or (["invalid"] if fallback is None else fallback)
+
+    return [[tags(text) for text in texts] for texts in responses]
+
+
+def format_span(responses: Responses, docs: Any) -> list[Any]:
+    """Named entities of each response as `per: name $ loc: place`, whatever their kinds are called."""
+
+    def spans(text: str) -> str:
+        text = text.lower()
+        for word, kind in KINDS_OF_SPANS.items():
+            text = re.sub(rf"\b{word}\s*:", f"{kind}:", text)
+        text = text.replace("$$", "$").rstrip("$").replace("\n", "$").strip()
+        found = [(kind.lower(), part.strip()) for kind, parts in SPAN.findall(text) for part in parts.split(",")]
+        return " $ ".join(f"{kind}: {part}" for kind, part in found if part.lower() != "none")
+
+    return [[spans(text) for text in texts] for texts in responses]
+
+
 def remove_whitespace(responses: Responses, docs: Any) -> list[Any]:
     """Without white space at both ends."""
     return [[text.strip() for text in texts] for texts in responses]
@@ -139,37 +187,16 @@ FILTERS: dict[str, Callable[..., list[Any]]] = {
     function.__name__.rstrip("_"): function
     for function in (
         regex,
+        regex_pos,
         multi_choice_regex,
         remove_whitespace,
         lowercase,
         uppercase,
         map_,
+        format_span,
         take_first,
         take_first_k,
         majority_vote,
         custom,
     )
 }
-
-PUNCTUATION = str.maketrans("", "", string.punctuation)
-DIGITS = str.maketrans("", "", string.digits)
-
-
-def exact_match(
-    answer: str,
-    target: str,
-    regexes_to_ignore: list[str] | None = None,
-    ignore_case: bool = False,
-    ignore_punctuation: bool = False,
-    ignore_numbers: bool = False,
-) -> bool:
-    """Whether two texts are equal but for what is to be ignored."""
-
-    def plain(text: str) -> str:
-        for ignored in regexes_to_ignore or ():
-            text = re.sub(ignored, "", text)
-        text = text.lower() if ignore_case else text
-        text = text.translate(PUNCTUATION) if ignore_punctuation else text
-        return text.translate(DIGITS) if ignore_numbers else text
-
-    return plain(answer) == plain(target)

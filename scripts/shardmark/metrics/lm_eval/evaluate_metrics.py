@@ -1,0 +1,153 @@
+"""What stands in for `evaluate.load` while the code of lm-eval's tasks judges: nothing is fetched from the Hub.
+
+Metrics give what those of Hugging Face evaluate 0.4 do; code_eval runs programs in the sandbox.
+"""
+
+import re
+import string
+from collections.abc import Sequence
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from shardmark.errors import Problem, UserError, nearest
+
+PUNCTUATION: Any = str.maketrans("", "", string.punctuation)
+DIGITS: Any = str.maketrans("", "", string.digits)
+
+
+class CodeEval:
+    """pass@k of programs, as evaluate's metric code_eval; no program runs outside the sandbox."""
+
+    def compute(
+        self,
+        predictions: Sequence[Sequence[str]],
+        references: Sequence[str],
+        k: Sequence[int] = (1, 10, 100),
+        num_workers: int = 4,
+        timeout: float = 3.0,
+    ) -> tuple[dict[str, float], dict[int, list[tuple[int, dict[str, Any]]]]]:
+        """The pass@k for each k that there are enough programs for, and the verdicts by number of task.
+
+        `timeout` is in seconds of computing time. Raises UserError where there is no sandbox.
+        """
+        from shardmark.metrics.sandbox import Limits, run_programs
+
+        jobs = [
+            (program, tests) for programs, tests in zip(predictions, references, strict=True) for program in programs
+        ]
+        found = iter(run_programs(jobs, Limits(seconds=timeout)))
+        verdicts = [[next(found) for _ in programs] for programs in predictions]
+        counts = [(len(each), sum(verdict.passed for verdict in each)) for each in verdicts]
+        few = min(n for n, _ in counts)
+        rates = {
+            f"pass@{size}": float(np.mean([1 - comb(n - passed, size) / comb(n, size) for n, passed in counts]))
+            for size in k
+            if few >= size
+        }
+        results = {
+            task: [
+                (n, {"task_id": task, "passed": v.passed, "result": v.why or "passed", "completion_id": n})
+                for n, v in enumerate(each)
+            ]
+            for task, each in enumerate(verdicts)
+        }
+        return rates, results
+
+
+class Rouge:
+    """F-measures of ROUGE by the package rouge-score."""
+
+    def compute(
+        self,
+        predictions: Sequence[str],
+        references: Sequence[Any],
+        rouge_types: Sequence[str] = ("rouge1", "rouge2", "rougeL", "rougeLsum"),
+        use_aggregator: bool = True,
+        use_stemmer: bool = False,
+        tokenizer: Any = None,
+    ) -> dict[str, Any]:
+        """By type: the middle of draws of the samples (NumPy's own random numbers), or the value of each sample."""
+        from rouge_score import rouge_scorer, scoring
+
+        scorer = rouge_scorer.RougeScorer(list(rouge_types), use_stemmer, tokenizer=tokenizer)
+        score = scorer.score_multi if isinstance(references[0], list) else scorer.score
+        scores = [score(reference, answer) for reference, answer in zip(references, predictions, strict=True)]
+        if not use_aggregator:
+            return {kind: [one[kind].fmeasure for one in scores] for kind in scores[0]}
+        aggregator = scoring.BootstrapAggregator()
+        for one in scores:
+            aggregator.add_scores(one)
+        return {kind: found.mid.fmeasure for kind, found in aggregator.aggregate().items()}
+
+
+class Accuracy:
+    """Share of equal labels, which are whole numbers, or texts of such."""
+
+    def compute(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+        """The share."""
+        found, right = _labels(predictions), _labels(references)
+        return {"accuracy": float(np.mean(found == right))}
+
+
+class F1:
+    """F1 of labels, which are whole numbers, or texts of such; as scikit-learn's f1_score."""
+
+    def compute(
+        self, predictions: Sequence[Any], references: Sequence[Any], pos_label: int = 1, average: str = "binary"
+    ) -> dict[str, float]:
+        """Of one label (binary), the mean over labels (macro), or of all labels' counts together (micro)."""
+        found, right = _labels(predictions), _labels(references)
+        if average == "micro":
+            return {"f1": float(np.mean(found == right))}
+        labels = {"binary": np.array([pos_label]), "macro": np.union1d(found, right)}[average]
+        both = np.array([np.sum((found == label) & (right == label)) for label in labels])
+        all_ = np.array([np.sum(found == label) + np.sum(right == label) for label in labels])
+        return {"f1": float(np.mean(2 * both / np.maximum(all_, 1)))}
+
+
+def _labels(labels: Sequence[Any]) -> Any:
+    return np.array([int(label) for label in labels])
+
+
+class ExactMatch:
+    """Share of equal texts. NumPy compares, so that a list of answers is compared with its right one each."""
+
+    def compute(
+        self,
+        predictions: Sequence[Any],
+        references: Sequence[Any],
+        regexes_to_ignore: Sequence[str] | None = None,
+        ignore_case: bool = False,
+        ignore_punctuation: bool = False,
+        ignore_numbers: bool = False,
+    ) -> dict[str, float]:
+        """Texts are compared without what is to be ignored."""
+
+        def plain(texts: Sequence[Any]) -> Any:
+            found: Any = np.asarray(texts)
+            for ignored in regexes_to_ignore or ():
+                found = np.array([re.sub(ignored, "", text) for text in found])
+            found = np.char.lower(found) if ignore_case else found
+            found = np.char.translate(found, PUNCTUATION) if ignore_punctuation else found
+            return np.char.translate(found, DIGITS) if ignore_numbers else found
+
+        return {"exact_match": float(np.mean(plain(predictions) == plain(references)))}
+
+
+METRICS: dict[str, Any] = {
+    "accuracy": Accuracy(),
+    "code_eval": CodeEval(),
+    "exact_match": ExactMatch(),
+    "f1": F1(),
+    "rouge": Rouge(),
+}
+
+
+def load_here(name: str) -> Any:
+    """The metric of that name, instead of `evaluate.load`. Raises UserError if it is not here."""
+    if name not in METRICS:
+        what = f"the task's code wants evaluate's metric {name}, which is not here"
+        raise UserError(Problem("lm_eval", name, what, f"leave the task out; {nearest(name, METRICS)}"))
+    return METRICS[name]

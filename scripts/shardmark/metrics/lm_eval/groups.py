@@ -1,0 +1,57 @@
+"""The scores of lm-eval's groups, from those of their tasks."""
+
+import math
+from typing import Any
+
+from shardmark.errors import Problem, UserError
+
+Record = dict[str, Any]
+
+
+def group_metrics(groups: list[Record], tasks: dict[str, Record]) -> Record:
+    """The aggregates of a group, then those of the groups in it, with their names."""
+    found: Record = {}
+    for group in groups:
+        for aggregate in group["aggregates"]:
+            metric = aggregate["metric"]
+            names = [
+                name for name in dict.fromkeys(n for t in group["tasks"] for n in tasks[t]) if _fits(name, aggregate)
+            ]
+            for name in names:
+                key = name if group is groups[0] else f"{name} ({group['name']})"
+                having = [tasks[task] for task in group["tasks"] if name in tasks[task]]
+                sizes = [max(metric["n"] for metric in metrics.values()) for metrics in having]
+                parts = [metrics[name] for metrics in having]
+                found[key] = _aggregate(parts, sizes, aggregate.get("weight_by_size", True))
+            if not names and group is groups[0]:
+                what = f"group {group['name']} aggregates {metric}, which none of its tasks has"
+                raise UserError(Problem(group["name"], "aggregate_metric_list", what, "correct the group's file"))
+    return found
+
+
+def _fits(name: str, aggregate: Record) -> bool:
+    """Whether a metric of a task is one that a group aggregates: all its chains of filters, or those it names."""
+    metric, _, chain = name.partition(",")
+    wanted = aggregate.get("filter_list")
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    return bool(metric == aggregate["metric"] and (wanted is None or (chain or "none") in wanted))
+
+
+def _aggregate(parts: list[Record], sizes: list[int], by_size: bool) -> Record:
+    """lm-eval's mean over tasks with its standard error: pooled if tasks weigh by size, else of a plain mean.
+
+    `sizes` are the tasks' numbers of documents; a metric may have values for fewer, and weighs as much all the same.
+    """
+    weights = sizes if by_size else [1] * len(parts)
+    value = sum(part["value"] * weight for part, weight in zip(parts, weights, strict=True)) / sum(weights)
+    errors = [part["stderr"] for part in parts]
+    stderr = None
+    if None not in errors and by_size and sum(sizes) > len(sizes):
+        squares = sum((n - 1) * error**2 * n for n, error in zip(sizes, errors, strict=True))
+        stderr = math.sqrt(squares / (sum(sizes) - len(sizes)) / sum(sizes))
+    elif None not in errors and not by_size:
+        stderr = math.sqrt(sum(error**2 for error in errors)) / len(errors)
+    half = None if stderr is None else 1.959963984540054 * stderr
+    ends = None if half is None else [value - half, value + half]
+    same = {key: parts[0][key] for key in ("higher_is_better", "percent")}
+    return {"value": value, "stderr": stderr, "ci95": ends, "n": sum(sizes)} | same

@@ -1,0 +1,63 @@
+"""The samples of lm-eval's tasks with their scores, and the metrics."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shardmark.errors import Problem, UserError
+from shardmark.metrics.lm_eval.evaluate_metrics import load_here
+from shardmark.metrics.lm_eval.groups import group_metrics
+from shardmark.metrics.lm_eval.task import Record, Task
+from shardmark.tasks.lm_eval.code import Code, install, judging_with
+from shardmark.tasks.lm_eval.files import Function
+
+
+def judge(lines: list[Record], asked: Record, answers: Record, header: Record) -> tuple[list[Record], Record]:
+    """The samples of a task file with their scores, and the metrics. Raises UserError for code that fails."""
+    origin, about = header["dataset"]["origin"]["lm_eval"], header["settings"]["lm_eval"]
+    code = Code(Path(origin["tasks"]), origin["code"], header["dataset"]["name"])
+    samples: dict[str, list[Record]] = {}
+    metrics: dict[str, Record] = {}
+    for name, settings in about["tasks"].items():
+        own = [line for line in lines if line.get("group", name) == name]
+        _seed()
+        try:
+            with judging_with(load_here):
+                task = Task(name, _restored(settings, Path(origin["tasks"])), code)
+                samples[name] = task.judged(own, asked, answers)
+                metrics[name] = task.measured(samples[name])
+        except (UserError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # the tasks' own code: any exception may come out
+            what = f"{name} cannot be scored: {type(error).__name__}: {_first_words(error)}"
+            fix = install(error) if isinstance(error, ModuleNotFoundError) else "mend the task, or leave it out"
+            raise UserError(Problem(header["dataset"]["name"], "lm_eval", what, fix)) from error
+    judged = [sample for found in samples.values() for sample in found]
+    for sample in judged:
+        sample.pop("results")
+    if not about["groups"]:
+        return judged, next(iter(metrics.values()))
+    return judged, group_metrics(about["groups"], metrics)
+
+
+def _first_words(error: Exception) -> str:
+    """The first line of a message that says something."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if any(map(str.isalnum, line))), "")
+
+
+def _seed() -> None:
+    """Some tasks break ties by lot; lm-eval seeds these generators so, once a run."""
+    random.seed(0)
+    np.random.seed(1234)
+
+
+def _restored(value: Any, root: Path) -> Any:
+    """A configuration with its functions."""
+    if isinstance(value, dict):
+        if "!function" in value:
+            return Function(root / value["in"], value["!function"])
+        return {key: _restored(part, root) for key, part in value.items()}
+    return [_restored(part, root) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,175 @@
+"""How the answers to one of lm-eval's tasks are judged, by its rules."""
+
+from typing import Any
+
+import numpy as np
+
+from shardmark.metrics.lm_eval.aggregations import aggregate
+from shardmark.metrics.lm_eval.filters import FILTERS
+from shardmark.metrics.lm_eval.values import (
+    Metric,
+    choice_values,
+    generated_values,
+    registered_metric,
+    rolling_values,
+)
+from shardmark.metrics.statistics import Estimate
+from shardmark.tasks.lm_eval.code import Code
+from shardmark.tasks.lm_eval.files import Function
+from shardmark.tasks.lm_eval.judging import DEFAULTS, REGISTERED, default_aggregation
+from shardmark.tasks.requests import as_text, context_of
+
+Record = dict[str, Any]
+DEFAULT_CHAIN = {"name": "none", "filter": [{"function": "take_first"}]}
+OWN_KEYS = ("metric", "aggregation", "higher_is_better", "hf_evaluate")
+"Keys of a metric that are no options of its function."
+
+NUMBER = (bool, int, float, np.number, np.bool_)
+MEANS = {"mean", "nanmean", "median"}
+"Aggregations whose value is a fraction if all values are."
+
+
+class Task:
+    """A task's rules. Functions of its own are imported when they are needed."""
+
+    def __init__(self, name: str, settings: Record, code: Code) -> None:
+        self.name, self.code = name, code
+        self.kind = settings["output_type"]
+        self.repeats = settings["repeats"]
+        self.process: Function | None = settings["process_results"]
+        self.chains = settings["filter_list"] or [DEFAULT_CHAIN]
+        given = settings["metric_list"]
+        given = [{"metric": metric} for metric in DEFAULTS[self.kind]] if given is None else given
+        self.metrics: dict[str, Record] = {self._called(metric): metric for metric in given}
+        self.rules = dict(self.metrics)
+        self.functions: dict[str, tuple[Metric, Record]] = {}
+        if self.process is None and self.kind == "generate_until":
+            self.functions = {name: self._function(metric) for name, metric in self.metrics.items()}
+
+    def _called(self, metric: Record) -> str:
+        name = metric["metric"]
+        return str(self.code.load(name).__name__) if isinstance(name, Function) else str(name)
+
+    def _function(self, metric: Record) -> tuple[Metric, Record]:
+        name, options = metric["metric"], {key: value for key, value in metric.items() if key not in OWN_KEYS}
+        if isinstance(name, Function):
+            return self.code.load(name), options
+        return registered_metric(name, bool(metric.get("hf_evaluate"))), options
+
+    def judged(self, lines: list[Record], asked: Record, answers: Record) -> list[Record]:
+        """The samples with the score of each metric and chain of filters."""
+        docs = [line["row"] for line in lines]
+        found = [answers[line["request"]] for line in lines]
+        samples = [_sample(*parts) for parts in zip(lines, (asked[x["request"]] for x in lines), found, strict=True)]
+        for number, chain in enumerate(self.chains):
+            results = self._results(chain, found, docs)
+            for sample, line, result in zip(samples, lines, results, strict=True):
+                values = self._values(line, result)
+                sample["results"] |= {_key(metric, chain["name"]): value for metric, value in values.items()}
+                if self.kind == "generate_until" and not number:
+                    sample["answer"] = result[0]
+        for sample in samples:
+            numbers = {name: value for name, value in sample["results"].items() if isinstance(value, NUMBER)}
+            sample["scores"] = {name: float(value) for name, value in numbers.items()}
+        return samples
+
+    def _results(self, chain: Record, predictions: list[Record], docs: list[Any]) -> list[list[Any]]:
+        """For each document what lm-eval hands to its metrics."""
+        if self.kind == "loglikelihood_rolling":
+            return [list(prediction["logprobs"]) for prediction in predictions]
+        if self.kind != "generate_until":
+            return [list(zip(p["logprobs"], p["greedy"], strict=True)) for p in predictions]
+        responses: Any = [self._texts(prediction) for prediction in predictions]
+        for step in chain["filter"]:
+            options = {key: value for key, value in step.items() if key != "function"}
+            if isinstance(options.get("filter_fn"), Function):
+                options["filter_fn"] = self.code.load(options["filter_fn"])
+            function = step["function"]
+            if isinstance(function, Function):
+                responses = list(self.code.load(function)(**options).apply(responses, docs))
+            else:
+                responses = FILTERS[function](responses, docs, **options)
+        return [[response] for response in responses]
+
+    def _texts(self, prediction: Record) -> list[str]:
+        """A greedy answer would be the same each time."""
+        if "samples" in prediction:
+            return [sample["text"] for sample in prediction["samples"]]
+        return [prediction["text"]] * self.repeats
+
+    def _values(self, line: Record, result: list[Any]) -> Record:
+        if self.process is not None:
+            return dict(self.code.load(self.process)(line["row"], result))
+        several = bool(line.get("lm_eval", {}).get("several"))
+        target = line["target"]
+        if self.kind == "generate_until":
+            choices = line.get("choices")
+            gold = target if choices is None else choices[target]
+            return self._flat(generated_values(gold, result[0], self.functions, several))
+        if self.kind == "loglikelihood":
+            ((logprob, greedy),) = result
+            values: Record = {"perplexity": logprob, "acc": int(greedy)}
+        elif self.kind == "loglikelihood_rolling":
+            values = rolling_values(target, result[0])
+        else:
+            values = choice_values(target, line["choices"], result, several)
+        return {name: values[name] for name in self.metrics}
+
+    def _flat(self, values: Record) -> Record:
+        """Values by name; of a metric that gives several, each is aggregated by the metric's rule."""
+        flat: Record = {}
+        for metric, found in values.items():
+            several = found if isinstance(found, dict) else {metric: found}
+            for name in several:
+                self.rules.setdefault(name, self.metrics[metric])
+            flat |= several
+        return flat
+
+    def measured(self, samples: list[Record]) -> dict[str, Record]:
+        """The metrics over all samples, by name; other than `none`, the chain of filters follows the metric."""
+        names = dict.fromkeys(name for sample in samples for name in sample["results"])
+        return {name: self._measured(name, samples) for name in sorted(names, key=self._place)}
+
+    def _place(self, name: str) -> int:
+        known = list(self.metrics)
+        metric = name.partition(",")[0]
+        return known.index(metric) if metric in known else len(known)
+
+    def _measured(self, name: str, samples: list[Record]) -> Record:
+        values = [sample["results"][name] for sample in samples if name in sample["results"]]
+        metric = name.partition(",")[0]
+        settings = self.rules.get(metric, {})
+        rule = settings.get("aggregation") or default_aggregation(metric)
+        if isinstance(rule, Function):
+            estimate = Estimate(float(self.code.load(rule)(values)), None, None, len(values))
+        else:
+            estimate = aggregate(rule, metric, values)
+        fraction = rule == "f1" or (rule in MEANS and all(0 <= value <= 1 for value in values))
+        better = bool(settings.get("higher_is_better", REGISTERED.get(metric, ("", True))[1]))
+        return estimate.as_json() | {"higher_is_better": better, "percent": fraction}
+
+
+def _key(metric: str, chain: str) -> str:
+    return metric if chain == "none" else f"{metric},{chain}"
+
+
+def _sample(line: Record, request: Record, prediction: Record) -> Record:
+    """What a sample file says of a document, without its scores."""
+    sample = {"sample": line["sample"], "request": line["request"]}
+    if request["kind"] == "generate":
+        several = prediction.get("samples", [prediction])
+        sample |= {"prompt": as_text(context_of(request)), "output": several[0]["text"], "answer": None}
+        sample |= {"target": line["target"], "end": several[0]["end"]}
+        cut = max(one["cut"] for one in several)
+    else:
+        pairs = [["", request["text"]]] if request["kind"] == "rolling" else request["pairs"]
+        choices = line.get("choices") or [continuation for _, continuation in pairs]
+        logprobs = prediction["logprobs"][: len(choices)]
+        chosen = logprobs.index(max(logprobs))
+        context, continuation = pairs[chosen]
+        sample |= {"prompt": as_text(context or continuation), "choices": choices, "output": choices[chosen]}
+        sample |= {"logprobs": logprobs, "tokens": prediction["tokens"][: len(choices)], "answer": chosen}
+        sample |= {"target": line["target"]}
+        cut = prediction["cut"]
+    group = {"group": line["group"]} if "group" in line else {}
+    return sample | {"scores": {}, "results": {}, "truncated": cut, "row": line["row"]} | group
