@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from projects import property_test
 from requirements_check import need
 from shardmark.config import Metric
-from shardmark.metrics import math_process, modules
+from shardmark.metrics import instructions, math_process, modules
 from shardmark.metrics.math_process import MathProcess
 from shardmark.metrics.modules import load_metric
+from shardmark.tasks.ifeval import INSTRUCTIONS
 
 SCRIPTS = Path(modules.__file__).parents[2]
 
@@ -230,6 +231,10 @@ def test_ifeval_counts_prompts_or_instructions() -> None:
     assert samples("ifeval", responses, [[asked]] * 4) == [1.0, 0.0, 0.0, 0.0]
     assert samples("ifeval", responses, [[asked]] * 4, level="instruction") == [1.0, 0.5, 0.5, 0.0]
     assert samples("ifeval", ["Hello, you\nThe sun"], [[asked]], loose=True) == [1.0]
+
+
+def test_a_plan_knows_the_instructions_that_ifeval_can_check() -> None:
+    assert instructions.CHECKS.keys() == INSTRUCTIONS
 
 
 def test_pass_at_k_is_the_chance_that_one_of_k_passes() -> None:

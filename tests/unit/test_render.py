@@ -554,3 +554,47 @@ def test_a_right_choice_that_stands_twice_is_refused_unless_it_is_kept(options: 
         assert (problem.key, problem.what) == ("choices", "row 0: the right choice 'a' stands among the choices twice")
     kept = choice_settings(duplicate_choices="keep") if refused else choice_settings()
     assert rendered(kept, rows, "d.yaml")[0].choices == options
+
+
+def test_a_choice_that_is_right_twice_counts_once() -> None:
+    (sample,) = rendered(choice_settings(target="[1, 0, 1]"), OPTIONS, "d.yaml")
+    assert sample.target == [1, 0]
+
+
+@pytest.mark.parametrize(("kind", "key"), [("choice", "choices"), ("loglikelihood", "target")])
+def test_a_continuation_without_text_is_refused(kind: str, key: str) -> None:
+    rows = [{"q": "Sky?", "options": ["blue", ""], "label": 0}]
+    if kind == "choice":
+        problem = told(choice_settings(continuation="{{ choice }}"), rows)
+    else:
+        settings = {"kind": kind, "target": "options[1]", "metrics": ["accuracy"], "continuation": "{{ target }}"}
+        problem = told(dataset_settings(prompt="{{ q }}", **settings), rows)
+    assert (problem.key, problem.what.partition(":")[0]) == (key, "row 0")
+    assert "nothing to score" in problem.what
+
+
+@pytest.mark.parametrize(("template", "near"), [("{{ answer | uper }}", "'upper'"), ("{{ answer is od }}", "'odd'")])
+def test_a_filter_that_jinja_has_not_is_told_with_the_nearest(template: str, near: str) -> None:
+    problem = told(dataset_settings(prompt=template), QUESTIONS)
+    assert (problem.key, problem.fix.partition(" or ")[0].strip("?")) == ("prompt", f"did you mean {near}")
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("answer", "metric ifeval needs instructions with their arguments, in JSON"),
+        ("{'ids': ['punctuation:no_comma'], 'kwargs': [], 'prompt': ''} | tojson", "metric ifeval needs instructions"),
+        (
+            "{'ids': ['punctuation:no_coma'], 'kwargs': [{}], 'prompt': ''} | tojson",
+            "metric ifeval knows no instruction 'punctuation:no_coma'",
+        ),
+        ("{'ids': ['punctuation:no_comma'], 'kwargs': [{}], 'prompt': ''} | tojson", None),
+    ],
+)
+def test_a_target_that_ifeval_cannot_read_is_refused(target: str, what: str | None) -> None:
+    settings = dataset_settings(target=target, metrics=["ifeval"])
+    if what is None:
+        assert len(rendered(settings, QUESTIONS, "d.yaml")) == 3
+    else:
+        problem = told(settings, QUESTIONS)
+        assert (problem.key, what in problem.what) == ("target", True)

@@ -1,6 +1,6 @@
 """config/datasets/*.yaml: one file a data set: where rows come from, what is asked, how answers are judged."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -51,7 +51,7 @@ class Generation(Settings):
 
     max_new_tokens: PositiveInt = 256
     "At most so many tokens."
-    stop: list[str] = Field(default=[])
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
     "The answer ends before any of these strings."
     min_new_tokens: NonNegativeInt = 0
     "At least so many tokens before the model may end the text; a stop string ends it anyway."

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError
 from shardmark.tasks.contexts import ChatContext, TextContext
+from shardmark.tasks.ifeval import check_ifeval
 from shardmark.tasks.requests import GenerateRequest, Request
 from shardmark.tasks.rows import Row
 from shardmark.tasks.templates import Expression, RenderError, Template
@@ -44,7 +45,7 @@ class Question:
         try:
             return kind(source, key)
         except RenderError as error:
-            self._problems.append(Problem(self._where, key, str(error), "mend the template"))
+            self._problems.append(Problem(self._where, key, str(error), error.fix or "mend the template"))
             return kind("0")  # nothing is rendered with it
 
     def _compile_choices(self, choices: str | list[str] | None) -> Any:
@@ -122,7 +123,10 @@ class Question:
     def target(self, row: Row, choices: list[str] | None) -> Any:
         """What is right: a list of answers, or the index of a choice, or a list of these."""
         if choices is None:
-            return self._answer_of(row)
+            answers = self._answer_of(row)
+            if any(metric.name == "ifeval" for metric in self.settings.metrics):
+                check_ifeval(answers)
+            return answers
         if self.settings.kind != "choice":
             return 0
         value = self._target(row)
@@ -130,7 +134,7 @@ class Question:
             return self._index(value, choices)
         if not value:
             raise RenderError("no choice is right", "leave such rows out with `where`", key="target")
-        return [self._index(part, choices) for part in value]
+        return list(dict.fromkeys(self._index(part, choices) for part in value))
 
     def _index(self, value: Any, choices: list[str]) -> int:
         try:
@@ -159,7 +163,15 @@ class Question:
         values = [row | {VARIABLE[kind]: choice} for choice in choices]
         if self._whole:
             return {"kind": "choice", "pairs": [["", self.context(v, examples)] for v in values]}
-        return {"kind": "choice", "pairs": [[self.context(v, examples), self._continuation(v)] for v in values]}
+        return {"kind": "choice", "pairs": [[self.context(v, examples), self._continued(v)] for v in values]}
+
+    def _continued(self, row: Row) -> str:
+        text = str(self._continuation(row))
+        if not text:
+            key = {"choice": "choices", "loglikelihood": "target"}[self.settings.kind]
+            what = f"nothing to score: with {VARIABLE[self.settings.kind]} {''!r} the continuation is empty"
+            raise RenderError(what, "leave such rows out with `where`, or word the continuation", key=key)
+        return text
 
     def _generate(self, row: Row, examples: Sequence[Any]) -> GenerateRequest:
         generation = self.settings.generation

@@ -1,0 +1,55 @@
+"""What the metric ifeval needs as a target, checked before anything is asked."""
+
+import json
+
+from shardmark.errors import nearest
+from shardmark.tasks.templates import RenderError
+
+INSTRUCTIONS = frozenset(
+    [
+        "change_case:capital_word_frequency",
+        "change_case:english_capital",
+        "change_case:english_lowercase",
+        "combination:repeat_prompt",
+        "combination:two_responses",
+        "detectable_content:number_placeholders",
+        "detectable_content:postscript",
+        "detectable_format:constrained_response",
+        "detectable_format:json_format",
+        "detectable_format:multiple_sections",
+        "detectable_format:number_bullet_lists",
+        "detectable_format:number_highlighted_sections",
+        "detectable_format:title",
+        "keywords:existence",
+        "keywords:forbidden_words",
+        "keywords:frequency",
+        "keywords:letter_frequency",
+        "language:response_language",
+        "length_constraints:nth_paragraph_first_word",
+        "length_constraints:number_paragraphs",
+        "length_constraints:number_sentences",
+        "length_constraints:number_words",
+        "punctuation:no_comma",
+        "startend:end_checker",
+        "startend:quotation",
+    ]
+)
+"Those that metrics/instructions.py can check."
+
+
+def check_ifeval(targets: list[str]) -> None:
+    """Raise RenderError unless there is one target, JSON with the ids of instructions, their kwargs, and the prompt."""
+    try:
+        (target,) = targets
+        asked = json.loads(target)
+        pairs = list(zip(asked["ids"], asked["kwargs"], strict=True))
+        fits = all(isinstance(name, str) and isinstance(kwargs, dict) for name, kwargs in pairs)
+        fits &= bool(pairs) and isinstance(asked["prompt"], str)
+    except (ValueError, KeyError, TypeError):
+        fits = False
+    if not fits:
+        fix = "target: \"{'ids': [...], 'kwargs': [...], 'prompt': prompt} | tojson\", with kwargs for each id"
+        raise RenderError("metric ifeval needs instructions with their arguments, in JSON", fix, key="target")
+    if unknown := [name for name, _ in pairs if name not in INSTRUCTIONS]:
+        what = f"metric ifeval knows no instruction {unknown[0]!r}"
+        raise RenderError(what, nearest(unknown[0], INSTRUCTIONS), key="target")
