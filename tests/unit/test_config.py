@@ -238,6 +238,11 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
         ),
         ({"metrics": [{"name": "pass_at_k", "k": 2}]}, "f.yaml: pass_at_k with k 2 needs generation.samples of at le"),
         (
+            {"metrics": [{"name": "pass_at_k", "k": 3}], "generation": {"temperature": 1, "samples": 4}}
+            | {"chains": {"all": ["strip"], "two": [{"name": "take_first", "k": 2}]}},
+            "f.yaml: pass_at_k with k 3 needs 3 answers, and filter take_first leaves 2",
+        ),
+        (
             {"metrics": ["squad", "squad"]},
             "f.yaml: metric squad stands twice in metrics: give one a `label` of its own",
         ),
