@@ -542,6 +542,16 @@ def test_each_setting_of_ifeval_has_a_value_with_an_error_bar(tmp_path: Path) ->
     assert score["metrics"]["instruction"]["interval"] == "bootstrap"
 
 
+def test_a_perplexity_beyond_all_numbers_is_null(tmp_path: Path) -> None:
+    scored = Scored(tmp_path, {"kind": "rolling", "source": {"hub": "a/b"}, "prompt": "x", "metrics": ["perplexity"]})
+    for name in "ab":
+        scored.ask(name, {"text": name}, {"logprobs": [-2000.0], "tokens": [1], "greedy": [False]})
+        scored.sample(name, name, 0, choices=[name])
+    score, samples = scored.write().score()
+    found = score["metrics"]["perplexity"]
+    assert (found["value"], found["stderr"], found["ci95"], samples["a"]["scores"]["perplexity"]) == (None,) * 4
+
+
 def test_a_damaged_request_file_is_refused_with_all_others(tmp_path: Path) -> None:
     scored = sums(tmp_path)
     for shard, damage in (("first", "{"), ("second", scored.request_file("second").read_text().replace("0+0", "0+1"))):

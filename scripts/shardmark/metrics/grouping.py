@@ -5,10 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from shardmark.metrics.statistics import estimate_mean
-
-Z95 = 1.959963984540054
-"The two-sided 95% quantile of the normal distribution."
+from shardmark.metrics.statistics import estimate_mean, interval_of_mean
 
 
 def macro_estimates(
@@ -34,16 +31,20 @@ def macro_estimates(
 
 
 def _macro(groups: list[list[tuple[float, str]]]) -> dict[str, Any]:
-    """The mean of groups' means; its error is sqrt(sum of se^2) over their number, as groups share no cluster."""
+    """The mean of groups' means; its error is sqrt(sum of se^2) over their number, as groups share no cluster.
+
+    Its interval is made of theirs.
+    """
     estimates = [estimate_mean([s for s, _ in group], [cluster for _, cluster in group]) for group in groups]
     value = math.fsum(estimate.value for estimate in estimates) / len(groups)
     errors = [estimate.stderr for estimate in estimates if estimate.stderr is not None]
-    if len(errors) < len(groups):
-        return {"value": value, "stderr": None, "ci95": None, "interval": None}
-    stderr = math.hypot(*errors) / len(groups)
+    known = [estimate.ci95 for estimate in estimates if estimate.ci95 is not None]
+    ends = (
+        interval_of_mean([e.value for e in estimates], known, [1.0] * len(known)) if len(known) == len(groups) else None
+    )
     return {
         "value": value,
-        "stderr": stderr,
-        "ci95": [value - Z95 * stderr, value + Z95 * stderr],
-        "interval": "normal",
+        "stderr": math.hypot(*errors) / len(groups) if len(errors) == len(groups) else None,
+        "ci95": ends and list(ends),
+        "interval": ends and "combined",
     }

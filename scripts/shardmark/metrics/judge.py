@@ -6,7 +6,7 @@ from typing import Any
 from shardmark.metrics.choice import preferred
 from shardmark.metrics.filters import apply_filters
 from shardmark.metrics.modules import load_metric
-from shardmark.metrics.statistics import estimate_by_draws, estimate_mean
+from shardmark.metrics.statistics import estimate_by_draws, estimate_mean, finite
 from shardmark.metrics.views import VIEWS, Judged
 from shardmark.tasks.requests import as_text, context_of
 
@@ -95,7 +95,7 @@ def _estimate(metric: Json, chain: str, judged: list[Judged], clusters: list[str
         for n, row, score in zip(answered, found["terms"], found["samples"], strict=True):
             terms[n], scores[n] = row, score
     for each, score in zip(judged, scores, strict=True):
-        each.sample["scores"][label] = score
+        each.sample["scores"][label] = finite(score)
     if module.is_mean(**options):
         estimate = estimate_mean(scores, clusters)
     else:
