@@ -177,12 +177,30 @@ def test_where_memory_runs_out_the_program_ends_first() -> None:
     assert told("open('/proc/self/oom_score_adj').read().strip()") == "'1000'"
 
 
-def test_the_kernels_keys_are_out_of_reach_and_new_user_namespaces_too() -> None:
+def test_system_calls_around_the_sandbox_are_refused() -> None:
     calls = {"keyctl": "219, 0, -3, 0", "unshare": "97, 0x10000000", "clone": "220, 0x10000011, 0, 0, 0, 0"}
+    calls["prctl"] = "167, 1, 0"
     if platform.machine() == "x86_64":
         calls = {"keyctl": "250, 0, -3, 0", "unshare": "272, 0x10000000", "clone": "56, 0x10000011, 0, 0, 0, 0"}
+        calls["prctl"] = "157, 1, 0"
     for name, call in calls.items():
         assert told(f"libc.syscall({call})", "import ctypes\nlibc = ctypes.CDLL(None)") == "-1", name
+
+
+def test_there_is_no_other_process_to_write_into() -> None:
+    tried = """
+        import os
+        def one():
+            found = []
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                if int(pid) != os.getpid():
+                    try:
+                        found.append(os.open(f"/proc/{pid}/mem", os.O_RDWR))
+                    except PermissionError:
+                        pass
+            return found
+    """
+    assert verdict(tried, "assert one() == []").passed
 
 
 def test_threads_and_other_programs_can_be_started() -> None:

@@ -163,13 +163,17 @@ def _unused_user() -> int:
 
 @functools.cache
 def _sandbox() -> tuple[str, ...]:
-    """The command that makes a sandbox. Root needs no user namespace, and must not be root inside one."""
+    """The command that makes a sandbox. Root needs no user namespace, and must not be root inside one.
+
+    bwrap's own process in a sandbox has neither limits nor a filter, and the program could write into its memory where
+    both are of one user: there it makes none.
+    """
     command = [str(shutil.which("bwrap")), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if os.geteuid() == 0:
         command += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
         command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
-        command += ["--unshare-all", "--unshare-user", "--disable-userns"]
+        command += ["--unshare-all", "--unshare-user", "--disable-userns", "--as-pid-1"]
     command += ["--ro-bind", "/usr", "/usr"]
     for folder in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
         if folder.is_symlink():

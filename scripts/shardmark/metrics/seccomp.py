@@ -20,6 +20,7 @@ class Machine:
 
     audit: int
     clone: int
+    prctl: int
     refused: dict[str, int]
 
 
@@ -27,22 +28,26 @@ MACHINES = {
     "x86_64": Machine(
         0xC000003E,
         56,
+        157,
         {"shmget": 29, "shmat": 30, "semget": 64, "msgget": 68, "mq_open": 240, "memfd_create": 319}
         | {"add_key": 248, "request_key": 249, "keyctl": 250, "unshare": 272, "setns": 308, "ptrace": 101}
         | {"process_vm_readv": 310, "process_vm_writev": 311, "perf_event_open": 298, "bpf": 321}
-        | {"userfaultfd": 323, "io_uring_setup": 425, "memfd_secret": 447},
+        | {"userfaultfd": 323, "io_uring_setup": 425, "memfd_secret": 447, "pidfd_getfd": 438},
     ),
     "aarch64": Machine(
         0xC00000B7,
         220,
+        167,
         {"shmget": 194, "shmat": 196, "semget": 190, "msgget": 186, "mq_open": 180, "memfd_create": 279}
         | {"add_key": 217, "request_key": 218, "keyctl": 219, "unshare": 97, "setns": 268, "ptrace": 117}
         | {"process_vm_readv": 270, "process_vm_writev": 271, "perf_event_open": 241, "bpf": 280}
-        | {"userfaultfd": 282, "io_uring_setup": 425, "memfd_secret": 447},
+        | {"userfaultfd": 282, "io_uring_setup": 425, "memfd_secret": 447, "pidfd_getfd": 438},
     ),
 }
 CLONE3 = 435
 CLONE_NEWUSER = 0x10000000
+PR_SET_PDEATHSIG = 1
+"To be no longer killed with the parent."
 X32 = 0x40000000
 "Where the numbers of another way to make the same calls begin; no other machine has so large ones."
 
@@ -67,8 +72,10 @@ def call_filter() -> bytes:
     lines += _where(EQUAL, CLONE3, absent)  # its flags are out of reach; C libraries then take clone
     for number in machine.refused.values():
         lines += _where(EQUAL, number, refuse)
-    lines += _unless(EQUAL, machine.clone, ALLOW)
-    lines += [(LOAD, FIRST_ARGUMENT, 0, 0), *_where(ANY_BIT, CLONE_NEWUSER, refuse), (RETURN, ALLOW, 0, 0)]
+    for number, test, value in ((machine.clone, ANY_BIT, CLONE_NEWUSER), (machine.prctl, EQUAL, PR_SET_PDEATHSIG)):
+        asked = [(LOAD, FIRST_ARGUMENT, 0, 0), *_where(test, value, refuse), (RETURN, ALLOW, 0, 0)]
+        lines += [(EQUAL, number, 0, len(asked)), *asked]
+    lines += [(RETURN, ALLOW, 0, 0)]
     return b"".join(struct.pack("=HBBI", code, jump, jump_else, value) for code, value, jump, jump_else in lines)
 
 
