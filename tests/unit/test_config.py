@@ -248,6 +248,7 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
         ),
         ({"metrics": [{"name": "bleu", "label": "a b"}]}, "f.yaml: metrics.0.label: string should match pattern"),
         ({"chains": {"a": ["strip"]}, "filters": ["strip"]}, "f.yaml: give filters or chains, not both"),
+        ({"chains": {"a,b": ["strip"]}}, "f.yaml: chains.a,b: string should match pattern"),
         (
             {"chains": {"a": ["stripe"]}},
             "f.yaml: chains.a.0.name: there is no 'stripe'\n    fix: did you mean 'strip'?",

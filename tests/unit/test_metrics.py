@@ -19,7 +19,7 @@ from shardmark.config import Metric
 from shardmark.metrics import instructions, math_process, modules
 from shardmark.metrics.math_process import MathProcess
 from shardmark.metrics.modules import load_metric
-from shardmark.tasks.ifeval import INSTRUCTIONS
+from shardmark.tasks.targets import INSTRUCTIONS
 
 SCRIPTS = Path(modules.__file__).parents[2]
 

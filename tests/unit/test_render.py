@@ -598,3 +598,16 @@ def test_a_target_that_ifeval_cannot_read_is_refused(target: str, what: str | No
     else:
         problem = told(settings, QUESTIONS)
         assert (problem.key, what in problem.what) == ("target", True)
+
+
+def test_tests_that_are_no_python_are_refused() -> None:
+    problem = told(dataset_settings(target="'assert f( == 1'", metrics=["pass_at_k"]), QUESTIONS)
+    assert (problem.key, "no Python" in problem.what) == ("target", True)
+    assert rendered(dataset_settings(target="['import re', 'assert f(1)']", metrics=["pass_at_k"]), QUESTIONS, "d.yaml")
+
+
+@pytest.mark.parametrize("value", ["{'x': answer}", "[[answer]]", "[none]"])
+def test_a_target_or_choice_that_is_no_text_is_refused(value: str) -> None:
+    assert told(dataset_settings(target=value), QUESTIONS).key == "target"
+    if value != "{'x': answer}":
+        assert told(choice_settings(choices=value.replace("answer", "q")), OPTIONS).key == "choices"

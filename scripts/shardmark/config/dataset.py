@@ -133,7 +133,7 @@ class DatasetConfig(Settings):
     "Column that rows with a common passage or origin share; error bars then count clusters, not rows."
     filters: list[Filter] = Field(default=[])
     "From the raw output to the answer, in order."
-    chains: dict[str, list[Filter]] = Field(default={})
+    chains: dict[Annotated[str, Field(pattern=r"^[\w@.+-]+$")], list[Filter]] = Field(default={})
     "Several chains of filters by name instead, each judged by the metrics."
     metrics: list[Metric] = Field(min_length=1)
     "The first is shown in the leaderboard."

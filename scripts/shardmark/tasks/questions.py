@@ -6,9 +6,9 @@ from typing import Any, TypeVar, cast
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError
 from shardmark.tasks.contexts import ChatContext, TextContext
-from shardmark.tasks.ifeval import check_ifeval
 from shardmark.tasks.requests import GenerateRequest, Request
 from shardmark.tasks.rows import Row
+from shardmark.tasks.targets import CHECKS
 from shardmark.tasks.templates import Expression, RenderError, Template
 
 T = TypeVar("T", Template, Expression)
@@ -105,14 +105,14 @@ class Question:
         if not (isinstance(choices, list | tuple) and choices):
             what = f"expected a list of choices, found {choices!r}"
             raise RenderError(what, "give a list, or an expression for one", key="choices")
-        return [str(choice) for choice in choices]
+        return [_as_text(choice, "choices") for choice in choices]
 
     def _answer_of(self, row: Row) -> list[str]:
         value = self._target(row)
         values = list(value) if isinstance(value, list | tuple) else [value]
         if not values or None in values:
             raise RenderError("the row has no answer", "leave such rows out with `where`", key="target")
-        return [str(v) for v in values]
+        return [_as_text(v, "target") for v in values]
 
     def _text(self, row: Row) -> str:
         text = str(self.context(row))
@@ -124,8 +124,8 @@ class Question:
         """What is right: a list of answers, or the index of a choice, or a list of these."""
         if choices is None:
             answers = self._answer_of(row)
-            if any(metric.name == "ifeval" for metric in self.settings.metrics):
-                check_ifeval(answers)
+            for name in {metric.name for metric in self.settings.metrics} & CHECKS.keys():
+                CHECKS[name](answers)
             return answers
         if self.settings.kind != "choice":
             return 0
@@ -196,3 +196,10 @@ class Question:
     def query(self, row: Row) -> str:
         """The text of a row by which similar examples are found."""
         return self._query(row) if self._query else str(self.context.query(row))
+
+
+def _as_text(value: Any, key: str) -> str:
+    """A text, a number or a bool as text. Raises RenderError for anything that is more, or nothing."""
+    if value is None or isinstance(value, dict | list | tuple):
+        raise RenderError(f"expected a text or a number, found {value!r}", "take a part of it, or join it", key=key)
+    return str(value)

@@ -1,6 +1,9 @@
-"""What the metric ifeval needs as a target, checked before anything is asked."""
+"""What metrics need as a target, checked before anything is asked."""
 
+import ast
 import json
+import warnings
+from collections.abc import Callable
 
 from shardmark.errors import nearest
 from shardmark.tasks.templates import RenderError
@@ -53,3 +56,17 @@ def check_ifeval(targets: list[str]) -> None:
     if unknown := [name for name, _ in pairs if name not in INSTRUCTIONS]:
         what = f"metric ifeval knows no instruction {unknown[0]!r}"
         raise RenderError(what, nearest(unknown[0], INSTRUCTIONS), key="target")
+
+
+def check_tests(targets: list[str]) -> None:
+    """Raise RenderError unless the targets are a Python program: no answer could pass what is none."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            ast.parse("\n".join(targets))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        what = f"metric pass_at_k runs the target as tests, which are no Python: {error}"
+        raise RenderError(what, "give code such as `assert f(1) == 2`", key="target") from error
+
+
+CHECKS: dict[str, Callable[[list[str]], None]] = {"ifeval": check_ifeval, "pass_at_k": check_tests}
+"By the name of the metric."
