@@ -234,8 +234,21 @@ def test_ifeval_counts_prompts_or_instructions() -> None:
     assert samples("ifeval", ["Hello, you\nThe sun"], [[asked]], loose=True) == [1.0]
 
 
-def test_a_plan_knows_the_instructions_that_ifeval_can_check() -> None:
-    assert instructions.CHECKS.keys() == INSTRUCTIONS
+def test_a_keyword_that_is_no_pattern_stands_for_itself() -> None:
+    asked = json.dumps({"ids": ["keywords:existence"], "kwargs": [{"keywords": [":-)"]}], "prompt": "p"})
+    assert samples("ifeval", ["Hi :-)", "Hi :-("], [[asked]] * 2) == [1.0, 0.0]
+
+
+def test_a_plan_knows_the_instructions_that_ifeval_can_check_and_what_they_need() -> None:
+    assert instructions.CHECKS.keys() == INSTRUCTIONS.keys()
+    values = {"keywords": ["a"], "forbidden_words": ["a"]}
+    for name, needed in INSTRUCTIONS.items():
+        number = "num_|_?frequency|nth_"
+        kwargs = {key: values.get(key, 1 if re.search(number, key) else "en") for key in needed}
+        instructions.follows(name, kwargs, "p", "some text")
+        for key in needed:
+            with pytest.raises(KeyError):
+                instructions.follows(name, {k: v for k, v in kwargs.items() if k != key}, "p", "some text")
 
 
 def test_pass_at_k_is_the_chance_that_one_of_k_passes() -> None:

@@ -588,6 +588,10 @@ def test_a_filter_that_jinja_has_not_is_told_with_the_nearest(template: str, nea
             "{'ids': ['punctuation:no_coma'], 'kwargs': [{}], 'prompt': ''} | tojson",
             "metric ifeval knows no instruction 'punctuation:no_coma'",
         ),
+        (
+            "{'ids': ['keywords:frequency'], 'kwargs': [{'keyword': 'x', 'frequency': none}], 'prompt': ''} | tojson",
+            "instruction 'keywords:frequency' needs frequency",
+        ),
         ("{'ids': ['punctuation:no_comma'], 'kwargs': [{}], 'prompt': ''} | tojson", None),
     ],
 )

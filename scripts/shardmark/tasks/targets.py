@@ -8,36 +8,34 @@ from collections.abc import Callable
 from shardmark.errors import nearest
 from shardmark.tasks.templates import RenderError
 
-INSTRUCTIONS = frozenset(
-    [
-        "change_case:capital_word_frequency",
-        "change_case:english_capital",
-        "change_case:english_lowercase",
-        "combination:repeat_prompt",
-        "combination:two_responses",
-        "detectable_content:number_placeholders",
-        "detectable_content:postscript",
-        "detectable_format:constrained_response",
-        "detectable_format:json_format",
-        "detectable_format:multiple_sections",
-        "detectable_format:number_bullet_lists",
-        "detectable_format:number_highlighted_sections",
-        "detectable_format:title",
-        "keywords:existence",
-        "keywords:forbidden_words",
-        "keywords:frequency",
-        "keywords:letter_frequency",
-        "language:response_language",
-        "length_constraints:nth_paragraph_first_word",
-        "length_constraints:number_paragraphs",
-        "length_constraints:number_sentences",
-        "length_constraints:number_words",
-        "punctuation:no_comma",
-        "startend:end_checker",
-        "startend:quotation",
-    ]
-)
-"Those that metrics/instructions.py can check."
+INSTRUCTIONS: dict[str, tuple[str, ...]] = {
+    "change_case:capital_word_frequency": ("capital_frequency",),
+    "change_case:english_capital": (),
+    "change_case:english_lowercase": (),
+    "combination:repeat_prompt": (),
+    "combination:two_responses": (),
+    "detectable_content:number_placeholders": ("num_placeholders",),
+    "detectable_content:postscript": ("postscript_marker",),
+    "detectable_format:constrained_response": (),
+    "detectable_format:json_format": (),
+    "detectable_format:multiple_sections": ("section_spliter", "num_sections"),
+    "detectable_format:number_bullet_lists": ("num_bullets",),
+    "detectable_format:number_highlighted_sections": ("num_highlights",),
+    "detectable_format:title": (),
+    "keywords:existence": ("keywords",),
+    "keywords:forbidden_words": ("forbidden_words",),
+    "keywords:frequency": ("keyword", "frequency"),
+    "keywords:letter_frequency": ("letter", "let_frequency"),
+    "language:response_language": ("language",),
+    "length_constraints:nth_paragraph_first_word": ("num_paragraphs", "nth_paragraph", "first_word"),
+    "length_constraints:number_paragraphs": ("num_paragraphs",),
+    "length_constraints:number_sentences": ("num_sentences",),
+    "length_constraints:number_words": ("num_words",),
+    "punctuation:no_comma": (),
+    "startend:end_checker": ("end_phrase",),
+    "startend:quotation": (),
+}
+"Those that metrics/instructions.py can check, and the arguments that each needs."
 
 
 def check_ifeval(targets: list[str]) -> None:
@@ -56,6 +54,9 @@ def check_ifeval(targets: list[str]) -> None:
     if unknown := [name for name, _ in pairs if name not in INSTRUCTIONS]:
         what = f"metric ifeval knows no instruction {unknown[0]!r}"
         raise RenderError(what, nearest(unknown[0], INSTRUCTIONS), key="target")
+    for name, kwargs in pairs:
+        if missing := [argument for argument in INSTRUCTIONS[name] if not kwargs.get(argument)]:
+            raise RenderError(f"instruction {name!r} needs {', '.join(missing)}", "add it to its kwargs", key="target")
 
 
 def check_tests(targets: list[str]) -> None:
