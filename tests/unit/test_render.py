@@ -92,6 +92,12 @@ def test_worked_examples_are_apart_by_an_empty_line_unless_said_otherwise() -> N
     ]
 
 
+def test_a_column_called_target_is_not_the_answer_of_an_example() -> None:
+    rows = [{"q": "1+1?", "target": "easy", "right": "2"}, {"q": "1+2?", "target": "hard", "right": "3"}]
+    settings = dataset_settings(prompt="{{ target }} {{ q }}", target="right", few_shot={"count": 1, "separator": " "})
+    assert prompts(rendered(settings, rows, "d.yaml"))[0] == "hard 1+2? 3 easy 1+1?"
+
+
 # Choices
 
 
@@ -615,3 +621,15 @@ def test_a_target_or_choice_that_is_no_text_is_refused(value: str) -> None:
     assert told(dataset_settings(target=value), QUESTIONS).key == "target"
     if value != "{'x': answer}":
         assert told(choice_settings(choices=value.replace("answer", "q")), OPTIONS).key == "choices"
+
+
+@pytest.mark.parametrize("words", [{"prompt": "{{ q }} {{ choice }}"}, {"prompt": None}])
+def test_similar_examples_are_found_by_the_prompt_without_a_choice(words: dict[str, Any]) -> None:
+    if words["prompt"] is None:
+        words = words | {"messages": [{"role": "user", "content": "{{ q }} {{ choice }}"}]}
+    rows = [{"q": q, "options": ["yes", "no"], "label": 0} for q in ("old cat", "new dog", "old dog", "big tree")]
+    settings = choice_settings(scoring="perplexity", few_shot={"pick": "bm25", "count": 1}, **words)
+    first = rendered(settings, rows, "d.yaml")[3].request["pairs"][0][1]  # type: ignore[typeddict-item]
+    assert "big tree" in str(first)
+    second = rendered(settings, rows, "d.yaml")[2].request["pairs"][1][1]  # type: ignore[typeddict-item]
+    assert "old cat yes" in str(second) or "new dog yes" in str(second)

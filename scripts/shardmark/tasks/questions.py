@@ -184,18 +184,27 @@ class Question:
         return cast(GenerateRequest, generation.model_dump(exclude_defaults=True) | request)
 
     def example(self, row: Row) -> Any:
-        """A row as a worked example, with its right answer."""
-        variable = VARIABLE[self.settings.kind]
-        if variable not in row and variable in self.context.names | self._answer.names:
-            choices = self.choices(row)
-            target = self.target(row, choices)
-            first = target[0] if isinstance(target, list) else target
-            row = row | {variable: first if choices is None else choices[first]}
-        return self.context.example(row, self._answer(row))
+        """A row as a worked example, with its right answer.
+
+        An example of the user's own may hold the answer itself. A column of a data set that happens to be called like
+        it is not meant, but in the prompt of a question that is generated, which knows no answer.
+        """
+        variable, shots = VARIABLE[self.settings.kind], self.settings.few_shot
+        given = variable in row and shots and shots.examples
+        if given or variable not in self.context.names | self._answer.names:
+            return self.context.example(row, self._answer(row))
+        choices = self.choices(row)
+        target = self.target(row, choices)
+        first = target[0] if isinstance(target, list) else target
+        answered = row | {variable: first if choices is None else choices[first]}
+        return self.context.example(row if choices is None else answered, self._answer(answered))
 
     def query(self, row: Row) -> str:
         """The text of a row by which similar examples are found."""
-        return self._query(row) if self._query else str(self.context.query(row))
+        if self._query:
+            return self._query(row)
+        unanswered = {VARIABLE[self.settings.kind]: ""} if self.settings.kind == "choice" else {}
+        return str(self.context.query(row | unanswered))
 
 
 def _as_text(value: Any, key: str) -> str:
