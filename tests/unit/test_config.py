@@ -238,11 +238,17 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
         ),
         ({"metrics": [{"name": "pass_at_k", "k": 2}]}, "f.yaml: pass_at_k with k 2 needs generation.samples of at le"),
         (
+            {"metrics": [{"name": "pass_at_k", "k": 3}], "generation": {"temperature": 1, "samples": 4}}
+            | {"chains": {"all": ["strip"], "two": [{"name": "take_first", "k": 2}]}},
+            "f.yaml: pass_at_k with k 3 needs 3 answers, and filter take_first leaves 2",
+        ),
+        (
             {"metrics": ["squad", "squad"]},
             "f.yaml: metric squad stands twice in metrics: give one a `label` of its own",
         ),
         ({"metrics": [{"name": "bleu", "label": "a b"}]}, "f.yaml: metrics.0.label: string should match pattern"),
         ({"chains": {"a": ["strip"]}, "filters": ["strip"]}, "f.yaml: give filters or chains, not both"),
+        ({"chains": {"a,b": ["strip"]}}, "f.yaml: chains.a,b: string should match pattern"),
         (
             {"chains": {"a": ["stripe"]}},
             "f.yaml: chains.a.0.name: there is no 'stripe'\n    fix: did you mean 'strip'?",
@@ -287,6 +293,19 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
         ({"metrics": [{"name": "exact_match", "tolerance": -1}]}, "f.yaml: metrics.0.tolerance: input should be great"),
         ({"filters": ["strip", "first_option"]}, "f.yaml: filters.1.options: is required\n    fix: add it"),
         ({"filters": [{"name": "regex", "pattern": "("}]}, "f.yaml: filters.0.pattern: not a regular expression: "),
+        (
+            {"metrics": [{"name": "exact_match", "ignore_patterns": ["ok", "("]}]},
+            "f.yaml: metrics.0.ignore_patterns.1: not a regular expression: ",
+        ),
+        ({"generation": {"stop": [""]}}, "f.yaml: generation.stop.0: string should have at least 1 character"),
+        (
+            {"metrics": [{"name": "f1", "average": "binary", "positive": 1}]},
+            "f.yaml: metrics.0.positive: input should be a valid string (found 1)\n    fix: put it in quotes",
+        ),
+        (
+            {"filters": [{"name": "map", "values": {True: "A"}}]},
+            "f.yaml: filters.0.values.1: input should be a valid string (found True)\n    fix: put it in quotes",
+        ),
         ({"filters": [{"name": "cut", "marker": ""}]}, "f.yaml: filters.0.marker: string should have at least 1"),
         ({"filters": [{"name": "strip", "marker": "x"}]}, "f.yaml: filters.0.marker: unknown key"),
         ({"few_shot": {"examples": [], "answer": "x"}}, "f.yaml: few_shot.examples: list should have at least 1 item"),

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from projects import property_test
 from requirements_check import need
 from shardmark.config import Metric
-from shardmark.metrics import math_process, modules
+from shardmark.metrics import instructions, math_process, modules
 from shardmark.metrics.math_process import MathProcess
 from shardmark.metrics.modules import load_metric
+from shardmark.tasks.targets import INSTRUCTIONS
 
 SCRIPTS = Path(modules.__file__).parents[2]
 
@@ -65,6 +66,7 @@ def test_case_can_be_ignored() -> None:
         ("3.0", "3", True),
         ("1,234.50", "1234.5", True),
         ("$18", "18", True),
+        ("-$5", "-5", True),
         (" 18\n", "18", True),
         ("3.001", "3", True),
         ("3.1", "3", False),
@@ -232,6 +234,23 @@ def test_ifeval_counts_prompts_or_instructions() -> None:
     assert samples("ifeval", ["Hello, you\nThe sun"], [[asked]], loose=True) == [1.0]
 
 
+def test_a_keyword_that_is_no_pattern_stands_for_itself() -> None:
+    asked = json.dumps({"ids": ["keywords:existence"], "kwargs": [{"keywords": [":-)"]}], "prompt": "p"})
+    assert samples("ifeval", ["Hi :-)", "Hi :-("], [[asked]] * 2) == [1.0, 0.0]
+
+
+def test_a_plan_knows_the_instructions_that_ifeval_can_check_and_what_they_need() -> None:
+    assert instructions.CHECKS.keys() == INSTRUCTIONS.keys()
+    values = {"keywords": ["a"], "forbidden_words": ["a"]}
+    for name, needed in INSTRUCTIONS.items():
+        number = "num_|_?frequency|nth_"
+        kwargs = {key: values.get(key, 1 if re.search(number, key) else "en") for key in needed}
+        instructions.follows(name, kwargs, "p", "some text")
+        for key in needed:
+            with pytest.raises(KeyError):
+                instructions.follows(name, {k: v for k, v in kwargs.items() if k != key}, "p", "some text")
+
+
 def test_pass_at_k_is_the_chance_that_one_of_k_passes() -> None:
     need("bwrap")
     right, wrong = "def f(): return 1", "def f(): return 2"
@@ -250,6 +269,11 @@ def test_pass_at_k_is_the_chance_that_one_of_k_passes() -> None:
         (r"so \boxed{10}", "10", True),
         ("1,000", "1000", True),
         ("7", "8", False),
+        ("(1, 2)", "(1,2)", True),
+        ("[1,2)", "[1, 2)", True),
+        ("{2, 1}", "\\{1,2\\}", True),
+        ("(1, 2)", "(2, 1)", False),
+        ("none", "none", True),
         ("no idea", "3", False),
         ("", "3", False),
         ("__import__('os').system('true')", "0", False),

@@ -92,6 +92,12 @@ def test_worked_examples_are_apart_by_an_empty_line_unless_said_otherwise() -> N
     ]
 
 
+def test_a_column_called_target_is_not_the_answer_of_an_example() -> None:
+    rows = [{"q": "1+1?", "target": "easy", "right": "2"}, {"q": "1+2?", "target": "hard", "right": "3"}]
+    settings = dataset_settings(prompt="{{ target }} {{ q }}", target="right", few_shot={"count": 1, "separator": " "})
+    assert prompts(rendered(settings, rows, "d.yaml"))[0] == "hard 1+2? 3 easy 1+1?"
+
+
 # Choices
 
 
@@ -554,3 +560,76 @@ def test_a_right_choice_that_stands_twice_is_refused_unless_it_is_kept(options: 
         assert (problem.key, problem.what) == ("choices", "row 0: the right choice 'a' stands among the choices twice")
     kept = choice_settings(duplicate_choices="keep") if refused else choice_settings()
     assert rendered(kept, rows, "d.yaml")[0].choices == options
+
+
+def test_a_choice_that_is_right_twice_counts_once() -> None:
+    (sample,) = rendered(choice_settings(target="[1, 0, 1]"), OPTIONS, "d.yaml")
+    assert sample.target == [1, 0]
+
+
+@pytest.mark.parametrize(("kind", "key"), [("choice", "choices"), ("loglikelihood", "target")])
+def test_a_continuation_without_text_is_refused(kind: str, key: str) -> None:
+    rows = [{"q": "Sky?", "options": ["blue", ""], "label": 0}]
+    if kind == "choice":
+        problem = told(choice_settings(continuation="{{ choice }}"), rows)
+    else:
+        settings = {"kind": kind, "target": "options[1]", "metrics": ["accuracy"], "continuation": "{{ target }}"}
+        problem = told(dataset_settings(prompt="{{ q }}", **settings), rows)
+    assert (problem.key, problem.what.partition(":")[0]) == (key, "row 0")
+    assert "nothing to score" in problem.what
+
+
+@pytest.mark.parametrize(("template", "near"), [("{{ answer | uper }}", "'upper'"), ("{{ answer is od }}", "'odd'")])
+def test_a_filter_that_jinja_has_not_is_told_with_the_nearest(template: str, near: str) -> None:
+    problem = told(dataset_settings(prompt=template), QUESTIONS)
+    assert (problem.key, problem.fix.partition(" or ")[0].strip("?")) == ("prompt", f"did you mean {near}")
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("answer", "metric ifeval needs instructions with their arguments, in JSON"),
+        ("{'ids': ['punctuation:no_comma'], 'kwargs': [], 'prompt': ''} | tojson", "metric ifeval needs instructions"),
+        (
+            "{'ids': ['punctuation:no_coma'], 'kwargs': [{}], 'prompt': ''} | tojson",
+            "metric ifeval knows no instruction 'punctuation:no_coma'",
+        ),
+        (
+            "{'ids': ['keywords:frequency'], 'kwargs': [{'keyword': 'x', 'frequency': none}], 'prompt': ''} | tojson",
+            "instruction 'keywords:frequency' needs frequency",
+        ),
+        ("{'ids': ['punctuation:no_comma'], 'kwargs': [{}], 'prompt': ''} | tojson", None),
+    ],
+)
+def test_a_target_that_ifeval_cannot_read_is_refused(target: str, what: str | None) -> None:
+    settings = dataset_settings(target=target, metrics=["ifeval"])
+    if what is None:
+        assert len(rendered(settings, QUESTIONS, "d.yaml")) == 3
+    else:
+        problem = told(settings, QUESTIONS)
+        assert (problem.key, what in problem.what) == ("target", True)
+
+
+def test_tests_that_are_no_python_are_refused() -> None:
+    problem = told(dataset_settings(target="'assert f( == 1'", metrics=["pass_at_k"]), QUESTIONS)
+    assert (problem.key, "no Python" in problem.what) == ("target", True)
+    assert rendered(dataset_settings(target="['import re', 'assert f(1)']", metrics=["pass_at_k"]), QUESTIONS, "d.yaml")
+
+
+@pytest.mark.parametrize("value", ["{'x': answer}", "[[answer]]", "[none]"])
+def test_a_target_or_choice_that_is_no_text_is_refused(value: str) -> None:
+    assert told(dataset_settings(target=value), QUESTIONS).key == "target"
+    if value != "{'x': answer}":
+        assert told(choice_settings(choices=value.replace("answer", "q")), OPTIONS).key == "choices"
+
+
+@pytest.mark.parametrize("words", [{"prompt": "{{ q }} {{ choice }}"}, {"prompt": None}])
+def test_similar_examples_are_found_by_the_prompt_without_a_choice(words: dict[str, Any]) -> None:
+    if words["prompt"] is None:
+        words = words | {"messages": [{"role": "user", "content": "{{ q }} {{ choice }}"}]}
+    rows = [{"q": q, "options": ["yes", "no"], "label": 0} for q in ("old cat", "new dog", "old dog", "big tree")]
+    settings = choice_settings(scoring="perplexity", few_shot={"pick": "bm25", "count": 1}, **words)
+    first = rendered(settings, rows, "d.yaml")[3].request["pairs"][0][1]  # type: ignore[typeddict-item]
+    assert "big tree" in str(first)
+    second = rendered(settings, rows, "d.yaml")[2].request["pairs"][1][1]  # type: ignore[typeddict-item]
+    assert "old cat yes" in str(second) or "new dog yes" in str(second)

@@ -1,6 +1,7 @@
 """Generated programs are run, and can neither do harm nor pass what they do not solve."""
 
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -166,6 +167,64 @@ def one():
     assert verdict(count, "assert 0 < one() < 20").passed
 
 
+def test_memory_that_no_process_owns_cannot_be_taken() -> None:
+    shared = told("libc.shmget(0, 1 << 20, 0o1600)", "import ctypes\nlibc = ctypes.CDLL(None)")
+    in_files = verdict("import os\ndef one(): return os.memfd_create('x')", "one()")
+    assert (shared, in_files.why) == ("-1", "PermissionError: [Errno 1] Operation not permitted")
+
+
+def test_where_memory_runs_out_the_program_ends_first() -> None:
+    assert told("open('/proc/self/oom_score_adj').read().strip()") == "'1000'"
+
+
+def test_system_calls_around_the_sandbox_are_refused() -> None:
+    calls = {"keyctl": "219, 0, -3, 0", "unshare": "97, 0x10000000", "clone": "220, 0x10000011, 0, 0, 0, 0"}
+    calls["prctl"] = "167, 1, 0"
+    if platform.machine() == "x86_64":
+        calls = {"keyctl": "250, 0, -3, 0", "unshare": "272, 0x10000000", "clone": "56, 0x10000011, 0, 0, 0, 0"}
+        calls["prctl"] = "157, 1, 0"
+    for name, call in calls.items():
+        assert told(f"libc.syscall({call})", "import ctypes\nlibc = ctypes.CDLL(None)") == "-1", name
+
+
+def test_there_is_no_other_process_to_write_into() -> None:
+    tried = """
+        import os
+        def one():
+            found = []
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                if int(pid) != os.getpid():
+                    try:
+                        found.append(os.open(f"/proc/{pid}/mem", os.O_RDWR))
+                    except PermissionError:
+                        pass
+            return found
+    """
+    assert verdict(tried, "assert one() == []").passed
+
+
+def test_threads_and_other_programs_can_be_started() -> None:
+    started = """
+        import subprocess, threading
+        def one():
+            found = []
+            thread = threading.Thread(target=found.append, args=(1,))
+            thread.start()
+            thread.join()
+            subprocess.run(["true"], check=True)
+            return found
+    """
+    assert verdict(started, "assert one() == [1]").passed
+
+
+def test_a_machine_whose_system_calls_are_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox.platform, "machine", lambda: "pdp11")
+    sandbox.require_sandbox.cache_clear()
+    with pytest.raises(UserError, match="pdp11"):
+        verdict(RIGHT)
+    sandbox.require_sandbox.cache_clear()
+
+
 def test_there_is_no_network() -> None:
     connect = "def one():\n    import socket\n    socket.create_connection(('1.1.1.1', 53), timeout=5)\n"
     assert verdict(connect).why.startswith("OSError")
@@ -263,6 +322,16 @@ def test_a_program_cannot_replace_what_tests_compare_with() -> None:
     program = "def one(): return 5\ndef abs(x): return 0\ndef helper(x): return 0\n"
     assert not verdict(program, "assert abs(one() - 1) < 1e-6").passed
     assert not verdict(program, "def helper(x): return x\nassert helper(one()) == 0").passed
+
+
+def test_modules_that_tests_use_are_pythons_own() -> None:
+    program = "class sys:\n    getsizeof = lambda x: 1\ndef one(): return 1\n"
+    assert not verdict(program, "assert one() == sys.getsizeof((1, 2))").passed
+    assert verdict("class string:\n    size = 3\ndef one(x): return x", "assert one(string).size == 3").passed
+
+
+def test_a_loop_of_the_tests_is_not_ended_by_the_program() -> None:
+    assert not verdict("def right(x): raise StopIteration", "assert all(map(right, [1, 2]))").passed
 
 
 def test_a_function_that_is_called_like_pythons_own_is_tested() -> None:

@@ -506,12 +506,50 @@ def test_the_mean_over_groups_stands_beside_that_over_samples(tmp_path: Path) ->
         for score in scores
     ]
     micro = {"accuracy": {"value": 4 / 6, "n": 6, "percent": True}, "f1": {"value": 0.1, "n": 6}}
-    (found,) = macro_estimates(micro, samples).items()
+    (found,) = macro_estimates(micro, {"accuracy"}, samples).items()
     assert found[0] == "accuracy (macro)"
     assert found[1]["value"] == pytest.approx((0.75 + 0.5) / 2)
     assert found[1]["stderr"] == pytest.approx((0.25**2 + 0.5**2) ** 0.5 / 2)
     assert (found[1]["n"], samples[0]["scores"]) == (6, {"accuracy": 1.0, "accuracy (macro)": 1.0})
-    assert macro_estimates(micro, [{"scores": {"accuracy": 1.0}}]) == {}
+    assert macro_estimates(micro, {"accuracy"}, [{"scores": {"accuracy": 1.0}}]) == {}
+
+
+def test_what_is_no_mean_has_no_mean_over_groups_even_where_it_is_equal_by_chance(tmp_path: Path) -> None:
+    scored = Scored(tmp_path, GENERATE | {"metrics": ["bleu", "exact_match"], "filters": [], "group_by": "n"})
+    scored.ask("none", {"prompt": "?"}, answered("no"))
+    for name in "ab":
+        scored.sample(name, "none", ["a long answer of words"], group=name)
+    score, _ = scored.write().score()
+    assert (score["metrics"]["bleu"]["value"], set(score["metrics"])) == (
+        0.0,
+        {"bleu", "exact_match", "exact_match (macro)"},
+    )
+
+
+def test_each_setting_of_ifeval_has_a_value_with_an_error_bar(tmp_path: Path) -> None:
+    levels = [{"name": "ifeval", "level": level, "label": level} for level in ("prompt", "instruction")]
+    scored = Scored(tmp_path, GENERATE | {"metrics": levels, "filters": []})
+    ids = ["punctuation:no_comma", "keywords:existence"]
+    asked = json.dumps({"ids": ids, "kwargs": [{}, {"keywords": ["sun"]}], "prompt": "p"})
+    for name, text in (("a", "The sun"), ("b", "Rain")):
+        scored.ask(name, {"prompt": name}, answered(text))
+        scored.sample(name, name, [asked])
+    score, _ = scored.write().score()
+    assert {label: metric["value"] for label, metric in score["metrics"].items()} == {
+        "prompt": 0.5,
+        "instruction": 0.75,
+    }
+    assert score["metrics"]["instruction"]["interval"] == "bootstrap"
+
+
+def test_a_perplexity_beyond_all_numbers_is_null(tmp_path: Path) -> None:
+    scored = Scored(tmp_path, {"kind": "rolling", "source": {"hub": "a/b"}, "prompt": "x", "metrics": ["perplexity"]})
+    for name in "ab":
+        scored.ask(name, {"text": name}, {"logprobs": [-2000.0], "tokens": [1], "greedy": [False]})
+        scored.sample(name, name, 0, choices=[name])
+    score, samples = scored.write().score()
+    found = score["metrics"]["perplexity"]
+    assert (found["value"], found["stderr"], found["ci95"], samples["a"]["scores"]["perplexity"]) == (None,) * 4
 
 
 def test_a_damaged_request_file_is_refused_with_all_others(tmp_path: Path) -> None:

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from projects import property_test
-from shardmark.metrics.statistics import Estimate, estimate_by_draws, estimate_mean, estimate_of_order
+from shardmark.metrics.statistics import (
+    Estimate,
+    estimate_by_draws,
+    estimate_mean,
+    estimate_of_order,
+    interval_of_mean,
+)
 
 Z = 1.959963984540054
 "The 97.5% point of the normal distribution."
@@ -172,3 +178,23 @@ def test_clusters_are_drawn_whole() -> None:
 def test_a_draw_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no samples"):
         estimate_by_draws([], mean_of, 100)
+
+
+def test_an_interval_of_a_mean_is_that_of_its_error_where_intervals_are_symmetric() -> None:
+    low, high = interval_of_mean([0.5, 0.7], [(0.5 - 0.03, 0.5 + 0.03), (0.7 - 0.04, 0.7 + 0.04)], [1, 1])
+    assert (low, high) == pytest.approx((0.6 - 0.025, 0.6 + 0.025))
+
+
+def test_an_interval_of_a_mean_of_shares_covers_as_often_as_it_says() -> None:
+    shares, sizes, covered = (0.97, 0.9, 1.0), (10, 20, 15), 0
+    drawn = np.random.default_rng(0).binomial(sizes, shares, size=(1000, 3))
+    for right in drawn:
+        parts = [estimate_mean([1.0] * int(k) + [0.0] * int(n - k)) for k, n in zip(right, sizes, strict=True)]
+        low, high = interval_of_mean([p.value for p in parts], [p.ci95 for p in parts if p.ci95], [1, 1, 1])
+        covered += low <= sum(shares) / 3 <= high
+    assert covered >= 940
+
+
+def test_what_json_cannot_say_is_none() -> None:
+    found = Estimate(math.inf, math.nan, (math.nan, math.nan), 3, "bootstrap").as_json()
+    assert found == {"value": None, "stderr": None, "ci95": None, "n": 3, "interval": "bootstrap"}

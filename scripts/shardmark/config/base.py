@@ -2,9 +2,9 @@
 
 import re
 from collections import defaultdict
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from shardmark.errors import Problem, nearest
 
@@ -16,6 +16,18 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+"A regular expression."
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -63,6 +75,10 @@ def _problem(kind: type[Settings], key: str, details: list[Any], where: str) -> 
     shown = f" (found {found!r})" if isinstance(found, str | int | float | bool | None) else ""
     if detail["type"] == "literal_error" and len(details) == 1:
         return Problem(where, key, what + shown, nearest(str(found), re.findall(r"'([^']+)'", context["expected"])))
+    if detail["type"] == "string_type" and isinstance(found, bool | int | float):
+        return Problem(
+            where, key, what + shown, "put it in quotes: YAML takes numbers, yes, no, on and off for no text"
+        )
     return Problem(where, key, what + shown, _meaning(kind, key))
 
 

@@ -1,6 +1,6 @@
 """config/datasets/*.yaml: one file a data set: where rows come from, what is asked, how answers are judged."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -51,7 +51,7 @@ class Generation(Settings):
 
     max_new_tokens: PositiveInt = 256
     "At most so many tokens."
-    stop: list[str] = Field(default=[])
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
     "The answer ends before any of these strings."
     min_new_tokens: NonNegativeInt = 0
     "At least so many tokens before the model may end the text; a stop string ends it anyway."
@@ -133,7 +133,7 @@ class DatasetConfig(Settings):
     "Column that rows with a common passage or origin share; error bars then count clusters, not rows."
     filters: list[Filter] = Field(default=[])
     "From the raw output to the answer, in order."
-    chains: dict[str, list[Filter]] = Field(default={})
+    chains: dict[Annotated[str, Field(pattern=r"^[\w@.+-]+$")], list[Filter]] = Field(default={})
     "Several chains of filters by name instead, each judged by the metrics."
     metrics: list[Metric] = Field(min_length=1)
     "The first is shown in the leaderboard."
@@ -181,6 +181,16 @@ class DatasetConfig(Settings):
             raise ValueError("messages end with system: the last one is of user, or of assistant to begin the answer")
         return self
 
+    def _leaves_enough(self, k: int, chain: str | None) -> None:
+        """Raise ValueError unless k answers are left after the filters."""
+        if k > self.generation.samples:
+            raise ValueError(f"pass_at_k with k {k} needs generation.samples of at least {k}")
+        chains = [self.chains[chain]] if chain else [*self.chains.values()] or [self.filters]
+        for each in (each for filters in chains for each in filters):
+            left = each.k if each.name == "take_first" else 1 if each.name == "majority_vote" else k
+            if left < k:
+                raise ValueError(f"pass_at_k with k {k} needs {k} answers, and filter {each.name} leaves {left}")
+
     def example_source(self) -> Source | None:
         """Where few-shot examples come from; None if that is nowhere, or where the rows come from."""
         if self.few_shot is None or self.few_shot.source is None:
@@ -203,8 +213,8 @@ class DatasetConfig(Settings):
             if metric.chain is not None and metric.chain not in self.chains:
                 near = nearest(metric.chain, self.chains)
                 raise ValueError(f"metric {metric.name}: there is no chain {metric.chain!r}; {near}")
-            if metric.name == "pass_at_k" and metric.k > self.generation.samples:
-                raise ValueError(f"pass_at_k with k {metric.k} needs generation.samples of at least {metric.k}")
+            if metric.name == "pass_at_k":
+                self._leaves_enough(metric.k, metric.chain)
         labels = [metric.label or metric.name for metric in self.metrics]
         if doubled := sorted({label for label in labels if labels.count(label) > 1}):
             raise ValueError(f"metric {doubled[0]} stands twice in metrics: give one a `label` of its own")

@@ -1,11 +1,10 @@
 """How an answer is taken from what a model wrote: the filters of a data set."""
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt
 
-from shardmark.config.base import Settings
+from shardmark.config.base import Pattern, Settings
 
 
 class FirstOption(Settings):
@@ -28,21 +27,12 @@ class RegexFilter(Settings):
     """A match of a regular expression: its first group that took part, or all of it if it has none."""
 
     name: Literal["regex"]
-    pattern: str
+    pattern: Pattern
     "Python's syntax; `(?i)` in front ignores case."
     select: int = 0
     "Which match: 0 the first, -1 the last."
     fallback: str | None = None
     "The answer where nothing matches; without it, there is none."
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        return pattern
 
 
 class Cut(Settings):
@@ -74,7 +64,7 @@ class MapFilter(Settings):
 
     name: Literal["map"]
     values: dict[str, str] = Field(min_length=1)
-    "What becomes what, e.g. `{yes: A, no: B}`."
+    "What becomes what, e.g. `{'yes': A, 'no': B}`; without quotes, YAML takes yes and no for true and false."
     default: str | None = None
     "What every other answer becomes; without it, there is none."
 

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from shardmark.config.base import Settings
+from shardmark.config.base import Pattern, Settings
 
 Scoring = Literal["sum", "token", "char", "byte", "perplexity"]
 
@@ -46,7 +46,7 @@ class ExactMatch(MetricSettings):
     "ASCII punctuation is taken out before comparing."
     ignore_numbers: bool = False
     "The digits 0 to 9 are taken out before comparing."
-    ignore_patterns: list[str] = Field(default=[])
+    ignore_patterns: list[Pattern] = Field(default=[])
     "Regular expressions; what they match is taken out before anything else."
     tolerance: float | None = Field(None, ge=0)
     "Compare as numbers; equal if they differ by no more than this."
@@ -118,7 +118,7 @@ class MathEquivalence(MetricSettings):
     name: Literal["math_equivalence"]
 
 
-class Ifeval(MetricSettings):
+class Ifeval(Resampled):
     """Share of prompts, or of instructions, that are followed (Zhou et al. 2023)."""
 
     kinds: ClassVar[frozenset[str]] = frozenset({"generate"})

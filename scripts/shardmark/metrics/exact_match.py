@@ -26,7 +26,7 @@ class ExactMatch(base.Mean):
     ) -> list[float]:
         """A 1.0 or 0.0 for each sample.
 
-        With `tolerance` answers are compared as numbers (thousands separators and a leading $ don't count).
+        With `tolerance` answers are compared as numbers (thousands separators and $ don't count).
         """
         dropped = (string.punctuation if ignore_punctuation else "") + (string.digits if ignore_numbers else "")
 
@@ -50,6 +50,6 @@ class ExactMatch(base.Mean):
 
 def _number(text: str) -> float | None:
     try:
-        return float(text.strip().lstrip("$").replace(",", ""))
+        return float(text.replace("$", "").replace(",", ""))
     except ValueError:
         return None

@@ -2,19 +2,16 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from shardmark.metrics.statistics import estimate_mean
-
-Z95 = 1.959963984540054
-"The two-sided 95% quantile of the normal distribution."
+from shardmark.metrics.statistics import estimate_mean, interval_of_mean
 
 
 def macro_estimates(
-    metrics: dict[str, Any], samples: Sequence[dict[str, Any]], cluster_by: str | None = None
+    metrics: dict[str, Any], means: Collection[str], samples: Sequence[dict[str, Any]], cluster_by: str | None = None
 ) -> dict[str, Any]:
-    """Of each metric that is a mean of its samples' scores, the unweighted mean over groups, as `NAME (macro)`.
+    """Of each metric of `means`, those that are means of scores, the unweighted mean over groups, as `NAME (macro)`.
 
     Empty if the samples have no groups. Each sample gets the score under that name, too.
     """
@@ -22,8 +19,7 @@ def macro_estimates(
         return {}
     found = {}
     for name, metric in metrics.items():
-        scores = [sample["scores"].get(name) for sample in samples]
-        if None in scores or not math.isclose(math.fsum(scores) / len(scores), metric["value"], abs_tol=1e-9):
+        if name not in means:
             continue
         groups: dict[str, list[tuple[float, str]]] = defaultdict(list)
         for number, sample in enumerate(samples):
@@ -35,16 +31,20 @@ def macro_estimates(
 
 
 def _macro(groups: list[list[tuple[float, str]]]) -> dict[str, Any]:
-    """The mean of groups' means; its error is sqrt(sum of se^2) over their number, as groups share no cluster."""
+    """The mean of groups' means; its error is sqrt(sum of se^2) over their number, as groups share no cluster.
+
+    Its interval is made of theirs.
+    """
     estimates = [estimate_mean([s for s, _ in group], [cluster for _, cluster in group]) for group in groups]
     value = math.fsum(estimate.value for estimate in estimates) / len(groups)
     errors = [estimate.stderr for estimate in estimates if estimate.stderr is not None]
-    if len(errors) < len(groups):
-        return {"value": value, "stderr": None, "ci95": None, "interval": None}
-    stderr = math.hypot(*errors) / len(groups)
+    known = [estimate.ci95 for estimate in estimates if estimate.ci95 is not None]
+    ends = (
+        interval_of_mean([e.value for e in estimates], known, [1.0] * len(known)) if len(known) == len(groups) else None
+    )
     return {
         "value": value,
-        "stderr": stderr,
-        "ci95": [value - Z95 * stderr, value + Z95 * stderr],
-        "interval": "normal",
+        "stderr": math.hypot(*errors) / len(groups) if len(errors) == len(groups) else None,
+        "ci95": ends and list(ends),
+        "interval": ends and "combined",
     }

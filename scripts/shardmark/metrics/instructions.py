@@ -44,6 +44,15 @@ def _matches(pattern: str, text: str) -> int:
     return len(re.findall(pattern, text, re.IGNORECASE))
 
 
+def _word(word: str) -> str:
+    """Words are patterns, as in the original; one that is none, such as `:-)`, stands for itself."""
+    try:
+        re.compile(word)
+    except re.error:
+        return re.escape(word)
+    return word
+
+
 def _language(text: str, language: str) -> bool:
     """A text without a recognisable language is in any."""
     import langdetect
@@ -130,9 +139,11 @@ def _title(text: str) -> bool:
 
 
 CHECKS: dict[str, Callable[[str, Arguments], bool]] = {
-    "keywords:existence": lambda text, a: all(_matches(word, text) for word in a["keywords"]),
-    "keywords:frequency": lambda text, a: _compares(_matches(a["keyword"].strip(), text), a, "frequency"),
-    "keywords:forbidden_words": lambda text, a: not any(_matches(rf"\b{w}\b", text) for w in a["forbidden_words"]),
+    "keywords:existence": lambda text, a: all(_matches(_word(word), text) for word in a["keywords"]),
+    "keywords:frequency": lambda text, a: _compares(_matches(_word(a["keyword"].strip()), text), a, "frequency"),
+    "keywords:forbidden_words": lambda text, a: (
+        not any(_matches(rf"\b{_word(w)}\b", text) for w in a["forbidden_words"])
+    ),
     "keywords:letter_frequency": lambda text, a: _compares(
         Counter(text.lower())[a["letter"].strip().lower()], a, "let_frequency", "let_relation"
     ),
@@ -149,7 +160,7 @@ CHECKS: dict[str, Callable[[str, Arguments], bool]] = {
     "detectable_format:constrained_response": lambda text, a: any(answer in text for answer in YES_NO_MAYBE),
     "detectable_format:number_highlighted_sections": lambda text, a: _compares(_highlights(text), a, "num_highlights"),
     "detectable_format:multiple_sections": lambda text, a: _compares(
-        len(re.split(rf"\s?{a['section_spliter'].strip()}\s?\d+\s?", text)) - 1, a, "num_sections"
+        len(re.split(rf"\s?{_word(a['section_spliter'].strip())}\s?\d+\s?", text)) - 1, a, "num_sections"
     ),
     "detectable_format:json_format": lambda text, a: _json(text),
     "detectable_format:title": lambda text, a: _title(text),

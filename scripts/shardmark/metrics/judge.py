@@ -1,11 +1,12 @@
 """Samples to scores: the answers to each sample, and what the metrics make of them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from shardmark.metrics.choice import preferred
 from shardmark.metrics.filters import apply_filters
 from shardmark.metrics.modules import load_metric
-from shardmark.metrics.statistics import estimate_by_draws, estimate_mean
+from shardmark.metrics.statistics import estimate_by_draws, estimate_mean, finite
 from shardmark.metrics.views import VIEWS, Judged
 from shardmark.tasks.requests import as_text, context_of
 
@@ -56,19 +57,33 @@ def measure(settings: Json, judged: list[Judged]) -> dict[str, Json]:
     """
     column = settings["cluster_by"]
     clusters = None if column is None else [str(each.sample["row"][column]) for each in judged]
-    estimates = {}
+    return {label: _estimate(metric, chain, judged, clusters, label) for label, metric, chain in _judgements(settings)}
+
+
+def means(settings: Json) -> set[str]:
+    """The labels of the metrics that are means of the samples' scores."""
+    return {
+        label for label, metric, _ in _judgements(settings) if load_metric(metric["name"]).is_mean(**_options(metric))
+    }
+
+
+def _judgements(settings: Json) -> Iterator[tuple[str, Json, str]]:
+    """The label, the metric's settings and the chain of filters of each score."""
     for metric in settings["metrics"]:
         for chain in settings["chains"] or [""]:
             if metric["chain"] in (None, chain):
                 name = metric["label"] or metric["name"]
-                label = f"{name},{chain}" if chain else name
-                estimates[label] = _estimate(metric, chain, judged, clusters, label)
-    return estimates
+                yield f"{name},{chain}" if chain else name, metric, chain
+
+
+def _options(metric: Json) -> Json:
+    """The settings that are for the metric's module."""
+    return {key: value for key, value in metric.items() if key not in COMMON}
 
 
 def _estimate(metric: Json, chain: str, judged: list[Judged], clusters: list[str] | None, label: str) -> Json:
     module = load_metric(metric["name"])
-    options = {key: value for key, value in metric.items() if key not in COMMON}
+    options = _options(metric)
     pairs = [VIEWS[module.reads](each, chain, metric.get("scoring")) for each in judged]
     if module.unanswered is not None:
         pairs = [(module.unanswered if prediction is None else prediction, right) for prediction, right in pairs]
@@ -80,7 +95,7 @@ def _estimate(metric: Json, chain: str, judged: list[Judged], clusters: list[str
         for n, row, score in zip(answered, found["terms"], found["samples"], strict=True):
             terms[n], scores[n] = row, score
     for each, score in zip(judged, scores, strict=True):
-        each.sample["scores"][label] = score
+        each.sample["scores"][label] = finite(score)
     if module.is_mean(**options):
         estimate = estimate_mean(scores, clusters)
     else:

@@ -18,6 +18,8 @@ SECONDS = 30.0
 MEMORY_BYTES = 4 << 30
 LONGEST = 20_000
 "Characters of an answer that are read; its end counts."
+FORMULA = 80
+"Characters of the longest answer that is tried as a formula."
 DELIMITERS = ("$", r"\boxed", r"\(", r"\[", r"\begin")
 
 
@@ -71,16 +73,28 @@ class MathProcess:
 
 
 def same(answer: str, reference: str) -> bool:
-    """Whether both mean the same number or formula. LaTeX may stand without $."""
+    """Whether both mean the same number or formula. LaTeX may stand without $.
+
+    An answer that nothing marks as LaTeX is prose with a number in it, or, if it is short, a formula such as `(1, 2)`.
+    """
     from math_verify import parse, verify
 
-    return bool(verify(parse(_delimited(reference, True)), parse(_delimited(answer, False))))
+    if answer.strip() == reference.strip():
+        return True
+    right = parse(_as_formula(reference))
+    plain = not _is_marked(answer)
+    if not (plain and "\\" in answer) and verify(right, parse(answer)):
+        return True
+    short = len(answer.strip()) <= FORMULA and "\n" not in answer.strip()
+    return plain and ("\\" in answer or short) and bool(verify(right, parse(_as_formula(answer))))
 
 
-def _delimited(text: str, formula: bool) -> str:
-    """The text as a formula, if it is one (or has a command of LaTeX in it) that nothing marks as such."""
-    marked = any(mark in text for mark in DELIMITERS)
-    return f"${text.strip()}$" if not marked and (formula or "\\" in text) else text
+def _as_formula(text: str) -> str:
+    return text if _is_marked(text) else f"${text.strip()}$"
+
+
+def _is_marked(text: str) -> bool:
+    return any(mark in text for mark in DELIMITERS)
 
 
 def _serve() -> None:

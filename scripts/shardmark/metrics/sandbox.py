@@ -2,14 +2,15 @@
 
 Two processes in two sandboxes: one runs the program, the other the tests, which call the program's functions through a
 socket and get plain data back (inside/tester.py). No sandbox has a network, a home, keys in its environment or files
-but Python and the system's libraries, which are read-only; each has its own processes, and limits on time, memory,
-processes, files and their size.
+but Python and the system's libraries, which are read-only; each has its own processes, limits on time, memory,
+processes, files and their size, and system calls that it may not make (seccomp.py).
 """
 
 import functools
 import itertools
 import json
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardmark.errors import Problem, UserError
+from shardmark.metrics.seccomp import call_filter, known
 
 INSIDE = Path(__file__).parent / "inside"
 FIRST_USER = 2_000_000_000
@@ -98,6 +100,9 @@ def require_sandbox() -> None:
     if shutil.which("bwrap") is None:
         fix = "apt-get install bubblewrap (or your system's package of that name), on every machine that scores"
         raise UserError(Problem("pass_at_k", "", "generated code runs in a sandbox only, and there is no bwrap", fix))
+    if not known():
+        what = f"the sandbox refuses system calls by their numbers, which it does not know for {platform.machine()}"
+        raise UserError(Problem("pass_at_k", "", what, "score on x86_64 or aarch64, or add them to metrics/seccomp.py"))
     verdict = run_program("def one():\n    return 1\n", "assert one() == 1", Limits())
     if not verdict.passed:
         python = _python()
@@ -112,21 +117,35 @@ def _started(part: str, channel: socket.socket, limits: Limits) -> Iterator["sub
     wire, source = ((INSIDE / f"{name}.py").read_text("utf-8") for name in ("wire", part))
     user = _unused_user() if os.geteuid() == 0 else 0
     arguments = map(str, (channel.fileno(), limits.seconds, limits.memory_mb, user))
-    process = subprocess.Popen(
-        [*_sandbox(), _python(), "-s", "-S", "-P", "-B", "-c", BOOT, wire, source, *arguments],
-        stdin=pipe,
-        stdout=pipe,
-        stderr=pipe,
-        pass_fds=[channel.fileno()],
-        env={"HOME": "/home", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"},
-        cwd="/",
-    )
+    with _readable(call_filter()) as calls:
+        sandbox = [*_sandbox(), "--seccomp", str(calls)]
+        process = subprocess.Popen(
+            [*sandbox, _python(), "-s", "-S", "-P", "-B", "-c", BOOT, wire, source, *arguments],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            pass_fds=[channel.fileno(), calls],
+            env={"HOME": "/home", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"},
+            cwd="/",
+        )
     try:
         with process:
             yield process
             process.kill()
     finally:
         process.kill()
+
+
+@contextmanager
+def _readable(content: bytes) -> Iterator[int]:
+    """A file descriptor from which a few bytes can be read."""
+    reader, writer = os.pipe()
+    try:
+        with os.fdopen(writer, "wb") as file:
+            file.write(content)
+        yield reader
+    finally:
+        os.close(reader)
 
 
 def _python() -> str:
@@ -144,13 +163,17 @@ def _unused_user() -> int:
 
 @functools.cache
 def _sandbox() -> tuple[str, ...]:
-    """The command that makes a sandbox. Root needs no user namespace, and must not be root inside one."""
+    """The command that makes a sandbox. Root needs no user namespace, and must not be root inside one.
+
+    bwrap's own process in a sandbox has neither limits nor a filter, and the program could write into its memory where
+    both are of one user: there it makes none.
+    """
     command = [str(shutil.which("bwrap")), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if os.geteuid() == 0:
         command += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
         command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
-        command += ["--unshare-all", "--unshare-user", "--disable-userns"]
+        command += ["--unshare-all", "--unshare-user", "--disable-userns", "--as-pid-1"]
     command += ["--ro-bind", "/usr", "/usr"]
     for folder in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
         if folder.is_symlink():

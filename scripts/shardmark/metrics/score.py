@@ -12,7 +12,7 @@ from shardmark import __version__
 from shardmark.errors import Problem, UserError
 from shardmark.files import is_sealed, jsonl, pretty_json, read_json, sealed, write_whole
 from shardmark.metrics.grouping import macro_estimates
-from shardmark.metrics.judge import judge, measure
+from shardmark.metrics.judge import judge, means, measure
 from shardmark.metrics.modules import load_metric
 from shardmark.plan.cost import model_name
 from shardmark.plan.datasets import shards_file
@@ -54,7 +54,7 @@ def score_dataset(
         judged = [judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
         metrics = measure(header["settings"], judged)
         judged_samples = [each.sample for each in judged]
-        macro = macro_estimates(metrics, judged_samples, header["settings"]["cluster_by"])
+        macro = macro_estimates(metrics, means(header["settings"]), judged_samples, header["settings"]["cluster_by"])
         metrics = macro | metrics if header["settings"]["group_mean"] == "macro" else metrics | macro
     score = {
         "protocol": SCORE_PROTOCOL,

@@ -12,6 +12,11 @@ CHUNK = 1000
 "So many draws share a seed, as in lm-evaluation-harness."
 
 
+def finite(value: float | None) -> float | None:
+    """The number, or None if it is none, or infinite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value of samples with its uncertainty; fractions, not percent."""
@@ -28,8 +33,10 @@ class Estimate:
     "How many clusters the samples come in, where the error bar counts them."
 
     def as_json(self) -> dict[str, Any]:
-        """For a score file."""
-        values = {"value": self.value, "stderr": self.stderr, "ci95": self.ci95 and list(self.ci95), "n": self.n}
+        """For a score file. JSON has no infinity, which a perplexity may be: there is no such number in it."""
+        ends = self.ci95 and list(map(finite, self.ci95))
+        known = None if ends is None or None in ends else ends
+        values = {"value": finite(self.value), "stderr": finite(self.stderr), "ci95": known, "n": self.n}
         more = {"interval": self.interval, "clusters": self.clusters}
         return values | {key: value for key, value in more.items() if value is not None}
 
@@ -100,8 +107,25 @@ def estimate_of_order(samples: Sequence[float], place: int, draws: int) -> Estim
 
 def _spread(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
     """Of the values of draws: their standard deviation, and their 2.5% and 97.5% quantiles."""
-    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(np.std(values, ddof=1)), (float(low), float(high))
+    with np.errstate(invalid="ignore"):  # values may be infinite
+        low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        return float(np.std(values, ddof=1)), (float(low), float(high))
+
+
+def interval_of_mean(
+    values: Sequence[float], intervals: Sequence[tuple[float, float]], weights: Sequence[float]
+) -> tuple[float, float]:
+    """The interval of a weighted mean of independent estimates, made of their own intervals.
+
+    Each end is as far from the mean as the root of the sum of the squared weighted distances of theirs (G. Zou and A.
+    Donner, Statistics in Medicine 27, 2008). So a mean of shares that are all 1 is as uncertain as these are, although
+    no standard error tells.
+    """
+    total = math.fsum(weights)
+    mean = math.fsum(w * v for w, v in zip(weights, values, strict=True)) / total
+    down = math.hypot(*(w * (v - low) for w, v, (low, _) in zip(weights, values, intervals, strict=True))) / total
+    up = math.hypot(*(w * (high - v) for w, v, (_, high) in zip(weights, values, intervals, strict=True))) / total
+    return mean - down, mean + up
 
 
 def _drawn(n: int, draws: int) -> Any:
@@ -129,4 +153,4 @@ def _effective(mean: float, stderr: float | None, clusters: int) -> float:
 def _wilson(mean: float, n: float, z: float) -> tuple[float, float]:
     centre = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return 0.0 if mean == 0 else max(0.0, centre - half), 1.0 if mean == 1 else min(1.0, centre + half)

@@ -30,7 +30,8 @@ class Surprise(base.Metric):
         return [[-logprob, float(self.units(text))] for logprob, text in zip(predictions, references, strict=True)]
 
     def value(self, sums: np.ndarray, **options: Any) -> float:
-        return float(np.exp(sums[0] / sums[1]))
+        with np.errstate(over="ignore"):  # infinite, then
+            return float(np.exp(sums[0] / sums[1]))
 
 
 class PerWord(Surprise, abc.ABC):

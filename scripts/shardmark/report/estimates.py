@@ -1,8 +1,10 @@
 """Statistics of the leaderboard: the mean over data sets and which results equal the best."""
 
 from collections.abc import Sequence
-from math import hypot, isclose
-from typing import Literal
+from math import fsum, hypot, isclose
+from typing import Any, Literal
+
+from shardmark.metrics.statistics import interval_of_mean
 
 from .inputs import Metric
 
@@ -27,17 +29,31 @@ def half_width(metric: Metric) -> float | None:
 
 
 def mean_metric(metrics: Sequence[Metric]) -> Metric | None:
-    """Return the unweighted mean of independent estimates of fractions; None for no estimates.
-
-    Its standard error is sqrt(sum of se_i^2) / k, by the variance of a sum of independent variables; it
-    is None where one of them is unknown.
-    """
+    """Return the unweighted mean of independent estimates of fractions; None for no estimates."""
     values = [metric.value for metric in metrics if metric.value is not None]
+    return weighted_mean(metrics, [1.0] * len(metrics)) if values and len(values) == len(metrics) else None
+
+
+def weighted_mean(metrics: Sequence[Metric], weights: Sequence[float]) -> Metric:
+    """Return the weighted mean of independent estimates.
+
+    Its standard error is sqrt(sum of (w_i se_i)^2) / sum of w_i, its interval made of theirs; both are None where
+    one of them is unknown. The value is None if one of them has none, or if they differ in unit or direction.
+    """
+    kinds = {(metric.percent, metric.higher_is_better) for metric in metrics}
+    (percent, higher), total = next(iter(kinds)), fsum(weights)
+    facts: Any = {"n": sum(metric.n for metric in metrics), "percent": percent, "higher_is_better": higher}
+    values = [metric.value for metric in metrics if metric.value is not None]
+    if len(kinds) > 1 or len(values) < len(metrics) or not total:
+        return Metric(value=None, **facts)
+    mean = fsum(weight * value for weight, value in zip(weights, values, strict=True)) / total
     errors = [metric.stderr for metric in metrics if metric.stderr is not None]
-    if not values or len(values) < len(metrics):
-        return None
-    stderr = hypot(*errors) / len(metrics) if len(errors) == len(metrics) else None
-    return Metric(value=sum(values) / len(values), stderr=stderr, n=sum(m.n for m in metrics), percent=True)
+    if len(errors) == len(metrics):
+        facts["stderr"] = hypot(*(weight * error for weight, error in zip(weights, errors, strict=True))) / total
+    ends = [found for metric in metrics if (found := interval(metric))]
+    return Metric(
+        value=mean, ci95=interval_of_mean(values, ends, weights) if len(ends) == len(metrics) else None, **facts
+    )
 
 
 def indistinguishable(one: Metric, other: Metric) -> bool:

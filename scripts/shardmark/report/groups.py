@@ -3,10 +3,10 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import fsum, hypot
-from typing import Any
+from math import fsum
 
-from .inputs import Counts, DatasetInfo, Metric, Scores
+from .estimates import weighted_mean
+from .inputs import Counts, DatasetInfo, Scores
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,3 @@ def _chance(group: Group, scores: Sequence[Scores]) -> float | None:
         return None
     weights = _weights(group, scores)
     return fsum(w * c for w, c in zip(weights, chances, strict=True)) / fsum(weights) if fsum(weights) else None
-
-
-def weighted_mean(metrics: Sequence[Metric], weights: Sequence[float]) -> Metric:
-    """The weighted mean of independent estimates, with the standard error sqrt(sum of (w_i se_i)^2) / sum of w_i.
-
-    The value is None if one of them has none, or if they differ in unit or direction.
-    """
-    kinds: set[Any] = {(metric.percent, metric.higher_is_better) for metric in metrics}
-    (percent, higher), total = next(iter(kinds)), fsum(weights)
-    facts = {"n": sum(metric.n for metric in metrics), "percent": percent, "higher_is_better": higher}
-    values = [metric.value for metric in metrics if metric.value is not None]
-    if len(kinds) > 1 or len(values) < len(metrics) or not total:
-        return Metric(value=None, **facts)
-    mean = fsum(weight * value for weight, value in zip(weights, values, strict=True)) / total
-    errors = [metric.stderr for metric in metrics if metric.stderr is not None]
-    if len(errors) < len(metrics):
-        return Metric(value=mean, **facts)
-    stderr = hypot(*(weight * error for weight, error in zip(weights, errors, strict=True))) / total
-    return Metric(value=mean, stderr=stderr, **facts)

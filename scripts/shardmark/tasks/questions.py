@@ -8,6 +8,7 @@ from shardmark.errors import Problem, UserError
 from shardmark.tasks.contexts import ChatContext, TextContext
 from shardmark.tasks.requests import GenerateRequest, Request
 from shardmark.tasks.rows import Row
+from shardmark.tasks.targets import CHECKS
 from shardmark.tasks.templates import Expression, RenderError, Template
 
 T = TypeVar("T", Template, Expression)
@@ -44,7 +45,7 @@ class Question:
         try:
             return kind(source, key)
         except RenderError as error:
-            self._problems.append(Problem(self._where, key, str(error), "mend the template"))
+            self._problems.append(Problem(self._where, key, str(error), error.fix or "mend the template"))
             return kind("0")  # nothing is rendered with it
 
     def _compile_choices(self, choices: str | list[str] | None) -> Any:
@@ -104,14 +105,14 @@ class Question:
         if not (isinstance(choices, list | tuple) and choices):
             what = f"expected a list of choices, found {choices!r}"
             raise RenderError(what, "give a list, or an expression for one", key="choices")
-        return [str(choice) for choice in choices]
+        return [_as_text(choice, "choices") for choice in choices]
 
     def _answer_of(self, row: Row) -> list[str]:
         value = self._target(row)
         values = list(value) if isinstance(value, list | tuple) else [value]
         if not values or None in values:
             raise RenderError("the row has no answer", "leave such rows out with `where`", key="target")
-        return [str(v) for v in values]
+        return [_as_text(v, "target") for v in values]
 
     def _text(self, row: Row) -> str:
         text = str(self.context(row))
@@ -122,7 +123,10 @@ class Question:
     def target(self, row: Row, choices: list[str] | None) -> Any:
         """What is right: a list of answers, or the index of a choice, or a list of these."""
         if choices is None:
-            return self._answer_of(row)
+            answers = self._answer_of(row)
+            for name in {metric.name for metric in self.settings.metrics} & CHECKS.keys():
+                CHECKS[name](answers)
+            return answers
         if self.settings.kind != "choice":
             return 0
         value = self._target(row)
@@ -130,7 +134,7 @@ class Question:
             return self._index(value, choices)
         if not value:
             raise RenderError("no choice is right", "leave such rows out with `where`", key="target")
-        return [self._index(part, choices) for part in value]
+        return list(dict.fromkeys(self._index(part, choices) for part in value))
 
     def _index(self, value: Any, choices: list[str]) -> int:
         try:
@@ -159,7 +163,15 @@ class Question:
         values = [row | {VARIABLE[kind]: choice} for choice in choices]
         if self._whole:
             return {"kind": "choice", "pairs": [["", self.context(v, examples)] for v in values]}
-        return {"kind": "choice", "pairs": [[self.context(v, examples), self._continuation(v)] for v in values]}
+        return {"kind": "choice", "pairs": [[self.context(v, examples), self._continued(v)] for v in values]}
+
+    def _continued(self, row: Row) -> str:
+        text = str(self._continuation(row))
+        if not text:
+            key = {"choice": "choices", "loglikelihood": "target"}[self.settings.kind]
+            what = f"nothing to score: with {VARIABLE[self.settings.kind]} {''!r} the continuation is empty"
+            raise RenderError(what, "leave such rows out with `where`, or word the continuation", key=key)
+        return text
 
     def _generate(self, row: Row, examples: Sequence[Any]) -> GenerateRequest:
         generation = self.settings.generation
@@ -172,15 +184,31 @@ class Question:
         return cast(GenerateRequest, generation.model_dump(exclude_defaults=True) | request)
 
     def example(self, row: Row) -> Any:
-        """A row as a worked example, with its right answer."""
-        variable = VARIABLE[self.settings.kind]
-        if variable not in row and variable in self.context.names | self._answer.names:
-            choices = self.choices(row)
-            target = self.target(row, choices)
-            first = target[0] if isinstance(target, list) else target
-            row = row | {variable: first if choices is None else choices[first]}
-        return self.context.example(row, self._answer(row))
+        """A row as a worked example, with its right answer.
+
+        An example of the user's own may hold the answer itself. A column of a data set that happens to be called like
+        it is not meant, but in the prompt of a question that is generated, which knows no answer.
+        """
+        variable, shots = VARIABLE[self.settings.kind], self.settings.few_shot
+        given = variable in row and shots and shots.examples
+        if given or variable not in self.context.names | self._answer.names:
+            return self.context.example(row, self._answer(row))
+        choices = self.choices(row)
+        target = self.target(row, choices)
+        first = target[0] if isinstance(target, list) else target
+        answered = row | {variable: first if choices is None else choices[first]}
+        return self.context.example(row if choices is None else answered, self._answer(answered))
 
     def query(self, row: Row) -> str:
         """The text of a row by which similar examples are found."""
-        return self._query(row) if self._query else str(self.context.query(row))
+        if self._query:
+            return self._query(row)
+        unanswered = {VARIABLE[self.settings.kind]: ""} if self.settings.kind == "choice" else {}
+        return str(self.context.query(row | unanswered))
+
+
+def _as_text(value: Any, key: str) -> str:
+    """A text, a number or a bool as text. Raises RenderError for anything that is more, or nothing."""
+    if value is None or isinstance(value, dict | list | tuple):
+        raise RenderError(f"expected a text or a number, found {value!r}", "take a part of it, or join it", key=key)
+    return str(value)

@@ -1,6 +1,7 @@
 """How similar texts are: by the words they share (BM25), or by their embeddings."""
 
 import importlib
+import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ def similarity(settings: FewShot, texts: Sequence[str], query: Callable[[Row], s
 
 def _bm25(texts: Sequence[str], query: Callable[[Row], str], where: str) -> Similar:
     bm25s = _package("bm25s", where)
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells each step on the terminal
     index = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
     index.index([_words(text) for text in texts], show_progress=False)
     return lambda row: index.get_scores(_words(query(row)))

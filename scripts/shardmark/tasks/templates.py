@@ -1,5 +1,6 @@
 """Jinja in a sandbox: data sets' templates come from files that are shared, and are not trusted."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -56,6 +57,14 @@ class RenderError(Exception):
         "The setting that it is about."
 
 
+def _known(message: str) -> str:
+    """The nearest name, where a template uses a filter or a test that Jinja has not."""
+    missing = re.match(r"No (filter|test) named '(.*)'", message)
+    return (
+        nearest(missing[2], {"filter": ENVIRONMENT.filters, "test": ENVIRONMENT.tests}[missing[1]]) if missing else ""
+    )
+
+
 class _Compiled:
     """What a template and an expression share: their source, the names they use, and errors in plain words."""
 
@@ -66,7 +75,7 @@ class _Compiled:
             self._evaluate = self._compile(source)
             self.names = meta.find_undeclared_variables(ENVIRONMENT.parse(self._as_template(source)))
         except TemplateError as error:
-            raise RenderError(f"not a valid template: {error.message}", key=key) from error
+            raise RenderError(f"not a valid template: {error.message}", _known(str(error.message)), key=key) from error
 
     def __call__(self, values: dict[str, Any]) -> Any:
         """The result for a row. Raises RenderError."""

@@ -9,7 +9,7 @@ from shardmark.config import Benchmark, DatasetConfig, Named, load
 from shardmark.config.dataset import Source
 from shardmark.config.merge import Merged
 from shardmark.config.places import lines_named
-from shardmark.errors import Problem, UserError, nearest
+from shardmark.errors import Problem, UserError, collecting, nearest
 from shardmark.plan.lm_eval import expand, lm_eval_samples
 from shardmark.plan.lock import LOCK, Lock
 from shardmark.tasks import Row, Sample, hub_rows, read_rows, render, rows_file
@@ -40,8 +40,13 @@ def show_prompts(run: Merged, root: Path, wanted: list[str], count: int) -> Iter
         raise UserError(problems)
     lock = Lock(root / LOCK, benchmark.run.frozen)
     counters = _counters(benchmark, lock)
+    lines: list[str] = []
     with lines_named(root):
-        lines = [line for dataset in datasets for line in _dataset(dataset, benchmark, lock, counters, count)]
+        for dataset in datasets:
+            with collecting(problems):
+                lines += _dataset(dataset, benchmark, lock, counters, count)
+        if problems:
+            raise UserError(problems)
     yield from lines
     yield from (f"{symbol} is {meaning}" for symbol, meaning in LEGEND.items() if any(symbol in line for line in lines))
 

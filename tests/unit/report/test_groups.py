@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from shardmark.report import build_report
+from shardmark.report.estimates import weighted_mean
 from shardmark.report.exports import leaderboard_csv, leaderboard_markdown
-from shardmark.report.groups import Group, weighted_mean
+from shardmark.report.groups import Group
 from shardmark.report.inputs import Metric
 from shardmark.report.leaderboard import rank_models
 from shardmark.report.remarks import reasons_left_out
@@ -50,6 +51,11 @@ def test_a_micro_mean_is_that_of_all_samples_together() -> None:
 )
 def test_what_cannot_be_averaged_has_no_value(others: Metric) -> None:
     assert weighted_mean([metric(0.5), others], [1, 1]).value is None
+
+
+def test_a_mean_of_shares_that_are_all_1_is_not_certain() -> None:
+    found = weighted_mean([metric(1.0, 0.0, ci95=(0.8, 1.0)), metric(1.0, 0.0, ci95=(0.7, 1.0))], [1, 3])
+    assert found.ci95 == pytest.approx((1 - hypot(0.2, 3 * 0.3) / 4, 1.0))
 
 
 def test_an_unknown_error_makes_the_error_unknown() -> None:

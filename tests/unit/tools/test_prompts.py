@@ -105,6 +105,15 @@ def test_nothing_is_written(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_rows_of_several_data_sets_that_cannot_be_shown_are_told_together(tmp_path: Path) -> None:
+    write_model(tmp_path, "m")
+    for name in ("one", "two"):
+        write_dataset(tmp_path, name, **GENERATE | {"prompt": "{{ questoin }}"})
+    assert [problem.where for problem in problems(lines, tmp_path)] == [
+        f"config/datasets/{n}.yaml" for n in ("one", "two")
+    ]
+
+
 def test_wrong_names_and_counts_are_named_together(tmp_path: Path) -> None:
     write_model(tmp_path, "m")
     write_dataset(tmp_path, "arithmetic")

@@ -6,6 +6,7 @@ takes part in a comparison, nothing that it changes is what the tests use, and i
 
 import ast
 import builtins
+import importlib
 import json
 import os
 import socket
@@ -16,6 +17,8 @@ from shardmark.metrics.inside import wire
 
 SHOWN = 500
 "Characters of a reason."
+ENDS = (StopIteration, StopAsyncIteration)
+"Exceptions that end a loop of the tests, such as that of `all(map(function, cases))`, as if it were done."
 
 
 class Program:
@@ -80,20 +83,38 @@ def _number(value: Any) -> int:
 
 def _raise(name: str, text: str) -> NoReturn:
     kind = getattr(builtins, name, None)
-    raise (kind if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError)(text)
+    if not isinstance(kind, type) or not issubclass(kind, Exception) or issubclass(kind, ENDS):
+        kind = RuntimeError
+    raise kind(text)
 
 
 def run_tests(program: Program, source: str, tests: str) -> None:
     """Run the tests on a program. Raises whatever is wrong.
 
     Names that the tests use come from the program, unless the tests define them. Names that Python itself has do not,
-    or a program could redefine what tests compare with; but where the tests use no other name, these are meant.
+    or a program could redefine what tests compare with; but where the tests use no other name, these are meant. Nor do
+    modules that the tests use without an import, as in `sys.getsizeof(...)`.
     """
     tree = ast.parse(tests)
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    defined = used.intersection(program.ask("run", source))
+    modules = _modules(tree)
+    defined = used.intersection(program.ask("run", source)).difference(modules)
     asked = defined.difference(dir(builtins)) or defined
-    exec(compile(tree, "tests", "exec"), {"__name__": "tests"} | {name: program.ask("name", name) for name in asked})
+    names: dict[str, Any] = {name: importlib.import_module(name) for name in modules}
+    names |= {name: program.ask("name", name) for name in asked}
+    exec(compile(tree, "tests", "exec"), names | {"__name__": "tests"})
+
+
+def _modules(tree: ast.AST) -> set[str]:
+    """Names of Python's own modules that stand in the tests before a dot, and never otherwise."""
+    nodes = list(ast.walk(tree))
+    dotted = {
+        id(node.value): node.value.id
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    alone = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in dotted}
+    return (set(dotted.values()) - alone).intersection(sys.stdlib_module_names)
 
 
 def verdict(program: Program, source: str, tests: str) -> dict[str, Any]:

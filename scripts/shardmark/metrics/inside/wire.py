@@ -22,8 +22,11 @@ CONTAINERS: tuple[Any, ...] = (list, tuple, set, frozenset)
 def confine(seconds: str, memory_mb: str, user: str) -> None:
     """Bound this process and those it starts: computing time, memory, processes, open files and their size.
 
-    Root becomes another user for good.
+    Each process may take the memory: where that is more than there is, the kernel ends these before any other. Root
+    becomes another user for good.
     """
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
     if int(user):
         os.setgroups([])
         os.setresgid(int(user), int(user), int(user))
