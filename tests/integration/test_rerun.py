@@ -146,6 +146,7 @@ def test_few_shot_examples_or_a_decoding_setting_rerun_their_data_set(project: P
     assert after(project) == ({"infer": 2, "score": 1, "report": 1}, 16)
 
 
+@pytest.mark.slow  # three runs of two models, each loaded anew
 def test_a_changed_dtype_chat_template_or_weight_reruns_the_whole_model(project: Project) -> None:
     everything = {"stage_model": 1, "infer": len(project.trailers()), "score": 2, "report": 1}
     assert project.planned("--config", "dtype=bfloat16") == everything
