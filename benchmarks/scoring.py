@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "benchmarks")]
 import real_tasks  # noqa: E402
 from tasks import CASES, WORDS, Pairs  # noqa: E402
 
+from shardmark.engine.client import ALLOCATOR  # noqa: E402
 from shardmark.plan.machine import hardware  # noqa: E402
 
 WINDOW = 2048
@@ -76,6 +77,7 @@ def measured(python: str, script: str, job: dict[str, Any], folder: Path) -> dic
     request.write_text(json.dumps(job))
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment["OMP_NUM_THREADS"] = str(job["threads"])
+    environment |= ALLOCATOR if script == "score_shardmark.py" else {}
     begin = time.monotonic()
     with open(folder / "log", "w+") as log:
         command = [python, str(ROOT / "benchmarks" / script), str(request), str(result)]

@@ -347,6 +347,14 @@ def test_another_run_has_workers_of_its_own(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("stand_in")
+def test_a_worker_gives_memory_back_unless_the_user_says_otherwise(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    (worker,) = run.say("hello").result().workers
+    told = psutil.Process(worker).environ()
+    assert {name: told[name] for name in client.ALLOCATOR} == client.ALLOCATOR | {"MALLOC_ARENA_MAX": "4"}
+
+
+@pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_dies_or_hangs_is_replaced_and_its_answers_are_kept(
     run: Run, gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: signal.Signals

@@ -28,6 +28,8 @@ TRIES = 2
 SILENT_SECONDS = 60.0
 "A worker that gives no sign of life for so long hangs."
 START_SECONDS = 60.0
+ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+"What a worker's glibc is told, unless the user tells it more: one pool, and what is large goes back to the system."
 log = logging.getLogger(__name__)
 
 
@@ -105,6 +107,7 @@ def _new_worker(folder: Path, key: str, record: Any, start: list[str]) -> Iterat
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                env=ALLOCATOR | os.environ,
             )
         with _connected(path, process, name) as connection:
             yield connection
