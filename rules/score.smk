@@ -19,6 +19,11 @@ rule score:
     resources:
         runtime=lambda wildcards, attempt: INPUTS.score_minutes(wildcards, attempt),
         mem_mb=lambda wildcards, attempt: INPUTS.score_memory_mb(wildcards, attempt),
+        slurm_partition=INPUTS.score_slurm("slurm_partition"),
+        slurm_account=INPUTS.score_slurm("slurm_account"),
+        qos=INPUTS.score_slurm("qos"),
+        constraint=INPUTS.score_slurm("constraint"),
+        slurm_extra=INPUTS.score_slurm("slurm_extra"),
     params:
         command=COMMAND,
         results=lambda wildcards: RESULTS,

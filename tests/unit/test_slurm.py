@@ -110,3 +110,25 @@ def test_jobs_ask_for_what_the_profile_says_where_the_model_says_nothing(tmp_pat
     context = {"input": [], "attempt": 1, "threads": 2, "rulename": "infer", "async_run": None}
     asked = {name: Resource(name, inputs.slurm(name)).evaluate(wildcards, **context).value for name in RESOURCES}
     assert asked == given | {"slurm_account": "mine", "qos": None, "slurm_extra": "--nice=7"}
+
+
+def test_scoring_asks_for_what_inference_asks_for_only_where_they_share_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake stops a run whose group has two partitions, accounts, ..."""
+    own = {"partition": "a100", "account": None, "qos": None, "constraint": None, "extra": None}
+    write_whole(tmp_path / "models/m@0.json", json.dumps({"settings": {"slurm": own}}))
+    inputs = Inputs(str(tmp_path), {})
+    given = {"slurm_partition": "cpu", "slurm_account": "lab", "qos": "normal"}
+    inputs.defaults = {name: Resource.from_cli_expression(name, text) for name, text in given.items()}
+    inputs.overrides = {"qos": Resource("qos", "high")}  # --set-resources infer:qos=high
+    wildcards = SimpleNamespace(model="m@0")
+    context = {"input": [], "attempt": 1, "threads": 1, "rulename": "score", "async_run": None}
+
+    def asked() -> dict[str, str]:
+        return {name: Resource(name, inputs.score_slurm(name)).evaluate(wildcards, **context).value for name in given}
+
+    monkeypatch.setattr(inputs, "score_group", lambda wildcards: "m@0-0")
+    assert asked() == {"slurm_partition": "a100", "slurm_account": "lab", "qos": "high"}
+    monkeypatch.setattr(inputs, "score_group", lambda wildcards: None)
+    assert asked() == given

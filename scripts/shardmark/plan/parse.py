@@ -201,6 +201,8 @@ class Inputs:
         "The job of each shard, on a cluster; known in the main process only."
         self.defaults: Mapping[str, Any] = {}
         "The profile's default-resources, each a Resource of Snakemake's."
+        self.overrides: Mapping[str, Any] = {}
+        "What --set-resources gives the rule infer, likewise."
         self._config = config
         self._divisions: dict[str, Divisions] = {}
 
@@ -285,10 +287,28 @@ class Inputs:
 
         def asked(wildcards: Any, **context: Any) -> Any:
             own = self.model(wildcards)["settings"]["slurm"][RESOURCES[key]]
-            default = self.defaults.get(key)  # an expression, which may need the context: attempt, threads, ...
-            return own or (default.evaluate(wildcards, **context).value if default else None)
+            return own or self._default(key, wildcards, context)
 
         return asked
+
+    def score_slurm(self, key: str) -> Callable[[Any], Any]:
+        """What scoring asks of Slurm: in a job that infers, what that asks for, as a job has only one partition.
+
+        Alone, the profile's default-resources: the model's own may name nodes with GPUs that scoring has no use for.
+        """
+        inferring = self.slurm(key)
+
+        def asked(wildcards: Any, **context: Any) -> Any:
+            if not self.score_group(wildcards):
+                return self._default(key, wildcards, context)
+            given = self.overrides.get(key)
+            return given.evaluate(wildcards, **context).value if given else inferring(wildcards, **context)
+
+        return asked
+
+    def _default(self, key: str, wildcards: Any, context: dict[str, Any]) -> Any:
+        default = self.defaults.get(key)  # an expression, which may need the context: attempt, threads, ...
+        return default.evaluate(wildcards, **context).value if default else None
 
     def memory_mb(self, wildcards: Any, attempt: int) -> int:
         """Main memory for a job of a model: twice its weights and room for the libraries; more with each attempt."""
