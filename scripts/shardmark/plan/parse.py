@@ -23,7 +23,7 @@ from shardmark.plan.divisions import Divisions
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.plan import Plan, make_plan, model_file, report_inputs
 from shardmark.plan.publish import publish
-from shardmark.plan.slurm import RESOURCES, prepare_slurm
+from shardmark.plan.slurm import RESOURCES, prepare_slurm, refusals
 from shardmark.plan.summary import print_summary, progress
 
 DRY_RUN = {"-n", "--dry-run", "--dryrun"}
@@ -137,6 +137,8 @@ def announce(plan: Plan) -> None:
 def fail(plan: Plan | None) -> None:
     """What is left to do when a job has failed: what the others took is measured all the same."""
     warn_of_changes(plan)
+    for line in refusals():
+        print(line, file=sys.stderr)
     if plan:
         plan.measure()
 
