@@ -19,8 +19,8 @@ rule infer:
     resources:
         gpu=lambda wildcards: INPUTS.model(wildcards)["settings"]["num_gpus"],
         worker=1,
-        runtime=lambda wildcards, attempt: INPUTS.minutes(wildcards, attempt),
-        mem_mb=lambda wildcards, attempt: INPUTS.memory_mb(wildcards, attempt),
+        runtime=INPUTS.minutes,
+        mem_mb=INPUTS.memory_mb,
         slurm_partition=INPUTS.slurm("slurm_partition"),
         slurm_account=INPUTS.slurm("slurm_account"),
         qos=INPUTS.slurm("qos"),

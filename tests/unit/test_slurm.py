@@ -17,6 +17,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from projects import problems
 from shardmark.files import write_whole
 from shardmark.plan import slurm
+from shardmark.plan.bundles import Bundle
 from shardmark.plan.parse import Inputs
 from shardmark.plan.slurm import LOST, RESOURCES, UNKNOWN, Answer, check_commands, check_memory, mended
 
@@ -193,3 +194,19 @@ def test_scoring_asks_for_what_inference_asks_for_only_where_they_share_a_job(
     assert asked() == {"slurm_partition": "a100", "slurm_account": "lab", "qos": "high"}
     monkeypatch.setattr(inputs, "score_group", lambda wildcards: None)
     assert asked() == given
+
+
+def test_time_and_memory_of_the_profile_are_the_least_that_jobs_ask_for(tmp_path: Path) -> None:
+    inputs = Inputs(str(tmp_path), {})
+    given = {"runtime": "2h", "mem_mb": "9000"}
+    inputs.defaults = {name: Resource.from_cli_expression(name, text) for name, text in given.items()}
+    context = {"input": [], "threads": 1, "rulename": "infer", "async_run": None}
+    shard = ("m@0", "d", "1")
+    job = SimpleNamespace(model="m@0", dataset="d", shard="1")
+    for own, asked in (((None, None), (120, 18000)), ((30, 2000), (60, 4000))):
+        slurm_settings = {"runtime": own[0], "mem_mb": own[1]}
+        record = {"source": {"bytes": 0}, "settings": {"slurm": slurm_settings}}
+        write_whole(tmp_path / "models/m@0.json", json.dumps(record))
+        inputs.bundled = {shard: Bundle(record, 0, [shard])}
+        found = (inputs.minutes(job, attempt=2, **context), inputs.memory_mb(job, attempt=2, **context))
+        assert found == asked

@@ -268,21 +268,29 @@ class Inputs:
         }
         return groups.pop() if len(groups) == 1 else None
 
-    def minutes(self, wildcards: Any, attempt: int) -> int:
+    def minutes(self, wildcards: Any, attempt: int, **context: Any) -> int:
         """How long a shard's job may take; of several in a group, whose times add up, the first has nearly all."""
         shard = (wildcards.model, wildcards.dataset, wildcards.shard)
         mine = self.bundled.get(shard)
         if mine is None:
             return START_MINUTES
-        return mine.minutes(attempt) if mine.shards[0] == shard else 1
+        if mine.shards[0] != shard:
+            return 1
+        if mine.model["settings"]["slurm"]["runtime"]:
+            return mine.minutes(attempt)
+        return max(mine.minutes(attempt), self._least("runtime", wildcards, attempt, context))
 
-    def score_minutes(self, wildcards: Any, attempt: int) -> int:
+    def score_minutes(self, wildcards: Any, attempt: int, **context: Any) -> int:
         """How long scoring may take: a job of its own takes longer to start."""
-        return attempt * (2 if self.score_group(wildcards) else START_MINUTES)
+        if self.score_group(wildcards):
+            return attempt * 2
+        return max(attempt * START_MINUTES, self._least("runtime", wildcards, attempt, context))
 
-    def score_memory_mb(self, wildcards: Any, attempt: int) -> int:
+    def score_memory_mb(self, wildcards: Any, attempt: int, **context: Any) -> int:
         """Main memory for scoring; in a job that infers, what that asks for."""
-        return self.memory_mb(wildcards, attempt) if self.score_group(wildcards) else attempt * SCORE_MB
+        if self.score_group(wildcards):
+            return self.memory_mb(wildcards, attempt, **context)
+        return attempt * max(SCORE_MB, self._least("mem_mb", wildcards, attempt, context))
 
     def slurm(self, key: str) -> Callable[[Any], Any]:
         """What a model's file says of its jobs on Slurm, or else the profile's default-resources."""
@@ -312,11 +320,18 @@ class Inputs:
         default = self.defaults.get(key)  # an expression, which may need the context: attempt, threads, ...
         return default.evaluate(wildcards, **context).value if default else None
 
-    def memory_mb(self, wildcards: Any, attempt: int) -> int:
+    def _least(self, key: str, wildcards: Any, attempt: int, context: dict[str, Any]) -> int:
+        """What a job asks for at least: a number of the profile's default-resources; 0 without one."""
+        found = self._default(key, wildcards, {"attempt": attempt, **context})
+        return found if isinstance(found, int) else 0
+
+    def memory_mb(self, wildcards: Any, attempt: int, **context: Any) -> int:
         """Main memory for a job of a model: twice its weights and room for the libraries; more with each attempt."""
         record = self.model(wildcards)
-        weights = record["source"]["bytes"] or 0
-        return attempt * int(record["settings"]["slurm"]["mem_mb"] or 4000 + 2 * weights // 1_000_000)
+        if own := record["settings"]["slurm"]["mem_mb"]:
+            return attempt * int(own)
+        needed = 4000 + 2 * (record["source"]["bytes"] or 0) // 1_000_000
+        return attempt * max(needed, self._least("mem_mb", wildcards, attempt, context))
 
 
 def python_command(workflow: Any) -> str:
