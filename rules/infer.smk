@@ -19,6 +19,7 @@ rule infer:
     resources:
         gpu=lambda wildcards: INPUTS.model(wildcards)["settings"]["num_gpus"],
         worker=1,
+        nodes=1,  # else Slurm may take the GPUs of a job from several nodes
         runtime=INPUTS.minutes,
         mem_mb=INPUTS.memory_mb,
         slurm_partition=INPUTS.slurm("slurm_partition"),
