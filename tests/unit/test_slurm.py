@@ -196,17 +196,23 @@ def test_scoring_asks_for_what_inference_asks_for_only_where_they_share_a_job(
     assert asked() == given
 
 
-def test_time_and_memory_of_the_profile_are_the_least_that_jobs_ask_for(tmp_path: Path) -> None:
+def test_time_and_memory_of_the_profile_are_the_least_that_jobs_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inputs = Inputs(str(tmp_path), {})
     given = {"runtime": "2h", "mem_mb": "9000"}
     inputs.defaults = {name: Resource.from_cli_expression(name, text) for name, text in given.items()}
     context = {"input": [], "threads": 1, "rulename": "infer", "async_run": None}
     shard = ("m@0", "d", "1")
-    job = SimpleNamespace(model="m@0", dataset="d", shard="1")
+    job, next_job = (SimpleNamespace(model="m@0", dataset="d", shard=name) for name in "12")
     for own, asked in (((None, None), (120, 18000)), ((30, 2000), (60, 4000))):
         slurm_settings = {"runtime": own[0], "mem_mb": own[1]}
         record = {"source": {"bytes": 0}, "settings": {"slurm": slurm_settings}}
         write_whole(tmp_path / "models/m@0.json", json.dumps(record))
-        inputs.bundled = {shard: Bundle(record, 0, [shard])}
+        other = ("m@0", "d", "2")
+        inputs.bundled = dict.fromkeys((shard, other), Bundle(record, 0, [shard, other]))
         found = (inputs.minutes(job, attempt=2, **context), inputs.memory_mb(job, attempt=2, **context))
         assert found == asked
+        monkeypatch.setattr(inputs, "score_group", lambda wildcards: "m@0-0")
+        rest = (inputs.minutes(next_job, attempt=2, **context), inputs.score_minutes(next_job, attempt=2, **context))
+        assert rest == (0, 0)  # times of a group add up

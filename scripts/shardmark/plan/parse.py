@@ -269,22 +269,27 @@ class Inputs:
         return groups.pop() if len(groups) == 1 else None
 
     def minutes(self, wildcards: Any, attempt: int, **context: Any) -> int:
-        """How long a shard's job may take; of several in a group, whose times add up, the first has nearly all."""
+        """How long a shard's job may take; of several in a group, whose times add up, the first has nearly all.
+
+        Where the user says how long a job may take, that is the whole job: a partition may allow no minute more.
+        """
         shard = (wildcards.model, wildcards.dataset, wildcards.shard)
         mine = self.bundled.get(shard)
         if mine is None:
             return START_MINUTES
+        own = mine.model["settings"]["slurm"]["runtime"]
+        least = 0 if own else self._least("runtime", wildcards, attempt, context)
         if mine.shards[0] != shard:
-            return 1
-        if mine.model["settings"]["slurm"]["runtime"]:
-            return mine.minutes(attempt)
-        return max(mine.minutes(attempt), self._least("runtime", wildcards, attempt, context))
+            return 0 if own or least else 1
+        return max(mine.minutes(attempt), least)
 
     def score_minutes(self, wildcards: Any, attempt: int, **context: Any) -> int:
         """How long scoring may take: a job of its own takes longer to start."""
+        least = self._least("runtime", wildcards, attempt, context)
         if self.score_group(wildcards):
-            return attempt * 2
-        return max(attempt * START_MINUTES, self._least("runtime", wildcards, attempt, context))
+            own = self.model(wildcards)["settings"]["slurm"]["runtime"]
+            return 0 if own or least else attempt * 2
+        return max(attempt * START_MINUTES, least)
 
     def score_memory_mb(self, wildcards: Any, attempt: int, **context: Any) -> int:
         """Main memory for scoring; in a job that infers, what that asks for."""
