@@ -40,6 +40,7 @@ RESULTS = config.get("results", "results")
 COMMAND = python_command(workflow)
 INPUTS = Inputs(RESULTS, config, workflow.is_main_process)
 INPUTS.defaults = workflow.resource_settings.default_resources or {}
+INPUTS.overrides = workflow.resource_settings.overwrite_resources.get("infer", {})
 TARGETS = []
 PLAN = None
 CALLED = " + ".join(map(str, workflow.configfiles)) or "--config"

@@ -19,8 +19,9 @@ rule infer:
     resources:
         gpu=lambda wildcards: INPUTS.model(wildcards)["settings"]["num_gpus"],
         worker=1,
-        runtime=lambda wildcards, attempt: INPUTS.minutes(wildcards, attempt),
-        mem_mb=lambda wildcards, attempt: INPUTS.memory_mb(wildcards, attempt),
+        nodes=1,  # else Slurm may take the GPUs of a job from several nodes
+        runtime=INPUTS.minutes,
+        mem_mb=INPUTS.memory_mb,
         slurm_partition=INPUTS.slurm("slurm_partition"),
         slurm_account=INPUTS.slurm("slurm_account"),
         qos=INPUTS.slurm("qos"),

@@ -17,8 +17,13 @@ rule score:
     conda:
         "../envs/environment.yaml"
     resources:
-        runtime=lambda wildcards, attempt: INPUTS.score_minutes(wildcards, attempt),
-        mem_mb=lambda wildcards, attempt: INPUTS.score_memory_mb(wildcards, attempt),
+        runtime=INPUTS.score_minutes,
+        mem_mb=INPUTS.score_memory_mb,
+        slurm_partition=INPUTS.score_slurm("slurm_partition"),
+        slurm_account=INPUTS.score_slurm("slurm_account"),
+        qos=INPUTS.score_slurm("qos"),
+        constraint=INPUTS.score_slurm("constraint"),
+        slurm_extra=INPUTS.score_slurm("slurm_extra"),
     params:
         command=COMMAND,
         results=lambda wildcards: RESULTS,

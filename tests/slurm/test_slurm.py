@@ -58,6 +58,18 @@ def test_interrupted_run_leaves_no_job_and_goes_on_with_at_most_so_many_jobs(
     assert all(_one_after_the_other(*pair) for pair in combinations(after, 2))
 
 
+def test_a_model_with_more_gpus_than_a_node_has_is_refused_and_not_spread_over_two(
+    slurm: Cluster, tmp_path: Path
+) -> None:
+    before = slurm.jobs()
+    project = project_in(tmp_path / "project", {"demo_small": 5}, models=["demo_small"], datasets=["demo_arithmetic"])
+    output = project.run(*FAST, "--retries", "0", profile="slurm", succeeds=False)
+    assert "not submitted to Slurm (1 x): sbatch: error: " in output
+    assert "Requested node configuration is not available" in output
+    assert not notes(project)
+    assert all(job["NumNodes"] == "1" for job in slurm.jobs() if job not in before)
+
+
 def test_a_cluster_that_would_forget_jobs_too_soon_says_what_to_set(slurm: Cluster, tmp_path: Path) -> None:
     project = project_in(tmp_path / "project", models=["demo_small"], datasets=["demo_arithmetic"])
     output = project.run("--slurm-init-seconds-before-status-checks", "101", profile="slurm", succeeds=False)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,14 @@ from types import SimpleNamespace
 import pytest
 import snakemake_executor_plugin_slurm as plugin
 from snakemake.resources import Resource
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from projects import problems
 from shardmark.files import write_whole
+from shardmark.plan import slurm
+from shardmark.plan.bundles import Bundle
 from shardmark.plan.parse import Inputs
-from shardmark.plan.slurm import LOST, RESOURCES, UNKNOWN, Answer, check_memory, mended
+from shardmark.plan.slurm import LOST, RESOURCES, UNKNOWN, Answer, check_commands, check_memory, mended
 
 NO_ACCOUNTS = {"AccountingStorageType": "accounting_storage/none"}
 ACCOUNTS = {"AccountingStorageType": "accounting_storage/slurmdbd"}
@@ -96,6 +100,64 @@ def test_a_cluster_that_forgets_says_what_to_set(none: str) -> None:
     assert (problem.key, problem.fix) == ("slurm-status-command", "set it to squeue")
 
 
+def test_a_machine_without_slurm_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    (problem,) = problems(check_commands)
+    assert "no sbatch" in problem.what
+
+
+class _Executor(plugin.Executor):  # type: ignore[misc]
+    """The plugin's, which has nothing to run in."""
+
+    def __init__(self, logs: Path) -> None:
+        self.slurm_logdir, self.logger, self._main_event_loop = logs, logging.getLogger("executor"), None
+        self.run_uuid = "run"
+        self.failed: list[str] = []
+
+    def get_account_arg(self, job: object) -> Iterable[str]:
+        raise ValueError("The given account nosuch appears to be invalid.")
+
+    def report_job_error(self, job_info: SubmittedJobInfo, msg: str | None = None, **context: object) -> None:
+        self.failed.append(msg or "")
+
+
+class _Group:
+    """As much of Snakemake's group of jobs as the plugin needs; it has no rule."""
+
+    name, groupid, wildcards, resources = "m-0", "m-0", [], SimpleNamespace()
+
+    def is_group(self) -> bool:
+        return True
+
+
+def test_a_group_that_cannot_be_submitted_fails_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The plugin alone would wait for it for ever; Snakemake shows no reason of a group."""
+    monkeypatch.setattr(slurm, "REFUSALS", Counter())
+    monkeypatch.setattr(_Executor, "report_job_error", slurm.explaining(_Executor.report_job_error))
+    executor = _Executor(tmp_path)
+    submit = slurm.submitting(plugin.Executor.run_job)
+    submit(executor, _Group())
+    submit(executor, _Group())
+    invalid = "The given account nosuch appears to be invalid."
+    assert executor.failed == [invalid] * 2
+    assert slurm.refusals() == [f"not submitted to Slurm (2 x): {invalid}"]
+    assert f"m-0: {invalid}" in caplog.messages
+
+
+def test_what_sbatch_says_is_told_without_its_command_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(slurm, "REFUSALS", Counter())
+    said = "sbatch: error: invalid partition specified: nosuch\nsbatch: error: Batch job submission failed"
+    message = f"SLURM sbatch failed. The error message was '{said}'.\n    sbatch call:\n        sbatch --wrap=..."
+    report = slurm.explaining(lambda executor, job_info, msg: None)
+    report(SimpleNamespace(logger=logging.getLogger("executor")), SubmittedJobInfo(_Group()), message)
+    assert caplog.messages == ["m-0: " + said.replace("\n", " ")]
+    assert slurm.refusals() == [f"not submitted to Slurm (1 x): {said}".replace("\n", " ")]
+
+
 # What jobs ask for
 
 
@@ -110,3 +172,47 @@ def test_jobs_ask_for_what_the_profile_says_where_the_model_says_nothing(tmp_pat
     context = {"input": [], "attempt": 1, "threads": 2, "rulename": "infer", "async_run": None}
     asked = {name: Resource(name, inputs.slurm(name)).evaluate(wildcards, **context).value for name in RESOURCES}
     assert asked == given | {"slurm_account": "mine", "qos": None, "slurm_extra": "--nice=7"}
+
+
+def test_scoring_asks_for_what_inference_asks_for_only_where_they_share_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake stops a run whose group has two partitions, accounts, ..."""
+    own = {"partition": "a100", "account": None, "qos": None, "constraint": None, "extra": None}
+    write_whole(tmp_path / "models/m@0.json", json.dumps({"settings": {"slurm": own}}))
+    inputs = Inputs(str(tmp_path), {})
+    given = {"slurm_partition": "cpu", "slurm_account": "lab", "qos": "normal"}
+    inputs.defaults = {name: Resource.from_cli_expression(name, text) for name, text in given.items()}
+    inputs.overrides = {"qos": Resource("qos", "high")}  # --set-resources infer:qos=high
+    wildcards = SimpleNamespace(model="m@0")
+    context = {"input": [], "attempt": 1, "threads": 1, "rulename": "score", "async_run": None}
+
+    def asked() -> dict[str, str]:
+        return {name: Resource(name, inputs.score_slurm(name)).evaluate(wildcards, **context).value for name in given}
+
+    monkeypatch.setattr(inputs, "score_group", lambda wildcards: "m@0-0")
+    assert asked() == {"slurm_partition": "a100", "slurm_account": "lab", "qos": "high"}
+    monkeypatch.setattr(inputs, "score_group", lambda wildcards: None)
+    assert asked() == given
+
+
+def test_time_and_memory_of_the_profile_are_the_least_that_jobs_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = Inputs(str(tmp_path), {})
+    given = {"runtime": "2h", "mem_mb": "9000"}
+    inputs.defaults = {name: Resource.from_cli_expression(name, text) for name, text in given.items()}
+    context = {"input": [], "threads": 1, "rulename": "infer", "async_run": None}
+    shard = ("m@0", "d", "1")
+    job, next_job = (SimpleNamespace(model="m@0", dataset="d", shard=name) for name in "12")
+    for own, asked in (((None, None), (120, 18000)), ((30, 2000), (60, 4000))):
+        slurm_settings = {"runtime": own[0], "mem_mb": own[1]}
+        record = {"source": {"bytes": 0}, "settings": {"slurm": slurm_settings}}
+        write_whole(tmp_path / "models/m@0.json", json.dumps(record))
+        other = ("m@0", "d", "2")
+        inputs.bundled = dict.fromkeys((shard, other), Bundle(record, 0, [shard, other]))
+        found = (inputs.minutes(job, attempt=2, **context), inputs.memory_mb(job, attempt=2, **context))
+        assert found == asked
+        monkeypatch.setattr(inputs, "score_group", lambda wildcards: "m@0-0")
+        rest = (inputs.minutes(next_job, attempt=2, **context), inputs.score_minutes(next_job, attempt=2, **context))
+        assert rest == (0, 0)  # times of a group add up

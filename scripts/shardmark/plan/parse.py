@@ -23,7 +23,7 @@ from shardmark.plan.divisions import Divisions
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.plan import Plan, make_plan, model_file, report_inputs
 from shardmark.plan.publish import publish
-from shardmark.plan.slurm import RESOURCES, prepare_slurm
+from shardmark.plan.slurm import RESOURCES, prepare_slurm, refusals
 from shardmark.plan.summary import print_summary, progress
 
 DRY_RUN = {"-n", "--dry-run", "--dryrun"}
@@ -137,6 +137,8 @@ def announce(plan: Plan) -> None:
 def fail(plan: Plan | None) -> None:
     """What is left to do when a job has failed: what the others took is measured all the same."""
     warn_of_changes(plan)
+    for line in refusals():
+        print(line, file=sys.stderr)
     if plan:
         plan.measure()
 
@@ -201,6 +203,8 @@ class Inputs:
         "The job of each shard, on a cluster; known in the main process only."
         self.defaults: Mapping[str, Any] = {}
         "The profile's default-resources, each a Resource of Snakemake's."
+        self.overrides: Mapping[str, Any] = {}
+        "What --set-resources gives the rule infer, likewise."
         self._config = config
         self._divisions: dict[str, Divisions] = {}
 
@@ -264,37 +268,75 @@ class Inputs:
         }
         return groups.pop() if len(groups) == 1 else None
 
-    def minutes(self, wildcards: Any, attempt: int) -> int:
-        """How long a shard's job may take; of several in a group, whose times add up, the first has nearly all."""
+    def minutes(self, wildcards: Any, attempt: int, **context: Any) -> int:
+        """How long a shard's job may take; of several in a group, whose times add up, the first has nearly all.
+
+        Where the user says how long a job may take, that is the whole job: a partition may allow no minute more.
+        """
         shard = (wildcards.model, wildcards.dataset, wildcards.shard)
         mine = self.bundled.get(shard)
         if mine is None:
             return START_MINUTES
-        return mine.minutes(attempt) if mine.shards[0] == shard else 1
+        own = mine.model["settings"]["slurm"]["runtime"]
+        least = 0 if own else self._least("runtime", wildcards, attempt, context)
+        if mine.shards[0] != shard:
+            return 0 if own or least else 1
+        return max(mine.minutes(attempt), least)
 
-    def score_minutes(self, wildcards: Any, attempt: int) -> int:
+    def score_minutes(self, wildcards: Any, attempt: int, **context: Any) -> int:
         """How long scoring may take: a job of its own takes longer to start."""
-        return attempt * (2 if self.score_group(wildcards) else START_MINUTES)
+        least = self._least("runtime", wildcards, attempt, context)
+        if self.score_group(wildcards):
+            own = self.model(wildcards)["settings"]["slurm"]["runtime"]
+            return 0 if own or least else attempt * 2
+        return max(attempt * START_MINUTES, least)
 
-    def score_memory_mb(self, wildcards: Any, attempt: int) -> int:
+    def score_memory_mb(self, wildcards: Any, attempt: int, **context: Any) -> int:
         """Main memory for scoring; in a job that infers, what that asks for."""
-        return self.memory_mb(wildcards, attempt) if self.score_group(wildcards) else attempt * SCORE_MB
+        if self.score_group(wildcards):
+            return self.memory_mb(wildcards, attempt, **context)
+        return attempt * max(SCORE_MB, self._least("mem_mb", wildcards, attempt, context))
 
     def slurm(self, key: str) -> Callable[[Any], Any]:
         """What a model's file says of its jobs on Slurm, or else the profile's default-resources."""
 
         def asked(wildcards: Any, **context: Any) -> Any:
             own = self.model(wildcards)["settings"]["slurm"][RESOURCES[key]]
-            default = self.defaults.get(key)  # an expression, which may need the context: attempt, threads, ...
-            return own or (default.evaluate(wildcards, **context).value if default else None)
+            return own or self._default(key, wildcards, context)
 
         return asked
 
-    def memory_mb(self, wildcards: Any, attempt: int) -> int:
+    def score_slurm(self, key: str) -> Callable[[Any], Any]:
+        """What scoring asks of Slurm: in a job that infers, what that asks for, as a job has only one partition.
+
+        Alone, the profile's default-resources: the model's own may name nodes with GPUs that scoring has no use for.
+        """
+        inferring = self.slurm(key)
+
+        def asked(wildcards: Any, **context: Any) -> Any:
+            if not self.score_group(wildcards):
+                return self._default(key, wildcards, context)
+            given = self.overrides.get(key)
+            return given.evaluate(wildcards, **context).value if given else inferring(wildcards, **context)
+
+        return asked
+
+    def _default(self, key: str, wildcards: Any, context: dict[str, Any]) -> Any:
+        default = self.defaults.get(key)  # an expression, which may need the context: attempt, threads, ...
+        return default.evaluate(wildcards, **context).value if default else None
+
+    def _least(self, key: str, wildcards: Any, attempt: int, context: dict[str, Any]) -> int:
+        """What a job asks for at least: a number of the profile's default-resources; 0 without one."""
+        found = self._default(key, wildcards, {"attempt": attempt, **context})
+        return found if isinstance(found, int) else 0
+
+    def memory_mb(self, wildcards: Any, attempt: int, **context: Any) -> int:
         """Main memory for a job of a model: twice its weights and room for the libraries; more with each attempt."""
         record = self.model(wildcards)
-        weights = record["source"]["bytes"] or 0
-        return attempt * int(record["settings"]["slurm"]["mem_mb"] or 4000 + 2 * weights // 1_000_000)
+        if own := record["settings"]["slurm"]["mem_mb"]:
+            return attempt * int(own)
+        needed = 4000 + 2 * (record["source"]["bytes"] or 0) // 1_000_000
+        return attempt * max(needed, self._least("mem_mb", wildcards, attempt, context))
 
 
 def python_command(workflow: Any) -> str:

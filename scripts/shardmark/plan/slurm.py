@@ -1,13 +1,17 @@
-"""What Snakemake's Slurm plugin leaves open: three kinds of jobs that it would wait for for ever.
+"""What Snakemake's Slurm plugin leaves open: jobs that it would wait for for ever, and errors that nobody is shown.
 
 It takes a preempted job for one that Slurm will start again, which partitions that cancel what they preempt never do;
 a job that the scheduler has forgotten for one that it has not heard of yet; and one that `sacct` says is cancelled, and
-by whom, for one that runs. The first two are told from what the scheduler says twice. The plugin's function that asks
-it is wrapped while a run lasts.
+by whom, for one that runs. The first two are told from what the scheduler says twice. A group of jobs that it cannot
+submit, as for an account that the user has not, it forgets; and Snakemake does not show why a group failed.
+
+The plugin's functions that ask, submit and report are wrapped while a run lasts.
 """
 
 import re
+import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,6 +30,10 @@ SECONDS_KEY = "slurm-init-seconds-before-status-checks"
 LOST, UNKNOWN = "FAILED", "UNKNOWN"
 "What the plugin is told: submit it again; or look whether its files are there, and submit it again if not."
 ASK_SECONDS = 60
+REFUSALS: Counter[str] = Counter()
+"Why jobs of this run could not be submitted, and how often."
+SBATCH_WORDS = re.compile(r"The error message was '(.*?)'\.\n", re.DOTALL)
+"What sbatch said, in what the plugin makes of it: the rest is a command line of thousands of characters."
 SETTING = re.compile(r"^(\w+)\s*=\s*(.*?)\s*$", re.MULTILINE)
 
 Answer = tuple[dict[str, str] | None, float | None]
@@ -37,11 +45,59 @@ def prepare_slurm(workflow: Any) -> None:
     plugin = workflow.executor_plugin
     if plugin is None or plugin.name != "slurm":
         return
+    check_commands()
     settings = workflow.executor_settings
     check_memory(_cluster_settings(), settings.status_command, settings.init_seconds_before_status_checks)
     import snakemake_executor_plugin_slurm as module
 
     module.query_job_status = mended(module.query_job_status)
+    module.Executor.run_job = submitting(module.Executor.run_job)
+    module.Executor.report_job_error = explaining(module.Executor.report_job_error)
+
+
+def check_commands() -> None:
+    """Raise UserError where there is no Slurm to submit to."""
+    if shutil.which("sbatch") is None:
+        what = "is slurm, but there is no sbatch on this machine"
+        raise UserError(Problem(PROFILE, "executor", what, "call it on a login node, or use --profile local"))
+
+
+def submitting(run_job: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """The plugin's submission of a job, which reports what goes wrong before sbatch is called for groups as well.
+
+    It asks the job for its rule to say so, which a group has not: the job was neither submitted nor failed.
+    """
+
+    def submit(executor: Any, job: Any) -> None:
+        try:
+            run_job(executor, job)
+        except Exception as error:
+            from snakemake_executor_plugin_slurm import SubmittedJobInfo
+
+            executor._report_job_error_threadsafe(SubmittedJobInfo(job), str(error.__context__ or error))
+
+    return submit
+
+
+def explaining(report: Callable[..., None]) -> Callable[..., None]:
+    """The plugin's report of a job that failed, which says why of groups as well, and remembers what was refused."""
+
+    def explained(executor: Any, job_info: Any, msg: str | None = None, **context: Any) -> None:
+        if msg:
+            found = SBATCH_WORDS.search(msg)
+            reason = " ".join((found[1] if found else msg).split())
+            if job_info.external_jobid is None:
+                REFUSALS[reason] += 1
+            if job_info.job.is_group():
+                executor.logger.error(f"{job_info.job.groupid}: {reason}")
+        report(executor, job_info, msg=msg, **context)
+
+    return explained
+
+
+def refusals() -> list[str]:
+    """Why jobs could not be submitted, a line for each reason, the most frequent first."""
+    return [f"not submitted to Slurm ({count} x): {reason}" for reason, count in REFUSALS.most_common(10)]
 
 
 def check_memory(cluster: dict[str, str], command: str, seconds: int) -> None:
