@@ -27,6 +27,7 @@ from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.records import chat_problems, note_all
+from shardmark.plan.windows import window_problems
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 
 Record = dict[str, Any]
@@ -131,6 +132,7 @@ def _make_plan(
             datasets.append(planned.record)
             pairs += [part.pair(planned) for part in work.parts] if not problems else []
     problems += chat_problems(models, datasets, results)
+    problems += window_problems(models, datasets)
     problems += note_all(lock, benchmark, models, datasets)
     hashes.save()  # also if there are problems: large weights are not hashed again after each typing mistake
     if problems:
