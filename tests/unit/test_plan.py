@@ -665,6 +665,16 @@ def test_the_summary_tells_what_is_to_run_and_how_long_it_should_take(sharded: P
     assert lines["tiny"] == [*count, "15", "min"]
 
 
+def test_slots_that_a_model_has_no_jobs_for_serve_the_next(sharded: Path) -> None:
+    """Two models with 8 shards each: 16 slots take all at once, 8 take one model after the other."""
+    write_model(sharded, "large")
+    made = taking(plan(sharded, max_shard_size=8), Seconds(8000.0, 0.0), 1000.0)
+    made = replace(made, pairs=[replace(pair, missing=pair.missing[:1] * 8) for pair in made.pairs])
+    titles = {slots: summary(made, slots)[0] for slots in (64, 16, 8, 4)}
+    about = {slots: title.rpartition("about ")[2] for slots, title in titles.items()}
+    assert about == {64: "17 min", 16: "17 min", 8: "33 min", 4: "67 min"}
+
+
 def test_the_summary_counts_what_is_left_only(sharded: Path) -> None:
     made = plan(sharded, max_shard_size=8)
     done, *others = shards_of(made)

@@ -35,7 +35,7 @@ def print_summary(plan: Plan, console: Console, slots: Callable[[Pair], int | No
     wanted = f"{_count(len(plan.models), 'model')} x {_count(len(plan.datasets), 'data set')}"
     by_model = [list(group) for _, group in groupby(plan.pairs, key=lambda pair: model_name(pair.model))]
     walls = [wall_seconds(pairs, slots(pairs[0])) for pairs in by_model]
-    together = sum(walls) if any(slots(pairs[0]) for pairs in by_model) else max(walls, default=0.0)
+    together = seconds_together([(pairs, slots(pairs[0])) for pairs in by_model])
     title = f"{wanted} -> {_count(shards, 'shard')}, {left:,} to run" + f", about {duration(together)}" * (left > 0)
     table = Table(*COLUMNS, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.columns[0].overflow = "fold"
@@ -73,6 +73,16 @@ def wall_seconds(pairs: list[Pair], slots: int | None) -> float:
     inference, load = _inference_and_load(pairs)
     longest = max((pair.longest for pair in pairs), default=0.0)
     return max(longest, load + inference / max(1, _places(pairs, slots)))
+
+
+def seconds_together(models: list[tuple[list[Pair], int | None]]) -> float:
+    """Seconds until the jobs of several models, each with its slots, are done.
+
+    Slots that one model has no job for serve the next: so it is the work that goes through them, and at least as much
+    as the slowest model takes.
+    """
+    shares = sum(work_seconds(pairs, slots) / slots for pairs, slots in models if slots)
+    return max(shares, max((wall_seconds(pairs, slots) for pairs, slots in models), default=0.0))
 
 
 def _inference_and_load(pairs: list[Pair]) -> Seconds:
