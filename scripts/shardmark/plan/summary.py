@@ -1,5 +1,6 @@
 """What the user sees while a run is planned: progress, then one table of what is left to do."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count, groupby
@@ -93,7 +94,8 @@ def _inference_and_load(pairs: list[Pair]) -> Seconds:
 
 def _places(pairs: list[Pair], slots: int | None) -> int:
     """How many jobs of a model really run at once."""
-    jobs = sum(len(pair.missing) for pair in pairs)
+    parts = sum(len(pair.missing) if pair.jobs is None else pair.jobs for pair in pairs)
+    jobs = math.ceil(parts - 1e-6)  # thirds of a job do not add up to it exactly
     return min(jobs, slots) if slots else jobs
 
 
