@@ -1,12 +1,14 @@
 """Which shards share a job on a cluster, and how long it may take."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from shardmark.plan.bundles import LONGEST_MINUTES, MOST_SHARDS, START_MINUTES, bundle
+from shardmark.plan.bundles import LONGEST_MINUTES, MOST_SHARDS, START_MINUTES, bundle, in_jobs
 from shardmark.plan.cost import Seconds
 from shardmark.plan.pairs import Pair
+from shardmark.plan.summary import wall_seconds, work_seconds
 
 
 def pair(dataset: str, *seconds: float, model: str = "m", measured: bool = True, runtime: int | None = None) -> Pair:
@@ -57,3 +59,16 @@ def test_a_model_says_itself_how_long_and_nothing_takes_longer_than_a_day() -> N
     (own,) = bundle([pair("a", 20, runtime=480)], 100)
     (long,) = bundle([pair("a", 1e6)], 100)
     assert (own.minutes(2), long.minutes(1)) == (960, LONGEST_MINUTES)
+
+
+@pytest.mark.parametrize(("most", "work", "wall"), [(100.0, 110.0, 110.0), (60.0, 130.0, 80.0), (0.0, 190.0, 50.0)])
+def test_shards_that_share_a_job_are_predicted_one_after_the_other_with_one_load(
+    most: float, work: float, wall: float
+) -> None:
+    """Loads of 20 s, on as many nodes as there are jobs: 90 s in one job, 60 and 30 s in two, or five shards apart."""
+    pairs = [
+        replace(one, seconds=Seconds(one.seconds.inference, 20.0)) for one in (pair("a", 30), pair("b", *[15] * 4))
+    ]
+    made = in_jobs(pairs, most)
+    assert work_seconds(made, 64) == pytest.approx(work)
+    assert wall_seconds(made, 64) == pytest.approx(wall)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shardmark.files import pretty_json, sealed, write_whole
+from shardmark.files import SEAL, pretty_json, sealed, write_whole
 from shardmark.plan.cost import Costs, prior_load_seconds, prior_seconds, work
 from shardmark.plan.predictions import write_predictions
 
@@ -140,3 +140,25 @@ def test_damaged_costs_only_cost_time(tmp_path: Path, content: str) -> None:
     costs = Costs(tmp_path)
     costs.measure(model(), "sums", "generate")
     assert ratios(costs, model(), "sums", "generate") == pytest.approx((2, 1))
+
+
+def test_answers_are_as_long_as_the_model_lets_them_be() -> None:
+    """A limit of the model counts like a shorter one of the data set; one above the data set's changes nothing."""
+    tokens = {"read": 100, "written": 5120, "longest": 512}
+    shorter = {"read": 100, "written": 640, "longest": 64}
+    limited, wide = (model() | {"settings": {"num_gpus": 0, "max_out_len": limit}} for limit in (64, 1024))
+    assert prior_seconds(limited, tokens) == pytest.approx(prior_seconds(model(), shorter))
+    assert prior_seconds(wide, tokens) == prior_seconds(model(), tokens)
+
+
+def test_what_another_versions_prior_was_measured_with_is_measured_again(tmp_path: Path) -> None:
+    costs, own = Costs(tmp_path), model()
+    took(tmp_path, own, "sums", 3)
+    costs.measure(own, "sums", "generate")
+    costs.save()
+    old = json.loads(costs.path.read_text())
+    old["measured"]["m@0"]["sums"]["seconds_prior"] *= 10
+    write_whole(costs.path, pretty_json(sealed({k: v for k, v in old.items() if k != SEAL} | {"prior": "old"})))
+    again = Costs(tmp_path)
+    again.measure(own, "sums", "generate")
+    assert ratios(again, own, "sums", "generate") == pytest.approx((3, 1))

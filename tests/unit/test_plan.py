@@ -40,7 +40,7 @@ from shardmark.plan.datasets import shards_file
 from shardmark.plan.parse import Inputs
 from shardmark.plan.partials import append_partial
 from shardmark.plan.predictions import write_predictions
-from shardmark.plan.summary import print_summary, wall_seconds
+from shardmark.plan.summary import print_summary, wall_seconds, work_seconds
 from shardmark.tasks import request_id
 
 CHOICE: dict[str, Any] = {"kind": "choice", "prompt": "{{ question }}", "choices": "options", "target": "label"}
@@ -646,8 +646,8 @@ def summary(made: Plan, slots: int | None = None) -> tuple[str, dict[str, list[s
 
 
 def taking(made: Plan, seconds: Seconds, longest: float) -> Plan:
-    """The plan if every pair took so long."""
-    return replace(made, pairs=[replace(pair, seconds=seconds, longest=longest) for pair in made.pairs])
+    """The plan if every pair took so long, and each shard were a job."""
+    return replace(made, pairs=[replace(pair, seconds=seconds, longest=longest, jobs=None) for pair in made.pairs])
 
 
 def test_the_summary_tells_what_is_to_run_and_how_long_it_should_take(sharded: Path) -> None:
@@ -663,6 +663,26 @@ def test_the_summary_tells_what_is_to_run_and_how_long_it_should_take(sharded: P
     title, lines = summary(taking(made, Seconds(300.0, 600.0), 900.0))  # all at once: the longest job of any model
     assert title.endswith("about 15 min")
     assert lines["tiny"] == [*count, "15", "min"]
+
+
+def test_slots_that_a_model_has_no_jobs_for_serve_the_next(sharded: Path) -> None:
+    """Two models with 8 shards each: 16 slots take all at once, 8 take one model after the other."""
+    write_model(sharded, "large")
+    made = taking(plan(sharded, max_shard_size=8), Seconds(8000.0, 0.0), 1000.0)
+    made = replace(made, pairs=[replace(pair, missing=pair.missing[:1] * 8) for pair in made.pairs])
+    titles = {slots: summary(made, slots)[0] for slots in (64, 16, 8, 4)}
+    about = {slots: title.rpartition("about ")[2] for slots, title in titles.items()}
+    assert about == {64: "17 min", 16: "17 min", 8: "33 min", 4: "67 min"}
+
+
+def test_shards_that_a_cluster_puts_into_one_job_load_once_and_wait_for_each_other(sharded: Path) -> None:
+    """As many nodes as one likes do not shorten a job of several shards; on this machine each shard is by itself."""
+    for local, places in ((True, 8), (False, 1)):
+        made = plan(sharded, local=local, max_shard_size=8)
+        shards = len(made.pairs[0].missing)
+        assert shards > 1
+        inference, load = made.pairs[0].seconds
+        assert work_seconds(made.pairs, 8) == pytest.approx(inference + load * min(places, shards))
 
 
 def test_the_summary_counts_what_is_left_only(sharded: Path) -> None:

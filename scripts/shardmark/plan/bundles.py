@@ -7,10 +7,11 @@ job if they fit into one, because that job can then score it as well.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+from shardmark.config import RunConfig
 from shardmark.plan.cost import Seconds, model_name
 from shardmark.plan.pairs import Pair
 
@@ -55,6 +56,11 @@ class Bundle:
         return min(minutes * attempt, LONGEST_MINUTES)
 
 
+def job_seconds(run: RunConfig) -> float:
+    """About how many seconds of shards a job does at most."""
+    return run.max_shard_cost if run.max_job_cost is None else run.max_job_cost
+
+
 def bundle(pairs: Iterable[Pair], most_seconds: float) -> list[Bundle]:
     """The missing shards of all pairs, which are sorted by model, as jobs of about so many seconds at most."""
     made: list[Bundle] = []
@@ -69,6 +75,19 @@ def bundle(pairs: Iterable[Pair], most_seconds: float) -> list[Bundle]:
                     made.append(here := Bundle(pair.model, len(made)))
                 _add(here, pair, shard["name"], cost)
     return [one for one in made if one.shards]
+
+
+def in_jobs(pairs: list[Pair], most_seconds: float) -> list[Pair]:
+    """The pairs, sorted by model, with the jobs that a cluster makes of their shards: as `bundle` does."""
+    job_of = {shard: job for job in bundle(pairs, most_seconds) for shard in job.shards}
+    return [_in_jobs(pair, job_of) for pair in pairs]
+
+
+def _in_jobs(pair: Pair, job_of: dict[Shard, Bundle]) -> Pair:
+    """Of each job its share of shards; jobs load their model by themselves."""
+    jobs = [job_of[model_name(pair.model), pair.dataset["name"], shard["name"]] for shard in pair.missing]
+    longest = max((job.seconds + pair.seconds.load for job in jobs), default=0.0)
+    return replace(pair, longest=longest, jobs=sum(1 / len(job.shards) for job in jobs))
 
 
 def _fits(here: Bundle, seconds: float, shards: int, most_seconds: float) -> bool:

@@ -13,10 +13,11 @@ after each run.
 
 import statistics
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shardmark.files import canonical_json, read_sealed, sealed, write_whole
+from shardmark.files import canonical_json, file_sha256, read_sealed, sealed, write_whole
 from shardmark.plan.predictions import read_trailer
 from shardmark.tasks.requests import characters, shared_characters, texts_of
 
@@ -63,9 +64,17 @@ def prior_seconds(model: Record, tokens: Record) -> float:
     been measured."""
     size, device = model["source"]["bytes"] or UNKNOWN_WEIGHTS, _device(model)
     parameters = size / (4 if model["dtype"] == "float32" else 2)
-    steps = max(tokens.get("longest", 0), tokens["written"] / ROWS)
-    computing = 2 * parameters * (tokens["read"] + tokens["written"]) / FLOPS[device]
+    longest, written = _written(model, tokens)
+    computing = 2 * parameters * (tokens["read"] + written) / FLOPS[device]
+    steps = max(longest, written / ROWS)
     return computing + steps * (size / BANDWIDTH[device] + STEP_SECONDS[device])
+
+
+def _written(model: Record, tokens: Record) -> tuple[float, float]:
+    """Tokens of the longest answer and of all, when the model's max_out_len cuts them (taken to be equally long)."""
+    longest = tokens.get("longest", 0)
+    limit = model["settings"].get("max_out_len") or longest
+    return min(longest, limit), tokens["written"] * min(1, limit / longest if longest else 1)
 
 
 def prior_load_seconds(model: Record) -> float:
@@ -101,10 +110,10 @@ class Costs:
         try:
             self._sums: dict[str, dict[str, Sums]] = {
                 model: {dataset: dict(sums) for dataset, sums in measured.items() if sums.keys() >= SUMS}
-                for model, measured in read_sealed(self.path)["measured"].items()
+                for model, measured in _same_prior(read_sealed(self.path))["measured"].items()
             }
         except (ValueError, KeyError, TypeError, AttributeError):
-            self._sums = {}  # lost or damaged: measured again from the prediction files
+            self._sums = {}  # lost, damaged or of another version: measured again from the prediction files
 
     def measure(self, model: Record, dataset: str, kind: str) -> None:
         """Take in what a model took for a data set, unless nothing was added to its predictions since."""
@@ -147,8 +156,20 @@ class Costs:
     def save(self) -> None:
         """Write back what was learnt."""
         if self._changed:
-            write_whole(self.path, canonical_json(sealed({"measured": self._sums})) + "\n")
+            write_whole(self.path, canonical_json(sealed({"measured": self._sums, "prior": _prior()})) + "\n")
             self._changed = False
+
+
+@cache
+def _prior() -> str:
+    """The digest of this file: what was measured over another version's prior says nothing about this one's."""
+    return file_sha256(Path(__file__))
+
+
+def _same_prior(costs: Record) -> Record:
+    if costs["prior"] != _prior():
+        raise ValueError("made with another prior")
+    return costs
 
 
 def model_name(model: Record) -> str:

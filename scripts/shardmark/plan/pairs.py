@@ -37,9 +37,11 @@ class Pair:
     seconds: Seconds = NOTHING
     "What the missing shards should take, summed over them, and the model's load, once."
     longest: float = 0.0
-    "What the longest of them should take."
+    "What the longest of them should take; on a cluster, the longest job that has one of them."
     costs: Sequence[Seconds] = ()
     "What each of the missing shards should take."
+    jobs: float | None = None
+    "On a cluster, how many jobs the missing shards are, where pairs share some; None: each is one."
     measured: bool = False
     "Whether `seconds` comes from what jobs of this model took, and not from a prior."
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from shardmark.config import RunConfig
 from shardmark.errors import UserError, disk_problem
 from shardmark.files import digest, pretty_json, read_json, write_if_changed
-from shardmark.plan.bundles import SCORE_MB, START_MINUTES, Bundle, Shard, bundle
+from shardmark.plan.bundles import SCORE_MB, START_MINUTES, Bundle, Shard, bundle, job_seconds
 from shardmark.plan.changes import lock_lines
 from shardmark.plan.datasets import shards_file
 from shardmark.plan.divisions import Divisions
@@ -176,8 +176,7 @@ def slots(settings: dict[str, Any], config: dict[str, Any], cores: int | None, j
 
 def cluster_bundles(plan: Plan) -> list[Bundle]:
     """The shards that are to run, as the jobs of a cluster."""
-    run = plan.benchmark.run
-    return bundle(plan.pairs, run.max_shard_cost if run.max_job_cost is None else run.max_job_cost)
+    return bundle(plan.pairs, job_seconds(plan.benchmark.run))
 
 
 def use_job_profile(basedir: str) -> None:

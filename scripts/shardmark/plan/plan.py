@@ -17,6 +17,7 @@ from shardmark.config import Benchmark, DatasetConfig, Named, load
 from shardmark.config.places import lines_named
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, pretty_json, read_object, sealed, write_if_changed
+from shardmark.plan.bundles import in_jobs, job_seconds
 from shardmark.plan.changes import Change
 from shardmark.plan.cost import Costs, model_name
 from shardmark.plan.datasets import PlannedDataset, code_digest, plan_dataset
@@ -27,6 +28,7 @@ from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.records import chat_problems, note_all
+from shardmark.plan.windows import window_problems
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 
 Record = dict[str, Any]
@@ -131,6 +133,7 @@ def _make_plan(
             datasets.append(planned.record)
             pairs += [part.pair(planned) for part in work.parts] if not problems else []
     problems += chat_problems(models, datasets, results)
+    problems += window_problems(models, datasets)
     problems += note_all(lock, benchmark, models, datasets)
     hashes.save()  # also if there are problems: large weights are not hashed again after each typing mistake
     if problems:
@@ -142,6 +145,8 @@ def _make_plan(
         _drop_stale_staging(results / "staged" / f"{model_name(record)}.json", record)
     order = {model_name(record): number for number, record in enumerate(models)}
     pairs.sort(key=lambda pair: order[model_name(pair.model)])
+    if not local:
+        pairs = in_jobs(pairs, job_seconds(benchmark.run))
     descriptions = {named.name: named.settings.description for named in benchmark.datasets}
     descriptions |= {task.name: task.config.description for task in tasks}
     report = _plan_report(benchmark, descriptions, pairs, results)

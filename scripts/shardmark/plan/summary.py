@@ -1,5 +1,6 @@
 """What the user sees while a run is planned: progress, then one table of what is left to do."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count, groupby
@@ -35,7 +36,7 @@ def print_summary(plan: Plan, console: Console, slots: Callable[[Pair], int | No
     wanted = f"{_count(len(plan.models), 'model')} x {_count(len(plan.datasets), 'data set')}"
     by_model = [list(group) for _, group in groupby(plan.pairs, key=lambda pair: model_name(pair.model))]
     walls = [wall_seconds(pairs, slots(pairs[0])) for pairs in by_model]
-    together = sum(walls) if any(slots(pairs[0]) for pairs in by_model) else max(walls, default=0.0)
+    together = seconds_together([(pairs, slots(pairs[0])) for pairs in by_model])
     title = f"{wanted} -> {_count(shards, 'shard')}, {left:,} to run" + f", about {duration(together)}" * (left > 0)
     table = Table(*COLUMNS, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.columns[0].overflow = "fold"
@@ -75,6 +76,16 @@ def wall_seconds(pairs: list[Pair], slots: int | None) -> float:
     return max(longest, load + inference / max(1, _places(pairs, slots)))
 
 
+def seconds_together(models: list[tuple[list[Pair], int | None]]) -> float:
+    """Seconds until the jobs of several models, each with its slots, are done.
+
+    Slots that one model has no job for serve the next: so it is the work that goes through them, and at least as much
+    as the slowest model takes.
+    """
+    shares = sum(work_seconds(pairs, slots) / slots for pairs, slots in models if slots)
+    return max(shares, max((wall_seconds(pairs, slots) for pairs, slots in models), default=0.0))
+
+
 def _inference_and_load(pairs: list[Pair]) -> Seconds:
     """Of all jobs of one model: the inference of each, and one load."""
     inference = sum(pair.seconds.inference for pair in pairs)
@@ -83,7 +94,8 @@ def _inference_and_load(pairs: list[Pair]) -> Seconds:
 
 def _places(pairs: list[Pair], slots: int | None) -> int:
     """How many jobs of a model really run at once."""
-    jobs = sum(len(pair.missing) for pair in pairs)
+    parts = sum(len(pair.missing) if pair.jobs is None else pair.jobs for pair in pairs)
+    jobs = math.ceil(parts - 1e-6)  # thirds of a job do not add up to it exactly
     return min(jobs, slots) if slots else jobs
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shardmark.plan import Pair, Plan
-from shardmark.plan.summary import duration, wall_seconds, work_seconds
+from shardmark.plan.summary import duration, seconds_together, wall_seconds, work_seconds
 
 Slots = Callable[[Pair], int | None]
 "How many jobs of a pair's model can run at once; None if nothing bounds them."
@@ -54,18 +54,16 @@ def _pair(pair: Pair, slots: int | None) -> dict[str, Any]:
 
 
 def _together(plan: Plan, slots: Slots) -> dict[str, float]:
-    """What everything takes: models share the devices, or, where nothing bounds jobs, run side by side."""
+    """What everything takes: models share the slots, or, where nothing bounds jobs, run side by side."""
     by_model: dict[str, list[Pair]] = {}
     for pair in plan.pairs:
         by_model.setdefault(f"{pair.model['name']}@{pair.model['digest']}", []).append(pair)
-    walls = [wall_seconds(pairs, slots(pairs[0])) for pairs in by_model.values()]
     works = [work_seconds(pairs, slots(pairs[0])) for pairs in by_model.values()]
     gpus = [pairs[0].model["settings"]["num_gpus"] for pairs in by_model.values()]
-    bounded = any(slots(pair) for pair in plan.pairs)
     return {
         "seconds": sum(works),
         "gpu_hours": sum(count * work for count, work in zip(gpus, works, strict=True)) / 3600,
-        "wall_seconds": sum(walls) if bounded else max(walls, default=0.0),
+        "wall_seconds": seconds_together([(pairs, slots(pairs[0])) for pairs in by_model.values()]),
     }
 
 
