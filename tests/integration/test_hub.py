@@ -43,7 +43,7 @@ def site(hub: FakeHub, tmp_path: Path) -> Site:
 @pytest.fixture
 def questions(site: Site) -> Site:
     """The same with a model in a folder, so that only the data set comes from the Hub."""
-    site.model("m", path=str(ROOT / "demo/models/small"))
+    site.model("m", path=str(ROOT / "demo/models/small"), max_out_len=16)
     return site
 
 

@@ -30,7 +30,7 @@ def short(commit: str) -> str:
 
 
 def test_what_moved_on_the_hub_is_shown_checked_and_written(site: Site) -> None:
-    site.model("m", path=str(ROOT / "demo/models/small"))
+    site.model("m", path=str(ROOT / "demo/models/small"), max_out_len=16)
     site.dataset("d", {"hub": "org/data"})
     site.plan()
     old, before = site.pins()["dataset"]["org/data@main"], site.lock.read_bytes()
@@ -158,7 +158,7 @@ def test_prune_drops_what_no_file_can_mean_and_keeps_what_this_run_does_not_name
 
 def test_no_token_and_no_signed_address_is_told(site: Site) -> None:
     token = "hf_" + "t0ken" * 6
-    site.model("m", path=str(ROOT / "demo/models/small"))
+    site.model("m", path=str(ROOT / "demo/models/small"), max_out_len=16)
     site.push("dataset", "org/closed", {"test.parquet": ROWS})
     site.hub.gate("dataset", "org/closed", token)
     site.dataset("d", {"hub": "org/closed"})
