@@ -1,5 +1,6 @@
 """For all tests: what they need is looked for before they run (see requirements_check.py)."""
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +9,9 @@ import requirements_check
 
 
 def pytest_configure() -> None:
+    # A shell's background jobs ignore Ctrl-C, and so would the runs that tests interrupt: they inherit it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         requirements_check.required()
     except ValueError as error:
