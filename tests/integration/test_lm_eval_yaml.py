@@ -99,7 +99,7 @@ def test_a_task_is_asked_in_a_chat_and_its_programs_run_in_the_sandbox(tmp_path:
     write_yaml(project.folder / "config/models/chatty.yaml", model)
     chat = {"lm_eval": "plus", "apply_chat_template": True, "num_fewshot": 2, "system_instruction": ""}
     write_yaml(project.folder / "config/datasets/plus_chat.yaml", chat)
-    program = GENERATE | {"task": "program", "unsafe_code": True, "doc_to_target": "assert True"}
+    program = GENERATE | {"task": "program", "unsafe_code": True, "doc_to_target": "assert x > 0"}
     program |= {"filter_list": None, "metric_list": [{"metric": "OWN", "aggregation": "mean"}]}
     file = write_yaml(project.folder / "tasks/program.yaml", program)
     file.write_text(file.read_text().replace("OWN", "!function own.passed"))

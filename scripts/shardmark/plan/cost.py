@@ -45,12 +45,16 @@ def work(requests: Iterable[Any]) -> dict[str, int]:
     requests = list(requests)
     head = shared_characters([texts_of(request)[0] for request in requests])
     rest = sum(max(0, characters(request) - head) for request in requests)
-    return tokens_of((head + rest) // CHARACTERS_PER_TOKEN, [request_tokens(request, 0)[1] for request in requests])
+    return tokens_of((head + rest) // CHARACTERS_PER_TOKEN, [_limit(request) for request in requests])
 
 
 def request_tokens(request: Any, head: int) -> tuple[int, int]:
     """The tokens to read for a request, without its first `head` characters, and those to write at most."""
-    return max(0, characters(request) - head) // CHARACTERS_PER_TOKEN, request.get("max_new_tokens", 0)
+    return max(0, characters(request) - head) // CHARACTERS_PER_TOKEN, _limit(request)
+
+
+def _limit(request: Any) -> int:
+    return int(request.get("max_new_tokens", 0))
 
 
 def tokens_of(read: int, written: Iterable[int]) -> dict[str, int]:
