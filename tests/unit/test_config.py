@@ -471,11 +471,21 @@ def test_settings_cannot_be_changed_once_they_are_checked(root: Path) -> None:
         read(root).run.limit = 3  # type: ignore[misc]
 
 
-def test_a_user_error_of_the_run_carries_what_was_found_before(root: Path) -> None:
+def test_a_wrong_run_is_told_together_with_what_was_found_before_and_with_its_files_mistakes(root: Path) -> None:
     before = [Problem("a", "", "b")]
+    write_yaml(root / "config/models/small.yaml", {"pth": "x"})
     with pytest.raises(UserError) as raised:
-        load({"limt": 1}, root, "c.yaml", before)
-    assert [problem.where for problem in raised.value.problems] == ["a", "c.yaml"]
+        load({"limt": 1, "models": ["small"], "datasets": ["sum"]}, root, "c.yaml", before)
+    found = [(problem.where, problem.key) for problem in raised.value.problems]
+    assert found[:2] == [("a", ""), ("c.yaml", "limt")]
+    assert {("config/models/small.yaml", "pth"), ("c.yaml", "datasets")} < set(found)
+
+
+@pytest.mark.parametrize("config", [{"models": 3, "datasets": 4}, {"hf_path": [], "datasets": 4}])
+def test_a_wrong_key_is_one_problem(root: Path, config: dict[str, Any]) -> None:
+    with pytest.raises(UserError) as raised:
+        load(config, root, "c.yaml", [])
+    assert sorted(problem.key for problem in raised.value.problems) == sorted(config)
 
 
 @pytest.mark.parametrize("alias", ["dtype", "torch_dtype"])

@@ -3,7 +3,7 @@
 import fnmatch
 import re
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
@@ -59,7 +59,7 @@ def load(
     `config` is Snakemake's merged configuration, `root` the folder that holds config/, `where` what to call the
     configuration in messages, `command_line` the keys that `--config` gave. Mistakes in the files of models and data
     sets are added to `problems`, so that the caller can report them together with what it finds in the rest; a wrong
-    run configuration raises UserError, because nothing after it would make sense.
+    run configuration raises UserError with all of them, because nothing after it would make sense.
     """
 
     def place(key: str) -> str:
@@ -68,19 +68,33 @@ def load(
     found: list[Problem] = []
     run = validate(RunConfig, config, where, found)
     problems += [replace(problem, where=place(problem.key)) for problem in found]
+    wrong = {problem.key.partition(".")[0] for problem in found}
+    right = run or validate(RunConfig, {key: value for key, value in config.items() if key not in wrong}, where, [])
+    if right is None:
+        raise UserError(problems)
+    benchmark = _named_files(right, root, wrong, place, problems)
     if run is None:
         raise UserError(problems)
+    return benchmark
+
+
+def _named_files(
+    run: RunConfig, root: Path, wrong: Collection[str], place: Callable[[str], str], problems: list[Problem]
+) -> Benchmark:
+    """What the files hold that a run names, under keys of which some are wrong: those name nothing."""
     if run.data_root and not Path(run.data_root).expanduser().is_dir():
         problems.append(Problem(place("data_root"), "data_root", f"no folder {run.data_root}", "correct the path"))
-    models = (
-        _one_off(run, problems)
-        if run.hf_path
-        else _validated(_select(run.models, "models", root, place("models"), problems), ModelConfig, problems)
-    )
+    models: list[Named[ModelConfig]] = []
+    if run.hf_path:
+        models = _one_off(run, problems)
+    elif wrong.isdisjoint({"models", "hf_path"}):
+        models = _validated(_select(run.models, "models", root, place("models"), problems), ModelConfig, problems)
     asked = [name.removeprefix(PREFIX) for name in run.datasets if name.startswith(PREFIX)]
     files = [name for name in run.datasets if not name.startswith(PREFIX)]
     datasets, groups, tasks = (
-        ([], [], []) if asked and not files else _datasets(files, root, place("datasets"), problems)
+        ([], [], [])
+        if "datasets" in wrong or (asked and not files)
+        else _datasets(files, root, place("datasets"), problems)
     )
     named = [Named(name, place("datasets"), LmEvalConfig(lm_eval=name)) for name in dict.fromkeys(asked)]
     return Benchmark(run, [_override(model, run) for model in models], datasets, named + tasks, groups)
