@@ -11,11 +11,10 @@ min_version("9.17")
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from shardmark.plan.course import Course
+from shardmark.plan.inputs import SHARDS, Inputs
 from shardmark.plan.machine import use_scratch
 from shardmark.plan.parse import (
-    SHARDS,
     TOOLS,
-    Inputs,
     cluster_bundles,
     fail,
     finish,

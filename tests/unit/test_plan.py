@@ -37,7 +37,7 @@ from shardmark.files import is_sealed, jsonl, pretty_json, read_json, read_jsonl
 from shardmark.plan import Pair, Plan, make_plan, model_file, report_inputs, score_files
 from shardmark.plan.cost import Seconds, model_name, prior_load_seconds, prior_seconds
 from shardmark.plan.datasets import shards_file
-from shardmark.plan.parse import Inputs
+from shardmark.plan.inputs import Inputs
 from shardmark.plan.partials import append_partial
 from shardmark.plan.predictions import write_predictions
 from shardmark.plan.summary import print_summary, wall_seconds, work_seconds

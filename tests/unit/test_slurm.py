@@ -18,7 +18,7 @@ from projects import problems
 from shardmark.files import write_whole
 from shardmark.plan import slurm
 from shardmark.plan.bundles import Bundle
-from shardmark.plan.parse import Inputs
+from shardmark.plan.inputs import Inputs
 from shardmark.plan.slurm import LOST, RESOURCES, UNKNOWN, Answer, check_commands, check_memory, mended
 
 NO_ACCOUNTS = {"AccountingStorageType": "accounting_storage/none"}

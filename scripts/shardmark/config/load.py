@@ -79,7 +79,7 @@ def load(
 
 
 def _named_files(
-    run: RunConfig, root: Path, wrong: Collection[str], place: Callable[[str], str], problems: list[Problem]
+    run: RunConfig, root: Path, wrong: set[str], place: Callable[[str], str], problems: list[Problem]
 ) -> Benchmark:
     """What the files hold that a run names, under keys of which some are wrong: those name nothing."""
     if run.data_root and not Path(run.data_root).expanduser().is_dir():

@@ -1,0 +1,171 @@
+"""What a job reads and needs: the functions that the rules give to Snakemake."""
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shardmark.config import RunConfig
+from shardmark.files import read_json
+from shardmark.plan.bundles import SCORE_MB, START_MINUTES, Bundle, Shard
+from shardmark.plan.datasets import shards_file
+from shardmark.plan.divisions import Divisions
+from shardmark.plan.plan import model_file, report_inputs
+from shardmark.plan.slurm import RESOURCES
+
+SHARDS, SUBMITTED = "shards", "submitted"
+"What the profiles' group-components call the groups of all jobs; and the group that a job on a cluster itself is."
+
+
+class _Wildcards(NamedTuple):
+    model: str
+    dataset: str
+    shard: str
+
+
+class Inputs:
+    """Input files and needs of a job, from the wildcards alone: a job on a cluster has no plan, only these files."""
+
+    def __init__(self, results: str, config: dict[str, Any], main: bool = True) -> None:
+        self.results = Path(results)
+        self._main = main
+        self.order: list[str] = []
+        "The models of the run, first come first; known in the main process only, which decides what runs next."
+        self.bundled: dict[Shard, Bundle] = {}
+        "The job of each shard, on a cluster; known in the main process only."
+        self.defaults: Mapping[str, Any] = {}
+        "The profile's default-resources, each a Resource of Snakemake's."
+        self.overrides: Mapping[str, Any] = {}
+        "What --set-resources gives the rule infer, likewise."
+        self._config = config
+        self._divisions: dict[str, Divisions] = {}
+
+    def model(self, wildcards: Any) -> dict[str, Any]:
+        """The record of the model of a job."""
+        return dict(read_json(model_file(self.results, wildcards.model)))
+
+    def priority(self, wildcards: Any) -> int:
+        """A model's jobs come before those of the next model, so that each is loaded once."""
+        return len(self.order) - self.order.index(wildcards.model) if wildcards.model in self.order else 0
+
+    def staging_priority(self, wildcards: Any) -> int:
+        """Weights come before all inference, and in the order of the models: the second must not start first."""
+        return len(self.order) + self.priority(wildcards)
+
+    def bits(self, wildcards: Any) -> int:
+        """Into how many shards the data set of a score is divided for its model, as a number of bits."""
+        if wildcards.model not in self._divisions:
+            run = RunConfig.model_validate(self._config)
+            self._divisions[wildcards.model] = Divisions(self.results, wildcards.model, run)
+        return self._divisions[wildcards.model].bits(wildcards.dataset)
+
+    def missing_predictions(self, wildcards: Any) -> list[str]:
+        """The shards of a data set that are still to be inferred.
+
+        What is there is right, as its path says, and stays out of Snakemake's sight: it would delete and make anew all
+        predictions of a model whose weights are staged again. The score command reads and checks every shard itself.
+        """
+        levels = read_json(shards_file(self.results, wildcards.dataset, wildcards.task))["levels"]
+        folder = f"{self.results}/predictions/{wildcards.model}/{wildcards.dataset}"
+        paths = [f"{folder}/{shard['name']}.jsonl" for shard in levels[str(self.bits(wildcards))]]
+        return [path for path in paths if not os.path.isfile(path)]
+
+    def report(self, wildcards: Any) -> list[str]:
+        """The scores, samples and timings of a run that are not there yet."""
+        made_of = read_json(report_inputs(self.results, wildcards.report))
+        return [path for kind in ("scores", "samples", "timings") for path in made_of[kind] if not os.path.isfile(path)]
+
+    def use_bundles(self, bundles: Collection[Bundle]) -> None:
+        """Say which shards share a job."""
+        self.bundled = {shard: one for one in bundles for shard in one.shards}
+
+    def group_names(self) -> set[str]:
+        """All groups that jobs of this process can belong to."""
+        return {one.name for one in self.bundled.values()} if self._main else {SUBMITTED}
+
+    def group(self, wildcards: Any) -> str | None:
+        """The group of a shard's job; None if it is alone. On the cluster, what one job got is one group."""
+        if not self._main:
+            return SUBMITTED
+        mine = self.bundled.get((wildcards.model, wildcards.dataset, wildcards.shard))
+        return mine.name if mine and len(mine.shards) > 1 else None
+
+    def score_group(self, wildcards: Any) -> str | None:
+        """The group that infers all that a score waits for; None if there are several, or none."""
+        if not self._main:
+            return SUBMITTED
+        groups = {
+            self.group(_Wildcards(wildcards.model, wildcards.dataset, Path(path).stem))
+            for path in self.missing_predictions(wildcards)
+        }
+        return groups.pop() if len(groups) == 1 else None
+
+    def minutes(self, wildcards: Any, attempt: int, **context: Any) -> int:
+        """How long a shard's job may take; of several in a group, whose times add up, the first has nearly all.
+
+        Where the user says how long a job may take, that is the whole job: a partition may allow no minute more.
+        """
+        shard = (wildcards.model, wildcards.dataset, wildcards.shard)
+        mine = self.bundled.get(shard)
+        if mine is None:
+            return START_MINUTES
+        own = mine.model["settings"]["slurm"]["runtime"]
+        least = 0 if own else self._least("runtime", wildcards, attempt, context)
+        if mine.shards[0] != shard:
+            return 0 if own or least else 1
+        return max(mine.minutes(attempt), least)
+
+    def score_minutes(self, wildcards: Any, attempt: int, **context: Any) -> int:
+        """How long scoring may take: a job of its own takes longer to start."""
+        least = self._least("runtime", wildcards, attempt, context)
+        if self.score_group(wildcards):
+            own = self.model(wildcards)["settings"]["slurm"]["runtime"]
+            return 0 if own or least else attempt * 2
+        return max(attempt * START_MINUTES, least)
+
+    def score_memory_mb(self, wildcards: Any, attempt: int, **context: Any) -> int:
+        """Main memory for scoring; in a job that infers, what that asks for."""
+        if self.score_group(wildcards):
+            return self.memory_mb(wildcards, attempt, **context)
+        return attempt * max(SCORE_MB, self._least("mem_mb", wildcards, attempt, context))
+
+    def slurm(self, key: str) -> Callable[[Any], Any]:
+        """What a model's file says of its jobs on Slurm, or else the profile's default-resources."""
+
+        def asked(wildcards: Any, **context: Any) -> Any:
+            own = self.model(wildcards)["settings"]["slurm"][RESOURCES[key]]
+            return own or self._default(key, wildcards, context)
+
+        return asked
+
+    def score_slurm(self, key: str) -> Callable[[Any], Any]:
+        """What scoring asks of Slurm: in a job that infers, what that asks for, as a job has only one partition.
+
+        Alone, the profile's default-resources: the model's own may name nodes with GPUs that scoring has no use for.
+        """
+        inferring = self.slurm(key)
+
+        def asked(wildcards: Any, **context: Any) -> Any:
+            if not self.score_group(wildcards):
+                return self._default(key, wildcards, context)
+            given = self.overrides.get(key)
+            return given.evaluate(wildcards, **context).value if given else inferring(wildcards, **context)
+
+        return asked
+
+    def _default(self, key: str, wildcards: Any, context: dict[str, Any]) -> Any:
+        default = self.defaults.get(key)  # an expression, which may need the context: attempt, threads, ...
+        return default.evaluate(wildcards, **context).value if default else None
+
+    def _least(self, key: str, wildcards: Any, attempt: int, context: dict[str, Any]) -> int:
+        """What a job asks for at least: a number of the profile's default-resources; 0 without one."""
+        found = self._default(key, wildcards, {"attempt": attempt, **context})
+        return found if isinstance(found, int) else 0
+
+    def memory_mb(self, wildcards: Any, attempt: int, **context: Any) -> int:
+        """Main memory for a job of a model: twice its weights and room for the libraries; more with each attempt."""
+        record = self.model(wildcards)
+        if own := record["settings"]["slurm"]["mem_mb"]:
+            return attempt * int(own)
+        needed = 4000 + 2 * (record["source"]["bytes"] or 0) // 1_000_000
+        return attempt * max(needed, self._least("mem_mb", wildcards, attempt, context))
