@@ -404,7 +404,7 @@ def test_rows_share_no_batch_where_rotary_embeddings_move(folders: dict[str, Pat
 
 
 def test_the_model_attends_as_before_afterwards(folders: dict[str, Path], llama: Any) -> None:
-    from shardmark.engine.joined import ATTENTION
+    from shardmark.engine.joined_attention import ATTENTION
 
     before = llama.model.config._attn_implementation
     row = GenerateRow([1, 10**6], 2, [])

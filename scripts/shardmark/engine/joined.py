@@ -1,29 +1,18 @@
 """A batch that rows join and leave at any step, over keys and values that are kept once for each shared prefix.
 
-The tokens of a forward pass lie side by side in one line, without padding: one of each row while writing, or the
-unshared parts of several prompts while reading. Only attention knows to which row a token belongs. It is plugged into
-transformers' attention interface; all the rest of the model is its own code. A row sees its prefixes' keys (one matrix
-product for all rows of a prefix) and its own; one softmax goes over both, so nothing is approximated.
+Which token sees which is joined_attention.py's; all the rest of a forward pass is the model's own code.
 """
 
-import abc
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from transformers import AttentionInterface, Cache, DynamicCache
+from transformers import Cache, DynamicCache
 
+from shardmark.engine.joined_attention import Block, Reading, Segment, Step, Writing, attention_of
 from shardmark.engine.loading import input_device
 from shardmark.engine.prefixes import Prefix
 
-log = logging.getLogger(__name__)
-
-ATTENTION = "shardmark_joined"
-"The name under which transformers finds the attention below."
 READ_TOKENS = {"cpu": 512, "cuda": 4096}
 "So many tokens of prompts in one forward pass: more gain no speed, but take memory."
 
@@ -37,249 +26,6 @@ class JoinedRow(Protocol):
     "The prompt and what has been written."
     room: int
     "The tokens that the sequence may come to have."
-
-
-class Block:
-    """Keys and values of some rows, for each layer [rows, heads, capacity, size of a head], zeros where unused."""
-
-    def __init__(self, rows: int, capacity: int) -> None:
-        self.rows, self.capacity = rows, capacity
-        self.keys: dict[int, torch.Tensor] = {}
-        self.values: dict[int, torch.Tensor] = {}
-
-    def write(self, layer: int, rows: torch.Tensor, at: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Keep keys and values, [heads, tokens, size], of tokens that belong to these rows and places."""
-        for kept, new in ((self.keys, key), (self.values, value)):
-            if layer not in kept:
-                kept[layer] = new.new_zeros(self.rows, new.shape[0], self.capacity, new.shape[-1])
-            kept[layer][rows.to(new.device), :, at.to(new.device)] = new.transpose(0, 1)
-
-    def resize(self, rows: int, capacity: int, used: int) -> None:
-        """Make place for so many rows and tokens; the first `used` rows stay."""
-        length = min(capacity, self.capacity)
-        for kept in (self.keys, self.values):
-            for layer, old in kept.items():
-                kept[layer] = old.new_zeros(rows, old.shape[1], capacity, old.shape[-1])
-                kept[layer][:used, :, :length] = old[:used, :, :length]
-        self.rows, self.capacity = rows, capacity
-
-    def move(self, source: int, target: int) -> None:
-        """Put one row into another's place and leave zeros: what is masked is multiplied by 0, but 0 * NaN is NaN."""
-        for kept in (self.keys, self.values):
-            for tensor in kept.values():
-                if source != target:
-                    tensor[target] = tensor[source]
-                tensor[source] = 0
-
-
-@dataclass
-class Segment:
-    """Tokens of one row in a line of tokens: read after `base` shared and `start` own tokens."""
-
-    row: int
-    base: int
-    start: int
-    tokens: list[int]
-    shared: list[Block]
-    "The blocks of the row's prefixes, the first one first."
-
-    @property
-    def positions(self) -> range:
-        """Places in the row's whole sequence."""
-        return range(self.base + self.start, self.base + self.start + len(self.tokens))
-
-
-class Step(abc.ABC):
-    """One forward pass: where its keys and values go, and what each of its tokens sees."""
-
-    def __init__(self, block: Block, segments: Sequence[Segment], windows: Sequence[int | None]) -> None:
-        self.block, self.segments, self.windows = block, segments, windows
-        self.tokens = [token for segment in segments for token in segment.tokens]
-        self.positions = [position for segment in segments for position in segment.positions]
-        self._rows = torch.tensor([segment.row for segment in segments for _ in segment.tokens])
-        self._places = torch.tensor([p - segment.base for segment in segments for p in segment.positions])
-        self._masks: dict[Any, torch.Tensor] = {}
-
-    def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Keep the keys and values, [1, heads, tokens, size], that this pass has made."""
-        if self._rows.device != key.device:
-            self._rows, self._places = self._rows.to(key.device), self._places.to(key.device)
-        self.block.write(layer, self._rows, self._places, key[0], value[0])
-
-    @abc.abstractmethod
-    def attend(self, layer: int, query: torch.Tensor, scaling: float, capping: "Capping") -> torch.Tensor:
-        """From queries [heads, tokens, size] to [tokens, heads, size of a value]."""
-
-    def _mask(self, name: Any, device: torch.device, make: Any) -> torch.Tensor:
-        """A mask that is the same for all layers with the same window."""
-        if (name, device) not in self._masks:
-            self._masks[name, device] = make().to(device)
-        return self._masks[name, device]
-
-
-class Reading(Step):
-    """Prompts, or a shared prefix: each row's tokens attend to its prefixes and to itself, row by row."""
-
-    def attend(self, layer: int, query: torch.Tensor, scaling: float, capping: "Capping") -> torch.Tensor:
-        done, outputs = 0, []
-        for number, segment in enumerate(self.segments):
-            part = query[None, :, done : done + len(segment.tokens)]
-            done += len(segment.tokens)
-            end = segment.start + len(segment.tokens)
-            first = _first_seen(segment.positions[0], self.windows[layer])
-            key, value = (
-                torch.cat(
-                    [kept[layer][0] for kept in shared] + [own[layer][segment.row, :, :end]],
-                    dim=1,
-                )[None, :, first:]
-                for shared, own in (
-                    ([block.keys for block in segment.shared], self.block.keys),
-                    ([block.values for block in segment.shared], self.block.values),
-                )
-            )
-            window = self.windows[layer]
-            mask = self._mask((number, window), query.device, lambda s=segment, w=window: _causal(s.positions, w))
-            outputs.append(_attention(part, key, value, mask, scaling, capping)[0].transpose(0, 1))
-        return torch.cat(outputs)
-
-
-class Writing(Step):
-    """One token of each row. The rows' keys are those at the start of the block, so that they are never copied."""
-
-    def __init__(self, block: Block, segments: Sequence[Segment], windows: Sequence[int | None]) -> None:
-        super().__init__(block, segments, windows)
-        self._own = max(segment.start for segment in segments) + 1
-        self._shared = max(segment.base for segment in segments)
-        rows: dict[int, tuple[Block, int, list[int]]] = {}
-        for number, segment in enumerate(segments):
-            start = 0
-            for one in segment.shared:
-                rows.setdefault(id(one), (one, start, []))[2].append(number)
-                start += one.capacity
-        self._prefixes = [
-            (one, start, slice(None) if len(mine) == len(segments) else torch.tensor(mine))
-            for one, start, mine in rows.values()
-        ]
-
-    def attend(self, layer: int, query: torch.Tensor, scaling: float, capping: "Capping") -> torch.Tensor:
-        count, window = query.shape[1], self.windows[layer]
-        keys, values = (kept[layer][:count, :, : self._own] for kept in (self.block.keys, self.block.values))
-        grouped = (query.transpose(0, 1) * scaling).reshape(count, keys.shape[1], -1, query.shape[-1])
-        first = min(_first_seen(min(self.positions), window), self._shared)
-        split = self._shared - first  # the scores' columns: what prefixes hold from `first` on, then the rows' own
-        scores = grouped.new_empty(*grouped.shape[:3], split + self._own)
-        scores[..., split:] = grouped @ keys.transpose(-1, -2)
-        seen = []
-        for block, start, rows in self._prefixes:
-            begin, end = max(start, first), start + block.capacity
-            if begin < end:
-                rows = rows if isinstance(rows, slice) else rows.to(query.device)
-                seen.append((block, begin - start, slice(begin - first, end - first), rows))
-        for block, begin, columns, rows in seen:
-            key = block.keys[layer][0, :, begin:].transpose(-1, -2)
-            scores[rows, :, :, columns] = _all_rows_times(grouped[rows], key)
-        mask = self._mask(window, query.device, lambda: self._visible(window, first))
-        weights = capping.weights(scores, mask[:, None, None]).to(values.dtype)
-        output = weights[..., split:] @ values
-        for block, begin, columns, rows in seen:
-            output[rows] += _all_rows_times(weights[rows, :, :, columns], block.values[layer][0, :, begin:])
-        return output.flatten(1, 2)
-
-    def _visible(self, window: int | None, first: int) -> torch.Tensor:
-        """Whether a row sees a column of its scores, [rows, columns]."""
-        position, base = (
-            torch.tensor(list(numbers))[:, None] for numbers in (self.positions, (s.base for s in self.segments))
-        )
-        shared = torch.arange(first, self._shared)[None]
-        own = base + torch.arange(self._own)[None]
-        seen = torch.cat([shared < base, own <= position], dim=1)
-        return (
-            seen
-            if window is None
-            else seen & (torch.cat([shared.expand_as(seen[:, : shared.shape[1]]), own], 1) > position - window)
-        )
-
-
-@dataclass
-class Capping:
-    """What some models do to attention scores, beside softmax."""
-
-    softcap: float | None = None
-    "Scores are bounded by softcap * tanh(scores / softcap), as in Gemma 2."
-    sinks: torch.Tensor | None = None
-    "One more score for each head, [heads], that takes a share of the softmax and gives nothing, as in GPT-OSS."
-
-    def weights(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Softmax in float32 of scores [rows, key heads, queries of one key head, columns] where the mask is true."""
-        scores = scores.float()
-        if self.softcap is not None:
-            scores = self.softcap * torch.tanh(scores / self.softcap)
-        scores = scores.masked_fill(~mask, -torch.inf)
-        if self.sinks is None:
-            return scores.softmax(-1)
-        sinks = self.sinks.float().reshape(1, scores.shape[1], -1, 1).expand(*scores.shape[:3], 1)
-        return torch.cat([scores, sinks], -1).softmax(-1)[..., :-1]
-
-
-def _attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float, capping: Capping
-) -> torch.Tensor:
-    """Attention of [1, heads, tokens, size] to [1, key heads, columns, size] where [tokens, columns] is true."""
-    if capping.softcap is None and capping.sinks is None:
-        return torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
-        )
-    heads, (_, every, tokens, size) = key.shape[1], query.shape
-    grouped = (query[0] * scaling).reshape(heads, -1, tokens, size).transpose(0, 2).transpose(1, 2)
-    scores = torch.einsum("thgd,hcd->thgc", grouped, key[0])
-    weights = capping.weights(scores, mask[:, None, None]).to(value.dtype)
-    return torch.einsum("thgc,hcd->thgd", weights, value[0]).reshape(1, tokens, every, -1).transpose(1, 2)
-
-
-def _all_rows_times(rows: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-    """[rows, heads, queries, a] times [heads, a, b] of all rows, as one matrix product for each head."""
-    count, heads, queries, _ = rows.shape
-    product = rows.transpose(0, 1).reshape(heads, count * queries, -1) @ shared
-    return product.reshape(heads, count, queries, -1).transpose(0, 1)
-
-
-def _first_seen(position: int, window: int | None) -> int:
-    """The first position that a token sees; a window counts the token itself."""
-    return 0 if window is None else max(0, position - window + 1)
-
-
-def _causal(positions: range, window: int | None) -> torch.Tensor:
-    """Whether each of these positions sees each from the first one seen on, [positions, columns]."""
-    own = torch.tensor(positions)[:, None]
-    others = torch.arange(_first_seen(positions[0], window), positions[-1] + 1)[None]
-    return others <= own if window is None else (others <= own) & (others > own - window)
-
-
-_step: ContextVar[Step] = ContextVar("step")
-
-
-def _attend(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: Any,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    s_aux: torch.Tensor | None = None,
-    position_bias: Any = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """transformers' attention interface: queries [1, heads, tokens, size] to [1, tokens, heads, size of a value]."""
-    if position_bias is not None:
-        raise ValueError("its attention adds a learned position bias")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    step = _step.get()
-    step.write(module.layer_idx, key, value)
-    return step.attend(module.layer_idx, query[0], scale, Capping(softcap, s_aux))[None], None
-
-
-AttentionInterface.register(ATTENTION, _attend)
 
 
 class _NoCache(Cache):
@@ -382,7 +128,7 @@ class JoinedBatch:
 
     def _forward(self, body: Any, step: Step) -> Any:
         device = input_device(self.model)
-        with _attention_of(self._configs, step):
+        with attention_of(self._configs, step):
             return body(
                 input_ids=torch.tensor([step.tokens], device=device),
                 position_ids=torch.tensor([step.positions], device=device),
@@ -411,18 +157,3 @@ def _lines(segments: Sequence[Segment], most: int) -> Iterator[list[Segment]]:
                 line, free = [], most
     if line:
         yield line
-
-
-@contextmanager
-def _attention_of(configs: Sequence[Any], step: Step) -> Iterator[None]:
-    """Have the model attend as the step says, and afterwards as before."""
-    before = [config._attn_implementation for config in configs]
-    token = _step.set(step)
-    try:
-        for config in configs:
-            config._attn_implementation = ATTENTION
-        yield
-    finally:
-        for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = implementation
-        _step.reset(token)
