@@ -1,5 +1,7 @@
 """`snakemake --profile slurm` on a real cluster: the scores of a local run, whatever happens to its jobs."""
 
+import os
+import shutil
 import signal
 from itertools import combinations
 from pathlib import Path
@@ -58,6 +60,25 @@ def test_interrupted_run_leaves_no_job_and_goes_on_with_at_most_so_many_jobs(
     assert all(_one_after_the_other(*pair) for pair in combinations(after, 2))
 
 
+def test_an_interrupt_ends_jobs_that_are_asked_after_and_what_waits_to_be_submitted(
+    slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {job["JobId"] for job in slurm.jobs()}
+    for name in ("sbatch", "squeue"):
+        _slow(name, tmp_path / "slow")
+    monkeypatch.setenv("PATH", f"{tmp_path}/slow:{os.environ['PATH']}")
+    one_a_job = {"max_shard_size": 2, "max_job_cost": 0}
+    project = project_in(tmp_path / "project", models=["demo_small"], datasets=["demo_arithmetic"], **one_a_job)
+    run = start(project)
+    held(project)
+    until(lambda: _processes(f"{tmp_path}/slow/squeue"), "a question after jobs", PATIENCE)
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=PATIENCE)
+    assert run.returncode != 0, output
+    until(lambda: not slurm.active(), "the end of all jobs", PATIENCE)
+    assert 1 <= len({job["JobId"] for job in slurm.jobs()} - before) < 8
+
+
 def test_a_model_with_more_gpus_than_a_node_has_is_refused_and_not_spread_over_two(
     slurm: Cluster, tmp_path: Path
 ) -> None:
@@ -76,6 +97,13 @@ def test_a_cluster_that_would_forget_jobs_too_soon_says_what_to_set(slurm: Clust
     assert "set it to 100: at most a third of MinJobAge" in output
     assert "Traceback" not in output
     assert not slurm.active()
+
+
+def _slow(name: str, folder: Path) -> None:
+    """A stand-in for one of Slurm's commands that does the same after two seconds."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f'#!/bin/sh\nsleep 2\nexec {shutil.which(name)} "$@"\n')
+    (folder / name).chmod(0o755)
 
 
 def _one_after_the_other(one: dict[str, str], other: dict[str, str]) -> bool:

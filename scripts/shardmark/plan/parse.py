@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from shardmark.errors import UserError, disk_problem
 from shardmark.files import digest, pretty_json, write_if_changed
 from shardmark.plan.bundles import Bundle, bundle, job_seconds
 from shardmark.plan.changes import lock_lines
+from shardmark.plan.interrupts import cancels_all
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.plan import Plan, make_plan
 from shardmark.plan.publish import publish
@@ -112,6 +114,8 @@ def prepare(workflow: Any) -> None:
     if workflow.is_main_process:
         with _exit_on_mistakes("results"):
             prepare_slurm(workflow)
+        if workflow.executor_plugin and issubclass(workflow.executor_plugin.executor, RemoteExecutor):
+            cancels_all(workflow.executor_plugin.executor)
 
 
 def finish(plan: Plan | None) -> None:

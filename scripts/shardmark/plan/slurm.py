@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from shardmark.errors import Problem, UserError
+from shardmark.plan.interrupts import submits_none_afterwards
 
 RESOURCES = {
     "slurm_partition": "partition",
@@ -53,6 +54,7 @@ def prepare_slurm(workflow: Any) -> None:
     module.query_job_status = mended(module.query_job_status)
     module.Executor.run_job = submitting(module.Executor.run_job)
     module.Executor.report_job_error = explaining(module.Executor.report_job_error)
+    submits_none_afterwards(module.Executor)
 
 
 def check_commands() -> None:
