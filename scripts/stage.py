@@ -5,12 +5,12 @@ from pathlib import Path
 
 from shardmark.command import run_command
 from shardmark.engine.stage import stage_model
-from shardmark.files import pretty_json, read_json, write_whole
+from shardmark.files import pretty_json, read_json, sealed, write_whole
 
 
 def main(arguments: argparse.Namespace) -> None:
     staged = stage_model(read_json(arguments.model), arguments.weights)
-    write_whole(arguments.out, pretty_json(staged))
+    write_whole(arguments.out, pretty_json(sealed(staged)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Most of these tests put a module of their own in the place of torch (STAND_IN): 
 and its model does what the prompts say, so that faults come exactly where they are wanted.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -28,7 +27,7 @@ from shardmark.engine.client import WorkerFailed, infer_with_worker
 from shardmark.engine.infer import infer_shard
 from shardmark.engine.rendezvous import LOCK, SOCKET, claimed, run_folder
 from shardmark.errors import UserError
-from shardmark.files import digest, jsonl, pretty_json
+from shardmark.files import digest, jsonl, pretty_json, sealed
 from shardmark.plan.partials import partial_files, read_partial
 from shardmark.plan.predictions import read_predictions
 from shardmark.tasks import request_id
@@ -170,7 +169,7 @@ class Run:
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
         files[0].write_text(pretty_json(record))
-        files[1].write_text(json.dumps(staged))
+        files[1].write_text(pretty_json(sealed(staged)))
         files[2].write_text(jsonl({"id": request_id(request), **request} for request in requests))
         return files
 

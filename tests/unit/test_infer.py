@@ -1,6 +1,5 @@
 """An inference job writes a whole file, and answers only what has not been answered before."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import tiny_models
 from projects import problems
 from shardmark.engine.infer import infer_shard
 from shardmark.errors import UserError
-from shardmark.files import digest, json_line, jsonl, pretty_json
+from shardmark.files import digest, json_line, jsonl, pretty_json, sealed
 from shardmark.plan.cost import work
 from shardmark.plan.hashes import HashCache
 from shardmark.plan.partials import append_partial, partial_files, read_partial
@@ -44,7 +43,7 @@ class Job:
         self.partial = self.folder / "shard.elsewhere-1.partial"
 
     def stage(self, staged: dict[str, str]) -> None:
-        self.staged.write_text(json.dumps(staged))
+        self.staged.write_text(pretty_json(sealed(staged)))
 
     def run(self, requests: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The predictions and the trailer that a job for these requests writes."""
@@ -84,6 +83,12 @@ def kept(prediction: dict[str, Any]) -> str:
 
 def counts(trailer: dict[str, Any]) -> tuple[int, int]:
     return trailer["inferred"], trailer["reused"]
+
+
+def test_a_damaged_note_of_where_the_model_is_loads_nothing(job: Job) -> None:
+    job.staged.write_text(job.staged.read_text().replace("/", "//", 1))
+    with pytest.raises(UserError, match=r"staged.json: it is damaged\n +fix: run again"):
+        job.run(REQUESTS)
 
 
 def test_a_job_writes_every_prediction_and_how_it_was_made(job: Job) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -715,7 +714,7 @@ def staged_file(made: Plan, folder: Path) -> Path:
     record = made.models[0]
     path = made.results / "staged" / f"{model_name(record)}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"model": str(folder), "tokenizer": str(folder)}))
+    path.write_text(pretty_json(sealed({"model": str(folder), "tokenizer": str(folder)})))
     return path
 
 
@@ -724,6 +723,14 @@ def test_what_was_staged_stays_while_its_folder_does(root: Path) -> None:
     staged = staged_file(made, Path(made.models[0]["source"]["path"]))
     plan(root)
     assert staged.is_file()
+
+
+def test_a_damaged_note_of_what_was_staged_is_made_anew(root: Path) -> None:
+    made = plan(root)
+    staged = staged_file(made, Path(made.models[0]["source"]["path"]))
+    staged.write_text(staged.read_text().replace("tokenizer", "tokeniser"))
+    plan(root)
+    assert not staged.exists()
 
 
 def test_a_model_whose_files_moved_or_went_is_staged_anew(root: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from projects import (
     write_weights,
     write_yaml,
 )
-from shardmark.files import file_sha256, sha256
+from shardmark.files import file_sha256, pretty_json, sealed, sha256
 from shardmark.plan import Plan, origins
 from shardmark.plan.changes import lock_lines
 from shardmark.plan.records import chat_template
@@ -109,7 +109,7 @@ def stage(made: Plan, name: str, template: str) -> None:
     (folder / "chat_template.jinja").write_text(template)
     file = made.results / "staged" / f"{name}@{record['digest']}.json"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"model": str(folder), "tokenizer": str(folder)}))
+    file.write_text(pretty_json(sealed({"model": str(folder), "tokenizer": str(folder)})))
 
 
 def test_a_chat_template_is_known_from_staging_on_and_everywhere_from_then(root: Path) -> None:

@@ -20,7 +20,7 @@ from shardmark.engine.devices import lease_gpus
 from shardmark.engine.pulse import Pulse
 from shardmark.engine.scratch import on_scratch
 from shardmark.errors import Problem, UserError
-from shardmark.files import read_json
+from shardmark.files import read_json, read_sealed
 from shardmark.plan.cost import Costs, work
 from shardmark.plan.hashes import HashCache
 from shardmark.plan.machine import hardware
@@ -46,7 +46,9 @@ class LoadedModel:
 
         `holder` is the socket of the worker that this is in: it is asked to leave if another needs its devices.
         """
-        self.record, self.staged, self.holder = read_json(model), read_json(staged), holder
+        self.record, self.staged, self.holder = read_json(model), read_sealed(staged), holder
+        if not self.staged:
+            raise UserError(Problem(str(staged), "", "it is damaged", "run again: the model is staged anew"))
         self._hashes = HashCache(model.parents[1] / "plans" / "hashes.json")
         self.gpus: list[str] = []
         "The ids of its devices."

@@ -16,7 +16,7 @@ from typing import Any
 from shardmark.config import Benchmark, DatasetConfig, Named, load
 from shardmark.config.places import lines_named
 from shardmark.errors import Problem, UserError, collecting
-from shardmark.files import digest, pretty_json, read_object, sealed, write_if_changed
+from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_changed
 from shardmark.plan.bundles import in_jobs, job_seconds
 from shardmark.plan.changes import Change
 from shardmark.plan.cost import Costs, model_name
@@ -206,7 +206,7 @@ def model_file(results: Path, model: str) -> Path:
 def _drop_stale_staging(staged: Path, record: Record) -> None:
     """Stage a model anew if what was staged is damaged or has been removed, or if its folder has moved since."""
     if staged.is_file():
-        folders = read_object(staged)
+        folders = read_sealed(staged)
         places = {"model": record["source"], "adapter": record.get("adapter")}
         local = {part: place["path"] for part, place in places.items() if place and place["kind"] == "local"}
         moved = any(folders.get(part) != path for part, path in local.items())

@@ -12,7 +12,7 @@ from typing import Any
 from shardmark.config import Benchmark, DatasetConfig, ModelConfig, Named
 from shardmark.config.dataset import Source
 from shardmark.errors import Problem, UserError, collecting
-from shardmark.files import read_json, sha256
+from shardmark.files import read_json, read_sealed, sha256
 from shardmark.plan.lock import Lock
 
 Record = dict[str, Any]
@@ -79,7 +79,7 @@ def _readable_template(folder: Path, file: str, key: str) -> str | None:
 def _staged_template(staged: Path) -> Record:
     """The chat template of a model whose files are elsewhere: known once they have been brought here as a whole."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        folder = Path(read_json(staged)["tokenizer"])
+        folder = Path(read_sealed(staged)["tokenizer"])
         if folder.is_dir():
             return {"chat_template": chat_template(folder)}
     return {}

@@ -1,6 +1,5 @@
 """Checks of single files: each looks at one file, hashes all of it, and says what is wrong with it."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,14 +110,6 @@ def score(path: Path) -> Iterator[Damage]:
         yield _damage(timings, "its checksum is missing or is not that of its content", *derived)
     elif samples.is_file() and file_sha256(samples) != read_json(timings).get("samples_sha256"):
         yield _damage(samples, f"its hash is not the one in {timings}", *derived)
-
-
-def json_file(path: Path) -> Iterator[Damage]:
-    """A JSON file without a checksum, which at least must be one."""
-    try:
-        json.loads(path.read_bytes())
-    except ValueError as error:
-        yield _damage(path, f"it is not JSON: {error}")
 
 
 def named_by_digest(path: Path) -> Iterator[Damage]:

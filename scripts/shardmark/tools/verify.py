@@ -23,7 +23,7 @@ KINDS = {
     "models/*.json": checks.model_record,
     "scores/*/*.json": checks.score,
     f"staged/weights/*/{CHECKSUMS}": checks.converted_weights,
-    "staged/*.json": checks.json_file,
+    "staged/*.json": checks.sealed_json,
     "plans/hashes.json": checks.sealed_json,
     "plans/checked.json": checks.sealed_json,
     "plans/costs.json": checks.sealed_json,

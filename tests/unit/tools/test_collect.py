@@ -13,6 +13,7 @@ import pytest
 from finished import finish
 from projects import GENERATE, change_yaml, plan, problems, write_dataset, write_model, write_rows, write_yaml
 from shardmark.config.merge import Merged
+from shardmark.files import pretty_json, sealed
 from shardmark.plan import Plan
 from shardmark.tools.collect import Collection, collect, delete, known_runs
 
@@ -47,7 +48,8 @@ def finish_run(root: Path, **config: Any) -> Plan:
         touch(root / f"results/benchmarks/{job}.tsv")
     for record in planned.models:
         staged = touch(root / f"results/staged/{record['name']}@{record['digest']}.json")
-        staged.write_text(json.dumps({"model": record["source"]["path"], "tokenizer": record["source"]["path"]}))
+        folders = {"model": record["source"]["path"], "tokenizer": record["source"]["path"]}
+        staged.write_text(pretty_json(sealed(folders)))
     for name in ("index.html", "leaderboard.csv", "samples/a/0.html"):
         touch(planned.report / name)
     planned.published.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import pytest
 from finished import FACTS, finish
 from projects import GENERATE, change_yaml, plan, write_dataset, write_model, write_rows
 from shardmark.engine.stage import CHECKSUMS, checksums
-from shardmark.files import pretty_json, read_json
+from shardmark.files import pretty_json, read_json, sealed
 from shardmark.plan.predictions import write_predictions
 from shardmark.tools.checks import Damage
 from shardmark.tools.verify import checks_for, delete_damaged, verify
@@ -114,7 +114,7 @@ def test_a_plan_makes_anew_what_it_finds_damaged_or_leaves_it_alone(root: Path, 
     folders = {"model": record["source"]["path"], "tokenizer": record["source"]["path"]}
     staged = root / f"results/staged/{record['name']}@{record['digest']}.json"
     staged.parent.mkdir(exist_ok=True)
-    staged.write_text(pretty_json(folders))
+    staged.write_text(pretty_json(sealed(folders)))
     for score in root.glob("results/scores/*/*.json") if not kind.startswith("scores") else ():
         score.unlink()  # so that all the rest is needed
     path = one(root, kind)
