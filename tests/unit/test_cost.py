@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shardmark.files import SEAL, pretty_json, sealed, write_whole
-from shardmark.plan.cost import Costs, prior_load_seconds, prior_seconds, work
+from shardmark.plan.cost import JOB_SECONDS, REQUEST_SECONDS, Costs, prior_load_seconds, prior_seconds, work
 from shardmark.plan.predictions import write_predictions
 
 
@@ -38,6 +38,13 @@ def test_writing_reads_all_weights_once_a_step_for_all_answers_of_a_batch() -> N
     assert prior_seconds(model(), waves) == pytest.approx(10 * 50 * 4e6 / 1e10 + 64000 * 2e6 / 1e11)
 
 
+def test_a_job_and_each_request_take_something_beside_the_model() -> None:
+    tokens = {"read": 1000, "written": 0}
+    none, one, many = (prior_seconds(model(), tokens | {"requests": n}) for n in (0, 1, 101))
+    assert none == prior_seconds(model(), tokens)
+    assert (one - none, many - one) == pytest.approx((JOB_SECONDS + REQUEST_SECONDS, 100 * REQUEST_SECONDS))
+
+
 def test_a_larger_model_takes_longer_and_a_gpu_shortens_it() -> None:
     shard = {"read": 100, "written": 10}
     small, large, gpu = (prior_seconds(m, shard) for m in (model(), model(8_000_000), model(num_gpus=1)))
@@ -55,11 +62,12 @@ def test_a_model_of_unknown_size_is_taken_for_a_usual_one() -> None:
 
 
 TOKENS = {"read": 1000, "written": 0}
+ONE = TOKENS | {"requests": 1}
 
 
 def took(root: Path, record: dict[str, Any], dataset: str, ratio: float, load: float = 1.0, **facts: Any) -> Path:
     """A prediction file of a job that took `ratio` times what the prior says, and `load` times to load."""
-    seconds = {"seconds": ratio * prior_seconds(record, TOKENS), "load_seconds": load * prior_load_seconds(record)}
+    seconds = {"seconds": ratio * prior_seconds(record, ONE), "load_seconds": load * prior_load_seconds(record)}
     path = root / f"predictions/{record['name']}@{record['digest']}/{dataset}/{len(facts)}.jsonl"
     write_predictions(path, [], {"inferred": 1, "work": TOKENS} | seconds | facts)
     return path
@@ -67,8 +75,8 @@ def took(root: Path, record: dict[str, Any], dataset: str, ratio: float, load: f
 
 def ratios(costs: Costs, record: dict[str, Any], dataset: str, kind: str) -> tuple[float, float]:
     """What is predicted over the priors: of inference and of loading."""
-    seconds = costs.predict(record, dataset, kind, TOKENS)
-    return seconds.inference / prior_seconds(record, TOKENS), seconds.load / prior_load_seconds(record)
+    seconds = costs.predict(record, dataset, kind, ONE)
+    return seconds.inference / prior_seconds(record, ONE), seconds.load / prior_load_seconds(record)
 
 
 def test_the_nearest_measurement_corrects_the_prior(tmp_path: Path) -> None:
@@ -96,7 +104,7 @@ def test_shards_that_were_reused_say_nothing_and_partly_reused_ones_count_what_t
     took(tmp_path, own, "sums", 2)
     took(tmp_path, own, "sums", 0, load=0, inferred=0, work={"read": 0, "written": 0})
     half = {"read": 500, "written": 0}
-    took(tmp_path, own, "sums", 0, seconds=2 * prior_seconds(own, half), work=half, reused=5)
+    took(tmp_path, own, "sums", 0, seconds=2 * prior_seconds(own, half | {"requests": 1}), work=half, reused=5)
     costs.measure(own, "sums", "generate")
     assert ratios(costs, own, "sums", "generate") == pytest.approx((2, 1))
 

@@ -363,7 +363,8 @@ def test_a_shard_that_was_taken_over_is_whole_when_it_is_checked(
 
 def prior(requests: int) -> float:
     """Seconds for some of the project's requests, before anything has been measured."""
-    return prior_seconds(MODEL, {"read": 2 * requests, "written": 8 * requests, "longest": 8 if requests else 0})
+    tokens = {"read": 2 * requests, "written": 8 * requests, "longest": 8 if requests else 0}
+    return prior_seconds(MODEL, tokens | {"requests": requests})
 
 
 @pytest.mark.parametrize("known", [0, 1, 8, 31, 32])

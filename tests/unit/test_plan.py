@@ -522,7 +522,7 @@ def test_all_shards_are_to_run_at_first_and_should_take_what_the_prior_says(shar
 def test_shards_that_are_answered_are_not_to_run_and_tell_how_long_the_others_take(sharded: Path) -> None:
     first = plan(sharded, max_shard_size=8)
     done, *others = shards_of(first)
-    answer(first, [done], seconds=30.0, load_seconds=5.0, work=done)
+    answer(first, [done], seconds=30.0, load_seconds=5.0, inferred=done["requests"], work=done)
     (pair,) = plan(sharded, max_shard_size=8).pairs
     assert (pair.shards, pair.missing) == (len(others) + 1, others)
     assert pair.requests == 64 - done["requests"]

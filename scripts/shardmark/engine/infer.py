@@ -187,7 +187,8 @@ def _check_chats(loaded: LoadedModel, missing: dict[str, Any], dataset: str) -> 
 def _predicted(record: dict[str, Any], out: Path, missing: dict[str, Any], tokens: dict[str, int]) -> float:
     """Seconds of inference that this job was expected to take."""
     kind = next(iter(missing.values()))["kind"]
-    return Costs(out.parents[3]).predict(record, out.parent.name, kind, tokens).inference
+    asked = {**tokens, "requests": len(missing)}
+    return Costs(out.parents[3]).predict(record, out.parent.name, kind, asked).inference
 
 
 def _reported(batches: Iterable[list[Any]], total: int, tell: Tell) -> Iterator[list[Any]]:

@@ -3,9 +3,10 @@
 The prior counts floating-point operations: 2 x parameters for a token that is read or written, at a rate that this kind
 of device reaches (FLOPS). Writing also reads all weights from memory once a step (BANDWIDTH), however many answers that
 step serves: so there are as many steps as the longest answer has tokens, or more where answers take turns in a batch of
-ROWS. Every answer is taken to fill its limit. It is meant to be right within a factor of a few. What finished jobs
-really took, over their prior, then corrects it: by the ratio of the same model on the same data set, else of the same
-model on data sets of the same kind, else of the other models on this kind of device.
+ROWS. Every answer is taken to fill its limit. A job and each of its requests take something beside the model, which is
+most of what a tiny model takes. It is meant to be right within a factor of a few. What finished jobs really took, over
+their prior, then corrects it: by the ratio of the same model on the same data set, else of the same model on data sets
+of the same kind, else of the other models on this kind of device.
 
 results/plans/costs.json holds the sums that these ratios are made of. They are brought up to date while planning and
 after each run.
@@ -28,6 +29,8 @@ BANDWIDTH = {"cpu": 1e10, "gpu": 1e12}
 STEP_SECONDS = {"cpu": 0.0, "gpu": 0.02}
 "What launching the kernels of a step takes."
 ROWS = 128
+JOB_SECONDS, REQUEST_SECONDS = 0.02, 0.0005
+"What a job, and each request, takes beside the model: reading, tokenizing, writing down."
 UNKNOWN_WEIGHTS = 2_000_000_000
 "Bytes assumed for a model on the Hub that is not there yet."
 LOAD_SECONDS = 10.0
@@ -64,14 +67,15 @@ def tokens_of(read: int, written: Iterable[int]) -> dict[str, int]:
 
 
 def prior_seconds(model: Record, tokens: Record) -> float:
-    """Seconds of inference for `read` and `written` tokens, the `longest` answer's among them, of a model that has not
-    been measured."""
+    """Seconds of inference of a model that has not been measured, for so many `requests`, with `read` and `written`
+    tokens, the `longest` answer's among them."""
     size, device = model["source"]["bytes"] or UNKNOWN_WEIGHTS, _device(model)
     parameters = size / (4 if model["dtype"] == "float32" else 2)
     longest, written = _written(model, tokens)
     computing = 2 * parameters * (tokens["read"] + written) / FLOPS[device]
     steps = max(longest, written / ROWS)
-    return computing + steps * (size / BANDWIDTH[device] + STEP_SECONDS[device])
+    beside = JOB_SECONDS + REQUEST_SECONDS * tokens["requests"] if tokens.get("requests") else 0.0
+    return beside + computing + steps * (size / BANDWIDTH[device] + STEP_SECONDS[device])
 
 
 def _written(model: Record, tokens: Record) -> tuple[float, float]:
@@ -135,7 +139,7 @@ class Costs:
             self._changed = True
 
     def predict(self, model: Record, dataset: str, kind: str, tokens: Record) -> Seconds:
-        """What a job of so many tokens, as of `work`, will take."""
+        """What a job of so many tokens, as of `work`, and `requests` will take."""
         own = self._sums.get(model_name(model), {})
         same = [own[dataset]] if dataset in own else []
         alike = [sums for sums in own.values() if sums["kind"] == kind]
@@ -191,12 +195,16 @@ def _usable(trailer: Record) -> bool:
         return False
 
 
+def _work_of(trailer: Record) -> Record:
+    return {**trailer["work"], "requests": trailer["inferred"]}
+
+
 def _sums(model: Record, trailers: list[Record]) -> Sums:
     inferred = [trailer for trailer in trailers if trailer["inferred"]]
     loads = [trailer["load_seconds"] for trailer in inferred if trailer["load_seconds"]]
     return {
         "seconds": sum(trailer["seconds"] for trailer in inferred),
-        "seconds_prior": sum(prior_seconds(model, trailer["work"]) for trailer in inferred),
+        "seconds_prior": sum(prior_seconds(model, _work_of(trailer)) for trailer in inferred),
         "load_seconds": sum(loads),
         "load_seconds_prior": len(loads) * prior_load_seconds(model),
     }

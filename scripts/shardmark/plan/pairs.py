@@ -129,10 +129,10 @@ class ModelPairs:
 
 
 def _share(shard: Record) -> Record:
-    """A shard with the tokens of those requests that are left."""
+    """The requests of a shard that are left, with their tokens."""
     share = shard["left"] / shard["requests"]
     parts = {key: shard[key] * share for key in ("read", "written")}
-    return parts | {"longest": shard.get("longest", 0) if share else 0}
+    return parts | {"requests": shard["left"], "longest": shard.get("longest", 0) if share else 0}
 
 
 def _there(folder: Path, shard: Record) -> bool:
