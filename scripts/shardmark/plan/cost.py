@@ -29,7 +29,7 @@ BANDWIDTH = {"cpu": 1e10, "gpu": 1e12}
 STEP_SECONDS = {"cpu": 0.0, "gpu": 0.02}
 "What launching the kernels of a step takes."
 ROWS = 128
-JOB_SECONDS, REQUEST_SECONDS = 0.02, 0.0005
+JOB_SECONDS, REQUEST_SECONDS = 0.01, 0.0005
 "What a job, and each request, takes beside the model: reading, tokenizing, writing down."
 UNKNOWN_WEIGHTS = 2_000_000_000
 "Bytes assumed for a model on the Hub that is not there yet."
