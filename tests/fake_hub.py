@@ -10,8 +10,10 @@ Clients take the address from HF_ENDPOINT when they are imported, so they run in
 
 import hashlib
 import json
+import math
 import re
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -183,7 +185,19 @@ def _describe(
         return _json([entries[path] for path in form.get("paths", []) if path in entries])
     siblings = [{"rfilename": path} for path in tree]
     gated = "manual" if repository.readers is not None else False
-    return _json({"id": repository.name, "sha": commit, "private": False, "gated": gated, "siblings": siblings})
+    about = {"id": repository.name, "sha": commit, "private": False, "gated": gated, "siblings": siblings}
+    return _json(about | _safetensors(tree))
+
+
+def _safetensors(tree: Mapping[str, bytes]) -> dict[str, Any]:
+    """The parameters in a repository's safetensors files, by dtype, as the Hub counts them."""
+    counts: Counter[str] = Counter()
+    for path, content in tree.items():
+        if path.endswith(".safetensors") and content[8:9] == b"{":  # not what some tests put in its place
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            for tensor in (value for name, value in header.items() if name != "__metadata__"):
+                counts[tensor["dtype"]] += math.prod(tensor["shape"])
+    return {"safetensors": {"parameters": dict(counts), "total": counts.total()}} if counts else {}
 
 
 def _list(tree: Mapping[str, bytes], folder: str, recursive: bool) -> Reply:

@@ -1,6 +1,7 @@
 """relock asks the Hub (tests/fake_hub.py) anew, shows what moved, and writes all of it or nothing."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,16 @@ def test_a_frozen_plan_asks_the_hub_for_nothing(site: Site) -> None:
     assert "config/benchmark.lock: hub.model.org/model@v1: is not pinned yet" in message
     assert "config/models/new.yaml names it" in message
     assert len(site.hub.requests) == asked
+
+
+def test_what_jobs_need_is_known_from_the_hub_and_then_from_the_lock(site: Site) -> None:
+    header = json.dumps({"w": {"dtype": "BF16", "shape": [3, 5], "data_offsets": [0, 30]}}).encode()
+    site.push("model", "org/model", weights(len(header).to_bytes(8, "little") + header + bytes(30)))
+    assert site.plan()["models"][0]["source"]["parameters"] == 15
+    assert entries(site)["models"]["m"]["hub"]["parameters"] == 15
+    shutil.rmtree(site.project / "results")
+    site.configure(["m"], ["d"], frozen=True)
+    assert site.plan()["models"][0]["source"]["parameters"] == 15
 
 
 def test_commits_stay_and_only_what_the_configuration_names_is_asked_for(site: Site) -> None:

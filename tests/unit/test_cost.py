@@ -8,12 +8,26 @@ from typing import Any
 import pytest
 
 from shardmark.files import SEAL, pretty_json, sealed, write_whole
-from shardmark.plan.cost import JOB_SECONDS, REQUEST_SECONDS, Costs, prior_load_seconds, prior_seconds, work
+from shardmark.plan.cost import (
+    JOB_SECONDS,
+    REQUEST_SECONDS,
+    Costs,
+    prior_load_seconds,
+    prior_seconds,
+    weight_bytes,
+    work,
+)
 from shardmark.plan.predictions import write_predictions
 
 
-def model(size: int | None = 4_000_000, dtype: str = "float32", num_gpus: int = 0) -> dict[str, Any]:
-    return {"source": {"bytes": size}, "dtype": dtype, "settings": {"num_gpus": num_gpus}, "name": "m", "digest": "0"}
+def model(parameters: int | None = 1_000_000, dtype: str = "float32", num_gpus: int = 0) -> dict[str, Any]:
+    return {
+        "source": {"parameters": parameters},
+        "dtype": dtype,
+        "settings": {"num_gpus": num_gpus},
+        "name": "m",
+        "digest": "0",
+    }
 
 
 def test_work_counts_tokens_to_read_and_to_write() -> None:
@@ -47,13 +61,14 @@ def test_a_job_and_each_request_take_something_beside_the_model() -> None:
 
 def test_a_larger_model_takes_longer_and_a_gpu_shortens_it() -> None:
     shard = {"read": 100, "written": 10}
-    small, large, gpu = (prior_seconds(m, shard) for m in (model(), model(8_000_000), model(num_gpus=1)))
+    small, large, gpu = (prior_seconds(m, shard) for m in (model(), model(2_000_000), model(num_gpus=1)))
     assert gpu < small < large
 
 
-def test_bytes_of_half_precision_are_twice_the_parameters() -> None:
+def test_half_precision_halves_the_bytes_and_not_the_operations() -> None:
+    assert [weight_bytes(model(dtype=dtype)) for dtype in ("float32", "bfloat16")] == [4_000_000, 2_000_000]
     shard = {"read": 100, "written": 0}
-    assert prior_seconds(model(4_000_000), shard) == prior_seconds(model(2_000_000, "bfloat16"), shard)
+    assert prior_seconds(model(), shard) == prior_seconds(model(dtype="bfloat16"), shard)
 
 
 def test_a_model_of_unknown_size_is_taken_for_a_usual_one() -> None:

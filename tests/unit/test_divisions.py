@@ -11,7 +11,13 @@ from shardmark.files import pretty_json, read_sealed, sealed
 from shardmark.plan.cost import Costs, prior_seconds
 from shardmark.plan.divisions import Divisions
 
-MODEL = {"name": "tiny", "digest": "0", "source": {"bytes": 4_000_000}, "dtype": "float32", "settings": {"num_gpus": 0}}
+MODEL = {
+    "name": "tiny",
+    "digest": "0",
+    "source": {"parameters": 1_000_000},
+    "dtype": "float32",
+    "settings": {"num_gpus": 0},
+}
 PER_SECOND = round(1000 / prior_seconds(MODEL, {"read": 1000, "written": 0}))
 
 

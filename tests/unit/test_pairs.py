@@ -22,7 +22,13 @@ from shardmark.plan.predictions import check_predictions, read_predictions, writ
 from shardmark.plan.store import Spool, ids_in
 from shardmark.tasks import request_id
 
-MODEL = {"name": "tiny", "digest": "0", "source": {"bytes": 4_000_000}, "dtype": "float32", "settings": {"num_gpus": 0}}
+MODEL = {
+    "name": "tiny",
+    "digest": "0",
+    "source": {"parameters": 1_000_000},
+    "dtype": "float32",
+    "settings": {"num_gpus": 0},
+}
 FACTS = {"inferred": 1, "seconds": 2.5, "load_seconds": 1.25, "work": {"read": 1000, "written": 80}}
 
 

@@ -207,7 +207,7 @@ def test_time_and_memory_of_the_profile_are_the_least_that_jobs_ask_for(
     job, next_job = (SimpleNamespace(model="m@0", dataset="d", shard=name) for name in "12")
     for own, asked in (((None, None), (120, 18000)), ((30, 2000), (60, 4000))):
         slurm_settings = {"runtime": own[0], "mem_mb": own[1]}
-        record = {"source": {"bytes": 0}, "settings": {"slurm": slurm_settings}}
+        record = {"source": {"parameters": 1_000_000}, "dtype": "float32", "settings": {"slurm": slurm_settings}}
         write_whole(tmp_path / "models/m@0.json", json.dumps(record))
         other = ("m@0", "d", "2")
         inputs.bundled = dict.fromkeys((shard, other), Bundle(record, 0, [shard, other]))

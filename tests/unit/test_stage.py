@@ -32,7 +32,7 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str
 
 def on_the_hub(repository: str) -> dict[str, Any]:
     identity = {"repository": repository, "commit": COMMIT}
-    return {"kind": "hub", "path": repository, "identity": identity, "bytes": None}
+    return {"kind": "hub", "path": repository, "identity": identity}
 
 
 def test_a_local_model_stays_where_it_is(folder: Path, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def _provenance(header: dict[str, Any], record: dict[str, Any], trailers: list[d
         "config": {
             "model": record["settings"],
             "dataset": header["settings"],
-            "weights": record["source"],
+            "weights": {key: value for key, value in record["source"].items() if key != "parameters"},
             **({"adapter": record["adapter"]} if record.get("adapter") else {}),
         },
         "rows": header["dataset"]["origin"],

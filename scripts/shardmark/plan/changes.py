@@ -17,7 +17,7 @@ PINNED = {"model": "model on the Hub", "dataset": "data set on the Hub"}
 DIGITS = 12
 "Of a digest, in messages."
 
-LATER = {"chat_template"}
+LATER = {"chat_template", "parameters"}
 "Parts of a record that may be unknown at first. To learn them moves nothing."
 
 

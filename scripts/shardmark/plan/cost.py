@@ -31,8 +31,10 @@ STEP_SECONDS = {"cpu": 0.0, "gpu": 0.02}
 ROWS = 128
 JOB_SECONDS, REQUEST_SECONDS = 0.01, 0.0005
 "What a job, and each request, takes beside the model: reading, tokenizing, writing down."
-UNKNOWN_WEIGHTS = 2_000_000_000
-"Bytes assumed for a model on the Hub that is not there yet."
+UNKNOWN_PARAMETERS = 1_000_000_000
+"Assumed for a model of which nobody knows them."
+WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
+"Bytes of a parameter."
 LOAD_SECONDS = 10.0
 "Starting a process and loading a small model; weights add to it at READ_BYTES_PER_SECOND."
 READ_BYTES_PER_SECOND = 5e8
@@ -69,8 +71,8 @@ def tokens_of(read: int, written: Iterable[int]) -> dict[str, int]:
 def prior_seconds(model: Record, tokens: Record) -> float:
     """Seconds of inference of a model that has not been measured, for so many `requests`, with `read` and `written`
     tokens, the `longest` answer's among them."""
-    size, device = model["source"]["bytes"] or UNKNOWN_WEIGHTS, _device(model)
-    parameters = size / (4 if model["dtype"] == "float32" else 2)
+    size, device = weight_bytes(model), _device(model)
+    parameters = size / WIDTHS[model["dtype"]]
     longest, written = _written(model, tokens)
     computing = 2 * parameters * (tokens["read"] + written) / FLOPS[device]
     steps = max(longest, written / ROWS)
@@ -87,7 +89,13 @@ def _written(model: Record, tokens: Record) -> tuple[float, float]:
 
 def prior_load_seconds(model: Record) -> float:
     """Seconds until a job of a model that has not been measured answers its first request."""
-    return LOAD_SECONDS + (model["source"]["bytes"] or UNKNOWN_WEIGHTS) / READ_BYTES_PER_SECOND
+    return LOAD_SECONDS + weight_bytes(model) / READ_BYTES_PER_SECOND
+
+
+def weight_bytes(model: Record) -> int:
+    """What a model's weights take in memory, in the dtype that it runs in, as far as that is known."""
+    count = model["source"].get("parameters") or UNKNOWN_PARAMETERS
+    return int(count * WIDTHS[model["dtype"]])
 
 
 def _device(model: Record) -> str:

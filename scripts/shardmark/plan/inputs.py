@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from shardmark.config import RunConfig
 from shardmark.files import read_json
 from shardmark.plan.bundles import SCORE_MB, START_MINUTES, Bundle, Shard
+from shardmark.plan.cost import weight_bytes
 from shardmark.plan.datasets import shards_file
 from shardmark.plan.divisions import Divisions
 from shardmark.plan.plan import model_file, report_inputs
@@ -167,5 +168,5 @@ class Inputs:
         record = self.model(wildcards)
         if own := record["settings"]["slurm"]["mem_mb"]:
             return attempt * int(own)
-        needed = 4000 + 2 * (record["source"]["bytes"] or 0) // 1_000_000
+        needed = 4000 + 2 * weight_bytes(record) // 1_000_000
         return attempt * max(needed, self._least("mem_mb", wildcards, attempt, context))

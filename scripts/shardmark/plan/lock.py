@@ -49,6 +49,7 @@ class Lock:
         self._shown = _shown(path)
         self._before = _read(path)
         self._entries = dict(self._before)
+        self._learnt: dict[Key, dict[str, Any]] = {}
 
     def commit(self, kind: Kind, repository: str, revision: str | None, where: str) -> str:
         """The commit a revision (default: the default branch) is pinned to, asking the Hub if it is new.
@@ -75,6 +76,10 @@ class Lock:
         """The keys of all entries."""
         return set(self._entries)
 
+    def learn(self, key: Key, later: dict[str, Any]) -> None:
+        """Parts that are not always known, for the record that will be noted under a key."""
+        self._learnt[key] = later
+
     def note(self, key: Key, record: dict[str, Any], later: dict[str, Any] | None = None) -> None:
         """Put a record into the lock.
 
@@ -85,7 +90,7 @@ class Lock:
         kept = {part: value for part, value in old.items() if part in LATER}
         same = {part: value for part, value in old.items() if part not in LATER} == record
         self.used.add(key)
-        self._entries[key] = record | (later or {}) | (kept if same else {})
+        self._entries[key] = record | self._learnt.get(key, {}) | (later or {}) | (kept if same else {})
 
     def drop(self, key: Key) -> None:
         """Take an entry out of the lock."""

@@ -111,12 +111,11 @@ def _location(
     if folder.is_dir():
         files = sorted(f for f in folder.iterdir() if f.suffix in MODEL_FILES and f.is_file())
         identity = {f.name: hashes.sha256(f) for f in files}
-        size = sum(f.stat().st_size for f in files)
-        return {"kind": "local", "path": str(folder), "identity": identity, "bytes": size}
+        return {"kind": "local", "path": str(folder), "identity": identity}
     if path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.exists():
         raise UserError(Problem(where, key, f"no folder {path}", "correct the path, or give a Hub id such as org/name"))
     commit = lock.commit("model", path, revision, where)
-    return {"kind": "hub", "path": path, "identity": {"repository": path, "commit": commit}, "bytes": None}
+    return {"kind": "hub", "path": path, "identity": {"repository": path, "commit": commit}}
 
 
 def _gguf(model: Named[ModelConfig]) -> Path:

@@ -28,6 +28,7 @@ from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.records import chat_problems, note_all
+from shardmark.plan.sizes import with_parameters
 from shardmark.plan.windows import window_problems
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 
@@ -117,6 +118,7 @@ def _make_plan(
         problems += _gpu_problems(model.name, model.file, model.settings.num_gpus) if local else []
         with collecting(problems):
             models.append(resolve_model(model, lock, hashes))
+    models = with_parameters(models, results, lock)
     work = _Work(models, benchmark)
     if local:
         problems += [problem for named in benchmark.datasets for problem in _sandbox_problems(named)]

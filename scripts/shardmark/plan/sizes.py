@@ -1,0 +1,95 @@
+"""How many parameters a model has, from which the memory and the time of its jobs are reckoned.
+
+It is no part of a model's identity, and need only be right within a factor of two.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from shardmark.files import read_object, read_sealed
+from shardmark.plan.changes import Key
+from shardmark.plan.cost import WIDTHS, model_name
+from shardmark.plan.lock import Lock
+
+Record = dict[str, Any]
+
+QUANTISED = 1
+"Bytes of a parameter in a GGUF file, and of other quantised weights that do not say more: half of it to two."
+PATIENCE = 10.0
+"Seconds for the Hub to answer: the run goes on without it."
+
+
+def with_parameters(records: Iterable[Record], results: Path, lock: Lock) -> list[Record]:
+    """The records of models, each with the `parameters` of its source (None where nobody knows).
+
+    They come from the lock, from files on this machine, from an earlier plan, or from the Hub, which is asked about
+    what has not been downloaded yet, until it once fails to answer; unless the lock is frozen.
+    """
+    found, ask = [], not lock.frozen
+    for record in records:
+        source = record["source"]
+        count = _pinned(record, lock) or _known(record, results)
+        if count is None and source["kind"] == "hub" and ask:
+            try:
+                count = _asked(source["identity"])
+            except Exception:  # whatever keeps the Hub from answering is told by who needs its files
+                ask = False
+            if count:
+                lock.learn(_key(record), {"parameters": count})
+        found.append({**record, "source": {**source, "parameters": count}})
+    return found
+
+
+def _key(record: Record) -> Key:
+    return ("models", record["name"], "hub")
+
+
+def _pinned(record: Record, lock: Lock) -> int | None:
+    """What the Hub once said of this commit."""
+    entry, source = lock.get(_key(record)) or {}, record["source"]
+    same = source["kind"] == "hub" and entry.get("commit") == source["identity"]["commit"]
+    count = entry.get("parameters") if same else None
+    return count if isinstance(count, int) else None
+
+
+def _known(record: Record, results: Path) -> int | None:
+    """From files: the weights themselves, or what was noted."""
+    source = record["source"]
+    if source["kind"] == "local":
+        return of_folder(Path(source["path"]))
+    staged = read_sealed(results / "staged" / f"{model_name(record)}.json").get("model")
+    if staged and (count := of_folder(Path(staged))):
+        return count
+    if source["kind"] == "gguf":
+        return int(source["bytes"] / QUANTISED)
+    before = read_sealed(results / "models" / f"{model_name(record)}.json")
+    noted = before.get("source", {}).get("parameters")
+    return noted if isinstance(noted, int) else None
+
+
+def of_folder(folder: Path) -> int | None:
+    """The parameters of a model's folder, from the sizes of its weights and its config.json; None without weights."""
+    for kind in ("*.safetensors", "*.bin"):  # some folders have both, of the same weights
+        if size := sum(file.stat().st_size for file in folder.glob(kind) if not file.name.startswith("training_args")):
+            return int(size / _width(read_object(folder / "config.json")))
+    return None
+
+
+def _width(config: Record) -> float:
+    """Bytes of a parameter in files; where config.json says no dtype, it is half precision."""
+    quantised = config.get("quantization_config")
+    if isinstance(quantised, dict):
+        bits = quantised.get("bits") or (4 if quantised.get("load_in_4bit") else 8 * QUANTISED)
+        return bits / 8 if isinstance(bits, int) else QUANTISED
+    inner = config.get("text_config")
+    told = [part.get(key) for part in (config, inner) if isinstance(part, dict) for key in ("dtype", "torch_dtype")]
+    return next((WIDTHS[str(dtype)] for dtype in told if str(dtype) in WIDTHS), WIDTHS["float16"])
+
+
+def _asked(identity: Record) -> int | None:
+    """What the Hub says of a repository; None if it does not."""
+    from huggingface_hub import HfApi
+
+    info = HfApi().model_info(identity["repository"], revision=identity["commit"], timeout=PATIENCE)
+    return info.safetensors.total if info.safetensors else None
