@@ -131,6 +131,19 @@ def test_right_and_wrong_in_clusters_is_not_certain_either() -> None:
     assert estimate_mean([1.0, 1.0], ["a", "a"]).stderr is None
 
 
+@pytest.mark.parametrize(("clusters", "share"), [(4, 0.8), (8, 0.5), (8, 0.8), (20, 0.8), (50, 0.5)])
+def test_intervals_of_shares_in_clusters_cover_as_often_as_they_say(clusters: int, share: float) -> None:
+    """Clusters of ten samples whose chance of being right varies: correlated by 0.2."""
+    random, covered = np.random.default_rng(1), 0
+    names = [str(n // 10) for n in range(10 * clusters)]
+    for _ in range(400):
+        chances = random.beta(4 * share, 4 * (1 - share), clusters)
+        samples = (random.random(10 * clusters) < chances.repeat(10)).astype(float)
+        low, high = estimate_mean(list(samples), names).ci95 or (0, 0)
+        covered += low <= share <= high
+    assert covered >= 0.92 * 400
+
+
 # Drawing again
 
 

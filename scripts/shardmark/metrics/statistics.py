@@ -48,7 +48,8 @@ def estimate_mean(samples: Sequence[float], clusters: Sequence[str] | None = Non
     where the standard error vanishes; others get Student's t interval. Samples of one cluster (by name) may depend on
     each other: the standard error is then that of E. Miller, "Adding error bars to evals" (2024), times the root of
     G / (G - 1) for G clusters, which makes it the usual one if each sample is a cluster; Wilson's interval has as many
-    samples as give this standard error, or G where it vanishes. Raises ValueError without samples.
+    samples as give this standard error, fewer for few clusters, which say little of their own spread (E. Korn and B.
+    Graubard, Survey Methodology 24, 1998); or G where it vanishes. Raises ValueError without samples.
     """
     from scipy import stats  # 1 s: only where scores are made
 
@@ -61,7 +62,7 @@ def estimate_mean(samples: Sequence[float], clusters: Sequence[str] | None = Non
     stderr = math.sqrt(math.fsum(x**2 for x in sums) * groups / (groups - 1)) / n if groups > 1 else None
     interval, how = None, None
     if all(x in (0.0, 1.0) for x in samples):
-        count = float(n if clusters is None else _effective(mean, stderr, groups))
+        count = float(n if clusters is None else _effective(mean, stderr, n, groups))
         interval, how = _wilson(mean, count, float(stats.norm.ppf((1 + CONFIDENCE) / 2))), "wilson"
     elif stderr is not None:
         half = float(stats.t.ppf((1 + CONFIDENCE) / 2, groups - 1)) * stderr
@@ -145,9 +146,14 @@ def _sums_by(values: Any, clusters: Sequence[str]) -> np.ndarray:
     return sums
 
 
-def _effective(mean: float, stderr: float | None, clusters: int) -> float:
-    """How many independent samples of 0 or 1 would have this standard error."""
-    return mean * (1 - mean) / stderr**2 + 1 if stderr else clusters
+def _effective(mean: float, stderr: float | None, n: int, clusters: int) -> float:
+    """How many independent samples of 0 or 1 say as much as n with this standard error, known from so many clusters."""
+    if not stderr:
+        return clusters
+    from scipy import stats
+
+    known = [float(stats.t.ppf((1 + CONFIDENCE) / 2, units - 1)) for units in (n, clusters)]
+    return (mean * (1 - mean) / stderr**2 + 1) * (known[0] / known[1]) ** 2
 
 
 def _wilson(mean: float, n: float, z: float) -> tuple[float, float]:
