@@ -15,7 +15,6 @@ from shardmark.plan.inputs import SHARDS, Inputs
 from shardmark.plan.machine import use_scratch
 from shardmark.plan.parse import (
     TOOLS,
-    cluster_bundles,
     fail,
     finish,
     local_limits,
@@ -63,7 +62,7 @@ elif workflow.is_main_process:
     TARGETS = PLAN.targets()
     INPUTS.order = PLAN.model_names()
     if not LOCAL:
-        INPUTS.use_bundles(cluster_bundles(PLAN))
+        INPUTS.use_bundles(PLAN.bundles)
         use_job_profile(workflow.basedir)
 
 use_scratch(config)

@@ -69,6 +69,6 @@ def test_shards_that_share_a_job_are_predicted_one_after_the_other_with_one_load
     pairs = [
         replace(one, seconds=Seconds(one.seconds.inference, 20.0)) for one in (pair("a", 30), pair("b", *[15] * 4))
     ]
-    made = in_jobs(pairs, most)
+    made = in_jobs(pairs, bundle(pairs, most))
     assert work_seconds(made, 64) == pytest.approx(work)
     assert wall_seconds(made, 64) == pytest.approx(wall)

@@ -77,9 +77,9 @@ def bundle(pairs: Iterable[Pair], most_seconds: float) -> list[Bundle]:
     return [one for one in made if one.shards]
 
 
-def in_jobs(pairs: list[Pair], most_seconds: float) -> list[Pair]:
-    """The pairs, sorted by model, with the jobs that a cluster makes of their shards: as `bundle` does."""
-    job_of = {shard: job for job in bundle(pairs, most_seconds) for shard in job.shards}
+def in_jobs(pairs: list[Pair], jobs: Iterable[Bundle]) -> list[Pair]:
+    """The pairs, with the jobs that `bundle` made of their shards."""
+    job_of = {shard: job for job in jobs for shard in job.shards}
     return [_in_jobs(pair, job_of) for pair in pairs]
 
 

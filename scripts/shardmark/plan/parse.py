@@ -16,7 +16,6 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from shardmark.errors import UserError, disk_problem
 from shardmark.files import digest, pretty_json, write_if_changed
-from shardmark.plan.bundles import Bundle, bundle, job_seconds
 from shardmark.plan.changes import lock_lines
 from shardmark.plan.interrupts import cancels_all
 from shardmark.plan.machine import visible_gpus
@@ -171,11 +170,6 @@ def slots(settings: dict[str, Any], config: dict[str, Any], cores: int | None, j
         bounds.append(cores // settings["cpus"])
         bounds += [len(visible_gpus()) // settings["num_gpus"]] if settings["num_gpus"] else []
     return max(1, min(bounds)) if bounds else None
-
-
-def cluster_bundles(plan: Plan) -> list[Bundle]:
-    """The shards that are to run, as the jobs of a cluster."""
-    return bundle(plan.pairs, job_seconds(plan.benchmark.run))
 
 
 def use_job_profile(basedir: str) -> None:

@@ -17,7 +17,7 @@ from shardmark.config import Benchmark, DatasetConfig, Named, load
 from shardmark.config.places import lines_named
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_changed
-from shardmark.plan.bundles import in_jobs, job_seconds
+from shardmark.plan.bundles import Bundle, bundle, in_jobs, job_seconds
 from shardmark.plan.changes import Change
 from shardmark.plan.cost import Costs, model_name
 from shardmark.plan.datasets import PlannedDataset, code_digest, plan_dataset
@@ -52,6 +52,8 @@ class Plan:
     "What has changed in config/benchmark.lock."
     warnings: list[Problem] = field(default_factory=list)
     "What the user should know, but need not mend."
+    bundles: list[Bundle] = field(default_factory=list)
+    "The jobs of a cluster that the missing shards are; none where jobs run on this machine."
 
     @property
     def results(self) -> Path:
@@ -145,14 +147,16 @@ def _make_plan(
     for record in models:
         write_if_changed(model_file(results, model_name(record)), pretty_json(sealed(record)))
         _drop_stale_staging(results / "staged" / f"{model_name(record)}.json", record)
+    bundles: list[Bundle] = []
     order = {model_name(record): number for number, record in enumerate(models)}
     pairs.sort(key=lambda pair: order[model_name(pair.model)])
     if not local:
-        pairs = in_jobs(pairs, job_seconds(benchmark.run))
+        bundles = bundle(pairs, job_seconds(benchmark.run))
+        pairs = in_jobs(pairs, bundles)
     descriptions = {named.name: named.settings.description for named in benchmark.datasets}
     descriptions |= {task.name: task.config.description for task in tasks}
     report = _plan_report(benchmark, descriptions, pairs, results)
-    return Plan(benchmark, models, datasets, pairs, report, hashes, changes, work.warnings)
+    return Plan(benchmark, models, datasets, pairs, report, hashes, changes, work.warnings, bundles)
 
 
 class _Work:
