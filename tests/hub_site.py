@@ -155,7 +155,8 @@ def write_file(path: Path, content: Any) -> None:
 def weights(content: bytes = b"weights") -> dict[str, Any]:
     """The files of a model, and some that no engine loads."""
     loaded = {"config.json": "{}", "tokenizer.json": '{"version": "1.0"}', "model.safetensors": content}
-    return loaded | {"README.md": "# A model", "model.gguf": b"the same again", "onnx/model.onnx": b"and again"}
+    again = dict.fromkeys(("pytorch_model.bin", "consolidated.safetensors", "model.gguf", "onnx/model.onnx"), b"again")
+    return loaded | again | {"README.md": "# A model"}
 
 
 def hub_site(hub: FakeHub, folder: Path) -> Site:

@@ -17,6 +17,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.random_model(tmp_path_factory.mktemp("model"))
 
 
+REPOSITORIES = {
+    "org/both": ["model-1.safetensors", "pytorch_model.bin", "consolidated.safetensors"],
+    "org/older": ["pytorch_model.bin"],
+    "org/consolidated": ["consolidated.safetensors"],
+}
+
+
 @pytest.fixture
 def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, list[str]]]:
     """What is asked of the Hub: repository, commit and patterns of files that are not wanted."""
@@ -26,7 +33,11 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str
         asked.append((repository, revision, ignore_patterns))
         return str(tmp_path / repository)
 
+    def list_repo_files(self: Any, repository: str, revision: str) -> list[str]:
+        return REPOSITORIES.get(repository, [])
+
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", list_repo_files)
     return asked
 
 
@@ -61,6 +72,30 @@ def test_an_adapter_is_staged_beside_the_weights(
     record = tiny_models.model_record(folder) | {"adapter": on_the_hub("org/lora")}
     assert stage_model(record, tmp_path)["adapter"] == str(tmp_path / "org/lora")
     assert [(repository, commit) for repository, commit, _ in downloads] == [("org/lora", COMMIT)]
+
+
+@pytest.mark.parametrize(
+    ("repository", "kwargs", "doubled"),
+    [
+        ("org/both", {}, False),
+        ("org/both", {"use_safetensors": False}, True),
+        ("org/older", {}, True),
+        ("org/consolidated", {}, True),
+        ("org/unlisted", {}, True),
+    ],
+)
+def test_weights_that_are_there_twice_are_downloaded_once(
+    repository: str,
+    kwargs: dict[str, Any],
+    doubled: bool,
+    folder: Path,
+    tmp_path: Path,
+    downloads: list[tuple[str, str, list[str]]],
+) -> None:
+    record = tiny_models.model_record(folder, model_kwargs=kwargs) | {"source": on_the_hub(repository)}
+    stage_model(record, tmp_path)
+    ((_, _, unwanted),) = downloads
+    assert ("*.bin" not in unwanted, "consolidated*" not in unwanted) == (doubled, doubled)
 
 
 def test_an_adapter_among_downloaded_weights_is_refused(

@@ -5,6 +5,8 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ log = logging.getLogger(__name__)
 
 UNUSED = ["*.gguf", "*.onnx", "*.onnx_data", "*.msgpack", "*.h5", "*.ot", "onnx/*", "original/*", "*.md", "*.png"]
 "Files of Hub repositories that transformers does not load."
+
+CONSOLIDATED = "consolidated*"
+AGAIN = ["*.bin", "*.pt", "*.pth", "*.ckpt", CONSOLIDATED]
+"What repositories keep beside a model's safetensors: the same weights in other formats."
 
 CHECKSUMS = "checksums.json"
 "In a folder that was made here: the SHA-256 of each of its other files."
@@ -34,7 +40,8 @@ def stage_model(record: dict[str, Any], weights_folder: Path) -> dict[str, str]:
     if source["kind"] == "gguf":
         folder = _dequantised(Path(source["path"]), weights_folder, source["identity"]["gguf"])
     else:
-        folder = _folder(source, where, "path", UNUSED)
+        plain = record["settings"]["model_kwargs"].get("use_safetensors") is False
+        folder = _folder(source, where, "path", UNUSED, plain)
     beside = _folder(tokenizer, where, "tokenizer_path", UNUSED + WEIGHTS) if tokenizer else folder
     if (folder / ADAPTER).is_file():  # of a local folder, planning has said so
         what = f"{source['path']} holds an adapter, which transformers would load where peft is installed, else not"
@@ -44,7 +51,8 @@ def stage_model(record: dict[str, Any], weights_folder: Path) -> dict[str, str]:
     return staged | ({"adapter": str(_folder(adapter, where, "adapter", UNUSED))} if adapter else {})
 
 
-def _folder(location: dict[str, Any], where: str, key: str, unused: list[str]) -> Path:
+def _folder(location: dict[str, Any], where: str, key: str, unused: list[str], plain: bool = False) -> Path:
+    """The folder of a location, after a download where it is on the Hub; `plain`: with weights in older formats."""
     if location["kind"] == "local":
         return Path(location["path"])
     from huggingface_hub import is_offline_mode, snapshot_download
@@ -54,7 +62,8 @@ def _folder(location: dict[str, Any], where: str, key: str, unused: list[str]) -
         logging.getLogger(name).addFilter(_unsigned)
     repository, commit = location["identity"]["repository"], location["identity"]["commit"]
     try:
-        return Path(snapshot_download(repository, revision=commit, ignore_patterns=unused))
+        again = [] if plain else _weights_again(repository, commit)
+        return Path(snapshot_download(repository, revision=commit, ignore_patterns=unused + again))
     except Exception as error:  # network, disk, permission: whatever it is, the user must know which model
         fix = "check the network, HF_ENDPOINT and HF_TOKEN, then run again: files that are whole are kept"
         if isinstance(error, GatedRepoError):
@@ -63,6 +72,25 @@ def _folder(location: dict[str, Any], where: str, key: str, unused: list[str]) -
             fix = "run once without HF_HUB_OFFLINE, or set HF_HOME to a cache that has it"
         what = f"cannot download {repository}@{commit}: {one_line(error)}"
         raise UserError(Problem(where, key, what, fix)) from error
+
+
+def _weights_again(repository: str, commit: str) -> list[str]:
+    """What is not wanted of a repository that has safetensors."""
+    named = [file for file in _files(repository, commit) if file.endswith(".safetensors")]
+    return [] if all(fnmatch(file, CONSOLIDATED) for file in named) else AGAIN
+
+
+def _files(repository: str, commit: str) -> list[str]:
+    """The files of a repository, or else those in the cache; none where a download must tell what is wrong."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    with suppress(Exception):
+        return list(HfApi().list_repo_files(repository, revision=commit))
+    with suppress(Exception):
+        any_file = ["config.json"]
+        folder = snapshot_download(repository, revision=commit, allow_patterns=any_file, local_files_only=True)
+        return os.listdir(folder)
+    return []
 
 
 def _unsigned(record: logging.LogRecord) -> bool:
