@@ -18,7 +18,7 @@ from shardmark.errors import UserError, disk_problem
 from shardmark.files import digest, pretty_json, write_if_changed
 from shardmark.plan.bundles import Bundle, bundle, job_seconds
 from shardmark.plan.changes import lock_lines
-from shardmark.plan.interrupts import cancels_all
+from shardmark.plan.interrupts import cancels_all, ends_soon, out_of_reach
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.plan import Plan, make_plan
 from shardmark.plan.publish import publish
@@ -65,10 +65,12 @@ def plan_or_exit(
 
 @contextmanager
 def _exit_on_mistakes(results: str) -> Iterator[None]:
-    """A block after whose UserError or OSError the process ends with a message and status 1."""
+    """A block after whose UserError, OSError or interrupt the process ends with a message and status 1."""
     try:
         yield
         return
+    except KeyboardInterrupt:
+        print("interrupted before anything ran; call the same command again", file=sys.stderr)
     except UserError as error:
         print(error, file=sys.stderr)
     except OSError as error:
@@ -114,8 +116,10 @@ def prepare(workflow: Any) -> None:
     if workflow.is_main_process:
         with _exit_on_mistakes("results"):
             prepare_slurm(workflow)
-        if workflow.executor_plugin and issubclass(workflow.executor_plugin.executor, RemoteExecutor):
-            cancels_all(workflow.executor_plugin.executor)
+        executor = workflow.executor_plugin and workflow.executor_plugin.executor
+        if executor and issubclass(executor, RemoteExecutor):
+            cancels_all(executor)
+            out_of_reach(sys.modules[executor.__module__])
 
 
 def finish(plan: Plan | None) -> None:
@@ -178,8 +182,12 @@ def cluster_bundles(plan: Plan) -> list[Bundle]:
     return bundle(plan.pairs, job_seconds(plan.benchmark.run))
 
 
-def use_job_profile(basedir: str) -> None:
-    """Let Snakemake inside a job of a cluster, which inherits this environment, read profiles/job."""
+def prepare_cluster(basedir: str) -> None:
+    """What must be so before jobs run elsewhere, and before Snakemake has an executor for them.
+
+    Snakemake inside a job, which inherits this environment, reads profiles/job.
+    """
+    ends_soon(RemoteExecutor)
     os.environ["SNAKEMAKE_PROFILE"] = os.path.join(basedir, "profiles", "job")
 
 
