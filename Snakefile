@@ -11,6 +11,7 @@ min_version("9.17")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+import shardmark.command  # first: from here on, an interrupt has no traceback
 from shardmark.plan.course import Course
 from shardmark.plan.inputs import SHARDS, Inputs
 from shardmark.plan.interrupts import terminates

@@ -65,12 +65,10 @@ def plan_or_exit(
 
 @contextmanager
 def _exit_on_mistakes(results: str) -> Iterator[None]:
-    """A block after whose UserError, OSError or interrupt the process ends with a message and status 1."""
+    """A block after whose UserError or OSError the process ends with a message and status 1."""
     try:
         yield
         return
-    except KeyboardInterrupt:
-        print("interrupted before anything ran; call the same command again", file=sys.stderr)
     except UserError as error:
         print(error, file=sys.stderr)
     except OSError as error:
