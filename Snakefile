@@ -4,14 +4,17 @@ import sys
 from pathlib import Path
 
 from snakemake.logging import logger
+from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.utils import min_version
 
 min_version("9.17")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+import shardmark.command  # first: from here on, an interrupt has no traceback
 from shardmark.plan.course import Course
 from shardmark.plan.inputs import SHARDS, Inputs
+from shardmark.plan.interrupts import terminates
 from shardmark.plan.machine import use_scratch
 from shardmark.plan.parse import (
     TOOLS,
@@ -21,12 +24,12 @@ from shardmark.plan.parse import (
     not_planned,
     plan_or_exit,
     prepare,
+    prepare_cluster,
     python_command,
     runs_here,
     tool_config,
     tool_options,
     tool_wanted,
-    use_job_profile,
 )
 
 if not workflow.overwrite_configfiles:
@@ -63,9 +66,10 @@ elif workflow.is_main_process:
     INPUTS.order = PLAN.model_names()
     if not LOCAL:
         INPUTS.use_bundles(PLAN.bundles)
-        use_job_profile(workflow.basedir)
+        prepare_cluster(workflow.basedir)
 
 use_scratch(config)
+terminates(JobScheduler)
 
 # Its words are Snakemake's own, so they are on the terminal and in the log of the run.
 COURSE = Course(PLAN, logger.info, logger.error)

@@ -5,8 +5,18 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 from shardmark.errors import UserError, disk_problem
+
+
+def _say_what_failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python says of an error that nobody handles, but nothing of an interrupt: the user knows of that."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _say_what_failed  # here, since what a command imports next takes longer than much of what it does
 
 
 def run_command(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace], None]) -> None:

@@ -1,6 +1,7 @@
 """What a command says when it fails: a message on standard error, the traceback in the log."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ def main(arguments):
         raise UserError([Problem("a.yaml", "path", "is wrong", "mend it"), Problem("b.yaml", "", "is wrong, too")])
     if arguments.value == "bug":
         raise KeyError("missing_key")
+    if arguments.value == "interrupt":
+        raise KeyboardInterrupt
     if arguments.value == "exit":
         sys.exit(3)
 
@@ -103,3 +106,9 @@ def test_wrong_arguments_are_told_with_the_usage() -> None:
     done = run()
     assert done.returncode == 2
     assert "usage: demo.py" in done.stderr
+
+
+def test_an_interrupt_ends_a_command_without_a_word() -> None:
+    done = run("interrupt")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == -signal.SIGINT

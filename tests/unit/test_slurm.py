@@ -19,7 +19,7 @@ from shardmark.files import write_whole
 from shardmark.plan import slurm
 from shardmark.plan.bundles import Bundle
 from shardmark.plan.inputs import Inputs
-from shardmark.plan.slurm import LOST, RESOURCES, UNKNOWN, Answer, check_commands, check_memory, mended
+from shardmark.plan.slurm import LOST, RESOURCES, UNKNOWN, Answer, check_commands, check_memory, mended, telling
 
 NO_ACCOUNTS = {"AccountingStorageType": "accounting_storage/none"}
 ACCOUNTS = {"AccountingStorageType": "accounting_storage/slurmdbd"}
@@ -56,6 +56,22 @@ def test_a_job_that_is_forgotten_is_looked_after_once_that_is_sure() -> None:
         {"1": UNKNOWN},
         {"1": UNKNOWN, "2": "RUNNING"},
     ]
+
+
+def test_why_jobs_wait_is_said_once_if_it_is_not_for_others(caplog: pytest.LogCaptureFixture) -> None:
+    reasons = {"1": "Resources", "2": "PartitionTimeLimit", "3": "PartitionTimeLimit"}
+    commands = []
+
+    async def query(command: str, logger: logging.Logger) -> Answer:
+        commands.append(command)
+        return (reasons if "%r" in command else dict.fromkeys(reasons, "PENDING")), 0.1
+
+    asked = telling(query)
+    for command in (plugin.query_job_status_squeue("run"), plugin.query_job_status_sacct("run")):
+        assert asyncio.run(asked(command, logging.getLogger()))[0] == dict.fromkeys(reasons, "PENDING")
+    assert len(commands) == 4
+    assert commands[1] == commands[3] == "squeue --noheader --states=PENDING '--format=%i|%r' --name run"
+    assert caplog.messages == ["in Slurm's queue (2 x): PartitionTimeLimit; squeue --name run shows them"]
 
 
 def test_sacct_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

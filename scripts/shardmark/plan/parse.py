@@ -17,7 +17,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from shardmark.errors import UserError, disk_problem
 from shardmark.files import digest, pretty_json, write_if_changed
 from shardmark.plan.changes import lock_lines
-from shardmark.plan.interrupts import cancels_all
+from shardmark.plan.interrupts import cancels_all, ends_soon, out_of_reach
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.plan import Plan, make_plan
 from shardmark.plan.publish import publish
@@ -113,8 +113,10 @@ def prepare(workflow: Any) -> None:
     if workflow.is_main_process:
         with _exit_on_mistakes("results"):
             prepare_slurm(workflow)
-        if workflow.executor_plugin and issubclass(workflow.executor_plugin.executor, RemoteExecutor):
-            cancels_all(workflow.executor_plugin.executor)
+        executor = workflow.executor_plugin and workflow.executor_plugin.executor
+        if executor and issubclass(executor, RemoteExecutor):
+            cancels_all(executor)
+            out_of_reach(sys.modules[executor.__module__])
 
 
 def finish(plan: Plan | None) -> None:
@@ -172,8 +174,12 @@ def slots(settings: dict[str, Any], config: dict[str, Any], cores: int | None, j
     return max(1, min(bounds)) if bounds else None
 
 
-def use_job_profile(basedir: str) -> None:
-    """Let Snakemake inside a job of a cluster, which inherits this environment, read profiles/job."""
+def prepare_cluster(basedir: str) -> None:
+    """What must be so before jobs run elsewhere, and before Snakemake has an executor for them.
+
+    Snakemake inside a job, which inherits this environment, reads profiles/job.
+    """
+    ends_soon(RemoteExecutor)
     os.environ["SNAKEMAKE_PROFILE"] = os.path.join(basedir, "profiles", "job")
 
 

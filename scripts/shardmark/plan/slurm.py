@@ -3,12 +3,14 @@
 It takes a preempted job for one that Slurm will start again, which partitions that cancel what they preempt never do;
 a job that the scheduler has forgotten for one that it has not heard of yet; and one that `sacct` says is cancelled, and
 by whom, for one that runs. The first two are told from what the scheduler says twice. A group of jobs that it cannot
-submit, as for an account that the user has not, it forgets; and Snakemake does not show why a group failed.
+submit, as for an account that the user has not, it forgets; and Snakemake does not show why a group failed. A job that
+its partition will never start, as most clusters accept it, waits without a word.
 
 The plugin's functions that ask, submit and report are wrapped while a run lasts.
 """
 
 import re
+import shlex
 import shutil
 import subprocess
 from collections import Counter
@@ -35,6 +37,9 @@ REFUSALS: Counter[str] = Counter()
 "Why jobs of this run could not be submitted, and how often."
 SBATCH_WORDS = re.compile(r"The error message was '(.*?)'\.\n", re.DOTALL)
 "What sbatch said, in what the plugin makes of it: the rest is a command line of thousands of characters."
+ASK_WHY = "squeue --noheader --states=PENDING '--format=%i|%r'"
+QUEUED = ("None", "Resources", "Priority", "BeginTime")
+"Why jobs wait that will run by and by."
 SETTING = re.compile(r"^(\w+)\s*=\s*(.*?)\s*$", re.MULTILINE)
 
 Answer = tuple[dict[str, str] | None, float | None]
@@ -51,7 +56,7 @@ def prepare_slurm(workflow: Any) -> None:
     check_memory(_cluster_settings(), settings.status_command, settings.init_seconds_before_status_checks)
     import snakemake_executor_plugin_slurm as module
 
-    module.query_job_status = mended(module.query_job_status)
+    module.query_job_status = mended(telling(module.query_job_status))
     module.Executor.run_job = submitting(module.Executor.run_job)
     module.Executor.report_job_error = explaining(module.Executor.report_job_error)
     submits_none_afterwards(module.Executor)
@@ -128,6 +133,25 @@ def _cluster_settings() -> dict[str, str]:
     except (OSError, subprocess.TimeoutExpired):
         return {}
     return dict(SETTING.findall(done.stdout))
+
+
+def telling(query: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[Answer]]:
+    """The plugin's query, which says why jobs wait if it is not for others: for some reasons, they wait for ever."""
+    told = set(QUEUED)
+
+    async def asked(command: str, logger: Any) -> Answer:
+        states, seconds = await query(command, logger)
+        if "PENDING" in (states or {}).values():
+            words = shlex.split(command)
+            run = words[words.index("--name") + 1]
+            reasons, _ = await query(f"{ASK_WHY} --name {run}", logger)
+            for reason, count in Counter((reasons or {}).values()).items():
+                if reason not in told:
+                    told.add(reason)
+                    logger.warning(f"in Slurm's queue ({count} x): {reason}; squeue --name {run} shows them")
+        return states, seconds
+
+    return asked
 
 
 def mended(query: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[Answer]]:
