@@ -60,6 +60,7 @@ def requests(documents: int = 4) -> dict[str, dict[str, Any]]:
         found[f"over-long context, {n}"] = choice(shots(draw) + shots(draw) + shots(draw) + asked, answers)
         contexts = [question(draw) + answer for answer in answers[:2]]
         found[f"a long text, {n}"] = {"kind": "rolling", "text": text(random.Random(n), 20, 60) * 8}
+        found[f"a short text, {n}"] = {"kind": "rolling", "text": text(random.Random(n), 1, 9)}
         found[f"contexts vary, {n}"] = {"kind": "choice", "pairs": [[context, " bead END"] for context in contexts]}
     return found
 

@@ -76,7 +76,8 @@ def test_tasks_run_from_yaml_to_report(tmp_path: Path) -> None:
     ran = project.run()
     assert "Python code of lm-eval's tasks is executed for lm_eval.coded" in ran
     plus = scores(project, "lm_eval.plus")
-    assert list(plus["metrics"]) == ["acc"]
+    of_tasks = [f"{metric} ({task})" for task in ("plus_a", "plus_b") for metric in ("acc", "acc_norm")]
+    assert list(plus["metrics"]) == ["acc", *of_tasks]
     assert plus["counts"]["samples"] == 18
     assert list(scores(project, "lm_eval.written")["metrics"]) == ["exact_match,strip"]
     whole = scores(project, "lm_eval.whole")["metrics"]

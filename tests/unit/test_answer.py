@@ -326,6 +326,19 @@ def test_a_text_longer_than_the_window_is_scored_in_windows(folder: Path, backen
     assert (prediction["tokens"], prediction["greedy"], prediction["cut"]) == ([len(tokens)], [False], 0)
 
 
+def test_a_text_that_fits_the_window_is_scored_as_what_follows_nothing(folder: Path, backend: Any) -> None:
+    text, bos = (
+        "the lazy dog.",
+        backend.tokenizer.bos_token,
+    )  # which the tokenizer puts before a text, not before a choice
+    whole, alone = (
+        answer(engine(folder, backend), request)
+        for request in ({"kind": "rolling", "text": text}, {"kind": "choice", "pairs": [["", bos + bos + text]]})
+    )
+    assert whole["logprobs"] == pytest.approx(alone["logprobs"], abs=NEAR)
+    assert (whole["tokens"], whole["greedy"]) == (alone["tokens"], alone["greedy"])
+
+
 CHAT = [{"role": "user", "content": "1+1?"}]
 SAID = {"begin": "", "round": {"user": {"begin": "U: ", "end": "\n"}, "assistant": {"begin": "A: ", "end": "\n"}}}
 

@@ -259,6 +259,8 @@ def test_a_group_weighs_its_tasks(by_size: bool, value: float) -> None:
     pooled = math.sqrt(5 * errors["b"] ** 2 * 6 / 6 / 8)
     assert found["acc"]["stderr"] == pytest.approx(pooled if by_size else errors["b"] / 2)
     assert [sample["group"] for sample in samples] == list("aabbbbbb")
+    assert list(found) == ["acc", "acc (a)", "acc_norm (a)", "acc (b)", "acc_norm (b)"]
+    assert (found["acc (b)"]["stderr"], found["acc (b)"]["n"]) == (pytest.approx(errors["b"]), 6)
 
 
 def test_every_filter_and_aggregation_that_a_plan_allows_is_there() -> None:

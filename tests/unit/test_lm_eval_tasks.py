@@ -270,8 +270,11 @@ def test_rows_come_from_files_by_hub_id_configuration_and_split(tmp_path: Path) 
     rows = [{"s": "law", "a": 1}, {"s": "art", "a": 2}]
     assert as_dataset(rows, part.local).to_list() == [{"b": 1}]
     settings = task_settings(Task("t", {"task": "t"} | CHOICE | {"dataset_path": "other/data"}, ""))
-    (problem,) = problems(parts, settings, data, "c.yaml")
-    assert "no test split of other/data" in problem.what
+    (missing,) = problems(parts, settings, data, "c.yaml")
+    assert f"other/data has no test split there, which t needs: {tmp_path / 'x/test.jsonl'} is missing" in missing.what
+    unknown = task_settings(Task("t", {"task": "t"} | CHOICE | {"dataset_path": "no/data"}, ""))
+    (unmapped,) = problems(parts, unknown, data, "c.yaml")
+    assert f"say in {path} " in unmapped.fix
 
 
 def test_what_a_function_imports_when_it_is_called_must_be_there_before(tmp_path: Path) -> None:

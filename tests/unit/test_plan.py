@@ -775,6 +775,23 @@ def test_there_are_no_more_shards_than_requests(sharded: Path) -> None:
     assert plan(sharded, max_shard_cost=1e-12).pairs[0].shards == 64
 
 
+def test_code_that_is_not_allowed_is_told_once_and_beside_rows_that_are_missing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = {"task": "coded", "dataset_path": "some/data", "test_split": "test", "doc_to_text": "a"}
+    file = write_yaml(root / "tasks/coded.yaml", task | {"doc_to_target": "OWN"})
+    file.write_text(file.read_text().replace("OWN", "!function own.target"))
+    (root / "tasks/own.py").write_text("def target(doc):\n    return doc['a']\n")
+    write_rows(root / "data/rows.jsonl", [{"a": "x"}])
+    write_yaml(root / "config/lm_eval/data.yaml", {"some/data": "rows.jsonl"})
+    settings = {"datasets": ["lm_eval:coded"], "lm_eval_path": "tasks", "data_root": "data"}
+    monkeypatch.chdir(root)
+    (refused,) = problems(plan, root, **settings)
+    assert "lm_eval.coded needs its own Python code (own.target)" in refused.what
+    (root / "data/rows.jsonl").unlink()
+    assert [problem.key for problem in problems(plan, root, **settings)] == ["lm_eval_code", "data_root"]
+
+
 def test_generated_code_without_a_sandbox_is_refused_before_anything_is_generated(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

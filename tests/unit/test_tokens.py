@@ -123,7 +123,9 @@ def test_rolling_windows_score_each_token_once_with_as_much_context_as_lm_eval_g
 ) -> None:
     rows = rolling_windows(-1, text, window)
     assert [token for row in rows for token in row.scored] == text
-    assert rows[0].inputs == [-1, *text[: window - 1]]
+    assert rows[0].inputs == [-1, *text[:window][:-1]]
+    # Each scored token is what follows its position in the input.
+    assert all(row.inputs[-len(row.scored) :][1:] == row.scored[:-1] for row in rows)
     assert all(len(row.inputs) == window for row in rows[:-1] or rows[1:])
     assert all(len(row.inputs) == len(row.scored) for row in rows[:-1])
     end = len(text) - 1

@@ -4,7 +4,7 @@ from shardmark.config.dataset import DatasetConfig
 from shardmark.config.few_shot import FewShot
 from shardmark.config.filters import Filter
 from shardmark.config.lm_eval import LmEvalConfig
-from shardmark.config.load import Benchmark, Named, load
+from shardmark.config.load import Benchmark, Named, load, place_of
 from shardmark.config.metrics import Metric
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import RunConfig
@@ -21,5 +21,6 @@ __all__ = [
     "Named",
     "RunConfig",
     "load",
+    "place_of",
     "schemas",
 ]

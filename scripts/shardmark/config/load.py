@@ -63,7 +63,7 @@ def load(
     """
 
     def place(key: str) -> str:
-        return COMMAND_LINE if key.partition(".")[0] in command_line else where
+        return place_of(key, where, command_line)
 
     found: list[Problem] = []
     run = validate(RunConfig, config, where, found)
@@ -76,6 +76,11 @@ def load(
     if run is None:
         raise UserError(problems)
     return benchmark
+
+
+def place_of(key: str, where: str, command_line: Collection[str]) -> str:
+    """What to call the place where a run's key was given."""
+    return COMMAND_LINE if key.partition(".")[0] in command_line else where
 
 
 def _named_files(

@@ -67,7 +67,8 @@ def rolling_windows(prefix: int, tokens: list[int], window: int) -> list[ScoredR
     The first window begins with the prefix token; in the others one token of context stands before those that are
     scored. The last window is filled with as much context as it has room for.
     """
-    rows = [ScoredRow([prefix, *tokens[: window - 1]], tokens[:window], 0)] if tokens else []
+    first = tokens[:window]
+    rows = [ScoredRow([prefix, *first[:-1]], first, 0)] if tokens else []
     for start in range(window, len(tokens), window):
         end = min(start + window, len(tokens))
         rows.append(ScoredRow(tokens[end - window - 1 : end - 1], tokens[start:end], 0))

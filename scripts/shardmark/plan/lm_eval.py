@@ -35,20 +35,17 @@ def expand(benchmark: Benchmark, where: str, problems: list[Problem]) -> list[Lm
             folder = tasks_folder(Path(run.lm_eval_path), where)
             index = read_index(folder, Path(run.results) / "plans" / "lm_eval")
         found = [d for named in benchmark.lm_eval for d in select(named, index, run, problems)]
-    by_name = {dataset.name: dataset for dataset in found}
-    for dataset in by_name.values():
-        problems += _code_problem(dataset, run)
-    return list(by_name.values())
+    return list({dataset.name: dataset for dataset in found}.values())
 
 
-def _code_problem(dataset: LmEvalDataset, run: RunConfig) -> list[Problem]:
-    """Whether a data set needs code that is not allowed."""
+def _need_code(dataset: LmEvalDataset, run: RunConfig) -> None:
+    """Raises UserError for a data set that needs code which is not allowed."""
     functions = {*dataset.asking, *dataset.judging}
-    if run.lm_eval_code or not functions:
-        return []
-    named = ", ".join(sorted({function.name for function in functions})[:3])
-    what = f"{dataset.name} needs its own Python code ({named}), which is executed only if you allow it"
-    return [Problem(dataset.file, "lm_eval_code", what, "lm_eval_code: true, or leave the task out")]
+    if functions and not run.lm_eval_code:
+        named = ", ".join(sorted({function.name for function in functions})[:3])
+        what = f"{dataset.name} needs its own Python code ({named}), which is executed only if you allow it"
+        fix = "lm_eval_code: true (it runs with your rights), or leave the task out"
+        raise UserError(Problem(dataset.file, "lm_eval_code", what, fix))
 
 
 def code_warning(datasets: Iterable[LmEvalDataset], where: str) -> list[Problem]:
@@ -99,7 +96,13 @@ def _file_rows(file: Path, changed: int) -> list[dict[str, Any]]:
 def plan_lm_eval(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, hashes: HashCache) -> PlannedDataset:
     """A data set with its task file in place. Raises UserError."""
     run, results = benchmark.run, Path(benchmark.run.results)
-    sources, about = _resolved(dataset, run, lock, hashes)
+    problems: list[Problem] = []
+    with collecting(problems):
+        _need_code(dataset, run)
+    with collecting(problems):
+        sources, about = _resolved(dataset, run, lock, hashes)
+    if problems:
+        raise UserError(problems)
 
     def rendered() -> tuple[Record, Spool]:
         rows = Counted()
@@ -124,6 +127,7 @@ def plan_lm_eval(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, hashe
 
 def lm_eval_samples(dataset: LmEvalDataset, run: RunConfig, lock: Lock, limit: int) -> Iterator[Sample]:
     """The first samples of each of its tasks, without a plan. Raises UserError."""
+    _need_code(dataset, run)
     sources, rows = _sources(dataset, run, lock), Counted()
     code = Code(dataset.root, run.lm_eval_code, dataset.file)
     return samples(dataset, lambda task: sources.splits(task, rows), code, limit)

@@ -13,7 +13,7 @@ from shardmark.plan.hashes import HashCache
 from shardmark.plan.lock import Lock
 from shardmark.plan.preflight import adapter_faults, missing_packages, model_faults, tokenizer_faults
 
-ENGINE_PROTOCOL = 1
+ENGINE_PROTOCOL = 2
 "Raised whenever the engine would answer a request differently than before; old predictions then count no more."
 
 MODEL_FILES = {".safetensors", ".bin", ".json", ".model", ".txt", ".tiktoken", ".jinja", ".py", ".gguf"}

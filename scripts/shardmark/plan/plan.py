@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shardmark.config import Benchmark, DatasetConfig, Named, load
+from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
 from shardmark.config.places import lines_named
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_changed
@@ -113,7 +113,7 @@ def _make_plan(
     lock = Lock(root / LOCK, benchmark.run.frozen)
     hashes = HashCache(results / "plans" / "hashes.json")
     models, datasets, pairs = [], [], []
-    tasks = expand(benchmark, where, problems)
+    tasks = expand(benchmark, place_of("lm_eval_path", where, command_line), problems)
     steps = len(benchmark.models) + len(benchmark.datasets) + len(tasks)
     for model in benchmark.models:
         step(f"model {model.name}", steps)
@@ -125,7 +125,7 @@ def _make_plan(
     if local:
         problems += [problem for named in benchmark.datasets for problem in _sandbox_problems(named)]
         problems += [problem for task in tasks for problem in _sandbox_problems(task)]
-    work.warnings += code_warning(tasks, where)
+    work.warnings += code_warning(tasks, place_of("lm_eval_code", where, command_line))
     makers: list[tuple[str, Callable[[], PlannedDataset]]] = [
         *((d.name, partial(plan_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
         *((t.name, partial(plan_lm_eval, t, benchmark, lock, hashes)) for t in tasks),

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load
+from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load, place_of
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.plan.changes import Change
@@ -40,7 +40,7 @@ def relock(run: Merged, root: Path, path: Path, check: bool = False, prune: bool
     for dataset in benchmark.datasets:
         with collecting(problems):
             _relock_dataset(dataset, benchmark.run, lock, hashes, check)
-    for task in expand(benchmark, run.where, problems):
+    for task in expand(benchmark, place_of("lm_eval_path", run.where, run.command_line), problems):
         with collecting(problems):
             note_lm_eval(task, benchmark.run, lock, hashes)
     if prune:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shardmark.config import Benchmark, DatasetConfig, Named, load
+from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
 from shardmark.config.dataset import Source
 from shardmark.config.merge import Merged
 from shardmark.config.places import lines_named
@@ -34,7 +34,7 @@ def show_prompts(run: Merged, root: Path, wanted: list[str], count: int) -> Iter
     if count < 1:
         problems.append(Problem("--samples", "", f"{count} samples are none", "give a number from 1"))
     benchmark = load(run.config, root, run.where, problems, run.command_line)
-    tasks = expand(benchmark, run.where, problems)
+    tasks = expand(benchmark, place_of("lm_eval_path", run.where, run.command_line), problems)
     datasets = _chosen([*benchmark.datasets, *tasks], wanted, problems)
     if problems:
         raise UserError(problems)

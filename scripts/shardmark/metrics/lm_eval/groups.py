@@ -9,7 +9,7 @@ Record = dict[str, Any]
 
 
 def group_metrics(groups: list[Record], tasks: dict[str, Record]) -> Record:
-    """The aggregates of a group, then those of the groups in it, with their names."""
+    """The aggregates of a group, then those of the groups in it and the metrics of its tasks, with their names."""
     found: Record = {}
     for group in groups:
         for aggregate in group["aggregates"]:
@@ -26,7 +26,7 @@ def group_metrics(groups: list[Record], tasks: dict[str, Record]) -> Record:
             if not names and group is groups[0]:
                 what = f"group {group['name']} aggregates {metric}, which none of its tasks has"
                 raise UserError(Problem(group["name"], "aggregate_metric_list", what, "correct the group's file"))
-    return found
+    return found | {f"{name} ({task})": metric for task, metrics in tasks.items() for name, metric in metrics.items()}
 
 
 def _fits(name: str, aggregate: Record) -> bool:

@@ -55,16 +55,28 @@ class DataMap:
 
     def part(self, hub: str, config: str | None, split: str) -> Part | None:
         """The file of a split; None if the mapping knows none, or it is not there."""
+        part = self._named(hub, config, split)
+        return part if part and part.file and part.file.is_file() else None
+
+    def missing(self, hub: str, config: str | None, split: str, where: str, task: str) -> Problem:
+        """What to tell of a split that has no file: the mapping names none, or the one it names is not there."""
+        what = f"{hub}{f', {config}' if config else ''} has no {split} split there, which {task} needs"
+        if part := self._named(hub, config, split):
+            return Problem(where, "data_root", f"{what}: {part.file} is missing", "put it there, or leave the task out")
+        fix = f"say in {self.file} (or a mapping of your own, lm_eval_data) which file it is, or leave the task out"
+        return Problem(where, "data_root", what, fix)
+
+    def _named(self, hub: str, config: str | None, split: str) -> Part | None:
+        """The file that the mapping names for a split, there or not."""
         configs = self.entries.get(hub, {})
         name = config or "default"
         local = configs.get(name) or configs.get("*")
         if local is None or (local.only is not None and split not in local.only):
             return None
         filled = {"split": local.splits.get(split, split), "config": name}
-        path = self.root / local.file.format(**filled)
         where = {key: _filled(value, filled) for key, value in local.where.items()}
         found = local.model_copy(update={"where": where})
-        return Part(split, path, found, hub, config) if path.is_file() else None
+        return Part(split, self.root / local.file.format(**filled), found, hub, config)
 
 
 def _filled(value: Any, values: dict[str, str]) -> Any:
@@ -100,14 +112,11 @@ def parts(settings: TaskSettings, data: DataMap | None, where: str) -> list[Part
     if settings.num_fewshot and settings.shot_split is not None and settings.shot_split not in wanted:
         wanted.append(settings.shot_split)
     hub, config = str(settings.dataset_path), None if settings.dataset_name is None else str(settings.dataset_name)
-    found = []
-    for split in wanted:
-        part = data.part(hub, config, split) if data else None
-        if data and not part:
-            what = f"data_root has no {split} split of {hub}{f', {config}' if config else ''} for {settings.task}"
-            raise UserError(Problem(where, "data_root", what, f"add its file to {data.file}, or run without data_root"))
-        found.append(part or _on_hub(settings, hub, config, split, where))
-    return found
+    found = [data.part(hub, config, split) if data else None for split in wanted]
+    absent = [split for split, part in zip(wanted, found, strict=True) if data and not part]
+    if data and absent:
+        raise UserError(data.missing(hub, config, split, where, settings.task) for split in absent)
+    return [part or _on_hub(settings, hub, config, split, where) for split, part in zip(wanted, found, strict=True)]
 
 
 def _on_hub(settings: TaskSettings, hub: str, config: str | None, split: str, where: str) -> Part:
