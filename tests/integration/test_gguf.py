@@ -28,6 +28,7 @@ def test_gemma_knows_capitals_and_is_dequantised_once(tmp_path: Path) -> None:
     assert [sample["scores"]["accuracy"] for sample in project.samples().values()] == [1.0] * 4
     (weights,) = (project.folder / "results/staged/weights").iterdir()
     assert checksums(weights) == read_json(weights / CHECKSUMS)
+    assert all(file.stat().st_mode & 0o044 == 0o044 for file in weights.iterdir()), "results may be shared"
     made = (weights / "model.safetensors").stat().st_mtime_ns
     project.run("--until", "stage_model", "--config", "max_seq_len=64")
     assert len(list((project.folder / "results/staged").glob("gemma3_270m@*.json"))) == 2

@@ -136,6 +136,8 @@ def _dequantised(gguf: Path, weights_folder: Path, planned: str) -> Path:
         tokenizer.save_pretrained(temporary)
         os.chmod(temporary, 0o755)
         write_whole(temporary / CHECKSUMS, pretty_json(checksums(temporary)))
+        for file in temporary.iterdir():
+            file.chmod(0o644)  # safetensors writes files for their owner only, and results may be shared
         try:
             os.rename(temporary, folder)
         except OSError:
