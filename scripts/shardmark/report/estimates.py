@@ -1,7 +1,8 @@
-"""Statistics of the leaderboard: the mean over data sets and which results equal the best."""
+"""Statistics of the leaderboard: the mean over data sets, and which results are marked."""
 
-from collections.abc import Sequence
-from math import fsum, hypot, isclose
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import fsum, hypot
 from typing import Any, Literal
 
 from shardmark.metrics.statistics import interval_of_mean
@@ -56,31 +57,17 @@ def weighted_mean(metrics: Sequence[Metric], weights: Sequence[float]) -> Metric
     )
 
 
-def indistinguishable(one: Metric, other: Metric) -> bool:
-    """Tell whether a two-sided z-test at 5 % finds no difference between two independent estimates.
+def standings(metrics: Sequence[Metric | None], alike: Callable[[int, int], bool]) -> list[Standing]:
+    """Mark the best estimate (all of them on an exact tie) and those that cannot be told from it.
 
-    The test is |d| < 1.96 sqrt(se1^2 + se2^2) (Wald test of a difference of means). Overlap of the two
-    intervals is a different and stricter criterion. Without both standard errors only equal values pass.
-    """
-    if one.value is None or other.value is None:
-        return False
-    if isclose(one.value, other.value, rel_tol=1e-12, abs_tol=1e-15):
-        return True
-    if one.stderr is None or other.stderr is None:
-        return False
-    return abs(one.value - other.value) < Z95 * hypot(one.stderr, other.stderr)
-
-
-def standings(metrics: Sequence[Metric | None]) -> list[Standing]:
-    """Mark the best estimate (all of them on an exact tie) and those indistinguishable from it.
-
-    Nothing is marked where fewer than two estimates can be compared.
+    `alike` says so of the estimates at two places. Nothing is marked where fewer than two can be compared.
     """
     known = [metric for metric in metrics if metric is not None and metric.value is not None]
     if len(known) < 2:
         return [""] * len(metrics)
     best = max(known, key=_merit)
-    return [_standing(metric, best) for metric in metrics]
+    place = next(place for place, metric in enumerate(metrics) if metric is best)
+    return [_standing(metric, best, partial(alike, place, own)) for own, metric in enumerate(metrics)]
 
 
 def _merit(metric: Metric) -> float:
@@ -88,9 +75,9 @@ def _merit(metric: Metric) -> float:
     return value if metric.higher_is_better else -value
 
 
-def _standing(metric: Metric | None, best: Metric) -> Standing:
+def _standing(metric: Metric | None, best: Metric, alike: Callable[[], bool]) -> Standing:
     if metric is None or metric.value is None:
         return ""
     if metric.value == best.value:
         return "best"
-    return "tied" if indistinguishable(metric, best) else ""
+    return "tied" if alike() else ""

@@ -9,7 +9,7 @@ CSV_COLUMNS = [
     "model", "model_digest", "dataset", "dataset_digest",
     "metric", "value", "stderr", "ci95_low", "ci95_high", "n",
 ]  # fmt: skip
-LEGEND = "± half the 95 % interval; **best**; ≈ not distinguishable from the best (z-test, 5 %)."
+LEGEND = "± half the 95 % interval; **best**; ≈ not distinguishable from the best (paired test, 5 %)."
 
 
 def leaderboard_csv(results: Results) -> str:

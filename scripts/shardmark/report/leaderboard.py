@@ -1,9 +1,11 @@
 """The leaderboard: a row for each model, best first, and a column for each data set."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .estimates import Standing, mean_metric, standings
 from .inputs import DatasetInfo, Metric, ModelInfo
+from .paired import Comparisons
 from .results import Results
 
 
@@ -75,15 +77,40 @@ def rank_models(results: Results) -> Leaderboard:
     in_mean = [column for column in columns if column.in_mean]
     means = {model.name: _mean(results, model, in_mean) for model in results.models}
     models = sorted(results.models, key=lambda model: (-_value(means[model.name]), model.name))
-    marks = {
-        column.dataset.name: standings([_metric(results, model, column) for model in models]) for column in columns
-    }
-    mean_marks = standings([means[model.name] for model in models])
+    compared = Comparisons()
+    marks = {column.dataset.name: _marks(results, models, column, compared) for column in columns}
+    mean_marks = standings(
+        [means[model.name] for model in models], _alike_on_average(results, models, in_mean, compared)
+    )
     rows = []
     for place, model in enumerate(models):
         cells = [_cell(results, model, column, marks[column.dataset.name][place]) for column in columns]
         rows.append(Row(place + 1, model, means[model.name], mean_marks[place], cells))
     return Leaderboard(columns, rows)
+
+
+def _marks(results: Results, models: list[ModelInfo], column: Column, compared: Comparisons) -> list[Standing]:
+    """The standing of each model in a column."""
+    pairs = [results.get(model.name, column.dataset.name) for model in models]
+
+    def alike(one: int, other: int) -> bool:
+        first, second = pairs[one], pairs[other]
+        return bool(first and second and compared.alike(first, second))
+
+    return standings([pair.scores.main if pair else None for pair in pairs], alike)
+
+
+def _alike_on_average(
+    results: Results, models: list[ModelInfo], columns: list[Column], compared: Comparisons
+) -> Callable[[int, int], bool]:
+    """Whether the means of the models at two places cannot be told apart."""
+
+    def alike(one: int, other: int) -> bool:
+        names = [models[place].name for place in (one, other)]
+        found = [[results.get(name, column.dataset.name) for name in names] for column in columns]
+        return compared.alike_on_average((first, second) for first, second in found if first and second)
+
+    return alike
 
 
 def _value(metric: Metric | None) -> float:
