@@ -8,6 +8,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from requirements_check import need
@@ -145,8 +146,8 @@ def _running_as_sandbox_user() -> list[str]:
     """Processes that sandboxes of this process left."""
     first = sandbox.FIRST_USER + os.getpid() % 1_000_000 * 100
     users = range(first, first + 100) if os.geteuid() == 0 else ()
-    owners = (path.stat().st_uid for path in Path("/proc").glob("[0-9]*") if path.exists())
-    return [str(owner) for owner in owners if owner in users]
+    processes = psutil.process_iter(["cmdline", "uids"])  # without those that end meanwhile
+    return [str(one.info["cmdline"]) for one in processes if one.info["uids"] and one.info["uids"].real in users]
 
 
 def test_processes_are_few() -> None:
