@@ -20,6 +20,15 @@ property_test = settings(max_examples=60, deadline=None)
 ROWS = [{"name": f"n{n}", "question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(5)]
 GENERATE = {"kind": "generate", "prompt": "Q: {{ question }}\nA:", "target": "answer", "metrics": ["exact_match"]}
 
+MODEL = {
+    "name": "tiny",
+    "digest": "0",
+    "source": {"parameters": 1_000_000},
+    "dtype": "float32",
+    "settings": {"num_gpus": 0},
+}
+"What the plan must know of a model to say how long it takes."
+
 
 def write_yaml(path: Path, values: Any) -> Path:
     """A YAML file, with its folders."""

@@ -6,18 +6,12 @@ from typing import Any
 
 import pytest
 
+from projects import MODEL
 from shardmark.config import RunConfig
 from shardmark.files import pretty_json, read_sealed, sealed
 from shardmark.plan.cost import Costs, prior_seconds
 from shardmark.plan.divisions import Divisions
 
-MODEL = {
-    "name": "tiny",
-    "digest": "0",
-    "source": {"parameters": 1_000_000},
-    "dtype": "float32",
-    "settings": {"num_gpus": 0},
-}
 PER_SECOND = round(1000 / prior_seconds(MODEL, {"read": 1000, "written": 0}))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from projects import files_of
+from projects import MODEL, files_of
 from shardmark.config import RunConfig
 from shardmark.errors import Problem
 from shardmark.plan import pairs
@@ -22,13 +22,6 @@ from shardmark.plan.predictions import check_predictions, read_predictions, writ
 from shardmark.plan.store import Spool, ids_in
 from shardmark.tasks import request_id
 
-MODEL = {
-    "name": "tiny",
-    "digest": "0",
-    "source": {"parameters": 1_000_000},
-    "dtype": "float32",
-    "settings": {"num_gpus": 0},
-}
 FACTS = {"inferred": 1, "seconds": 2.5, "load_seconds": 1.25, "work": {"read": 1000, "written": 80}}
 
 

@@ -20,14 +20,15 @@ log = logging.getLogger(__name__)
 UNUSED = ["*.gguf", "*.onnx", "*.onnx_data", "*.msgpack", "*.h5", "*.ot", "onnx/*", "original/*", "*.md", "*.png"]
 "Files of Hub repositories that transformers does not load."
 
+OLDER = ["*.bin", "*.pt", "*.pth", "*.ckpt"]
 CONSOLIDATED = "consolidated*"
-AGAIN = ["*.bin", "*.pt", "*.pth", "*.ckpt", CONSOLIDATED]
+AGAIN = [*OLDER, CONSOLIDATED]
 "What repositories keep beside a model's safetensors: the same weights in other formats."
 
 CHECKSUMS = "checksums.json"
 "In a folder that was made here: the SHA-256 of each of its other files."
 
-WEIGHTS = ["*.safetensors", "*.bin", "*.pt", "*.pth", "*.index.json"]
+WEIGHTS = ["*.safetensors", *OLDER, "*.index.json"]
 "What else is not wanted of a repository that only gives its tokenizer."
 
 
@@ -40,9 +41,9 @@ def stage_model(record: dict[str, Any], weights_folder: Path) -> dict[str, str]:
     if source["kind"] == "gguf":
         folder = _dequantised(Path(source["path"]), weights_folder, source["identity"]["gguf"])
     else:
-        plain = record["settings"]["model_kwargs"].get("use_safetensors") is False
-        folder = _folder(source, where, "path", UNUSED, plain)
-    beside = _folder(tokenizer, where, "tokenizer_path", UNUSED + WEIGHTS) if tokenizer else folder
+        older = record["settings"]["model_kwargs"].get("use_safetensors") is False
+        folder = _folder(source, where, "path", UNUSED, once=not older)
+    beside = _folder(tokenizer, where, "tokenizer_path", UNUSED + WEIGHTS, once=False) if tokenizer else folder
     if (folder / ADAPTER).is_file():  # of a local folder, planning has said so
         what = f"{source['path']} holds an adapter, which transformers would load where peft is installed, else not"
         raise UserError(Problem(where, "path", what, "name it as `adapter`, and the model it is for as `path`"))
@@ -51,8 +52,8 @@ def stage_model(record: dict[str, Any], weights_folder: Path) -> dict[str, str]:
     return staged | ({"adapter": str(_folder(adapter, where, "adapter", UNUSED))} if adapter else {})
 
 
-def _folder(location: dict[str, Any], where: str, key: str, unused: list[str], plain: bool = False) -> Path:
-    """The folder of a location, after a download where it is on the Hub; `plain`: with weights in older formats."""
+def _folder(location: dict[str, Any], where: str, key: str, unused: list[str], once: bool = True) -> Path:
+    """The folder of a location, after a download where it is on the Hub; `once`: without the same weights twice."""
     if location["kind"] == "local":
         return Path(location["path"])
     from huggingface_hub import is_offline_mode, snapshot_download
@@ -62,7 +63,7 @@ def _folder(location: dict[str, Any], where: str, key: str, unused: list[str], p
         logging.getLogger(name).addFilter(_unsigned)
     repository, commit = location["identity"]["repository"], location["identity"]["commit"]
     try:
-        again = [] if plain else _weights_again(repository, commit)
+        again = _weights_again(repository, commit) if once else []
         return Path(snapshot_download(repository, revision=commit, ignore_patterns=unused + again))
     except Exception as error:  # network, disk, permission: whatever it is, the user must know which model
         fix = "check the network, HF_ENDPOINT and HF_TOKEN, then run again: files that are whole are kept"

@@ -18,6 +18,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 CANCEL_SECONDS = 60
+"For `scancel`, which takes as long as a busy scheduler does."
 LOOK_SECONDS = 0.5
 "How often a pause looks whether the run is over."
 
