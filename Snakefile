@@ -12,6 +12,7 @@ min_version("9.17")
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 import shardmark.command  # first: from here on, an interrupt has no traceback
+from shardmark import layout
 from shardmark.plan.course import Course
 from shardmark.plan.inputs import SHARDS, Inputs
 from shardmark.plan.interrupts import terminates
@@ -91,11 +92,7 @@ resource_scopes:
 
 
 wildcard_constraints:
-    model=r"[^/@]+@[0-9a-f]{16}",
-    dataset=r"[^/@]+",
-    task=r"[0-9a-f]{16}",
-    shard=r"[0-9a-f]{16}",
-    report=r"[^/@]+@[0-9a-f]{16}",
+    **layout.FIELDS,
 
 
 rule all:

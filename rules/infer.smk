@@ -1,15 +1,15 @@
 # The predictions of one model for one shard of a data set; the only rule that takes GPUs.
 rule infer:
     input:
-        model=ancient(f"{RESULTS}/models/{{model}}.json"),
-        staged=ancient(f"{RESULTS}/staged/{{model}}.json"),
-        requests=ancient(f"{RESULTS}/requests/{{dataset}}/{{shard}}.jsonl"),
+        model=ancient(layout.MODELS.below(RESULTS)),
+        staged=ancient(layout.STAGED.below(RESULTS)),
+        requests=ancient(layout.REQUESTS.below(RESULTS)),
     output:
-        KEPT(f"{RESULTS}/predictions/{{model}}/{{dataset}}/{{shard}}.jsonl"),
+        KEPT(layout.PREDICTIONS.below(RESULTS)),
     log:
-        f"{RESULTS}/logs/infer/{{model}}/{{dataset}}/{{shard}}.log",
+        layout.INFER_LOGS.below(RESULTS),
     benchmark:
-        f"{RESULTS}/benchmarks/infer/{{model}}/{{dataset}}/{{shard}}.tsv"
+        layout.INFER_BENCHMARKS.below(RESULTS)
     priority: lambda wildcards: INPUTS.priority(wildcards)
     group:
         INPUTS.group

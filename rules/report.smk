@@ -2,7 +2,7 @@
 rule report:
     input:
         scores=ancient(INPUTS.report),
-        made_of=ancient(f"{RESULTS}/plans/reports/{{report}}.json"),
+        made_of=ancient(layout.REPORT_INPUTS.below(RESULTS)),
     output:
         index=report(
             f"{RESULTS}/reports/{{report}}/index.html",
@@ -16,9 +16,9 @@ rule report:
         ),
         md=f"{RESULTS}/reports/{{report}}/leaderboard.md",
     log:
-        f"{RESULTS}/logs/report/{{report}}.log",
+        layout.REPORT_LOGS.below(RESULTS),
     benchmark:
-        f"{RESULTS}/benchmarks/report/{{report}}.tsv"
+        layout.REPORT_BENCHMARKS.below(RESULTS)
     localrule: True
     conda:
         "../envs/environment.yaml"

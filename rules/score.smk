@@ -1,17 +1,17 @@
 # The scores and the samples of one model on one data set.
 rule score:
     input:
-        task=ancient(f"{RESULTS}/tasks/{{dataset}}@{{task}}.jsonl"),
-        model=ancient(f"{RESULTS}/models/{{model}}.json"),
+        task=ancient(layout.TASKS.below(RESULTS)),
+        model=ancient(layout.MODELS.below(RESULTS)),
         predictions=ancient(INPUTS.missing_predictions),
     output:
-        scores=f"{RESULTS}/scores/{{model}}/{{dataset}}@{{task}}.json",
-        samples=f"{RESULTS}/samples/{{model}}/{{dataset}}@{{task}}.jsonl",
-        timings=f"{RESULTS}/timings/{{model}}/{{dataset}}@{{task}}.json",
+        scores=layout.SCORES.below(RESULTS),
+        samples=layout.SAMPLES.below(RESULTS),
+        timings=layout.TIMINGS.below(RESULTS),
     log:
-        f"{RESULTS}/logs/score/{{model}}/{{dataset}}@{{task}}.log",
+        layout.SCORE_LOGS.below(RESULTS),
     benchmark:
-        f"{RESULTS}/benchmarks/score/{{model}}/{{dataset}}@{{task}}.tsv"
+        layout.SCORE_BENCHMARKS.below(RESULTS)
     group:
         INPUTS.score_group
     conda:

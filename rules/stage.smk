@@ -1,13 +1,13 @@
 # Weights to where jobs can load them; on the machine that has the network.
 rule stage_model:
     input:
-        model=ancient(f"{RESULTS}/models/{{model}}.json"),
+        model=ancient(layout.MODELS.below(RESULTS)),
     output:
-        f"{RESULTS}/staged/{{model}}.json",
+        layout.STAGED.below(RESULTS),
     log:
-        f"{RESULTS}/logs/stage_model/{{model}}.log",
+        layout.STAGE_LOGS.below(RESULTS),
     benchmark:
-        f"{RESULTS}/benchmarks/stage_model/{{model}}.tsv"
+        layout.STAGE_BENCHMARKS.below(RESULTS)
     priority: lambda wildcards: INPUTS.staging_priority(wildcards)
     retries: 2
     localrule: True

@@ -5,6 +5,7 @@ import logging
 import os
 from pathlib import Path
 
+from shardmark import layout
 from shardmark.command import run_command
 from shardmark.errors import UserError
 
@@ -16,7 +17,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.owner:
         from shardmark.engine.client import infer_with_worker
 
-        logs = arguments.out.parents[3] / "logs/workers"
+        logs = layout.WORKER_LOGS.folder(layout.PREDICTIONS.results(arguments.out))
         infer_with_worker(*files, arguments.threads, arguments.owner, logs)
     else:
         from shardmark.engine.infer import infer_shard  # here: a thin client needs nothing of what it imports

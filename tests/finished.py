@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from shardmark import layout
 from shardmark.files import read_jsonl
 from shardmark.metrics.score import score_dataset
-from shardmark.plan import Pair, Plan, model_file, score_files
+from shardmark.plan import Pair, Plan, score_files
 from shardmark.plan.cost import model_name
 from shardmark.plan.divisions import Divisions
 from shardmark.plan.predictions import write_predictions
@@ -46,6 +47,6 @@ def score(plan: Plan, pair: Pair) -> None:
     """Score a model on a data set as the rule does."""
     model, dataset = model_name(pair.model), pair.dataset
     bits = Divisions(plan.results, model, plan.benchmark.run).bits(dataset["name"])
-    task = plan.results / "tasks" / f"{dataset['name']}@{dataset['digest']}.jsonl"
+    task = layout.TASKS.file(plan.results, dataset=dataset["name"], task=dataset["digest"])
     out = map(Path, score_files(plan.results, pair.model, dataset))
-    score_dataset(task, bits, model_file(plan.results, model), plan.results, *out)
+    score_dataset(task, bits, layout.MODELS.file(plan.results, model=model), plan.results, *out)

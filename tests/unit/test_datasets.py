@@ -20,11 +20,12 @@ from projects import (
     write_model,
     write_rows,
 )
+from shardmark import layout
 from shardmark.config import load
 from shardmark.errors import Problem
 from shardmark.files import pretty_json, read_json, read_jsonl
 from shardmark.plan import datasets, origins
-from shardmark.plan.datasets import PlannedDataset, plan_dataset, shards_file
+from shardmark.plan.datasets import PlannedDataset, plan_dataset
 from shardmark.plan.hashes import HashCache
 from shardmark.plan.lock import LOCK, Lock
 from shardmark.plan.shards import PREFIX
@@ -88,7 +89,7 @@ def task(root: Path, dataset: PlannedDataset) -> list[Any]:
 
 
 def levels_file(root: Path, dataset: PlannedDataset) -> Path:
-    return shards_file(root / "results", "sums", dataset.record["digest"])
+    return layout.SHARDS.file(root / "results", dataset="sums", task=dataset.record["digest"])
 
 
 def test_a_record_tells_how_much_there_is_to_do(root: Path) -> None:

@@ -32,10 +32,10 @@ from projects import (
     write_weights,
     write_yaml,
 )
+from shardmark import layout
 from shardmark.files import is_sealed, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
-from shardmark.plan import Pair, Plan, make_plan, model_file, report_inputs, score_files
+from shardmark.plan import Pair, Plan, make_plan, score_files
 from shardmark.plan.cost import Seconds, model_name, prior_load_seconds, prior_seconds
-from shardmark.plan.datasets import shards_file
 from shardmark.plan.inputs import Inputs
 from shardmark.plan.partials import append_partial
 from shardmark.plan.predictions import write_predictions
@@ -97,7 +97,7 @@ def task_of(made: Plan) -> list[Any]:
 def levels_of(made: Plan) -> dict[str, Any]:
     """What jobs know of a data set's shards: those of each division, by its number of bits."""
     record = made.datasets[0]
-    return dict(read_json(shards_file(made.results, record["name"], record["digest"]))["levels"])
+    return dict(read_json(layout.SHARDS.file(made.results, dataset=record["name"], task=record["digest"]))["levels"])
 
 
 def predictions_of(made: Plan, pair: Pair) -> Path:
@@ -157,8 +157,8 @@ def test_jobs_find_the_model_and_the_report_by_their_names(root: Path) -> None:
         "tiny/words",
     ]
     for model in made.models:
-        assert read_json(model_file(made.results, model_name(model))) == sealed(model)
-    inputs = read_json(report_inputs(made.results, made.report.name))
+        assert read_json(layout.MODELS.file(made.results, model=model_name(model))) == sealed(model)
+    inputs = read_json(layout.REPORT_INPUTS.file(made.results, report=made.report.name))
     assert list(zip(inputs["scores"], inputs["samples"], inputs["timings"], strict=True)) == [
         score_files(made.results, pair.model, pair.dataset) for pair in made.pairs
     ]

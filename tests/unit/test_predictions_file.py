@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projects import problems, property_test
+from shardmark.files import write_whole
 from shardmark.plan.predictions import (
     TAIL_BYTES,
     _trailer,
@@ -27,15 +28,18 @@ PREDICTIONS = [
 ]
 
 
+FOLDER = "predictions/tiny@0123456789abcdef/demo"
+
+
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("predictions") / "shard.jsonl"
+    return tmp_path_factory.mktemp("results") / FOLDER / "shard.jsonl"
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    write_predictions(tmp_path / "shard.jsonl", PREDICTIONS, FACTS)
-    return tmp_path / "shard.jsonl"
+    write_predictions(tmp_path / FOLDER / "shard.jsonl", PREDICTIONS, FACTS)
+    return tmp_path / FOLDER / "shard.jsonl"
 
 
 def refused(path: Path) -> str:
@@ -67,7 +71,7 @@ def test_any_text_comes_back(scratch: Path, texts: dict[str, str], facts: dict[s
 
 @pytest.mark.parametrize("separator", LINE_ENDS, ids=repr)
 def test_what_ends_a_line_elsewhere_does_not_here(tmp_path: Path, separator: str) -> None:
-    path = tmp_path / "shard.jsonl"
+    path = tmp_path / FOLDER / "shard.jsonl"
     prediction = {"id": "a", "text": f"{separator}x{separator}{separator}"}
     write_predictions(path, [prediction], {"note": separator})
     assert path.read_bytes().count(b"\n") == len(path.read_bytes().splitlines()) == 2
@@ -82,7 +86,7 @@ def test_numbers_come_back_exactly(scratch: Path, values: list[float]) -> None:
 
 
 def test_the_same_answers_make_the_same_bytes_in_whatever_order_they_came(tmp_path: Path) -> None:
-    one, two = tmp_path / "1/shard.jsonl", tmp_path / "2/shard.jsonl"
+    one, two = tmp_path / "1" / FOLDER / "shard.jsonl", tmp_path / "2" / FOLDER / "shard.jsonl"
     write_predictions(one, PREDICTIONS, FACTS)
     write_predictions(two, PREDICTIONS[::-1], FACTS)
     assert one.read_bytes() == two.read_bytes()
@@ -95,8 +99,8 @@ def test_the_whole_file_of_another_shard_is_refused(written: Path) -> None:
 
 
 def test_a_shard_without_requests_is_whole_too(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "shard.jsonl", [], {})
-    predictions, trailer = read_predictions(tmp_path / "shard.jsonl")
+    write_predictions(tmp_path / FOLDER / "shard.jsonl", [], {})
+    predictions, trailer = read_predictions(tmp_path / FOLDER / "shard.jsonl")
     assert (predictions, trailer["count"]) == ({}, 0)
 
 
@@ -138,14 +142,14 @@ def test_lines_that_are_doubled_lost_or_out_of_order_are_refused(written: Path, 
 
 
 def test_a_request_that_is_answered_twice_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "shard.jsonl"
+    path = tmp_path / FOLDER / "shard.jsonl"
     write_predictions(path, [{"id": "a", "text": "x"}, {"id": "b", "text": "x"}, {"id": "a", "text": "y"}], {})
     assert refused(path) == "a request is answered twice"
 
 
 def test_a_trailer_of_another_file_is_refused(written: Path, tmp_path: Path) -> None:
-    write_predictions(tmp_path / "other.jsonl", PREDICTIONS[:1], FACTS)
-    *_, foreign = (tmp_path / "other.jsonl").read_bytes().splitlines(keepends=True)
+    write_predictions(tmp_path / FOLDER / "other.jsonl", PREDICTIONS[:1], FACTS)
+    *_, foreign = (tmp_path / FOLDER / "other.jsonl").read_bytes().splitlines(keepends=True)
     *own, _ = written.read_bytes().splitlines(keepends=True)
     written.write_bytes(b"".join([*own, foreign]))
     assert refused(written) == "its lines are not those that its trailer hashes"
@@ -173,16 +177,16 @@ def test_a_trailer_of_another_file_is_refused(written: Path, tmp_path: Path) -> 
     ],
 )
 def test_what_is_no_prediction_file_at_all_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "shard.jsonl").write_bytes(content)
-    assert refused(tmp_path / "shard.jsonl")
+    write_whole(tmp_path / FOLDER / "shard.jsonl", content)
+    assert refused(tmp_path / FOLDER / "shard.jsonl")
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
-    assert refused(tmp_path / "gone.jsonl") == "No such file or directory"
+    assert refused(tmp_path / FOLDER / "gone.jsonl") == "No such file or directory"
 
 
 def test_the_trailer_is_found_at_the_end_of_a_long_file(tmp_path: Path) -> None:
-    path = tmp_path / "shard.jsonl"
+    path = tmp_path / FOLDER / "shard.jsonl"
     long: list[dict[str, Any]] = [{"id": str(n), "text": "x" * 1000} for n in range(100)]
     write_predictions(path, long, FACTS)
     assert path.stat().st_size > 5 * TAIL_BYTES
@@ -191,9 +195,9 @@ def test_the_trailer_is_found_at_the_end_of_a_long_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b'{"id": "a"}\n', b'{"complete": [1]}\n', b'{"complete": {"co'])
 def test_a_file_without_a_trailer_has_none(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "shard.jsonl"
+    path = tmp_path / FOLDER / "shard.jsonl"
     if content is not None:
-        path.write_bytes(content)
+        write_whole(path, content)
     assert read_trailer(path) is None
 
 
@@ -203,7 +207,8 @@ def test_the_file_is_plain_json_lines(written: Path) -> None:
 
 
 def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
-    mine, other, renamed = (tmp_path / model / "demo/shard.jsonl" for model in ("tiny@1", "tiny@2", "small@1"))
+    models = ("tiny@1", "tiny@2", "small@1")
+    mine, other, renamed = (tmp_path / "predictions" / model / "demo/shard.jsonl" for model in models)
     write_predictions(mine, PREDICTIONS, FACTS)
     for copy in (other, renamed):
         copy.parent.mkdir(parents=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from shardmark import layout
 from shardmark.engine.devices import lease_gpus
 from shardmark.engine.pulse import Pulse
 from shardmark.engine.scratch import on_scratch
@@ -49,7 +50,7 @@ class LoadedModel:
         self.record, self.staged, self.holder = read_json(model), read_sealed(staged), holder
         if not self.staged:
             raise UserError(Problem(str(staged), "", "it is damaged", "run again: the model is staged anew"))
-        self._hashes = HashCache(model.parents[1] / "plans" / "hashes.json")
+        self._hashes = HashCache(layout.HASHES.file(layout.MODELS.results(model)))
         self.gpus: list[str] = []
         "The ids of its devices."
         self.gpu_names: list[str] = []
@@ -188,7 +189,8 @@ def _predicted(record: dict[str, Any], out: Path, missing: dict[str, Any], token
     """Seconds of inference that this job was expected to take."""
     kind = next(iter(missing.values()))["kind"]
     asked = {**tokens, "requests": len(missing)}
-    return Costs(out.parents[3]).predict(record, out.parent.name, kind, asked).inference
+    costs = Costs(layout.PREDICTIONS.results(out))
+    return costs.predict(record, out.parent.name, kind, asked).inference
 
 
 def _reported(batches: Iterable[list[Any]], total: int, tell: Tell) -> Iterator[list[Any]]:

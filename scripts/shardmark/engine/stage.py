@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import file_sha256, pretty_json, write_whole
 from shardmark.plan.preflight import ADAPTER
@@ -25,7 +26,7 @@ CONSOLIDATED = "consolidated*"
 AGAIN = [*OLDER, CONSOLIDATED]
 "What repositories keep beside a model's safetensors: the same weights in other formats."
 
-CHECKSUMS = "checksums.json"
+CHECKSUMS = layout.CHECKSUMS.name()
 "In a folder that was made here: the SHA-256 of each of its other files."
 
 WEIGHTS = ["*.safetensors", *OLDER, "*.index.json"]

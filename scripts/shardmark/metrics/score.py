@@ -8,14 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from shardmark import __version__
+from shardmark import __version__, layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import is_sealed, jsonl, pretty_json, read_json, sealed, write_whole
 from shardmark.metrics.grouping import macro_estimates
 from shardmark.metrics.judge import judge, means, measure
 from shardmark.metrics.modules import load_metric
 from shardmark.plan.cost import model_name
-from shardmark.plan.datasets import shards_file
 from shardmark.plan.predictions import read_predictions
 from shardmark.plan.store import read_requests
 
@@ -42,10 +41,9 @@ def score_dataset(
     header, lines = read_task(task)
     record = read_json(model)
     name = header["dataset"]["name"]
-    levels = read_json(shards_file(results, name, header["dataset"]["digest"]))["levels"]
+    levels = read_json(layout.SHARDS.file(results, dataset=name, task=header["dataset"]["digest"]))["levels"]
     shards = [shard["name"] for shard in levels[str(bits)]]
-    predictions = results / "predictions" / model_name(record) / name
-    asked, answers, trailers = _collect(shards, results / "requests" / name, predictions)
+    asked, answers, trailers = _collect(shards, results, model_name(record), name)
     if "lm_eval" in header["settings"]:
         from shardmark.metrics import lm_eval  # 1 s: only where its tasks are scored
 
@@ -94,15 +92,15 @@ def read_task(task: Path) -> tuple[Sample, list[Sample]]:
     return header, lines
 
 
-def _collect(shards: list[str], requests: Path, predictions: Path) -> tuple[Sample, Sample, list[Sample]]:
+def _collect(shards: list[str], results: Path, model: str, dataset: str) -> tuple[Sample, Sample, list[Sample]]:
     """All requests and predictions by id, and the trailers; each prediction file must answer exactly its shard."""
     asked: dict[str, Any] = {}
     answers: dict[str, Any] = {}
     trailers, problems = [], []
     for shard in shards:
-        path = predictions / f"{shard}.jsonl"
+        path = layout.PREDICTIONS.file(results, model=model, dataset=dataset, shard=shard)
         try:
-            expected = read_requests(requests / f"{shard}.jsonl")
+            expected = read_requests(layout.REQUESTS.file(results, dataset=dataset, shard=shard))
             found, trailer = read_predictions(path)
         except UserError as error:
             problems += error.problems

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shardmark import layout
 from shardmark.files import canonical_json, file_sha256, read_sealed, sealed, write_whole
 from shardmark.plan.predictions import read_trailer
 from shardmark.tasks.requests import characters, shared_characters, texts_of
@@ -119,8 +120,7 @@ class Costs:
     """What has been measured in a results folder, by model (name@digest) and data set."""
 
     def __init__(self, results: Path) -> None:
-        self.path = results / "plans" / "costs.json"
-        self.predictions = results / "predictions"
+        self.results, self.path = results, layout.COSTS.file(results)
         self._medians: dict[tuple[str, str | None], float] = {}
         self._changed = False
         try:
@@ -133,7 +133,7 @@ class Costs:
 
     def measure(self, model: Record, dataset: str, kind: str) -> None:
         """Take in what a model took for a data set, unless nothing was added to its predictions since."""
-        folder = self.predictions / model_name(model) / dataset
+        folder = layout.PREDICTIONS.folder(self.results, model=model_name(model), dataset=dataset)
         try:
             stamp = folder.stat().st_mtime_ns
         except OSError:
@@ -190,7 +190,7 @@ def _same_prior(costs: Record) -> Record:
 
 def model_name(model: Record) -> str:
     """What the results of a model are filed under."""
-    return f"{model['name']}@{model['digest']}"
+    return layout.full_name(model["name"], model["digest"])
 
 
 def _usable(trailer: Record) -> bool:

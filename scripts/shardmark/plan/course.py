@@ -13,8 +13,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from shardmark import layout
 from shardmark.plan.cost import model_name
-from shardmark.plan.pairs import Pair, score_files
+from shardmark.plan.pairs import Pair
 from shardmark.plan.partials import PARTIAL
 from shardmark.plan.plan import Plan
 from shardmark.plan.summary import duration
@@ -91,7 +92,7 @@ def file_time(folder: Path) -> float:
 
 def done(results: Path, pair: Pair) -> Done:
     """How much is there of the shards of a pair that were missing."""
-    folder = results / "predictions" / model_name(pair.model) / pair.dataset["name"]
+    folder = layout.PREDICTIONS.folder(results, model=model_name(pair.model), dataset=pair.dataset["name"])
     names = set(os.listdir(folder)) if folder.is_dir() else set()
     partial = [name for name in names if name.endswith(PARTIAL)]
     shards, requests, seconds = 0, 0, 0.0
@@ -170,18 +171,22 @@ def failures(plan: Plan, since: float) -> Iterator[str]:
 
 def _jobs(plan: Plan) -> Iterator[tuple[str, str, Path, Path]]:
     """The jobs of a run: what each makes, its shard, its output, its log."""
-    results, logs = plan.results, plan.results / "logs"
+
+    def files(made: layout.Kind, log: layout.Kind, **fields: str) -> tuple[Path, Path]:
+        return made.file(plan.results, **fields), log.file(plan.results, **fields)
+
     for name in plan.model_names():
-        yield f"staging {name}", "", results / f"staged/{name}.json", logs / f"stage_model/{name}.log"
+        yield f"staging {name}", "", *files(layout.STAGED, layout.STAGE_LOGS, model=name)
     for pair in plan.pairs:
-        place = f"{model_name(pair.model)}/{pair.dataset['name']}"
+        place = {"model": model_name(pair.model), "dataset": pair.dataset["name"]}
         for shard in pair.missing:
-            made = results / f"predictions/{place}/{shard['name']}.jsonl"
-            yield _name(pair), shard["name"], made, logs / f"infer/{place}/{shard['name']}.log"
+            made = files(layout.PREDICTIONS, layout.INFER_LOGS, **place, shard=shard["name"])
+            yield _name(pair), shard["name"], *made
         if not pair.scored:
-            scores = Path(score_files(results, pair.model, pair.dataset)[0])
-            yield f"scoring {_name(pair)}", "", scores, logs / f"score/{place}@{pair.dataset['digest']}.log"
-    yield "the report", "", plan.report / "index.html", logs / f"report/{plan.report.name}.log"
+            scored = files(layout.SCORES, layout.SCORE_LOGS, **place, task=pair.dataset["digest"])
+            yield f"scoring {_name(pair)}", "", *scored
+    report = files(layout.REPORTS, layout.REPORT_LOGS, report=plan.report.name, file="index.html")
+    yield "the report", "", *report
 
 
 def _written_since(log: Path, since: float) -> bool:

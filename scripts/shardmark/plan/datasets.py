@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named
 from shardmark.errors import UserError
 from shardmark.files import (
@@ -68,12 +69,12 @@ class PlannedDataset:
 
     def __init__(self, record: Record, results: Path, spool: Spool | None, render: Callable[[], Spool]) -> None:
         self.record = record
-        self._requests = results / "requests" / record["name"]
-        self._file = shards_file(results, record["name"], record["digest"])
+        self._results = results
+        self._requests = layout.REQUESTS.folder(results, dataset=record["name"])
+        self._file = layout.SHARDS.file(results, dataset=record["name"], task=record["digest"])
         self._levels: dict[str, list[Record]] = read_sealed(self._file).get("levels", {})
         self._spool = spool
         self._render = render
-        self._tasks = results / "tasks"
         self._kin: dict[str, bool] = {}
 
     def relatives(self, names: Iterable[str]) -> set[str]:
@@ -81,7 +82,7 @@ class PlannedDataset:
         mine = _places(self.record.get("origin"))
         for name in names:
             if name not in self._kin:
-                headers = map(read_header, self._tasks.glob(f"{name}@*[0-9a-f].jsonl"))
+                headers = map(read_header, layout.TASKS.found(self._results, dataset=name))
                 origins = [header["dataset"]["origin"] for header in headers if header]
                 self._kin[name] = any(mine & _places(origin) for origin in origins)
         return {name for name in names if self._kin[name]}
@@ -138,16 +139,6 @@ def folder_hashes(folder: Path, hashes: HashCache) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashes.sha256(path) for path in files}
 
 
-def shards_file(results: Path, dataset: str, digest: str) -> Path:
-    """The list of a data set's shards, for each number of leading bits it was divided by."""
-    return results / "tasks" / f"{dataset}@{digest}.shards.json"
-
-
-def task_file(results: Path, dataset: str, digest: str) -> Path:
-    """A data set's samples."""
-    return results / "tasks" / f"{dataset}@{digest}.jsonl"
-
-
 def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock, hashes: HashCache) -> PlannedDataset:
     """A data set with its task file in place. Raises UserError for rows that are missing or cannot be rendered."""
     run, results = benchmark.run, Path(benchmark.run.results)
@@ -180,14 +171,18 @@ def in_place(
     """A data set whose task file was made before from the same, or else is made now."""
     code = code_digest("config", "tasks", "plan", "metrics")
     identity = digest({"name": about.name, "settings": about.settings, "code": code, **made_from})
-    memo = results / "plans" / "datasets" / f"{about.name}@{identity}.json"
+    memo = layout.MEMOS.file(results, memo=layout.full_name(about.name, identity))
     origin = about.origin
     known = read_sealed(memo)
-    if known and _in_place(task_file(results, known["name"], known["digest"]), about.settings, origin):
+    if known and _in_place(_task_file(results, known["name"], known["digest"]), about.settings, origin):
         return PlannedDataset(known | {"origin": origin}, results, None, lambda: rendered()[1])
     record, spool = rendered()
     write_if_changed(memo, pretty_json(sealed(record)))
     return PlannedDataset(record | {"origin": origin}, results, spool, lambda: spool)
+
+
+def _task_file(results: Path, name: str, digest: str) -> Path:
+    return layout.TASKS.file(results, dataset=name, task=digest)
 
 
 def _places(origin: Record | None) -> set[str]:
@@ -217,7 +212,7 @@ def _in_place(task: Path, settings: Record, origin: Record) -> bool:
 
 def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: Path) -> tuple[Record, Spool]:
     """Take the samples one by one; write the task file when all are there. `rows` has counted theirs by then."""
-    tasks = results / "tasks"
+    tasks = layout.TASKS.folder(results)
     spool = Spool(tasks)
     samples, head, hashed = 0, 0, hashlib.sha256()
     with tempfile.TemporaryFile(dir=tasks) as lines:
@@ -233,7 +228,7 @@ def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: P
             "settings": about.settings,
             "samples_sha256": hashed.hexdigest(),
         }
-        task = task_file(results, about.name, identity)
+        task = _task_file(results, about.name, identity)
         if not (task.is_file() and _in_place(task, about.settings, about.origin)):
             lines.seek(0)
             with whole_file(task) as file:

@@ -8,6 +8,7 @@ results/plans/divisions/{model}@{digest}.json keeps them; jobs read there which 
 from pathlib import Path
 from typing import Any
 
+from shardmark import layout
 from shardmark.config import RunConfig
 from shardmark.files import canonical_json, read_sealed, sealed, write_whole
 from shardmark.plan.cost import Costs
@@ -21,7 +22,7 @@ class Divisions:
     """The decisions for one model under one run's limits."""
 
     def __init__(self, results: Path, model: str, run: RunConfig) -> None:
-        self.path = results / "plans" / "divisions" / f"{model}.json"
+        self.path = layout.DIVISIONS.file(results, model=model)
         self._limits = [run.limit, run.max_shard_cost, run.max_shard_size]
         self._known = self._read()
         self._decided: dict[str, Record] = {}

@@ -5,13 +5,12 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shardmark import layout
 from shardmark.config import RunConfig
 from shardmark.files import read_json
 from shardmark.plan.bundles import SCORE_MB, START_MINUTES, Bundle, Shard
 from shardmark.plan.cost import weight_bytes
-from shardmark.plan.datasets import shards_file
 from shardmark.plan.divisions import Divisions
-from shardmark.plan.plan import model_file, report_inputs
 from shardmark.plan.slurm import RESOURCES
 
 SHARDS, SUBMITTED = "shards", "submitted"
@@ -43,7 +42,7 @@ class Inputs:
 
     def model(self, wildcards: Any) -> dict[str, Any]:
         """The record of the model of a job."""
-        return dict(read_json(model_file(self.results, wildcards.model)))
+        return dict(read_json(layout.MODELS.file(self.results, model=wildcards.model)))
 
     def priority(self, wildcards: Any) -> int:
         """A model's jobs come before those of the next model, so that each is loaded once."""
@@ -66,14 +65,15 @@ class Inputs:
         What is there is right, as its path says, and stays out of Snakemake's sight: it would delete and make anew all
         predictions of a model whose weights are staged again. The score command reads and checks every shard itself.
         """
-        levels = read_json(shards_file(self.results, wildcards.dataset, wildcards.task))["levels"]
-        folder = f"{self.results}/predictions/{wildcards.model}/{wildcards.dataset}"
-        paths = [f"{folder}/{shard['name']}.jsonl" for shard in levels[str(self.bits(wildcards))]]
+        levels = read_json(layout.SHARDS.file(self.results, dataset=wildcards.dataset, task=wildcards.task))["levels"]
+        pair = {"model": wildcards.model, "dataset": wildcards.dataset}
+        shards = (shard["name"] for shard in levels[str(self.bits(wildcards))])
+        paths = [str(layout.PREDICTIONS.file(self.results, **pair, shard=shard)) for shard in shards]
         return [path for path in paths if not os.path.isfile(path)]
 
     def report(self, wildcards: Any) -> list[str]:
         """The scores, samples and timings of a run that are not there yet."""
-        made_of = read_json(report_inputs(self.results, wildcards.report))
+        made_of = read_json(layout.REPORT_INPUTS.file(self.results, report=wildcards.report))
         return [path for kind in ("scores", "samples", "timings") for path in made_of[kind] if not os.path.isfile(path)]
 
     def use_bundles(self, bundles: Collection[Bundle]) -> None:

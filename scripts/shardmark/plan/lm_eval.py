@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from shardmark import layout
 from shardmark.config import Benchmark, RunConfig
 from shardmark.config.dataset import Source
 from shardmark.errors import Problem, UserError, collecting
@@ -33,7 +34,7 @@ def expand(benchmark: Benchmark, where: str, problems: list[Problem]) -> list[Lm
         index = None
         if run.lm_eval_path:
             folder = tasks_folder(Path(run.lm_eval_path), where)
-            index = read_index(folder, Path(run.results) / "plans" / "lm_eval")
+            index = read_index(folder, layout.LM_EVAL_INDEXES.folder(run.results))
         found = [d for named in benchmark.lm_eval for d in select(named, index, run, problems)]
     return list({dataset.name: dataset for dataset in found}.values())
 

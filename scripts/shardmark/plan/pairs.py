@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from shardmark import layout
 from shardmark.config import RunConfig
 from shardmark.errors import Problem, UserError
 from shardmark.plan.cost import Costs, Seconds, model_name
@@ -17,10 +18,6 @@ from shardmark.plan.predictions import check_predictions
 from shardmark.plan.reuse import WHOLE, Answered, Warn, take_over
 
 Record = dict[str, Any]
-SCORE_PARTS = (("scores", "json"), ("samples", "jsonl"), ("timings", "json"))
-"What scoring writes: the folder under results/ and the ending of each file."
-
-
 NOTHING = Seconds(0.0, 0.0)
 
 
@@ -53,8 +50,8 @@ class Pair:
 
 def score_files(results: Path, model: Record, dataset: Record) -> tuple[str, ...]:
     """The scores, samples and timings of a model on a data set."""
-    name = f"{model_name(model)}/{dataset['name']}@{dataset['digest']}"
-    return tuple(f"{results}/{folder}/{name}.{ending}" for folder, ending in SCORE_PARTS)
+    fields = {"model": model_name(model), "dataset": dataset["name"], "task": dataset["digest"]}
+    return tuple(str(kind.file(results, **fields)) for kind in layout.SCORED)
 
 
 class ModelPairs:
@@ -72,16 +69,16 @@ class ModelPairs:
     @cached_property
     def _scored(self) -> set[str]:
         """What has been scored: the names of files that are there in all of the folders."""
-        folders = (self.results / folder / model_name(self.model) for folder, _ in SCORE_PARTS)
+        folders = (kind.folder(self.results, model=model_name(self.model)) for kind in layout.SCORED)
         names = [{name.rpartition(".")[0] for name in _names(folder)} for folder in folders]
         return set.intersection(*names)
 
     def pair(self, dataset: PlannedDataset) -> Pair:
         """What is left to do for a data set. A pair that has been scored needs no predictions any more."""
         record = dataset.record
-        folder = self.results / "predictions" / model_name(self.model) / record["name"]
+        folder = layout.PREDICTIONS.folder(self.results, model=model_name(self.model), dataset=record["name"])
         self.costs.measure(self.model, record["name"], record["kind"])
-        scored = f"{record['name']}@{record['digest']}" in self._scored
+        scored = layout.full_name(record["name"], record["digest"]) in self._scored
         bits = self.divisions.decide(self.model, record, self.costs, self.run, has_answers=folder.is_dir())
         if scored:
             return Pair(self.model, record, dataset.shards(bits), [], scored)
@@ -90,7 +87,7 @@ class ModelPairs:
         missing = self._missing(folder, names)
         if not missing:
             return Pair(self.model, record, len(level), [], scored)
-        requests = {name: self.results / "requests" / record["name"] / f"{name}{WHOLE}" for name in missing}
+        requests = {name: layout.REQUESTS.file(self.results, dataset=record["name"], shard=name) for name in missing}
         relatives = dataset.relatives(self._answered.datasets() - {record["name"]})
         sources = self._answered.sources(record["name"], missing, names, relatives)
         known = take_over(folder, requests, sources, self.warn)
@@ -145,7 +142,7 @@ def _names(folder: Path) -> Iterable[str]:
 
 def _put_aside(results: Path, path: Path, problem: Problem) -> Problem:
     """Move a damaged file out of the way, under its name in results/damaged."""
-    target = results / "damaged" / path.relative_to(results / "predictions")
+    target = layout.DAMAGED.file(results, file=str(path.relative_to(results / "predictions")))
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(path, target)
     return replace(problem, fix=f"none needed: it was moved to {target}, and its requests are inferred again")

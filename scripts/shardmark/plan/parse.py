@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
+from shardmark import layout
 from shardmark.errors import UserError, disk_problem
 from shardmark.files import digest, pretty_json, write_if_changed
 from shardmark.plan.changes import lock_lines
@@ -88,7 +89,7 @@ def tool_config(config: dict[str, Any], results: str) -> str:
     """A file with the merged configuration of this run, for a command; named by its content."""
     with _exit_on_mistakes(results):
         values = json.loads(json.dumps(config, default=str))  # YAML has dates
-        path = Path(results) / "plans" / "configs" / f"{digest(values)}.json"
+        path = layout.CONFIGS.file(results, config=digest(values))
         write_if_changed(path, pretty_json(values))
     return str(path)
 

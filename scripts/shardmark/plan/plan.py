@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
 from shardmark.config.places import lines_named
 from shardmark.errors import Problem, UserError, collecting
@@ -111,7 +112,7 @@ def _make_plan(
     benchmark = load(config, root, where, problems, command_line)
     results = Path(benchmark.run.results)
     lock = Lock(root / LOCK, benchmark.run.frozen)
-    hashes = HashCache(results / "plans" / "hashes.json")
+    hashes = HashCache(layout.HASHES.file(results))
     models, datasets, pairs = [], [], []
     tasks = expand(benchmark, place_of("lm_eval_path", where, command_line), problems)
     steps = len(benchmark.models) + len(benchmark.datasets) + len(tasks)
@@ -145,8 +146,8 @@ def _make_plan(
     changes = lock.save()
     work.save()
     for record in models:
-        write_if_changed(model_file(results, model_name(record)), pretty_json(sealed(record)))
-        _drop_stale_staging(results / "staged" / f"{model_name(record)}.json", record)
+        write_if_changed(layout.MODELS.file(results, model=model_name(record)), pretty_json(sealed(record)))
+        _drop_stale_staging(layout.STAGED.file(results, model=model_name(record)), record)
     bundles: list[Bundle] = []
     order = {model_name(record): number for number, record in enumerate(models)}
     pairs.sort(key=lambda pair: order[model_name(pair.model)])
@@ -166,7 +167,7 @@ class _Work:
         results = Path(benchmark.run.results)
         self.warnings: list[Problem] = []
         self.costs = Costs(results)
-        self.checked = CheckedFiles(results / "plans" / "checked.json")
+        self.checked = CheckedFiles(layout.CHECKED.file(results))
         self.parts = [
             ModelPairs(model, benchmark.run, self.costs, self.checked, self.warnings.append) for model in models
         ]
@@ -204,11 +205,6 @@ def _gpu_problems(name: str, file: str, wanted: int) -> list[Problem]:
     return [Problem(file, "num_gpus", what, fix)]
 
 
-def model_file(results: Path, model: str) -> Path:
-    """The record of a model, by its name@digest."""
-    return results / "models" / f"{model}.json"
-
-
 def _drop_stale_staging(staged: Path, record: Record) -> None:
     """Stage a model anew if what was staged is damaged or has been removed, or if its folder has moved since."""
     if staged.is_file():
@@ -237,16 +233,12 @@ def _plan_report(benchmark: Benchmark, descriptions: dict[str, str], pairs: list
             group.settings.model_dump(exclude={"group"}) | {"name": group.name, "members": group.members}
             for group in benchmark.groups
         ]
-    name = f"{benchmark.run.run}@{digest([made_of, code_digest('report')])}"
+    name = layout.full_name(benchmark.run.run, digest([made_of, code_digest("report")]))
     facts = {
         "command": shlex.join(["snakemake", *sys.argv[1:]]),
         "config": benchmark.run.model_dump(exclude_defaults=True),
     }
     timings = [timings for _, _, timings in files]
-    write_if_changed(report_inputs(results, name), pretty_json(sealed(made_of | {"timings": timings, "facts": facts})))
-    return results / "reports" / name
-
-
-def report_inputs(results: Path, report: str) -> Path:
-    """The list of what a report is made of, by the report's name@digest."""
-    return results / "plans" / "reports" / f"{report}.json"
+    path = layout.REPORT_INPUTS.file(results, report=name)
+    write_if_changed(path, pretty_json(sealed(made_of | {"timings": timings, "facts": facts})))
+    return layout.REPORTS.folder(results, report=name)

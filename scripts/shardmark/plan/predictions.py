@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import json_line, write_whole
 
@@ -29,7 +30,7 @@ def write_predictions(path: Path, predictions: Iterable[dict[str, Any]], facts: 
 
 def _model_digest(path: Path) -> str:
     """The digest of the model that the answers in a file are of; its name may have been another one."""
-    return path.parent.parent.name.rpartition("@")[2]
+    return layout.split_name(layout.PREDICTIONS.fields(path)["model"])[1]
 
 
 def _trailer(body: bytes, facts: dict[str, Any]) -> bytes:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, ModelConfig, Named
 from shardmark.config.dataset import Source
 from shardmark.errors import Problem, UserError, collecting
@@ -57,7 +58,7 @@ def note_model(lock: Lock, model: Named[ModelConfig], record: Record, results: P
         where = "tokenizer_path" if tokenizer else "path"
         lock.note(key, entry | {"chat_template": _readable_template(Path(words["path"]), model.file, where)})
     else:
-        staged = results / "staged" / f"{record['name']}@{record['digest']}.json"
+        staged = layout.STAGED.file(results, model=layout.full_name(record["name"], record["digest"]))
         lock.note(key, entry, _staged_template(staged))
 
 
@@ -128,7 +129,7 @@ def known_template(record: Record, results: Path) -> Any:
         with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
             return chat_template(Path(words["path"]))
         return False
-    return _staged_template(results / "staged" / f"{record['name']}@{record['digest']}.json").get(
+    return _staged_template(layout.STAGED.file(results, model=layout.full_name(record["name"], record["digest"]))).get(
         "chat_template", False
     )
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load, place_of
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem, UserError, collecting
@@ -31,7 +32,7 @@ def relock(run: Merged, root: Path, path: Path, check: bool = False, prune: bool
     benchmark = load(run.config, root, run.where, problems, run.command_line)
     results = Path(benchmark.run.results)
     lock = Lock(path, anew=True)
-    hashes = HashCache(results / "plans" / "hashes.json")
+    hashes = HashCache(layout.HASHES.file(results))
     for model in benchmark.models:
         with collecting(problems):
             record = resolve_model(model, lock, hashes)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.plan.partials import PARTIAL, append_partial, partial_files, read_partial
@@ -28,14 +29,17 @@ class Answered:
     """The prediction files of one model, under whatever name it has had."""
 
     def __init__(self, results: Path, model: Record) -> None:
-        self.folder = results / "predictions" / f"{model['name']}@{model['digest']}"
-        self._folders = {
-            folder: set(os.listdir(folder)) for folder in results.glob(f"predictions/*@{model['digest']}/*/")
-        }
+        self._results, self._model = results, layout.full_name(model["name"], model["digest"])
+        folders = layout.PREDICTIONS.folders(results, model=layout.full_name("*", model["digest"]))
+        self._folders = {folder: set(os.listdir(folder)) for folder in folders}
+
+    def folder(self, dataset: str) -> Path:
+        """Where the answers to a data set are, under the name that the model has now."""
+        return layout.PREDICTIONS.folder(self._results, model=self._model, dataset=dataset)
 
     def names(self, dataset: str) -> set[str]:
         """The files of a data set."""
-        return self._folders.get(self.folder / dataset, set())
+        return self._folders.get(self.folder(dataset), set())
 
     def datasets(self) -> set[str]:
         """The names of the data sets that it has answers to."""
@@ -51,7 +55,7 @@ class Answered:
         """
         found = []
         for folder, files in self._folders.items():
-            own = folder == self.folder / dataset
+            own = folder == self.folder(dataset)
             for name in files:
                 stem = name.partition(".")[0]
                 is_neighbour = (folder.name == dataset or folder.name in relatives) and not (own and stem in level)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from shardmark import layout
 from shardmark.files import read_object, read_sealed
 from shardmark.plan.changes import Key
 from shardmark.plan.cost import WIDTHS, model_name
@@ -58,12 +59,12 @@ def _known(record: Record, results: Path) -> int | None:
     source = record["source"]
     if source["kind"] == "local":
         return of_folder(Path(source["path"]))
-    staged = read_sealed(results / "staged" / f"{model_name(record)}.json").get("model")
+    staged = read_sealed(layout.STAGED.file(results, model=model_name(record))).get("model")
     if staged and (count := of_folder(Path(staged))):
         return count
     if source["kind"] == "gguf":
         return int(source["bytes"] / QUANTISED)
-    before = read_sealed(results / "models" / f"{model_name(record)}.json")
+    before = read_sealed(layout.MODELS.file(results, model=model_name(record)))
     noted = before.get("source", {}).get("parameters")
     return noted if isinstance(noted, int) else None
 

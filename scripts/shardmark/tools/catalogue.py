@@ -1,7 +1,6 @@
 """All models and data sets of config/, also those whose file is broken."""
 
 import fnmatch
-import glob
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from shardmark import layout
 from shardmark.config import DatasetConfig, LmEvalConfig, ModelConfig, RunConfig
 from shardmark.config.base import validate
 from shardmark.config.group import GroupConfig
@@ -124,7 +124,7 @@ def _dataset_source(settings: DatasetConfig) -> str:
 
 def _rows(name: str, root: Path, results: Path) -> int | None:
     """The rows of a data set's source, as the newest task file or else the lock has counted them."""
-    tasks = sorted(results.glob(f"tasks/{glob.escape(name)}@*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+    tasks = sorted(layout.TASKS.found(results, dataset=name), key=lambda path: path.stat().st_mtime_ns)
     for task in reversed(tasks):
         try:
             with open(task, "rb") as file:

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shardmark.engine.stage import CHECKSUMS
+from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, file_sha256, is_sealed, read_json
 from shardmark.metrics.score import read_task
-from shardmark.plan.pairs import SCORE_PARTS
 from shardmark.plan.predictions import read_predictions
 from shardmark.plan.store import read_requests
 
@@ -57,7 +56,7 @@ def task(path: Path) -> Iterator[Damage]:
     """A task file: the hash of its samples, and that its header tells of the same data set as its name."""
     try:
         header, _ = read_task(path)
-        named = f"{header['dataset']['name']}@{header['dataset']['digest']}"
+        named = layout.full_name(header["dataset"]["name"], header["dataset"]["digest"])
     except UserError as error:
         yield Damage(error.problems[0], (path,))
     except (KeyError, TypeError):
@@ -86,24 +85,24 @@ def model_record(path: Path) -> Iterator[Damage]:
 
 
 def _misnamed(path: Path, record: Any) -> Iterator[Damage]:
-    named = f"{record.get('name')}@{record.get('digest')}"
+    named = layout.full_name(record.get("name"), record.get("digest"))
     if named != path.stem:
         yield _damage(path, f"it is that of {named}")
 
 
 def score(path: Path) -> Iterator[Damage]:
     """A score file with its samples and timings: all are made by one job, and made anew together."""
-    model, name, results = path.parent.name, path.stem, path.parents[2]
-    files = {folder: results / folder / model / f"{name}.{ending}" for folder, ending in SCORE_PARTS}
-    derived = tuple(files.values())
+    model, name = path.parent.name, path.stem
+    fields, results = layout.SCORES.fields(path), layout.SCORES.results(path)
+    derived = tuple(kind.file(results, **fields) for kind in layout.SCORED)
     if not _is_sealed(path):
         yield _damage(path, "its checksum is missing or is not that of its content", *derived)
         return
     found = read_json(path)
-    named = [f"{found[key]['name']}@{found[key]['digest']}" for key in ("model", "dataset")]
+    named = [layout.full_name(found[key]["name"], found[key]["digest"]) for key in ("model", "dataset")]
     if named != [model, name]:
         yield _damage(path, f"it is that of {' on '.join(named)}", *derived)
-    samples, timings = files["samples"], files["timings"]
+    _, samples, timings = derived
     if not timings.is_file():
         return  # scoring makes it anew, with the others
     if not _is_sealed(timings):
@@ -129,7 +128,7 @@ def converted_weights(path: Path) -> Iterator[Damage]:
     try:
         expected = dict(read_json(path))
     except (ValueError, TypeError):
-        expected = {CHECKSUMS: ""}
+        expected = {layout.CHECKSUMS.name(): ""}
     for name, value in expected.items():
         file = folder / name
         if not file.is_file() or file_sha256(file) != value:

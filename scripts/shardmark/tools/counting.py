@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shardmark import layout
 from shardmark.config import ModelConfig, Named
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.files import read_json
@@ -110,7 +111,9 @@ def _cached(repository: str, revision: str | None) -> Path | None:
 
 def _staged(results: Path, name: str) -> Path | None:
     """Where the newest staging of a model, such as a GGUF file, put its tokenizer."""
-    found = sorted(results.glob(f"staged/{name}@*.json"), key=lambda path: path.stat().st_mtime_ns)
+    found = sorted(
+        layout.STAGED.found(results, model=layout.full_name(name, "*")), key=lambda path: path.stat().st_mtime_ns
+    )
     for path in reversed(found):
         try:
             folder = Path(read_json(path)["tokenizer"])

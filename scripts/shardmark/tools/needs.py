@@ -5,10 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from shardmark import layout
 from shardmark.files import read_json
 from shardmark.plan import Pair, Plan
 from shardmark.plan.cost import model_name
-from shardmark.plan.datasets import shards_file
 from shardmark.plan.divisions import Divisions
 
 Needs = dict[str, set[str]]
@@ -24,24 +24,24 @@ def needs_of(plans: Iterable[Plan]) -> Needs:
             needs["model"].add(model_name(record))
             if record["source"]["kind"] == "gguf":
                 needs["weights"].add(record["source"]["identity"]["gguf"][:16])
-        needs["task"] |= {f"{record['name']}@{record['digest']}" for record in plan.datasets}
+        needs["task"] |= {layout.full_name(record["name"], record["digest"]) for record in plan.datasets}
         for pair in plan.pairs:
             _add_pair(needs, plan, pair)
         needs["run"].add(plan.published.name)
         needs["report"].add(plan.report.name)
         if plan.published.is_symlink():  # the newest report that is finished, until there is a newer one
             needs["report"].add(os.readlink(plan.published))
-        needs["memo"] |= {memo.stem for memo in plan.results.glob("plans/datasets/*.json") if _leads_to(memo, needs)}
+        needs["memo"] |= {memo.stem for memo in layout.MEMOS.found(plan.results) if _leads_to(memo, needs)}
     return needs
 
 
 def _add_pair(needs: Needs, plan: Plan, pair: Pair) -> None:
     model, dataset = model_name(pair.model), pair.dataset["name"]
     needs["pair"].add(f"{model}/{dataset}")
-    needs["score"].add(f"{model}/{dataset}@{pair.dataset['digest']}")
+    needs["score"].add(f"{model}/{layout.full_name(dataset, pair.dataset['digest'])}")
     shards = _shards(plan, pair)
     if shards is None:  # it has been scored, and its division is lost: any of its predictions may be the right ones
-        folder = plan.results / "predictions" / model / dataset
+        folder = layout.PREDICTIONS.folder(plan.results, model=model, dataset=dataset)
         shards = {path.name.partition(".")[0] for path in folder.glob("*")}
     needs["prediction"] |= {f"{model}/{dataset}/{shard}" for shard in shards}
     needs["request"] |= {f"{dataset}/{shard}" for shard in shards}
@@ -50,7 +50,7 @@ def _add_pair(needs: Needs, plan: Plan, pair: Pair) -> None:
 def _shards(plan: Plan, pair: Pair) -> set[str] | None:
     """The names of the shards that a pair is divided into; None if that is not known."""
     divisions = Divisions(plan.results, model_name(pair.model), plan.benchmark.run)
-    path = shards_file(plan.results, pair.dataset["name"], pair.dataset["digest"])
+    path = layout.SHARDS.file(plan.results, dataset=pair.dataset["name"], task=pair.dataset["digest"])
     try:
         level = read_json(path)["levels"][str(divisions.bits(pair.dataset["name"]))]
         return {shard["name"] for shard in level}
@@ -62,6 +62,6 @@ def _leads_to(memo: Path, needs: Needs) -> bool:
     """Whether a memo of planning stands for one of the tasks."""
     try:
         record = read_json(memo)
-        return f"{record['name']}@{record['digest']}" in needs["task"]
+        return layout.full_name(record["name"], record["digest"]) in needs["task"]
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shardmark.engine.stage import CHECKSUMS
+from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import read_object
 from shardmark.plan.datasets import read_header
@@ -14,33 +14,11 @@ from shardmark.tools import checks
 from shardmark.tools.checks import Check, Damage
 from shardmark.tools.planned import refusals
 
-KINDS = {
-    "predictions/*/*/*.jsonl": checks.predictions,
-    "requests/*/*.jsonl": checks.requests,
-    "tasks/*.jsonl": checks.task,
-    "tasks/*.shards.json": checks.sealed_json,
-    "plans/datasets/*.json": checks.sealed_json,
-    "models/*.json": checks.model_record,
-    "scores/*/*.json": checks.score,
-    f"staged/weights/*/{CHECKSUMS}": checks.converted_weights,
-    "staged/*.json": checks.sealed_json,
-    "plans/hashes.json": checks.sealed_json,
-    "plans/checked.json": checks.sealed_json,
-    "plans/costs.json": checks.sealed_json,
-    "plans/configs/*.json": checks.named_by_digest,
-    "plans/divisions/*.json": checks.sealed_json,
-    "plans/reports/*.json": checks.sealed_json,
-}
-"What is below a results folder, and how it is checked. Names with a leading dot are files that are being written."
-
 
 def checks_for(results: Path, root: Path) -> list[Check]:
     """Everything that can be checked: a results folder, and the files that it and the lock below `root` tell of."""
     found = [
-        Check(path, find)
-        for pattern, find in KINDS.items()
-        for path in sorted(results.glob(pattern))
-        if not path.name.startswith(".")
+        Check(path, getattr(checks, kind.check)) for kind in layout.KINDS if kind.check for path in kind.found(results)
     ]
     sources = _sources(results, root)
     return found + [Check(path, checks.source(hashes)) for path, hashes in sorted(sources.items()) if path.is_file()]
@@ -71,11 +49,11 @@ def _sources(results: Path, root: Path) -> dict[Path, set[str]]:
     nobody knows: a file may have been put back. What none of them fits has changed since.
     """
     found: dict[Path, set[str]] = defaultdict(set)
-    for record in map(read_object, results.glob("models/*.json")):
+    for record in map(read_object, layout.MODELS.found(results)):
         for location in (record.get("source"), record.get("tokenizer"), record.get("adapter")):
             for path, value in _files_of(location or {}):
                 found[path].add(value)
-    for header in map(read_header, results.glob("tasks/*.jsonl")):
+    for header in map(read_header, layout.TASKS.found(results)):
         origin = header.get("dataset", {}).get("origin", {})
         for path, value in origin.get("files", {}).items():
             found[Path(path)].add(value)
