@@ -12,6 +12,7 @@ import json
 import os
 import random
 import sys
+import tempfile
 from contextlib import redirect_stdout
 from functools import lru_cache
 from math import comb
@@ -27,7 +28,8 @@ from lm_eval.tasks import TaskManager
 
 
 def serve(rows: list[dict[str, Any]]) -> None:
-    """Let `datasets.load_dataset` give these rows, and nothing else."""
+    """Let `datasets.load_dataset` give these rows, and nothing else: from files, so that it keeps what `map` makes."""
+    folder = tempfile.mkdtemp(dir=Path(rows[0]["rows"]).parent) if rows else ""
     files: dict[tuple[str, str | None], dict[str, str]] = {}
     for part in rows:
         files.setdefault((part["hub"], part["config"]), {})[part["split"]] = part["rows"]
@@ -38,12 +40,14 @@ def serve(rows: list[dict[str, Any]]) -> None:
         if key not in made:
             splits = {split: json.loads(Path(file).read_text()) for split, file in files[key].items()}
             columns = {split: {column: None for row in found for column in row} for split, found in splits.items()}
-            made[key] = datasets.DatasetDict(
+            place = f"{folder}/{len(made)}"
+            datasets.DatasetDict(
                 {
                     split: datasets.Dataset.from_dict({c: [row.get(c) for row in found] for c in columns[split]})
                     for split, found in splits.items()
                 }
-            )
+            ).save_to_disk(place)
+            made[key] = datasets.load_from_disk(place)
         return made[key]
 
     datasets.load_dataset = load
@@ -139,20 +143,19 @@ def main(job: dict[str, Any], out: Path) -> None:
     outputs = json.loads(Path(job["outputs"]).read_text()) if job.get("outputs") else {}
     with open(out, "w") as file:
         for name, counts in job["tasks"].items():
-            task, problem = None, None
-            random.seed(0)
-            np.random.seed(1234)
-            try:
-                task = manager.load([name])["tasks"][name]
-            except BaseException as error:
-                problem = f"{type(error).__name__}: {error}"
-            own = task.get_config("num_fewshot") if task else None
             for shots in counts:
                 line: dict[str, Any] = {"task": name, "shots": shots}
+                forget()
+                random.seed(0)
+                np.random.seed(1234)
                 try:
-                    if task is None:
-                        raise RuntimeError(problem)
-                    asked = ask(task, shots, own, job["limit"], job["style"])
+                    task = manager.load([name])["tasks"][name]
+                except BaseException as error:
+                    line["error"] = f"{type(error).__name__}: {error}"[:300]
+                    file.write(json.dumps(line) + "\n")
+                    continue
+                try:
+                    asked = ask(task, shots, task.get_config("num_fewshot"), job["limit"], job["style"])
                     documents: dict[int, list[Any]] = {}
                     for instance in asked:
                         documents.setdefault(instance.doc_id, []).append(instance.arguments)
@@ -162,6 +165,14 @@ def main(job: dict[str, Any], out: Path) -> None:
                 except Exception as error:
                     line["error"] = f"{type(error).__name__}: {error}"[:300]
                 file.write(json.dumps(line) + "\n")
+
+
+def forget() -> None:
+    """Take the tasks' modules out of memory, as in a run of its own for each task."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if (name.startswith("lm_eval.tasks.") and file.count("/lm_eval/tasks/") and name.count(".") > 2) or "/" in name:
+            del sys.modules[name]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from shardmark.errors import Problem, nearest
 
+QUOTES = "put it in quotes: YAML takes numbers, yes, no, on and off for no text"
+
 
 class Settings(BaseModel):
     """Base of every section of the configuration."""
@@ -76,9 +78,7 @@ def _problem(kind: type[Settings], key: str, details: list[Any], where: str) -> 
     if detail["type"] == "literal_error" and len(details) == 1:
         return Problem(where, key, what + shown, nearest(str(found), re.findall(r"'([^']+)'", context["expected"])))
     if detail["type"] == "string_type" and isinstance(found, bool | int | float):
-        return Problem(
-            where, key, what + shown, "put it in quotes: YAML takes numbers, yes, no, on and off for no text"
-        )
+        return Problem(where, key, what + shown, QUOTES)
     return Problem(where, key, what + shown, _meaning(kind, key))
 
 

@@ -187,7 +187,8 @@ def _check_chats(loaded: LoadedModel, missing: dict[str, Any], dataset: str) -> 
 
 def _predicted(record: dict[str, Any], out: Path, missing: dict[str, Any], tokens: dict[str, int]) -> float:
     """Seconds of inference that this job was expected to take."""
-    kind = next(iter(missing.values()))["kind"]
+    kinds = {request["kind"] for request in missing.values()}
+    kind = kinds.pop() if len(kinds) == 1 else "mixed"
     asked = {**tokens, "requests": len(missing)}
     costs = Costs(layout.PREDICTIONS.results(out))
     return costs.predict(record, out.parent.name, kind, asked).inference

@@ -138,7 +138,7 @@ def _dataset_facts(header: dict[str, Any]) -> dict[str, Any]:
         "source": _source(origin),
         "revision": origin.get("commit"),
         "chance": settings["chance"],
-    }
+    } | {key: dataset[key] for key in ("remarks",) if key in dataset}
 
 
 def _source(origin: dict[str, Any]) -> str:

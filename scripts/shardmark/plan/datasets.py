@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
 from shardmark.plan.shards import Placed, split
 from shardmark.plan.store import Spool, read_requests
 from shardmark.tasks import Row, Sample, render
+from shardmark.tasks.remarks import Remark, told
 
 Record = dict[str, Any]
 SOURCES = {".py", ".j2", ".css", ".js"}
@@ -215,6 +217,7 @@ def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: P
     tasks = layout.TASKS.folder(results)
     spool = Spool(tasks)
     samples, head, hashed = 0, 0, hashlib.sha256()
+    remarks: Counter[Remark] = Counter()
     with tempfile.TemporaryFile(dir=tasks) as lines:
         for sample in found:
             line = json_line(_task_line(sample)).encode()
@@ -222,9 +225,11 @@ def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: P
             lines.write(line)
             spool.add(sample.request_id, sample.request, sample.head)
             samples, head = samples + 1, sample.head
+            remarks.update(sample.remarks)
+        said = {"remarks": words} if (words := told(remarks, samples)) else {}
         identity = digest([about.judged, hashed.hexdigest(), code_digest("metrics")])
         header: Record = {
-            "dataset": {"name": about.name, "digest": identity, "origin": about.origin, "rows": rows.number},
+            "dataset": {"name": about.name, "digest": identity, "origin": about.origin, "rows": rows.number} | said,
             "settings": about.settings,
             "samples_sha256": hashed.hexdigest(),
         }
@@ -245,7 +250,7 @@ def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: P
         "rows": rows.number,
         "requests": len(placed),
         "head": head,
-    } | _work(placed, head), spool
+    } | said | _work(placed, head), spool
 
 
 def _work(requests: Collection[Placed], head: int) -> dict[str, int]:

@@ -136,6 +136,8 @@ def _make_plan(
         with collecting(problems):
             planned = make()
             datasets.append(planned.record)
+            remarks = planned.record.get("remarks", ())
+            work.warnings += [Problem(planned.record["file"], name, remark) for remark in remarks]
             pairs += [part.pair(planned) for part in work.parts] if not problems else []
     problems += chat_problems(models, datasets, results)
     problems += window_problems(models, datasets)

@@ -62,12 +62,16 @@ class ModelInfo(_Lenient):
 
 
 class DatasetInfo(_Lenient):
-    """A data set as it was asked; chance is the expected primary metric of blind guessing."""
+    """A data set as it was asked; chance is the expected primary metric of blind guessing.
+
+    `remarks` say what a reader must know of its samples, such as prompts that contain their own answer.
+    """
 
     name: Name
     digest: str
     description: str = ""
-    kind: Literal["generate", "choice", "loglikelihood", "rolling", "group"] = "generate"
+    kind: Literal["generate", "choice", "loglikelihood", "rolling", "mixed", "group"] = "generate"
+    remarks: list[str] = Field(default_factory=list)
     source: str = ""
     revision: str | None = None
     chance: Number = None

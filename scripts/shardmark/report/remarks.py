@@ -33,6 +33,11 @@ def warnings(results: Results) -> list[Warned]:
     return found
 
 
+def of_datasets(results: Results) -> list[tuple[str, str]]:
+    """Return (data set, remark) for what is to be known of the samples of data sets, whatever the model."""
+    return [(dataset.name, remark) for dataset in results.datasets for remark in dataset.remarks]
+
+
 def headline(board: Leaderboard) -> str:
     """Say in a sentence which model leads and which are not distinguishable from it; "" without a mean."""
     first = board.rows[0]

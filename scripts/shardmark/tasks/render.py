@@ -9,6 +9,7 @@ from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError, nearest
 from shardmark.tasks.limits import Step, bounded_steps
 from shardmark.tasks.questions import Question
+from shardmark.tasks.remarks import Remark
 from shardmark.tasks.requests import Request, request_id
 from shardmark.tasks.rows import Row
 from shardmark.tasks.shots import Shots
@@ -38,6 +39,8 @@ class Sample:
     "So many characters at the beginning of the prompt come from few-shot examples and template, and not from the row."
     lm_eval: dict[str, Any] = field(default_factory=dict)
     "Of a task of lm-eval, what else its metrics need: `several`, whether `target` is a list of right answers."
+    remarks: tuple[Remark, ...] = ()
+    "What the reader of the score should know of it."
 
 
 def render(

@@ -13,7 +13,6 @@ def group_metrics(groups: list[Record], tasks: dict[str, Record]) -> Record:
     found: Record = {}
     for group in groups:
         for aggregate in group["aggregates"]:
-            metric = aggregate["metric"]
             names = [
                 name for name in dict.fromkeys(n for t in group["tasks"] for n in tasks[t]) if _fits(name, aggregate)
             ]
@@ -23,9 +22,10 @@ def group_metrics(groups: list[Record], tasks: dict[str, Record]) -> Record:
                 sizes = [max(metric["n"] for metric in metrics.values()) for metrics in having]
                 parts = [metrics[name] for metrics in having]
                 found[key] = _aggregate(parts, sizes, aggregate.get("weight_by_size", True))
-            if not names and group is groups[0]:
-                what = f"group {group['name']} aggregates {metric}, which none of its tasks has"
-                raise UserError(Problem(group["name"], "aggregate_metric_list", what, "correct the group's file"))
+        if not found:  # lm-eval warns, and the group has no score
+            wanted = ", ".join(dict.fromkeys(aggregate["metric"] for aggregate in group["aggregates"]))
+            what = f"group {group['name']} aggregates {wanted}, which none of its tasks has"
+            raise UserError(Problem(group["name"], "aggregate_metric_list", what, "correct the group's file"))
     return found | {f"{name} ({task})": metric for task, metrics in tasks.items() for name, metric in metrics.items()}
 
 
@@ -53,5 +53,5 @@ def _aggregate(parts: list[Record], sizes: list[int], by_size: bool) -> Record:
         stderr = math.sqrt(sum(error**2 for error in errors)) / len(errors)
     half = None if stderr is None else 1.959963984540054 * stderr
     ends = None if half is None else [value - half, value + half]
-    same = {key: parts[0][key] for key in ("higher_is_better", "percent")}
-    return {"value": value, "stderr": stderr, "ci95": ends, "n": sum(sizes)} | same
+    facts = {"higher_is_better": parts[0]["higher_is_better"], "percent": all(part["percent"] for part in parts)}
+    return {"value": value, "stderr": stderr, "ci95": ends, "n": sum(sizes)} | facts

@@ -11,7 +11,7 @@ from shardmark.metrics.lm_eval.evaluate_metrics import load_here
 from shardmark.metrics.lm_eval.groups import group_metrics
 from shardmark.metrics.lm_eval.task import Record, Task
 from shardmark.tasks.lm_eval.code import Code, install, judging_with
-from shardmark.tasks.lm_eval.files import Function
+from shardmark.tasks.lm_eval.files import Function, functions
 
 
 def judge(lines: list[Record], asked: Record, answers: Record, header: Record) -> tuple[list[Record], Record]:
@@ -25,7 +25,9 @@ def judge(lines: list[Record], asked: Record, answers: Record, header: Record) -
         _seed()
         try:
             with judging_with(load_here):
-                task = Task(name, _restored(settings, Path(origin["tasks"])), code)
+                restored = _restored(settings, Path(origin["tasks"]))
+                code.begin(functions(restored))
+                task = Task(name, restored, code)
                 samples[name] = task.judged(own, asked, answers)
                 metrics[name] = task.measured(samples[name])
         except (UserError, KeyboardInterrupt):

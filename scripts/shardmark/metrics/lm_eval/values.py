@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from shardmark.metrics.lm_eval.evaluate_metrics import METRICS as OF_EVALUATE
-from shardmark.tasks.lm_eval.judging import REGISTERED
+from shardmark.tasks.lm_eval.judging import REGISTERED, choice_number
 
 Record = dict[str, Any]
 WHITE_SPACE = re.compile(r"\s+")
@@ -50,9 +50,8 @@ def choice_values(gold: Any, choices: list[str], result: list[tuple[float, bool]
 
 
 def _label(gold: Any, choices: list[str]) -> int:
-    if isinstance(gold, str):
-        return choices.index(gold) if gold in choices else NO_CHOICE
-    return int(gold) if isinstance(gold, int) and gold < len(choices) else NO_CHOICE
+    found = choice_number(gold, choices)
+    return NO_CHOICE if found is None else found
 
 
 def _probabilities(logprobs: list[float]) -> list[float]:

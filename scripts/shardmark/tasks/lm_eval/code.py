@@ -2,7 +2,9 @@
 
 import importlib
 import importlib.util
+import os
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
@@ -22,6 +24,15 @@ PACKAGE = "lm_eval"
 REMOVED = Path(__file__).parent / "transformers_4"
 NAMED_OTHERWISE = {"sklearn": "scikit-learn", "PIL": "pillow", "bs4": "beautifulsoup4", "yaml": "pyyaml"}
 "What packages are called that are imported by another name."
+
+LIBRARIES = tuple(
+    {
+        f"{place}{os.sep}"
+        for path in (Path(__file__).parents[2], *map(Path, sysconfig.get_paths().values()))
+        for place in (path.absolute(), path.resolve())
+    }
+)
+"Where modules lie that are no task's own, even if a task's folder is above them."
 
 ALLOW = "lm_eval_code: true allows it (it runs with your rights), or choose tasks without Python"
 
@@ -64,6 +75,17 @@ class Code:
     def __init__(self, root: Path, allowed: bool, where: str = "") -> None:
         self.root, self.allowed, self.where = root, allowed, where
         self._loaded: dict[Function, Any] = {}
+
+    def begin(self, functions: Iterable[Function]) -> None:
+        """Import a task's functions from fresh modules: what another task left in them must not change what it asks.
+
+        Raises UserError as `load` does.
+        """
+        wanted = list(functions)
+        self._loaded.clear()
+        _forget({function.file.parent for function in wanted if function.file}, self.root)
+        for function in wanted:
+            self.load(function)
 
     def load(self, function: Function) -> Any:
         """The function or class itself. Raises UserError if it is not allowed, or cannot be imported."""
@@ -162,6 +184,20 @@ def _module(file: Path, root: Path) -> ModuleType:
     spec.loader.exec_module(module)
     sys.modules[name] = module
     return module
+
+
+def _forget(folders: Iterable[Path], root: Path) -> None:
+    """Take modules out of memory whose files lie in these folders, or are tasks of the lm_eval package."""
+    parents = [f"{folder.resolve()}{os.sep}" for folder in folders]
+    tasks = f"{PACKAGE}.tasks." if package_folder(root) else None
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or name == "__main__":
+            continue
+        depth, library = ([len(place) for place in places if file.startswith(place)] for places in (parents, LIBRARIES))
+        below = depth and max(depth) > max(library, default=0)
+        if below or (tasks and name.startswith(tasks) and Path(file).parent != root):
+            del sys.modules[name]
 
 
 def _name(file: Path) -> str:

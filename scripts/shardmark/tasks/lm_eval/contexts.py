@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from jinja2 import TemplateError
+
 from shardmark.tasks.lm_eval.fewshot import Doc, Sampler
 from shardmark.tasks.lm_eval.files import functions
 from shardmark.tasks.lm_eval.prompts import Prompts
@@ -50,7 +52,11 @@ class Contexts:
         self.shots = self.settings.shots
         self._kept: dict[int, list[Message]] | None = None if any(functions(self.shots.model_dump())) else {}
         "Examples by their number, unless Python makes them: that may make them differently each time."
+        self._drawn: Sequence[int | Doc] = ()
         self._excludes = self.shots.split == self.settings.test_split
+        keys = ("doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix")
+        self._alike = all(getattr(self.shots, key) == getattr(self.settings, key) for key in keys)
+        "Whether an example is written as the question is."
 
     def head(self, doc: Doc) -> list[Message]:
         """What stands before the question."""
@@ -60,7 +66,7 @@ class Contexts:
         count = self.settings.num_fewshot or 0
         if not count or self.sampler is None:
             return messages
-        drawn = self.sampler.draw(count, doc if self._excludes else None)
+        drawn = self._drawn = self.sampler.draw(count, doc if self._excludes else None)
         examples = (self._numbered(one) if isinstance(one, int) else self._example(one) for one in drawn)
         return messages + [message for example in examples for message in example]
 
@@ -85,6 +91,26 @@ class Contexts:
         if self.several_inputs:
             question, choices = choices[question], None
         return turn(question, choices, answer, prefix, shots.target_delimiter, shots.fewshot_delimiter)
+
+    def holds_answer(self, doc: Doc, head: list[Message], text: Any, choices: Any, target: Any) -> bool:
+        """Whether an example in a document's head is its own question with its answer, from whatever row."""
+        if not self.settings.num_fewshot or target in (None, ""):
+            return False
+        shots = self.shots
+        try:
+            if self._alike:
+                question, own = (choices[text], None) if self.several_inputs else (text, choices)
+                prefix = self.prompts.field(doc, shots.gen_prefix)
+                turns = turn(question, own, target, prefix, shots.target_delimiter, shots.fewshot_delimiter)
+            elif self._kept is not None:
+                turns = self._example(doc)
+            else:  # to call the task's own Python once more might change what it says next
+                return any((self.pool[one] if isinstance(one, int) else one) == doc for one in self._drawn)
+        except (TemplateError, TypeError, LookupError, ValueError):  # no example can be made of it, so none was
+            return False
+        wanted = [message.content for message in turns]
+        said = [message.content for message in head]
+        return any(said[place : place + 2] == wanted for place in range(len(said) - 1))
 
     def contexts(self, doc: Doc, head: list[Message], text: Any, choices: Any) -> list[Context]:
         """The contexts of a document after its head: one, or one for each choice."""

@@ -1,5 +1,6 @@
 """Where a task's splits come from: files below data_root by a mapping from Hub ids, or the Hub."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from shardmark.config.base import Settings, validate
 from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem, UserError
 from shardmark.tasks.lm_eval.settings import TaskSettings
+from shardmark.tasks.lm_eval.wanted import draws_lots
 
 DROPPED = {"trust_remote_code", "verification_mode"}
 "Keys of dataset_kwargs that have no effect on rows, or that `datasets` no longer knows."
@@ -53,24 +55,33 @@ class DataMap:
     def __init__(self, entries: Mapping[str, Mapping[str, LocalData]], root: Path, file: str) -> None:
         self.entries, self.root, self.file = entries, root, file
 
-    def part(self, hub: str, config: str | None, split: str) -> Part | None:
-        """The file of a split; None if the mapping knows none, or it is not there."""
-        part = self._named(hub, config, split)
+    def part(self, hub: str, config: str | None, split: str, named_files: bool = False) -> Part | None:
+        """The file of a split; None if the mapping knows none, or it is not there.
+
+        `named_files`: `config` are the task's data_files, for which `*` does not stand: it would be one file for all.
+        """
+        part = self._named(hub, config, split, named_files)
         return part if part and part.file and part.file.is_file() else None
 
-    def missing(self, hub: str, config: str | None, split: str, where: str, task: str) -> Problem:
+    def missing(
+        self, hub: str, config: str | None, split: str, where: str, task: str, named_files: bool = False
+    ) -> Problem:
         """What to tell of a split that has no file: the mapping names none, or the one it names is not there."""
         what = f"{hub}{f', {config}' if config else ''} has no {split} split there, which {task} needs"
-        if part := self._named(hub, config, split):
+        if part := self._named(hub, config, split, named_files):
             return Problem(where, "data_root", f"{what}: {part.file} is missing", "put it there, or leave the task out")
+        if named_files:
+            line = f"{hub}: {{{json.dumps(config, ensure_ascii=False)}: FILE}}"
+            fix = f"say in {self.file} (or a mapping of your own, lm_eval_data) which file it is, {line}"
+            return Problem(where, "data_root", what, f"{fix}; one file for all (*) is not enough with data_files")
         fix = f"say in {self.file} (or a mapping of your own, lm_eval_data) which file it is, or leave the task out"
         return Problem(where, "data_root", what, fix)
 
-    def _named(self, hub: str, config: str | None, split: str) -> Part | None:
+    def _named(self, hub: str, config: str | None, split: str, named_files: bool) -> Part | None:
         """The file that the mapping names for a split, there or not."""
         configs = self.entries.get(hub, {})
         name = config or "default"
-        local = configs.get(name) or configs.get("*")
+        local = configs.get(name) or (None if named_files else configs.get("*"))
         if local is None or (local.only is not None and split not in local.only):
             return None
         filled = {"split": local.splits.get(split, split), "config": name}
@@ -109,14 +120,36 @@ def parts(settings: TaskSettings, data: DataMap | None, where: str) -> list[Part
         what = f"{settings.task} makes its rows with a function of its own (custom_dataset)"
         raise UserError(Problem(where, "custom_dataset", what, "such rows cannot be pinned: leave the task out"))
     wanted = [str(settings.eval_split)]
-    if settings.num_fewshot and settings.shot_split is not None and settings.shot_split not in wanted:
+    drawn = settings.num_fewshot or any(draws_lots(f.file) for f in settings.processing() if f.file)
+    if drawn and settings.shot_split is not None and settings.shot_split not in wanted:
         wanted.append(settings.shot_split)
     hub, config = str(settings.dataset_path), None if settings.dataset_name is None else str(settings.dataset_name)
-    found = [data.part(hub, config, split) if data else None for split in wanted]
-    absent = [split for split, part in zip(wanted, found, strict=True) if data and not part]
+    named = [data_files(settings, split, where) for split in wanted]
+    asked = [(hub, config if files is None else files, split) for files, split in zip(named, wanted, strict=True)]
+    files = named[0] is not None
+    found = [data.part(*place, files) if data else None for place in asked]
+    absent = [place for place, part in zip(asked, found, strict=True) if data and not part]
     if data and absent:
-        raise UserError(data.missing(hub, config, split, where, settings.task) for split in absent)
+        raise UserError(data.missing(*place, where, settings.task, files) for place in absent)
     return [part or _on_hub(settings, hub, config, split, where) for split, part in zip(wanted, found, strict=True)]
+
+
+def data_files(settings: TaskSettings, split: str, where: str) -> str | None:
+    """What a task's data_files (and data_dir) name for a split, as one text; None if it has none.
+
+    It is what tells tasks of one dataset_path, such as json, apart. Raises UserError for a split they do not have.
+    """
+    given = settings.dataset_kwargs or {}
+    files, folder = given.get("data_files"), given.get("data_dir")
+    if files is None:
+        return None if folder is None else str(folder)
+    by_split = files if isinstance(files, dict) else {"train": files}
+    if split not in by_split:
+        what = f"{settings.task} reads the split {split}, and its data_files have {', '.join(map(str, by_split))}"
+        fix = f"data_files: {{{split}: FILE}}" + ("" if isinstance(files, dict) else "; without a split they are train")
+        raise UserError(Problem(where, "dataset_kwargs.data_files", what, fix))
+    names = by_split[split] if isinstance(by_split[split], list) else [by_split[split]]
+    return ", ".join(f"{folder}/{name}" if folder is not None else str(name) for name in names)
 
 
 def _on_hub(settings: TaskSettings, hub: str, config: str | None, split: str, where: str) -> Part:

@@ -1,7 +1,9 @@
 """A task's documents as requests: what lm-eval would ask about each, and what is needed to judge the answer."""
 
 import random
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,9 +13,12 @@ from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.contexts import Contexts
 from shardmark.tasks.lm_eval.fewshot import Doc, Sampler, sampler
 from shardmark.tasks.lm_eval.files import Function
+from shardmark.tasks.lm_eval.judging import choice_number
 from shardmark.tasks.lm_eval.prompts import Prompts
 from shardmark.tasks.lm_eval.settings import TaskSettings
 from shardmark.tasks.lm_eval.style import Style
+from shardmark.tasks.plain import type_name
+from shardmark.tasks.remarks import Remark
 from shardmark.tasks.requests import Context
 
 TEXT = Style()
@@ -37,6 +42,7 @@ class Document:
     choices: list[str] | None
     head: int
     "So many characters at the beginning of each context all documents have: description and, if fixed, examples."
+    remarks: tuple[Remark, ...] = ()
 
 
 def documents(
@@ -46,12 +52,15 @@ def documents(
     state = {"key": str(settings.eval_split)}
     number = -1
     try:
-        docs, pool = _docs(settings, splits, code)
-        state["key"] = f"{settings.task}, document 0"
-        task = _Task(settings, code, docs, pool, style)
-        for number, doc in enumerate(islice(docs, limit)):
-            state["key"] = f"{settings.task}, document {number}"
-            yield task.document(doc)
+        _seed()
+        code.begin([*settings.asking(), *settings.judging()])
+        with _on_disk(settings, splits) as stored:
+            tried, docs, pool = _docs(settings, stored, code, where)
+            state["key"] = f"{settings.task}, document 0"
+            task = _Task(settings, code, tried, pool, style)
+            for number, doc in enumerate(islice(docs, limit)):
+                state["key"] = f"{settings.task}, document {number}"
+                yield task.document(doc)
     except (UserError, GeneratorExit, KeyboardInterrupt):
         raise
     except (MemoryError, TimeoutError) as error:
@@ -64,28 +73,52 @@ def documents(
         raise UserError(Problem(where, settings.task, "the split has no documents", "name another split"))
 
 
-def _docs(settings: TaskSettings, splits: Splits, code: Code) -> tuple[Any, Sequence[Doc]]:
-    """The scored documents and those that examples are drawn from, processed in lm-eval's order.
+@contextmanager
+def _on_disk(settings: TaskSettings, splits: Splits) -> Iterator[Splits]:
+    """The splits as files for a task that processes them, as lm-eval has them from the Hub.
 
-    Some tasks draw from Python's own random numbers while they process documents. lm-eval seeds them once a run and
-    processes the examples' split once, then the scored one twice.
+    `datasets` then keeps what `map` makes of rows, and gives it again when lm-eval processes the same rows again:
+    what draws lots, draws them once.
     """
-    seen = _seed()
-    pool = _pool(settings, splits, code) if settings.num_fewshot else ()
-    docs = _processed(splits[str(settings.eval_split)], settings.process_docs, code)
-    if _state() != seen:
-        _seed()
-        pool = _pool(settings, splits, code)
-        for _ in range(2):
-            docs = _processed(splits[str(settings.eval_split)], settings.process_docs, code)
-    return docs, pool
+    if not settings.processing():
+        yield splits
+        return
+    from datasets import load_from_disk
+
+    with tempfile.TemporaryDirectory(prefix="shardmark-lm-eval-") as folder:
+        stored = dict(splits)
+        for number, (name, rows) in enumerate(splits.items()):
+            if len(rows):
+                rows.save_to_disk(f"{folder}/{number}")
+                stored[name] = load_from_disk(f"{folder}/{number}")
+        yield stored
 
 
-def _pool(settings: TaskSettings, splits: Splits, code: Code) -> Sequence[Doc]:
+def _docs(settings: TaskSettings, splits: Splits, code: Code, where: str) -> tuple[Any, Any, Sequence[Doc]]:
+    """The documents that lm-eval tries a task out with, those it scores, and those that examples are drawn from.
+
+    Some tasks draw lots while they process documents. lm-eval seeds Python's and NumPy's random numbers once a run,
+    and processes the examples' split once, whether it needs examples or not, then the scored one twice.
+    """
+    seen = _state()
+    pool = _pool(settings, splits, code)
+    scored = splits[str(settings.eval_split)]
+    tried = _processed(scored, settings.process_docs, code)
+    docs = _processed(scored, settings.process_docs, code)
+    if pool is None and _state() != seen:
+        what = f"{settings.task} draws lots for its documents, and lm-eval does so for {settings.shot_split} first"
+        raise UserError(Problem(where, "data_root", what, f"give the split {settings.shot_split}, too"))
+    return tried, docs, pool or ()
+
+
+def _pool(settings: TaskSettings, splits: Splits, code: Code) -> Sequence[Doc] | None:
+    """The documents that examples are drawn from; None if none are wanted and their split is not there."""
     shots = settings.shots
     if shots.split is None and shots.samples is not None:
         found = code.load(shots.samples)() if isinstance(shots.samples, Function) else shots.samples
         return list(found)
+    if not settings.num_fewshot and settings.shot_split not in splits:
+        return None
     process = shots.process_docs if shots.split is not None else settings.process_docs
     return _processed(splits[str(settings.shot_split)], process, code)
 
@@ -94,18 +127,27 @@ def _processed(rows: Any, process: Any, code: Code) -> Any:
     return rows if process is None else code.load(process)(rows)
 
 
-def _seed() -> Any:
+def _seed() -> None:
     import numpy
 
     random.seed(0)
     numpy.random.seed(1234)
-    return _state()
 
 
 def _state() -> Any:
     import numpy
 
     return random.getstate(), str(numpy.random.get_state(legacy=False))
+
+
+def _texts(choices: Any) -> list[str]:
+    """Choices that are texts. Raises TypeError for others, of which lm-eval cannot tell the length."""
+    found = list(choices)
+    for number, choice in enumerate(found):
+        if not isinstance(choice, str):
+            what = f"choice {number} is {choice!r}, a {type_name(choice)}"
+            raise TypeError(f"{what}, and must be text: put it in quotes, or write | string behind it")
+    return found
 
 
 class _Task:
@@ -131,12 +173,20 @@ class _Task:
         prompts, settings = self.prompts, self.settings
         head = self.contexts.head(doc)
         text = prompts.text(doc)
-        choices = prompts.choices(doc) if settings.doc_to_choice is not None else None
+        choices = _texts(prompts.choices(doc)) if settings.doc_to_choice is not None else None
         target = prompts.target(doc)
         contexts = self.contexts.contexts(doc, head, text, choices)
         gold = text if self.several_inputs else target
         arguments = self.arguments(contexts, target, choices)
-        return Document(doc, arguments, gold, self.several_gold, choices, self.contexts.common(head))
+        remarks: list[Remark] = []
+        if self.contexts.holds_answer(doc, head, text, choices, target):
+            remarks.append("own_answer")
+        if settings.output_type == "multiple_choice" and settings.process_results is None and choices is not None:
+            golds = gold if self.several_gold and isinstance(gold, list) else [gold]
+            if any(choice_number(one, choices) is None for one in golds):
+                remarks.append("no_choice")
+        common = self.contexts.common(head)
+        return Document(doc, arguments, gold, self.several_gold, choices, common, tuple(remarks))
 
     def _loglikelihood(self, contexts: list[Context], target: Any, choices: Any) -> list[tuple[Any, ...]]:
         return [(contexts[0], target)]

@@ -12,10 +12,13 @@ from typing import Any
 
 from shardmark.errors import Problem, UserError, nearest
 from shardmark.files import digest, json_line, read_sealed, sealed, write_if_changed
-from shardmark.tasks.lm_eval.files import Config, listing, read_config, yaml_files
+from shardmark.tasks.lm_eval.files import Config, Function, listing, read_config, yaml_files
 
 INDEX_FORMAT = 1
 "Raised whenever an index would be made differently than before."
+
+AGGREGATE_KEYS = {"metric", "filter_list", "aggregation", "weight_by_size"}
+"The keys of an entry of a group's aggregate_metric_list."
 
 GROUP_KEYS = {"group", "group_alias", "task", "aggregate_metric_list", "metadata"}
 "The keys of a group; its other keys override those of its tasks."
@@ -206,7 +209,38 @@ def _group(index: Index, name: str, config: Config, overrides: Config, where: st
     for item in [given] if isinstance(given, str) else given:
         members += _members(index, name, item, passed_on, where)
     aggregates = config.get("aggregate_metric_list") or []
-    return Group(name, members, [aggregates] if isinstance(aggregates, dict) else list(aggregates))
+    aggregates = [aggregates] if isinstance(aggregates, dict) else list(aggregates)
+    if problems := [problem for number, one in enumerate(aggregates) for problem in _strange(name, number, one, where)]:
+        raise UserError(problems)
+    return Group(name, _each_once(name, members, where), aggregates)
+
+
+def _strange(group: str, number: int, aggregate: Any, where: str) -> Iterator[Problem]:
+    """What lm-eval refuses of an entry of aggregate_metric_list."""
+    key = f"aggregate_metric_list.{number}"
+    if not isinstance(aggregate, dict) or not isinstance(aggregate.get("metric"), str):
+        yield Problem(where, key, f"group {group}: {aggregate!r} names no metric", "metric: NAME")
+        return
+    for unknown in sorted(map(str, aggregate.keys() - AGGREGATE_KEYS)):
+        yield Problem(where, f"{key}.{unknown}", f"group {group}: unknown key", nearest(unknown, AGGREGATE_KEYS))
+    aggregation = aggregate.get("aggregation", "mean")
+    if aggregation != "mean" and not isinstance(aggregation, Function):
+        what = f"group {group}: there is no aggregation {aggregation!r} of groups, in lm-eval neither"
+        yield Problem(where, f"{key}.aggregation", what, "mean")
+
+
+def _each_once(group: str, members: list[Task | Group], where: str) -> list[Task | Group]:
+    """The members of a group, each name once, as in lm-eval. Raises UserError where a name means several tasks.
+
+    lm-eval keeps the last task of a name alone, so that a group that names 57 tasks alike would score one of them.
+    """
+    found: dict[str, Task | Group] = {}
+    for member in members:
+        before = found.setdefault(member.name, member)
+        if before != member:
+            what = f"group {group} has several tasks of the name {member.name}, of which lm-eval scores one only"
+            raise UserError(Problem(where, "lm_eval", what, "name its tasks and groups one by one instead"))
+    return list(found.values())
 
 
 def _members(index: Index, group: str, item: Any, overrides: Config, where: str) -> list[Task | Group]:

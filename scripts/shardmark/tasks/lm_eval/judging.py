@@ -3,13 +3,14 @@
 metrics/lm_eval does what these names say.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from shardmark.errors import Problem, nearest
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.settings import TaskSettings
 from shardmark.tasks.lm_eval.wanted import wanted
+from shardmark.tasks.plain import is_numpy
 
 DEFAULTS = {
     "multiple_choice": ["acc", "acc_norm"],
@@ -86,6 +87,20 @@ FILTERS = {
     "custom",
 }
 "The filters there are, beside classes of the tasks' own."
+
+
+def choice_number(gold: Any, choices: Sequence[str]) -> int | None:
+    """The number of the choice that a right answer names, by number or by its text; None if it is none of them.
+
+    As lm-eval compares numbers, 1.0 and True are choice 1.
+    """
+    if isinstance(gold, str):
+        return choices.index(gold) if gold in choices else None
+    if is_numpy(gold) and gold.size == 1:
+        gold = gold.item()
+    if isinstance(gold, int | float) and gold in range(len(choices)):
+        return int(gold)
+    return None
 
 
 def default_aggregation(metric: Any) -> str:

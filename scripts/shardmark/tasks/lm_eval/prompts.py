@@ -7,7 +7,7 @@ from functools import lru_cache
 from types import GeneratorType
 from typing import Any
 
-from jinja2 import StrictUndefined, Template
+from jinja2 import StrictUndefined, Template, Undefined
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -31,8 +31,11 @@ class _Environment(SandboxedEnvironment):
 
 
 def _stable(value: Any) -> Any:
-    """The value; raises for what is written with its address in memory, and so would be another request each time."""
-    if isinstance(value, GeneratorType) or (callable(value) and not isinstance(value, StrictUndefined)):
+    """The value; raises for what is written with its address in memory, and so would be another request each time.
+
+    An `if` without `else` that is false gives Jinja's lenient Undefined, which prints nothing in lm-eval, too.
+    """
+    if isinstance(value, GeneratorType) or (callable(value) and not isinstance(value, Undefined)):
         raise TypeError(f"a {type(value).__name__}, not a value: call it, or make it a list")
     return value
 

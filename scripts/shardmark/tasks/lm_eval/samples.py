@@ -1,8 +1,8 @@
 """The samples of lm-eval's tasks, in the order of tasks and documents."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from typing import Any
 
 from shardmark.errors import Problem, UserError
 from shardmark.tasks.limits import bounded_steps
@@ -12,6 +12,7 @@ from shardmark.tasks.lm_eval.judging import unfit_for_several
 from shardmark.tasks.lm_eval.requests import request_of
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 from shardmark.tasks.lm_eval.settings import TaskSettings
+from shardmark.tasks.plain import as_json, is_numpy, type_name
 from shardmark.tasks.render import Sample
 from shardmark.tasks.requests import request_id
 
@@ -56,13 +57,24 @@ def _check(dataset: LmEvalDataset, task: TaskSettings, first: Document) -> None:
 def _sample(dataset: LmEvalDataset, task: TaskSettings, number: int, document: Document) -> Sample:
     try:
         request = request_of(task, document.arguments)
-    except ValueError as error:
+        row, choices = as_json(document.doc), as_json(document.choices, "doc_to_choice")
+        gold = _gold(task, document.gold)
+    except (ValueError, TypeError) as error:
         where = f"{task.task}, document {number}"
-        raise UserError(Problem(dataset.file, where, str(error), "leave the task out")) from error
+        raise UserError(Problem(dataset.file, where, str(error), "mend the task, or leave it out")) from error
     name = f"{task.task}/{number}" if dataset.group else str(number)
-    plain = json.loads(json.dumps([document.doc, document.gold, document.choices], default=str))
-    row, gold, choices = plain
     group = task.task if dataset.group else None
     head = 0 if dataset.group else document.head
     several = {"several": True} if document.several_gold else {}
-    return Sample(name, row, request, request_id(request), gold, choices, group, head, several)
+    return Sample(name, row, request, request_id(request), gold, choices, group, head, several, document.remarks)
+
+
+def _gold(task: TaskSettings, value: Any) -> Any:
+    """The right answer as JSON. Raises TypeError for what it is not, and for arrays that lm-eval cannot compare."""
+    single = is_numpy(value) and task.output_type == "multiple_choice" and value.ndim and value.size == 1
+    if single:
+        value = value.reshape(())
+    if is_numpy(value) and value.ndim and task.process_results is None:
+        what = f"doc_to_target: a {type_name(value)} of {value.size} values, which lm-eval cannot compare"
+        raise TypeError(f"{what}: let it return a number, a text or a list")
+    return as_json(value, "doc_to_target")

@@ -20,6 +20,9 @@ from shardmark.tasks.lm_eval.style import Style, style_of
 SPELT = "lm_eval."
 "Before a task's name in results, where it may be the name of a data set of ours as well."
 
+MIXED = "mixed"
+"The kind of a group whose tasks are of several kinds."
+
 ANSWERED = {"choice", "generate", "rolling"}
 "The kinds of requests that the engine answers."
 
@@ -129,25 +132,35 @@ def _datasets(
     style: Style,
     problems: list[Problem],
 ) -> Iterator[LmEvalDataset]:
-    """A group with scores of its own is one data set if its tasks are all of one kind; others are their members."""
-    tasks = list(member.tasks()) if isinstance(member, Group) else [member]
-    if isinstance(member, Group):
-        kinds = {KINDS.get(task.config.get("output_type", "generate_until")) for task in tasks}
-        if not member.aggregates or len(kinds) > 1:
-            for part in member.members:
-                yield from _datasets(part, named, root, shots, style, problems)
-            return
+    """A group with scores of its own is one data set; another is its members."""
+    if isinstance(member, Group) and not member.aggregates:
+        for part in member.members:
+            yield from _datasets(part, named, root, shots, style, problems)
+        return
+    tasks = _each_once(member, named.file, problems) if isinstance(member, Group) else [member]
     settings = []
     for task in tasks:
         try:
             settings.append(_checked(task, shots))
         except UserError as error:
             problems += error.problems
-    if len(settings) == len(tasks):
+    if settings and len(settings) == len(tasks):
         group = member if isinstance(member, Group) else None
         name = SPELT + re.sub(r"[^A-Za-z0-9_.-]+", "-", member.name)
-        kind = KINDS[settings[0].output_type]
+        kinds = {KINDS[task.output_type] for task in settings}
+        kind = kinds.pop() if len(kinds) == 1 else MIXED
         yield LmEvalDataset(name, named.file, kind, named.settings, settings, group, root, style)
+
+
+def _each_once(group: Group, where: str, problems: list[Problem]) -> list[Task]:
+    """The tasks of a group and its subgroups, each once; a task that they change differently is a problem."""
+    found: dict[str, Task] = {}
+    for task in group.tasks():
+        if found.setdefault(task.name, task) != task:
+            what = f"group {group.name} has the task {task.name} several times with other settings; lm-eval scores one"
+            problems.append(Problem(where, "lm_eval", what, "name its groups one by one"))
+            return []
+    return list(found.values())
 
 
 def _checked(task: Task, shots: int | None) -> TaskSettings:

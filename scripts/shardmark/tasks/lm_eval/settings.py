@@ -1,10 +1,11 @@
 """A task's keys with lm-eval's defaults. What it does not know, lm-eval refuses, and so do we."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field
 
-from shardmark.config.base import Settings, validate
+from shardmark.config.base import QUOTES, Settings, validate
 from shardmark.errors import Problem, UserError
 from shardmark.tasks.lm_eval.files import Config, Function, functions
 from shardmark.tasks.lm_eval.index import Task
@@ -106,6 +107,11 @@ class TaskSettings(Settings):
         given = (split for split in (self.training_split, self.validation_split) if split is not None)
         return next(given, self.test_split)
 
+    def processing(self) -> list[Function]:
+        """The functions that make documents of rows: of the scored split, and of that of the examples."""
+        found = (self.process_docs, self.shots.process_docs)
+        return [function for function in found if isinstance(function, Function)]
+
     def asking(self) -> list[Function]:
         """The functions that decide what is asked."""
         keys = ["custom_dataset", "process_docs", "doc_to_text", "doc_to_target", "doc_to_choice", "description"]
@@ -150,6 +156,7 @@ def _check(settings: TaskSettings, task: Task) -> list[Problem]:
         problems.append(Problem(task.file, "test_split", what, "name the split to score"))
     if settings.dataset_path is None and settings.custom_dataset is None:
         problems.append(Problem(task.file, "dataset_path", "is required", "name a data set"))
+    problems += _not_text(settings, task)
     needed = ["doc_to_text", "doc_to_target"]
     needed += ["doc_to_choice"] if settings.output_type == "multiple_choice" else []
     for key in needed:
@@ -159,3 +166,38 @@ def _check(settings: TaskSettings, task: Task) -> list[Problem]:
     if not isinstance(sampler, Function) and sampler not in ("default", "first_n"):
         problems.append(Problem(task.file, "fewshot_config.sampler", f"there is no {sampler!r}", "default or first_n"))
     return problems
+
+
+TEXTS = ("doc_to_text", "doc_to_target", "doc_to_choice", "description", "gen_prefix", "dataset_name")
+"Keys of texts, or of lists of them, that may be other things as well."
+
+FILTERED = ("regex_pattern", "fallback", "regexes_to_ignore")
+"Settings of filters and metrics that are texts."
+
+
+def _not_text(settings: TaskSettings, task: Task) -> Iterator[Problem]:
+    """What YAML took for something else because it is not in quotes."""
+    parts: dict[str, Any] = {key: getattr(settings, key) for key in TEXTS}
+    parts |= {f"fewshot_config.{key}": value for key, value in (settings.fewshot_config or {}).items() if key in TEXTS}
+    for number, chain in enumerate(settings.filter_list or ()):
+        for step, values in enumerate(chain.get("filter") or ()):
+            place = f"filter_list.{number}.filter.{step}"
+            parts |= {f"{place}.{key}": values[key] for key in FILTERED if values.get(key) is not None}
+            parts |= {f"{place}.mapping_dict": list(values.get("mapping_dict") or ())}
+    for number, metric in enumerate(settings.metric_list or ()):
+        parts |= {f"metric_list.{number}.{key}": metric[key] for key in FILTERED if metric.get(key) is not None}
+    for place, value in parts.items():
+        key = place.rpartition(".")[2]
+        several = list(value.values()) if isinstance(value, dict) else value
+        inside = isinstance(several, list)
+        for one in several if inside else [] if value is None else [value]:
+            if not _is_text(settings, key, one, inside):
+                yield Problem(task.file, place, f"{task.name}: {one!r} is a {type(one).__name__}, not text", QUOTES)
+
+
+def _is_text(settings: TaskSettings, key: str, value: Any, in_list: bool) -> bool:
+    """Whether a value may stand there: numbers may where they are those of choices."""
+    if isinstance(value, str | Function):
+        return True
+    numbers = key == "doc_to_text" or (key == "doc_to_target" and (not in_list or settings.doc_to_choice is not None))
+    return numbers and isinstance(value, int) and not isinstance(value, bool)

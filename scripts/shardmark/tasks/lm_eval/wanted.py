@@ -1,6 +1,7 @@
 """What a task's own Python wants when it is called, read from its source: nothing is imported for it."""
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,15 @@ def wanted(functions: Iterable[Function]) -> Wanted:
     """What these functions want, with the functions and classes of their modules that they use."""
     found = [_wanted(function.file, function.name) for function in functions if function.file]
     return Wanted(*(frozenset[str]().union(*(each[n] for each in found)) for n in range(len(Wanted._fields))))
+
+
+@lru_cache(maxsize=4096)
+def draws_lots(file: Path) -> bool:
+    """Whether a module may draw random numbers: whether it names them at all."""
+    try:
+        return re.search(r"random|shuffle|\brng\b", file.read_text("utf-8"), re.IGNORECASE) is not None
+    except (OSError, ValueError):
+        return False
 
 
 @lru_cache(maxsize=256)

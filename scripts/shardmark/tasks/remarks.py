@@ -1,0 +1,16 @@
+"""What a reader of a score should know of the samples behind it, counted while they are rendered."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+Remark = Literal["own_answer", "no_choice"]
+
+TEXTS: dict[Remark, str] = {
+    "own_answer": "prompts contain their own question with its answer among the examples, as in lm-eval",
+    "no_choice": "samples have a right answer that is none of their choices, so that no answer is right, as in lm-eval",
+}
+
+
+def told(counts: Mapping[Remark, int], samples: int) -> list[str]:
+    """The remarks in words, each with how many of all samples it is about."""
+    return [f"{counts[remark]:,} of {samples:,} {text}" for remark, text in TEXTS.items() if counts.get(remark)]
