@@ -446,6 +446,51 @@ def test_a_worker_is_gone_two_seconds_after_its_run_even_from_the_middle_of_a_co
     assert len(list(run.logs.iterdir())) == 1
 
 
+@pytest.mark.parametrize("prompt", ["hello", "spin"])
+@pytest.mark.parametrize("pidfd", [True, False])
+def test_a_stopped_worker_is_killed_soon_after_its_run(
+    run: Run, gate: Gate, stand_in: Path, prompt: str, pidfd: bool
+) -> None:
+    if not pidfd:
+        (stand_in / "sitecustomize.py").write_text(NO_PIDFD)
+    answers = run.say(f"{prompt} {gate}")
+    (worker,) = answers.result().workers if prompt == "hello" else [gate.reached_by()]
+    (guard,) = psutil.Process(worker).children()
+    os.kill(worker, signal.SIGSTOP)
+    run.owner.kill()
+    run.owner.wait()
+    until(lambda: not alive(worker), 15)
+    until(lambda: not alive(guard.pid), 15)
+    if prompt != "hello":
+        with pytest.raises(UserError, match=f"process {run.owner.pid} has ended"):
+            answers.result()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_worker_that_is_stopped_with_its_guard_is_killed_by_the_next_run(run: Run, tmp_path: Path) -> None:
+    (worker,) = run.say("hello").result().workers
+    (guard,) = psutil.Process(worker).children()
+    for process in (guard.pid, worker):
+        os.kill(process, signal.SIGSTOP)
+    run.owner.kill()
+    run.owner.wait()
+    other = Run(tmp_path / "other")
+    try:
+        assert other.say("hello").result().loaded
+        until(lambda: not alive(worker), 5)
+    finally:
+        guard.kill()
+        other.close()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_worker_that_ends_takes_its_guard_with_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_IDLE_SECONDS", "0.5")
+    (worker,) = run.say("hello").result().workers
+    (guard,) = psutil.Process(worker).children()
+    until(lambda: not alive(worker) and not alive(guard.pid))
+
+
 @pytest.mark.usefixtures("stand_in")
 def test_a_worker_whose_run_is_over_before_it_starts_does_not_stay(run: Run) -> None:
     """Even if another process has the number of the one that was the run."""

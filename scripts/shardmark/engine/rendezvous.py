@@ -8,6 +8,7 @@ the folder, and both sides check that the other is of this user.
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import stat
 import struct
@@ -45,8 +46,16 @@ def run_folder(owner: int) -> Path:
     for other in base.iterdir():
         pid, _, start = other.name.partition("-")
         if pid.isdigit() and started(int(pid)) != start:
+            kill_workers(other)
             shutil.rmtree(other, ignore_errors=True)
     return folder
+
+
+def kill_workers(folder: Path) -> None:
+    """Kill the workers of a run that is over and still have a socket in its folder: they are stopped."""
+    for path in folder.glob(f"*{SOCKET}"):
+        with suppress(OSError), connect(path) as connection:
+            os.kill(check_peer(connection), signal.SIGKILL)
 
 
 def _base() -> Path:

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from shardmark.engine.guard import set_guard
 from shardmark.engine.infer import LoadedModel, answer_shard
 from shardmark.engine.pulse import Pulse
 from shardmark.engine.rendezvous import LOCK, check_peer, claimed, forget, started
@@ -194,7 +195,7 @@ def _answered(
 
 
 def _end_with(owner: int, path: Path) -> None:
-    """End this process as soon as another one ends, even in the middle of a computation."""
+    """End this process as soon as another one ends, even in the middle of a computation or while it is stopped."""
     start = path.parent.name.rpartition("-")[2]
     try:
         handle = os.pidfd_open(owner)
@@ -202,6 +203,7 @@ def _end_with(owner: int, path: Path) -> None:
         handle = None
     if started(owner) != start:  # now, because a number may be given to another process until the handle is open
         os._exit(0)
+    set_guard(owner, start)
 
     def watch() -> None:
         if handle is None:

@@ -1,0 +1,12 @@
+"""End a worker whose run is over, also one that is stopped and cannot see it; started by worker.py."""
+
+import argparse
+
+from shardmark.engine.guard import guard
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--worker", required=True, help="the worker's process and when it began, as PID-TICKS")
+    parser.add_argument("--owner", required=True, help="the process that the run is, likewise")
+    arguments = parser.parse_args()
+    guard(arguments.worker, arguments.owner)
