@@ -16,9 +16,8 @@ def main(arguments: argparse.Namespace) -> None:
     samples = [*arguments.samples, *map(Path, given.get("samples", []))]
     run = arguments.run or given.get("run") or arguments.out.name
     timings = [Path(path) for path in given.get("timings", [])]
-    build_report(
-        run, scores, samples, arguments.out, facts, given.get("descriptions"), timings, given.get("groups", [])
-    )
+    more = (given.get("descriptions"), timings, given.get("groups", []), given.get("gaps", []))
+    build_report(run, scores, samples, arguments.out, facts, *more)
 
 
 if __name__ == "__main__":

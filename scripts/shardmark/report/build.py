@@ -11,11 +11,11 @@ from .facts import KNOWN_FACTS, finished, packages, run_facts
 from .folder import whole_folder
 from .groups import Group
 from .heatmap import heat_map
-from .inputs import read_samples
+from .inputs import Gap, read_samples
 from .intervals import interval_panels, mean_panel
 from .leaderboard import rank_models
 from .pages import count_pages, page, pager, siblings
-from .remarks import headline, of_datasets, reasons_left_out, warnings
+from .remarks import headline, incomplete, of_datasets, reasons_left_out, warnings
 from .render import environment, script, write_page, write_text
 from .results import Descriptions, Pair, Results, read_results
 from .samples import PAGE_SIZE, Shown, by_group, prepare
@@ -31,18 +31,22 @@ def build_report(
     descriptions: Descriptions | None = None,
     timings: Sequence[Path] = (),
     groups: Sequence[dict[str, Any]] = (),
+    gaps: Sequence[dict[str, Any]] = (),
 ) -> Path:
     """Build the report of a run in the folder `out` and return the path of its index.html.
 
     `scores` and `samples` are the files of the score step; a score file's samples are those with the same folder and
     file name, and may be left out, as may its `timings`. `facts` says how the run was made: "generated" (ISO 8601),
     "command", "config", "host"; any other is listed as it is. `descriptions` of "models" and "datasets" by name take
-    the place of those in the score files; `groups` have the keys of Group. The same inputs give the same bytes. `out`
+    the place of those in the score files; `groups` have the keys of Group, `gaps` those of Gap: what was to be
+    scored and is not, of which the report then says that it is incomplete. The same inputs give the same bytes. `out`
     appears only once it is whole, and an earlier report there is replaced.
 
     Raises UserError for inputs that are malformed or do not fit together, or if `out` holds other files.
     """
-    results = read_results(scores, samples, descriptions, timings, [Group(**clean(group)) for group in groups])
+    read = [Group(**clean(group)) for group in groups]
+    missing = [Gap.model_validate(clean(gap)) for gap in gaps]
+    results = read_results(scores, samples, descriptions, timings, read, missing)
     facts, env = dict.fromkeys(KNOWN_FACTS) | clean(facts), environment()
     with whole_folder(out) as folder:
         _write_index(env, folder, clean(run), results, facts)
@@ -58,7 +62,7 @@ def _write_index(env: Environment, folder: Path, run: str, results: Results, fac
     context = {
         "run": run, "facts": facts, "results": results, "board": board, "headline": headline(board),
         "left_out": reasons_left_out(board), "warnings": warnings(results), "missing": results.missing(),
-        "remarks": of_datasets(results),
+        "remarks": of_datasets(results), "incomplete": incomplete(board),
         "heat_map": heat_map(board), "mean_panel": mean_panel(board), "panels": interval_panels(board),
         "run_facts": run_facts(results, facts), "packages": packages(results),
         "finished": finished(results), "samples": sum(pair.scores.counts.samples for pair in results),

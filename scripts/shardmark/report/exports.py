@@ -1,13 +1,16 @@
 """The leaderboard as files for other programs: long CSV and wide GitHub Markdown."""
 
+from typing import Any
+
 from .formats import DASH, figure, margin
-from .inputs import Metric, Scores
+from .inputs import Gap, Metric, Scores
 from .leaderboard import Cell, Column, Leaderboard, Row
+from .remarks import incomplete
 from .results import Results
 
 CSV_COLUMNS = [
     "model", "model_digest", "dataset", "dataset_digest",
-    "metric", "value", "stderr", "ci95_low", "ci95_high", "n",
+    "metric", "value", "stderr", "ci95_low", "ci95_high", "n", "status",
 ]  # fmt: skip
 LEGEND = "± half the 95 % interval; **best**; ≈ not distinguishable from the best (paired test, 5 %)."
 
@@ -15,15 +18,17 @@ LEGEND = "± half the 95 % interval; **best**; ≈ not distinguishable from the 
 def leaderboard_csv(results: Results) -> str:
     """Return one CSV row for each model, data set and metric; unknown numbers are empty fields.
 
-    Values are as scored (fractions, not percent) and read back to the same floating-point numbers.
+    The status is "scored"; a model that was to be scored on a data set and was not has a row without a metric, whose
+    status says why. Values are as scored (fractions, not percent) and read back to the same floating-point numbers.
     """
     import pandas as pd
 
     records = [
-        [*_names(pair.scores), name, *_numbers(metric)]
+        [*_names(pair.scores), name, *_numbers(metric), "scored"]
         for pair in [*results.grouped.values(), *results]
         for name, metric in pair.scores.metrics.items()
     ]
+    records += [_gap(gap) for gap in results.gaps]
     frame = pd.DataFrame(records, columns=CSV_COLUMNS)
     return str(frame.to_csv(index=False, lineterminator="\n"))
 
@@ -32,22 +37,33 @@ def _names(scores: Scores) -> list[str]:
     return [scores.model.name, scores.model.digest, scores.dataset.name, scores.dataset.digest]
 
 
+def _gap(gap: Gap) -> list[Any]:
+    names = [gap.model.name, gap.model.digest, gap.dataset.name, gap.dataset.digest]
+    return [*names, *[None] * 6, gap.text]
+
+
 def _numbers(metric: Metric) -> list[float | None]:
     return [metric.value, metric.stderr, *(metric.ci95 or (None, None)), metric.n]
 
 
 def leaderboard_markdown(board: Leaderboard) -> str:
-    """Return the leaderboard as a GitHub Markdown table: best in bold, ties with the best marked "≈"."""
+    """Return the leaderboard as a GitHub Markdown table: best in bold, ties with the best marked "≈".
+
+    What a run was to have and has not is said above the table, and listed below it.
+    """
     header = ["Rank", "Model", "Mean (%)", *map(_heading, board.columns)]
     ruler = ["---:", "---", *["---:"] * (len(header) - 2)]
     lines = [header, ruler, *([_escaped(cell) for cell in _row(row)] for row in board.rows)]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{table}\n{LEGEND}\n"
+    if not board.gaps:
+        return f"{table}\n{LEGEND}\n"
+    gaps = "".join(f"- {_escaped(f'{g.model.name} on {g.dataset.name}: {g.text}')}\n" for g in board.gaps)
+    return f"**{incomplete(board)}**\n\n{table}\n{LEGEND}\n\n{gaps}"
 
 
 def _heading(column: Column) -> str:
     unit = ", %" if column.percent else ""
-    return _escaped(f"{column.dataset.name} ({column.metric}{unit})")
+    return _escaped(column.dataset.name + (f" ({column.metric}{unit})" if column.metric else ""))
 
 
 def _row(row: Row) -> list[str]:
@@ -56,7 +72,7 @@ def _row(row: Row) -> list[str]:
 
 
 def _cell(cell: Cell) -> str:
-    return _marked(cell.metric, cell.standing) if cell.metric else "not run"
+    return _marked(cell.metric, cell.standing) if cell.metric else cell.absence
 
 
 def _marked(metric: Metric, standing: str) -> str:

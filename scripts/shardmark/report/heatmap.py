@@ -55,11 +55,12 @@ def _headed(headings: dict[str, list[str]]) -> alt.X:
 def _cell(cell: Cell) -> dict[str, Any]:
     shade = cell.metric.value if cell.metric and cell.metric.percent else None
     name = cell.column.dataset.name
+    value = cell.gap.status if cell.gap else described(cell.metric)
     return {
         "model": cell.model, "dataset": name, "shade": shade,
-        "text": figure(cell.metric) if cell.metric else "not run",
+        "text": figure(cell.metric) if cell.metric else cell.absence,
         "missing": cell.metric is None, "strong": shade is not None and shade >= STRONG,
-        "about": f"{cell.model} on {name}: {cell.column.metric} {described(cell.metric)}",
+        "about": f"{cell.model} on {name}: {cell.column.metric} {value}",
     }  # fmt: skip
 
 

@@ -143,6 +143,21 @@ class Scores(_Lenient):
         return self.metrics[self.primary]
 
 
+class Gap(_Lenient):
+    """A model on a data set without scores, in the report of a run that ended with failures; log is a path."""
+
+    model: ModelInfo
+    dataset: DatasetInfo
+    status: Literal["failed", "not run"]
+    reason: str
+    log: str = ""
+
+    @property
+    def text(self) -> str:
+        """Status, reason and log in a line."""
+        return f"{self.status}: {self.reason}" + (f" ({self.log})" if self.log else "")
+
+
 class Sample(_Lenient):
     """One scored sample.
 

@@ -50,7 +50,7 @@ def mean_panel(board: Leaderboard) -> Panel | None:
 def interval_panels(board: Leaderboard) -> list[Panel]:
     """Draw every column; those of fractions share one axis, so that they can be compared."""
     shared = _percent_axis(board)
-    return [_column_panel(board, column, shared) for column in board.columns]
+    return [_column_panel(board, column, shared) for column in board.columns if column.metric]
 
 
 def _column_panel(board: Leaderboard, column: Column, shared: alt.X) -> Panel:

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .estimates import Standing, mean_metric, standings
-from .inputs import DatasetInfo, Metric, ModelInfo
+from .inputs import DatasetInfo, Gap, Metric, ModelInfo
 from .paired import Comparisons
 from .results import Results
 
 
 @dataclass(frozen=True)
 class Column:
-    """A data set or group and its primary metric; in_mean tells whether it counts towards the mean."""
+    """A data set or group and its primary metric, "" if no model has one; in_mean: whether it is part of the mean."""
 
     dataset: DatasetInfo
     metric: str
@@ -24,18 +24,27 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A model's primary metric on a data set; metric is None where the model was not run on it."""
+    """A model's primary metric on a data set; None where the model was not run on it, or has failed as `gap` says."""
 
     model: str
     column: Column
     metric: Metric | None
     standing: Standing
     link: str | None
+    gap: Gap | None = None
+
+    @property
+    def absence(self) -> str:
+        """What to say in place of a metric that is not there."""
+        return self.gap.status if self.gap else "not run"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A model's place, its mean over the data sets that all models have, and its cells."""
+    """A model's place, its mean over the data sets that all models have, and its cells.
+
+    A model that lacks a result which the run was to have has no mean.
+    """
 
     rank: int
     model: ModelInfo
@@ -61,6 +70,12 @@ class Leaderboard:
         """The columns that the mean leaves out."""
         return [column for column in self.columns if not column.in_mean]
 
+    @property
+    def gaps(self) -> list[Gap]:
+        """What the run was to have and has not, by model; a group lacks what its members lack."""
+        cells = [cell for row in self.rows for cell in row.cells if cell.column.dataset.kind != "group"]
+        return [cell.gap for cell in cells if cell.gap]
+
     def cells(self, column: Column) -> list[Cell]:
         """A column's cells, from the first row to the last."""
         return [cell for row in self.rows for cell in row.cells if cell.column is column]
@@ -71,7 +86,7 @@ def rank_models(results: Results) -> Leaderboard:
 
     The mean is unweighted, over the data sets that every model has and whose primary metric is a fraction
     for which higher is better: other metrics have no common unit to average. A group counts once, in the place of
-    its data sets.
+    its data sets. Models with gaps have no mean, and take no data set from the others' mean.
     """
     columns = [_column(results, dataset) for dataset in results.columns]
     in_mean = [column for column in columns if column.in_mean]
@@ -120,9 +135,12 @@ def _value(metric: Metric | None) -> float:
 def _column(results: Results, dataset: DatasetInfo) -> Column:
     pairs = [results.get(model.name, dataset.name) for model in results.models]
     known = [pair.scores for pair in pairs if pair]
-    main = known[0].main
-    complete = len(known) == len(pairs) and all(scores.main.value is not None for scores in known)
     groups = tuple(results.groups_of(dataset.name))
+    if not known:
+        return Column(dataset, "", percent=False, higher_is_better=True, in_mean=False, groups=groups)
+    main = known[0].main
+    whole = [results.get(model.name, dataset.name) for model in results.models if not results.has_gaps(model.name)]
+    complete = bool(whole) and all(pair and pair.scores.main.value is not None for pair in whole)
     in_mean = complete and main.percent and main.higher_is_better and not groups
     return Column(dataset, known[0].primary, main.percent, main.higher_is_better, in_mean, groups)
 
@@ -133,10 +151,13 @@ def _metric(results: Results, model: ModelInfo, column: Column) -> Metric | None
 
 
 def _mean(results: Results, model: ModelInfo, columns: list[Column]) -> Metric | None:
+    if results.has_gaps(model.name):
+        return None
     metrics = [_metric(results, model, column) for column in columns]
     return mean_metric([metric for metric in metrics if metric is not None])
 
 
 def _cell(results: Results, model: ModelInfo, column: Column, standing: Standing) -> Cell:
     pair = results.get(model.name, column.dataset.name)
-    return Cell(model.name, column, _metric(results, model, column), standing, pair.link if pair else None)
+    gap = results.gap(model.name, column.dataset.name)
+    return Cell(model.name, column, _metric(results, model, column), standing, pair.link if pair else None, gap)

@@ -38,18 +38,34 @@ def of_datasets(results: Results) -> list[tuple[str, str]]:
     return [(dataset.name, remark) for dataset in results.datasets for remark in dataset.remarks]
 
 
+def incomplete(board: Leaderboard) -> str:
+    """Say in a sentence that results are missing that the run was to have; "" if it has them all."""
+    gaps = board.gaps
+    if not gaps:
+        return ""
+    cells = [cell for row in board.rows for cell in row.cells if cell.column.dataset.kind != "group"]
+    total = len(gaps) + sum(cell.metric is not None for cell in cells)
+    models = list(dict.fromkeys(gap.model.name for gap in gaps))
+    named = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
+    missing = f"{len(gaps)} of {plural(total, 'result')} {'is' if len(gaps) == 1 else 'are'} missing"
+    return f"Incomplete: {missing} ({named}), and models that lack one have no mean."
+
+
 def headline(board: Leaderboard) -> str:
     """Say in a sentence which model leads and which are not distinguishable from it; "" without a mean."""
     first = board.rows[0]
     if first.mean is None:
         return ""
     scope = f"over {plural(len(board.in_mean), 'data set')}"
+    others = [row for row in board.rows[1:] if row.mean is not None]
     value = f"{figure(first.mean)} ± {margin(first.mean)} %".replace(" ", "\N{NO-BREAK SPACE}")
     if len(board.rows) == 1:
         return f"{first.model.name} reaches a mean of {value} {scope}."
-    equals = [row.model.name for row in board.rows[1:] if row.standing]
+    if not others:
+        return f"{first.model.name} reaches a mean of {value} {scope}; no other model has a mean."
+    equals = [row.model.name for row in others if row.standing]
     lead = f"{first.model.name} leads with a mean of {value} {scope}"
-    return f"{lead}; {_told_apart(equals, len(board.rows) - 1)}."
+    return f"{lead}; {_told_apart(equals, len(others))}."
 
 
 def _told_apart(equals: list[str], others: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from shardmark.errors import Problem, UserError
 
 from .groups import Group, group_scores
-from .inputs import DatasetInfo, ModelInfo, Scores, read_scores, read_timings
+from .inputs import DatasetInfo, Gap, ModelInfo, Scores, read_scores, read_timings
 from .text import clean
 
 Descriptions = Mapping[str, Mapping[str, str]]
@@ -40,16 +40,20 @@ class Results:
     pairs: dict[tuple[str, str], Pair]
     groups: tuple[Group, ...] = ()
     "Data sets that are reported as one; iterating gives the pairs they are made of."
+    gaps: tuple[Gap, ...] = ()
+    "What a run that ended with failures has no scores of."
 
     @property
     def models(self) -> list[ModelInfo]:
-        """The models, in order of first appearance."""
-        return list({pair.scores.model.name: pair.scores.model for pair in self}.values())
+        """The models, in order of first appearance; last those without any score."""
+        scored = {pair.scores.model.name: pair.scores.model for pair in self}
+        return list((scored | {gap.model.name: gap.model for gap in self.gaps} | scored).values())
 
     @property
     def datasets(self) -> list[DatasetInfo]:
-        """The data sets, in order of first appearance."""
-        return list({pair.scores.dataset.name: pair.scores.dataset for pair in self}.values())
+        """The data sets, in order of first appearance; last those without any score."""
+        scored = {pair.scores.dataset.name: pair.scores.dataset for pair in self}
+        return list((scored | {gap.dataset.name: gap.dataset for gap in self.gaps} | scored).values())
 
     @cached_property
     def grouped(self) -> dict[tuple[str, str], Pair]:
@@ -66,7 +70,31 @@ class Results:
     def columns(self) -> list[DatasetInfo]:
         """The groups, then the data sets."""
         groups = {pair.scores.dataset.name: pair.scores.dataset for pair in self.grouped.values()}
+        for group in self.groups:
+            if any(gap.dataset.name in group.members for gap in self.gaps):
+                info = DatasetInfo(name=group.name, digest="", description=group.description, kind="group")
+                groups.setdefault(group.name, info)
         return [*groups.values(), *self.datasets]
+
+    @cached_property
+    def _gaps(self) -> dict[tuple[str, str], Gap]:
+        """The gaps by (model name, data set name); that of a group is that of its first member with one."""
+        found = {(gap.model.name, gap.dataset.name): gap for gap in self.gaps}
+        for group in self.groups:
+            for model in self.models:
+                own = [found[model.name, name] for name in group.members if (model.name, name) in found]
+                if own:
+                    reason = f"no result of {own[0].dataset.name}: {own[0].reason}"
+                    found[model.name, group.name] = own[0].model_copy(update={"reason": reason})
+        return found
+
+    def gap(self, model: str, dataset: str) -> Gap | None:
+        """Return why the run has no scores of a model on a data set or group; None where it has, or none were due."""
+        return self._gaps.get((model, dataset))
+
+    def has_gaps(self, model: str) -> bool:
+        """Tell whether a model lacks a result that the run was to have."""
+        return any(gap.model.name == model for gap in self.gaps)
 
     def groups_of(self, dataset: str) -> list[str]:
         """The groups that a data set belongs to."""
@@ -77,9 +105,9 @@ class Results:
         return self.pairs.get((model, dataset)) or self.grouped.get((model, dataset))
 
     def missing(self) -> list[tuple[str, str]]:
-        """Return the (model, data set) names that have no result."""
+        """Return the (model, data set) names that have no result, and were to have none."""
         grid = ((model.name, dataset.name) for model in self.models for dataset in self.datasets)
-        return [names for names in grid if names not in self.pairs]
+        return [names for names in grid if names not in self.pairs and not self.gap(*names)]
 
     def __iter__(self) -> Iterator[Pair]:
         return iter(self.pairs.values())
@@ -91,6 +119,7 @@ def read_results(
     descriptions: Descriptions | None = None,
     timings: Iterable[Path] = (),
     groups: Iterable[Group] = (),
+    gaps: Iterable[Gap] = (),
 ) -> Results:
     """Read score files and pair each with its samples and timings by folder and file name.
 
@@ -116,7 +145,7 @@ def read_results(
     if not pairs:
         raise UserError(Problem("--scores", "", "no score file was given", "give at least one"))
     _check_agreement(pairs.values())
-    return Results(pairs, tuple(groups))
+    return Results(pairs, tuple(groups), tuple(gaps))
 
 
 def _timed(scores: Scores, timings: Path | None) -> Scores:
