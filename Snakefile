@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from snakemake.dag import DAG
 from snakemake.logging import logger
 from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.utils import min_version
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 import shardmark.command  # first: from here on, an interrupt has no traceback
 from shardmark import layout
+from shardmark.plan.completeness import missing_targets, trusts_files
 from shardmark.plan.course import Course
 from shardmark.plan.inputs import SHARDS, Inputs
 from shardmark.plan.interrupts import terminates
@@ -32,6 +34,7 @@ from shardmark.plan.parse import (
     tool_options,
     tool_wanted,
 )
+from shardmark.plan.unfinished import publish_unfinished
 
 if not workflow.overwrite_configfiles:
 
@@ -71,6 +74,7 @@ elif workflow.is_main_process:
 
 use_scratch(config)
 terminates(JobScheduler)
+trusts_files(DAG)
 
 # Its words are Snakemake's own, so they are on the terminal and in the log of the run.
 COURSE = Course(PLAN, logger.info, logger.error)
@@ -111,12 +115,13 @@ onstart:
 
 onsuccess:
     COURSE.end()
-    finish(PLAN)
+    finish(PLAN, missing_targets(workflow.dag))
 
 
 onerror:
     fail(PLAN)
     COURSE.fail()
+    publish_unfinished(PLAN, COURSE.begun, workflow, COMMAND)
 
 
 include: "rules/stage.smk"

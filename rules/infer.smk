@@ -2,7 +2,7 @@
 rule infer:
     input:
         model=ancient(layout.MODELS.below(RESULTS)),
-        staged=ancient(layout.STAGED.below(RESULTS)),
+        staged=INPUTS.missing_staged,
         requests=ancient(layout.REQUESTS.below(RESULTS)),
     output:
         KEPT(layout.PREDICTIONS.below(RESULTS)),
@@ -29,8 +29,9 @@ rule infer:
         slurm_extra=INPUTS.slurm("slurm_extra"),
     params:
         command=COMMAND,
+        staged=layout.STAGED.below(RESULTS),
     message:
         "infer {wildcards.model} on {wildcards.dataset}, shard {wildcards.shard}"
     shell:
-        "{params.command}/infer.py --model {input.model:q} --staged {input.staged:q} --requests {input.requests:q}"
+        "{params.command}/infer.py --model {input.model:q} --staged {params.staged:q} --requests {input.requests:q}"
         " --out {output:q} --threads {threads} --owner $PPID --log {log:q}"

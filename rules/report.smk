@@ -1,7 +1,7 @@
 # The HTML report and its tables, from all scores of a run.
 rule report:
     input:
-        scores=ancient(INPUTS.report),
+        scores=INPUTS.report,
         made_of=ancient(layout.REPORT_INPUTS.below(RESULTS)),
     output:
         index=report(

@@ -3,7 +3,7 @@ rule score:
     input:
         task=ancient(layout.TASKS.below(RESULTS)),
         model=ancient(layout.MODELS.below(RESULTS)),
-        predictions=ancient(INPUTS.missing_predictions),
+        predictions=INPUTS.missing_predictions,
     output:
         scores=layout.SCORES.below(RESULTS),
         samples=layout.SAMPLES.below(RESULTS),

@@ -76,6 +76,11 @@ class Project:
         assert (done.returncode == 0) == succeeds, done.stdout
         return done.stdout
 
+    def plain(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run Snakemake without a profile, to whatever end."""
+        command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", "config/test.yaml"]
+        return subprocess.run(command, cwd=self.folder, env=self.environment(), capture_output=True, text=True)
+
     def start(self, *arguments: str, profile: str = "local") -> "subprocess.Popen[str]":
         """Start Snakemake in a process group of its own, its output in a pipe."""
         return subprocess.Popen(

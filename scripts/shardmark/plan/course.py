@@ -47,13 +47,14 @@ class Course:
         """No plan is that of a command such as `relock`, and has no course."""
         self._plan, self._tell, self._complain = plan, tell, complain
         self._over = threading.Event()
-        self._begun = 0.0
+        self.begun = 0.0
+        "When the run began, by the clock of the results folder."
 
     def begin(self) -> None:
         """Tell from now on, every `progress_seconds`, what has been done since."""
         if self._plan is None:
             return
-        self._begun = file_time(self._plan.results)
+        self.begun = file_time(self._plan.results)
         if self._plan.benchmark.run.progress_seconds:
             threading.Thread(target=self._follow, args=(self._plan,), daemon=True).start()
 
@@ -65,7 +66,7 @@ class Course:
         """Tell no more but what has failed."""
         self.end()
         if self._plan:
-            for line in failures(self._plan, self._begun):
+            for line in failures(self._plan, self.begun):
                 self._complain(line)
 
     def _follow(self, plan: Plan) -> None:
@@ -150,9 +151,9 @@ class Failure(NamedTuple):
 def failures(plan: Plan, since: float) -> Iterator[str]:
     """What has failed since a time: each shard or other job by name, with the last lines of its log."""
     failed = [
-        Failure(what, shard, log, _last_words(log))
+        Failure(what, shard, log, last_words(log))
         for what, shard, made, log in _jobs(plan)
-        if not made.exists() and _written_since(log, since)
+        if not made.exists() and written_since(log, since)
     ]
     groups = [list(same) for _, same in groupby(failed, key=lambda one: (one.what, one.words))]
     for same in groups[:LINES]:
@@ -189,14 +190,14 @@ def _jobs(plan: Plan) -> Iterator[tuple[str, str, Path, Path]]:
     yield "the report", "", *report
 
 
-def _written_since(log: Path, since: float) -> bool:
+def written_since(log: Path, since: float) -> bool:
     try:
         return log.stat().st_mtime >= since
     except FileNotFoundError:
         return False
 
 
-def _last_words(log: Path) -> str:
+def last_words(log: Path) -> str:
     """The last error in a log and what follows it; without one, the last lines."""
     with open(log, "rb") as file:
         file.seek(max(0, log.stat().st_size - 8192))

@@ -59,6 +59,11 @@ class Inputs:
             self._divisions[wildcards.model] = Divisions(self.results, wildcards.model, run)
         return self._divisions[wildcards.model].bits(wildcards.dataset)
 
+    def missing_staged(self, wildcards: Any) -> list[str]:
+        """Where a model's weights are, as long as nobody has said so; see completeness.py."""
+        path = str(layout.STAGED.file(self.results, model=wildcards.model))
+        return [] if os.path.isfile(path) else [path]
+
     def missing_predictions(self, wildcards: Any) -> list[str]:
         """The shards of a data set that are still to be inferred.
 

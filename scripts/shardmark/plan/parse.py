@@ -18,6 +18,7 @@ from shardmark import layout
 from shardmark.errors import UserError, disk_problem
 from shardmark.files import digest, pretty_json, write_if_changed
 from shardmark.plan.changes import lock_lines
+from shardmark.plan.completeness import check_targets
 from shardmark.plan.interrupts import cancels_all, ends_soon, out_of_reach
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.plan import Plan, make_plan
@@ -120,12 +121,16 @@ def prepare(workflow: Any) -> None:
             out_of_reach(sys.modules[executor.__module__])
 
 
-def finish(plan: Plan | None) -> None:
-    """What is left to do when all jobs have ended well; no plan is that of a command such as `relock`."""
+def finish(plan: Plan | None, missing: list[str]) -> None:
+    """What is left to do when all jobs have ended well; no plan is that of a command such as `relock`.
+
+    Raises WorkflowError, so that the run fails, if files that it was to make are `missing`.
+    """
     warn_of_changes(plan)
     if plan:
         plan.measure()
         announce(plan)
+    check_targets(missing)
 
 
 def announce(plan: Plan) -> None:

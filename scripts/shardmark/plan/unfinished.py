@@ -1,0 +1,145 @@
+"""What becomes of a run that ends with failures: a report of what is there, which says what is not, and why.
+
+It is a report of its own, named by its content like any other, so that it is never taken for the whole one.
+"""
+
+import atexit
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shardmark import layout
+from shardmark.errors import UserError
+from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_changed
+from shardmark.plan.cost import model_name
+from shardmark.plan.course import last_words, written_since
+from shardmark.plan.datasets import code_digest
+from shardmark.plan.pairs import Pair, score_files
+from shardmark.plan.plan import Plan
+from shardmark.plan.publish import publish
+from shardmark.plan.slurm import refusals
+
+COMMAND = "{command}/report.py --inputs {inputs:q} --out {folder:q} --log {notes:q}"
+LEVEL = re.compile(r"^[A-Z]+ [\w.]+: ")
+LONGEST = 300
+"Characters of a reason in a report at most."
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A model on a data set without scores, as the report reads it."""
+
+    model: dict[str, str]
+    dataset: dict[str, str]
+    status: str
+    reason: str
+    log: str = ""
+
+
+class Step(NamedTuple):
+    """A job that a pair's scores need and that has no result; the log of one that has run tells why."""
+
+    what: str
+    log: Path
+
+
+def publish_unfinished(plan: Plan | None, since: float, workflow: Any, command: str) -> None:
+    """Report what a run has that failed after the time `since`; `command` calls the commands in scripts/.
+
+    Nothing is published if the run was interrupted, if it was to make no report, or if it has no scores at all.
+    """
+    jobs = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.rule.name == "report"]
+    if plan is None or not jobs or _interrupted(workflow.scheduler):
+        return
+    scored = [pair for pair in plan.pairs if not _unscored(plan, pair)]
+    if not scored or len(scored) == len(plan.pairs):
+        return
+    try:
+        folder = plan_unfinished(plan, since)
+        _make(folder, plan.results, command, jobs[0].conda_env)
+        publish(folder, plan.published)
+    except (OSError, UserError, subprocess.CalledProcessError) as error:
+        print(f"no report of what is there could be made: {error}", file=sys.stderr)
+        return
+    counts = f"{len(scored)} of {len(plan.pairs)} results"
+    atexit.register(print, f"incomplete report ({counts}): {plan.published}/index.html", file=sys.stderr)
+
+
+def plan_unfinished(plan: Plan, since: float) -> Path:
+    """Write the list of what the report of an unfinished run is made of; its digest names the folder returned."""
+    given = read_sealed(layout.REPORT_INPUTS.file(plan.results, report=plan.report.name))
+    absent = {file for pair in plan.pairs if _unscored(plan, pair) for file in _files(plan, pair)}
+    timings, facts = given.pop("timings"), given.pop("facts")
+    made_of = given | {kind: [file for file in given[kind] if file not in absent] for kind in ("scores", "samples")}
+    made_of |= {"gaps": [asdict(gap) for gap in gaps(plan, since)]}
+    name = layout.full_name(plan.benchmark.run.run, digest([made_of, code_digest("report")]))
+    more = {"timings": [file for file in timings if file not in absent], "facts": facts}
+    write_if_changed(layout.REPORT_INPUTS.file(plan.results, report=name), pretty_json(sealed(made_of | more)))
+    return layout.REPORTS.folder(plan.results, report=name)
+
+
+def gaps(plan: Plan, since: float) -> list[Gap]:
+    """Each model and data set without scores, with what has been tried since a time and failed."""
+    return [_gap(plan, pair, since) for pair in plan.pairs if _unscored(plan, pair)]
+
+
+def _gap(plan: Plan, pair: Pair, since: float) -> Gap:
+    steps = list(_steps(plan, pair))
+    tried = [step for step in steps if written_since(step.log, since)]
+    model, dataset = ({key: record[key] for key in ("name", "digest")} for record in (pair.model, pair.dataset))
+    if tried:
+        reason = f"{tried[0].what}: {_in_a_line(last_words(tried[0].log))}"
+        cut = reason if len(reason) <= LONGEST else reason[: LONGEST - 1] + "…"
+        return Gap(model, dataset, "failed", cut, str(tried[0].log))
+    refused = refusals()
+    reason = refused[0] if refused else f"{steps[0].what}, and no job for it has written a log"
+    return Gap(model, dataset, "not run", reason)
+
+
+def _in_a_line(words: str) -> str:
+    """The end of a log without levels and loggers; of a traceback, what was raised."""
+    lines = [LEVEL.sub("", line).strip() for line in words.splitlines()]
+    return lines[-1] if any(line.startswith("Traceback (") for line in lines) else " ".join(lines)
+
+
+def _steps(plan: Plan, pair: Pair) -> Iterator[Step]:
+    """What a pair's scores still need, in the order in which it is done."""
+    results, model = plan.results, model_name(pair.model)
+    place = {"model": model, "dataset": pair.dataset["name"]}
+    names = [shard["name"] for shard in pair.missing]
+    missing = [name for name in names if not layout.PREDICTIONS.file(results, **place, shard=name).is_file()]
+    if missing and not layout.STAGED.file(results, model=model).is_file():
+        yield Step("the model is not staged", layout.STAGE_LOGS.file(results, model=model))
+    for shard in missing:
+        what = f"no answers of {len(missing)} of {pair.shards} shards"
+        yield Step(what, layout.INFER_LOGS.file(results, **place, shard=shard))
+    if not missing:
+        log = layout.SCORE_LOGS.file(results, **place, task=pair.dataset["digest"])
+        yield Step("the answers are not scored", log)
+
+
+def _unscored(plan: Plan, pair: Pair) -> bool:
+    return not all(Path(file).is_file() for file in _files(plan, pair))
+
+
+def _files(plan: Plan, pair: Pair) -> tuple[str, ...]:
+    return score_files(plan.results, pair.model, pair.dataset)
+
+
+def _interrupted(scheduler: Any) -> bool:
+    """Whether a run has ended before all of its jobs had, by Ctrl-C or a signal."""
+    return bool(scheduler.running) or scheduler._user_kill is not None
+
+
+def _make(folder: Path, results: Path, command: str, conda: Any) -> None:
+    """Run the report command where the rule would run it. Raises CalledProcessError if it fails."""
+    from snakemake.shell import shell
+
+    more = {"conda_env": conda.address} if conda else {}
+    inputs = str(layout.REPORT_INPUTS.file(results, report=folder.name))
+    notes = str(layout.REPORT_LOGS.file(results, report=folder.name))
+    shell(COMMAND, command=command, inputs=inputs, folder=str(folder), notes=notes, **more)
