@@ -9,6 +9,7 @@ import string
 from collections.abc import Sequence
 
 from shardmark.metrics import base
+from shardmark.tasks.limits import bounded
 
 
 class ExactMatch(base.Mean):
@@ -26,13 +27,16 @@ class ExactMatch(base.Mean):
     ) -> list[float]:
         """A 1.0 or 0.0 for each sample.
 
-        With `tolerance` answers are compared as numbers (thousands separators and $ don't count).
+        With `tolerance` answers are compared as numbers (thousands separators and $ don't count). Raises BoundError for
+        a pattern that takes too long.
         """
         dropped = (string.punctuation if ignore_punctuation else "") + (string.digits if ignore_numbers else "")
 
-        def bare(text: str) -> str:
-            for pattern in ignore_patterns:
-                text = re.sub(pattern, "", text)
+        def bare(text: str, item: int) -> str:
+            if ignore_patterns:
+                with bounded("ignore_patterns", item):
+                    for pattern in ignore_patterns:
+                        text = re.sub(pattern, "", text)
             text = text.translate(str.maketrans("", "", dropped))
             return text.casefold() if ignore_case else text
 
@@ -43,8 +47,8 @@ class ExactMatch(base.Mean):
             return answer == reference
 
         return [
-            float(any(equal(bare(answer), bare(r)) for r in right))
-            for answer, right in zip(predictions, references, strict=True)
+            float(any(equal(bare(answer, n), bare(r, n)) for r in right))
+            for n, (answer, right) in enumerate(zip(predictions, references, strict=True))
         ]
 
 

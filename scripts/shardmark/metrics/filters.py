@@ -9,7 +9,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from shardmark.tasks.templates import Template
+from shardmark.tasks.limits import BoundError, bounded
+from shardmark.tasks.templates import RenderError, Template
 
 NUMBER = re.compile(r"(?:(?<!\w)-)?(?:\$?\d[\d,]*(?:\.\d+)?|\.\d+)")
 "A minus does not follow a letter or digit: 5-7 is a range."
@@ -154,7 +155,12 @@ def mapped(text: str, values: dict[str, str], default: str | None = None) -> str
 
 def template(text: str, row: dict[str, Any], template: str) -> str:
     """The template's text for a row and an answer."""
-    return str(_compiled(template)(row | {"answer": text}))
+    try:
+        return str(_compiled(template)(row | {"answer": text}))
+    except RenderError as error:
+        if error.endless:
+            raise BoundError(str(error)) from error
+        raise
 
 
 @lru_cache
@@ -198,15 +204,26 @@ TEXTS: dict[str, Callable[..., str | None]] = {
 LISTS: dict[str, Callable[..., list[str | None]]] = {f.__name__: f for f in (take_first, majority_vote)}
 
 
-def apply_filters(texts: list[str], filters: list[dict[str, Any]], row: dict[str, Any]) -> list[str | None]:
-    """The answers to a request after all filters in order; None from where one finds nothing in it."""
+def apply_filters(
+    texts: list[str], filters: list[dict[str, Any]], row: dict[str, Any], key: str = "filters"
+) -> list[str | None]:
+    """The answers to a request after all filters in order; None from where one finds nothing in it.
+
+    `key` is where the filters stand in the data set's file. Raises BoundError for one that takes too long.
+    """
     answers: list[str | None] = list(texts)
-    for settings in filters:
+    for number, settings in enumerate(filters):
         name, options = settings["name"], {key: value for key, value in settings.items() if key != "name"}
         if name in LISTS:
             answers = LISTS[name](answers, **options)
             continue
         if name == "template":
             options["row"] = row
-        answers = [None if answer is None else TEXTS[name](answer, **options) for answer in answers]
+        with bounded(_key(f"{key}.{number}", name)):
+            answers = [None if answer is None else TEXTS[name](answer, **options) for answer in answers]
     return answers
+
+
+def _key(place: str, name: str) -> str:
+    """The setting that decides how long a filter takes, as far as one does."""
+    return place + {"regex": ".pattern", "template": ".template"}.get(name, "")

@@ -8,6 +8,7 @@ import numpy as np
 
 from shardmark.metrics import base
 from shardmark.metrics.instructions import follows, follows_loosely
+from shardmark.tasks.limits import bounded
 
 
 class Ifeval(base.Metric):
@@ -21,10 +22,11 @@ class Ifeval(base.Metric):
         """How many are followed, and of how many. A reference is JSON with ids, kwargs and prompt."""
         check = follows_loosely if loose else follows
         rows = []
-        for response, (reference,) in zip(predictions, references, strict=True):
+        for n, (response, (reference,)) in enumerate(zip(predictions, references, strict=True)):
             asked = json.loads(reference)
             pairs = zip(asked["ids"], asked["kwargs"], strict=True)
-            followed = [check(name, arguments, asked["prompt"], response) for name, arguments in pairs]
+            with bounded("keywords of the row", n):  # they are patterns
+                followed = [check(name, arguments, asked["prompt"], response) for name, arguments in pairs]
             rows.append([float(all(followed)), 1.0] if level == "prompt" else [float(sum(followed)), len(followed)])
         return rows
 

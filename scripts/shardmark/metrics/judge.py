@@ -8,6 +8,7 @@ from shardmark.metrics.filters import apply_filters
 from shardmark.metrics.modules import load_metric
 from shardmark.metrics.statistics import estimate_by_draws, estimate_mean, finite
 from shardmark.metrics.views import VIEWS, Judged
+from shardmark.tasks.limits import BoundError
 from shardmark.tasks.requests import as_text, context_of
 
 Json = dict[str, Any]
@@ -29,7 +30,10 @@ def judge(line: Json, request: Json, prediction: Json, settings: Json) -> Judged
         outputs = prediction.get("samples", [prediction])
         texts = [output["text"] for output in outputs]
         chains = settings["chains"] or {"": settings["filters"]}
-        answers = {name: apply_filters(texts, filters, line["row"]) for name, filters in chains.items()}
+        answers = {
+            name: apply_filters(texts, filters, line["row"], f"chains.{name}" if name else "filters")
+            for name, filters in chains.items()
+        }
         body = {"prompt": as_text(context_of(request)), "output": texts[0], "answer": next(iter(answers.values()))[0]}
         body |= shown | {"end": outputs[0]["end"]}
         body |= {"outputs": texts} if len(texts) > 1 else {}
@@ -91,7 +95,12 @@ def _estimate(metric: Json, chain: str, judged: list[Judged], clusters: list[str
     terms, scores = [[0.0, 1.0]] * len(pairs), [0.0] * len(pairs)
     if answered:
         predictions, references = zip(*(pairs[n] for n in answered), strict=True)
-        found = module.compute(predictions=list(predictions), references=list(references), **options)
+        try:
+            found = module.compute(predictions=list(predictions), references=list(references), **options)
+        except BoundError as error:
+            sample = "" if error.item is None else f"sample {judged[answered[error.item]].sample['sample']}"
+            place = ": ".join(filter(None, (error.place, sample)))
+            raise BoundError(error.what, place, f"metrics.{label}.{error.key}") from error
         for n, row, score in zip(answered, found["terms"], found["samples"], strict=True):
             terms[n], scores[n] = row, score
     for each, score in zip(judged, scores, strict=True):

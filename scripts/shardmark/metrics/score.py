@@ -14,9 +14,12 @@ from shardmark.files import is_sealed, jsonl, pretty_json, read_json, sealed, wr
 from shardmark.metrics.grouping import macro_estimates
 from shardmark.metrics.judge import judge, means, measure
 from shardmark.metrics.modules import load_metric
+from shardmark.metrics.views import Judged
 from shardmark.plan.cost import model_name
 from shardmark.plan.predictions import read_predictions
 from shardmark.plan.store import read_requests
+from shardmark.tasks.limits import bounded_steps
+from shardmark.tasks.templates import RenderError
 
 SCORE_PROTOCOL = 1
 PACKAGES = ("evaluate", "datasets", "scipy", "snakemake")
@@ -49,8 +52,7 @@ def score_dataset(
 
         judged_samples, metrics = lm_eval.judge(lines, asked, answers, header)
     else:
-        judged = [judge(line, asked[line["request"]], answers[line["request"]], header["settings"]) for line in lines]
-        metrics = measure(header["settings"], judged)
+        judged, metrics = _judged(lines, asked, answers, header)
         judged_samples = [each.sample for each in judged]
         macro = macro_estimates(metrics, means(header["settings"]), judged_samples, header["settings"]["cluster_by"])
         metrics = macro | metrics if header["settings"]["group_mean"] == "macro" else metrics | macro
@@ -73,6 +75,25 @@ def score_dataset(
     write_whole(samples, lines_of_samples)
     write_whole(timings, pretty_json(sealed(took)))
     write_whole(scores, pretty_json(sealed(score)))
+
+
+def _judged(
+    lines: list[Sample], asked: dict[str, Any], answers: dict[str, Any], header: Sample
+) -> tuple[list[Judged], dict[str, Sample]]:
+    """The samples with their answers, and the metrics. Raises UserError, with file, key and sample, for what fails."""
+    dataset, settings = header["dataset"], header["settings"]
+    where = dataset.get("file") or dataset["name"]
+    judged, name = [], where
+    with bounded_steps() as step:
+        try:
+            for line in lines:
+                name = f"{where}: sample {line['sample']}"
+                with step.at(name):
+                    judged.append(judge(line, asked[line["request"]], answers[line["request"]], settings))
+        except RenderError as error:
+            raise UserError(Problem(name, error.key or "filters", str(error), error.fix)) from error
+        step.name(where)
+        return judged, measure(settings, judged)
 
 
 def read_task(task: Path) -> tuple[Sample, list[Sample]]:

@@ -229,7 +229,14 @@ def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: P
         said = {"remarks": words} if (words := told(remarks, samples)) else {}
         identity = digest([about.judged, hashed.hexdigest(), code_digest("metrics")])
         header: Record = {
-            "dataset": {"name": about.name, "digest": identity, "origin": about.origin, "rows": rows.number} | said,
+            "dataset": {
+                "name": about.name,
+                "file": about.file,
+                "digest": identity,
+                "origin": about.origin,
+                "rows": rows.number,
+            }
+            | said,
             "settings": about.settings,
             "samples_sha256": hashed.hexdigest(),
         }

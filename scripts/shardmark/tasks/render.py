@@ -7,7 +7,7 @@ from typing import Any
 
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError, nearest
-from shardmark.tasks.limits import Step, bounded_steps
+from shardmark.tasks.limits import FIX, BoundError, Step, bounded_steps
 from shardmark.tasks.questions import Question
 from shardmark.tasks.remarks import Remark
 from shardmark.tasks.requests import Request, request_id
@@ -59,18 +59,17 @@ def render(
     if shots and not shots.examples and not shots.source:
         rows = example_rows = list(rows)
     with bounded_steps() as step:
-        with step:
+        with step.at(where):
             question = Question(settings, where)
         examples = _Examples(question, where, example_rows, step)
     examples.compare(where)
     with bounded_steps() as step:
-        with step:
+        with step.at(where):
             renderer = _Renderer(settings, where, question, examples)
         for number, row in enumerate(rows):
             if renderer.hopeless or (limit is not None and renderer.seen >= limit):
                 continue
-            with step:
-                sample = renderer.sample(number, row)
+            sample = renderer.bounded_sample(number, row, step)
             if sample:
                 yield sample
     renderer.finish()
@@ -90,16 +89,16 @@ class _Examples:
             self._pool = self.settings.examples or list(self._filtered(rows, step))
             if self.settings.pick in ("bm25", "embedding"):
                 for number in range(len(self._pool)):
-                    with step, self._named(number):
+                    with self._named(number), step.at(f"{self.where}: few_shot: row {number} of the examples"):
                         self._texts.append(question.query(self._pool[number]))
 
     def _filtered(self, rows: Iterable[Row], step: Step) -> Iterator[Row]:
         assert self.settings
-        with step:
+        with step.at(self.where):
             own = self.settings.where
             keep = self.question.filter if own is None else Expression(own, "few_shot.where")
         for number, row in enumerate(rows):
-            with step, self._named(number):
+            with self._named(number), step.at(f"{self.where}: few_shot.where: row {number} of the examples"):
                 kept = keep(row)
             if kept:
                 yield row
@@ -134,7 +133,8 @@ class _Examples:
     def _named(self, number: int) -> Iterator[None]:
         """A block whose RenderError becomes a UserError about an example."""
         try:
-            yield
+            with _bound_as_render_error():
+                yield
         except RenderError as error:
             if self.settings and self.settings.examples:
                 raise UserError(Problem(self.where, f"few_shot.examples.{number}", str(error), error.fix)) from error
@@ -167,6 +167,16 @@ class _Renderer:
     def hopeless(self) -> bool:
         """Whether a row took too much time or memory: the next ones would, too."""
         return any(error.endless for failed in self.failures.values() for _, error in failed)
+
+    def bounded_sample(self, number: int, row: Row, step: Step) -> Sample | None:
+        """The row's sample, as one step."""
+        try:
+            with _bound_as_render_error(), step.at(f"{self.where}: row {number}"):
+                return self.sample(number, row)
+        except RenderError as error:
+            self.failures.setdefault(error.key, []).append((number, error))
+            self.failed += 1
+            return None
 
     def sample(self, number: int, row: Row) -> Sample | None:
         """The row's sample; None if `where` leaves it out or something fails on it."""
@@ -222,6 +232,15 @@ class _Renderer:
         more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
         error = failed[0][1]
         return Problem(self.where, key, f"row {rows}{more}: {error}", error.fix)
+
+
+@contextmanager
+def _bound_as_render_error() -> Iterator[None]:
+    """A block whose BoundError becomes a RenderError."""
+    try:
+        yield
+    except BoundError as error:
+        raise RenderError(error.what, FIX, True, error.key) from error
 
 
 @contextmanager

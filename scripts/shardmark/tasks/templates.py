@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, Undefined, meta
+from jinja2 import StrictUndefined, TemplateError, Undefined, meta, nodes, pass_context
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from shardmark.errors import nearest
+from shardmark.tasks.limits import FIX, TooLong, note_key, stopped
 
 
 def _plain(value: Any) -> Any:
@@ -23,18 +24,39 @@ def _plain(value: Any) -> Any:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox, without powers so large that neither a bound on time nor one on memory could stop them."""
+    """The sandbox, without numbers so large that no signal could interrupt what is done with them."""
 
-    intercepted_binops = frozenset(["**"])
+    intercepted_binops = frozenset(["**", "*"])
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if abs(right) > MAX_EXPONENT:
-            raise OverflowError(f"an exponent of {right} is more than {MAX_EXPONENT}")
+        check_size(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
 
 MAX_EXPONENT = 100
-ENVIRONMENT = _Environment(undefined=StrictUndefined, finalize=_plain, keep_trailing_newline=True)
+MAX_BITS = 1 << 16
+"Of an integer that is a product or a power."
+
+
+def check_size(operator: str, left: Any, right: Any) -> None:
+    """Raise OverflowError for an operation whose result would be a number that is too large."""
+    if operator == "**" and abs(right) > MAX_EXPONENT:
+        raise OverflowError(f"an exponent of {right} is more than {MAX_EXPONENT}")
+    if isinstance(left, int) and isinstance(right, int):
+        bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
+        if bits > MAX_BITS:
+            raise OverflowError(f"an integer of more than {MAX_BITS} bits")
+
+
+@pass_context
+def _plain_at_runtime(context: Context, value: Any) -> Any:
+    """The value as JSON has it. As it wants the context, Jinja evaluates nothing while it compiles, out of bounds."""
+    return _plain(value)
+
+
+ENVIRONMENT = _Environment(
+    undefined=StrictUndefined, finalize=_plain_at_runtime, keep_trailing_newline=True, optimized=False
+)
 
 
 def indices(values: Iterable[Any], wanted: Any) -> list[int]:
@@ -65,6 +87,14 @@ def _known(message: str) -> str:
     )
 
 
+def _undeclared(tree: nodes.Template) -> set[str]:
+    """The names that a template takes from its row, as meta.find_undeclared_variables, which evaluates constants."""
+    found = meta.TrackingCodeGenerator(ENVIRONMENT)
+    found.optimizer = None
+    found.visit(tree)
+    return found.undeclared_identifiers
+
+
 class _Compiled:
     """What a template and an expression share: their source, the names they use, and errors in plain words."""
 
@@ -73,17 +103,23 @@ class _Compiled:
         self.key = key
         try:
             self._evaluate = self._compile(source)
-            self.names = meta.find_undeclared_variables(ENVIRONMENT.parse(self._as_template(source)))
+            self.names = _undeclared(ENVIRONMENT.parse(self._as_template(source)))
         except TemplateError as error:
             raise RenderError(f"not a valid template: {error.message}", _known(str(error.message)), key=key) from error
+        except (MemoryError, TooLong) as error:
+            raise RenderError(f"it cannot be compiled: {stopped(error)}", FIX, True, key) from error
+        except Exception as error:  # Python's own, such as for blocks nested too deeply, or too long a number
+            what = f"not a valid template: {type(error).__name__}: {error}"
+            raise RenderError(what, "simplify the template", key=key) from error
 
     def __call__(self, values: dict[str, Any]) -> Any:
         """The result for a row. Raises RenderError."""
+        if self.key:
+            note_key(self.key)
         try:
             return self._evaluate(values)
-        except (MemoryError, TimeoutError) as error:
-            what = str(error) or "it took too much memory"
-            raise RenderError(what, "mend the template: it grows without end", True, self.key) from error
+        except (MemoryError, TooLong) as error:
+            raise RenderError(stopped(error), FIX, True, self.key) from error
         except Exception as error:  # templates run the row's own methods and filters: any exception may come out
             for name in self.names - values.keys():
                 if str(error) == f"{name!r} is undefined":

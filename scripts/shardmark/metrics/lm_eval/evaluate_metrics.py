@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from shardmark.errors import Problem, UserError, nearest
+from shardmark.tasks.limits import bounded
 
 PUNCTUATION: Any = str.maketrans("", "", string.punctuation)
 DIGITS: Any = str.maketrans("", "", string.digits)
@@ -128,7 +129,8 @@ class ExactMatch:
         def plain(texts: Sequence[Any]) -> Any:
             found: Any = np.asarray(texts)
             for ignored in regexes_to_ignore or ():
-                found = np.array([re.sub(ignored, "", text) for text in found])
+                with bounded("regexes_to_ignore"):
+                    found = np.array([re.sub(ignored, "", text) for text in found])
             found = np.char.lower(found) if ignore_case else found
             found = np.char.translate(found, PUNCTUATION) if ignore_punctuation else found
             return np.char.translate(found, DIGITS) if ignore_numbers else found

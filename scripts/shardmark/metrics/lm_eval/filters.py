@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
+from shardmark.tasks.limits import bounded, note_key
+
 Responses = Iterable[Sequence[Any]]
 "For each document its responses, or what an earlier filter made of them."
 
@@ -52,7 +54,11 @@ def regex(
             match = next((part for part in match if part), fallback)
         return str(match).strip()
 
-    return [[found(text) for text in texts] for texts in responses]
+    filtered = []
+    for number, texts in enumerate(responses):
+        with bounded("regex_pattern", number):
+            filtered.append([found(text) for text in texts])
+    return filtered
 
 
 def multi_choice_regex(
@@ -69,6 +75,8 @@ def multi_choice_regex(
     pattern = re.compile(regex_pattern)
 
     def plain(text: str) -> str:
+        if regexes_to_ignore:
+            note_key("regexes_to_ignore")
         for ignored in regexes_to_ignore or ():
             text = re.sub(ignored, "", text)
         text = text.lower() if ignore_case else text
@@ -100,7 +108,11 @@ def multi_choice_regex(
             for text in texts
         ]
 
-    return [filtered(texts, doc) for texts, doc in zip(responses, docs, strict=True)]
+    found = []
+    for number, (texts, doc) in enumerate(zip(responses, docs, strict=True)):
+        with bounded("regex_pattern", number):
+            found.append(filtered(texts, doc))
+    return found
 
 
 @cache

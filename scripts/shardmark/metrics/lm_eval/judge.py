@@ -10,6 +10,7 @@ from shardmark.errors import Problem, UserError
 from shardmark.metrics.lm_eval.evaluate_metrics import load_here
 from shardmark.metrics.lm_eval.groups import group_metrics
 from shardmark.metrics.lm_eval.task import Record, Task
+from shardmark.tasks.limits import bounded_steps
 from shardmark.tasks.lm_eval.code import Code, install, judging_with
 from shardmark.tasks.lm_eval.files import Function, functions
 
@@ -24,7 +25,8 @@ def judge(lines: list[Record], asked: Record, answers: Record, header: Record) -
         own = [line for line in lines if line.get("group", name) == name]
         _seed()
         try:
-            with judging_with(load_here):
+            with judging_with(load_here), bounded_steps() as step:
+                step.name(header["dataset"].get("file") or header["dataset"]["name"])
                 restored = _restored(settings, Path(origin["tasks"]))
                 code.begin(functions(restored))
                 task = Task(name, restored, code)

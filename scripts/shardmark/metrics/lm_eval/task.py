@@ -1,5 +1,7 @@
 """How the answers to one of lm-eval's tasks are judged, by its rules."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from shardmark.metrics.lm_eval.values import (
     rolling_values,
 )
 from shardmark.metrics.statistics import Estimate
+from shardmark.tasks.limits import BoundError
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.judging import DEFAULTS, REGISTERED, default_aggregation
@@ -63,8 +66,9 @@ class Task:
         samples = [_sample(*parts) for parts in zip(lines, (asked[x["request"]] for x in lines), found, strict=True)]
         for number, chain in enumerate(self.chains):
             results = self._results(chain, found, docs)
-            for sample, line, result in zip(samples, lines, results, strict=True):
-                values = self._values(line, result)
+            for doc, (sample, line, result) in enumerate(zip(samples, lines, results, strict=True)):
+                with self._named("metric_list", doc):
+                    values = self._values(line, result)
                 sample["results"] |= {_key(metric, chain["name"]): value for metric, value in values.items()}
                 if self.kind == "generate_until" and not number:
                     sample["answer"] = result[0]
@@ -73,6 +77,16 @@ class Task:
             sample["scores"] = {name: float(value) for name, value in numbers.items()}
         return samples
 
+    @contextmanager
+    def _named(self, key: str, doc: int | None = None) -> Iterator[None]:
+        """A block whose BoundError tells the task, the document and the setting."""
+        try:
+            yield
+        except BoundError as error:
+            number = error.item if doc is None else doc
+            place = ": ".join(filter(None, (error.place, f"{self.name}, document {number}")))
+            raise BoundError(error.what, place, f"{key}.{error.key}") from error
+
     def _results(self, chain: Record, predictions: list[Record], docs: list[Any]) -> list[list[Any]]:
         """For each document what lm-eval hands to its metrics."""
         if self.kind == "loglikelihood_rolling":
@@ -80,7 +94,7 @@ class Task:
         if self.kind != "generate_until":
             return [list(zip(p["logprobs"], p["greedy"], strict=True)) for p in predictions]
         responses: Any = [self._texts(prediction) for prediction in predictions]
-        for step in chain["filter"]:
+        for number, step in enumerate(chain["filter"]):
             options = {key: value for key, value in step.items() if key != "function"}
             if isinstance(options.get("filter_fn"), Function):
                 options["filter_fn"] = self.code.load(options["filter_fn"])
@@ -88,7 +102,8 @@ class Task:
             if isinstance(function, Function):
                 responses = list(self.code.load(function)(**options).apply(responses, docs))
             else:
-                responses = FILTERS[function](responses, docs, **options)
+                with self._named(f"filter_list.{chain['name']}.{number}"):
+                    responses = FILTERS[function](responses, docs, **options)
         return [[response] for response in responses]
 
     def _texts(self, prediction: Record) -> list[str]:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from shardmark.errors import Problem, UserError
+from shardmark.tasks.limits import FIX, TooLong, stopped
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.contexts import Contexts
 from shardmark.tasks.lm_eval.fewshot import Doc, Sampler, sampler
@@ -63,9 +64,8 @@ def documents(
                 yield task.document(doc)
     except (UserError, GeneratorExit, KeyboardInterrupt):
         raise
-    except (MemoryError, TimeoutError) as error:
-        what = str(error) or "it took too much memory"
-        raise UserError(Problem(where, state["key"], what, "mend the template: it grows without end")) from error
+    except (MemoryError, TooLong) as error:
+        raise UserError(Problem(where, state["key"], stopped(error), FIX)) from error
     except Exception as error:  # templates and the task's own code: any exception may come out
         what = f"{type(error).__name__}: {error}"
         raise UserError(Problem(where, state["key"], what, "mend the task, or leave it out")) from error

@@ -7,14 +7,14 @@ from functools import lru_cache
 from types import GeneratorType
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, Undefined
+from jinja2 import StrictUndefined, Template, Undefined, pass_context
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.settings import TaskSettings
-from shardmark.tasks.templates import MAX_EXPONENT
+from shardmark.tasks.templates import check_size
 
 Doc = dict[str, Any]
 
@@ -22,18 +22,19 @@ Doc = dict[str, Any]
 class _Environment(SandboxedEnvironment):
     """lm-eval's environment in a sandbox. A document is made anew for each task, so templates may change it."""
 
-    intercepted_binops = frozenset(["**"])
+    intercepted_binops = frozenset(["**", "*"])
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if abs(right) > MAX_EXPONENT:
-            raise OverflowError(f"an exponent of {right} is more than {MAX_EXPONENT}")
+        check_size(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
 
-def _stable(value: Any) -> Any:
+@pass_context
+def _stable(context: Context, value: Any) -> Any:
     """The value; raises for what is written with its address in memory, and so would be another request each time.
 
-    An `if` without `else` that is false gives Jinja's lenient Undefined, which prints nothing in lm-eval, too.
+    An `if` without `else` that is false gives Jinja's lenient Undefined, which prints nothing in lm-eval, too. As this
+    wants the context, Jinja evaluates nothing while it compiles.
     """
     if isinstance(value, GeneratorType) or (callable(value) and not isinstance(value, Undefined)):
         raise TypeError(f"a {type(value).__name__}, not a value: call it, or make it a list")
@@ -44,7 +45,7 @@ def _regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
     return re.sub(pattern, repl, string, count=count)
 
 
-ENVIRONMENT = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_stable)
+ENVIRONMENT = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_stable, optimized=False)
 ENVIRONMENT.filters["regex_replace"] = _regex_replace
 
 

@@ -27,11 +27,11 @@ def samples(
     problems: list[Problem] = []
     for task in dataset.tasks:
         found = documents(task, splits(task), code, dataset.file, limit, dataset.style)
-        with nullcontext(nullcontext()) if task.asking() else bounded_steps() as step:
+        with nullcontext() if task.asking() else bounded_steps() as step:
             try:
                 number = 0
                 while True:
-                    with step:
+                    with step.at(f"{dataset.file}: {task.task}, document {number}") if step else nullcontext():
                         document = next(found, None)
                     if document is None:
                         break
