@@ -229,7 +229,8 @@ def test_a_machine_whose_system_calls_are_not_known_is_refused(monkeypatch: pyte
 def test_there_is_no_network() -> None:
     connect = "def one():\n    import socket\n    socket.create_connection(('1.1.1.1', 53), timeout=5)\n"
     assert verdict(connect).why.startswith("OSError")
-    assert told("sorted(name for _, name in socket.if_nameindex())", "import socket") == "['lo']"
+    devices = "[line.split(':')[0].strip() for line in open('/proc/net/dev') if ':' in line]"
+    assert told(devices) == "['lo']"
 
 
 def test_there_are_no_files_but_the_systems(tmp_path: Path) -> None:

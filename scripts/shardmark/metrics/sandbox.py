@@ -4,8 +4,12 @@ Two processes in two sandboxes: one runs the program, the other the tests, which
 socket and get plain data back (inside/tester.py). No sandbox has a network, a home, keys in its environment or files
 but Python and the system's libraries, which are read-only; each has its own processes, limits on time, memory,
 processes, files and their size, and system calls that it may not make (seccomp.py).
+
+Both sides tell over a socket of their own, before anything foreign runs, that they have started and have all that the
+limits promise. Where one does not, nothing is known of the program: it is tried again, and then an error.
 """
 
+import fcntl
 import functools
 import itertools
 import json
@@ -15,22 +19,42 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from shardmark.errors import Problem, UserError
+from shardmark.metrics.inside.wire import READY
+from shardmark.metrics.process_tree import ProcessTree
 from shardmark.metrics.seccomp import call_filter, known
 
 INSIDE = Path(__file__).parent / "inside"
 FIRST_USER = 2_000_000_000
 """Root would have no limit on processes, and other rights, so what it starts becomes a user of no other process."""
 SCRATCH_BYTES = 16 << 20
+SCRATCH_FILES = 4096
+DEVICES = ("null", "zero", "full", "random", "urandom")
 AT_ONCE = 4
+TRIES = 12
+"How often a sandbox is started until it starts."
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+"Seconds between tries; each pause is twice the one before."
+START_SECONDS = 60.0
+OUT_OF_MEMORY_TRIES = 3
+"How often a program is tried that fails while the machine runs out of memory."
+POLL_SECONDS = 0.1
 PATIENCE = (3, 20)
-"A program that waits, or gets little of a busy machine, may take so many times its seconds, and so many more."
+"A program that waits may take so many times its seconds, and so many more; waiting for a free CPU does not count,"
+PATIENCE_WITH_MACHINE = 10
+"unless it takes so many times as long."
+OVERHEAD_SECONDS = 2.0
+"Of computing time: what sandbox and interpreter take themselves."
+TREE_MEMORY = 4
+"All processes of a program together may use so many times the memory of one; what they share counts for each."
+VERDICT_BYTES = 1 << 16
 BOOT = """
 import sys, types
 package = "shardmark.metrics.inside"
@@ -64,34 +88,114 @@ class Verdict:
     "Why not."
 
 
+class NotStarted(Exception):
+    """A sandbox did not start; says why."""
+
+
 def run_programs(jobs: Iterable[tuple[str, str]], limits: Limits) -> list[Verdict]:
-    """The verdicts on programs with their tests. Raises UserError where there is no sandbox."""
+    """The verdicts on programs with their tests. Raises UserError where there is no sandbox, or none can be started."""
     require_sandbox()
     jobs = list(jobs)
     distinct = list(dict.fromkeys(jobs))
     with ThreadPoolExecutor(min(AT_ONCE, len(os.sched_getaffinity(0)))) as pool:
-        verdicts = list(pool.map(lambda job: run_program(job[0], job[1], limits), distinct))
+        try:
+            verdicts = list(pool.map(lambda job: run_program(job[0], job[1], limits), distinct))
+        except RuntimeError as error:  # no thread can be started
+            raise _unstartable(str(error)) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
     known = dict(zip(distinct, verdicts, strict=True))
     return [known[job] for job in jobs]
 
 
 def run_program(program: str, tests: str, limits: Limits) -> Verdict:
-    """The verdict on a program. Nothing that it does can raise here."""
-    ours, theirs = socket.socketpair()
-    seconds = PATIENCE[0] * limits.seconds + PATIENCE[1]
-    with theirs, ours, _started("program", theirs, limits), _started("tester", ours, limits) as tester:
+    """The verdict on a program. Nothing that it does can raise here; raises UserError if no sandbox can be started."""
+    pause, why, full = FIRST_PAUSE, "", 0
+    for _ in range(TRIES):
+        kills = _out_of_memory_kills()
+        try:
+            verdict = _tried(program, tests, limits)
+        except (NotStarted, OSError) as error:
+            why = str(error)
+        else:
+            full += _out_of_memory_kills() > kills
+            if verdict.passed or not full or full == OUT_OF_MEMORY_TRIES or _out_of_memory_kills() == kills:
+                return verdict
+            why = "the machine ran out of memory"
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+    raise _unstartable(why)
+
+
+def _unstartable(why: str) -> UserError:
+    what = f"the sandbox for generated code did not start, tried {TRIES} times: {why}"
+    fix = "give the user who scores more processes, files or memory (ulimit -a), or let fewer jobs run at once"
+    return UserError(Problem("pass_at_k", "", what, fix))
+
+
+def _tried(program: str, tests: str, limits: Limits) -> Verdict:
+    """The verdict on a program. Raises NotStarted, or OSError for what this process cannot have."""
+    ours, theirs = _socket_pair()
+    with theirs, ours, ExitStack() as stack:
+        parts = [stack.enter_context(_started(*part, limits)) for part in (("program", theirs), ("tester", ours))]
         theirs.close()
         ours.close()
-        job = json.dumps({"program": program, "tests": tests}).encode()
+        for part in parts:
+            part.wait_until_ready()
+        tester = parts[1].control
         try:
-            out, errors = tester.communicate(job, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return Verdict(False, f"no verdict after {seconds:g} s")
-    try:
-        found = json.loads(out)
-    except ValueError:
-        return Verdict(False, f"the tests ended without a verdict: {errors.decode(errors='replace')[-300:].strip()}")
-    return Verdict(found["passed"] is True, found["why"])
+            tester.sendall(json.dumps({"program": program, "tests": tests}).encode() + b"\n")
+        except OSError as error:
+            raise NotStarted(f"the tests' process ended before it had any: {error}") from error
+        return _verdict(tester, parts, limits)
+
+
+def _verdict(tester: socket.socket, parts: list["Part"], limits: Limits) -> Verdict:
+    """Wait for what the tester tells, as long as both sides keep to the limits."""
+    patience = PATIENCE[0] * limits.seconds + PATIENCE[1]
+    started, told = time.monotonic(), b""
+    tester.settimeout(POLL_SECONDS)
+    while not told.endswith(b"\n"):
+        try:
+            received = tester.recv(VERDICT_BYTES)
+        except TimeoutError:
+            received = None
+        except OSError:
+            received = b""
+        told += received or b""
+        waiting = 0.0
+        for part in parts:
+            usage = part.tree.usage()
+            waiting += usage.waiting
+            if usage.seconds > limits.seconds + OVERHEAD_SECONDS:
+                return Verdict(False, f"its processes took more than {limits.seconds:g} s of computing time together")
+            if usage.memory > TREE_MEMORY * limits.memory_mb << 20:
+                return Verdict(False, f"its processes took more than {TREE_MEMORY * limits.memory_mb} MB together")
+            if part.files() > SCRATCH_FILES:
+                return Verdict(False, f"it made more than {SCRATCH_FILES} files")
+        if received == b"":
+            return Verdict(False, "the tests ended without a verdict")
+        if len(told) > VERDICT_BYTES:
+            return Verdict(False, "the tests told more than a verdict")
+        if time.monotonic() - started > patience + min(waiting, patience * PATIENCE_WITH_MACHINE):
+            return Verdict(False, f"no verdict after {patience:g} s")
+    return read_verdict(told)
+
+
+def read_verdict(told: bytes) -> Verdict:
+    """What a tester told. The tests of a data set run in its process, so it may be anything; that is no pass."""
+    with suppress(ValueError, RecursionError):
+        match json.loads(told):
+            case {"passed": bool() as passed, "why": str() as why}:
+                return Verdict(passed, why)
+    return Verdict(False, "the tests gave no verdict that can be read")
+
+
+def _out_of_memory_kills() -> int:
+    """How many processes this machine has ended for want of memory."""
+    with suppress(OSError, StopIteration), open("/proc/vmstat", encoding="ascii") as file:
+        return int(next(line for line in file if line.startswith("oom_kill ")).split()[1])
+    return 0
 
 
 @functools.cache
@@ -103,37 +207,100 @@ def require_sandbox() -> None:
     if not known():
         what = f"the sandbox refuses system calls by their numbers, which it does not know for {platform.machine()}"
         raise UserError(Problem("pass_at_k", "", what, "score on x86_64 or aarch64, or add them to metrics/seccomp.py"))
-    verdict = run_program("def one():\n    return 1\n", "assert one() == 1", Limits())
+    fix = f"make `bwrap --unshare-all --ro-bind / / true` work, and {_python()} readable by all users"
+    try:
+        verdict = run_program("def one():\n    return 1\n", "assert one() == 1", Limits())
+    except UserError as error:
+        (problem,) = error.problems
+        raise UserError(Problem(problem.where, "", problem.what, f"{fix}; {problem.fix}")) from error
     if not verdict.passed:
-        python = _python()
-        fix = f"make `bwrap --unshare-all --ro-bind / / true` work, and {python} readable by all users"
         raise UserError(Problem("pass_at_k", "", f"bwrap makes no sandbox on this machine: {verdict.why}", fix))
 
 
+class Part:
+    """A process in a sandbox of its own."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
+        self.process, self.control = process, control
+        self.tree = ProcessTree(process.pid)
+        self._scratch: int | None = None
+
+    def wait_until_ready(self) -> None:
+        """Raises NotStarted if it does not tell that it has started."""
+        self.control.settimeout(START_SECONDS)
+        try:
+            told, handles, _, _ = socket.recv_fds(self.control, len(READY), 1)
+        except TimeoutError as error:
+            raise NotStarted(f"it gave no sign in {START_SECONDS:g} s") from error
+        except OSError:
+            told, handles = b"", []
+        self._scratch = handles[0] if handles else None
+        if told != READY or self._scratch is None:
+            raise NotStarted(self._last_words())
+
+    def _last_words(self) -> str:
+        self.end()
+        assert self.process.stderr
+        os.set_blocking(self.process.stderr.fileno(), False)
+        lines = (self.process.stderr.read() or b"").decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"bwrap ended with status {self.process.returncode}"
+
+    def files(self) -> int:
+        """How many files there are in its scratch folder."""
+        assert self._scratch is not None
+        status = os.fstatvfs(self._scratch)
+        return status.f_files - status.f_ffree
+
+    def end(self) -> None:
+        """End it, with all that it started."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        """End it, and close what is open."""
+        self.end()
+        self.control.close()
+        if self.process.stderr:
+            self.process.stderr.close()
+        if self._scratch is not None:
+            os.close(self._scratch)
+
+
 @contextmanager
-def _started(part: str, channel: socket.socket, limits: Limits) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process in a sandbox of its own, killed with all that it started at the end of the block."""
-    pipe = subprocess.PIPE if part == "tester" else subprocess.DEVNULL
-    wire, source = ((INSIDE / f"{name}.py").read_text("utf-8") for name in ("wire", part))
+def _started(name: str, channel: socket.socket, limits: Limits) -> Iterator[Part]:
+    """One side in a sandbox, killed with all that it started at the end of the block."""
+    wire, source = ((INSIDE / f"{file}.py").read_text("utf-8") for file in ("wire", name))
     user = _unused_user() if os.geteuid() == 0 else 0
-    arguments = map(str, (channel.fileno(), limits.seconds, limits.memory_mb, user))
-    with _readable(call_filter()) as calls:
-        sandbox = [*_sandbox(), "--seccomp", str(calls)]
-        process = subprocess.Popen(
-            [*sandbox, _python(), "-s", "-S", "-P", "-B", "-c", BOOT, wire, source, *arguments],
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            pass_fds=[channel.fileno(), calls],
-            env={"HOME": "/home", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"},
-            cwd="/",
-        )
-    try:
-        with process:
-            yield process
-            process.kill()
-    finally:
-        process.kill()
+    ours, theirs = _socket_pair()
+    arguments = map(str, (channel.fileno(), theirs.fileno(), limits.seconds, limits.memory_mb, user))
+    with ExitStack() as stack:
+        stack.callback(ours.close)
+        with theirs, _readable(call_filter()) as calls:
+            sandbox = [*_sandbox(), "--seccomp", str(calls)]
+            process = subprocess.Popen(
+                [*sandbox, _python(), "-s", "-S", "-P", "-B", "-c", BOOT, wire, source, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,  # until it is ready; then nothing writes there any more
+                pass_fds=[channel.fileno(), theirs.fileno(), calls],
+                env={"HOME": "/home", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"},
+                cwd="/",
+            )
+        part = Part(process, ours)
+        stack.callback(part.close)
+        yield part
+
+
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a channel that can be handed on: above the standard streams, which a process may have closed."""
+    first, second = socket.socketpair()
+    with first, second:
+        above = [_above_streams(end.fileno()) for end in (first, second)]
+    return socket.socket(fileno=above[0]), socket.socket(fileno=above[1])
+
+
+def _above_streams(handle: int) -> int:
+    return fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 @contextmanager
@@ -143,9 +310,13 @@ def _readable(content: bytes) -> Iterator[int]:
     try:
         with os.fdopen(writer, "wb") as file:
             file.write(content)
-        yield reader
+        above = _above_streams(reader)
     finally:
         os.close(reader)
+    try:
+        yield above
+    finally:
+        os.close(above)
 
 
 def _python() -> str:
@@ -185,6 +356,7 @@ def _sandbox() -> tuple[str, ...]:
             parents = reversed(Path(prefix).parents[:-1])
             command += [part for folder in parents for part in ("--dir", str(folder))]  # else only root may enter
             command += ["--ro-bind", prefix, prefix]
-    command += ["--proc", "/proc", "--dev-bind", "/dev/null", "/dev/null", "--dir", "/home"]
+    command += ["--proc", "/proc", "--dir", "/home", "--dir", "/dev"]  # without --dir, only root may enter
+    command += [part for name in DEVICES for part in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")]
     command += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]
     return (*command, "--remount-ro", "/", "--chdir", "/tmp")

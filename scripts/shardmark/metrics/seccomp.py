@@ -21,6 +21,8 @@ class Machine:
     audit: int
     clone: int
     prctl: int
+    sockets: tuple[int, int]
+    "socket and socketpair."
     refused: dict[str, int]
 
 
@@ -29,6 +31,7 @@ MACHINES = {
         0xC000003E,
         56,
         157,
+        (41, 53),
         {"shmget": 29, "shmat": 30, "semget": 64, "msgget": 68, "mq_open": 240, "memfd_create": 319}
         | {"add_key": 248, "request_key": 249, "keyctl": 250, "unshare": 272, "setns": 308, "ptrace": 101}
         | {"process_vm_readv": 310, "process_vm_writev": 311, "perf_event_open": 298, "bpf": 321}
@@ -38,12 +41,16 @@ MACHINES = {
         0xC00000B7,
         220,
         167,
+        (198, 199),
         {"shmget": 194, "shmat": 196, "semget": 190, "msgget": 186, "mq_open": 180, "memfd_create": 279}
         | {"add_key": 217, "request_key": 218, "keyctl": 219, "unshare": 97, "setns": 268, "ptrace": 117}
         | {"process_vm_readv": 270, "process_vm_writev": 271, "perf_event_open": 241, "bpf": 280}
         | {"userfaultfd": 282, "io_uring_setup": 425, "memfd_secret": 447, "pidfd_getfd": 438},
     ),
 }
+FAMILIES = (1, 2, 10)
+"""Of sockets: AF_UNIX, AF_INET and AF_INET6, which have no network inside. Others reach around namespaces, as AF_VSOCK
+reaches the machine that a virtual one runs on, or are code of the kernel's that no program needs."""
 CLONE3 = 435
 CLONE_NEWUSER = 0x10000000
 PR_SET_PDEATHSIG = 1
@@ -74,6 +81,12 @@ def call_filter() -> bytes:
         lines += _where(EQUAL, number, refuse)
     for number, test, value in ((machine.clone, ANY_BIT, CLONE_NEWUSER), (machine.prctl, EQUAL, PR_SET_PDEATHSIG)):
         asked = [(LOAD, FIRST_ARGUMENT, 0, 0), *_where(test, value, refuse), (RETURN, ALLOW, 0, 0)]
+        lines += [(EQUAL, number, 0, len(asked)), *asked]
+    for number in machine.sockets:
+        asked = [(LOAD, FIRST_ARGUMENT, 0, 0)]
+        for family in FAMILIES:
+            asked += _where(EQUAL, family, ALLOW)
+        asked += [(RETURN, FAIL | errno.EAFNOSUPPORT, 0, 0)]
         lines += [(EQUAL, number, 0, len(asked)), *asked]
     lines += [(RETURN, ALLOW, 0, 0)]
     return b"".join(struct.pack("=HBBI", code, jump, jump_else, value) for code, value, jump, jump_else in lines)

@@ -55,9 +55,8 @@ def answer(message: Any) -> Any:
         return {"raised": builtin, "text": str(error)[:1000]}
 
 
-def main(channel_fd: str, *limits: str) -> None:
+def main(channel_fd: str, control_fd: str, *limits: str) -> None:
     channel = socket.socket(fileno=int(channel_fd)).makefile("rwb")
-    sys.set_int_max_str_digits(0)
-    wire.confine(*limits)
+    wire.begin(control_fd, *limits).close()
     while True:
         wire.send(channel, answer(wire.receive(channel)))
