@@ -96,7 +96,8 @@ def workflow(rules: tuple[str, ...] = ("report",), **scheduler: Any) -> Any:
     """What is asked of Snakemake's workflow."""
     jobs = [SimpleNamespace(rule=SimpleNamespace(name=name), conda_env=None) for name in rules]
     dag = SimpleNamespace(needrun_jobs=lambda exclude_finished: jobs)
-    return SimpleNamespace(dag=dag, scheduler=SimpleNamespace(**{"running": set(), "_user_kill": None} | scheduler))
+    ended = SimpleNamespace(**{"running": set(), "_user_kill": None} | scheduler)
+    return SimpleNamespace(dag=dag, scheduler=ended, deployment_settings=None)
 
 
 @pytest.mark.parametrize(

@@ -189,9 +189,13 @@ def prepare_cluster(basedir: str) -> None:
     os.environ["SNAKEMAKE_PROFILE"] = os.path.join(basedir, "profiles", "job")
 
 
+def uses_conda(workflow: Any) -> bool:
+    """Whether jobs run in the rules' conda environments."""
+    deployment = workflow.deployment_settings
+    return bool(deployment) and any(str(method) == "conda" for method in deployment.deployment_method)
+
+
 def python_command(workflow: Any) -> str:
     """How rules call the commands in scripts/: this interpreter, or their conda environment's if it is on."""
-    deployment = workflow.deployment_settings
-    conda = deployment and any(str(method) == "conda" for method in deployment.deployment_method)
-    interpreter = "python" if conda else shlex.quote(sys.executable)
+    interpreter = "python" if uses_conda(workflow) else shlex.quote(sys.executable)
     return f"{interpreter} {shlex.quote(os.path.join(workflow.basedir, 'scripts'))}"

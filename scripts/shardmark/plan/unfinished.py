@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from snakemake.exceptions import WorkflowError
+
 from shardmark import layout
 from shardmark.errors import UserError
 from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_changed
@@ -19,6 +21,7 @@ from shardmark.plan.cost import model_name
 from shardmark.plan.course import last_words, written_since
 from shardmark.plan.datasets import code_digest
 from shardmark.plan.pairs import Pair, score_files
+from shardmark.plan.parse import uses_conda
 from shardmark.plan.plan import Plan
 from shardmark.plan.publish import publish
 from shardmark.plan.slurm import refusals
@@ -60,9 +63,9 @@ def publish_unfinished(plan: Plan | None, since: float, workflow: Any, command: 
         return
     try:
         folder = plan_unfinished(plan, since)
-        _make(folder, plan.results, command, jobs[0].conda_env)
+        _make(folder, plan.results, command, jobs[0].conda_env if uses_conda(workflow) else None)
         publish(folder, plan.published)
-    except (OSError, UserError, subprocess.CalledProcessError) as error:
+    except (OSError, UserError, WorkflowError, subprocess.CalledProcessError) as error:
         print(f"no report of what is there could be made: {error}", file=sys.stderr)
         return
     counts = f"{len(scored)} of {len(plan.pairs)} results"
