@@ -29,7 +29,7 @@ def leaderboard_csv(results: Results) -> str:
         for name, metric in pair.scores.metrics.items()
     ]
     records += [_gap(gap) for gap in results.gaps]
-    frame = pd.DataFrame(records, columns=CSV_COLUMNS)
+    frame = pd.DataFrame(records, columns=CSV_COLUMNS).astype({"n": "Int64"})  # whole numbers, with empty fields
     return str(frame.to_csv(index=False, lineterminator="\n"))
 
 

@@ -87,6 +87,8 @@ def test_the_tables_mark_what_failed_with_its_reason(tmp_path: Path) -> None:
     assert [(row["model"], row["dataset"], row["value"], row["n"]) for row in rows] == [
         ("broken", "demo_capitals", "", "")
     ]
+    scored = [row for row in csv.DictReader(io.StringIO(leaderboard_csv(found))) if row["status"] == "scored"]
+    assert all(row["n"].isdecimal() for row in scored)
     assert rows[0]["status"] == f"failed: {WHY} ({LOG})"
     text = leaderboard_markdown(rank_models(found))
     assert text.startswith("**Incomplete: 1 of 16 results is missing (broken)")
