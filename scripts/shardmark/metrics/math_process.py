@@ -5,6 +5,7 @@ Run as a command, this file is that process: it reads pairs of texts and writes 
 
 import json
 import os
+import re
 import resource
 import select
 import subprocess
@@ -20,7 +21,32 @@ LONGEST = 20_000
 "Characters of an answer that are read; its end counts."
 FORMULA = 80
 "Characters of the longest answer that is tried as a formula."
-DELIMITERS = ("$", r"\boxed", r"\(", r"\[", r"\begin")
+DELIMITERS = re.compile(r"(?<!\\)\$|\\f?boxed|(?<!\\)\\[(\[]|\\begin\{(?:equation|align|gather|displaymath|math\b)")
+"What marks LaTeX in a text. A matrix is a formula itself, and two backslashes before a bracket end a row of one."
+MARKS = (
+    (re.compile(r"\*\*([^*\n]+)\*\*"), r"\1"),
+    (re.compile(r"\\\$|[€£¥](?=\s?\d)"), ""),
+    (re.compile(r"(?<=\d)\{,\}(?=\d)"), ","),
+    (re.compile(r"(?<=\d)(?:,?(?<!\\)\\[!,;: ]|[\u00a0\u2009\u202f])(?=\d{3})"), ""),
+    (re.compile(r"√\s?(\w+|\([^()]{1,40}\))"), r"\\sqrt{\1}"),
+    (re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})(?!\w)"), r"\1 \\times 10^{\2}"),
+    (re.compile(r"(?<=[\u2e80-\u9fff\uac00-\ud7af])(?=[-\d$\\])|(?<=\d)(?=[\u2e80-\u9fff\uac00-\ud7af])"), " "),
+)
+"What math-verify does not read: bold, currencies, separators, roots, exponents and digits beside Chinese text."
+MIXED = re.compile(r"(?<![\d/.])(\d{1,6}) (\d{1,6})/(\d{1,6})(?![\d/.])")
+REPEATING = re.compile(r"(\d{0,9})\.(\d{0,9})\\overline\{?(\d{1,9})\}?")
+FULL_WIDTH = {
+    **{ord("０") + n: str(n) for n in range(10)},
+    ord("．"): ".",
+    ord("，"): ",",
+    ord("−"): "-",
+    ord("。"): ". ",
+}
+SPACING = re.compile(r"\s|(?<!\\)\\[!,;: ]|\\(?:left|right)(?![a-z])|(?<!\\)\$")
+BASE = re.compile(r"\d_\{?(\d{1,2})\}?")
+NOT_NUMBER = re.compile(r"\bnot\s+[-$\\]*\d[\d.,/]*")
+FORMULA_IN_TEXT = re.compile(r"\d\s?[xyz]\b|[xyz]\s?[-+*/^]|\b(?:log|ln|sin|cos|tan|sqrt|exp)\b")
+"Such a plain text is a formula, and the number in it is not its value."
 
 
 class MathProcess:
@@ -79,14 +105,47 @@ def same(answer: str, reference: str) -> bool:
     """
     from math_verify import parse, verify
 
-    if answer.strip() == reference.strip():
+    answer, reference = _readable(answer), _readable(reference)
+    if answer.strip() == reference.strip() or (_bare(answer) and _bare(answer) == _bare(reference)):
         return True
+    if _bases(answer) and _bases(reference) and _bases(answer) != _bases(reference):
+        return False
     right = parse(_as_formula(reference))
     plain = not _is_marked(answer)
-    if not (plain and "\\" in answer) and verify(right, parse(answer)):
+    answer = NOT_NUMBER.sub("", answer) if plain else answer
+    prose = not plain or not ("\\" in answer or FORMULA_IN_TEXT.search(answer))
+    if prose and verify(right, parse(answer)):
         return True
     short = len(answer.strip()) <= FORMULA and "\n" not in answer.strip()
     return plain and ("\\" in answer or short) and bool(verify(right, parse(_as_formula(answer))))
+
+
+def _readable(text: str) -> str:
+    """The text in what math-verify reads."""
+    text = text.translate(FULL_WIDTH)
+    for mark, replacement in MARKS:
+        text = mark.sub(replacement, text)
+    if len(re.findall(r"(?<!\\)\$", text)) % 2:
+        text = re.sub(r"\$(?=\s?[-.\d])", "", text, count=1)  # a currency, as nothing closes it
+    text = MIXED.sub(lambda m: rf"\frac{{{int(m[1]) * int(m[3]) + int(m[2])}}}{{{m[3]}}}", text)
+    return REPEATING.sub(_fraction, text)
+
+
+def _fraction(repeating: re.Match[str]) -> str:
+    """0.1\\overline{6} as a fraction: (16 - 1) / 90."""
+    whole, start, period = repeating.groups()
+    top = int(whole + start + period) - int((whole + start) or 0)
+    return rf"\frac{{{top}}}{{{'9' * len(period)}{'0' * len(start)}}}"
+
+
+def _bare(formula: str) -> str:
+    """A formula without spacing and delimiters: equal ones are the same, whether or not they can be computed."""
+    return re.sub(r"\\[dt]frac", r"\\frac", SPACING.sub("", formula)).rstrip(".")
+
+
+def _bases(formula: str) -> list[str]:
+    """The bases of numbers such as 101_2."""
+    return BASE.findall(formula) if len(formula) <= FORMULA else []
 
 
 def _as_formula(text: str) -> str:
@@ -94,7 +153,7 @@ def _as_formula(text: str) -> str:
 
 
 def _is_marked(text: str) -> bool:
-    return any(mark in text for mark in DELIMITERS)
+    return bool(DELIMITERS.search(text))
 
 
 def _serve() -> None:
