@@ -153,6 +153,11 @@ def test_predictions_do_not_depend_on_batches_or_order(folder: Path, backend: An
     assert_same(answers(engine(folder, backend, **settings), REQUESTS[::-1]), wanted)
 
 
+def test_an_answer_says_that_its_prompt_has_opened_a_thought(folder: Path, backend: Any) -> None:
+    assert answer(engine(folder, backend), generate("ab<think>\n"))["opened"] == "<think>"
+    assert "opened" not in answer(engine(folder, backend), generate("ab"))
+
+
 def test_generations_keep_to_their_own_length_and_stops(folder: Path, backend: Any) -> None:
     free = answer(engine(folder, backend), generate("ab", 12))
     assert (free["end"], free["tokens"]) == ("length", 12)

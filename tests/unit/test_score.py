@@ -12,6 +12,7 @@ from requirements_check import need
 from shardmark.config import DatasetConfig
 from shardmark.errors import UserError
 from shardmark.files import digest, file_sha256, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
+from shardmark.metrics.judge import with_thoughts
 from shardmark.metrics.score import score_dataset
 from shardmark.plan.predictions import write_predictions
 from shardmark.tasks import request_id
@@ -264,7 +265,7 @@ def test_provenance_tells_how_to_repeat_the_score(tmp_path: Path) -> None:
     assert "shards" not in provenance
     assert provenance["hardware"] == {"cpu": "one", "cores": 2, "gpus": ["H100"]}
     assert {"torch", "evaluate", "datasets", "scipy", "snakemake"} <= provenance["packages"].keys()
-    assert provenance["config"]["dataset"]["filters"] == [{"name": "last_number"}]
+    assert provenance["config"]["dataset"]["filters"] == [{"name": "last_number", "thousands": ","}]
     assert provenance["rows"] == {"file": "sums.jsonl"}
     assert score["model"]["revision"] == "c0ffee"
     assert score["model"]["source"] == "org/tiny"
@@ -450,6 +451,26 @@ def test_the_first_of_several_answers_counts_unless_filters_choose(tmp_path: Pat
     assert samples["a"]["outputs"] == ["so 3", "so 2", "2", "I"]
     assert samples["a"]["answers"] == {"first": ["3", "2", "2", None], "vote": ["2"]}
     assert samples["a"]["truncated"] == 2
+
+
+def test_a_cut_thought_is_no_answer_where_the_other_outputs_end_one_that_the_prompt_has_opened() -> None:
+    def outputs(*texts: str) -> dict[str, Any]:
+        return {
+            str(n): {"text": text, "end": "length" if text.startswith("cut") else "eos"} for n, text in enumerate(texts)
+        }
+
+    ended = outputs("so</think>3", "cut 4", "x</think>5", "7")
+    assert [each.get("opened") for each in with_thoughts(ended).values()] == [None, "<think>", None, None]
+    for others in (
+        outputs("cut 4", "7"),
+        outputs("cut 4", "7", "<think>a</think>8"),
+        outputs("a</think>b", "cut", "7", "8"),
+    ):
+        assert with_thoughts(others) == others
+    noted = ended | {"n": {"text": "so", "end": "eos", "opened": "<think>"}}
+    assert with_thoughts(noted) == noted
+    several = {"a": {"samples": [ended["0"], ended["1"]]}}
+    assert with_thoughts(several)["a"]["samples"][1]["opened"] == "<think>"
 
 
 def test_all_answers_reach_pass_at_k(tmp_path: Path) -> None:

@@ -117,3 +117,12 @@ def test_meta_template_and_arguments_are_part_of_the_models_digest_only_where_th
     assert len(set(digests)) == 3
     same = {"meta_template": None, "chat_template_kwargs": {}, "description": "x"}
     assert tiny_models.model_record(folder, **same)["digest"] == digests[0]
+
+
+def test_a_template_that_opens_a_thought_is_noticed(tokenizer: Any) -> None:
+    opens = TEMPLATE.replace("<assistant>", "<assistant><think>\n")
+    assert wording(tokenizer, opens).opened(CHAT) == "<think>"
+    assert wording(tokenizer, opens.replace("<think>\n", "<think>\n\n</think>\n\n")).opened(CHAT) == ""
+    assert wording(tokenizer).opened(CHAT) == ""
+    assert wording(tokenizer).opened("Explain <think>") == "<think>"
+    assert wording(tokenizer).opened("Explain <think> tags") == ""

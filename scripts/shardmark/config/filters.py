@@ -8,7 +8,7 @@ from shardmark.config.base import Pattern, Settings
 
 
 class FirstOption(Settings):
-    """The first option letter that stands for itself: `A`, `(B)`, `C)`, `the answer is A`; case matters."""
+    """The option that an answer states: `B`, `(B)`, `the answer is B`, `not A but B`; none if it states several."""
 
     name: Literal["first_option"]
     options: str = Field(pattern="^[A-Za-z]+$")
@@ -16,11 +16,30 @@ class FirstOption(Settings):
 
 
 class OpenCompassFirstOption(Settings):
-    """OpenCompass's first_option_postprocess with cushion=False, for comparison with its numbers."""
+    """OpenCompass's first_option_postprocess, for comparison with its numbers."""
 
     name: Literal["opencompass_first_option"]
     options: str = Field(pattern="^[A-Za-z]+$")
     "The letters to look for, e.g. ABCD."
+    cushion: bool = False
+    "Where no rule finds one, any letter of the text counts; OpenCompass's default, though few of its data sets use it."
+
+
+class NumberFilter(Settings):
+    """The first or last number, in a plain spelling: `$1,234.50` is `1234.50`, `−5` is `-5`, `3 × 10^8` is `3e8`."""
+
+    name: Literal["first_number", "last_number"]
+    thousands: Literal[",", "any"] = ","
+    """`,`: as in English, so that 1.250 has decimals, and 2,5 are two numbers. `any`: a point or comma before exactly
+    three digits separates thousands, and another comma is a decimal comma."""
+
+
+class MajorityVote(Settings):
+    """Of several answers to a request, the most frequent one; the first of those if there are several."""
+
+    name: Literal["majority_vote"]
+    tolerance: float | None = Field(None, ge=0)
+    "Numbers that differ by no more than this are one answer, written as it first was."
 
 
 class RegexFilter(Settings):
@@ -55,8 +74,8 @@ class StripThinking(Settings):
     """Without what a reasoning model thinks before it answers; thoughts that never end leave no answer."""
 
     name: Literal["strip_thinking"]
-    tag: str = Field("think", pattern=r"^[A-Za-z][\w.-]*$")
-    "The tag around thoughts."
+    tag: str | None = Field(None, pattern=r"^[A-Za-z][\w.:-]*$")
+    "The tag around thoughts; without it, all that are known: think, thinking, thought, reasoning, ..."
 
 
 class MapFilter(Settings):
@@ -88,10 +107,10 @@ class TakeFirst(Settings):
 class PlainFilter(Settings):
     """Filters without settings.
 
-    strip: no white space at the ends. lowercase, uppercase: all letters. first_line: up to the first newline.
-    first_number, last_number: the first or last number. first_capital, last_capital: the first or last capital letter.
-    multiple_select: all capital letters, each once, in the order of the alphabet. fenced_code: the first block
-    between ``` lines, or all of it if there is none. majority_vote: of several answers, the one that is most frequent.
+    strip: no white space at the ends. lowercase, uppercase: all letters. first_line: the first that is not blank.
+    first_capital, last_capital: the first or last capital letter. multiple_select: all capital letters, each once, in
+    the order of the alphabet. fenced_code: the first block of Python between ``` lines, or all of it if there is none.
+    unquote: without white space and quotes around it.
     """
 
     name: Literal[
@@ -99,19 +118,18 @@ class PlainFilter(Settings):
         "lowercase",
         "uppercase",
         "first_line",
-        "first_number",
-        "last_number",
         "first_capital",
         "last_capital",
         "multiple_select",
         "fenced_code",
-        "majority_vote",
+        "unquote",
     ]
 
 
 Filter = Annotated[
     FirstOption
     | OpenCompassFirstOption
+    | NumberFilter
     | RegexFilter
     | Cut
     | XmlTag
@@ -119,6 +137,7 @@ Filter = Annotated[
     | MapFilter
     | TemplateFilter
     | TakeFirst
+    | MajorityVote
     | PlainFilter,
     Field(discriminator="name"),
 ]

@@ -120,10 +120,11 @@ class Engine:
             raise self._problem(key, what, "lower max_out_len or raise max_seq_len")
         with self._named(key):
             tokens = self.wording.prompt(context_of(request))
+            opened = self.wording.opened(context_of(request))
         sampling = Sampling(**{name: request[name] for name in SAMPLING if name in request})
         cut = max(0, len(tokens) - room)
         return [
-            GenerateRow(tokens[-room:], new_tokens, request["stop"], cut, sampling, key, sample)
+            GenerateRow(tokens[-room:], new_tokens, request["stop"], cut, sampling, key, sample, opened)
             for sample in range(request.get("samples", 1))
         ]
 
@@ -173,6 +174,7 @@ _SCORED = {"choice": _choice_prediction, "rolling": _rolling_prediction}
 
 
 def _generate_prediction(key: str, values: list[tuple[GenerateRow, Answer]]) -> Prediction:
-    """One sample stands in the prediction itself, several in a list."""
+    """One sample stands in the prediction itself, several in a list; `opened` only where the prompt opens a thought."""
     samples = [{**answer._asdict(), "cut": row.cut} for row, answer in values]
-    return {"id": key, **samples[0]} if len(samples) == 1 else {"id": key, "samples": samples}
+    opened = {"opened": values[0][0].opened} if values[0][0].opened else {}
+    return {"id": key, **(samples[0] if len(samples) == 1 else {"samples": samples}), **opened}

@@ -33,6 +33,8 @@ class GenerateRow:
     "The id of the request; with `sample` it is the seed."
     sample: int = 0
     "Which of the request's samples this is, from 0."
+    opened: str = ""
+    "The mark of a thought that the prompt ends with, such as <think>."
 
     @property
     def length(self) -> int:

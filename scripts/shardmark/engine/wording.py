@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.plan.records import ADD
 from shardmark.tasks.requests import Context
+from shardmark.tasks.thoughts import opened_mark
 
 GIVE_PREFIX = "give the tokenizer a BOS or EOS token"
 
@@ -36,6 +37,10 @@ class Wording:
         """The tokens of what the model is to continue. Raises WordingError."""
         text, special = self._text(context, is_open=True)
         return encode(self.tokenizer, text, **special) or [self._prefix()]
+
+    def opened(self, context: Context) -> str:
+        """The mark of the thought in which the model is to continue, such as <think>, if the prompt ends with it."""
+        return opened_mark(self._text(context, is_open=True)[0])
 
     def pair(self, context: Context, continuation: Context) -> tuple[list[int], list[int]]:
         """The tokens of a context, and of the continuation that is scored after it. Raises WordingError."""

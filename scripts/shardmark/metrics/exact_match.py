@@ -7,9 +7,13 @@ a tolerance for numbers.
 import re
 import string
 from collections.abc import Sequence
+from fractions import Fraction
 
 from shardmark.metrics import base
+from shardmark.metrics.numbers import Amount, amount
 from shardmark.tasks.limits import bounded
+
+PERCENT = {"%", "percent", "per cent"}
 
 
 class ExactMatch(base.Mean):
@@ -27,9 +31,11 @@ class ExactMatch(base.Mean):
     ) -> list[float]:
         """A 1.0 or 0.0 for each sample.
 
-        With `tolerance` answers are compared as numbers (thousands separators and $ don't count). Raises BoundError for
-        a pattern that takes too long.
+        With `tolerance` answers are compared as numbers, however these are written (see `numbers`); the tolerance is
+        exact, as for whole numbers of any size. A unit counts where both have one, and 50% is 50 and 0.5. What is no
+        single number must be the same text. Raises BoundError for a pattern that takes too long.
         """
+        within = None if tolerance is None else Fraction(str(tolerance))
         dropped = (string.punctuation if ignore_punctuation else "") + (string.digits if ignore_numbers else "")
 
         def bare(text: str, item: int) -> str:
@@ -41,10 +47,10 @@ class ExactMatch(base.Mean):
             return text.casefold() if ignore_case else text
 
         def equal(answer: str, reference: str) -> bool:
-            if tolerance is not None:
-                a, b = _number(answer), _number(reference)
-                return a is not None and b is not None and abs(a - b) <= tolerance
-            return answer == reference
+            if within is None:
+                return answer == reference
+            a, b = amount(answer), amount(reference)
+            return answer.strip() == reference.strip() if a is None or b is None else _close(a, b, within)
 
         return [
             float(any(equal(bare(answer, n), bare(r, n)) for r in right))
@@ -52,8 +58,9 @@ class ExactMatch(base.Mean):
         ]
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text.replace("$", "").replace(",", ""))
-    except ValueError:
-        return None
+def _close(a: Amount, b: Amount, tolerance: Fraction) -> bool:
+    if a.unit and b.unit and a.unit != b.unit:
+        return False
+    values = {a.value, a.value / 100} if a.unit in PERCENT and not b.unit else {a.value}
+    others = {b.value, b.value / 100} if b.unit in PERCENT and not a.unit else {b.value}
+    return any(abs(one - other) <= tolerance for one in values for other in others)

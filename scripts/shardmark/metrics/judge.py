@@ -10,6 +10,7 @@ from shardmark.metrics.statistics import estimate_by_draws, estimate_mean, finit
 from shardmark.metrics.views import VIEWS, Judged
 from shardmark.tasks.limits import BoundError
 from shardmark.tasks.requests import as_text, context_of
+from shardmark.tasks.thoughts import goes_on_with_thought
 
 Json = dict[str, Any]
 OTHER = -1
@@ -30,8 +31,9 @@ def judge(line: Json, request: Json, prediction: Json, settings: Json) -> Judged
         outputs = prediction.get("samples", [prediction])
         texts = [output["text"] for output in outputs]
         chains = settings["chains"] or {"": settings["filters"]}
+        opened = [output.get("opened", prediction.get("opened", "")) for output in outputs]
         answers = {
-            name: apply_filters(texts, filters, line["row"], f"chains.{name}" if name else "filters")
+            name: apply_filters(texts, filters, line["row"], f"chains.{name}" if name else "filters", opened=opened)
             for name, filters in chains.items()
         }
         body = {"prompt": as_text(context_of(request)), "output": texts[0], "answer": next(iter(answers.values()))[0]}
@@ -47,6 +49,25 @@ def judge(line: Json, request: Json, prediction: Json, settings: Json) -> Judged
         chosen = OTHER
     body |= {"logprobs": prediction["logprobs"], "tokens": prediction["tokens"], "answer": chosen} | shown
     return Judged(head | body | tail, {"": [chosen]}, right, [as_text(asked) for _, asked in pairs])
+
+
+def with_thoughts(predictions: dict[str, Json]) -> dict[str, Json]:
+    """Predictions of a model, with the mark of a thought that prompts have opened where that was not noted.
+
+    Version 0.1 did not note it. Then it shows in outputs that end a thought without having begun it: where most of
+    those that ended by themselves do, one that was cut without any mark is a cut thought.
+    """
+    outputs = [output for each in predictions.values() for output in each.get("samples", [each]) if "text" in output]
+    ended = [goes_on_with_thought(output["text"]) for output in outputs if output["end"] != "length"]
+    if not ended or 2 * sum(ended) <= len(ended) or any("opened" in each for each in predictions.values()):
+        return predictions
+    return {key: _with_mark(each) for key, each in predictions.items()}
+
+
+def _with_mark(prediction: Json) -> Json:
+    if "samples" in prediction:
+        return prediction | {"samples": [_with_mark(output) for output in prediction["samples"]]}
+    return prediction | ({"opened": "<think>"} if prediction.get("end") == "length" else {})
 
 
 def _cut(prediction: Json) -> int:

@@ -12,7 +12,7 @@ from shardmark import __version__, layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import is_sealed, jsonl, pretty_json, read_json, sealed, write_whole
 from shardmark.metrics.grouping import macro_estimates
-from shardmark.metrics.judge import judge, means, measure
+from shardmark.metrics.judge import judge, means, measure, with_thoughts
 from shardmark.metrics.modules import load_metric
 from shardmark.metrics.views import Judged
 from shardmark.plan.cost import model_name
@@ -52,7 +52,7 @@ def score_dataset(
 
         judged_samples, metrics = lm_eval.judge(lines, asked, answers, header)
     else:
-        judged, metrics = _judged(lines, asked, answers, header)
+        judged, metrics = _judged(lines, asked, with_thoughts(answers), header)
         judged_samples = [each.sample for each in judged]
         macro = macro_estimates(metrics, means(header["settings"]), judged_samples, header["settings"]["cluster_by"])
         metrics = macro | metrics if header["settings"]["group_mean"] == "macro" else metrics | macro

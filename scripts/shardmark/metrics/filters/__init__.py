@@ -5,60 +5,18 @@ A filter takes a text, and is applied to each of the answers to a request; those
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from shardmark.metrics.filters.code import fenced_code, unquote
+from shardmark.metrics.filters.opencompass import opencompass_first_option
+from shardmark.metrics.filters.options import first_option
+from shardmark.metrics.numbers import Thousands, amount, numbers
 from shardmark.tasks.limits import BoundError, bounded
 from shardmark.tasks.templates import RenderError, Template
-
-NUMBER = re.compile(r"(?:(?<!\w)-)?(?:\$?\d[\d,]*(?:\.\d+)?|\.\d+)")
-"A minus does not follow a letter or digit: 5-7 is a range."
-
-
-def first_option(text: str, options: str) -> str | None:
-    """The first of the option letters that stands for itself: `A`, `(B)`, `C)`, `**D**`, `the answer is A`.
-
-    A letter inside a word is none, nor are the words in "A dog" and "I think": a lone A or I counts if no word follows
-    on its line, or one that makes it the subject, as in "A is right". A letter after "answer" (is, :) is taken before
-    any other.
-    """
-    stated = re.search(rf"(?i:\banswer\b(?:\s+is)?\s*:?)\s*(?:(?i:option)\s+)?[(\[*]*([{options}])(?!\w)", text)
-    word = r"(?<=[AIai])[^\S\n]+(?!(?:is|because|since|as)\b)[a-z]"
-    alone = re.search(rf"(?<![\w'’])([{options}])(?![\w'’])(?!{word})", text)
-    match = stated or alone
-    return match.group(1) if match else None
-
-
-def opencompass_first_option(text: str, options: str) -> str | None:
-    """What first_option_postprocess (cushion=False) of OpenCompass 0.5.4 finds by its English rules, in its order.
-
-    A letter after a space, colon or comma at the end; a stated answer; a letter that begins the text, if more follows;
-    any letter after "1.". It misses an answer that is only a letter, or one in brackets, as in `A`, `B)` and `(C)`.
-    Where it gives an empty string, this gives None.
-    """
-    letter = f"([{options}])"
-    rules = (
-        rf"[\s:,]{letter}[,.]?$",
-        rf"(?i)answer\s*:\s*{letter}",
-        rf"[Tt]he answer is:?\s+\(?{letter}",
-        rf"[Tt]he answer is:?\s+\(?\*?\*?{letter}",
-        rf"[Tt]he answer is option:?\s+\(?{letter}",
-        rf"[Tt]he correct answer is:?\s+\(?{letter}",
-        rf"[Tt]he correct answer is option:?\s+\(?{letter}",
-        rf"[Tt]he correct answer is:?.*?boxed{{{letter}}}",
-        rf"[Tt]he correct option is:?.*?boxed{{{letter}}}",
-        rf"[Tt]he correct answer option is:?.*?boxed{{{letter}}}",
-        rf"[Tt]he answer to the question is:?\s+\(?{letter}",
-        rf"^{letter}[\s,:.$]",
-        r"1.\s?(.*?)$",
-    )
-    for rule in rules:
-        match = re.search(rule, text.strip(), re.DOTALL)
-        found = [option for option in options if match and option in (match.group(1) or match.group(0))]
-        if found:
-            return found[0]
-    return None
+from shardmark.tasks.thoughts import without_thoughts
 
 
 def regex(text: str, pattern: str, select: int = 0, fallback: str | None = None) -> str | None:
@@ -81,9 +39,9 @@ def strip(text: str) -> str:
     return text.strip()
 
 
-def first_line(text: str) -> str:
-    """Up to the first newline, without leading newlines."""
-    return text.lstrip("\n").partition("\n")[0]
+def first_line(text: str) -> str | None:
+    """The first line that is not blank, without what ends it."""
+    return next(filter(str.strip, text.splitlines()), None)
 
 
 def lowercase(text: str) -> str:
@@ -96,20 +54,14 @@ def uppercase(text: str) -> str:
     return text.upper()
 
 
-def first_number(text: str) -> str | None:
-    """The first number in the text, without thousands separators and currency."""
-    match = NUMBER.search(text)
-    return _bare(match.group()) if match else None
+def first_number(text: str, thousands: Thousands = ",") -> str | None:
+    """The first number in the text, in its plain spelling (see `numbers`)."""
+    return next(numbers(text, thousands), None)
 
 
-def last_number(text: str) -> str | None:
-    """The last number in the text, without thousands separators and currency."""
-    numbers = NUMBER.findall(text)
-    return _bare(numbers[-1]) if numbers else None
-
-
-def _bare(number: str) -> str:
-    return number.replace(",", "").replace("$", "")
+def last_number(text: str, thousands: Thousands = ",") -> str | None:
+    """The last number in the text, in its plain spelling (see `numbers`)."""
+    return next(iter([*numbers(text, thousands)][-1:]), None)
 
 
 def first_capital(text: str) -> str | None:
@@ -127,25 +79,20 @@ def multiple_select(text: str) -> str | None:
     return "".join(sorted(set(filter(str.isupper, text)))) or None
 
 
-def fenced_code(text: str) -> str:
-    """The first block between lines of three backticks, or after the only one; the whole text if there is none."""
-    match = re.search(r"```[^\n`]*\n(.*?)(?:\n[ \t]*```|```|\Z)", text, re.DOTALL)
-    return match.group(1) if match else text
-
-
-def strip_thinking(text: str, tag: str = "think") -> str | None:
-    """What follows the thoughts; None if they never end."""
-    before, opened, thoughts = text.partition(f"<{tag}>")
-    _, closed, after = (thoughts if opened else text).rpartition(f"</{tag}>")
-    if closed:
-        return (before + after if opened else after).strip()
-    return None if opened else text
+def strip_thinking(text: str, tag: str | None = None) -> str | None:
+    """What follows the thoughts; None if they do not end."""
+    return without_thoughts(text, tag)
 
 
 def xml_tag(text: str, tag: str) -> str | None:
-    """What stands inside the last <tag>...</tag>, without white space at the ends."""
-    found = re.findall(rf"<{re.escape(tag)}>(.*?)</{re.escape(tag)}>", text, re.DOTALL)
-    return found[-1].strip() if found else None
+    """What stands inside the last <tag>...</tag> that is not empty, without white space at the ends."""
+    found, begun = None, None
+    for mark in re.finditer(rf"<(/?){re.escape(tag)}(?:\s[^<>]{{0,200}})?>", text, re.IGNORECASE):
+        if not mark.group(1):
+            begun = mark.end()
+        elif begun is not None:
+            found, begun = text[begun : mark.start()].strip() or found, None
+    return found
 
 
 def mapped(text: str, values: dict[str, str], default: str | None = None) -> str | None:
@@ -173,10 +120,29 @@ def take_first(answers: list[str | None], k: int = 1) -> list[str | None]:
     return answers[:k]
 
 
-def majority_vote(answers: list[str | None]) -> list[str | None]:
-    """The most frequent answer, the first of those if there are several; answers that were not found have no vote."""
-    votes = Counter(answer for answer in answers if answer is not None)
+def majority_vote(answers: list[str | None], tolerance: float | None = None) -> list[str | None]:
+    """The most frequent answer, the first of those if there are several; answers that were not found have no vote.
+
+    With `tolerance`, numbers that differ by no more are one answer, which is written as it first was.
+    """
+    votes = Counter(_alike([answer for answer in answers if answer is not None], tolerance))
     return [votes.most_common(1)[0][0] if votes else None]
+
+
+def _alike(answers: list[str], tolerance: float | None) -> list[str]:
+    """The answers, each as the first that equals it."""
+    if tolerance is None:
+        return answers
+    firsts: dict[str, Fraction] = {}
+    same: list[str] = []
+    for answer in answers:
+        value = found.value if (found := amount(answer)) else None
+        near = (first for first, other in firsts.items() if value is not None and abs(value - other) <= tolerance)
+        first = next(near, answer)
+        if first == answer and value is not None:
+            firsts.setdefault(answer, value)
+        same.append(first)
+    return same
 
 
 TEXTS: dict[str, Callable[..., str | None]] = {
@@ -196,6 +162,7 @@ TEXTS: dict[str, Callable[..., str | None]] = {
         last_capital,
         multiple_select,
         fenced_code,
+        unquote,
         strip_thinking,
         xml_tag,
         template,
@@ -205,20 +172,30 @@ LISTS: dict[str, Callable[..., list[str | None]]] = {f.__name__: f for f in (tak
 
 
 def apply_filters(
-    texts: list[str], filters: list[dict[str, Any]], row: dict[str, Any], key: str = "filters"
+    texts: list[str],
+    filters: list[dict[str, Any]],
+    row: dict[str, Any],
+    key: str = "filters",
+    *,
+    opened: Sequence[str] = (),
 ) -> list[str | None]:
     """The answers to a request after all filters in order; None from where one finds nothing in it.
 
-    `key` is where the filters stand in the data set's file. Raises BoundError for one that takes too long.
+    `key` is where the filters stand in the data set's file. `opened` has for each text the mark of the thought that its
+    prompt has opened, which `strip_thinking` takes into account; an empty one if there is none. Raises BoundError for
+    a filter that takes too long.
     """
     answers: list[str | None] = list(texts)
     for number, settings in enumerate(filters):
         name, options = settings["name"], {key: value for key, value in settings.items() if key != "name"}
         if name in LISTS:
             answers = LISTS[name](answers, **options)
+            opened = opened[: len(answers)]  # those of a request are alike
             continue
         if name == "template":
             options["row"] = row
+        if name == "strip_thinking" and opened:
+            answers = [None if answer is None else mark + answer for answer, mark in zip(answers, opened, strict=True)]
         with bounded(_key(f"{key}.{number}", name)):
             answers = [None if answer is None else TEXTS[name](answer, **options) for answer in answers]
     return answers

@@ -1,0 +1,139 @@
+"""Code in a model's answer."""
+
+import re
+from typing import NamedTuple
+
+FENCE = re.compile(r"(?P<indent>[ \t]*(?:>[ \t]?)?[ \t]*)(?P<marks>`{3,}|~{3,})(?P<info>[^\n]*)")
+LATE_FENCE = re.compile(r"(?P<indent>)(?P<marks>`{3,})(?P<info>[ \t]{0,9}[\w+{.-]{0,30}\}?[ \t]{0,9})\r?$")
+LABEL = re.compile(r"[ \t]*\{?\.?([\w+#-]+)(?=[\s}:,]|$)")
+ONE_LINE = re.compile(r"(`{1,9})(?:(?:python3?|py)\b(?=\s))?\s*([^`\n]+)\1", re.IGNORECASE)
+TAGGED = re.compile(r"\[PYTHON\]\n?(.*?)(?:\[/PYTHON\]|\Z)", re.DOTALL)
+PYTHON = {"python", "python3", "py", "py3", "python2", "ipython"}
+CODE_LINE = re.compile(
+    r"(?:[ ]{2,}|\t)\S|(?:async\s+)?(?:def|class)\s+\w|(?:from|import)\s+\w|(?:return|raise|yield|print|pass)\b|@\w|#"
+    r"|(?:if|for|while|with|elif|else|try|except)\b[^\n]*:\s*(?:#|$)|[\w.\[\]]+\s?[-+*/]?=[^=]|[)\]}\"']"
+)
+PROSE_LINE = re.compile(r"\s*(?:\d+[.)]|[-*])?\s*[A-Z][\w']*,?(?: [\w'`]+){2}")
+
+
+class Block(NamedTuple):
+    """Lines of code with the label of their fence."""
+
+    label: str
+    lines: list[str]
+
+    @property
+    def rank(self) -> int:
+        """Python is 0; then come blocks without a label, those of other languages, and sessions."""
+        first = next((line for line in self.lines if line.strip()), "").lstrip()
+        if first.startswith((">>>", "In [")):
+            return 3
+        return 0 if self.label in PYTHON else 2 if self.label else 1
+
+
+class Opening(NamedTuple):
+    """A fence that opens a block."""
+
+    line: int
+    indent: str
+    marks: str
+    label: str
+
+
+def fenced_code(text: str) -> str:
+    """The first block of Python between lines of three backticks or tildes, else the first block without a label.
+
+    Without either, it is the first of any label; without a fence, the whole text. A fence that nothing closes holds the
+    rest; one that only closes, as where the prompt has opened it, what stands before it. Backticks within a line are no
+    fence.
+    """
+    blocks = _blocks(text.split("\n"))
+    if blocks:
+        return "\n".join(min(blocks, key=lambda block: block.rank).lines).removesuffix("\r")
+    alone = ONE_LINE.fullmatch(text.strip())
+    tagged = TAGGED.search(text)
+    return alone.group(2) if alone else tagged.group(1).rstrip("\n") if tagged else text
+
+
+def unquote(text: str) -> str:
+    """The text without white space and one pair of quotes around it.
+
+    A quote at one end only goes if its line has an odd number of them: that of `return 'a'` stays.
+    """
+    text = text.strip()
+    for quote in ("'''", '"""', "'", '"'):
+        if len(text) >= 2 * len(quote) and text.startswith(quote) and text.endswith(quote):
+            return text[len(quote) : -len(quote)]
+    for quote in ("'", '"'):
+        if text.startswith(quote) and text.partition("\n")[0].count(quote) % 2:
+            return text[1:]
+        if text.endswith(quote) and text.rpartition("\n")[2].count(quote) % 2:
+            return text[:-1]
+    return text
+
+
+def _blocks(lines: list[str]) -> list[Block]:
+    found: list[Block] = []
+    opening: Opening | None = None
+    for number, line in enumerate(lines):
+        fence = FENCE.match(line)
+        if opening is None:
+            new = _opening(number, line, fence)
+            if new and not new.label and not found and _is_code(lines[:number]):
+                found.append(Block("python", lines[:number]))  # the prompt has opened the block that this closes
+            else:
+                opening = new
+        elif fence and _closes(opening, fence):
+            label = _label(fence["info"])
+            if label and not opening.label and not found and _is_code(lines[: opening.line]):
+                found.append(Block("python", lines[: opening.line]))  # what seemed to open has closed
+            else:
+                found.append(_block(opening, lines[opening.line + 1 : number]))
+            opening = Opening(number, fence["indent"], fence["marks"], label) if label else None
+    if opening and (not found or any(line.strip() for line in lines[opening.line + 1 :])):
+        found.append(_block(opening, _up_to_marks(lines[opening.line + 1 :])))
+    return found
+
+
+def _opening(number: int, line: str, fence: re.Match[str] | None) -> Opening | None:
+    """A fence at the beginning of a line, or one with at most a label after it at the end of a line of prose."""
+    if fence is None and line.count("```") % 2:
+        fence = LATE_FENCE.search(line)
+    if fence is None or (fence["marks"][0] in fence["info"]):
+        return None
+    return Opening(number, fence["indent"], fence["marks"], _label(fence["info"]))
+
+
+def _closes(opening: Opening, fence: re.Match[str]) -> bool:
+    """Whether a fence closes a block: as long, and not indented by four more, as one within a docstring may be."""
+    deeper = len(fence["indent"].expandtabs(4)) - len(opening.indent.expandtabs(4))
+    return fence["marks"].startswith(opening.marks) and deeper < 4
+
+
+def _label(info: str) -> str:
+    found = LABEL.match(info)
+    words = len(info.split())
+    return found.group(1).lower() if found and (words == 1 or "=" in info) else ""
+
+
+def _block(opening: Opening, lines: list[str]) -> Block:
+    """The lines without the indentation, or the mark of a quotation, that they share with their fence."""
+    prefix = re.compile(r"[ \t]*>[ \t]?" if ">" in opening.indent else re.escape(opening.indent))
+    if opening.indent and all(prefix.match(line) for line in lines if line.strip()):
+        lines = [prefix.sub("", line, count=1) for line in lines]
+    return Block(opening.label, lines)
+
+
+def _up_to_marks(lines: list[str]) -> list[str]:
+    """Up to a line that ends in a fence, where no line of its own closes the block."""
+    for number, line in enumerate(lines):
+        if line.rstrip().endswith("```"):
+            return [*lines[:number], line.rstrip().rstrip("`")]
+    return lines
+
+
+def _is_code(lines: list[str]) -> bool:
+    """Whether most lines look like Python, and none announces code."""
+    written = [line for line in lines if line.strip()]
+    code = [line for line in written if CODE_LINE.match(line) and not PROSE_LINE.match(line)]
+    return bool(written) and 2 * len(code) > len(written)

@@ -1,0 +1,223 @@
+"""Which option an answer states: `B`, `(B)`, `the answer is $\\boxed{B}$`, `not A but B`, `答案是B`.
+
+Of the letters that stand for themselves, those that head a list of options are left out, as are those that are denied
+("not A", "A is wrong") or only considered ("although A", "A or B"). What remains is ranked by how it is said, and
+among equals the last counts.
+"""
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from shardmark.metrics.filters import wording
+from shardmark.metrics.filters.letters import (
+    DIRECTLY_NOT,
+    ENDS_CLAUSE,
+    SUBJECT,
+    Letter,
+    cleaned,
+    compiled,
+    enumerations,
+    letters,
+    list_labels,
+)
+
+FAR = 120
+"Characters around a letter that are searched for what is said of it."
+
+BETWEEN = rf"(?:\W{{0,3}}(?:\b(?:{wording.NAME})\b|选项|選項|選択肢|项)){{0,2}}[\s:(]{{0,4}}$"
+"What may stand between a word that states and the letter."
+ANSWER = compiled("(?P<linked>", wording.ANSWER, ")|", wording.FOREIGN_ANSWER)
+NO_STATEMENT = compiled(wording.NO_STATEMENT)
+LINK = compiled(wording.LINK)
+CHOOSE = compiled("(?:", wording.CHOOSE, ")", BETWEEN)
+CONCLUDE = compiled("(?:", wording.CONCLUDE, r"),?(?:\s(?:it is|it's|it must be|is))?", BETWEEN)
+COPULA = compiled("(?:", wording.COPULA, ")", BETWEEN)
+OPENING = compiled(r"\W{0,40}(?:1[.)]\s)?(?:(?:", wording.BEFORE_OPENING, r")\W{1,5}){0,2}\W{0,5}")
+AFTER_OPENING = re.compile(r"\)?\s?[/、|–—-]|[ \t]{0,5}\(|[\u2e80-\u9fff\uac00-\ud7af]")
+NOT = compiled(wording.NOT)
+NO_NEGATION = compiled(wording.NO_NEGATION)
+CONSIDERED = compiled(r"\b(?:", wording.CONSIDERED, ")")
+NOT_AFTER = compiled(wording.NOT_AFTER)
+RIGHT = compiled(wording.RIGHT)
+ELLIPSIS = compiled(r"\)?\s(?:is|does)[.!\n]")
+RIGHT_LABEL = compiled(r"[\s.:)|-]{0,6}(?:correct|right|richtig|correcto|正确|✅|✓|✔)(?!\w)")
+WRONG_LABEL = compiled(r"[\s.:)|-]{0,6}(?:in\s?correct|not correct|wrong|falsch|错误|不正确|❌|✗|✘)")
+CLAUSE_END = compiled(wording.CLAUSE_END)
+SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？\n]")
+CORRECTION = compiled(wording.CORRECTION)
+TENTATIVE = compiled(wording.TENTATIVE)
+BUT = compiled(r"\b(?:but|however|yet)\b")
+NEXT_QUESTION = compiled(r"[ \t]{0,20}(?:", wording.NEXT_QUESTION, ")")
+
+
+class Statement(NamedTuple):
+    """Where a letter is said to be the answer."""
+
+    place: int
+    option: str
+    "Empty if there is no such option."
+
+
+def first_option(text: str, options: str) -> str | None:
+    """The option that an answer states; None if it states none, or several.
+
+    A text that goes on with another question has answered before it. Small and capital letters are alike, unless both
+    are options.
+    """
+    names = {option: option for option in options}
+    if len({option.upper() for option in options}) == len(options):
+        names |= {option.swapcase(): option for option in options}
+    for part in _questions(cleaned(text)):
+        found = _Reading(part, names).answer()
+        if found is not None:
+            return found or None
+    return None
+
+
+def _questions(text: str) -> Iterator[str]:
+    """The text up to where it asks another question, then from there to the next one, and so on."""
+    part: list[str] = []
+    for line in text.split("\n"):
+        if NEXT_QUESTION.match(line) and any(map(str.strip, part)):
+            yield "\n".join(part)
+            part = []
+        part.append(line)
+    yield "\n".join(part)
+
+
+class _Reading:
+    """A text, its letters, and what it says of them."""
+
+    def __init__(self, text: str, names: dict[str, str]) -> None:
+        self.text = text
+        self.letters = letters(text, names)
+        self.starts = [letter.start for letter in self.letters]
+        self.clauses = [0, *(found.end() for found in CLAUSE_END.finditer(text))]
+        self.labels = list_labels(text, self.letters, list(dict.fromkeys(names.values())))
+        self.lists = {letter: each for each in enumerations(text, self.letters) for letter in each}
+
+    def answer(self) -> str | None:
+        """The option; an empty text if another is stated than there are; None if nothing is said."""
+        opening = self._opening()
+        if opening and self._is_a_line(opening) and self.labels:
+            return opening.option  # and what follows is another question with its options
+        stated = sorted(self._stated())
+        said = sorted(self._said())
+        if stated:
+            return (said[-1] if said and self._is_corrected(stated[-1], said[-1]) else stated[-1]).option
+        if opening:
+            return opening.option
+        if said:
+            return said[-1].option
+        lone = {letter.option for letter in self.letters if self._is_lone(letter)}
+        return lone.pop() if len(lone) == 1 else None
+
+    def _is_candidate(self, letter: Letter) -> bool:
+        return bool(letter.option) and letter not in self.labels and letter not in self.lists
+
+    # What is said before and after a letter
+
+    def _before(self, letter: Letter, since: int = 0) -> str:
+        """The clause before a letter, or before the list it stands in, from `since` on."""
+        start = self.lists.get(letter, [letter])[0].start
+        clause = self.clauses[bisect_right(self.clauses, start) - 1]
+        return self.text[max(clause, since, start - FAR) : start]
+
+    def _after(self, letter: Letter) -> str:
+        """The rest of the clause after a letter, or after the list it stands in, up to the next letter."""
+        end = self.lists.get(letter, [letter])[-1].end
+        stop = CLAUSE_END.search(self.text, end + 1, end + FAR)
+        following = bisect_left(self.starts, end)
+        stops = [stop.start()] if stop else []
+        stops += self.starts[following : following + 1]
+        return self.text[end : min([end + FAR, *stops])]
+
+    def _is_denied(self, letter: Letter, since: int = 0) -> bool:
+        """Whether its clause says that it is not the answer, or only considers it."""
+        before = self._before(letter, since)
+        if NOT.search(NO_NEGATION.sub(" ", before)) or CONSIDERED.search(before):
+            return True
+        end = self.lists.get(letter, [letter])[-1].end
+        if DIRECTLY_NOT.match(self.text, end, end + 40):
+            return True
+        return bool(SUBJECT.match(self.text, end) and NOT_AFTER.search(self._after(letter)))
+
+    # Statements: "the answer is B", "I choose B", "so B"
+
+    def _stated(self) -> Iterator[Statement]:
+        for cue in ANSWER.finditer(self.text):
+            if not NO_STATEMENT.search(self.text, max(0, cue.start() - 30), cue.start()):
+                letter = self._linked(cue)
+                if letter:
+                    yield Statement(letter.start, letter.option)
+        for letter in filter(self._is_candidate, self.letters):
+            begin = max(0, letter.start - 50)
+            chosen = CHOOSE.search(self.text, begin, letter.start)
+            if chosen and not self._is_denied(letter):
+                yield Statement(letter.start, letter.option)
+            elif ENDS_CLAUSE.match(self.text, letter.end):
+                concluded = CONCLUDE.search(self.text, begin, letter.start)
+                if concluded and not self._is_denied(letter, concluded.start()):
+                    yield Statement(letter.start, letter.option)
+
+    def _linked(self, cue: re.Match[str]) -> Letter | None:
+        """The letter that a word for answer is linked to, in its sentence or at the beginning of the next line."""
+        end = SENTENCE_END.search(self.text, cue.end(), cue.end() + FAR)
+        limit = end.start() if end else min(cue.end() + FAR, len(self.text))
+        if limit - cue.end() < 20 and not re.search(r"[^\W_]", LINK.sub("", self.text[cue.end() : limit])):
+            line = re.compile(r"[\s.]{0,20}[^\n]{0,200}").match(self.text, limit)
+            limit = line.end() if line else limit
+        first, last = bisect_left(self.starts, cue.end()), bisect_left(self.starts, min(limit, cue.end() + FAR))
+        for letter in self.letters[first:last]:
+            if letter in self.lists or letter in self.labels or self._is_denied(letter, cue.end()):
+                continue
+            linked = not cue["linked"] or LINK.search(self.text[cue.end() : letter.start].rstrip("("))
+            return letter if linked else None
+        return None
+
+    def _is_corrected(self, stated: Statement, said: Statement) -> bool:
+        """Whether what is said later takes the statement back: "The answer is A. No, wait, it's C."."""
+        if said.place <= stated.place:
+            return False
+        tentative = TENTATIVE.search(self.text, max(0, stated.place - 60), stated.place)
+        taken_back = BUT if tentative else CORRECTION
+        return any(pattern.search(self.text, stated.place, said.place) for pattern in (CORRECTION, taken_back))
+
+    # The letter that a text begins with
+
+    def _opening(self) -> Letter | None:
+        for letter in self.letters[:1]:
+            if not self._is_candidate(letter) or letter.start > 60:
+                return None
+            if not OPENING.fullmatch(self.text, 0, letter.start):
+                return None
+            again = re.match(rf"\s{{1,5}}{letter.option}\b", self.text[letter.end : letter.end + 10])
+            ends = ENDS_CLAUSE.match(self.text, letter.end) or AFTER_OPENING.match(self.text, letter.end)
+            if (letter.bracketed or again or ends) and not self._is_denied(letter):
+                return letter
+        return None
+
+    def _is_a_line(self, letter: Letter) -> bool:
+        return not re.search(r"\w", self.text[letter.end :].partition("\n")[0])
+
+    # What is said otherwise: "B is right", "it is B"
+
+    def _said(self) -> Iterator[Statement]:
+        for letter in self.letters:
+            if letter in self.labels:
+                if RIGHT_LABEL.match(self.text, letter.end) and self._others_are_wrong(letter):
+                    yield Statement(letter.start, letter.option)
+            elif self._is_candidate(letter) and not self._is_denied(letter):
+                is_right = ELLIPSIS.match(self.text, letter.end) or RIGHT.search(self._after(letter))
+                begin = max(0, letter.start - 50)
+                ends = ENDS_CLAUSE.match(self.text, letter.end)
+                if is_right or (ends and COPULA.search(self.text, begin, letter.start)):
+                    yield Statement(letter.start, letter.option)
+
+    def _others_are_wrong(self, letter: Letter) -> bool:
+        return all(WRONG_LABEL.match(self.text, other.end) for other in self.labels if other.option != letter.option)
+
+    def _is_lone(self, letter: Letter) -> bool:
+        return self._is_candidate(letter) and not SUBJECT.match(self.text, letter.end) and not self._is_denied(letter)

@@ -1,0 +1,180 @@
+"""Numbers as people and models write them: `-$1,234.50`, `1 234 567`, `３６`, `٤٢`, `\\frac{3}{4}`, `3 × 10^8`.
+
+A number that is found has a plain spelling: ASCII digits, a point before decimals, no separators, `e` before an
+exponent, `/` in a fraction. It is a text, so that nothing of it is lost.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+Thousands = Literal[",", "any"]
+
+SPACES = "\u00a0\u2006\u2007\u2008\u2009\u202f"
+"No-break and thin spaces, which separate thousands."
+THIN = "\u202f"
+INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+PLAIN = {
+    **FULL_WIDTH,
+    **dict.fromkeys(map(ord, INVISIBLE)),
+    **{ord(space): THIN for space in SPACES},
+    ord("−"): "-",
+    ord("﹣"): "-",
+    ord("٫"): ".",
+    ord("٬"): ",",
+}
+VULGAR = re.compile("(\\d)([¼-¾⅐-⅞])")
+SUPERSCRIPT = re.compile("[⁰¹²³⁴-⁹⁺⁻]{1,9}")
+SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+LARGEST_EXPONENT = 9999
+
+LATEX = (
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"\\!"), ""),
+    (re.compile(r"(?<=\d)(?:\\[, ]|~)(?=\d{3})"), THIN),
+    (re.compile(r"\\([$%])"), r"\1"),
+    (re.compile(r"(?<=\d)\s?\\[dt]?frac\b"), r" \\frac"),
+    (re.compile(r"\\[dt]?frac\s?\{\s?(-?\d{1,30})\s?\}\s?\{\s?(\d{1,30})\s?\}"), r"\1/\2"),
+    (re.compile(r"\\[dt]?frac\s?(\d)(\d)(?!\d)"), r"\1/\2"),
+)
+POWER = r"(?:\^|\*\*(?!\s))\s?[{(]?([-+]?\d{1,9})(?![\d*])[})]?"
+POWERS = (
+    (re.compile(r"(?<=\d)\s{0,2}(?:[×x*·⋅]|\\times|\\cdot)\s{0,2}10\s?" + POWER), r"e\1"),
+    (re.compile(r"(?<![\w.,])10\s?" + POWER), r"1e\1"),
+    (re.compile(r"(?<=[\w)}])" + POWER), " "),
+    (re.compile(r"_\{\d{1,9}\}"), " "),
+)
+
+LEFT = (
+    r"(?:(?<![A-Za-z0-9])(?<![A-Za-z0-9]_)|(?<=\bUSD)|(?<=\bEUR)|(?<=\bGBP)|(?<=\bCNY)|(?<=\bRMB)|(?<=\bRs))(?<!\d\.)"
+)
+END = r"(?![.,]?\d)"
+GROUPS = (
+    r"(?<!\d,)\d{1,3}(?:,\d{3})+(?:\.\d+)?" + END,
+    r"(?<!\d,)\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?" + END,
+    r"\d{1,3}(?:_\d{3})+(?![_\d])",
+    r"\d{1,3}(?:['’]\d{3})+(?:\.\d+)?" + END,
+    rf"(?<!\d[ {THIN},])[1-9]\d{{0,2}}(?:[ {THIN}]\d{{3}})+(?:[.,]\d+)?(?!\d)",
+)
+POINTS = (
+    r"\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?" + END,
+    r"\d{1,3}(?:\.\d{3})+,\d+" + END,
+)
+ZERO_COMMA = r"(?<![(\[{])(?<!\d,)0,\d+" + END
+FRACTION = r"(?<!\d/)(?:(?<!\d[ .,])\d{1,3} )?\d{1,30}/[1-9]\d{0,29}(?![\d/]|[.,]\d)"
+SIMPLE = r"\d+(?:\.\d+)?(?:[eE][-+]?\d+(?![A-Za-z0-9]))?(?!\d|\.\d)|\d+(?!\.?\d)"
+BARE_DECIMALS = r"(?<![\w.)])\.\d+(?:[eE][-+]?\d+(?![A-Za-z0-9]))?(?!\.?\d)"
+ANY_COMMA = r"(?<![(\[{])(?<!\d,)\d+,(?:\d\d?|\d{4,})" + END
+ANY_POINT = r"[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?" + END
+
+SPACED_MINUS = re.compile(
+    r"(?:[=:≈(]|\b(?:is|are|was|be|equals|es|est|ist|è|é|jest)|是|为|為|は)\s{0,2}[-–]\s$", re.IGNORECASE
+)
+MAGNITUDE = re.compile(
+    r"(?i)\b(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|k|m|bn|mio|mrd)s?\b|[百千万萬亿億]"
+)
+
+
+class Amount(NamedTuple):
+    """A number with what it counts."""
+
+    value: Fraction
+    unit: str
+
+
+def numbers(text: str, thousands: Thousands = ",") -> Iterator[str]:
+    """The numbers of a text, in order.
+
+    `1,234`, `1,00,000`, `1 234`, `1'234`, `1_234`, `1.234.567` and `1.234,5` have separators; a list as `1,2,3` has
+    three numbers. With thousands `any`, a point or comma before exactly three digits separates thousands, and a comma
+    before any other number of digits is a decimal comma: `1.250` is 1250 and `2,5` is 2.5. Exponents of other bases
+    than ten (`cm^2`), digits of a word (`CO2`) and versions (`1.2.3`) are no numbers.
+    """
+    plain = _plain(text)
+    for match in _pattern(thousands).finditer(plain):
+        sign = "-" if _is_negative(plain, match.start()) else ""
+        yield sign + _spelling(match.group(), thousands)
+
+
+def amount(text: str) -> Amount | None:
+    """What a text says that is a single number, perhaps with a currency or a unit; None of any other text."""
+    plain = _plain(text).strip().rstrip(".")
+    found = list(_pattern(",").finditer(plain)) if len(plain) <= 1000 and "_" not in plain else []
+    if len(found) != 1:
+        return None
+    before, after = plain[: found[0].start()], plain[found[0].end() :].strip(" .,;" + THIN)
+    sign = "-" if _is_negative(plain, found[0].start()) else ""
+    before = "".join(c for c in before if not c.isspace() and c not in "+-–" and unicodedata.category(c) != "Sc")
+    if before not in {"", "USD", "EUR", "GBP", "CNY", "RMB", "Rs", "US", "≈", "~"}:
+        return None
+    if len(after) > 30 or any(c.isdigit() for c in after) or MAGNITUDE.search(after):
+        return None
+    value = exact(sign + _spelling(found[0].group(), ","))
+    return None if value is None else Amount(value, "" if _is_currency(after) else " ".join(after.casefold().split()))
+
+
+def exact(number: str) -> Fraction | None:
+    """A number's value; None if it is beyond 10^9999 or has thousands of digits."""
+    exponent = number.lower().partition("e")[2]
+    try:
+        return None if abs(int(exponent or 0)) > LARGEST_EXPONENT else Fraction(number)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _plain(text: str) -> str:
+    if not text.isascii():
+        text = SUPERSCRIPT.sub(lambda found: "^" + found.group().translate(SUPERSCRIPTS), VULGAR.sub(r"\1 \2", text))
+        text = "".join(map(_ascii, text))
+    for pattern, replacement in (*LATEX, *POWERS):
+        text = pattern.sub(replacement, text)
+    return text
+
+
+@lru_cache(4096)
+def _ascii(character: str) -> str:
+    """The character, or what it means in ASCII."""
+    if (digit := unicodedata.decimal(character, None)) is not None:
+        return str(digit)
+    if unicodedata.category(character) == "No" and "⁄" in (name := unicodedata.normalize("NFKC", character)):
+        return name.replace("⁄", "/")
+    return character.translate(PLAIN)
+
+
+@lru_cache
+def _pattern(thousands: Thousands) -> re.Pattern[str]:
+    by_language = (ANY_POINT, ANY_COMMA) if thousands == "any" else ()
+    forms = (FRACTION, *by_language, *GROUPS, *POINTS, ZERO_COMMA, SIMPLE)
+    return re.compile(f"{LEFT}(?:{'|'.join(forms)})|{BARE_DECIMALS}")
+
+
+def _spelling(number: str, thousands: Thousands) -> str:
+    if "/" in number:
+        whole, _, fraction = number.rpartition(" ")
+        top, bottom = fraction.split("/")
+        return f"{int(whole) * int(bottom) + int(top)}/{bottom}" if whole else fraction
+    number = re.sub(rf"[_'’ {THIN}]", "", number)
+    point, comma = number.rfind("."), number.rfind(",")
+    if comma > point and (point >= 0 or number.startswith("0,") or not re.fullmatch(r"[\d,]+,\d{3}", number)):
+        return number.replace(".", "").replace(",", ".")  # a decimal comma
+    if number.count(".") > 1 or (thousands == "any" and re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", number)):
+        return number.replace(".", "")
+    number = number.replace(",", "")
+    return "0" + number if number.startswith(".") else number
+
+
+def _is_negative(text: str, start: int) -> bool:
+    """Whether a minus belongs to the number there; in `5-7`, `A-1` and a list's `- 1` it does not."""
+    while start and (text[start - 1] == "+" or unicodedata.category(text[start - 1]) == "Sc"):
+        start -= 1
+    if start and text[start - 1] in "-–":
+        return start == 1 or not (text[start - 2].isalnum() or text[start - 2] in ")]}%-–_")
+    return bool(SPACED_MINUS.search(text[max(0, start - 20) : start]))
+
+
+def _is_currency(unit: str) -> bool:
+    return all(unicodedata.category(c) == "Sc" for c in unit)

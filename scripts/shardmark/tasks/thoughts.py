@@ -1,0 +1,110 @@
+"""What a reasoning model thinks before it answers, and how models mark it.
+
+Chat templates of DeepSeek-R1, QwQ and others begin the thought themselves, so that its opening mark is in the prompt,
+and the output has only the closing one; or none, if the thought is cut.
+"""
+
+import re
+from bisect import bisect
+from functools import lru_cache
+from typing import NamedTuple
+
+TAGS = ("think", "thinking", "thought", "reasoning", "reason", "seed:think")
+"Names of the tags <...> and [...] around thoughts."
+OTHER_MARKS = (
+    ("◁think▷", "◁/think▷"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<unused94>", "<unused95>"),
+)
+CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<\n]{0,60}<\|message\|>")
+"gpt-oss writes in channels: analysis, commentary, and final for the answer."
+BARE_CHANNEL = re.compile(r"\s*analysis(?=[^\s\w]|[A-Z0-9]|[^\x00-\x7f])")
+"The same where special tokens are left out of the text: `analysisWe need ...assistantfinalParis`."
+BARE_FINAL = "assistantfinal"
+CODE = re.compile(r"^[ \t]*(```|~~~)[^\n]*$", re.MULTILINE)
+QUOTES = "`'\"“”‘’「」«»"
+
+
+class Mark(NamedTuple):
+    """A mark that opens or closes a thought."""
+
+    start: int
+    end: int
+    closes: bool
+
+
+def without_thoughts(text: str, tag: str | None = None) -> str | None:
+    """What follows the last thought; None if nothing does, or if the last thought does not end.
+
+    `tag` names the tag; without it, all that are known count. A closing mark alone ends a thought that the prompt has
+    opened. A mark in quotes is one that is spoken of, as is one in a block of code after the first thought.
+    """
+    channels = list(CHANNEL.finditer(text)) if tag is None else []
+    if channels:
+        return _final(text, channels[-1])
+    if tag is None and BARE_CHANNEL.match(text):
+        return text.rpartition(BARE_FINAL)[2].strip() or None if BARE_FINAL in text else None
+    marks = _marks(text, tag)
+    end = max((mark.end for mark in marks if mark.closes), default=0)
+    if any(not mark.closes and mark.start >= end for mark in marks):
+        return None
+    return text[end:].strip() or None if end else text if text.strip() else None
+
+
+def opened_mark(prompt: str) -> str:
+    """The mark with which a prompt ends within a thought, so that the model goes on with it; else an empty text."""
+    end = prompt[-200:].rstrip()
+    marks = _marks(end, None)
+    return end[marks[-1].start :] if marks and not marks[-1].closes and marks[-1].end == len(end) else ""
+
+
+def goes_on_with_thought(text: str) -> bool:
+    """Whether a text ends a thought that it has not begun: its prompt has."""
+    marks = _marks(text, None)
+    return bool(marks) and marks[0].closes
+
+
+def _final(text: str, channel: re.Match[str]) -> str | None:
+    answer = text[channel.end() :].partition("<|")[0].strip()
+    return answer or None if channel.group(1) == "final" else None
+
+
+def _marks(text: str, tag: str | None) -> list[Mark]:
+    """The marks of a text that are not only spoken of."""
+    found: list[Mark] = []
+    code: list[tuple[int, int]] | None = None
+    for match in _pattern(tag).finditer(text):
+        before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
+        if before and after and before in QUOTES and after in QUOTES:
+            continue
+        if code is not None and (place := bisect(code, (match.start(), 0)) - 1) >= 0 and match.start() < code[place][1]:
+            continue
+        if code is None and match["closes"]:
+            code = _code(text, match.end())
+        found.append(Mark(match.start(), match.end(), bool(match["closes"])))
+    return found
+
+
+@lru_cache
+def _pattern(tag: str | None) -> re.Pattern[str]:
+    names = "|".join(map(re.escape, TAGS if tag is None else [tag]))
+    opens = [rf"<(?:{names})(?:\s[^<>\n]{{0,100}})?>", rf"\[(?:{names})\]"]
+    closes = [rf"</(?:{names})\s?>", rf"\[/(?:{names})\]"]
+    if tag is None:
+        opens += [re.escape(mark) for mark, _ in OTHER_MARKS]
+        closes += [re.escape(mark) for _, mark in OTHER_MARKS]
+    return re.compile(f"(?P<closes>{'|'.join(closes)})|{'|'.join(opens)}", re.IGNORECASE)
+
+
+def _code(text: str, start: int) -> list[tuple[int, int]]:
+    """Where blocks of code are, from `start` on."""
+    blocks: list[tuple[int, int]] = []
+    opening: re.Match[str] | None = None
+    for fence in CODE.finditer(text, start):
+        if opening is None:
+            opening = fence
+        elif fence.group(1) == opening.group(1) and not fence.group().strip().strip("`~"):
+            blocks.append((opening.start(), fence.end()))
+            opening = None
+    return blocks
