@@ -4,8 +4,15 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 
 import requirements_check
+
+# A slow machine fails no property, and the same code meets the same examples, so that a failure belongs to the change
+# that it appears with. `--hypothesis-profile=search` looks for new ones, and prints how to have them again.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, print_blob=True, max_examples=1000)
+settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:

@@ -71,12 +71,20 @@ class Jobs:
         command = [sys.executable, "-c", NURSERY, str(locks)]
         environment = os.environ | {"PYTHONPATH": str(SCRIPTS)}
         pipe = subprocess.PIPE
-        self.nursery = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+        self.nursery = subprocess.Popen(
+            command, env=environment, stdin=pipe, stdout=pipe, text=True, bufsize=1, start_new_session=True
+        )
         self.said: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=lambda: [self.said.put(line) for line in self.nursery.stdout or ()]).start()
+        threading.Thread(
+            target=lambda: [self.said.put(line) for line in self.nursery.stdout or ()], daemon=True
+        ).start()
         self.pids: dict[int, int] = {}
         self.waiting: dict[int, int] = {}
         self.holding: dict[int, list[str]] = {}
+
+    def _listen(self) -> None:
+        for line in self.nursery.stdout or ():
+            self.said.put(line)
 
     def start(self, number: int, count: int, patience: int = 600) -> None:
         """Start a job of so many GPUs."""
@@ -91,10 +99,11 @@ class Jobs:
         number, pid, gpus = self.said.get(timeout=seconds).rstrip("\n").split(" ")
         self.pids[int(number)] = int(pid)
         if gpus and int(number) in self.waiting:  # else it has been killed since
-            mine = gpus.split(",")
-            assert len(set(mine)) == self.waiting.pop(int(number))
-            assert not [other for other in self.holding.values() if set(other) & set(mine)]
+            mine, others = gpus.split(","), [gpu for held in self.holding.values() for gpu in held]
+            wanted = self.waiting.pop(int(number))
             self.holding[int(number)] = mine
+            assert len(set(mine)) == wanted
+            assert not set(others) & set(mine)
 
     def free(self) -> int:
         """How many GPUs nobody has."""
@@ -113,10 +122,7 @@ class Jobs:
 
     def close(self) -> None:
         """Kill all of them."""
-        for number in [*self.waiting, *self.holding]:
-            self.end(number, signal.SIGKILL)
-        assert self.nursery.stdin is not None
-        self.nursery.stdin.close()
+        os.killpg(self.nursery.pid, signal.SIGKILL)
         self.nursery.wait()
 
 
@@ -193,7 +199,7 @@ def test_who_waits_for_all_holds_none(locks: Path) -> None:
             leased.set()
 
     with lease_gpus(1, locks) as first:
-        thread = threading.Thread(target=lease_all)
+        thread = threading.Thread(target=lease_all, daemon=True)
         os.environ["CUDA_VISIBLE_DEVICES"] = VISIBLE  # the lease above has hidden the others from this process
         thread.start()
         for _ in range(20):
@@ -297,12 +303,12 @@ def test_who_waits_says_who_has_the_gpus(
     monkeypatch.setattr(devices, "SAY_SECONDS", (0.0, 600.0))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     with lease_gpus(1, locks):
-        thread = threading.Thread(target=lambda: lease_gpus(1, locks).__enter__())
+        thread = threading.Thread(target=lambda: lease_gpus(1, locks).__enter__(), daemon=True)
         thread.start()
         deadline = time.monotonic() + 60
         while not caplog.messages and time.monotonic() < deadline:
             time.sleep(0.01)
-    thread.join()
+    thread.join(60)
     assert caplog.messages[0].startswith(f"waiting for 1 GPUs; 7 is held by process {os.getpid()} of ")
 
 

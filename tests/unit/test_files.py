@@ -191,10 +191,12 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     done = threading.Event()
 
     def write() -> None:
-        for _ in range(20):
-            for content in contents:
-                write_whole(path, content)
-        done.set()
+        try:
+            for _ in range(20):
+                for content in contents:
+                    write_whole(path, content)
+        finally:
+            done.set()
 
     writer = threading.Thread(target=write)
     writer.start()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from projects import write_rows
 from requirements_check import need
 from shardmark.errors import UserError
 from shardmark.metrics import lm_eval
@@ -13,6 +14,7 @@ from shardmark.metrics.lm_eval import aggregations, filters
 from shardmark.metrics.lm_eval.evaluate_metrics import METRICS
 from shardmark.metrics.sandbox import require_sandbox
 from shardmark.metrics.words import word_f1
+from shardmark.report.inputs import read_samples
 from shardmark.tasks.lm_eval import judging
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.settings import TaskSettings
@@ -88,6 +90,28 @@ def test_each_chain_of_filters_has_a_score() -> None:
         "exact_match,loose": 1.0,
     }
     assert [sample["answer"] for sample in samples] == ["12", "[invalid]"]
+
+
+def test_the_report_reads_all_that_a_sample_says(tmp_path: Path) -> None:
+    """A key that the writer and the reader spell differently would only leave a cell of the report empty."""
+    line = {"target": "12", "row": {"q": 1}, "group": "t", "sample": "s", "request": "r"}
+    answer = {"text": "11", "end": "length", "cut": 3}
+    written, _ = metrics([line], [answer], output_type="generate_until", metric_list=[{"metric": "exact_match"}])
+    write_rows(tmp_path / "samples.jsonl", written)
+    (read,) = read_samples(tmp_path / "samples.jsonl")
+    assert read.model_dump(exclude_defaults=True) == {
+        "sample": "s",
+        "request": "r",
+        "prompt": "p",
+        "output": "11",
+        "answer": "11",
+        "target": "12",
+        "scores": {"exact_match": 0.0},
+        "truncated": 3,
+        "end": "length",
+        "row": {"q": 1},
+        "group": "t",
+    }
 
 
 def test_perplexity_is_that_of_the_mean() -> None:

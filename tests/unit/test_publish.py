@@ -56,10 +56,12 @@ def test_the_name_never_points_nowhere_while_it_changes(reports: Path) -> None:
     done = threading.Event()
 
     def change() -> None:
-        for _ in range(200):
-            publish(reports / "new", reports / "run")
-            publish(reports / "old", reports / "run")
-        done.set()
+        try:
+            for _ in range(200):
+                publish(reports / "new", reports / "run")
+                publish(reports / "old", reports / "run")
+        finally:
+            done.set()
 
     thread = threading.Thread(target=change)
     thread.start()

@@ -1,0 +1,34 @@
+"""What rules ask Snakemake for: memory by the size of a model's weights, and models one after the other."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from shardmark.files import write_whole
+from shardmark.plan.inputs import Inputs
+
+
+@pytest.mark.parametrize(("dtype", "megabytes"), [("float32", 28_000), ("bfloat16", 16_000)])
+def test_a_job_asks_for_twice_its_weights_and_room_for_the_libraries(
+    tmp_path: Path, dtype: str, megabytes: int
+) -> None:
+    record = {"source": {"parameters": 3_000_000_000}, "dtype": dtype, "settings": {"slurm": {"mem_mb": None}}}
+    write_whole(tmp_path / "models/m@0.json", json.dumps(record))
+    job = SimpleNamespace(model="m@0")
+    asked = [Inputs(str(tmp_path), {}).memory_mb(job, attempt=attempt) for attempt in (1, 2)]
+    assert asked == [megabytes, 2 * megabytes]
+
+
+def test_models_are_staged_first_and_then_run_in_the_order_of_the_run(tmp_path: Path) -> None:
+    """The larger number goes first, so a device loads each model once."""
+    inputs = Inputs(str(tmp_path), {})
+    inputs.order = ["first@0", "second@0", "third@0"]
+    jobs = [SimpleNamespace(model=name) for name in inputs.order]
+    infer = [inputs.priority(job) for job in jobs]
+    stage = [inputs.staging_priority(job) for job in jobs]
+    assert infer == sorted(set(infer), reverse=True)
+    assert stage == sorted(set(stage), reverse=True)
+    assert min(stage) > max(infer)
+    assert inputs.priority(SimpleNamespace(model="of another run@0")) == 0
