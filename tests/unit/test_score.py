@@ -149,7 +149,7 @@ def test_the_score_is_the_mean_with_its_error_bar_and_counts(tmp_path: Path) -> 
     assert (metric["value"], metric["n"]) == (0.4, 5)
     assert metric["stderr"] == pytest.approx(0.2449, abs=1e-4)
     assert metric["ci95"] == pytest.approx([0.1176, 0.7693], abs=1e-4)
-    assert score["counts"] == {"samples": 5, "requests": 4, "truncated": 1, "unanswered": 1}
+    assert score["counts"] == {"samples": 5, "requests": 4, "truncated": 1, "unanswered": 1, "near_misses": 0}
 
 
 def test_each_sample_says_what_was_asked_answered_and_right(tmp_path: Path) -> None:
@@ -182,6 +182,31 @@ def test_a_model_that_never_answers_scores_0(tmp_path: Path) -> None:
     score, _ = sums(tmp_path, filters=[{"name": "regex", "pattern": "never"}]).score()
     assert score["metrics"]["exact_match"]["value"] == 0.0
     assert score["counts"]["unanswered"] == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "settings", "near"),
+    [
+        (" 2\n", ["2"], {}, 1),
+        ("two", ["zwei", "Two"], {}, 1),
+        ("2 000", ["2000"], {}, 1),
+        ("2", ["2"], {}, 0),
+        (" 3\n", ["2"], {}, 0),
+        (" ", [""], {}, 0),
+        (" 2\n", ["2"], {"filters": ["strip"]}, 0),
+        ("two", ["Two"], {"metrics": [{"name": "exact_match", "ignore_case": True}]}, 0),
+        ("two", ["Two"], {"metrics": ["squad", "exact_match"]}, 1),
+        (" 2", ["2"], {"chains": {"raw": [], "bare": ["strip"]}}, 1),
+    ],
+)
+def test_answers_that_only_white_space_or_case_makes_wrong_are_counted(
+    tmp_path: Path, text: str, target: list[str], settings: dict[str, Any], near: int
+) -> None:
+    scored = Scored(tmp_path, GENERATE | {"filters": []} | settings)
+    scored.ask("one", {"prompt": "1+1="}, answered(text))
+    scored.sample("a", "one", target)
+    score, _ = scored.write().score()
+    assert score["counts"]["near_misses"] == near
 
 
 def test_samples_that_share_a_request_are_each_scored_against_their_own_target(tmp_path: Path) -> None:

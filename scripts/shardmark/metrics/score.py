@@ -14,6 +14,7 @@ from shardmark.files import is_sealed, jsonl, pretty_json, read_json, sealed, wr
 from shardmark.metrics.grouping import macro_estimates
 from shardmark.metrics.judge import judge, means, measure, with_thoughts
 from shardmark.metrics.modules import load_metric
+from shardmark.metrics.near_misses import near_misses
 from shardmark.metrics.views import Judged
 from shardmark.plan.cost import model_name
 from shardmark.plan.predictions import read_predictions
@@ -67,6 +68,7 @@ def score_dataset(
             "requests": len(asked),
             "truncated": sum(sample["truncated"] > 0 for sample in judged_samples),
             "unanswered": sum(sample["answer"] is None for sample in judged_samples),
+            "near_misses": near_misses(judged_samples),
         },
         "provenance": _provenance(header, record, trailers),
     }

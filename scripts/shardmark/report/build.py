@@ -1,5 +1,6 @@
 """The whole report: a folder of static pages that opens from the file system."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from .inputs import Gap, read_samples
 from .intervals import interval_panels, mean_panel
 from .leaderboard import rank_models
 from .pages import count_pages, page, pager, siblings
-from .remarks import headline, incomplete, of_datasets, reasons_left_out, warnings
+from .remarks import headline, incomplete, near_misses, of_datasets, reasons_left_out, warnings
 from .render import environment, script, write_page, write_text
 from .results import Descriptions, Pair, Results, read_results
 from .samples import PAGE_SIZE, Shown, by_group, prepare
@@ -40,7 +41,7 @@ def build_report(
     "command", "config", "host"; any other is listed as it is. `descriptions` of "models" and "datasets" by name take
     the place of those in the score files; `groups` have the keys of Group, `gaps` those of Gap: what was to be
     scored and is not, of which the report then says that it is incomplete. The same inputs give the same bytes. `out`
-    appears only once it is whole, and an earlier report there is replaced.
+    appears only once it is whole, and an earlier report there is replaced. Near misses are told on standard error too.
 
     Raises UserError for inputs that are malformed or do not fit together, or if `out` holds other files.
     """
@@ -52,6 +53,8 @@ def build_report(
         _write_index(env, folder, clean(run), results, facts)
         for pair in results:
             _write_samples(env, folder, clean(run), results, pair)
+    for line in near_misses(results):
+        print(f"warning: {line}", file=sys.stderr)
     return out / "index.html"
 
 

@@ -78,12 +78,16 @@ class DatasetInfo(_Lenient):
 
 
 class Counts(_Lenient):
-    """How many samples and requests there were, prompts cut to fit, and answers that were not found."""
+    """How many samples and requests there were, prompts cut to fit, and answers that were not found.
+
+    `near_misses` are answers that count as wrong only because of their white space or case.
+    """
 
     samples: int
     requests: int = 0
     truncated: int = 0
     unanswered: int = 0
+    near_misses: int = 0
 
 
 class Inference(_Lenient):

@@ -8,13 +8,14 @@ from .results import Results
 
 
 class Warned(NamedTuple):
-    """A pair with truncated prompts or unanswered samples: counts, and shares of the samples (0 to 1)."""
+    """A pair with truncated prompts, unanswered samples or near misses: counts, and shares of the samples (0 to 1)."""
 
     model: str
     dataset: str
     samples: int
     truncated: int
     unanswered: int
+    near_misses: int
     link: str | None
 
     def share(self, amount: int) -> float | None:
@@ -23,13 +24,13 @@ class Warned(NamedTuple):
 
 
 def warnings(results: Results) -> list[Warned]:
-    """Return the pairs that had truncated prompts or unanswered samples."""
+    """Return the pairs that had truncated prompts, unanswered samples or near misses."""
     found = []
     for pair in results:
         scores, counts = pair.scores, pair.scores.counts
-        if counts.truncated or counts.unanswered:
-            names = (scores.model.name, scores.dataset.name)
-            found.append(Warned(*names, counts.samples, counts.truncated, counts.unanswered, pair.link))
+        amounts = (counts.truncated, counts.unanswered, counts.near_misses)
+        if any(amounts):
+            found.append(Warned(scores.model.name, scores.dataset.name, counts.samples, *amounts, pair.link))
     return found
 
 
@@ -49,6 +50,17 @@ def incomplete(board: Leaderboard) -> str:
     named = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
     missing = f"{len(gaps)} of {plural(total, 'result')} {'is' if len(gaps) == 1 else 'are'} missing"
     return f"Incomplete: {missing} ({named}), and models that lack one have no mean."
+
+
+def near_misses(results: Results) -> list[str]:
+    """Say for each pair how many answers count as wrong only because of their white space or case, and what to do."""
+    fix = "if that is not meant, add `filters: [strip]`, a `stop`, or a metric's `ignore_case`"
+    return [
+        f"{warned.model} on {warned.dataset}: {warned.near_misses} of {plural(warned.samples, 'answer')} "
+        f"wrong only by white space or case; {fix}"
+        for warned in warnings(results)
+        if warned.near_misses
+    ]
 
 
 def headline(board: Leaderboard) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmark.report.leaderboard import Leaderboard, rank_models
-from shardmark.report.remarks import headline, reasons_left_out, warnings
+from shardmark.report.remarks import headline, near_misses, reasons_left_out, warnings
 from shardmark.report.results import read_results
 from unit.report.fake_results import Files, make_samples, make_scores, write_pair
 
@@ -62,3 +62,17 @@ def test_truncated_prompts_and_unanswered_samples_are_warned_of(tmp_path: Path) 
     (warned,) = warnings(read_results(*files))
     assert warned.truncated == 1
     assert warned.unanswered == sum(sample["answer"] is None for sample in samples)
+
+
+def test_near_misses_are_told_with_what_helps(tmp_path: Path) -> None:
+    files, samples = Files([], []), make_samples("a", "x", 20)
+    for dataset, amount in (("x", 1), ("y", 19), ("z", 0)):
+        scores = make_scores("a", dataset, samples)
+        scores["counts"] |= {"near_misses": amount, "truncated": 0, "unanswered": 0}
+        write_pair(tmp_path, files, scores, samples)
+    results = read_results(*files)
+    assert [(warned.dataset, warned.near_misses) for warned in warnings(results)] == [("x", 1), ("y", 19)]
+    first, second = near_misses(results)
+    assert first.startswith("a on x: 1 of 20 answers wrong only by white space or case; ")
+    assert second.startswith("a on y: 19 of 20 answers wrong only by white space or case; ")
+    assert "add `filters: [strip]`" in second
