@@ -12,7 +12,7 @@ from snakemake.settings.types import ConfigSettings
 
 from projects import problems, write_yaml
 from shardmark import command
-from shardmark.config.merge import add_config_arguments, merge, merged, parse_assignments
+from shardmark.config.merge import add_config_arguments, lost_quotes, merge, merged, parse_assignments
 
 SCRIPTS = Path(command.__file__).parents[1]
 
@@ -40,6 +40,28 @@ VALUES = [
 def test_a_value_is_what_it_is_to_snakemake(value: str) -> None:
     assignments = [f"key={value}", "other=1"]
     assert repr(parse_assignments(assignments)) == repr(parse_config(assignments))  # repr: nan is not equal to itself
+
+
+@pytest.mark.parametrize(
+    ("assignment", "fix"),
+    [
+        ("model_kwargs=device_map='auto'", "write model_kwargs='{device_map: auto}'"),
+        ("model_kwargs=layers=2 device_map='auto'", "write model_kwargs='{layers: 2, device_map: auto}'"),
+        ("tokenizer_kwargs='a b'=1 c", "write tokenizer_kwargs='{name: value, ...}'"),
+        ("system_instruction=Answer 'yes' or 'no'", "write system_instruction into a YAML file"),
+        ("system_instruction='yes' or 'no'", "write system_instruction into a YAML file"),
+    ],
+)
+def test_a_value_that_snakemake_would_cut_quotes_off_is_refused(assignment: str, fix: str) -> None:
+    (problem,) = problems(parse_assignments, ["limit=1", assignment])
+    assert (problem.where, problem.key) == ("--config", assignment.partition("=")[0])
+    assert problem.what.startswith("Snakemake cuts quotes off the ends of ")
+    assert problem.fix.startswith(fix)
+
+
+def test_only_keys_that_the_configuration_has_are_looked_at_for_lost_quotes() -> None:
+    words = ["--set-resources", "a='b'c'", "--config", "run=x'", "--jobname=it's'"]
+    assert [problem.key for problem in lost_quotes(words, {"run"})] == ["run"]
 
 
 def test_of_two_values_the_last_counts() -> None:

@@ -6,7 +6,8 @@ its command line, whose imports take seconds. A test compares the two.
 
 import argparse
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from typing import Any
 import yaml
 
 from shardmark.config.load import COMMAND_LINE
+from shardmark.config.run import spelt_mapping
 from shardmark.errors import Problem, UserError
 
 DEFAULT = Path("config/config.yaml")
 KEY = re.compile(r"[a-zA-Z_][\w-]*\w$")
 "What Snakemake lets pass for a key."
+QUOTES = "'\""
+LISTS, MAPPINGS = {"models", "datasets"}, {"model_kwargs", "tokenizer_kwargs"}
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,46 @@ def _read(file: Path) -> dict[str, Any]:
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     """The values of `KEY=VALUE`: a number, True or False, or YAML whose scalars are texts. Raises UserError."""
+    assignments = list(assignments)
+    if problems := lost_quotes(assignments):
+        raise UserError(problems)
     found: dict[str, Any] = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not KEY.match(key):
             raise UserError(Problem(COMMAND_LINE, assignment, "is not KEY=VALUE", f"write {COMMAND_LINE} limit=50"))
-        found[key] = _value(text.strip("'\""))
+        found[key] = _value(text.strip(QUOTES))
     return found
+
+
+def lost_quotes(words: Iterable[str], keys: Collection[str] | None = None) -> list[Problem]:
+    """A problem for each `KEY=VALUE` among words of a command line, whose value Snakemake would cut a quote off.
+
+    Snakemake strips quotes at both ends of a value, whether they belong together or not. `keys` are the only ones to
+    look at; None for all.
+    """
+    pairs = (word.partition("=") for word in words)
+    return [
+        Problem(COMMAND_LINE, key, f"Snakemake cuts quotes off the ends of {value}", _without_quotes(key, value))
+        for key, separator, value in pairs
+        if separator and (keys is None or key in keys) and key not in LISTS and _loses_quotes(value)
+    ]
+
+
+def _loses_quotes(value: str) -> bool:
+    inner = value.strip(QUOTES)
+    before, after = value[: value.find(inner)], value[value.find(inner) + len(inner) :]
+    return bool(inner) and (before != after[::-1] or any(quote in inner for quote in before))
+
+
+def _without_quotes(key: str, value: str) -> str:
+    if key in MAPPINGS:
+        try:
+            form = yaml.safe_dump(spelt_mapping(value), default_flow_style=True, width=10**6, sort_keys=False)
+            return f"write {key}={shlex.quote(form.strip())}"
+        except ValueError:
+            return f"write {key}='{{name: value, ...}}'"
+    return f"write {key} into a YAML file, and name that with --configfile"
 
 
 def _value(text: str) -> Any:

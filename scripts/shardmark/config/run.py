@@ -19,9 +19,15 @@ def _names(value: Any) -> Any:
 
 def _mapping(value: Any) -> Any:
     """`model_kwargs="device_map=auto trust_remote_code=True"`, as OpenCompass spells it, is a mapping as well."""
-    if not isinstance(value, str):
-        return _typed(value)
-    pairs = [part.partition("=") for part in shlex.split(value)]
+    return spelt_mapping(value) if isinstance(value, str) else _typed(value)
+
+
+def spelt_mapping(text: str) -> dict[str, Any]:
+    """The mapping that `key=value key=value` means. Raises ValueError."""
+    try:
+        pairs = [part.partition("=") for part in shlex.split(text)]
+    except ValueError as error:
+        raise ValueError(f"{error}: write '{{key: value, ...}}'") from None
     if not all(separator for _, separator, _ in pairs):
         raise ValueError("write '{key: value, ...}' or 'key=value key=value'")
     try:

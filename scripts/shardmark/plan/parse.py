@@ -15,6 +15,7 @@ from rich.console import Console
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from shardmark import layout
+from shardmark.config.merge import lost_quotes
 from shardmark.errors import UserError, disk_problem
 from shardmark.files import digest, pretty_json, write_if_changed
 from shardmark.plan.changes import lock_lines
@@ -52,6 +53,7 @@ def plan_or_exit(
     """
     console = Console(stderr=True, soft_wrap=True)
     with _exit_on_mistakes(config.get("results", "results")):
+        _refuse_lost_quotes(command_line)
         with progress(console) as step:
             plan = make_plan(config, Path.cwd(), where, cores is not None, step, command_line)
         for warning in plan.warnings:
@@ -62,6 +64,12 @@ def plan_or_exit(
         if not DRY_RUN.intersection(sys.argv):
             announce(plan)
         return plan
+
+
+def _refuse_lost_quotes(keys: Collection[str]) -> None:
+    """Raise UserError if Snakemake has cut the quotes off a value that `--config` gave to one of the keys."""
+    if problems := lost_quotes(sys.argv[1:], keys):
+        raise UserError(problems)
 
 
 @contextmanager
@@ -89,6 +97,7 @@ def tool_wanted() -> bool:
 def tool_config(config: dict[str, Any], results: str) -> str:
     """A file with the merged configuration of this run, for a command; named by its content."""
     with _exit_on_mistakes(results):
+        _refuse_lost_quotes(config)
         values = json.loads(json.dumps(config, default=str))  # YAML has dates
         path = layout.CONFIGS.file(results, config=digest(values))
         write_if_changed(path, pretty_json(values))
