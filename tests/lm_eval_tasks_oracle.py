@@ -26,21 +26,23 @@ from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
+Made = dict[tuple[str, str | None], Any]
 
-def serve(rows: list[dict[str, Any]]) -> None:
+
+def serve(rows: list[dict[str, Any]]) -> Made:
     """Let `datasets.load_dataset` give these rows, and nothing else: from files, so that it keeps what `map` makes."""
     folder = tempfile.mkdtemp(dir=Path(rows[0]["rows"]).parent) if rows else ""
     files: dict[tuple[str, str | None], dict[str, str]] = {}
     for part in rows:
         files.setdefault((part["hub"], part["config"]), {})[part["split"]] = part["rows"]
-    made: dict[tuple[str, str | None], Any] = {}
+    made: Made = {}
 
     def load(path: str, name: str | None = None, **options: Any) -> Any:
         key = (path, None if name is None else str(name))
         if key not in made:
             splits = {split: json.loads(Path(file).read_text()) for split, file in files[key].items()}
             columns = {split: {column: None for row in found for column in row} for split, found in splits.items()}
-            place = f"{folder}/{len(made)}"
+            place = tempfile.mkdtemp(dir=folder)
             datasets.DatasetDict(
                 {
                     split: datasets.Dataset.from_dict({c: [row.get(c) for row in found] for c in columns[split]})
@@ -51,6 +53,7 @@ def serve(rows: list[dict[str, Any]]) -> None:
         return made[key]
 
     datasets.load_dataset = load
+    return made
 
 
 class CodeEval:
@@ -131,7 +134,7 @@ def number(value: Any) -> float | None:
 
 def main(job: dict[str, Any], out: Path) -> None:
     os.environ["DISABLE_MULTIPROC"] = "1"
-    serve(job["rows"])
+    made = serve(job["rows"])
     fetch = evaluate.load
     evaluate.load = lambda name, *values, **options: (
         CodeEval() if name == "code_eval" else fetch(name, *values, **options)
@@ -145,7 +148,7 @@ def main(job: dict[str, Any], out: Path) -> None:
         for name, counts in job["tasks"].items():
             for shots in counts:
                 line: dict[str, Any] = {"task": name, "shots": shots}
-                forget()
+                forget(made)
                 random.seed(0)
                 np.random.seed(1234)
                 try:
@@ -167,8 +170,9 @@ def main(job: dict[str, Any], out: Path) -> None:
                 file.write(json.dumps(line) + "\n")
 
 
-def forget() -> None:
-    """Take the tasks' modules out of memory, as in a run of its own for each task."""
+def forget(made: Made) -> None:
+    """Drop the modules of tasks and what `datasets` kept: each task has a run of its own, its first."""
+    made.clear()
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
         if (name.startswith("lm_eval.tasks.") and file.count("/lm_eval/tasks/") and name.count(".") > 2) or "/" in name:

@@ -49,6 +49,9 @@ def write_tasks(project: Project) -> dict[str, Any]:
     write_yaml(
         tasks / "plus.yaml", {"group": "plus", "task": ["plus_a", "plus_b"], "aggregate_metric_list": aggregates}
     )
+    write_yaml(
+        tasks / "both.yaml", {"group": "both", "task": ["plus_a", "written"], "aggregate_metric_list": aggregates}
+    )
     write_yaml(tasks / "written.yaml", GENERATE)
     write_yaml(tasks / "whole.yaml", WHOLE)
     (tasks / "utils.py").write_text("def even(rows):\n    return rows.filter(lambda row: row['sum'] % 2 == 0)\n")
@@ -68,7 +71,7 @@ def test_tasks_run_from_yaml_to_report(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "project")
     settings = write_tasks(project)
     run = {"run": "test", "models": ["demo_small"], "num_fewshot": 1, **settings}
-    tasks = ["lm_eval:plus", "lm_eval:written", "lm_eval:coded", "lm_eval:whole"]
+    tasks = ["lm_eval:plus", "lm_eval:written", "lm_eval:coded", "lm_eval:whole", "lm_eval:both"]
     project.configure(**run, datasets=tasks)
     refused = project.run("-n", succeeds=False)
     assert "lm_eval.coded needs its own Python code (utils.even)" in refused
@@ -79,6 +82,15 @@ def test_tasks_run_from_yaml_to_report(tmp_path: Path) -> None:
     of_tasks = [f"{metric} ({task})" for task in ("plus_a", "plus_b") for metric in ("acc", "acc_norm")]
     assert list(plus["metrics"]) == ["acc", *of_tasks]
     assert plus["counts"]["samples"] == 18
+    both = scores(project, "lm_eval.both")
+    assert both["dataset"]["kind"] == "mixed"
+    assert list(both["metrics"]) == ["acc", "acc (plus_a)", "acc_norm (plus_a)", "exact_match,strip (written)"]
+    assert both["metrics"]["acc"]["value"] == plus["metrics"]["acc (plus_a)"]["value"]
+    remark = "prompts contain their own question with its answer among the examples"
+    (said,) = scores(project, "lm_eval.written")["dataset"]["remarks"]
+    assert remark in said
+    assert f"lm_eval.written: {said}" in ran
+    assert remark in (project.folder / "results/reports/test/index.html").read_text()
     assert list(scores(project, "lm_eval.written")["metrics"]) == ["exact_match,strip"]
     whole = scores(project, "lm_eval.whole")["metrics"]
     assert list(whole) == ["word_perplexity", "byte_perplexity", "bits_per_byte"]
