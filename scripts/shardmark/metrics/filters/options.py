@@ -49,6 +49,7 @@ SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？\n]")
 CORRECTION = compiled(wording.CORRECTION)
 TENTATIVE = compiled(wording.TENTATIVE)
 BUT = compiled(r"\b(?:but|however|yet)\b")
+ANSWER_LINE = compiled(r"\s{0,20}answer\s?:")
 NEXT_QUESTION = compiled(r"[ \t]{0,20}(?:", wording.NEXT_QUESTION, ")")
 
 
@@ -101,9 +102,9 @@ class _Reading:
     def answer(self) -> str | None:
         """The option; an empty text if another is stated than there are; None if nothing is said."""
         opening = self._opening()
-        if opening and self._is_a_line(opening) and self.labels:
-            return opening.option  # and what follows is another question with its options
         stated = sorted(self._stated())
+        if opening and self._is_final(opening, stated):
+            return opening.option
         said = sorted(self._said())
         if stated:
             return (said[-1] if said and self._is_corrected(stated[-1], said[-1]) else stated[-1]).option
@@ -199,8 +200,15 @@ class _Reading:
                 return letter
         return None
 
-    def _is_a_line(self, letter: Letter) -> bool:
-        return not re.search(r"\w", self.text[letter.end :].partition("\n")[0])
+    def _is_final(self, opening: Letter, stated: list[Statement]) -> bool:
+        """Whether a text that begins with a letter goes on with other answers or questions, as base models do.
+
+        The letter is a line of its own, and nothing takes it back; or the next line is an answer again.
+        """
+        line, _, rest = self.text[opening.end :].partition("\n")
+        if re.search(r"\w", line):
+            return bool(ANSWER_LINE.match(rest))
+        return not stated or not CORRECTION.search(self.text, opening.end, stated[-1].place)
 
     # What is said otherwise: "B is right", "it is B"
 
