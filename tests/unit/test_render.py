@@ -412,7 +412,7 @@ def test_boolq_ppl(answer: bool) -> None:
 def test_a_row_without_an_answer_is_an_error() -> None:
     settings = dataset_settings(target="answer")
     (problem,) = problems(rendered, settings, [{"question": "1 + 1?", "answer": None}], "x.yaml")
-    assert problem.what == "row 0: the row has no answer"
+    assert problem.what == "row 0: the row has no answer: column answer is null"
 
 
 def test_a_template_that_takes_all_memory_is_stopped_at_its_first_row() -> None:

@@ -16,8 +16,8 @@ def compiled(kind: type, expression: str) -> Any:
 
 
 def test_a_template_renders_columns_as_they_are() -> None:
-    text = Template("{{ question }} {{ n }} {{ list[0] }} {{ dict.text[1] }} {{ empty }}")(ROW)
-    assert text == "Why? 3 b y None"
+    text = Template("{{ question }} {{ n }} {{ list[0] }} {{ dict.text[1] }} {{ empty or '' }}")(ROW)
+    assert text == "Why? 3 b y "
 
 
 def test_newlines_at_the_end_are_kept() -> None:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError
 from shardmark.tasks.contexts import ChatContext, TextContext
+from shardmark.tasks.printed import missing
 from shardmark.tasks.requests import GenerateRequest, Request
 from shardmark.tasks.rows import Row
 from shardmark.tasks.targets import CHECKS
@@ -105,14 +106,21 @@ class Question:
         if not (isinstance(choices, list | tuple) and choices):
             what = f"expected a list of choices, found {choices!r}"
             raise RenderError(what, "give a list, or an expression for one", key="choices")
-        return [_as_text(choice, "choices") for choice in choices]
+        return [_as_text(choice, "choices", f": it is choice {number}") for number, choice in enumerate(choices)]
 
     def _answer_of(self, row: Row) -> list[str]:
         value = self._target(row)
         values = list(value) if isinstance(value, list | tuple) else [value]
-        if not values or None in values:
-            raise RenderError("the row has no answer", "leave such rows out with `where`", key="target")
-        return [_as_text(v, "target") for v in values]
+        if not values or any(value is None for value in values):
+            raise RenderError(
+                f"the row has no answer{self._gaps(row)}", "leave such rows out with `where`", key="target"
+            )
+        return [_as_text(v, "target", self._gaps(row)) for v in values]
+
+    def _gaps(self, row: Row) -> str:
+        """What is missing in the columns that the target is made of, to be said after what is wrong."""
+        told = self._target.gaps(row)
+        return f": {told}" if told else ""
 
     def _text(self, row: Row) -> str:
         text = str(self.context(row))
@@ -201,14 +209,39 @@ class Question:
 
     def query(self, row: Row) -> str:
         """The text of a row by which similar examples are found."""
-        if self._query:
-            return self._query(row)
-        unanswered = {VARIABLE[self.settings.kind]: ""} if self.settings.kind == "choice" else {}
-        return str(self.context.query(row | unanswered))
+        return self._query(row) if self._query else self._unanswered(row)
+
+    def asked(self, row: Row) -> str:
+        """What a row asks, without examples; where that is no column of it, the answer belongs to the question.
+
+        Of a choice, `answered` tells more.
+        """
+        kind = self.settings.kind
+        if kind == "choice" or (self.context.names - {VARIABLE[kind]}) & row.keys():
+            return self._unanswered(row)
+        if kind == "generate":
+            raise RenderError("no column is in it", key="prompt")
+        return self._unanswered(row) + self._continuation(row | {VARIABLE[kind]: self._answer_of(row)[0]})
+
+    def answered(self, row: Row) -> tuple[list[str], list[int]]:
+        """What a row asks with each of its choices, and which of these are right."""
+        shots = self.settings.few_shot
+        if "choice" in row and shots and shots.examples:
+            return [str(self.context.query(row)) + self._continuation(row)], [0]
+        choices = self.choices(row) or []
+        right = self.target(row, choices)
+        values = [row | {"choice": choice} for choice in choices]
+        texts = [str(self.context.query(value)) + self._continuation(value) for value in values]
+        return texts, right if isinstance(right, list) else [right]
+
+    def _unanswered(self, row: Row) -> str:
+        return str(self.context.query(row | {"choice": ""} if self.settings.kind == "choice" else row))
 
 
-def _as_text(value: Any, key: str) -> str:
-    """A text, a number or a bool as text. Raises RenderError for anything that is more, or nothing."""
-    if value is None or isinstance(value, dict | list | tuple):
-        raise RenderError(f"expected a text or a number, found {value!r}", "take a part of it, or join it", key=key)
+def _as_text(value: Any, key: str, why: str) -> str:
+    """A text, a number or a bool as text. Raises RenderError, with `why`, for anything that is more, or nothing."""
+    if missing(value) or isinstance(value, dict | list | tuple):
+        shown = "null" if value is None else repr(value)
+        fix = "leave such rows out with `where`" if missing(value) else "take a part of it, or join it"
+        raise RenderError(f"expected a text or a number, found {shown}{why}", fix, key=key)
     return str(value)

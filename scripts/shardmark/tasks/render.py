@@ -8,6 +8,7 @@ from typing import Any
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError, nearest
 from shardmark.tasks.limits import FIX, BoundError, Step, bounded_steps
+from shardmark.tasks.printed import gaps
 from shardmark.tasks.questions import Question
 from shardmark.tasks.remarks import Remark
 from shardmark.tasks.requests import Request, request_id
@@ -15,6 +16,7 @@ from shardmark.tasks.rows import Row
 from shardmark.tasks.shots import Shots
 from shardmark.tasks.similar import similarity
 from shardmark.tasks.templates import Expression, RenderError
+from shardmark.tasks.twins import Twins
 
 SHOWN = 3
 "So many failing rows of one key are reported; the rest are counted."
@@ -85,11 +87,14 @@ class _Examples:
         self._rendered: dict[int, Any] = {}
         self._texts: list[str] = []
         self._pool: list[Row] = []
+        self._places: list[int] = []
+        "The number of each of them among the rows it was chosen from."
         if self.settings:
             self._pool = self.settings.examples or list(self._filtered(rows, step))
+            self.twins = Twins(question, self._pool, lambda number: self._step(number, step))
             if self.settings.pick in ("bm25", "embedding"):
                 for number in range(len(self._pool)):
-                    with self._named(number), step.at(f"{self.where}: few_shot: row {number} of the examples"):
+                    with self._step(number, step):
                         self._texts.append(question.query(self._pool[number]))
 
     def _filtered(self, rows: Iterable[Row], step: Step) -> Iterator[Row]:
@@ -101,13 +106,29 @@ class _Examples:
             with self._named(number), step.at(f"{self.where}: few_shot.where: row {number} of the examples"):
                 kept = keep(row)
             if kept:
+                self._check_group(number, row)
+                self._places.append(number)
                 yield row
+
+    @contextmanager
+    def _step(self, number: int, step: Step) -> Iterator[None]:
+        """A step that is about a row of the pool."""
+        place = self._place(number)
+        with self._named(place), step.at(f"{self.where}: few_shot: row {place} of the examples"):
+            yield
+
+    def _check_group(self, number: int, row: Row) -> None:
+        """Raise UserError if nothing stands in the column by which examples are grouped."""
+        column = self.settings and self.settings.same
+        if column in row:
+            with self._named(number):
+                _column(row, str(column), "few_shot.same")
 
     def compare(self, where: str) -> None:
         """Make ready to choose examples: libraries are loaded here, outside the bounds on templates."""
         if self.settings:
             similar = similarity(self.settings, self._texts, self.question.query, where)
-            self.shots = Shots(self.settings, self._pool, self.question.settings.id_column, similar)
+            self.shots = Shots(self.settings, self._pool, self.question.settings.id_column, similar, self.twins.of)
 
     def of(self, row: Row) -> list[Any]:
         """The examples of a row as they stand before its question. Raises RenderError."""
@@ -123,9 +144,12 @@ class _Examples:
             return 0
         return int(self.question.context.head(fixed))
 
+    def _place(self, number: int) -> int:
+        return self._places[number] if self._places else number
+
     def _example(self, number: int) -> Any:
         if number not in self._rendered:
-            with self._named(number):
+            with self._named(self._place(number)):
                 self._rendered[number] = self.question.example(self._pool[number])
         return self._rendered[number]
 
@@ -255,4 +279,6 @@ def _into(errors: list[RenderError]) -> Iterator[None]:
 def _column(row: Row, column: str, key: str) -> str:
     if column not in row:
         raise RenderError(f"no column {column!r}", nearest(column, row), key=key)
+    for place, what in gaps(row[column], column):
+        raise RenderError(f"column {place} is {what}", "correct the row, or leave it out with `where`", key=key)
     return str(row[column])

@@ -13,6 +13,7 @@ from typing import Any
 from shardmark.config.few_shot import FewShot
 from shardmark.errors import nearest
 from shardmark.files import canonical_json
+from shardmark.tasks.printed import gaps
 from shardmark.tasks.rows import Row
 from shardmark.tasks.similar import Similar
 from shardmark.tasks.templates import RenderError
@@ -21,9 +22,17 @@ from shardmark.tasks.templates import RenderError
 class Shots:
     """Chooses among rows that may be examples."""
 
-    def __init__(self, settings: FewShot, pool: Sequence[Row], id_column: str | None, similar: Similar | None) -> None:
-        """`similar` finds the rows of the pool that are like a question, where that is how they are picked."""
-        self.settings, self.pool, self.id_column, self.similar = settings, pool, id_column, similar
+    def __init__(
+        self,
+        settings: FewShot,
+        pool: Sequence[Row],
+        id_column: str | None,
+        similar: Similar | None,
+        twins: Callable[[Row], set[int]],
+    ) -> None:
+        """`similar` finds the rows of the pool that are like a question, where that is how they are picked, and `twins`
+        the numbers of those that ask the same."""
+        self.settings, self.pool, self.id_column, self.similar, self.twins = settings, pool, id_column, similar, twins
         self._all = settings.pick is None and settings.examples is not None
         self._pick: Callable[[Row, Any], Any] = {
             None: lambda row, numbers: numbers[: settings.count],
@@ -54,17 +63,16 @@ class Shots:
         return [int(number) for number in self._pick({}, range(len(self.pool)))]
 
     def _candidates(self, row: Row) -> Any:
-        """The numbers of the rows that may be examples for a row: never itself, nor one that is equal.
-
-        Rows of the user's own that are not picked from stand before every question as they are.
-        """
+        """The numbers of the rows that may be examples for a row: never itself, nor one that asks the same."""
+        alike = self.twins(row)
         if self._all:
-            return range(len(self.pool))
-        numbers = self._groups[""] if self.settings.same is None else self._groups.get(self._group(row), [])
-        key = row_key(row)
-        if key not in self._keys:
-            return numbers
-        return [number for number in numbers if self._key_of[number] != key]
+            numbers: Sequence[int] = range(len(self.pool))
+        else:
+            numbers = self._groups[""] if self.settings.same is None else self._groups.get(self._group(row), [])
+            key = row_key(row)
+            if key in self._keys:
+                alike = alike | {number for number in numbers if self._key_of[number] == key}
+        return [number for number in numbers if number not in alike] if alike else numbers
 
     @cached_property
     def _key_of(self) -> list[int]:
@@ -86,6 +94,9 @@ class Shots:
         column = str(self.settings.same)
         if column not in row:
             raise RenderError(f"no column {column!r}", nearest(column, row), key="few_shot.same")
+        for place, what in gaps(row[column], column):
+            fix = "correct the row, or leave it out with `where`"
+            raise RenderError(f"column {place} is {what}", fix, key="few_shot.same")
         return canonical_json(row[column])
 
     def _by_id(self, numbers: Sequence[int]) -> list[int]:

@@ -4,33 +4,33 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, Undefined, meta, nodes, pass_context
+from jinja2 import StrictUndefined, TemplateError, meta, nodes, pass_context
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from shardmark.errors import nearest
+from shardmark.tasks import printed
 from shardmark.tasks.limits import FIX, TooLong, note_key, stopped
 
 
-def _plain(value: Any) -> Any:
-    """The value as JSON has it. Raises for what is undefined, and for methods, whose text differs in each process."""
-    if isinstance(value, Undefined):
-        str(value)  # raises
-    elif isinstance(value, Iterable) and not isinstance(value, str | dict):
-        return [_plain(part) for part in value]
-    elif callable(value):
-        raise TypeError("a method, not a value: call it with (), or write column['key'] for the key of that name")
-    return value
-
-
 class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox, without numbers so large that no signal could interrupt what is done with them."""
+    """The sandbox, without numbers so large that no signal could interrupt what is done with them.
 
-    intercepted_binops = frozenset(["**", "*"])
+    Nothing is printed that has no text of its own (printed.py).
+    """
+
+    intercepted_binops = frozenset(["**", "*", "%"])
+    code_generator_class = printed.PrintingCodeGenerator
+    joined = staticmethod(printed.joined)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "%":
+            return printed.percent(left, right) if isinstance(left, str) else left % right
         check_size(operator, left, right)
         return super().call_binop(context, operator, left, right)
+
+    def wrap_str_format(self, value: Any) -> Any:
+        return None if super().wrap_str_format(value) is None else printed.formatted(self, value)
 
 
 MAX_EXPONENT = 100
@@ -49,14 +49,13 @@ def check_size(operator: str, left: Any, right: Any) -> None:
 
 
 @pass_context
-def _plain_at_runtime(context: Context, value: Any) -> Any:
-    """The value as JSON has it. As it wants the context, Jinja evaluates nothing while it compiles, out of bounds."""
-    return _plain(value)
+def _printed(context: Context, value: Any) -> Any:
+    """The value as it is printed. As it wants the context, Jinja evaluates nothing while it compiles, out of bounds."""
+    return printed.printed(value)
 
 
-ENVIRONMENT = _Environment(
-    undefined=StrictUndefined, finalize=_plain_at_runtime, keep_trailing_newline=True, optimized=False
-)
+ENVIRONMENT = _Environment(undefined=StrictUndefined, finalize=_printed, keep_trailing_newline=True, optimized=False)
+printed.look_everywhere(ENVIRONMENT)
 
 
 def indices(values: Iterable[Any], wanted: Any) -> list[int]:
@@ -65,6 +64,13 @@ def indices(values: Iterable[Any], wanted: Any) -> list[int]:
 
 
 ENVIRONMENT.globals["indices"] = indices
+
+
+MISSING_FIX = "leave such rows out with `where`, or say what stands instead, as in {{ column or '' }}"
+
+
+SHOWN = 3
+"At most so many places in a column are named."
 
 
 class RenderError(Exception):
@@ -120,12 +126,34 @@ class _Compiled:
             return self._evaluate(values)
         except (MemoryError, TooLong) as error:
             raise RenderError(stopped(error), FIX, True, self.key) from error
+        except printed.NoValue as error:
+            raise RenderError(self.gaps(values) or str(error), MISSING_FIX, key=self.key) from error
+        except printed.NoText as error:
+            raise RenderError(str(error), "fix the template", key=self.key) from error
         except Exception as error:  # templates run the row's own methods and filters: any exception may come out
             for name in self.names - values.keys():
                 if str(error) == f"{name!r} is undefined":
                     raise RenderError(f"no column {name!r}", nearest(name, values), key=self.key) from error
             what = f"{type(error).__name__}: {error}"
             raise RenderError(what, "mend the template, or the row", key=self.key) from error
+
+    def gaps(self, values: dict[str, Any]) -> str:
+        """What is missing in the columns that it uses: those that would be printed, where that can be told."""
+        found = {name: [*printed.gaps(values[name], name)] for name in sorted(self.names & values.keys())}
+        found = {name: places for name, places in found.items() if places}
+        others = {name: values | dict.fromkeys(found.keys() - {name}, "") for name in found}
+        guilty = [name for name in found if len(found) == 1 or self._prints(others[name])] or found
+        return " and ".join(f"column {place} is {what}" for name in guilty for place, what in found[name][:SHOWN])
+
+    def _prints(self, values: dict[str, Any]) -> bool:
+        """Whether a missing value would be printed."""
+        try:
+            self._evaluate(values)
+        except printed.NoValue:
+            return True
+        except Exception:  # what stands in for the others does not fit
+            return False
+        return False
 
     def _compile(self, source: str) -> Any:
         raise AttributeError(source)
@@ -146,7 +174,7 @@ class Expression(_Compiled):
 
     def _compile(self, source: str) -> Any:
         evaluate = ENVIRONMENT.compile_expression(source, undefined_to_none=False)
-        return lambda values: _plain(evaluate(values))
+        return lambda values: printed.plain(evaluate(values))
 
     def _as_template(self, source: str) -> str:
         return "{{" + source + "}}"
