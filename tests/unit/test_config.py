@@ -10,6 +10,7 @@ import yaml
 from projects import GENERATE, problems, write_dataset, write_model, write_yaml
 from shardmark.config import Benchmark, DatasetConfig, ModelConfig, RunConfig, load, schemas
 from shardmark.config.base import validate
+from shardmark.config.elsewhere import checked, partly_used
 from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem, UserError
 from shardmark.files import pretty_json
@@ -521,3 +522,109 @@ def test_what_stands_on_the_command_line_is_not_blamed_on_the_file(root: Path) -
 
 def test_braces_in_the_results_folder_are_refused() -> None:
     assert "results" in wrong(RunConfig, {"results": "a{b}"})[0]
+
+
+# Keys that nothing uses
+
+
+TASK = {"lm_eval": "arc_easy"}
+CHOOSING = {"kind": "choice", "prompt": "{{ q }}", "choices": "[1]", "target": "0", "metrics": ["accuracy"]}
+
+
+@pytest.mark.parametrize(
+    ("config", "fix"),
+    [
+        ({"num_fewshot": 5}, "few_shot: {count: 5"),
+        ({"num_fewshot": 0}, "few_shot: {count: 5"),
+        ({"apply_chat_template": True}, "`messages` in the place of `prompt`"),
+        ({"system_instruction": "Be brief."}, "role: system"),
+        ({"fewshot_as_multiturn": False}, "turns of their own"),
+        ({"lm_eval_path": "/some/where"}, "lm_eval:NAME"),
+        ({"lm_eval_code": True}, "lm_eval:NAME"),
+        ({"lm_eval_data": "other.yaml"}, "lm_eval:NAME"),
+        ({"data_root": "."}, "source.local"),
+    ],
+    ids=str,
+)
+def test_a_key_that_nothing_uses_is_refused(root: Path, config: dict[str, Any], fix: str) -> None:
+    (problem,) = load_with(root, **config)[1]
+    assert ([problem.key], problem.where) == (list(config), "config/config.yaml")
+    assert problem.what.startswith("nothing in this run uses it")
+    assert fix in problem.fix
+
+
+def test_all_keys_that_nothing_uses_are_told_together(root: Path) -> None:
+    config = {"num_fewshot": 5, "apply_chat_template": True, "lm_eval_code": True}
+    assert [problem.key for problem in load_with(root, **config)[1]] == sorted(config)
+
+
+def test_defaults_may_stand_where_nothing_uses_them(root: Path) -> None:
+    defaults = {key: field.get_default() for key, field in RunConfig.model_fields.items()}
+    read(root, **defaults | {"models": ["*"], "datasets": ["*"]})
+
+
+@pytest.mark.parametrize(
+    ("keys", "config", "used"),
+    [
+        ({}, {"num_fewshot": 5}, True),
+        ({"num_fewshot": 1}, {"num_fewshot": 5}, False),
+        ({"apply_chat_template": False}, {"apply_chat_template": True}, False),
+        ({}, {"apply_chat_template": True, "fewshot_as_multiturn": False}, True),
+        ({"apply_chat_template": True}, {"fewshot_as_multiturn": False}, True),
+        ({}, {"fewshot_as_multiturn": False}, False),
+        ({"apply_chat_template": True, "fewshot_as_multiturn": True}, {"fewshot_as_multiturn": False}, False),
+        ({}, {"lm_eval_data": "other.yaml"}, False),
+        ({}, {"lm_eval_data": "other.yaml", "data_root": "."}, True),
+        ({}, {"max_out_len": 4}, True),
+    ],
+)
+def test_a_key_counts_where_a_task_of_lm_eval_leaves_it_open(root: Path, keys: Any, config: Any, used: bool) -> None:
+    write_yaml(root / "config/datasets/task.yaml", TASK | keys)
+    found = load_with(root, datasets=["task"], lm_eval_path=".", **config)[1]
+    assert (found == []) is used
+
+
+def test_a_length_is_for_answers_that_are_generated(root: Path) -> None:
+    write_dataset(root, "choosing", **CHOOSING)
+    (problem,) = load_with(root, datasets=["choosing"], max_out_len=4)[1]
+    assert (problem.key, "generated" in problem.what) == ("max_out_len", True)
+    assert load_with(root, datasets=["choosing", "sums"], max_out_len=4)[1] == []
+
+
+def test_a_folder_has_no_revision(root: Path) -> None:
+    (problem,) = load_with(root, hf_path=str(root), revision="main")[1]
+    assert (problem.key, "no revisions" in problem.what) == ("revision", True)
+
+
+def test_models_and_what_stands_in_their_place_are_not_both_given_on_the_command_line(root: Path) -> None:
+    config, found = {"models": ["*"], "datasets": ["*"], "hf_path": "org/m"}, list[Problem]()
+    load(config, root, "config/config.yaml", found, ["hf_path"])
+    assert found == []
+    load(config, root, "config/config.yaml", found, ["hf_path", "models"])
+    assert [problem.key for problem in found] == ["models"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "fix"),
+    [
+        (RunConfig, "few_shot", "it belongs in the file of a data set"),
+        (RunConfig, "chat_template_kwargs", "it belongs in the file of a model"),
+        (RunConfig, "description", "the file of a model, config/models/NAME.yaml or the file of a data set"),
+        (DatasetConfig, "limit", "it belongs in the run's own"),
+        (DatasetConfig, "num_fewshot", "few_shot: {count: 5"),
+        (DatasetConfig, "system_instruction", "role: system"),
+        (ModelConfig, "limit", "it belongs in the run's own"),
+        (ModelConfig, "prompt", "it belongs in the file of a data set"),
+    ],
+)
+def test_a_key_of_another_file_is_told_where_it_belongs(kind: Any, key: str, fix: str) -> None:
+    found: list[Problem] = []
+    checked(kind, {key: "x"}, "f.yaml", found)
+    (problem,) = [problem for problem in found if problem.key == key]
+    assert fix in problem.fix
+
+
+def test_a_key_that_only_some_data_sets_use_is_told(root: Path) -> None:
+    (told,) = partly_used(RunConfig(num_fewshot=5), ["sums"], True, lambda key: "run.yaml")
+    assert (told.where, told.key, "not of sums" in told.what) == ("run.yaml", "num_fewshot", True)
+    assert partly_used(RunConfig(num_fewshot=5), [], True, str) == partly_used(RunConfig(), ["sums"], True, str) == []

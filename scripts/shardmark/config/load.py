@@ -10,6 +10,7 @@ from typing import Any, Generic
 
 from shardmark.config.base import S, validate
 from shardmark.config.dataset import DatasetConfig
+from shardmark.config.elsewhere import checked, unused
 from shardmark.config.group import GroupConfig
 from shardmark.config.include import read_values
 from shardmark.config.lm_eval import PREFIX, LmEvalConfig
@@ -19,6 +20,7 @@ from shardmark.errors import Problem, UserError, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 COMMAND_LINE = "--config"
+DATASETS = ("config", "datasets")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def load(
         return place_of(key, where, command_line)
 
     found: list[Problem] = []
-    run = validate(RunConfig, config, where, found)
+    run = checked(RunConfig, config, where, found)
     problems += [replace(problem, where=place(problem.key)) for problem in found]
     wrong = {problem.key.partition(".")[0] for problem in found}
     right = run or validate(RunConfig, {key: value for key, value in config.items() if key not in wrong}, where, [])
@@ -75,6 +77,11 @@ def load(
     benchmark = _named_files(right, root, wrong, place, problems)
     if run is None:
         raise UserError(problems)
+    if not any(problem.key == "datasets" or Path(problem.where).parts[:2] == DATASETS for problem in problems):
+        own, tasks = [each.settings for each in benchmark.datasets], [each.settings for each in benchmark.lm_eval]
+        told = {problem.key for problem in problems}
+        idle = unused(run, own, tasks, place, {"models", "hf_path"} <= {*command_line})
+        problems += [problem for problem in idle if problem.key not in told]
     return benchmark
 
 
@@ -111,7 +118,7 @@ def _one_off(run: RunConfig, problems: list[Problem]) -> list[Named[ModelConfig]
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", path.rstrip("/").rsplit("/", 1)[-1]).strip("-.") or "model"
     where = f"{COMMAND_LINE} hf_path"
     values = {"path": path} | {key: getattr(run, key) for key in ONE_OFF}
-    settings = validate(ModelConfig, values, where, problems)
+    settings = checked(ModelConfig, values, where, problems)
     return [Named(name, where, settings)] if settings else []
 
 
@@ -160,8 +167,8 @@ def is_lm_eval(values: Any) -> bool:
 
 def _validated(found: list[Named[Any]], kind: type[S], problems: list[Problem]) -> list[Named[S]]:
     """The settings in values of files, without those that are wrong."""
-    checked = [(each, validate(kind, each.settings, each.file, problems)) for each in found]
-    return [Named(each.name, each.file, settings) for each, settings in checked if settings is not None]
+    read = [(each, checked(kind, each.settings, each.file, problems)) for each in found]
+    return [Named(each.name, each.file, settings) for each, settings in read if settings is not None]
 
 
 def _select(

@@ -15,6 +15,7 @@ from typing import Any
 
 from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
+from shardmark.config.elsewhere import partly_used
 from shardmark.config.places import lines_named
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_changed
@@ -127,6 +128,8 @@ def _make_plan(
         problems += [problem for named in benchmark.datasets for problem in _sandbox_problems(named)]
         problems += [problem for task in tasks for problem in _sandbox_problems(task)]
     work.warnings += code_warning(tasks, place_of("lm_eval_code", where, command_line))
+    own = [dataset.name for dataset in benchmark.datasets]
+    work.warnings += partly_used(benchmark.run, own, bool(tasks), lambda key: place_of(key, where, command_line))
     makers: list[tuple[str, Callable[[], PlannedDataset]]] = [
         *((d.name, partial(plan_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
         *((t.name, partial(plan_lm_eval, t, benchmark, lock, hashes)) for t in tasks),

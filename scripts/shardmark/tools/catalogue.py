@@ -14,7 +14,7 @@ from rich.table import Table
 
 from shardmark import layout
 from shardmark.config import DatasetConfig, LmEvalConfig, ModelConfig, RunConfig
-from shardmark.config.base import validate
+from shardmark.config.elsewhere import checked
 from shardmark.config.group import GroupConfig
 from shardmark.config.include import read_values
 from shardmark.config.lm_eval import PREFIX
@@ -57,7 +57,7 @@ class Catalogue:
 def catalogue(run: Merged, root: Path) -> Catalogue:
     """Every model and data set below `root`/config, in the order of kinds and names."""
     problems: list[Problem] = []
-    chosen = validate(RunConfig, run.config, run.where, problems)
+    chosen = checked(RunConfig, run.config, run.where, problems)
     results = root / (chosen or RunConfig()).results
     entries = [entry for kind in KINDS for entry in _entries(kind, root, chosen, results)]
     for kind in KINDS if chosen else ():
@@ -101,12 +101,12 @@ def _settings(
     if values is None:
         return None
     if kind == "models":
-        return validate(ModelConfig, values, file, problems)
+        return checked(ModelConfig, values, file, problems)
     if is_group(values):
-        return validate(GroupConfig, values, file, problems)
+        return checked(GroupConfig, values, file, problems)
     if is_lm_eval(values):
-        return validate(LmEvalConfig, values, file, problems)
-    return validate(DatasetConfig, values, file, problems)
+        return checked(LmEvalConfig, values, file, problems)
+    return checked(DatasetConfig, values, file, problems)
 
 
 def _model_source(settings: ModelConfig) -> str:
