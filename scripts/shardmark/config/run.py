@@ -52,6 +52,23 @@ def _typed(value: Any) -> Any:
 ONE_OFF = ("revision", "tokenizer_path", "adapter", "adapter_revision", "model_kwargs", "tokenizer_kwargs")
 "Settings of a model that `--config` may give beside hf_path."
 
+
+class GroupLimit(Settings):
+    """A limit for each group of a data set by itself."""
+
+    per_group: PositiveInt | Annotated[float, Field(gt=0, lt=1)]
+    "The first so many rows of each group (`group_by`; of lm-eval's, each task), or this fraction of them, rounded up."
+
+
+def _number(value: Any) -> Any:
+    """A limit as YAML means it; yes and no are none."""
+    value = _typed(value)
+    inner = value.get("per_group") if isinstance(value, dict) else value
+    if isinstance(inner, bool):
+        raise ValueError("give a number of rows, a fraction such as 0.1, or {per_group: 5}")
+    return value
+
+
 Names = Annotated[list[str], BeforeValidator(_names)]
 Mapping = Annotated[dict[str, Any], BeforeValidator(_mapping)]
 
@@ -79,8 +96,10 @@ class RunConfig(Settings):
     "In such chats, examples are turns of their own; false: they stand before the question."
     system_instruction: str = ""
     "What stands before all else in all of lm-eval's tasks, in a chat as the system's message."
-    limit: PositiveInt | None = None
-    "Only the first so many rows of each data set; null for all."
+    limit: Annotated[
+        PositiveInt | Annotated[float, Field(gt=0, lt=1)] | GroupLimit | None, BeforeValidator(_number)
+    ] = None
+    "The first so many rows of each data set, a fraction of them (0.1), or {per_group: 5} of each group; null for all."
     data_root: str | None = None
     "A folder of JSON-lines files to read instead of the Hub: each data set's `source.local` is a path in it."
     results: str = Field("results", pattern=r"^[^{}]+$")

@@ -161,7 +161,7 @@ def _dataset_facts(header: dict[str, Any]) -> dict[str, Any]:
         "source": _source(origin),
         "revision": origin.get("commit"),
         "chance": settings["chance"],
-    } | {key: dataset[key] for key in ("remarks",) if key in dataset}
+    } | {key: dataset[key] for key in ("remarks", "limit") if key in dataset}
 
 
 def _source(origin: dict[str, Any]) -> str:

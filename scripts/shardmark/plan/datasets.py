@@ -37,6 +37,7 @@ from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
 from shardmark.plan.shards import Placed, split
 from shardmark.plan.store import Spool, read_requests
 from shardmark.tasks import Row, Sample, render
+from shardmark.tasks.extent import Extent
 from shardmark.tasks.remarks import Remark, told
 
 Record = dict[str, Any]
@@ -146,7 +147,7 @@ def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock
     run, results = benchmark.run, Path(benchmark.run.results)
     path, origin = dataset_origin(dataset, run.data_root, lock, hashes)
     settings = dataset.settings
-    made_from: Record = {"rows": origin.get("sha256") or origin, "limit": run.limit}
+    made_from: Record = {"rows": origin.get("sha256") or origin, "limit": run.model_dump()["limit"]}
     examples = examples_origin(dataset, run.data_root, lock, hashes)
     if examples:
         origin |= {"few_shot": examples[1]}
@@ -162,7 +163,9 @@ def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock
             shots: Iterable[Row] = ()
             if examples and (source := settings.example_source()):
                 shots = origin_rows(source, dataset.file, *examples)
-            return stage(about, render(settings, rows, dataset.file, run.limit, shots), rows, results)
+            extent = Extent(run.limit, settings.group_by)
+            found = render(settings, rows, dataset.file, run.limit, shots, extent)
+            return stage(about, found, rows, results, extent)
 
     return in_place(about, made_from, rendered, results)
 
@@ -212,8 +215,14 @@ def _in_place(task: Path, settings: Record, origin: Record) -> bool:
     return bool(header) and header.get("settings") == settings and header["dataset"]["origin"] == origin
 
 
-def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: Path) -> tuple[Record, Spool]:
-    """Take the samples one by one; write the task file when all are there. `rows` has counted theirs by then."""
+def stage(
+    about: Described, found: Iterable[Sample], rows: "Counted", results: Path, extent: Extent
+) -> tuple[Record, Spool]:
+    """Take the samples one by one; write the task file when all are there.
+
+    `rows` and `extent` have counted theirs by then. What a limit leaves out is part of what names the scores, which
+    say it: where there is none, nothing is.
+    """
     tasks = layout.TASKS.folder(results)
     spool = Spool(tasks)
     samples, head, hashed = 0, 0, hashlib.sha256()
@@ -226,8 +235,10 @@ def stage(about: Described, found: Iterable[Sample], rows: "Counted", results: P
             spool.add(sample.request_id, sample.request, sample.head)
             samples, head = samples + 1, sample.head
             remarks.update(sample.remarks)
-        said = {"remarks": words} if (words := told(remarks, samples)) else {}
-        identity = digest([about.judged, hashed.hexdigest(), code_digest("metrics")])
+        said: Record = {"remarks": words} if (words := told(remarks, samples)) else {}
+        cut = extent.record()
+        said |= {"limit": cut} if cut else {}
+        identity = digest([about.judged, hashed.hexdigest(), code_digest("metrics"), *([cut] if cut else [])])
         header: Record = {
             "dataset": {
                 "name": about.name,

@@ -16,6 +16,7 @@ from shardmark.plan.hashes import HashCache
 from shardmark.plan.lock import Lock
 from shardmark.plan.store import Spool
 from shardmark.tasks import Sample, hub_rows, read_rows
+from shardmark.tasks.extent import TASK, Extent, per_task
 from shardmark.tasks.lm_eval.code import Code, code_identity
 from shardmark.tasks.lm_eval.data import DataMap, Part, as_dataset, parts, read_data_map
 from shardmark.tasks.lm_eval.documents import Splits
@@ -112,14 +113,14 @@ def plan_lm_eval(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, hashe
         with ExitStack() as steady:
             for file in sources.files():
                 steady.enter_context(hashes.steady(file))
-            return stage(
-                about, samples(dataset, lambda task: sources.splits(task, rows), code, run.limit), rows, results
-            )
+            extent = Extent(run.limit, TASK if dataset.group else None)
+            found = samples(dataset, lambda task: sources.splits(task, rows), code, per_task(run.limit), extent)
+            return stage(about, found, rows, results, extent)
 
     made_from = {
         "tasks": [_asked(task) for task in dataset.tasks],
         "origin": about.origin,
-        "limit": run.limit,
+        "limit": run.model_dump()["limit"],
         "style": dataset.style._asdict(),
         "code": code_identity(dataset.asking, dataset.root),
     }

@@ -13,6 +13,7 @@ from rich.table import Table
 from shardmark.plan.cost import Seconds, model_name
 from shardmark.plan.pairs import Pair
 from shardmark.plan.plan import Plan
+from shardmark.tasks.extent import described
 
 COLUMNS = ("model", "samples", "shards", "to run", "requests", "GPU hours", "time")
 
@@ -45,6 +46,14 @@ def print_summary(plan: Plan, console: Console, slots: Callable[[Pair], int | No
     for pairs, wall in zip(by_model, walls, strict=True):
         _add_row(table, pairs, wall, slots(pairs[0]))
     console.print(table)
+    for line in limit_lines(plan):
+        console.print(line, markup=False, highlight=False)
+
+
+def limit_lines(plan: Plan) -> list[str]:
+    """What part of each data set a limit leaves, to be said beside the plan."""
+    found = [(dataset["name"], described(dataset.get("limit"))) for dataset in plan.datasets]
+    return [f"only in part: {name}: {limit}" for name, limit in found if limit]
 
 
 def _add_row(table: Table, pairs: list[Pair], wall: float, slots: int | None) -> None:

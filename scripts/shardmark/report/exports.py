@@ -1,17 +1,22 @@
 """The leaderboard as files for other programs: long CSV and wide GitHub Markdown."""
 
+import re
 from typing import Any
+
+from shardmark.printable import printable
 
 from .formats import DASH, figure, margin
 from .inputs import Gap, Metric, Scores
 from .leaderboard import Cell, Column, Leaderboard, Row
-from .remarks import incomplete
+from .remarks import incomplete, limits
 from .results import Results
 
 CSV_COLUMNS = [
     "model", "model_digest", "dataset", "dataset_digest",
-    "metric", "value", "stderr", "ci95_low", "ci95_high", "n", "status",
+    "metric", "value", "stderr", "ci95_low", "ci95_high", "n", "status", "limit",
 ]  # fmt: skip
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+MARKUP = re.compile(r"[\\`*_{}\[\]#|!~$@^]|(?<=www)\.|:(?=//)", re.IGNORECASE)
 LEGEND = "± half the 95 % interval; **best**; ≈ not distinguishable from the best (paired test, 5 %)."
 
 
@@ -20,11 +25,18 @@ def leaderboard_csv(results: Results) -> str:
 
     The status is "scored"; a model that was to be scored on a data set and was not has a row without a metric, whose
     status says why. Values are as scored (fractions, not percent) and read back to the same floating-point numbers.
+    `limit` says what part of the data set was asked; it is empty for all of it. A text that a spreadsheet would compute
+    begins with "'".
     """
     import pandas as pd
 
     records = [
-        [*_names(pair.scores), name, *_numbers(metric), "scored"]
+        [
+            *map(_cell_text, [*_names(pair.scores), name]),
+            *_numbers(metric),
+            "scored",
+            _cell_text(pair.scores.dataset.limit),
+        ]
         for pair in [*results.grouped.values(), *results]
         for name, metric in pair.scores.metrics.items()
     ]
@@ -33,13 +45,18 @@ def leaderboard_csv(results: Results) -> str:
     return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
+def _cell_text(text: str) -> str:
+    """The text, so that no spreadsheet takes it for a formula."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
 def _names(scores: Scores) -> list[str]:
     return [scores.model.name, scores.model.digest, scores.dataset.name, scores.dataset.digest]
 
 
 def _gap(gap: Gap) -> list[Any]:
     names = [gap.model.name, gap.model.digest, gap.dataset.name, gap.dataset.digest]
-    return [*names, *[None] * 6, gap.text]
+    return [*map(_cell_text, names), *[None] * 6, _cell_text(gap.text), _cell_text(gap.dataset.limit)]
 
 
 def _numbers(metric: Metric) -> list[float | None]:
@@ -51,24 +68,28 @@ def leaderboard_markdown(board: Leaderboard) -> str:
 
     What a run was to have and has not is said above the table, and listed below it.
     """
-    header = ["Rank", "Model", "Mean (%)", *map(_heading, board.columns)]
+    parts = sum(bool(column.dataset.limit) for column in board.in_mean)
+    mean = "Mean (%" + f"; {parts} of {len(board.in_mean)} data sets in part" * bool(parts) + ")"
+    header = ["Rank", "Model", mean, *map(_heading, board.columns)]
     ruler = ["---:", "---", *["---:"] * (len(header) - 2)]
-    lines = [header, ruler, *([_escaped(cell) for cell in _row(row)] for row in board.rows)]
+    lines = [header, ruler, *(_row(row) for row in board.rows)]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    limited = "".join(f"\nOnly in part: {_escaped(told)}.\n" for told in limits(board))
     if not board.gaps:
-        return f"{table}\n{LEGEND}\n"
+        return f"{table}\n{LEGEND}\n{limited}"
     gaps = "".join(f"- {_escaped(f'{g.model.name} on {g.dataset.name}: {g.text}')}\n" for g in board.gaps)
-    return f"**{incomplete(board)}**\n\n{table}\n{LEGEND}\n\n{gaps}"
+    return f"**{incomplete(board)}**\n\n{table}\n{LEGEND}\n{limited}\n{gaps}"
 
 
 def _heading(column: Column) -> str:
-    unit = ", %" if column.percent else ""
-    return _escaped(column.dataset.name + (f" ({column.metric}{unit})" if column.metric else ""))
+    metric = column.metric and f"{column.metric}{', %' if column.percent else ''}"
+    facts = "; ".join(filter(None, [metric, column.dataset.limit]))
+    return _escaped(column.dataset.name + (f" ({facts})" if facts else ""))
 
 
 def _row(row: Row) -> list[str]:
     mean = _marked(row.mean, row.standing) if row.mean else DASH
-    return [str(row.rank), row.model.name, mean, *map(_cell, row.cells)]
+    return [str(row.rank), _escaped(row.model.name), mean, *map(_cell, row.cells)]
 
 
 def _cell(cell: Cell) -> str:
@@ -81,6 +102,6 @@ def _marked(metric: Metric, standing: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape what GitHub would read as the end of a cell, as HTML or as emphasis in a name."""
-    text = text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("_", "\\_")
+    """The text as GitHub shows it: no end of a cell, no HTML, link, image, formula, code or emphasis."""
+    text = MARKUP.sub(r"\\\g<0>", " ".join(printable(text).split()))
     return text.replace("&", "&amp;").replace("<", "&lt;")

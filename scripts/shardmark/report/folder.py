@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shardmark.errors import Problem, UserError
+from shardmark.files import umask
 
 REPORT = {"index.html", "leaderboard.csv", "leaderboard.md", "samples"}
 
@@ -23,7 +24,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
     try:
-        new.chmod(0o755)  # mkdtemp lets nobody else in, but a report is there to be read
+        new.chmod(0o777 & ~umask())  # mkdtemp lets nobody else in, but a report is for whom the user's files are for
         yield new
         _replace(out, new)
     finally:

@@ -36,9 +36,18 @@ def group_scores(group: Group, scores: Sequence[Scores]) -> Scores:
         kind="group",
         source=f"{group.mean} mean of {', '.join(one.dataset.name for one in scores)}",
         chance=_chance(group, scores),
+        limit=_limit(scores),
     )
     counts = Counts(samples=sum(one.counts.samples for one in scores))
     return Scores(protocol=1, model=first.model, dataset=info, primary=name, metrics={name: metric}, counts=counts)
+
+
+def _limit(scores: Sequence[Scores]) -> str:
+    """What part of a group was asked: what is said of its members, or of how many something is."""
+    limits = [one.dataset.limit for one in scores if one.dataset.limit]
+    if len(scores) == 1 or not limits:
+        return "".join(limits)
+    return f"{len(limits)} of {len(scores)} data sets in part"
 
 
 def _weights(group: Group, scores: Sequence[Scores]) -> list[float]:

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from shardmark.errors import Problem, UserError
 from shardmark.files import SEAL, file_sha256, is_sealed
+from shardmark.tasks.extent import described
 
 from .text import clean
 
@@ -65,6 +66,7 @@ class DatasetInfo(_Lenient):
     """A data set as it was asked; chance is the expected primary metric of blind guessing.
 
     `remarks` say what a reader must know of its samples, such as prompts that contain their own answer.
+    `limit` says what part of it was asked, as in "first 40 of 14,042 rows"; it is empty for all of it.
     """
 
     name: Name
@@ -75,6 +77,7 @@ class DatasetInfo(_Lenient):
     source: str = ""
     revision: str | None = None
     chance: Number = None
+    limit: Annotated[str, BeforeValidator(lambda value: value if isinstance(value, str) else described(value))] = ""
 
 
 class Counts(_Lenient):

@@ -44,7 +44,9 @@ def mean_panel(board: Leaderboard) -> Panel | None:
         return None
     means = [_Estimate(row.model.name, row.mean, row.standing) for row in board.rows]
     svg = _panel("Mean", means, _percent_axis(board), None)
-    return Panel("Mean", "%", f"of {len(board.in_mean)} data sets", svg)
+    parts = sum(bool(column.dataset.limit) for column in board.in_mean)
+    remark = f"of {len(board.in_mean)} data sets" + f", {parts} of them in part" * bool(parts)
+    return Panel("Mean", "%", remark, svg)
 
 
 def interval_panels(board: Leaderboard) -> list[Panel]:
@@ -58,7 +60,8 @@ def _column_panel(board: Leaderboard, column: Column, shared: alt.X) -> Panel:
     axis = shared if column.percent else _own_axis(_ends(estimates))
     svg = _panel(column.dataset.name, estimates, axis, _scaled(column.dataset.chance, column.percent))
     unit = f"{column.metric}, %" if column.percent else column.metric
-    return Panel(column.dataset.name, unit, "" if column.higher_is_better else "lower is better", svg)
+    remarks = ["" if column.higher_is_better else "lower is better", column.dataset.limit]
+    return Panel(column.dataset.name, unit, ", ".join(filter(None, remarks)), svg)
 
 
 def _estimates(cells: Iterable[Cell]) -> list[_Estimate]:

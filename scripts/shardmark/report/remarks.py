@@ -6,6 +6,9 @@ from .formats import figure, margin, plural
 from .leaderboard import Leaderboard
 from .results import Results
 
+NAMED = 3
+"At most so many data sets are named in the headline with what part of them was asked."
+
 
 class Warned(NamedTuple):
     """A pair with truncated prompts, unanswered samples or near misses: counts, and shares of the samples (0 to 1)."""
@@ -64,11 +67,18 @@ def near_misses(results: Results) -> list[str]:
 
 
 def headline(board: Leaderboard) -> str:
-    """Say in a sentence which model leads and which are not distinguishable from it; "" without a mean."""
+    """Say in a sentence which model leads and which are not distinguishable from it; "" without a mean.
+
+    Where it is a mean of parts of data sets, the sentence says so.
+    """
     first = board.rows[0]
     if first.mean is None:
         return ""
     scope = f"over {plural(len(board.in_mean), 'data set')}"
+    if parts := [column.dataset.limit for column in board.in_mean if column.dataset.limit]:
+        named = [f"{column.dataset.name}: {column.dataset.limit}" for column in board.in_mean if column.dataset.limit]
+        several = "; ".join(named) if len(named) <= NAMED else f"{len(parts)} of them in part"
+        scope = f"{scope} ({parts[0] if len(board.in_mean) == 1 else several})"
     others = [row for row in board.rows[1:] if row.mean is not None]
     value = f"{figure(first.mean)} ± {margin(first.mean)} %".replace(" ", "\N{NO-BREAK SPACE}")
     if len(board.rows) == 1:
@@ -78,6 +88,11 @@ def headline(board: Leaderboard) -> str:
     equals = [row.model.name for row in others if row.standing]
     lead = f"{first.model.name} leads with a mean of {value} {scope}"
     return f"{lead}; {_told_apart(equals, len(others))}."
+
+
+def limits(board: Leaderboard) -> list[str]:
+    """Say of each data set that was not asked as a whole what part of it was."""
+    return [f"{column.dataset.name}: {column.dataset.limit}" for column in board.columns if column.dataset.limit]
 
 
 def _told_apart(equals: list[str], others: int) -> str:

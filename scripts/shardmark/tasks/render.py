@@ -7,6 +7,7 @@ from typing import Any
 
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError, nearest
+from shardmark.tasks.extent import Extent, Limit
 from shardmark.tasks.limits import FIX, BoundError, Step, bounded_steps
 from shardmark.tasks.printed import gaps
 from shardmark.tasks.questions import Question
@@ -49,10 +50,13 @@ def render(
     settings: DatasetConfig,
     rows: Iterable[Row],
     where: str,
-    limit: int | None = None,
+    limit: Limit = None,
     example_rows: Iterable[Row] = (),
+    extent: Extent | None = None,
 ) -> Iterator[Sample]:
-    """Every row's sample, in order; all rows are taken, also those beyond `limit`.
+    """The samples of the rows within `limit`, in order; all rows are read, also those beyond it.
+
+    `extent`, made with the same limit, has counted both at the end.
 
     `example_rows` are those of `few_shot.source`. Raises UserError at the end that lists the keys and rows that fail:
     until then, nothing is certain.
@@ -68,10 +72,23 @@ def render(
     with bounded_steps() as step:
         with step.at(where):
             renderer = _Renderer(settings, where, question, examples)
+        extent = extent or Extent(limit, settings.group_by)
+        if extent.needs_totals:
+            rows = list(rows)
+            for number, row in enumerate(rows):
+                if not renderer.hopeless:
+                    extent.add(extent.group(row), 0, renderer.keeps(number, row, step))
         for number, row in enumerate(rows):
-            if renderer.hopeless or (limit is not None and renderer.seen >= limit):
+            if renderer.hopeless:
+                continue
+            group, seen = extent.group(row), renderer.seen
+            if extent.full(group):
+                if not extent.needs_totals:
+                    extent.add(group, 0, renderer.keeps(number, row, step))
                 continue
             sample = renderer.bounded_sample(number, row, step)
+            taken = renderer.seen - seen
+            extent.add(group, taken, 0 if extent.needs_totals else taken)
             if sample:
                 yield sample
     renderer.finish()
@@ -191,6 +208,18 @@ class _Renderer:
     def hopeless(self) -> bool:
         """Whether a row took too much time or memory: the next ones would, too."""
         return any(error.endless for failed in self.failures.values() for _, error in failed)
+
+    def keeps(self, number: int, row: Row, step: Step) -> bool:
+        """Whether `where` leaves a row in; one on which it fails counts."""
+        if self.settings.where is None:
+            return True
+        try:
+            with _bound_as_render_error(), step.at(f"{self.where}: row {number}"):
+                return bool(self.question.filter(row))
+        except RenderError as error:
+            if error.endless:
+                self.failures.setdefault(error.key, []).append((number, error))
+            return True
 
     def bounded_sample(self, number: int, row: Row, step: Step) -> Sample | None:
         """The row's sample, as one step."""

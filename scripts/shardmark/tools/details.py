@@ -9,6 +9,7 @@ from rich.table import Table
 
 from shardmark.plan import Pair, Plan
 from shardmark.plan.summary import duration, seconds_together, wall_seconds, work_seconds
+from shardmark.tasks.extent import described
 
 Slots = Callable[[Pair], int | None]
 "How many jobs of a pair's model can run at once; None if nothing bounds them."
@@ -42,6 +43,7 @@ def _pair(pair: Pair, slots: int | None) -> dict[str, Any]:
         "dataset": pair.dataset["name"],
         "dataset_digest": pair.dataset["digest"],
         "samples": pair.dataset["samples"],
+        "limit": described(pair.dataset.get("limit")),
         "shards": pair.shards,
         "missing_shards": len(pair.missing),
         "requests_to_infer": pair.requests,
@@ -77,6 +79,9 @@ def print_details(details: dict[str, Any], console: Console) -> None:
     table.add_section()
     table.add_row("total", "", "", *_cells(details["total"]))
     console.print(table)
+    limits = {pair["dataset"]: pair["limit"] for pair in details["pairs"] if pair["limit"]}
+    for name, limit in limits.items():
+        console.print(f"only in part: {name}: {limit}", markup=False, highlight=False)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
+from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load, place_of
 from shardmark.config.dataset import Source
 from shardmark.config.merge import Merged
 from shardmark.config.places import lines_named
@@ -13,6 +13,7 @@ from shardmark.errors import Problem, UserError, collecting, nearest
 from shardmark.plan.lm_eval import expand, lm_eval_samples
 from shardmark.plan.lock import LOCK, Lock
 from shardmark.tasks import Row, Sample, hub_rows, read_rows, render, rows_file
+from shardmark.tasks.extent import per_task
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 from shardmark.tasks.requests import as_text, context_of
 from shardmark.tools.counting import Count, Counter
@@ -79,7 +80,7 @@ def _dataset(dataset: Chosen, benchmark: Benchmark, lock: Lock, counters: list[C
     few = settings.few_shot
     shots = (few.count or len(few.ids or few.examples or ())) if few else 0
     yield f"== {dataset.name}: {settings.kind}, {shots} shot{'s' * (shots != 1)}, {dataset.file}, rows of {origin}"
-    for sample in render(settings, rows, dataset.file, min(count, run.limit or count), examples):
+    for sample in render(settings, rows, dataset.file, _first(run, count), examples):
         yield from _sample(dataset.name, sample, counters)
     yield ""
 
@@ -97,9 +98,15 @@ def _lm_eval(
     dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, counters: list[Counter], count: int
 ) -> Iterator[str]:
     yield f"== {dataset.name}: {dataset.kind}, {len(dataset.tasks)} task(s) of lm-eval in {dataset.root}"
-    for sample in lm_eval_samples(dataset, benchmark.run, lock, min(count, benchmark.run.limit or count)):
+    for sample in lm_eval_samples(dataset, benchmark.run, lock, _first(benchmark.run, count)):
         yield from _sample(dataset.name, sample, counters)
     yield ""
+
+
+def _first(run: RunConfig, count: int) -> int:
+    """How many samples are shown: no more than the run asks, as far as that is a number."""
+    limit = per_task(run.limit)
+    return min(count, limit) if isinstance(limit, int) else count
 
 
 def _sample(name: str, sample: Sample, counters: list[Counter]) -> Iterator[str]:

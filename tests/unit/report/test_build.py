@@ -1,6 +1,8 @@
 """The whole report: complete, safe, the same for the same inputs, and with links that lead somewhere."""
 
+import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -213,3 +215,45 @@ def test_the_command_says_what_is_wrong_without_a_traceback(tmp_path: Path) -> N
     assert "no score file was given" in done.stderr
     assert "Traceback" not in done.stdout
     assert not (tmp_path / "out").exists()
+
+
+LIMIT = {"limit": 40, "samples": 40, "of": 14042, "group_by": "subject", "groups": 1, "of_groups": 57}
+SAID = "first 40 of 14,042 rows; 1 of 57 subjects"
+
+
+def test_a_limit_is_said_wherever_a_score_is(tmp_path: Path) -> None:
+    files = write_results(tmp_path / "in", missing=(), n=40)
+    for path in files.scores:
+        scores = json.loads(path.read_text("utf-8"))
+        scores["dataset"] |= {"limit": LIMIT} if path.stem.startswith("demo_capitals@") else {}
+        path.write_text(json.dumps({key: part for key, part in scores.items() if key != "sha256"}), "utf-8")
+    group = {"name": "both", "members": ["demo_capitals", "demo_arithmetic"]}
+    out = tmp_path / "out"
+    build_report("demo", files.scores, files.samples, out, {}, groups=[group])
+    index = (out / "index.html").read_text("utf-8")
+    lead = index.partition('<p class="lead">')[2].partition("</p>")[0]
+    assert "both: 1 of 2 data sets in part" in lead
+    board = index.partition('id="leaderboard"')[2].partition("</section>")[0]
+    assert board.count(SAID) >= 2
+    assert index.partition('id="charts"')[2].partition("</section>")[0].count(SAID) >= 2
+    for model in ("demo_large", "demo_tiny"):
+        assert SAID in (out / f"samples/{model}/demo_capitals/index.html").read_text("utf-8")
+        assert "in part" not in (out / f"samples/{model}/demo_arithmetic/index.html").read_text("utf-8")
+    markdown = (out / "leaderboard.md").read_text("utf-8")
+    assert markdown.partition("\n")[0].count(SAID) == 1
+    rows = list(csv.DictReader((out / "leaderboard.csv").open(encoding="utf-8")))
+    limits = {row["dataset"]: row["limit"] for row in rows}
+    assert limits["demo_capitals"] == SAID
+    assert limits["demo_arithmetic"] == ""
+    assert "in part" in limits["both"]
+
+
+def test_a_report_follows_the_umask(tmp_path: Path) -> None:
+    files = write_results(tmp_path / "in", ["demo_tiny"], ["demo_capitals"])
+    before = os.umask(0o027)
+    try:
+        build_report("demo", files.scores, files.samples, tmp_path / "out", {})
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.joinpath("out").rglob("*")} <= {"0o750", "0o640"}
+    assert oct((tmp_path / "out").stat().st_mode & 0o777) == "0o750"

@@ -1,15 +1,19 @@
 """The leaderboard for other programs."""
 
+import csv
 import io
+import re
+from html import unescape
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 
 from shardmark.report.exports import CSV_COLUMNS, leaderboard_csv, leaderboard_markdown
 from shardmark.report.inputs import Metric
 from shardmark.report.leaderboard import Cell, Column, Leaderboard, Row, rank_models
-from shardmark.report.results import Results, read_results
+from shardmark.report.results import Pair, Results, read_results
 from unit.report.fake_results import write_results
 
 
@@ -47,3 +51,33 @@ def test_markdown_escapes_what_would_break_the_table(results: Results) -> None:
     text = leaderboard_markdown(Leaderboard([column], [row]))
     assert "(a\\|b &lt;i>, %)" in text
     assert "**50.0** ± –" in text
+
+
+@pytest.mark.parametrize("metric", ["=1+1", "+x", "-x", "@SUM(A1)", "\tx", "=cmd|' /C calc'!A0", "＝1"])
+def test_no_text_in_the_csv_is_a_formula(results: Results, metric: str) -> None:
+    pair = next(iter(results))
+    scores = pair.scores.model_copy(update={"metrics": {metric: pair.scores.main}, "primary": metric})
+    text = leaderboard_csv(Results({("m", "d"): Pair(scores, None)}))
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert row["metric"] == f"'{metric}"
+    negative = scores.main.model_copy(update={"value": -0.5})
+    text = leaderboard_csv(Results({("m", "d"): Pair(scores.model_copy(update={"metrics": {metric: negative}}), None)}))
+    assert next(csv.DictReader(io.StringIO(text)))["value"] == "-0.5"
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "![x](http://evil/p.png)", "[x](javascript:alert)", "*b*", "**b**", "`code`", "a|b", "<b>", "_i_", "~~s~~",
+        "$x$", "www.evil.com", "https://evil.com", "a\nb", "\x1b[31mred", "\u202eevil", "# h", "{x}", "\\| a", "a\\",
+    ],
+)  # fmt: skip
+def test_markdown_shows_a_name_as_it_is(results: Results, metric: str) -> None:
+    board = rank_models(results)
+    column = Column(board.columns[0].dataset, metric, False, True, True)
+    header = leaderboard_markdown(Leaderboard([column], [])).partition("\n")[0]
+    cell = header.split("Mean (%) | ")[1].removesuffix(" |")
+    assert not re.search(r"(?<!\\)(?:\\\\)*[\[\]*`|_~$!#{}<]|www\.|\w://|[\x00-\x1f\u202e]", cell)
+    if metric.isprintable():
+        html = MarkdownIt("commonmark").renderInline(cell)
+        assert unescape(html) == f"{column.dataset.name} ({metric})"

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from shardmark.errors import Problem, UserError
+from shardmark.tasks.extent import Extent, share
 from shardmark.tasks.limits import FIX, TooLong, stopped
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.contexts import Contexts
@@ -47,9 +48,18 @@ class Document:
 
 
 def documents(
-    settings: TaskSettings, splits: Splits, code: Code, where: str, limit: int | None, style: Style = TEXT
+    settings: TaskSettings,
+    splits: Splits,
+    code: Code,
+    where: str,
+    limit: int | float | None,
+    style: Style = TEXT,
+    extent: Extent | None = None,
 ) -> Iterator[Document]:
-    """The documents of the scored split, in order. Raises UserError for what fails, with the document's number."""
+    """The documents of the scored split within the limit, in order; `extent` counts them.
+
+    Raises UserError for what fails, with the document's number.
+    """
     state = {"key": str(settings.eval_split)}
     number = -1
     try:
@@ -59,7 +69,10 @@ def documents(
             tried, docs, pool = _docs(settings, stored, code, where)
             state["key"] = f"{settings.task}, document 0"
             task = _Task(settings, code, tried, pool, style)
-            for number, doc in enumerate(islice(docs, limit)):
+            wanted = len(docs) if limit is None else min(share(limit, len(docs)), len(docs))
+            if extent:
+                extent.add(settings.task if extent.group_by else "", wanted, len(docs))
+            for number, doc in enumerate(islice(docs, wanted)):
                 state["key"] = f"{settings.task}, document {number}"
                 yield task.document(doc)
     except (UserError, GeneratorExit, KeyboardInterrupt):

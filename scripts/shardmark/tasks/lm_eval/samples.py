@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from shardmark.errors import Problem, UserError
+from shardmark.tasks.extent import Extent
 from shardmark.tasks.limits import bounded_steps
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.documents import Document, Splits, documents
@@ -18,15 +19,20 @@ from shardmark.tasks.requests import request_id
 
 
 def samples(
-    dataset: LmEvalDataset, splits: Callable[[TaskSettings], Splits], code: Code, limit: int | None
+    dataset: LmEvalDataset,
+    splits: Callable[[TaskSettings], Splits],
+    code: Code,
+    limit: int | float | None,
+    extent: Extent | None = None,
 ) -> Iterator[Sample]:
-    """The samples of a data set, at most `limit` of each task. Raises UserError.
+    """The samples of a data set, at most `limit`, or this fraction, of each task. Raises UserError.
 
+    `extent` counts them, and how many there are.
     Templates alone are bounded in time and memory; a task's own code may take what it needs.
     """
     problems: list[Problem] = []
     for task in dataset.tasks:
-        found = documents(task, splits(task), code, dataset.file, limit, dataset.style)
+        found = documents(task, splits(task), code, dataset.file, limit, dataset.style, extent)
         with nullcontext() if task.asking() else bounded_steps() as step:
             try:
                 number = 0

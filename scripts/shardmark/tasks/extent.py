@@ -1,0 +1,86 @@
+"""How much of a data set is asked: a run's `limit`, and what it leaves out, which every score must say."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from shardmark.config.run import GroupLimit
+
+TASK = "task"
+"What the groups of lm-eval's data sets are: each has the whole limit for itself."
+Limit = int | float | GroupLimit | None
+"So many rows, a fraction of them, or either of each group; None for all."
+
+
+def share(limit: int | float, total: int) -> int:
+    """How many of `total` rows a number or a fraction of rows is; fractions are rounded up, as in lm-eval."""
+    return math.ceil(total * limit) if limit < 1 else int(limit)
+
+
+def per_task(limit: Limit) -> int | float | None:
+    """What a limit is for each task of lm-eval, where all limits are those of a task."""
+    return limit.per_group if isinstance(limit, GroupLimit) else limit
+
+
+class Extent:
+    """Which rows a limit takes, and how many of how many these are, in all and of each group."""
+
+    def __init__(self, limit: Limit, group_by: str | None = None) -> None:
+        """`group_by` is what the groups are: a column of the rows, or tasks."""
+        self.limit, self.group_by = limit, group_by
+        self.taken: Counter[str] = Counter()
+        self.total: Counter[str] = Counter()
+        self.samples = self.of = 0
+
+    @property
+    def needs_totals(self) -> bool:
+        """Whether all rows must be counted before it is known which are taken."""
+        return self.limit is not None and not isinstance(self.limit, int)
+
+    def group(self, row: Mapping[str, Any]) -> str:
+        """The group of a row."""
+        return str(row.get(self.group_by)) if self.group_by else ""
+
+    def full(self, group: str) -> bool:
+        """Whether no more rows of a group are taken."""
+        if self.limit is None:
+            return False
+        if isinstance(self.limit, GroupLimit):
+            return self.taken[group] >= share(self.limit.per_group, self.total[group])
+        return self.samples >= share(self.limit, self.of)
+
+    def add(self, group: str, taken: int, total: int) -> None:
+        """Note rows of a group, of which some are taken."""
+        self.taken[group] += taken
+        self.total[group] += total
+        self.samples += taken
+        self.of += total
+
+    def record(self) -> dict[str, Any] | None:
+        """What was taken, as JSON; None if that is everything."""
+        if self.samples >= self.of:
+            return None
+        limit = self.limit.model_dump() if isinstance(self.limit, GroupLimit) else self.limit
+        groups = {"group_by": self.group_by, "groups": len(+self.taken), "of_groups": len(self.total)}
+        found = {"limit": limit, "samples": self.samples, "of": self.of}
+        return found | (groups if self.group_by else {})
+
+
+def described(record: Mapping[str, Any] | None) -> str:
+    """A record in words, such as "first 40 of 14,042 rows; 1 of 57 subjects"; empty for None."""
+    if not record:
+        return ""
+    limit, kind = record["limit"], record.get("group_by")
+    each = limit.get("per_group") if isinstance(limit, Mapping) else limit if kind == TASK else None
+    asked = each if each is not None else limit
+    amount = f"{100 * asked:.4g}%" if isinstance(asked, float) else f"{asked:,}"
+    rows = f"{record['samples']:,} of {record['of']:,} rows"
+    if kind and each is not None:
+        return f"first {amount} of each {kind}: {rows}"
+    groups = f"; {record['groups']:,} of {record['of_groups']:,} {_plural(kind)}" if kind else ""
+    return f"first {rows}{groups}"
+
+
+def _plural(noun: str) -> str:
+    return noun if noun.endswith("s") else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
