@@ -21,6 +21,7 @@ from shardmark.plan.interrupts import terminates
 from shardmark.plan.machine import use_scratch
 from shardmark.plan.parse import (
     TOOLS,
+    check_or_exit,
     fail,
     finish,
     local_limits,
@@ -37,6 +38,7 @@ from shardmark.plan.parse import (
 from shardmark.plan.unfinished import publish_unfinished
 
 if not workflow.overwrite_configfiles:
+    check_or_exit(Path("config/config.yaml"))
 
     configfile: "config/config.yaml"
 

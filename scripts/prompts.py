@@ -6,13 +6,14 @@ from pathlib import Path
 
 from shardmark.command import run_command
 from shardmark.config.merge import add_config_arguments, merged
+from shardmark.printable import printable
 from shardmark.tools.prompts import show_prompts
 
 
 def main(arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in `| head`
     for line in show_prompts(merged(arguments), Path.cwd(), arguments.datasets, arguments.samples):
-        print(line)
+        print(printable(line))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from shardmark.command import run_command
 from shardmark.config.merge import add_config_arguments, merged
 from shardmark.plan.lock import LOCK
 from shardmark.plan.relock import relock
+from shardmark.printable import printable
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -17,7 +18,7 @@ def main(arguments: argparse.Namespace) -> None:
     changes = relock(merged(arguments), Path.cwd(), LOCK, arguments.check, arguments.prune)
     for change in changes:
         logging.info("%s", change)
-        print(f"lock: {change}")
+        print(printable(f"lock: {change}"))
     done = "would change; nothing was written" if arguments.check else "changed; commit it"
     print(f"{LOCK}: {len(changes)} entr{'y' if len(changes) == 1 else 'ies'} {done}" if changes else f"{LOCK}: current")
     if arguments.check and changes:

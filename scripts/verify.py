@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from shardmark.command import run_command
 from shardmark.config.merge import add_config_arguments, merged
+from shardmark.printable import printable
 from shardmark.tools.planned import results_folder
 from shardmark.tools.verify import checks_for, delete_damaged, verify
 
@@ -29,7 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"{len(todo):,} files, {decimal(size)}: {f'{len(damaged)} damaged' if damaged else 'all are whole'}")
     if arguments.delete:
         for path in delete_damaged(damaged, results):
-            print(f"removed: {path}")
+            print(printable(f"removed: {path}"))
     if damaged:
         sys.exit(1)
 

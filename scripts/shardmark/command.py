@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from shardmark.errors import UserError, disk_problem
+from shardmark.printable import printable
 
 
 def _say_what_failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -52,4 +53,4 @@ def run_command(parser: argparse.ArgumentParser, function: Callable[[argparse.Na
         if isinstance(error, OSError) and (full := disk_problem(error, "the results folder")):
             sys.exit(str(full))
         hint = f"; the traceback is in {arguments.log}" if arguments.log else ""
-        sys.exit(f"{parser.prog}: {type(error).__name__}: {error}{hint}")
+        sys.exit(printable(f"{parser.prog}: {type(error).__name__}: {error}{hint}"))

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from shardmark.printable import printable
+
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -27,7 +29,7 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.where}: {self.key}" if self.key else self.where
         line = f"\n    line: {self.line}" if self.line else ""
-        return f"{place}: {self.what}{line}" + (f"\n    fix: {self.fix}" if self.fix else "")
+        return printable(f"{place}: {self.what}{line}" + (f"\n    fix: {self.fix}" if self.fix else ""))
 
 
 class UserError(Exception):

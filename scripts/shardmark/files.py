@@ -109,7 +109,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file that can be made anew; an empty one if it is not there or damaged."""
     try:
         return dict(read_json(path))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 

@@ -2,6 +2,8 @@
 
 import re
 from collections import defaultdict
+from functools import lru_cache
+from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -14,7 +16,7 @@ QUOTES = "put it in quotes: YAML takes numbers, yes, no, on and off for no text"
 class Settings(BaseModel):
     """Base of every section of the configuration."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Settings)
@@ -33,6 +35,10 @@ Pattern = Annotated[str, AfterValidator(_compiles)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
+SHOWN = 20
+"At most so many wrong keys of a file are told; the rest are counted."
+
+
 def validate(kind: type[S], values: Any, where: str, problems: list[Problem]) -> S | None:
     """The settings in `values`, or None with one problem for each key that is wrong."""
     if not isinstance(values, dict):
@@ -44,7 +50,10 @@ def validate(kind: type[S], values: Any, where: str, problems: list[Problem]) ->
         by_key: dict[str, list[Any]] = defaultdict(list)
         for detail in error.errors():
             by_key[_key(detail, values)].append(detail)
-        problems += [_problem(kind, key, details, where) for key, details in by_key.items()]
+        shown = islice(by_key.items(), SHOWN)
+        problems += [_problem(kind, key, details, where) for key, details in shown]
+        if (more := len(by_key) - SHOWN) > 0:
+            problems.append(Problem(where, "", f"{more:,} more keys are wrong", "fix these first"))
         return None
 
 
@@ -96,7 +105,7 @@ def _meaning(kind: type[BaseModel], key: str) -> str:
 
 def _right_key(kind: type[BaseModel], key: str) -> str:
     """The section that an unknown key belongs to, or the nearest key of the section it stands in."""
-    schema = kind.model_json_schema()
+    schema = _schema(kind)
     sections = {"": set(schema["properties"])}
     for name, value in schema["properties"].items():
         if kinds := re.findall(r"#/\$defs/(\w+)", str(value)):
@@ -108,3 +117,8 @@ def _right_key(kind: type[BaseModel], key: str) -> str:
         if name in keys and section != here and not is_list:
             return f"it belongs in {section}" if section else "it belongs to the top level of the file"
     return nearest(name, sections.get(here, sections[""]) - {name})
+
+
+@lru_cache(maxsize=16)
+def _schema(kind: type[BaseModel]) -> dict[str, Any]:
+    return kind.model_json_schema()

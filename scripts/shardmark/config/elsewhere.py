@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from shardmark.config.base import S, Settings, validate
+from shardmark.config.base import SHOWN, S, Settings, validate
 from shardmark.config.dataset import DatasetConfig
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import RunConfig
 from shardmark.errors import Problem
 
+LARGEST = 2**63 - 1
 NATIVE = {
     "num_fewshot": "a data set's file says few_shot: {count: 5, source: {split: train}}",
     "apply_chat_template": "a data set's file asks in a chat with `messages` in the place of `prompt`",
@@ -32,10 +35,31 @@ FILES: dict[type[Settings], str] = {
 
 def checked(kind: type[S], values: Any, where: str, problems: list[Problem]) -> S | None:
     """The settings in a file's values; a key that is unknown there is told with the file that it belongs in."""
-    found: list[Problem] = []
+    found = list(islice(_not_settings(values, ""), SHOWN))
+    if found:
+        problems += [replace(problem, where=where) for problem in found]
+        return None
     settings = validate(kind, values, where, found)
     problems += [_pointed(problem, kind) if problem.what == "unknown key" else problem for problem in found]
     return settings
+
+
+def _not_settings(value: Any, key: str) -> Iterator[Problem]:
+    """What no setting can be, wherever it stands, but in rows of the user's own."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            if name != "examples":
+                yield from _not_settings(part, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _not_settings(part, f"{key}.{number}")
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        yield Problem("", key, f"a number of {len(str(value))} digits is too large", f"give one up to {LARGEST}")
+    elif isinstance(value, str) and "\0" in value:
+        yield Problem("", key, "a text with a NUL character", "remove it")
+    elif not isinstance(value, str | int | float | None):
+        fix = "put it in quotes" if isinstance(value, date) else "write a list, a mapping or a text"
+        yield Problem("", key, f"expected text, a number, a list or a mapping, found {type(value).__name__}", fix)
 
 
 def _pointed(problem: Problem, kind: type[Settings]) -> Problem:

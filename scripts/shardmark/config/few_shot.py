@@ -1,6 +1,7 @@
 """The worked examples of a data set: which rows they are, and what they look like."""
 
 import json
+from datetime import date
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
@@ -59,7 +60,7 @@ class FewShot(Settings):
     @classmethod
     def _as_json(cls, examples: Any) -> Any:
         """YAML's dates become text, as in rows from the Hub."""
-        return json.loads(json.dumps(examples, default=str))
+        return json.loads(json.dumps(examples, default=_date))
 
     @model_validator(mode="after")
     def _fits_together(self) -> "FewShot":
@@ -80,3 +81,9 @@ class FewShot(Settings):
         if self.pick == "embedding" and not self.embedding_model:
             raise ValueError("pick embedding needs embedding_model, the folder of a sentence-transformers model")
         return self
+
+
+def _date(value: Any) -> str:
+    if not isinstance(value, date):
+        raise ValueError(f"expected columns as JSON has them, found {type(value).__name__}")
+    return str(value)

@@ -8,6 +8,8 @@ from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem, nearest
 
 Values = dict[str, Any]
+LONGEST = 32
+"At most so many files include each other, one the next."
 
 
 def read_values(file: Path, root: Path, files: Mapping[str, Path], problems: list[Problem]) -> Any:
@@ -15,41 +17,55 @@ def read_values(file: Path, root: Path, files: Mapping[str, Path], problems: lis
 
     `files` are the files that may be included, by name.
     """
-    return _read(file, root, files, [], problems)
+    return _Reader(root, files, problems).read(file, [])
 
 
-def _read(file: Path, root: Path, files: Mapping[str, Path], chain: list[Path], problems: list[Problem]) -> Any:
-    values = read_yaml(root / file, str(file), problems)
-    if not isinstance(values, dict) or "include" not in values:
-        return values
-    wanted = values.pop("include")
-    names = wanted if isinstance(wanted, list) else [wanted]
-    bases = [_included(name, file, root, files, [*chain, file], problems) for name in names]
-    found: Values = {}
-    for base in [*bases, values]:
-        if base is None:
+class _Reader:
+    """Reads each file once, however often it is included."""
+
+    def __init__(self, root: Path, files: Mapping[str, Path], problems: list[Problem]) -> None:
+        self._root, self._files, self._problems = root, files, problems
+        self._known: dict[Path, Any] = {}
+
+    def read(self, file: Path, chain: list[Path]) -> Any:
+        """The values of a file, which the last file of `chain` includes, which is included by the one before it."""
+        if file not in self._known:
+            self._known[file] = self._merged(file, chain)
+        return self._known[file]
+
+    def _merged(self, file: Path, chain: list[Path]) -> Any:
+        values = read_yaml(self._root / file, str(file), self._problems)
+        if not isinstance(values, dict) or "include" not in values:
+            return values
+        wanted = values.pop("include")
+        names = wanted if isinstance(wanted, list) else [wanted]
+        found: Values = {}
+        for base in [*(self._included(name, file, [*chain, file]) for name in names), values]:
+            if base is None:
+                return None
+            found = merged(found, base)
+        return found
+
+    def _included(self, name: Any, file: Path, chain: list[Path]) -> Values | None:
+        target = self._files.get(str(name).rpartition("/")[2].removesuffix(".yaml"))
+        if target is None:
+            self._tell(file, "include", f"there is no file {name!r} to include", nearest(str(name), self._files))
             return None
-        found = merged(found, base)
-    return found
+        if target in chain:
+            round_trip = " -> ".join(map(str, [*chain[chain.index(target) :], target]))
+            self._tell(chain[0], "include", f"it includes itself: {round_trip}", "break the circle")
+            return None
+        if len(chain) > LONGEST:
+            self._tell(chain[0], "include", f"more than {LONGEST} files include each other", "merge some of them")
+            return None
+        values = self.read(target, chain)
+        if values is not None and not isinstance(values, dict):
+            self._tell(target, "", "expected keys and values", "fix the file")
+            return None
+        return values
 
-
-def _included(
-    name: Any, file: Path, root: Path, files: Mapping[str, Path], chain: list[Path], problems: list[Problem]
-) -> Values | None:
-    target = files.get(str(name).rpartition("/")[2].removesuffix(".yaml"))
-    if target is None:
-        what = f"there is no file {name!r} to include"
-        problems.append(Problem(str(file), "include", what, nearest(str(name), files)))
-        return None
-    if target in chain:
-        round_trip = " -> ".join(map(str, [*chain[chain.index(target) :], target]))
-        problems.append(Problem(str(chain[0]), "include", f"it includes itself: {round_trip}", "break the circle"))
-        return None
-    values = _read(target, root, files, chain, problems)
-    if values is not None and not isinstance(values, dict):
-        problems.append(Problem(str(target), "", "expected keys and values", "mend the file"))
-        return None
-    return values
+    def _tell(self, file: Path, key: str, what: str, fix: str) -> None:
+        self._problems.append(Problem(str(file), key, what, fix))
 
 
 def merged(below: Values, above: Values) -> Values:

@@ -16,6 +16,7 @@ from shardmark.config.include import read_values
 from shardmark.config.lm_eval import PREFIX, LmEvalConfig
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import ONE_OFF, RunConfig
+from shardmark.config.yaml_files import MAX_DEPTH, MAX_VALUES, values_in
 from shardmark.errors import Problem, UserError, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -67,6 +68,7 @@ def load(
     def place(key: str) -> str:
         return place_of(key, where, command_line)
 
+    refuse_bombs(config, where)
     found: list[Problem] = []
     run = checked(RunConfig, config, where, found)
     problems += [replace(problem, where=place(problem.key)) for problem in found]
@@ -83,6 +85,13 @@ def load(
         idle = unused(run, own, tasks, place, {"models", "hf_path"} <= {*command_line})
         problems += [problem for problem in idle if problem.key not in told]
     return benchmark
+
+
+def refuse_bombs(config: dict[str, Any], where: str) -> None:
+    """Raise UserError for a configuration, as Snakemake read it, that would fill the memory once it is written out."""
+    if values_in(config) > MAX_VALUES:
+        what = f"more than {MAX_VALUES:,} values, or nested more than {MAX_DEPTH} deep, with what aliases stand for"
+        raise UserError(Problem(where, "", what, "write less"))
 
 
 def place_of(key: str, where: str, command_line: Collection[str]) -> str:

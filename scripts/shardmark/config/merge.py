@@ -5,6 +5,7 @@ its command line, whose imports take seconds. A test compares the two.
 """
 
 import argparse
+import json
 import re
 import shlex
 from collections.abc import Collection, Iterable
@@ -16,9 +17,11 @@ import yaml
 
 from shardmark.config.load import COMMAND_LINE
 from shardmark.config.run import spelt_mapping
+from shardmark.config.yaml_files import load_yaml, yaml_problem
 from shardmark.errors import Problem, UserError
 
 DEFAULT = Path("config/config.yaml")
+NAME_ANOTHER = "name a YAML or JSON file with --configfile"
 KEY = re.compile(r"[a-zA-Z_][\w-]*\w$")
 "What Snakemake lets pass for a key."
 QUOTES = "'\""
@@ -67,11 +70,34 @@ def _read(file: Path) -> dict[str, Any]:
     from snakemake.common.configfile import load_configfile
     from snakemake_interface_common.exceptions import WorkflowError
 
+    check_file(file)
     try:
         return dict(load_configfile(file))
-    except (WorkflowError, OSError, UnicodeDecodeError) as error:
+    except (WorkflowError, OSError, ValueError, RecursionError) as error:
         what = f"cannot be read: {error}" if file.exists() else "there is no such file"
-        raise UserError(Problem(str(file), "", what, "name a YAML or JSON file with --configfile")) from error
+        raise UserError(Problem(str(file), "", what, NAME_ANOTHER)) from error
+
+
+def check_file(file: Path) -> None:
+    """Raise UserError for a file that is no YAML (as JSON is) or beyond its bounds, before Snakemake reads it."""
+    try:
+        load_yaml(file.read_bytes())
+    except OSError:
+        return  # whoever reads it tells
+    except yaml.YAMLError as error:
+        if not _is_json(file):
+            told = yaml_problem(error, str(file))
+            what = f"cannot be read: {told.where}: {told.what}"
+            raise UserError(Problem(str(file), "", what, NAME_ANOTHER)) from error
+
+
+def _is_json(file: Path) -> bool:
+    """Whether a file is JSON that Snakemake reads; YAML does not know all of it, such as tabs."""
+    try:
+        json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -130,4 +156,4 @@ def _value(text: str) -> Any:
 
 
 def _yaml(text: str) -> Any:
-    return yaml.load(text, yaml.BaseLoader)
+    return load_yaml(text, yaml.BaseLoader)

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
 
+from shardmark.config.yaml_files import compose_yaml
 from shardmark.errors import Problem, UserError
 
 
@@ -44,9 +46,15 @@ def _place(file: Path, key: str, root: Path, seen: set[Path]) -> tuple[Path, int
 
 def _node(path: Path) -> yaml.Node | None:
     try:
-        return yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return _composed(path, path.stat().st_mtime_ns)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError):
         return None
+
+
+@lru_cache(maxsize=16)
+def _composed(path: Path, changed: int) -> yaml.Node | None:
+    """The nodes of a file, which may have many problems."""
+    return compose_yaml(path.read_text(encoding="utf-8"))
 
 
 def _line(node: yaml.Node, keys: list[str]) -> int | None:

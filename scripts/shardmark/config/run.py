@@ -4,9 +4,10 @@ import shlex
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from shardmark.config.base import Dtype, Settings
+from shardmark.config.yaml_files import load_yaml
 
 
 def _names(value: Any) -> Any:
@@ -31,7 +32,7 @@ def spelt_mapping(text: str) -> dict[str, Any]:
     if not all(separator for _, separator, _ in pairs):
         raise ValueError("write '{key: value, ...}' or 'key=value key=value'")
     try:
-        return {key: yaml.safe_load(text) for key, _, text in pairs}
+        return {key: load_yaml(text) for key, _, text in pairs}
     except yaml.YAMLError as error:
         raise ValueError(f"a value is not valid YAML: {getattr(error, 'problem', error)}") from None
 
@@ -43,7 +44,7 @@ def _typed(value: Any) -> Any:
     if isinstance(value, list):
         return [_typed(part) for part in value]
     try:
-        read = yaml.safe_load(value) if isinstance(value, str) and value else value
+        read = load_yaml(value) if isinstance(value, str) and value else value
     except yaml.YAMLError:
         return value
     return read if isinstance(read, bool | int | float | None) else value
@@ -53,11 +54,30 @@ ONE_OFF = ("revision", "tokenizer_path", "adapter", "adapter_revision", "model_k
 "Settings of a model that `--config` may give beside hf_path."
 
 
+def _kind_of_limit(value: Any) -> str:
+    if isinstance(value, dict | Settings):
+        return "group"
+    return "fraction" if isinstance(value, float) and not value.is_integer() else "rows"
+
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[
+    Annotated[PositiveInt, Tag("rows")] | Annotated[Fraction, Tag("fraction")], Discriminator(_kind_of_limit)
+]
+"So many rows, or a fraction of them."
+
+
 class GroupLimit(Settings):
     """A limit for each group of a data set by itself."""
 
-    per_group: PositiveInt | Annotated[float, Field(gt=0, lt=1)]
+    per_group: Share
     "The first so many rows of each group (`group_by`; of lm-eval's, each task), or this fraction of them, rounded up."
+
+
+Limit = Annotated[
+    Annotated[PositiveInt, Tag("rows")] | Annotated[Fraction, Tag("fraction")] | Annotated[GroupLimit, Tag("group")],
+    Discriminator(_kind_of_limit),
+]
 
 
 def _number(value: Any) -> Any:
@@ -96,9 +116,7 @@ class RunConfig(Settings):
     "In such chats, examples are turns of their own; false: they stand before the question."
     system_instruction: str = ""
     "What stands before all else in all of lm-eval's tasks, in a chat as the system's message."
-    limit: Annotated[
-        PositiveInt | Annotated[float, Field(gt=0, lt=1)] | GroupLimit | None, BeforeValidator(_number)
-    ] = None
+    limit: Annotated[Limit | None, BeforeValidator(_number)] = None
     "The first so many rows of each data set, a fraction of them (0.1), or {per_group: 5} of each group; null for all."
     data_root: str | None = None
     "A folder of JSON-lines files to read instead of the Hub: each data set's `source.local` is a path in it."

@@ -1,5 +1,7 @@
-"""YAML files, read strictly: what stands twice is an error."""
+"""YAML files, read strictly and within bounds: what stands twice is an error, and so is what would fill the memory."""
 
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,30 +9,180 @@ import yaml
 
 from shardmark.errors import Problem
 
+FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MAX_DEPTH = 64
+"At most so many lists and mappings in each other: Python cannot follow much more."
+MAX_VALUES = 1_000_000
+"At most so many values, those that stand for an alias included: ten lines of aliases are a billion values."
+MAX_DIGITS = 1000
+"At most so many characters of a number; Python refuses to read and write longer ones."
+TOLD_BETTER = 100_000
+"Characters of a text that is worth to be read twice."
+MERGE = "tag:yaml.org,2002:merge"
 
-class _UniqueKeys(yaml.SafeLoader):
+
+class Bounded:
+    """What makes a YAML loader name the place of a value that cannot be made, such as the 30th of February."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node. Raises yaml.YAMLError, and nothing else."""
+        if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MAX_DIGITS:
+            raise _at(node.start_mark, f"a number of {len(node.value):,} characters, at most {MAX_DIGITS:,} are read")
+        try:
+            return super().construct_object(node, deep)  # type: ignore
+        except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            shown = repr(node.value[:40]) if isinstance(node, yaml.ScalarNode) else "this"
+            raise _at(node.start_mark, f"{shown} is no value: {error}") from error
+
+
+class _Loader(Bounded, yaml.SafeLoader):
     """YAML in which a key that stands twice is an error, not a silent overwrite."""
 
 
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    nodes = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]  # `<<: *anchor`
-    keys = [loader.construct_object(key, deep=True) for key in nodes]
-    for key_node, key in zip(nodes, keys, strict=True):
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-    return loader.construct_mapping(node, deep=True)
+class _FastLoader(Bounded, FAST):
+    """The same, in C."""
 
 
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: dict[Any, Any] = {}
+    for key_node, _ in node.value:
+        if key_node.tag == MERGE:  # `<<: *anchor`
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise _at(key_node.start_mark, "found unhashable key: a template, which begins with {{, wants quotes")
+        if key in seen:
+            raise _at(seen[key], f"key {key!r} stands twice")
+        seen[key] = key_node.start_mark
+    return dict(loader.construct_mapping(node, deep=True))
+
+
+for _kind in (_Loader, _FastLoader):
+    _kind.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _at(mark: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(None, None, problem, mark)
+
+
+def load_yaml(text: str | bytes, kind: Any = None) -> Any:
+    """The value of a YAML text, by a loader class; None of an empty one. Raises yaml.YAMLError, and nothing else."""
+    node, loader = _composed(text, kind or (_FastLoader if FAST is not yaml.SafeLoader else _Loader))
+    with _named():
+        try:
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+
+
+def compose_yaml(text: str | bytes) -> yaml.Node | None:
+    """The nodes of a YAML text, which know their lines. Raises yaml.YAMLError, and nothing else."""
+    node, loader = _composed(text, FAST)
+    loader.dispose()
+    return node
+
+
+def _composed(text: str | bytes, kind: Any) -> tuple[yaml.Node | None, Any]:
+    with _named():
+        _check_depth(text)
+        loader = kind(text)
+        node = loader.get_single_node()
+        if node is not None:
+            _check_size(node)
+        return node, loader
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """A block whose errors are all those of YAML."""
+    try:
+        yield
+    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, yaml.YAMLError):
+            raise
+        raise yaml.YAMLError(str(error) or type(error).__name__) from error
+
+
+def _check_depth(text: str | bytes) -> None:
+    """Raise YAMLError for what is nested too deeply, or is too much, before anything is made of it."""
+    depth = 0
+    for number, event in enumerate(_events(text)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise _at(event.start_mark, f"nested more than {MAX_DEPTH} deep")
+        if number > 2 * MAX_VALUES:
+            raise _at(event.start_mark, f"more than {MAX_VALUES:,} values")
+
+
+def _events(text: str | bytes) -> Iterator[yaml.Event]:
+    """What the parser finds. Of a text that is no YAML, the parser in Python tells better what is wrong."""
+    try:
+        yield from yaml.parse(text, FAST)
+    except yaml.YAMLError:
+        if len(text) < TOLD_BETTER:
+            for _ in yaml.parse(text, yaml.SafeLoader):
+                pass
+        raise
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Raise YAMLError if there are too many values once each alias is replaced by what it stands for."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+    stack = [(root, False)]
+    while stack:
+        node, done = stack.pop()
+        parts = _parts(node)
+        if done:
+            open_nodes.discard(id(node))
+            sizes[id(node)] = 1 + sum(sizes[id(part)] for part in parts)
+            if sizes[id(node)] > MAX_VALUES:
+                raise _at(node.start_mark, f"more than {MAX_VALUES:,} values, with what aliases stand for")
+        elif id(node) in open_nodes:
+            raise _at(node.start_mark, "an alias stands for something that it is part of")
+        elif id(node) not in sizes:
+            open_nodes.add(id(node))
+            stack += [(node, True), *((part, False) for part in parts)]
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
+
+
+def values_in(value: Any) -> int:
+    """How many values something is, each counted as often as it stands there; at most one more than MAX_VALUES.
+
+    It is infinite, and so more, if it is a part of itself.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(part: Any, depth: int) -> int:
+        if not isinstance(part, dict | list | tuple):
+            return 1
+        if depth > MAX_DEPTH:
+            return MAX_VALUES + 1
+        if id(part) not in sizes:
+            inner = part.values() if isinstance(part, dict) else part
+            sizes[id(part)] = min(MAX_VALUES + 1, 1 + sum(size(each, depth + 1) for each in inner))
+        return sizes[id(part)]
+
+    return size(value, 0)
 
 
 def read_yaml(path: Path, where: str, problems: list[Problem]) -> Any:
     """A YAML file's value, or None with a problem that names the line in `where`."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys) or {}
+        return load_yaml(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{where}:{mark.line + 1}" if mark else where
-        what = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        problems.append(Problem(place, "", f"not valid YAML: {what}", "mend the file"))
+        problems.append(yaml_problem(error, where))
         return None
+
+
+def yaml_problem(error: Exception, where: str) -> Problem:
+    """What to tell of a YAML file that cannot be read, with the line."""
+    mark = getattr(error, "problem_mark", None)
+    place = f"{where}:{mark.line + 1}" if mark else where
+    what = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    return Problem(place, "", f"not valid YAML: {what}", "fix the file")

@@ -108,7 +108,7 @@ def read_task(task: Path) -> tuple[Sample, list[Sample]]:
                 hashed.update(line)
                 lines.append(json.loads(line))
             whole = is_sealed(header) and header["samples_sha256"] == hashed.hexdigest()
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             whole = False
     if not whole:
         raise UserError(Problem(str(task), "", "the file is damaged", "delete it; the next run makes it anew"))

@@ -205,7 +205,7 @@ def read_header(task: Path) -> Record:
         with open(task, "rb") as file:
             header = dict(json.loads(file.readline()))
         return header if is_sealed(header) and {"origin", "name", "digest"} <= header["dataset"].keys() else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 

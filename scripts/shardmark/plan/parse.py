@@ -15,7 +15,8 @@ from rich.console import Console
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from shardmark import layout
-from shardmark.config.merge import lost_quotes
+from shardmark.config.load import refuse_bombs
+from shardmark.config.merge import check_file, lost_quotes
 from shardmark.errors import UserError, disk_problem
 from shardmark.files import digest, pretty_json, write_if_changed
 from shardmark.plan.changes import lock_lines
@@ -26,6 +27,7 @@ from shardmark.plan.plan import Plan, make_plan
 from shardmark.plan.publish import publish
 from shardmark.plan.slurm import prepare_slurm, refusals
 from shardmark.plan.summary import print_summary, progress
+from shardmark.printable import printable
 
 DRY_RUN = {"-n", "--dry-run", "--dryrun"}
 TOOLS = {
@@ -60,7 +62,7 @@ def plan_or_exit(
             print(f"warning: {warning}", file=sys.stderr)
         print_summary(plan, console, lambda pair: slots(pair.model["settings"], config, cores, jobs))
         for line in lock_lines(plan.lock):
-            print(line, file=sys.stderr)
+            print(printable(line), file=sys.stderr)
         if not DRY_RUN.intersection(sys.argv):
             announce(plan)
         return plan
@@ -89,6 +91,12 @@ def _exit_on_mistakes(results: str) -> Iterator[None]:
     sys.exit(1)
 
 
+def check_or_exit(file: Path) -> None:
+    """End the process with a message if Snakemake could not read a configuration file."""
+    with _exit_on_mistakes("results"):
+        check_file(file)
+
+
 def tool_wanted() -> bool:
     """Whether the command line names a target of rules/tools.smk."""
     return not TOOLS.keys().isdisjoint(sys.argv[1:])
@@ -97,6 +105,7 @@ def tool_wanted() -> bool:
 def tool_config(config: dict[str, Any], results: str) -> str:
     """A file with the merged configuration of this run, for a command; named by its content."""
     with _exit_on_mistakes(results):
+        refuse_bombs(config, "the configuration")
         _refuse_lost_quotes(config)
         values = json.loads(json.dumps(config, default=str))  # YAML has dates
         path = layout.CONFIGS.file(results, config=digest(values))
@@ -161,7 +170,7 @@ def fail(plan: Plan | None) -> None:
 def warn_of_changes(plan: Plan | None) -> None:
     """Name each file of data or models that is no longer what was planned with."""
     for path in plan.files.changed() if plan else ():
-        print(f"changed during the run: {path}; run again to evaluate what is there now", file=sys.stderr)
+        print(printable(f"changed during the run: {path}; run again to evaluate what is there now"), file=sys.stderr)
 
 
 def runs_here(resource_settings: Any) -> bool:

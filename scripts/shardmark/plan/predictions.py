@@ -45,7 +45,7 @@ def read_predictions(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, A
     try:
         predictions = [json.loads(line) for line in lines]
         ids = [p["id"] for p in predictions]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _refused(path, "it is not made of predictions") from error
     if len(set(ids)) != len(ids):
         raise _refused(path, "a request is answered twice")
@@ -65,7 +65,7 @@ def _checked(path: Path) -> tuple[list[bytes], dict[str, Any]]:
         raise _refused(path, error.strerror or str(error)) from error
     try:
         trailer = dict(json.loads(last)[TRAILER])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _refused(path, "it is cut off or not made of JSON lines") from error
     if last != _trailer(b"".join(lines), {key: value for key, value in trailer.items() if key != "sha256"}):
         raise _refused(path, "its lines are not those that its trailer hashes")
@@ -87,5 +87,5 @@ def read_trailer(path: Path) -> dict[str, Any] | None:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
             last = file.read().removesuffix(b"\n").rpartition(b"\n")[2]
         return dict(json.loads(last)[TRAILER])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -67,7 +67,7 @@ def read_requests(path: Path) -> dict[str, Any]:
     try:
         lines = [(line.pop("id"), line) for line in read_jsonl(path)]
         whole = digest([key for key, _ in lines]) == path.stem and all(request_id(line) == key for key, line in lines)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
         raise UserError(Problem(str(path), "", "the request file is damaged", "delete it; the next run makes it anew"))

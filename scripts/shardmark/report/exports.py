@@ -93,7 +93,7 @@ def _row(row: Row) -> list[str]:
 
 
 def _cell(cell: Cell) -> str:
-    return _marked(cell.metric, cell.standing) if cell.metric else cell.absence
+    return _marked(cell.metric, cell.standing) if cell.metric else _escaped(cell.absence)
 
 
 def _marked(metric: Metric, standing: str) -> str:

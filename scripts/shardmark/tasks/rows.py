@@ -18,6 +18,10 @@ Row = dict[str, Any]
 ROWS_FORMAT = 1
 "Raised whenever rows of the Hub would be read differently than before; those kept in the cache then count no more."
 
+MAX_DEPTH = 100
+"At most so many lists and mappings in each other: what reads and writes rows follows each of them."
+DEEP = f"nested more than {MAX_DEPTH} deep"
+
 CONVERTED = "refs/convert/parquet"
 "The branch in which the Hub itself converts data sets; there, a configuration is only a folder."
 
@@ -56,10 +60,9 @@ def read_rows(path: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                what = f"not valid JSON: {error}" if isinstance(error, ValueError) else "nested too deeply to be read"
-                problems.append(Problem(f"{path}:{number}", "", what, "mend this line"))
+                row = parse_row(line)
+            except ValueError as error:
+                problems.append(Problem(f"{path}:{number}", "", f"not valid JSON: {error}", "fix this line"))
                 continue
             if not isinstance(row, dict):
                 problems.append(Problem(f"{path}:{number}", "", "not a JSON object", "write {column: value, ...}"))
@@ -70,6 +73,34 @@ def read_rows(path: Path) -> Iterator[Row]:
         problems.append(Problem(str(path), "", "the file has no rows", "put one JSON object on each line"))
     if problems:
         raise UserError(problems[:10])
+
+
+def parse_row(line: bytes) -> Any:
+    """The value of a line. Raises ValueError for what is no JSON, a key that stands twice, or bottomless nesting."""
+    try:
+        value = json.loads(line, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError(DEEP) from None
+    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise ValueError(DEEP)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return row
+
+
+def _depth(value: Any) -> int:
+    """How many lists and mappings are in each other."""
+    depth, level = 0, [value]
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        level = [inner for part in level for inner in (part.values() if isinstance(part, dict) else part)]
+    return depth
 
 
 def hub_rows(source: Source, commit: str, where: str) -> Iterable[Row]:

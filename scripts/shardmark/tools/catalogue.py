@@ -22,6 +22,7 @@ from shardmark.config.load import files_by_name, is_group, is_lm_eval, is_part
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem
 from shardmark.plan.lock import LOCK
+from shardmark.printable import printable
 
 KINDS = ("models", "datasets")
 
@@ -129,7 +130,7 @@ def _rows(name: str, root: Path, results: Path) -> int | None:
         try:
             with open(task, "rb") as file:
                 return int(json.loads(file.readline())["dataset"]["rows"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # damaged: `verify` names it
     return _locked_rows(name, root / LOCK)
 
@@ -139,7 +140,7 @@ def _locked_rows(name: str, lock: Path) -> int | None:
     try:
         records = json.loads(lock.read_bytes())["datasets"][name].values()
         return next((int(record["rows"]) for record in records if "rows" in record), None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -153,7 +154,7 @@ def print_catalogue(found: Catalogue, console: Console) -> None:
         for column in ("", "name", "file", "kind", "source", *(["rows"] if kind == "datasets" else []), "description"):
             table.add_column(column, overflow="fold", justify="right" if column == "rows" else "left")
         for entry in entries:
-            table.add_row(*map(escape, _cells(entry)))
+            table.add_row(*(escape(printable(cell)) for cell in _cells(entry)))
         console.print(table)
     for problem in found.problems:
         console.print(str(problem), markup=False, highlight=False)

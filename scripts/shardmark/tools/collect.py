@@ -12,6 +12,7 @@ from rich.table import Table
 from shardmark.config.merge import Merged, merge
 from shardmark.errors import Problem, UserError
 from shardmark.plan import Plan
+from shardmark.printable import printable
 from shardmark.tools.garbage import File, remove, survey
 from shardmark.tools.needs import needs_of
 from shardmark.tools.planned import plan_run, results_folder
@@ -93,7 +94,7 @@ def delete(found: list[Collection], stale: bool, root: Path) -> None:
 def print_collection(found: Collection, stale: bool, console: Console) -> None:
     """A line for each kind of file that goes, and what stays for another reason than being needed."""
     garbage = found.garbage(stale)
-    table = Table("in " + str(found.results), "files", "size", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(printable(f"in {found.results}"), "files", "size", box=SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for kind in sorted({file.kind for file in garbage}):
@@ -105,7 +106,11 @@ def print_collection(found: Collection, stale: bool, console: Console) -> None:
         files = [file for file in found.files if file.fate == fate]
         if files:
             count, size = _totals(files)
-            console.print(f"kept: {count} files, {size}: {why}, such as {files[0].path}", markup=False, highlight=False)
+            console.print(
+                f"kept: {count} files, {size}: {why}, such as {printable(str(files[0].path))}",
+                markup=False,
+                highlight=False,
+            )
 
 
 def _reasons(stale: bool) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Text with the characters that a terminal hides, or would obey."""
 
-import unicodedata
+from shardmark.printable import escaped, printable
 
 SPACE, TAB, NEWLINE = "␠", "⇥", "⏎"
 LEGEND = {SPACE: "a space at the end of a line or at the beginning of a text", TAB: "a tab", NEWLINE: "a newline"}
@@ -29,6 +29,4 @@ def _line(line: str, first: bool) -> str:
 def _character(character: str) -> str:
     if character == "\t":
         return TAB
-    if character == " " or character.isprintable() or unicodedata.category(character) == "Co":
-        return character
-    return character.encode("unicode_escape").decode("ascii")
+    return escaped(character) if character != " " and character.isspace() else printable(character)

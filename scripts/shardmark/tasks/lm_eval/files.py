@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from shardmark.config.yaml_files import FAST, Bounded, load_yaml, yaml_problem
 from shardmark.errors import Problem, UserError
 
 Config = dict[str, Any]
@@ -64,13 +65,11 @@ def _merged(path: Path, seen: set[Path]) -> Config:
 def _parsed(path: Path) -> Config:
     """One file's own keys."""
     try:
-        with open(path, "rb") as file:
-            found = yaml.load(file, _loader(path.parent))
-    except (yaml.YAMLError, OSError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        what = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error)
-        raise UserError(Problem(where, "", f"cannot be read: {what}", "mend the file")) from error
+        found = load_yaml(path.read_bytes(), _loader(path.parent))
+    except (yaml.YAMLError, OSError) as error:
+        problem = yaml_problem(error, str(path))
+        what = problem.what.replace("not valid YAML", "cannot be read")
+        raise UserError(replace(problem, what=what)) from error
     if not isinstance(found, dict):
         raise UserError(Problem(str(path), "", f"expected keys and values, found {type(found).__name__}"))
     return found
@@ -80,7 +79,7 @@ def _parsed(path: Path) -> Config:
 def _loader(folder: Path) -> type[yaml.SafeLoader]:
     """A YAML loader that notes `!function` in files of this folder."""
 
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    class Loader(Bounded, FAST):
         pass
 
     def function(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Function:
