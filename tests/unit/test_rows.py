@@ -1,5 +1,6 @@
 """Rows are read from JSON lines; a broken line is named. (Rows from the Hub have tests of their own.)"""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,19 @@ def test_a_folder_is_not_taken_for_a_file(tmp_path: Path) -> None:
 def test_a_data_set_without_a_place_in_the_data_root_says_what_to_add(tmp_path: Path) -> None:
     (problem,) = problems(rows_file, Source(hub="org/name"), str(tmp_path), "d.yaml")
     assert (problem.key, "source.local: PATH" in problem.fix) == ("source.local", True)
+
+
+@pytest.mark.parametrize("line", [b'{"a": 1, "a": 2}', b'{"b": [{"a": {"x": 1, "x": 1}}]}'])
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, line: bytes) -> None:
+    (problem,) = problems(lambda: list(read_rows(written(tmp_path, b'{"a": 1}\n' + line + b"\n"))))
+    assert problem.where.endswith(":2")
+    assert "stands twice" in problem.what
+
+
+@pytest.mark.parametrize("deep", [101, 990, 100_000])
+def test_nesting_ends_somewhere(tmp_path: Path, deep: int) -> None:
+    for text in ('{"a": ' + "[" * deep + "]" * deep + "}", '{"a": ' * deep + "1" + "}" * deep):
+        (problem,) = problems(lambda text=text: list(read_rows(written(tmp_path, text))))
+        assert (problem.where.endswith(":1"), problem.what) == (True, "nested too deeply to be read")
+    wide = json.dumps({"a": [[n] for n in range(1000)]})
+    assert len(list(read_rows(written(tmp_path, wide)))) == 1

@@ -185,4 +185,6 @@ def yaml_problem(error: Exception, where: str) -> Problem:
     mark = getattr(error, "problem_mark", None)
     place = f"{where}:{mark.line + 1}" if mark else where
     what = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    if context := "occurrence" in what and getattr(error, "context", None):  # of an anchor
+        what = f"{context}; {what}"
     return Problem(place, "", f"not valid YAML: {what}", "fix the file")

@@ -20,7 +20,6 @@ ROWS_FORMAT = 1
 
 MAX_DEPTH = 100
 "At most so many lists and mappings in each other: what reads and writes rows follows each of them."
-DEEP = f"nested more than {MAX_DEPTH} deep"
 
 CONVERTED = "refs/convert/parquet"
 "The branch in which the Hub itself converts data sets; there, a configuration is only a folder."
@@ -61,8 +60,9 @@ def read_rows(path: Path) -> Iterator[Row]:
                 continue
             try:
                 row = parse_row(line)
-            except ValueError as error:
-                problems.append(Problem(f"{path}:{number}", "", f"not valid JSON: {error}", "fix this line"))
+            except (ValueError, RecursionError) as error:
+                what = f"not valid JSON: {error}" if isinstance(error, ValueError) else "nested too deeply to be read"
+                problems.append(Problem(f"{path}:{number}", "", what, "fix this line"))
                 continue
             if not isinstance(row, dict):
                 problems.append(Problem(f"{path}:{number}", "", "not a JSON object", "write {column: value, ...}"))
@@ -76,13 +76,10 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def parse_row(line: bytes) -> Any:
-    """The value of a line. Raises ValueError for what is no JSON, a key that stands twice, or bottomless nesting."""
-    try:
-        value = json.loads(line, object_pairs_hook=_unique)
-    except RecursionError:
-        raise ValueError(DEEP) from None
+    """The value of a line. Raises ValueError if it is no JSON or has a key twice, RecursionError for deep nesting."""
+    value = json.loads(line, object_pairs_hook=_unique)
     if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise ValueError(DEEP)
+        raise RecursionError
     return value
 
 
