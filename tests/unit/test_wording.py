@@ -9,6 +9,7 @@ import tiny_models
 from shardmark.config import ModelConfig
 from shardmark.engine.tokens import encode
 from shardmark.engine.wording import Wording, WordingError, by_meta_template
+from shardmark.tasks import limits
 
 CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -126,3 +127,20 @@ def test_a_template_that_opens_a_thought_is_noticed(tokenizer: Any) -> None:
     assert wording(tokenizer).opened(CHAT) == ""
     assert wording(tokenizer).opened("Explain <think>") == "<think>"
     assert wording(tokenizer).opened("Explain <think> tags") == ""
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ ([1]|slice(100000000)|sum(start=[])) ~ '' }}",
+        "{{ 'x' * 10**11 }}",
+    ],
+)
+def test_a_chat_template_without_end_is_an_error(
+    tokenizer: Any, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits.bounded_steps.__wrapped__, "__defaults__", (limits.MEMORY_BYTES, 0.3))
+    with pytest.raises(WordingError, match="cannot be rendered: it took") as raised:
+        wording(tokenizer, template).prompt(CHAT)
+    assert "meta_template" in raised.value.fix

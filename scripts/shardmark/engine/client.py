@@ -15,10 +15,22 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from shardmark.engine.rendezvous import LOCK, SOCKET, ask_to_leave, check_peer, claimed, connect, forget, run_folder
+from shardmark.engine.rendezvous import (
+    LOCK,
+    LONGEST_LINE,
+    SOCKET,
+    ask_to_leave,
+    check_peer,
+    claimed,
+    connect,
+    forget,
+    read_message,
+    run_folder,
+)
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, read_json
 
@@ -145,24 +157,48 @@ def _follow(connection: socket.socket, name: str) -> None:
             if not received:
                 raise WorkerDied("its connection ended")
             *lines, waiting = (waiting + received).split(b"\n")
+            if len(waiting) > LONGEST_LINE:
+                raise WorkerDied(f"it sent a line of more than {LONGEST_LINE} bytes")
             for line in lines:
-                if _heard(json.loads(line), show):
+                if _heard(_message(line), show):
                     return
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    try:
+        return read_message(line)
+    except ValueError as error:
+        raise WorkerDied(f"it sent what is no message: {error}"[:200]) from error
 
 
 def _heard(message: dict[str, Any], show: Any) -> bool:
     """Act on a message; whether it is the last one."""
     match message:
-        case {"log": [level, name, text]}:
+        case {"log": [int() as level, str() as name, str() as text]}:
             logging.getLogger(name).log(level, "%s", text)
-        case {"done": done, "total": total}:
+        case {"done": int() as done, "total": int() as total}:
             show(done, total)
-        case {"problems": problems}:
+        case {"problems": [_, *_] as problems} if all(map(_is_problem, problems)):
             raise UserError(Problem(**problem) for problem in problems)
-        case {"failed": what, "traceback": text}:
+        case {"failed": str() as what, "traceback": str() as text}:
             log.error("%s", text)
             raise WorkerFailed(what)
-    return "finished" in message
+        case {"alive": True}:
+            pass
+        case {"finished": True}:
+            return True
+        case _:
+            raise WorkerDied(f"it sent what is no message: {str(message)[:100]}")
+    return False
+
+
+def _is_problem(problem: Any) -> bool:
+    names = {field.name for field in fields(Problem)}
+    return (
+        isinstance(problem, dict)
+        and {"where", "key", "what"} <= problem.keys() <= names
+        and all(isinstance(text, str) for text in problem.values())
+    )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ the folder, and both sides check that the other is of this user.
 """
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from shardmark.errors import Problem, UserError
 
@@ -24,6 +26,8 @@ GONE = "0"
 LONGEST = 36
 "Characters of a folder for runs: the path of a socket in it, up to 71 more, must fit into 107."
 LEAVE = b'{"leave": true}\n'
+LONGEST_LINE = 16 << 20
+"Bytes of what one side tells the other, a line of JSON."
 LEAVE_SECONDS = 5.0
 "So long a worker may take to be connected to, or to leave."
 
@@ -113,6 +117,17 @@ def check_peer(connection: socket.socket) -> int:
     if uid != os.getuid():
         raise PermissionError(f"a process of user {uid} is at the other end")
     return int(pid)
+
+
+def read_message(line: bytes) -> dict[str, Any]:
+    """What a client and a worker tell each other, a JSON object. Raises ValueError for anything else."""
+    try:
+        message = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(message, dict):
+        raise ValueError("it is no JSON object")
+    return message
 
 
 def forget(path: Path) -> None:

@@ -10,6 +10,7 @@ from jinja2 import TemplateError
 
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.plan.records import ADD
+from shardmark.tasks.limits import BoundError, bounded_steps
 from shardmark.tasks.requests import Context
 from shardmark.tasks.thoughts import opened_mark
 
@@ -77,7 +78,11 @@ class Wording:
         begun = messages[-1]["role"] == "assistant"
         how = {"add_generation_prompt": is_open and not begun, "continue_final_message": is_open and begun}
         try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **how, **self._kwargs))
+            with bounded_steps() as step, step.at("the model's chat template"):
+                return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **how, **self._kwargs))
+        except BoundError as error:
+            what = f"the chat template cannot be rendered: {error.what}"
+            raise WordingError(what, "give the model another chat template, or a meta_template") from error
         except (TemplateError, ValueError, TypeError, KeyError) as error:
             what = f"the chat template refuses its messages: {error}"
             raise WordingError(what, "mend the data set's messages, or give the model a meta_template") from error

@@ -22,7 +22,7 @@ from typing import Any
 from shardmark.engine.guard import set_guard
 from shardmark.engine.infer import LoadedModel, answer_shard
 from shardmark.engine.pulse import Pulse
-from shardmark.engine.rendezvous import LOCK, check_peer, claimed, forget, started
+from shardmark.engine.rendezvous import LOCK, LONGEST_LINE, check_peer, claimed, forget, read_message, started
 from shardmark.errors import UserError, disk_problem
 
 IDLE_SECONDS = 300.0
@@ -161,7 +161,7 @@ def _served(loaded: LoadedModel, connection: socket.socket, path: Path, receptio
     with suppress(OSError, ValueError):
         check_peer(connection)
         with connection.makefile("rb") as lines:
-            job = json.loads(lines.readline())
+            job = read_message(lines.readline(LONGEST_LINE))
         client = Client(connection)
         end, stays = ({}, False) if job.get("leave") else _answered(loaded, client, job, reception)
         if not stays:
