@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -81,11 +81,14 @@ class Engine:
         """What is scored for a request: a row for each pair of a choice, or for each window of a text."""
         with self._named(key):
             if request["kind"] == "rolling":
-                rows = rolling_windows(*self.wording.whole(request["text"]), self.backend.window)
+                prefix, tokens = self.wording.whole(request["text"])
+                self._check_tokens([prefix, *tokens])
+                rows = rolling_windows(prefix, tokens, self.backend.window)
                 if not rows:
                     raise WordingError("the text becomes no token", "leave such rows out with `where`")
                 return rows
             pairs = [self.wording.pair(*pair) for pair in request["pairs"]]
+            self._check_tokens(token for pair in pairs for part in pair for token in part)
         for (_, continuation), pair in zip(pairs, request["pairs"], strict=True):
             if not continuation:
                 raise self._problem(key, f"the choice {pair[1]!r} becomes no token", "mend the data set's choices")
@@ -121,12 +124,21 @@ class Engine:
         with self._named(key):
             tokens = self.wording.prompt(context_of(request))
             opened = self.wording.opened(context_of(request))
+            self._check_tokens(tokens)
         sampling = Sampling(**{name: request[name] for name in SAMPLING if name in request})
         cut = max(0, len(tokens) - room)
         return [
             GenerateRow(tokens[-room:], new_tokens, request["stop"], cut, sampling, key, sample, opened)
             for sample in range(request.get("samples", 1))
         ]
+
+    def _check_tokens(self, tokens: Iterable[int]) -> None:
+        """Raise WordingError for a token that the model knows nothing of."""
+        last = max(tokens, default=0)
+        if last >= self.backend.rows:
+            token = self.backend.tokenizer.convert_ids_to_tokens(last)
+            what = f"it has token {last} ({token!r}), and the weights have {self.backend.rows} rows of embeddings"
+            raise WordingError(what, "take tokenizer and weights from one model")
 
     def _written(self, generation: Any, rows: list[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
         try:

@@ -7,17 +7,22 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
+from shardmark.engine.weights import check_tensors, found
+
 BITSANDBYTES_LOG = logging.getLogger("bitsandbytes.autograd._functions")
 "It says at each matrix product that it rounds its input."
+CHECKED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+"Tensors that are missing or have another shape are told, so that they can be refused by name."
 
 
 def load_model(record: dict[str, Any], staged: dict[str, str]) -> Any:
-    """The model of the plan's record. Raises whatever the libraries raise."""
+    """The model of the plan's record. Raises UserError for weights that lack tensors, else what the libraries raise."""
     settings = record["settings"]
     BITSANDBYTES_LOG.setLevel(logging.ERROR)
     kwargs = {"dtype": getattr(torch, record["dtype"]), "trust_remote_code": settings["trust_remote_code"]}
-    kwargs |= _placement(settings) | settings["model_kwargs"]
-    model = AutoModelForCausalLM.from_pretrained(staged["model"], **kwargs)
+    kwargs |= _placement(settings) | settings["model_kwargs"] | CHECKED
+    model, info = AutoModelForCausalLM.from_pretrained(staged["model"], **kwargs)
+    check_tensors(record, found(model, info))
     if "device_map" not in kwargs:
         model.to("cuda" if settings["num_gpus"] else "cpu")
     if "adapter" in staged:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmark import layout
+from shardmark.engine.weights import check_staged, check_tensors, found
 from shardmark.errors import Problem, UserError
 from shardmark.files import file_sha256, pretty_json, write_whole
 from shardmark.plan.preflight import ADAPTER
@@ -36,11 +37,12 @@ WEIGHTS = ["*.safetensors", *OLDER, "*.index.json"]
 def stage_model(record: dict[str, Any], weights_folder: Path) -> dict[str, str]:
     """The folders that a model's weights, tokenizer and adapter are loaded from, after putting them there.
 
-    `record` is the plan's; `weights_folder` keeps what has to be converted, named by the source's hash.
+    `record` is the plan's; `weights_folder` keeps what has to be converted, named by the source's hash. Raises
+    UserError for weights that lack tensors, or that do not fit the tokenizer.
     """
     source, tokenizer, where = record["source"], record["tokenizer"], record["file"]
     if source["kind"] == "gguf":
-        folder = _dequantised(Path(source["path"]), weights_folder, source["identity"]["gguf"])
+        folder = _dequantised(record, weights_folder)
     else:
         older = record["settings"]["model_kwargs"].get("use_safetensors") is False
         folder = _folder(source, where, "path", UNUSED, once=not older)
@@ -50,7 +52,9 @@ def stage_model(record: dict[str, Any], weights_folder: Path) -> dict[str, str]:
         raise UserError(Problem(where, "path", what, "name it as `adapter`, and the model it is for as `path`"))
     staged = {"model": str(folder), "tokenizer": str(beside)}
     adapter = record.get("adapter")
-    return staged | ({"adapter": str(_folder(adapter, where, "adapter", UNUSED))} if adapter else {})
+    staged |= {"adapter": str(_folder(adapter, where, "adapter", UNUSED))} if adapter else {}
+    check_staged(record, staged)
+    return staged
 
 
 def _folder(location: dict[str, Any], where: str, key: str, unused: list[str], once: bool = True) -> Path:
@@ -107,11 +111,12 @@ def checksums(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
-def _dequantised(gguf: Path, weights_folder: Path, planned: str) -> Path:
+def _dequantised(record: dict[str, Any], weights_folder: Path) -> Path:
     """The GGUF file's weights and tokenizer as a float32 model folder; made once, whole or not at all.
 
-    Raises UserError if the file is not the one with the SHA-256 that was `planned`.
+    Raises UserError if the file is not the one whose SHA-256 was planned, or lacks tensors.
     """
+    gguf, planned = Path(record["source"]["path"]), record["source"]["identity"]["gguf"]
     folder = weights_folder / planned[:16]
     if folder.is_dir():
         return folder
@@ -121,7 +126,9 @@ def _dequantised(gguf: Path, weights_folder: Path, planned: str) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     log.info("dequantising %s to %s", gguf, folder)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    options = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, info = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **options)
+    check_tensors(record, found(model, info))
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     if file_sha256(gguf) != planned:  # after it was read: what is in memory is then what was planned
         what, fix = "changed since the plan was made", "run again to evaluate what is there now"

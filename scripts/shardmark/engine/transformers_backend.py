@@ -17,6 +17,7 @@ from shardmark.engine.joined import JoinedBatch
 from shardmark.engine.loading import input_device, load_model
 from shardmark.engine.memory import activation_bytes, cache_bytes, free_for, logits_bytes
 from shardmark.engine.plain_generation import PlainGeneration
+from shardmark.engine.weights import check_vocabulary, rows_of, tokenizer_kwargs
 from shardmark.errors import Problem, UserError
 
 log = logging.getLogger(__name__)
@@ -38,15 +39,18 @@ class TransformersBackend:
         transformers.utils.logging.disable_default_handler()
         transformers.utils.logging.enable_propagation()
         settings = record["settings"]
-        trust = {"trust_remote_code": settings["trust_remote_code"]}
-        tokenizer_kwargs = {k: v for k, v in settings["tokenizer_kwargs"].items() if k != "truncation"}
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(staged["tokenizer"], **(trust | tokenizer_kwargs))
+            self.tokenizer = AutoTokenizer.from_pretrained(staged["tokenizer"], **tokenizer_kwargs(settings))
             model = load_model(record, staged)
+            check_vocabulary(record, model, self.tokenizer, staged["tokenizer"])
+        except UserError:
+            raise
         except Exception as error:  # damaged weights, foreign kwargs: whatever it is, the user must know which model
             what = f"model {record['name']} cannot be loaded: {error}"
             raise UserError(Problem(record["file"], "path", what, "see the log; correct path or kwargs")) from error
         self.model: Any = model
+        self.rows = rows_of(model)
+        "How many tokens the model has embeddings for."
         self.window = settings["max_seq_len"] or _window(model.config, self.tokenizer)
         _check_positions(record, model, self.window)
         ends = model.generation_config.eos_token_id

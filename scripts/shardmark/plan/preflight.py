@@ -8,7 +8,9 @@ from typing import Any
 
 from shardmark.files import read_json
 
-INDEX = "model.safetensors.index.json"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"Where transformers looks for weights, in this order: each as a file, else as the files that its index lists."
+INDEX = ".index.json"
 TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt"}
 TOKENIZER_SUFFIXES = {".model", ".tiktoken"}
 ADAPTER = "adapter_config.json"
@@ -105,25 +107,41 @@ def _json(folder: Path, name: str) -> list[str]:
     return [] if isinstance(value, dict) else [f"{name} is not a JSON object"]
 
 
+def weight_files(folder: Path, safetensors: bool | None = None) -> list[Path]:
+    """The files that transformers reads a model's weights from; `safetensors` says which kind, where it is set."""
+    kinds = WEIGHTS if safetensors is None else WEIGHTS[:1] if safetensors else WEIGHTS[1:]
+    for name in kinds:
+        if (folder / name).is_file():
+            return [folder / name]
+        if listed := _listed(folder, f"{name}{INDEX}"):
+            return [folder / file for file in sorted(listed)]
+    return []
+
+
 def _weight_faults(folder: Path, files: set[str]) -> Iterator[str]:
     weights = {file for file in files if Path(file).suffix == ".safetensors"}
-    if INDEX in files and "model.safetensors" not in files:
-        listed = _listed(folder)
-        if listed is None:
-            yield f"it has no readable {INDEX}"
-            return
-        yield from (f"it has no {file}" for file in sorted(listed - files))
-    elif not weights and not any(Path(file).suffix == ".bin" for file in files):
-        yield "it has no weights (*.safetensors)"
+    for name in WEIGHTS:
+        if name in files:
+            break
+        if f"{name}{INDEX}" in files:
+            listed = _listed(folder, f"{name}{INDEX}")
+            if listed is None:
+                yield f"it has no readable {name}{INDEX}"
+                return
+            yield from (f"it has no {file}" for file in sorted(listed - files))
+            break
+    else:
+        if not weights and not any(Path(file).suffix == ".bin" for file in files):
+            yield "it has no weights (*.safetensors)"
     for file in sorted(weights):
         yield from _safetensors_faults(folder / file)
 
 
-def _listed(folder: Path) -> set[str] | None:
+def _listed(folder: Path, index: str) -> set[str] | None:
     """The files of weights that an index names."""
     try:
-        index: Any = read_json(folder / INDEX)
-        return set(index["weight_map"].values())
+        weights: Any = read_json(folder / index)
+        return set(weights["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -1,0 +1,240 @@
+"""Whether a checkpoint has every tensor of its model, and its tokenizer no token that the model has no row for.
+
+transformers fills tensors that are missing, or have another shape, with random values, says so in its log and goes on.
+Here such a model is refused: while it is staged, by the names and shapes in its files, and again when it is loaded.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from os.path import commonprefix
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shardmark.errors import Problem, UserError
+from shardmark.plan.models import PLACEMENT
+from shardmark.plan.preflight import model_faults, weight_files
+from shardmark.tasks.rows import one_line
+
+log = logging.getLogger(__name__)
+
+NAMED = 5
+"How many names of each kind a message gives."
+WRAPPERS = {
+    "_orig_mod.": "torch.compile",
+    "_fsdp_wrapped_module.": "FSDP",
+    "_checkpoint_wrapped_module.": "activation checkpointing",
+    "_forward_module.": "Lightning Fabric",
+    "module.": "DataParallel or DeepSpeed",
+    "base_model.model.": "PEFT",
+    "base_layer.": "PEFT",
+}
+"What names of tensors have in them that were saved from a wrapper round the model, and whose wrapper it is."
+ANEW = "copy the model anew, with all files of its weights"
+
+
+class Found(NamedTuple):
+    """What transformers says of a checkpoint, without what a model declares as tied or optional."""
+
+    missing: set[str]
+    "Tensors of the model that are not in it."
+    unexpected: set[str]
+    "Tensors in it that belong to no part of the model."
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    "Tensors with their shape in it and in the model, where they differ."
+    tensors: int
+    "How many tensors the model has."
+
+
+def found(model: Any, info: Mapping[str, Any]) -> Found:
+    """What `from_pretrained(..., output_loading_info=True, ignore_mismatched_sizes=True)` tells of a model."""
+    mismatched = {name: (tuple(there), tuple(wanted)) for name, there, wanted in info["mismatched_keys"]}
+    return Found(set(info["missing_keys"]), set(info["unexpected_keys"]), mismatched, len(model.state_dict()))
+
+
+def check_tensors(record: dict[str, Any], checkpoint: Found) -> None:
+    """Raise UserError if a tensor of the model would have random values."""
+    missing, unexpected, mismatched, tensors = checkpoint
+    if not missing and not mismatched:
+        return
+    parts = [f"model {record['name']}: "]
+    if missing:
+        parts.append(f"its weights lack {len(missing)} of {tensors} tensors ({_some(missing)})")
+    if mismatched:
+        shapes = [
+            f"{name} is {list(a)} in the weights and {list(b)} in the model" for name, (a, b) in mismatched.items()
+        ]
+        parts.append(f"{'; and ' if missing else ''}{len(mismatched)} of {tensors} tensors have another shape")
+        parts.append(f" ({_some(shapes)})")
+    parts.append("; transformers would fill them with random values")
+    if unexpected:
+        parts.append(f". {len(unexpected)} tensors of the weights belong to no part of it ({_some(unexpected)})")
+    raise UserError(Problem(record["file"], "path", "".join(parts), _fix(checkpoint)))
+
+
+def _some(names: Iterable[str]) -> str:
+    """A few names, and how many more there are."""
+    ordered = sorted(
+        names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    )
+    more = len(ordered) - NAMED
+    return ", ".join(ordered[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _fix(checkpoint: Found) -> str:
+    """What to do about what is most likely the cause."""
+    missing, unexpected, mismatched, tensors = checkpoint
+    if (prefix := _added(unexpected, missing)) is not None:
+        whose = next((f", as {whose} writes them" for wrapper, whose in WRAPPERS.items() if wrapper in prefix), "")
+        inner = "merge the adapter into the model" if "PEFT" in whose else "save the model inside the wrapper"
+        return f"the tensors are there under names with {prefix!r}{whose}: {inner}, or rename them"
+    if missing and all("lm_head" in name or "embed_out" in name for name in missing) and not mismatched:
+        return (
+            "save the weights with the output layer; only if it shares the input embeddings, set tie_word_embeddings: "
+            "true in config.json"
+        )
+    if len(missing | set(mismatched)) > tensors // 2 and (mismatched or len(unexpected) > tensors // 2):
+        return "config.json describes another model than the weights: take both from one model"
+    if mismatched:
+        return "config.json (or model_kwargs) gives other sizes than the weights have: take both from one model"
+    return ANEW
+
+
+def _added(unexpected: Collection[str], missing: Collection[str]) -> str | None:
+    """What stands in the names of unexpected tensors that would otherwise be those of missing ones."""
+    pairs = []
+    wrappers = re.compile("|".join(re.escape(wrapper) for wrapper in WRAPPERS))
+    for name in unexpected:
+        plain = wrappers.sub("", name)
+        if plain != name and (plain in missing or any(other.endswith(f".{plain}") for other in missing)):
+            return "".join(dict.fromkeys(wrappers.findall(name)))
+        pairs += [name.removesuffix(other) for other in missing if name.endswith(f".{other}")][:1]
+    prefix = commonprefix(pairs)  # noqa: RUF071 - characters are what it is for here
+    return (prefix or None) if len(pairs) > len(missing) // 2 else None
+
+
+def check_vocabulary(record: dict[str, Any], model: Any, tokenizer: Any, folder: str) -> None:
+    """Raise UserError if the tokenizer in a folder has a token that the weights have no row for.
+
+    A class of tokenizers may add a token of its own that its files do not know: it is no fault until a text has it.
+    """
+    rows = rows_of(model)
+    beyond = {token: number for token, number in _vocabulary(tokenizer).items() if number >= rows}
+    beyond = {token: number for token, number in beyond.items() if _is_known(token, Path(folder))}
+    if beyond:
+        named = _some(f"{number} {token!r}" for token, number in beyond.items())
+        what = (
+            f"model {record['name']}: tokenizer and weights do not fit: the weights have {rows} rows of embeddings, "
+            f"and {len(beyond)} tokens of the tokenizer lie beyond them ({named})"
+        )
+        fix = "take tokenizer and weights from one model, or save the model after resize_token_embeddings"
+        raise UserError(Problem(record["file"], "tokenizer_path" if record["tokenizer"] else "path", what, fix))
+
+
+def rows_of(model: Any) -> int:
+    """How many tokens a model has embeddings and outputs for."""
+    layers = [
+        getattr(layer, "base_layer", layer) for layer in (model.get_input_embeddings(), model.get_output_embeddings())
+    ]
+    sizes = [getattr(layer, "num_embeddings", None) or getattr(layer, "out_features", None) for layer in layers]
+    return min((size for size in sizes if isinstance(size, int)), default=sys.maxsize)
+
+
+def _is_known(token: str, folder: Path) -> bool:
+    """Whether a token is in the files of a tokenizer; where these are no JSON, it is."""
+    texts = [file.read_text("utf-8") for file in folder.glob("*.json") if file.name != "config.json"]
+    spelled = {json.dumps(token), json.dumps(token, ensure_ascii=False)}
+    return not (folder / "tokenizer.json").is_file() or any(name in text for name in spelled for text in texts)
+
+
+def _vocabulary(tokenizer: Any) -> dict[str, int]:
+    """A tokenizer's tokens and their numbers, added ones included."""
+    added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items()}
+    try:
+        return {**tokenizer.get_vocab(), **added}
+    except NotImplementedError:  # code of a model's own
+        return added
+
+
+def check_staged(record: dict[str, Any], staged: dict[str, str]) -> None:
+    """Raise UserError if the weights in a folder lack tensors, or do not fit the tokenizer, before they are loaded.
+
+    The model is built without memory, and so are the tensors: only the names and shapes in the files are read. What
+    cannot be looked at so (quantised weights; code that needs a GPU) is looked at when it is loaded.
+    """
+    folder = Path(staged["model"])
+    if not folder.is_dir():
+        return
+    if faults := model_faults(folder, set(os.listdir(folder))):
+        what = f"{record['source']['path']} is not a model: {'; '.join(faults)}"
+        raise UserError(Problem(record["file"], "path", what, ANEW))
+    try:
+        looked = _on_meta(record, folder)
+        tokenizer = looked and _tokenizer(record, staged["tokenizer"])
+    except Exception as error:  # whatever the libraries or a model's own code raise: loading will, too
+        log.warning("not compared with its model before it is loaded: %s", one_line(error))
+        return
+    if looked:
+        model, info = looked
+        check_tensors(record, found(model, info))
+        check_vocabulary(record, model, tokenizer, staged["tokenizer"])
+
+
+def _tokenizer(record: dict[str, Any], folder: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, **tokenizer_kwargs(record["settings"]))
+
+
+def tokenizer_kwargs(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a tokenizer is loaded with."""
+    given = {key: value for key, value in settings["tokenizer_kwargs"].items() if key != "truncation"}
+    return {"trust_remote_code": settings["trust_remote_code"]} | given
+
+
+def _on_meta(record: dict[str, Any], folder: Path) -> tuple[Any, dict[str, Any]] | None:
+    """The model without values, and what transformers says of its weights; None if that cannot be told."""
+    import torch
+    import transformers
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    transformers.utils.logging.disable_progress_bar()
+    settings = record["settings"]
+    trust = {"trust_remote_code": settings["trust_remote_code"]}
+    kwargs = {key: value for key, value in settings["model_kwargs"].items() if key not in PLACEMENT}
+    if "quantization_config" in kwargs or "state_dict" in kwargs:
+        return None
+    config, _ = AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **trust, **kwargs)
+    files = weight_files(folder, kwargs.get("use_safetensors"))
+    if getattr(config, "quantization_config", None) or not files:
+        return None
+    with torch.device("meta"):
+        kind = type(AutoModelForCausalLM.from_config(config, **trust))
+    loaded: tuple[Any, dict[str, Any]] = kind.from_pretrained(
+        None,
+        config=config,
+        state_dict=_tensors(files),
+        device_map={"": "meta"},
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
+    return loaded
+
+
+def _tensors(files: Iterable[Path]) -> dict[str, Any]:
+    """The tensors in files of weights, without their values."""
+    import torch
+    from safetensors import safe_open
+
+    tensors: dict[str, Any] = {}
+    for file in files:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as opened:
+                parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
+                tensors |= {name: torch.empty(part.get_shape(), device="meta") for name, part in parts.items()}
+        else:
+            tensors |= torch.load(file, map_location="meta", mmap=True, weights_only=True)
+    return tensors
