@@ -1,5 +1,6 @@
 """The engine answers every request once, in whatever batches, and names the request that cannot be answered."""
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 import tiny_models
+from shardmark.engine.tokens import ScoredRow
 from shardmark.errors import UserError
 from shardmark.tasks.requests import request_id
 
@@ -233,7 +235,60 @@ def test_new_tokens_that_fill_the_window_are_refused(folder: Path, backend: Any)
 
 def test_a_choice_without_tokens_is_refused(folder: Path, backend: Any) -> None:
     assert_refused(engine(folder, backend), choice(("x", "y"), ("Q: a", "")), "the choice '' becomes no token")
-    assert_refused(engine(folder, backend), choice(("xa", "bc")), "the choice 'bc' becomes no token")
+
+
+def test_a_choice_that_the_tokenizer_drops_blames_the_tokenizer(folder: Path, tmp_path: Path) -> None:
+    from tokenizers import normalizers
+
+    backend = tiny_models.load_backend(folder)
+    backend.tokenizer.backend_tokenizer.normalizer = normalizers.Replace("?", "")
+    assert_refused(
+        engine(folder, backend), choice(("x", "?")), r"the choice '\?' becomes no token of the model's token"
+    )
+
+
+def test_a_choice_that_melts_into_the_prompt_is_tokenized_alone_and_counted(folder: Path, backend: Any) -> None:
+    """`abc` is one token, so `bc` leaves nothing after `xa`."""
+    melting, plain = choice(("xa", "bc"), ("xa", "d"), ("x\na", "bc")), choice(("x", "d"))
+    made = {p["id"]: p for done in engine(folder, backend).answer({"m": melting, "p": plain}) for p in done}
+    assert made["m"]["alone"] == 2
+    assert "alone" not in made["p"]
+    tokens = [backend.tokenizer.encode(text, add_special_tokens=False) for text in ("bc", "d", "bc")]
+    assert made["m"]["tokens"] == [len(part) for part in tokens]
+    row = ScoredRow([*backend.tokenizer.encode("xa"), *tokens[0][:-1]], tokens[0], 0)
+    assert made["m"]["logprobs"][0] == pytest.approx(tiny_models.plain_score(backend.model, row)[0], abs=1e-4)
+
+
+def appending(tokenizer: Any, *after: str) -> None:
+    """Let a tokenizer put tokens after each text, as BERT's and some Llamas' do."""
+    from tokenizers import processors
+
+    special = [(text, tokenizer.convert_tokens_to_ids(text)) for text in ("<bos>", *after)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=" ".join(["<bos>", "$A", *after]), special_tokens=special
+    )
+
+
+@pytest.mark.parametrize("after", [("<eos>",), ("<pad>",), ("<eos>", "<pad>")], ids=str)
+def test_what_a_tokenizer_appends_is_neither_read_nor_scored(tmp_path: Path, after: tuple[str, ...]) -> None:
+    plain = tiny_models.random_model(tmp_path / "plain")
+    other = shutil.copytree(plain, tmp_path / "other")
+    tokenizer = tiny_models.load_backend(other).tokenizer
+    appending(tokenizer, *after)
+    tokenizer.save_pretrained(other)
+    backend = tiny_models.load_backend(other)
+    assert backend.tokenizer.encode("a")[-1] == backend.tokenizer.convert_tokens_to_ids(after[-1])
+    asked = {
+        "choice": choice(("Q: A:", " a"), ("Q: A:", " b"), ("", "a"), (" ", "a"), ("xa", "bc")),
+        "prompt": generate("Q: ab", 6),
+        "nothing": generate("", 6),
+        "text": {"kind": "rolling", "text": "a long text " * 12},
+        "its own": choice(("Q: a<eos>", "b<eos>")),
+    }
+    wanted = {p["id"]: p for done in engine(plain, tiny_models.load_backend(plain)).answer(asked) for p in done}
+    found = {p["id"]: p for done in engine(other, backend).answer(asked) for p in done}
+    assert found == wanted
+    assert len(set(found["choice"]["logprobs"])) > 1
 
 
 def test_an_empty_context_needs_a_bos_or_eos_token(tmp_path: Path) -> None:

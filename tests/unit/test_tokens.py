@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny_models
-from shardmark.engine.tokens import ScoredRow, encode, encode_pair, fit_window, prefix_token, rolling_windows
+from shardmark.engine.tokens import Alone, ScoredRow, encode, encode_pair, fit_window, prefix_token, rolling_windows
 
 tokens = st.lists(st.integers(0, 99), min_size=1, max_size=12)
 
@@ -45,8 +45,34 @@ def test_a_token_over_the_border_counts_as_both_texts_tokenized_together(with_bo
     assert continuation == bare(with_bos, "d")
 
 
-def test_a_continuation_that_melts_into_the_context_has_no_tokens(with_bos: Any) -> None:
-    assert encode_pair(with_bos, "xa", "bc")[1] == []
+@pytest.mark.parametrize(("context", "alone"), [("xa", "bc"), ("x \na", "bc"), ("EN", "D"), ("x\n", "Q")])
+def test_a_continuation_that_melts_into_the_context_is_tokenized_alone(with_bos: Any, context: str, alone: str) -> None:
+    head, tail = encode_pair(with_bos, context, alone)
+    melts = context == context.rstrip()  # else its white space is the continuation's, too
+    assert head == [with_bos.bos_token_id, *bare(with_bos, context.rstrip())]
+    assert tail == bare(with_bos, alone if melts else f"\n{alone}")
+    assert isinstance(tail, Alone) == melts
+    assert fit_window(head, tail, 64).alone == melts
+
+
+def test_only_what_melts_is_tokenized_alone(with_bos: Any) -> None:
+    assert not isinstance(encode_pair(with_bos, "xa", "bcd")[1], Alone)
+    assert not isinstance(encode_pair(with_bos, "", "bc")[1], Alone)
+
+
+def test_a_tokenizer_that_appends_eos_whatever_it_is_told_loses_it(without_bos: Any) -> None:
+    class Appending:
+        bos_token_id = None
+        eos_token_id = without_bos.eos_token_id
+
+        def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+            return [*bare(without_bos, text), self.eos_token_id]
+
+    tokenizer = Appending()
+    assert encode(tokenizer, "yes") == bare(without_bos, "yes")
+    assert encode(tokenizer, "yes", add_special_tokens=False) == bare(without_bos, "yes")
+    assert encode_pair(tokenizer, "Q:", " yes") == (bare(without_bos, "Q:"), bare(without_bos, " yes"))
+    assert encode_pair(tokenizer, "", "yes") == ([tokenizer.eos_token_id], bare(without_bos, "yes"))
 
 
 @pytest.mark.parametrize("context", ["", " ", "\n \t"])

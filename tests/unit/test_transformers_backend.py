@@ -253,6 +253,77 @@ def test_a_tokenizer_may_lack_special_tokens(tmp_path: Path, special: dict[str, 
         assert value == pytest.approx(tiny_models.plain_score(plain, row)[0], abs=NEAR)
 
 
+def edit_json(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps({k: v for k, v in (json.loads(file.read_text()) | changes).items() if v is not None}))
+
+
+ENDS = {
+    "the tokenizer's": lambda folder: edit_json(folder / "tokenizer_config.json", eos_token="<pad>"),
+    "config's": lambda folder: edit_json(folder / "config.json", eos_token_id=263),
+    "one of config's": lambda folder: edit_json(folder / "config.json", eos_token_id=[262, 263]),
+    "generation_config's": lambda folder: edit_json(folder / "generation_config.json", eos_token_id=263),
+}
+"What calls <pad>, which is 263, the end of a text; the rest says <eos>, 262."
+
+
+@pytest.mark.parametrize("whose", ENDS)
+def test_an_eos_ends_a_text_whoever_calls_it_so(tmp_path: Path, whose: str) -> None:
+    folder = tiny_models.chain_model(tmp_path, "1xy<pad>z", "2w<eos>z")
+    ENDS[whose](folder)
+    backend = tiny_models.load_backend(folder)
+    assert [backend.tokenizer.convert_tokens_to_ids(text) for text in ("<eos>", "<pad>")] == [262, 263]
+    assert generate(backend, ["1", "2"], new=9) == [("xy", 2, "eos"), ("w", 1, "eos")]
+
+
+def test_config_ends_a_text_as_it_is_written_not_by_default(tmp_path: Path) -> None:
+    """LlamaConfig has an EOS of its own, 2, which is `#` here."""
+    folder = tiny_models.chain_model(tmp_path, "1#x<eos>")
+    edit_json(folder / "config.json", eos_token_id=None)
+    backend = tiny_models.load_backend(folder)
+    assert backend.model.config.eos_token_id == tiny_models.token_id(backend.tokenizer, "#")
+    assert generate(backend, ["1"]) == [("#x", 2, "eos")]
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """1 writes special tokens between letters."""
+    folder = tmp_path_factory.mktemp("marked")
+    return tiny_models.load_backend(tiny_models.chain_model(folder, "1x<bos>y<pad>zw<eos>", "2x", "5v<bos>"))
+
+
+SPECIAL_STOPS = [
+    ("<bos>", "x", 2),  # the token
+    ("y<pad>", "xy", 4),  # text before it
+    ("<pad>z", "xyz", 5),  # text after it: what is left without the token stays, as in lm-eval
+    ("x<bos>y<pad>z", "xyz", 5),  # several
+    ("os>y", "xy", 3),  # a part of the token
+    ("<", "x", 2),
+    ("yz", "x", 5),  # what is next to each other without it
+]
+
+
+@pytest.mark.parametrize(("stop", "text", "count"), SPECIAL_STOPS)
+def test_a_stop_string_may_be_or_have_special_tokens(marked: Any, stop: str, text: str, count: int) -> None:
+    assert generate(marked, ["1"], new=9, stop=(stop, "never")) == [(text, count, "stop")]
+
+
+def test_a_special_token_that_is_no_stop_string_goes_on_being_left_out(marked: Any) -> None:
+    assert generate(marked, ["1"], new=20, stop=("never", "<none>", "<bos><pad>")) == [("xyzw", 6, "eos")]
+
+
+def test_an_added_token_that_is_not_special_is_text(tmp_path: Path) -> None:
+    folder = tiny_models.chain_model(tmp_path, "1x<bos>y<eos>")
+    edit = json.loads((folder / "tokenizer.json").read_text())
+    for token in edit["added_tokens"]:
+        token["special"] = token["content"] != "<bos>"
+    (folder / "tokenizer.json").write_text(json.dumps(edit))
+    edit_json(folder / "tokenizer_config.json", bos_token=None)
+    backend = tiny_models.load_backend(folder)
+    assert "<bos>" not in backend.tokenizer.all_special_tokens
+    assert generate(backend, ["1"], stop=("<bos>",)) == [("x", 2, "stop")]
+    assert generate(backend, ["1"]) == [("x<bos>y", 3, "eos")]
+
+
 def test_an_output_that_is_no_number_is_said_so_for_its_row_only(tmp_path: Path) -> None:
     backend = tiny_models.load_backend(tiny_models.chain_model(tmp_path, "1xyz<eos>"))
     poison = tiny_models.token_id(backend.tokenizer, "z")

@@ -89,9 +89,10 @@ class Engine:
                 return rows
             pairs = [self.wording.pair(*pair) for pair in request["pairs"]]
             self._check_tokens(token for pair in pairs for part in pair for token in part)
-        for (_, continuation), pair in zip(pairs, request["pairs"], strict=True):
-            if not continuation:
-                raise self._problem(key, f"the choice {pair[1]!r} becomes no token", "mend the data set's choices")
+            for (_, continuation), (_, text) in zip(pairs, request["pairs"], strict=True):
+                if not continuation:
+                    why = " of the model's tokenizer" if text else ""
+                    raise WordingError(f"the choice {text!r} becomes no token{why}", "mend the data set's choices")
         return [fit_window(*pair, self.backend.window) for pair in pairs]
 
     def _generations(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:
@@ -162,13 +163,14 @@ class Engine:
 
 
 def _choice_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Prediction:
+    alone = sum(row.alone for row, _ in values)
     return {
         "id": key,
         "logprobs": [logprob for _, (logprob, _) in values],
         "tokens": [len(row.scored) for row, _ in values],
         "greedy": [greedy for _, (_, greedy) in values],
         "cut": max(row.cut for row, _ in values),
-    }
+    } | ({"alone": alone} if alone else {})
 
 
 def _rolling_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Prediction:

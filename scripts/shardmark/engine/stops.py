@@ -1,6 +1,7 @@
 """What a row has written so far, and whether a stop string is in it, looking at the newest tokens only."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 INCOMPLETE = "\ufffd"
@@ -17,8 +18,10 @@ class TextStream:
     new. The end of a text that is no whole character yet is held back, and counted as pending.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, special: bool = False) -> None:
+        """`special` says whether special tokens are part of the text."""
         self.tokenizer = tokenizer
+        self.special = special
         self.tokens: list[int] = []
         self._known = ""
         "The text of the first `_read` of the tokens kept here."
@@ -27,7 +30,7 @@ class TextStream:
     def push(self, token: int) -> tuple[str, str]:
         """The text that this token completes, and what is pending after it without the incomplete characters."""
         self.tokens.append(token)
-        whole = self.tokenizer.decode(self.tokens, skip_special_tokens=True)
+        whole = self._decode()
         stable = whole.rstrip(INCOMPLETE)
         waiting = len(stable) < len(whole) and len(self.tokens) - self._read < PATIENCE
         if waiting:
@@ -36,31 +39,70 @@ class TextStream:
         if new:
             self.tokens = self.tokens[self._read :]
             self._read = len(self.tokens)
-            self._known = self.tokenizer.decode(self.tokens, skip_special_tokens=True)
+            self._known = self._decode()
         return new, ""
+
+    def _decode(self) -> str:
+        return str(self.tokenizer.decode(self.tokens, skip_special_tokens=not self.special))
 
 
 class StopFinder:
-    """Whether one of some strings has appeared in what a row has written."""
+    """Whether one of some strings has appeared in what a row has written.
+
+    Answers are texts without special tokens, where a stop string such as <|im_end|> would never be found. So where one
+    may meet a special token, the text with them is searched as well.
+    """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
         self.stop = list(stop)
-        self.stream = TextStream(tokenizer)
         self._longest = max(map(len, self.stop), default=1)
-        self._tail = ""
+        kinds = [False, True] if meets_special(tokenizer, tuple(self.stop)) else [False]
+        self._streams = [TextStream(tokenizer, special) for special in kinds]
+        self._tails = ["" for _ in kinds]
 
     def push(self, token: int) -> bool:
         """Whether a stop string has come to its end with this token."""
         if not self.stop:
             return False
-        new, pending = self.stream.push(token)
-        text = self._tail + new
-        self._tail = text[max(0, len(text) - self._longest + 1) :]
+        found = [self._push(number, token) for number in range(len(self._streams))]  # each must hear of the token
+        return any(found)
+
+    def _push(self, number: int, token: int) -> bool:
+        new, pending = self._streams[number].push(token)
+        text = self._tails[number] + new
+        self._tails[number] = text[max(0, len(text) - self._longest + 1) :]
         return any(string in text + pending for string in self.stop)
 
 
+@lru_cache(maxsize=1024)
+def meets_special(tokenizer: Any, stop: tuple[str, ...]) -> bool:
+    """Whether a stop string may be found in special tokens, or in such a token and the text beside it."""
+    return any(may_meet(string, token) for string in stop for token in _special(tokenizer))
+
+
+def may_meet(string: str, token: str) -> bool:
+    """Whether a string can lie over a token's text, or over one of its ends, or in it."""
+    short = min(len(string), len(token))
+    ends = range(1, short)
+    return string in token or token in string or any(string[:n] == token[-n:] or string[-n:] == token[:n] for n in ends)
+
+
+@lru_cache(maxsize=8)
+def _special(tokenizer: Any) -> tuple[str, ...]:
+    """The texts of the tokens that are left out of answers."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    marked = [token.content for token in added if token.special]
+    return tuple(dict.fromkeys([*marked, *getattr(tokenizer, "all_special_tokens", ())]))
+
+
 def text_and_end(tokenizer: Any, tokens: Sequence[int], stop: Sequence[str]) -> tuple[str, bool]:
-    """The text of tokens before the first stop string in it, and whether there is one."""
-    text = tokenizer.decode(list(tokens), skip_special_tokens=True)
+    """The text of tokens before the first stop string in it, and whether there is one there or among special tokens.
+
+    What is left of a stop string without its special tokens stays, as in lm-evaluation-harness.
+    """
+    text = str(tokenizer.decode(list(tokens), skip_special_tokens=True))
     found = [place for string in stop if (place := text.find(string)) >= 0]
-    return (text[: min(found)], True) if found else (text, False)
+    if found or not stop or not meets_special(tokenizer, tuple(stop)):
+        return (text[: min(found)], True) if found else (text, False)
+    whole = str(tokenizer.decode(list(tokens), skip_special_tokens=False))
+    return text, any(string in whole for string in stop)

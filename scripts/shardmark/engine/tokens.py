@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -15,6 +16,16 @@ class ScoredRow:
     scored: list[int]
     cut: int
     "Tokens that were dropped on the left because the window is too short."
+    alone: bool = False
+    "Whether the scored tokens are those of their text by itself (see Alone)."
+
+
+class Alone(list[int]):
+    """Tokens of a continuation that was tokenized by itself: one token would span all of it and the context's end."""
+
+
+PROBES = ("a", "0", "the", "。", " ")
+"Texts of which any tokenizer should know one."
 
 
 def prefix_token(tokenizer: Any) -> int:
@@ -31,15 +42,35 @@ def well_formed(text: str) -> str:
 
 
 def encode(tokenizer: Any, text: str, **kwargs: Any) -> list[int]:
-    """Tokens of a text, special ones included unless kwargs say otherwise."""
-    return list(tokenizer.encode(well_formed(text), **kwargs))
+    """Tokens of a text, special ones before it included unless kwargs say otherwise.
+
+    What a tokenizer puts after a text, such as EOS, is left out: the text goes on, or its own tokens are scored.
+    """
+    tokens = list(tokenizer.encode(well_formed(text), **kwargs))
+    after = appended(tokenizer, kwargs.get("add_special_tokens", True))
+    return tokens[: -len(after)] if after and tuple(tokens[-len(after) :]) == after else tokens
+
+
+@lru_cache(maxsize=16)
+def appended(tokenizer: Any, special: bool = True) -> tuple[int, ...]:
+    """The tokens that a tokenizer puts after each text. They are those that follow a text's own tokens."""
+    marks = {getattr(tokenizer, name, None) for name in ("eos_token_id", "sep_token_id")} - {None}
+    for probe in PROBES:
+        whole, own = (list(tokenizer.encode(probe, add_special_tokens=added)) for added in (special, False))
+        while own and own[-1] in marks:  # one that puts it there whatever it is told
+            own.pop()
+        for start in range(len(whole) - len(own) + 1) if own else ():
+            if whole[start : start + len(own)] == own:
+                return tuple(whole[start + len(own) :])
+    return ()
 
 
 def encode_pair(tokenizer: Any, context: str, continuation: str, **kwargs: Any) -> tuple[list[int], list[int]]:
     """Tokens of the context and of the continuation after it, special ones included unless kwargs say otherwise.
 
     The context's trailing white space belongs to the continuation, and both are tokenized as one text, because a
-    token may span their border. An empty context is the prefix token, unless the continuation begins with it.
+    token may span their border. If such a token leaves nothing of the continuation, it is tokenized alone. An empty
+    context is the prefix token, unless the continuation begins with it.
     """
     if not context:
         prefix = prefix_token(tokenizer)
@@ -51,6 +82,7 @@ def encode_pair(tokenizer: Any, context: str, continuation: str, **kwargs: Any) 
     continuation = context[len(stripped) :] + continuation
     head = encode(tokenizer, stripped, **kwargs)
     tail = encode(tokenizer, stripped + continuation, **kwargs)[len(head) :]
+    tail = tail or Alone(encode(tokenizer, continuation, add_special_tokens=False))
     return head or [prefix_token(tokenizer)], tail  # a tokenizer may drop every character it does not know
 
 
@@ -58,7 +90,8 @@ def fit_window(context: list[int], continuation: list[int], window: int) -> Scor
     """The rightmost `window` tokens of input: `(context + continuation)[-(window + 1):][:-1]`."""
     whole = (context + continuation)[-(window + 1) :]
     inputs = whole[:-1]
-    return ScoredRow(inputs, continuation[-len(inputs) :], len(context) + len(continuation) - len(whole))
+    cut = len(context) + len(continuation) - len(whole)
+    return ScoredRow(inputs, continuation[-len(inputs) :], cut, isinstance(continuation, Alone))
 
 
 def rolling_windows(prefix: int, tokens: list[int], window: int) -> list[ScoredRow]:

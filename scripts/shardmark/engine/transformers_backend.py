@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from shardmark.engine.memory import activation_bytes, cache_bytes, free_for, log
 from shardmark.engine.plain_generation import PlainGeneration
 from shardmark.engine.weights import check_vocabulary, rows_of, tokenizer_kwargs
 from shardmark.errors import Problem, UserError
+from shardmark.files import read_object
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +55,7 @@ class TransformersBackend:
         "How many tokens the model has embeddings for."
         self.window = settings["max_seq_len"] or _window(model.config, self.tokenizer)
         _check_positions(record, model, self.window)
-        ends = model.generation_config.eos_token_id
-        ends = self.tokenizer.eos_token_id if ends is None else ends  # 0 is a token
-        self.ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        self.ends = ending_tokens(self.tokenizer, model, staged["model"])
         self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else (self.ends or [0])[0]
         # Sampling settings and penalties that come with the weights would make greedy decoding something else.
         model.generation_config = GenerationConfig(
@@ -104,6 +104,19 @@ class TransformersBackend:
         elif getattr(self.model, "_is_stateful", False):
             limit = replace(limit, padding=False)  # a state may remember what was padding
         return PlainGeneration(self.model, self.tokenizer, self.ends, self.pad, limit, self.free)
+
+
+def ending_tokens(tokenizer: Any, model: Any, folder: str) -> list[int]:
+    """The tokens that end a text: those that the generation config, config.json or the tokenizer call so.
+
+    config.json counts as it is written, not with what the library puts in where it says nothing.
+    """
+    written = read_object(Path(folder) / "config.json")
+    inner = written.get("text_config")
+    told = [model.generation_config.eos_token_id, written.get("eos_token_id"), tokenizer.eos_token_id]
+    told.append(inner.get("eos_token_id") if isinstance(inner, dict) else None)
+    ends = [end for ends in told for end in (ends if isinstance(ends, list) else [ends])]
+    return list(dict.fromkeys(end for end in ends if isinstance(end, int)))  # 0 is a token
 
 
 def _check_positions(record: dict[str, Any], model: Any, window: int) -> None:
