@@ -198,6 +198,21 @@ def test_random_models_write_as_in_lm_eval(
     assert len({p["end"] for p in ours.values()}) > 1  # else no stop string was met
 
 
+SPECIAL_STOPS = ("<bos>", "y<pad>", "<pad>z", "x<bos>y<pad>z", "os>y", "<", "yz", "xy", "never", "<eos>")
+
+
+@pytest.mark.parametrize("eos", ["<eos>", "<pad>"])
+def test_texts_end_where_lm_eval_ends_them(tmp_path: Path, eos: str) -> None:
+    """Special tokens in stop strings, and an EOS of the tokenizer that the configs do not have."""
+    folder = tiny_models.chain_model(tmp_path / "model", "1x<bos>y<pad>zw<eos>", "2abc")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": eos}))
+    asked = {f"{prompt}, {stop}": generate(prompt, 9, [stop]) for prompt in "12" for stop in SPECIAL_STOPS}
+    asked["no stop"] = generate("1", 9)
+    (theirs,) = oracle({folder: asked}, 64, tmp_path)
+    assert {name: prediction["text"] for name, prediction in answers(folder, asked).items()} == theirs
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.gemma
 def test_gemma_answers_as_in_lm_eval(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from shardmark.config.dataset import Scoring
-from shardmark.metrics.choice import preferred
+from shardmark.metrics.choice import is_tied, preferred
 
 LOGPROBS = [-4.0, -5.0, -9.0]
 TOKENS = [1, 2, 3]
@@ -24,6 +24,21 @@ CHOICES = ["no", "maybe", "certainly not"]
 )
 def test_log_likelihoods_are_divided_by_the_length_that_scoring_names(scoring: str, best: int) -> None:
     assert preferred(scoring, LOGPROBS, TOKENS, CHOICES) == best
+
+
+@pytest.mark.parametrize(
+    ("scoring", "logprobs", "tied"),
+    [
+        ("sum", [-4.0, -4.0, -9.0], True),
+        ("sum", [-4.0, -9.0, -9.0], False),  # not the best
+        ("sum", [-4.0, -4.0 - 1e-12, -9.0], False),  # not exactly
+        ("token", [-4.0, -8.0, -13.0], True),  # -4, -4, -4.3
+        ("char", [-4.0, -4.0, -40.0], False),
+        ("char", [-4.0, -10.0, -40.0], True),
+    ],
+)
+def test_a_tie_is_an_exact_one_of_the_best_by_what_is_compared(scoring: str, logprobs: list[float], tied: bool) -> None:
+    assert is_tied(scoring, logprobs, TOKENS, CHOICES) == tied
 
 
 def test_characters_are_not_bytes() -> None:

@@ -319,6 +319,26 @@ def colours(root: Path, **settings: Any) -> Scored:
     return scored.write()
 
 
+def test_ties_and_choices_tokenized_alone_are_counted_where_they_happen(tmp_path: Path) -> None:
+    scored = colours(tmp_path)
+    score, samples = scored.score()
+    assert not {"tied", "alone"} & ({*score["counts"]} | {*samples["a"]} | {*samples["b"]})
+    scored.predictions["second"][0] |= {"logprobs": [-5.0, -5.0], "alone": 1}
+    score, samples = scored.write().score()
+    assert {name: score["counts"][name] for name in ("tied", "alone")} == {"tied": 1, "alone": 1}
+    assert (samples["b"]["tied"], samples["b"]["alone"], "tied" in samples["a"]) == (True, 1, False)
+
+
+def test_a_tie_is_one_of_what_the_first_metric_compares(tmp_path: Path) -> None:
+    """Equal sums are none by characters, where the longer choice is better."""
+    by_length = {"name": "accuracy", "scoring": "char"}
+    scored = colours(tmp_path, metrics=[by_length])
+    scored.predictions["second"][0] |= {"logprobs": [-5.0, -5.0]}
+    assert "tied" not in scored.write().score()[0]["counts"]
+    scored.predictions["second"][0] |= {"logprobs": [-4.0, -10.0]}
+    assert scored.write().score()[0]["counts"]["tied"] == 1  # of 4 characters, and of 10
+
+
 @pytest.mark.parametrize(("scoring", "value"), [("sum", 0.5), ("char", 1.0), ("token", 1.0)])
 def test_choices_are_ranked_as_the_data_set_says(tmp_path: Path, scoring: str, value: float) -> None:
     score, samples = colours(tmp_path, scoring=scoring).score()

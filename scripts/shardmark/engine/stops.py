@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from shardmark.plan.former import may_meet
+
 INCOMPLETE = "\ufffd"
 "What decoders write for the bytes of a character that is not whole yet."
 PATIENCE = 8
@@ -78,13 +80,6 @@ class StopFinder:
 def meets_special(tokenizer: Any, stop: tuple[str, ...]) -> bool:
     """Whether a stop string may be found in special tokens, or in such a token and the text beside it."""
     return any(may_meet(string, token) for string in stop for token in _special(tokenizer))
-
-
-def may_meet(string: str, token: str) -> bool:
-    """Whether a string can lie over a token's text, or over one of its ends, or in it."""
-    short = min(len(string), len(token))
-    ends = range(1, short)
-    return string in token or token in string or any(string[:n] == token[-n:] or string[-n:] == token[:n] for n in ends)
 
 
 @lru_cache(maxsize=8)

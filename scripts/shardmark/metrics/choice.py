@@ -4,7 +4,19 @@ from collections.abc import Sequence
 
 
 def preferred(scoring: str, logprobs: Sequence[float], tokens: Sequence[int], choices: Sequence[str]) -> int:
-    """The index of the first best choice.
+    """The index of the first best choice. See `ranked` for the arguments."""
+    values = ranked(scoring, logprobs, tokens, choices)
+    return values.index(max(values))
+
+
+def is_tied(scoring: str, logprobs: Sequence[float], tokens: Sequence[int], choices: Sequence[str]) -> bool:
+    """Whether another choice is exactly as good as the best, so that their order decides between them."""
+    values = ranked(scoring, logprobs, tokens, choices)
+    return values.count(max(values)) > 1
+
+
+def ranked(scoring: str, logprobs: Sequence[float], tokens: Sequence[int], choices: Sequence[str]) -> list[float]:
+    """What is compared of each choice.
 
     `logprobs` are summed log-likelihoods (nats) and `tokens` the numbers of scored tokens. sum: as they are. token
     and perplexity: mean over tokens (the lowest perplexity is the highest mean). char, byte: divided by the length of
@@ -18,5 +30,4 @@ def preferred(scoring: str, logprobs: Sequence[float], tokens: Sequence[int], ch
         "char": [len(choice) or 1 for choice in choices],
         "byte": [len(choice.encode(errors="surrogatepass")) or 1 for choice in choices],
     }
-    ranked = [logprob / divisor for logprob, divisor in zip(logprobs, divisors[scoring], strict=True)]
-    return ranked.index(max(ranked))
+    return [logprob / divisor for logprob, divisor in zip(logprobs, divisors[scoring], strict=True)]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from shardmark.metrics.choice import preferred
+from shardmark.metrics.choice import is_tied, preferred
 from shardmark.metrics.filters import apply_filters
 from shardmark.metrics.modules import load_metric
 from shardmark.metrics.statistics import estimate_by_draws, estimate_mean, finite
@@ -48,6 +48,9 @@ def judge(line: Json, request: Json, prediction: Json, settings: Json) -> Judged
     if settings["kind"] == "loglikelihood" and not prediction["greedy"][0]:
         chosen = OTHER
     body |= {"logprobs": prediction["logprobs"], "tokens": prediction["tokens"], "answer": chosen} | shown
+    scoring = settings["metrics"][0].get("scoring") or settings["scoring"]
+    tail |= {"tied": True} if is_tied(scoring, prediction["logprobs"], prediction["tokens"], choices) else {}
+    tail |= alone(prediction)
     return Judged(head | body | tail, {"": [chosen]}, right, [as_text(asked) for _, asked in pairs])
 
 
@@ -68,6 +71,11 @@ def _with_mark(prediction: Json) -> Json:
     if "samples" in prediction:
         return prediction | {"samples": [_with_mark(output) for output in prediction["samples"]]}
     return prediction | ({"opened": "<think>"} if prediction.get("end") == "length" else {})
+
+
+def alone(prediction: Json) -> Json:
+    """What a sample says of its choices that were tokenized without their prompt; nothing where there are none."""
+    return {"alone": prediction["alone"]} if prediction.get("alone") else {}
 
 
 def _cut(prediction: Json) -> int:

@@ -27,6 +27,10 @@ PACKAGES = ("evaluate", "datasets", "scipy", "snakemake")
 LM_EVAL_PACKAGES = ("numpy", "rouge-score", "sacrebleu")
 "What the scores of lm-eval's tasks may come from."
 
+REMARKS = ("tied", "alone")
+"""What is counted only where it happens: samples whose best choice is exactly as good as another, and samples with a
+choice that was tokenized without its prompt, because a token spans both."""
+
 Sample = dict[str, Any]
 "A sample, or another JSON object."
 
@@ -69,6 +73,7 @@ def score_dataset(
             "truncated": sum(sample["truncated"] > 0 for sample in judged_samples),
             "unanswered": sum(sample["answer"] is None for sample in judged_samples),
             "near_misses": near_misses(judged_samples),
+            **{name: number for name in REMARKS if (number := sum(bool(s.get(name)) for s in judged_samples))},
         },
         "provenance": _provenance(header, record, trailers),
     }

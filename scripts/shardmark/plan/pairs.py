@@ -13,11 +13,14 @@ from shardmark.errors import Problem, UserError
 from shardmark.plan.cost import Costs, Seconds, model_name
 from shardmark.plan.datasets import PlannedDataset
 from shardmark.plan.divisions import Divisions
+from shardmark.plan.former import Former
 from shardmark.plan.hashes import CheckedFiles
+from shardmark.plan.partials import partial_files
 from shardmark.plan.predictions import check_predictions
 from shardmark.plan.reuse import WHOLE, Answered, Warn, take_over
 
 Record = dict[str, Any]
+OLD = "an earlier version answered some of these requests without this model's end of text, or beyond it"
 NOTHING = Seconds(0.0, 0.0)
 
 
@@ -67,6 +70,10 @@ class ModelPairs:
         return Answered(self.results, self.model)
 
     @cached_property
+    def _former(self) -> Former:
+        return Former(self.model, self.results)
+
+    @cached_property
     def _scored(self) -> set[str]:
         """What has been scored: the names of files that are there in all of the folders."""
         folders = (kind.folder(self.results, model=model_name(self.model)) for kind in layout.SCORED)
@@ -89,7 +96,11 @@ class ModelPairs:
             return Pair(self.model, record, len(level), [], scored)
         requests = {name: layout.REQUESTS.file(self.results, dataset=record["name"], shard=name) for name in missing}
         relatives = dataset.relatives(self._answered.datasets() - {record["name"]})
+        for path in (path for name in missing for path in partial_files(folder / f"{name}{WHOLE}")):
+            if self._former.spoils(path):
+                self.warn(_put_aside(self.results, path, Problem(str(path), "", OLD, "")))
         sources = self._answered.sources(record["name"], missing, names, relatives)
+        sources = (path for path in sources if not self._former.spoils(path))
         known = take_over(folder, requests, sources, self.warn)
         shards = [
             shard | {"left": shard["requests"] - known[shard["name"]]} for shard in level if shard["name"] in known
@@ -107,6 +118,8 @@ class ModelPairs:
                 continue
             try:
                 self.checked.check(path, check_predictions)
+                if self._former.spoils(path):
+                    raise UserError(Problem(str(path), "", OLD, ""))
             except FileNotFoundError:  # a link to nowhere, or another run has just put it aside
                 missing.add(name)
             except UserError as error:

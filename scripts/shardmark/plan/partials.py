@@ -8,13 +8,17 @@ outlived its Snakemake and the one that replaces it, don't write into each other
 import json
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from shardmark.files import digest, json_line
+from shardmark.plan.predictions import ANSWERS
 
 PARTIAL = ".partial"
 CHECK = "check"
+BY = "by"
+"In a line, which version gave the answer: ANSWERS."
 Record = dict[str, Any]
 
 
@@ -33,7 +37,8 @@ def append_partial(out: Path, predictions: list[Record]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(partial_file(out), "a", encoding="utf-8") as file:
         file.write("\n")  # what stands before may be half a line, of a full disk or of a dead process of this number
-        file.writelines(json_line(prediction | {CHECK: digest(prediction)}) for prediction in predictions)
+        marked = [prediction | {BY: ANSWERS} for prediction in predictions]
+        file.writelines(json_line(prediction | {CHECK: digest(prediction)}) for prediction in marked)
 
 
 def read_partial(path: Path) -> list[Record]:
@@ -51,4 +56,12 @@ def _whole(line: bytes) -> Record | None:
         check = prediction.pop(CHECK)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return prediction if check == digest(prediction) else None
+    return {key: value for key, value in prediction.items() if key != BY} if check == digest(prediction) else None
+
+
+def is_marked(path: Path) -> bool:
+    """Whether this version gave all answers of a partial file."""
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        lines = [line for line in file if _whole(line)]
+        return all(json.loads(line).get(BY) == ANSWERS for line in lines)
+    return True

@@ -17,6 +17,8 @@ from shardmark.errors import Problem, UserError
 from shardmark.files import json_line, write_whole
 
 TRAILER = "complete"
+ANSWERS = 2
+"Raised when some requests of some models are answered otherwise; plan/former.py knows which. In the trailer."
 TAIL_BYTES = 16384
 
 
@@ -24,7 +26,7 @@ def write_predictions(path: Path, predictions: Iterable[dict[str, Any]], facts: 
     """Write predictions in the order of their ids, and the trailer with `facts` about how they were made."""
     lines = [json_line(p) for p in sorted(predictions, key=lambda p: p["id"])]
     body = "".join(lines).encode()
-    identity = {"shard": path.stem, "model": _model_digest(path)}
+    identity = {"shard": path.stem, "model": _model_digest(path), "answers": ANSWERS}
     write_whole(path, body + _trailer(body, {**identity, "count": len(lines), **facts}))
 
 

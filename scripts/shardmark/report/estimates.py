@@ -60,10 +60,11 @@ def weighted_mean(metrics: Sequence[Metric], weights: Sequence[float]) -> Metric
 def standings(metrics: Sequence[Metric | None], alike: Callable[[int, int], bool]) -> list[Standing]:
     """Mark the best estimate (all of them on an exact tie) and those that cannot be told from it.
 
-    `alike` says so of the estimates at two places. Nothing is marked where fewer than two can be compared.
+    `alike` says so of the estimates at two places. Nothing is marked where fewer than two can be compared, or where all
+    are equal: then none is best.
     """
     known = [metric for metric in metrics if metric is not None and metric.value is not None]
-    if len(known) < 2:
+    if len({metric.value for metric in known}) < 2:
         return [""] * len(metrics)
     best = max(known, key=_merit)
     place = next(place for place, metric in enumerate(metrics) if metric is best)

@@ -93,7 +93,8 @@ def _row(row: Row) -> list[str]:
 
 
 def _cell(cell: Cell) -> str:
-    return _marked(cell.metric, cell.standing) if cell.metric else _escaped(cell.absence)
+    remarks = f" ({'; '.join(cell.remarks)})" if cell.remarks else ""
+    return _marked(cell.metric, cell.standing) + remarks if cell.metric else _escaped(cell.absence)
 
 
 def _marked(metric: Metric, standing: str) -> str:

@@ -38,7 +38,8 @@ def group_scores(group: Group, scores: Sequence[Scores]) -> Scores:
         chance=_chance(group, scores),
         limit=_limit(scores),
     )
-    counts = Counts(samples=sum(one.counts.samples for one in scores))
+    totals = {name: sum(getattr(one.counts, name) for one in scores) for name in ("samples", "tied", "alone")}
+    counts = Counts(**totals)
     return Scores(protocol=1, model=first.model, dataset=info, primary=name, metrics={name: metric}, counts=counts)
 
 

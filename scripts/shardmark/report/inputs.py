@@ -84,6 +84,8 @@ class Counts(_Lenient):
     """How many samples and requests there were, prompts cut to fit, and answers that were not found.
 
     `near_misses` are answers that count as wrong only because of their white space or case.
+    `tied` counts samples whose best choice is exactly as good as another, `alone` those with a choice that was
+    tokenized without its prompt, because a token of the model's spans both.
     """
 
     samples: int
@@ -91,6 +93,14 @@ class Counts(_Lenient):
     truncated: int = 0
     unanswered: int = 0
     near_misses: int = 0
+    tied: int = 0
+    alone: int = 0
+
+    def remarks(self) -> list[str]:
+        """What must be said wherever the score stands."""
+        tied = f"{self.tied:,} of {self.samples:,} samples with tied choices" if self.tied else ""
+        alone = f"{self.alone:,} of {self.samples:,} samples with choices tokenized alone" if self.alone else ""
+        return [text for text in (tied, alone) if text]
 
 
 class Inference(_Lenient):
@@ -183,6 +193,8 @@ class Sample(_Lenient):
     target: Any = None
     scores: dict[str, Number] = Field(default_factory=dict)
     truncated: int = 0
+    tied: bool = False
+    alone: int = 0
     end: str | None = None
     row: Any = None
     group: str | None = None

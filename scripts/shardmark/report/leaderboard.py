@@ -32,6 +32,8 @@ class Cell:
     standing: Standing
     link: str | None
     gap: Gap | None = None
+    remarks: tuple[str, ...] = ()
+    "What must be said of the score."
 
     @property
     def absence(self) -> str:
@@ -160,4 +162,6 @@ def _mean(results: Results, model: ModelInfo, columns: list[Column]) -> Metric |
 def _cell(results: Results, model: ModelInfo, column: Column, standing: Standing) -> Cell:
     pair = results.get(model.name, column.dataset.name)
     gap = results.gap(model.name, column.dataset.name)
-    return Cell(model.name, column, _metric(results, model, column), standing, pair.link if pair else None, gap)
+    remarks = tuple(pair.scores.counts.remarks()) if pair else ()
+    metric = _metric(results, model, column)
+    return Cell(model.name, column, metric, standing, pair.link if pair else None, gap, remarks)

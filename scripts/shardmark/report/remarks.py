@@ -11,7 +11,7 @@ NAMED = 3
 
 
 class Warned(NamedTuple):
-    """A pair with truncated prompts, unanswered samples or near misses: counts, and shares of the samples (0 to 1)."""
+    """A pair whose scores want care: counts of samples by what is to be known of them, and their shares (0 to 1)."""
 
     model: str
     dataset: str
@@ -20,6 +20,8 @@ class Warned(NamedTuple):
     unanswered: int
     near_misses: int
     link: str | None
+    tied: int = 0
+    alone: int = 0
 
     def share(self, amount: int) -> float | None:
         """Return the fraction of the samples that `amount` is."""
@@ -27,13 +29,14 @@ class Warned(NamedTuple):
 
 
 def warnings(results: Results) -> list[Warned]:
-    """Return the pairs that had truncated prompts, unanswered samples or near misses."""
+    """Return the pairs whose scores want care."""
     found = []
     for pair in results:
         scores, counts = pair.scores, pair.scores.counts
         amounts = (counts.truncated, counts.unanswered, counts.near_misses)
-        if any(amounts):
-            found.append(Warned(scores.model.name, scores.dataset.name, counts.samples, *amounts, pair.link))
+        if any(amounts) or counts.remarks():
+            head = (scores.model.name, scores.dataset.name, counts.samples)
+            found.append(Warned(*head, *amounts, pair.link, counts.tied, counts.alone))
     return found
 
 
@@ -85,6 +88,8 @@ def headline(board: Leaderboard) -> str:
         return f"{first.model.name} reaches a mean of {value} {scope}."
     if not others:
         return f"{first.model.name} reaches a mean of {value} {scope}; no other model has a mean."
+    if not any(row.standing for row in (first, *others)):
+        return f"{len(others) + 1} models reach the same mean of {value} {scope}, and none leads."
     equals = [row.model.name for row in others if row.standing]
     lead = f"{first.model.name} leads with a mean of {value} {scope}"
     return f"{lead}; {_told_apart(equals, len(others))}."

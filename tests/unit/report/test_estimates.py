@@ -48,6 +48,11 @@ def test_all_that_are_best_are_marked_so() -> None:
     assert near(metric(0.84), metric(0.84), metric(0.5)) == ["best", "best", ""]
 
 
+def test_none_is_best_where_all_are_equal() -> None:
+    assert near(metric(0.0), metric(0.0)) == ["", ""]
+    assert near(metric(0.5), None, metric(0.5)) == ["", "", ""]
+
+
 def test_the_least_is_best_where_lower_is_better() -> None:
     assert near(metric(9.0, 0.1, False), metric(3.0, 0.1, False)) == ["", "best"]
 

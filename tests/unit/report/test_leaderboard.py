@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from shardmark.report.exports import leaderboard_markdown
 from shardmark.report.leaderboard import Leaderboard, rank_models
 from shardmark.report.remarks import headline, near_misses, reasons_left_out, warnings
 from shardmark.report.results import read_results
@@ -53,6 +54,28 @@ def test_the_headline_names_the_models_that_equal_the_best(tmp_path: Path) -> No
     assert headline(board).replace("\xa0", " ") == (
         "a leads with a mean of 80.0 ± 2.0 % over 1 data set; b is not distinguishable from it."
     )
+
+
+def test_the_headline_names_no_leader_where_all_means_are_equal(tmp_path: Path) -> None:
+    board = ranked(tmp_path, {("a", "x"): 0.0, ("b", "x"): 0.0})
+    assert headline(board).replace("\xa0", " ").startswith("2 models reach the same mean of 0.0 ± ")
+    assert {row.standing for row in board.rows} == {""}
+    assert "**" not in leaderboard_markdown(board).splitlines()[2]
+
+
+def test_ties_and_choices_tokenized_alone_stand_with_the_score(tmp_path: Path) -> None:
+    samples = make_samples("a", "demo_arithmetic", 20)
+    scores = make_scores("a", "demo_arithmetic", samples)
+    scores["counts"] |= {"tied": 3, "alone": 2}
+    files = Files([], [])
+    write_pair(tmp_path, files, scores, samples)
+    results = read_results(*files)
+    (warned,) = warnings(results)
+    assert (warned.tied, warned.alone) == (3, 2)
+    said = ("3 of 20 samples with tied choices", "2 of 20 samples with choices tokenized alone")
+    board = rank_models(results)
+    assert board.rows[0].cells[0].remarks == said
+    assert f"({'; '.join(said)})" in leaderboard_markdown(board)
 
 
 def test_truncated_prompts_and_unanswered_samples_are_warned_of(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from shardmark.metrics.choice import is_tied
+from shardmark.metrics.judge import alone
 from shardmark.metrics.lm_eval.aggregations import aggregate
 from shardmark.metrics.lm_eval.filters import FILTERS
 from shardmark.metrics.lm_eval.values import (
@@ -28,6 +30,8 @@ OWN_KEYS = ("metric", "aggregation", "higher_is_better", "hf_evaluate")
 "Keys of a metric that are no options of its function."
 
 NUMBER = (bool, int, float, np.number, np.bool_)
+COMPARED = {"acc_norm": "char", "acc_bytes": "byte"}
+"How metrics compare choices (see metrics/choice.py), where it is not by the sum of log-likelihoods."
 MEANS = {"mean", "nanmean", "median"}
 "Aggregations whose value is a fraction if all values are."
 
@@ -75,6 +79,8 @@ class Task:
         for sample in samples:
             numbers = {name: value for name, value in sample["results"].items() if isinstance(value, NUMBER)}
             sample["scores"] = {name: float(value) for name, value in numbers.items()}
+            if self.kind == "multiple_choice" and self._is_tied(sample):
+                sample["tied"] = True
         return samples
 
     @contextmanager
@@ -86,6 +92,11 @@ class Task:
             number = error.item if doc is None else doc
             place = ": ".join(filter(None, (error.place, f"{self.name}, document {number}")))
             raise BoundError(error.what, place, f"{key}.{error.key}") from error
+
+    def _is_tied(self, sample: Record) -> bool:
+        """Whether the best choice is one of several that the first metric finds equally good."""
+        scoring = COMPARED.get(next(iter(self.metrics), ""), "sum")
+        return is_tied(scoring, sample["logprobs"], sample["tokens"], [str(choice) for choice in sample["choices"]])
 
     def _results(self, chain: Record, predictions: list[Record], docs: list[Any]) -> list[list[Any]]:
         """For each document what lm-eval hands to its metrics."""
@@ -184,7 +195,7 @@ def _sample(line: Record, request: Record, prediction: Record) -> Record:
         context, continuation = pairs[chosen]
         sample |= {"prompt": as_text(context or continuation), "choices": choices, "output": choices[chosen]}
         sample |= {"logprobs": logprobs, "tokens": prediction["tokens"][: len(choices)], "answer": chosen}
-        sample |= {"target": line["target"]}
+        sample |= {"target": line["target"]} | alone(prediction)
         cut = prediction["cut"]
     group = {"group": line["group"]} if "group" in line else {}
     return sample | {"scores": {}, "results": {}, "truncated": cut, "row": line["row"]} | group

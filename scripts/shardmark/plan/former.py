@@ -1,0 +1,157 @@
+"""Answers of earlier versions that this one would not give: of a few models, to some of their requests.
+
+A model's digest covers what it is, not the faults that the engine had. So files of answers say by which version they
+were given (`ANSWERS`), and where that is an earlier one, the model's tokenizer and configs tell which answers are not
+to be kept. Those of all other models stay. Before version 2:
+
+- EOS and the like, where a tokenizer appends them, were read and scored;
+- an answer was ended by the EOS of generation_config.json alone, or else of config.json;
+- a stop string with a special token in it was never found.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from shardmark import layout
+from shardmark.errors import UserError
+from shardmark.files import read_object, read_sealed
+from shardmark.plan.cost import model_name
+from shardmark.plan.partials import PARTIAL, is_marked
+from shardmark.plan.predictions import ANSWERS, read_trailer
+from shardmark.plan.store import read_requests
+from shardmark.tasks.requests import is_chat
+
+Record = dict[str, Any]
+
+
+def may_meet(string: str, token: str) -> bool:
+    """Whether a string can lie over a token's text, or over one of its ends, or in it."""
+    ends = range(1, min(len(string), len(token)))
+    inside = string in token or token in string
+    return inside or any(string[:n] == token[-n:] or string[-n:] == token[:n] for n in ends)
+
+
+class Former:
+    """Which of a model's answers an earlier version got wrong."""
+
+    def __init__(self, record: Record, results: Path) -> None:
+        self.record, self.results = record, results
+
+    def spoils(self, path: Path) -> bool:
+        """Whether a file of answers is of an earlier version, and has some that this one would not give."""
+        if not any((self._appends, self._ends, self._special)) or not self._is_old(path):
+            return False
+        stem = path.name.partition(".")[0]
+        try:
+            requests = layout.REQUESTS.file(self.results, dataset=path.parent.name, shard=stem)
+            asked = read_requests(requests).values()
+        except (UserError, OSError):  # whoever asks for these answers has other requests
+            return True
+        return any(map(self._spoils, asked))
+
+    def _spoils(self, request: Record) -> bool:
+        if self._appends and (self.record["settings"]["meta_template"] or not is_chat(request)):
+            return True
+        if request["kind"] != "generate":
+            return False
+        return self._ends or any(may_meet(stop, token) for stop in request["stop"] for token in self._special)
+
+    @staticmethod
+    def _is_old(path: Path) -> bool:
+        if path.name.endswith(PARTIAL):
+            return not is_marked(path)
+        trailer = read_trailer(path)
+        return trailer is not None and trailer.get("answers") != ANSWERS  # without one it is damaged
+
+    @cached_property
+    def _folders(self) -> tuple[Path, Path] | None:
+        """Where the tokenizer and the model are, if that is this machine."""
+        if not self.record.get("source"):
+            return None
+        name = model_name(self.record)
+        staged = read_sealed(layout.STAGED.file(self.results, model=name))
+        model, tokenizer = self.record["source"], self.record.get("tokenizer") or self.record["source"]
+        places = [
+            place["path"] if place["kind"] == "local" else staged.get(part)
+            for place, part in ((tokenizer, "tokenizer"), (model, "model"))
+        ]
+        words, weights = (Path(place) if place else None for place in places)
+        return (words, weights) if words and weights and words.is_dir() and weights.is_dir() else None
+
+    @cached_property
+    def _settings(self) -> Record:
+        """What the tokenizer's files and the model's own kwargs say of it."""
+        if not self._folders:
+            return {}
+        words = self._folders[0]
+        files = ("special_tokens_map.json", "tokenizer_config.json")
+        parts = [read_object(words / file) for file in files]
+        return {
+            key: value for part in (*parts, self.record["settings"]["tokenizer_kwargs"]) for key, value in part.items()
+        }
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """The tokenizer without transformers, which would import torch; None if it is not here or of another kind."""
+        with suppress(Exception):  # whatever the library says of a foreign file
+            import tokenizers
+
+            if self._folders:
+                return tokenizers.Tokenizer.from_file(str(self._folders[0] / "tokenizer.json"))
+        return None
+
+    @cached_property
+    def _appends(self) -> bool:
+        """Whether the tokenizer puts a token after each text."""
+        if self._settings.get("add_eos_token"):
+            return True
+        if not self._tokenizer:
+            return False
+        whole, own = (self._tokenizer.encode("a", add_special_tokens=added).ids for added in (True, False))
+        return bool(own) and whole[-len(own) :] != own
+
+    @cached_property
+    def _former_ends(self) -> set[int]:
+        """What ended a text before."""
+        if not self._folders:
+            return set()
+        weights = self._folders[1]
+        config = read_object(weights / "generation_config.json")
+        if not config:
+            config = read_object(weights / "config.json")
+        return set(_told(config)) or self._own_ends
+
+    @cached_property
+    def _own_ends(self) -> set[int]:
+        """The tokenizer's EOS."""
+        token = self._settings.get("eos_token")
+        text = token.get("content") if isinstance(token, dict) else token
+        number = self._tokenizer.token_to_id(text) if self._tokenizer and isinstance(text, str) else None
+        return set() if number is None else {number}
+
+    @cached_property
+    def _ends(self) -> bool:
+        """Whether a token ends a text now that did not before."""
+        if not self._folders:
+            return False
+        told = _told(read_object(self._folders[1] / "config.json"))
+        return bool({*self._own_ends, *told} - self._former_ends)
+
+    @cached_property
+    def _special(self) -> list[str]:
+        """The special tokens that do not end a text."""
+        if not self._tokenizer:
+            return []
+        added = json.loads(self._tokenizer.to_str())["added_tokens"]
+        return [token["content"] for token in added if token["special"] and token["id"] not in self._former_ends]
+
+
+def _told(config: Record) -> Iterator[int]:
+    """The tokens that a config says end a text: one, several or none."""
+    for part in (config, config.get("text_config")):
+        told = part.get("eos_token_id") if isinstance(part, dict) else None
+        yield from (number for number in (told if isinstance(told, list) else [told]) if isinstance(number, int))

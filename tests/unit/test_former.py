@@ -1,0 +1,102 @@
+"""Answers of earlier versions are kept, but for those that only this version gives rightly."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardmark.files import digest, json_line, pretty_json, sealed, write_whole
+from shardmark.plan.former import Former
+from shardmark.plan.partials import append_partial, partial_file, partial_files, read_partial
+from shardmark.plan.predictions import read_predictions, read_trailer, write_predictions
+from shardmark.tasks.requests import request_id
+
+NAME = "m@0123456789abcdef"
+GENERATE = {"kind": "generate", "prompt": "a", "max_new_tokens": 2, "stop": ["\n", "Q:"]}
+STOPPED = {**GENERATE, "stop": ["\n", "<|im_end|>"]}
+CHOICE = {"kind": "choice", "pairs": [["a", "b"]]}
+CHAT = {"kind": "generate", "messages": [{"role": "user", "content": "a"}], "max_new_tokens": 2, "stop": []}
+
+
+def model(folder: Path, append: bool = False, eos: str = "</s>", **config: Any) -> dict[str, Any]:
+    """A model's record: its tokenizer has <s> 1, </s> 2 and <|im_end|> 3, and its generation config ends with </s>."""
+    from tokenizers import AddedToken, Tokenizer, models, processors
+
+    tokenizer = Tokenizer(models.BPE({"a": 0}, []))
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in ("<s>", "</s>", "<|im_end|>")])
+    after = " </s>" if append else ""
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"<s> $A{after}", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": eos}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2]}))
+    (folder / "config.json").write_text(json.dumps({"eos_token_id": 2} | config))
+    place = {"kind": "local", "path": str(folder)}
+    settings = {"tokenizer_kwargs": {}, "meta_template": None}
+    name, _, number = NAME.partition("@")
+    return {"name": name, "digest": number, "source": place, "tokenizer": None, "settings": settings}
+
+
+def answered(results: Path, request: dict[str, Any], old: bool = True) -> Path:
+    """A file with the answer to a request, of an earlier version or of this one."""
+    key = request_id(request)  # type: ignore[arg-type]
+    shard = digest([key])
+    write_whole(results / f"requests/d/{shard}.jsonl", json_line({"id": key, **request}))
+    out = results / f"predictions/{NAME}/d/{shard}.jsonl"
+    write_predictions(out, [{"id": key}], {"answers": 1} if old else {})
+    return out
+
+
+MODELS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "no fault": ({}, []),
+    "the tokenizer's EOS": ({"eos": "<|im_end|>"}, [GENERATE, STOPPED, CHAT]),
+    "config's EOS": ({"eos_token_id": [2, 3]}, [GENERATE, STOPPED, CHAT]),
+    "its text part's EOS": ({"text_config": {"eos_token_id": 3}}, [GENERATE, STOPPED, CHAT]),
+    "EOS appended": ({"append": True}, [GENERATE, STOPPED, CHOICE]),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_only_answers_that_were_wrong_are_given_up(tmp_path: Path, name: str) -> None:
+    settings, spoilt = MODELS[name]
+    former = Former(model(tmp_path / "model", **settings), tmp_path)
+    for request in (GENERATE, CHOICE, CHAT, STOPPED):
+        assert former.spoils(answered(tmp_path, request)) == (request in spoilt or request is STOPPED)
+        assert not former.spoils(answered(tmp_path, request, old=False))
+
+
+def test_a_stop_string_that_ended_texts_anyway_changes_nothing(tmp_path: Path) -> None:
+    record = model(tmp_path / "model", eos="<|im_end|>", eos_token_id=3)
+    (tmp_path / "model/generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3]}))
+    assert not Former(record, tmp_path).spoils(answered(tmp_path, STOPPED))
+
+
+def test_partial_answers_are_told_apart_too(tmp_path: Path) -> None:
+    former = Former(model(tmp_path / "model", eos="<|im_end|>"), tmp_path)
+    out = answered(tmp_path, GENERATE)
+    append_partial(out, [{"id": "a"}])
+    (partial,) = partial_files(out)
+    assert read_partial(partial) == [{"id": "a"}]
+    assert not former.spoils(partial)
+    with partial_file(out).open("a") as file:
+        file.write(json_line({"id": "b", "check": digest({"id": "b"})}))
+    assert read_partial(partial) == [{"id": "a"}, {"id": "b"}]
+    assert former.spoils(partial)
+
+
+def test_of_a_model_on_the_hub_its_staged_files_tell(tmp_path: Path) -> None:
+    record = model(tmp_path / "model", eos="<|im_end|>")
+    record["source"] = {"kind": "hub", "path": "org/model"}
+    assert not Former(record, tmp_path).spoils(answered(tmp_path, GENERATE))
+    staged = {"model": str(tmp_path / "model"), "tokenizer": str(tmp_path / "model")}
+    write_whole(tmp_path / f"staged/{NAME}.json", pretty_json(sealed(staged)))
+    assert Former(record, tmp_path).spoils(answered(tmp_path, GENERATE))
+
+
+def test_a_trailer_says_which_version_answered(tmp_path: Path) -> None:
+    out = answered(tmp_path, GENERATE, old=False)
+    assert (read_trailer(out) or {})["answers"] == 2
+    assert read_predictions(out)[1]["answers"] == 2
