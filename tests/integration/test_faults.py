@@ -125,6 +125,16 @@ def test_a_read_only_results_folder_is_a_clear_error(small_disk: Path) -> None:
     assert "Traceback" not in output
 
 
+def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CACHE_HOME", "HF_HOME", "HF_MODULES_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/proc/nowhere")  # where not even root can make a folder
+    project = Project.create(tmp_path / "project", **CONFIG | {"limit": 4, "datasets": ["demo_grammar"]})
+    output = project.run()
+    assert "Traceback" not in output
+    assert "results/reports/test/index.html" in output.splitlines()[-1]
+
+
 def test_clocks_that_are_wrong_change_nothing(tmp_path: Path, undisturbed: Project) -> None:
     project = undisturbed.copy(tmp_path / "skewed")
     files = [path for path in sorted(project.folder.rglob("*")) if path.is_file()]

@@ -130,7 +130,7 @@ def check(project: Project, scores: dict[str, bytes], output: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(40 * KILLS)
+@pytest.mark.timeout(60 * KILLS)
 def test_runs_killed_anywhere_lose_nothing_and_never_end_well_without_everything(tmp_path: Path) -> None:
     print(f"SHARDMARK_SEED={SEED}")
     chance, counts = random.Random(SEED), Counter[str]()
@@ -145,6 +145,7 @@ def test_runs_killed_anywhere_lose_nothing_and_never_end_well_without_everything
             undo(project, phase)
         how, output = kill(project, chance, phase)
         counts[how] += 1
+        print(f"{time.strftime('%H:%M:%S')} {how}", flush=True)
         shutil.rmtree(project.folder / ".snakemake/locks", ignore_errors=True)  # as --unlock
         if how.startswith("ended"):
             assert how == "ended with 0", output
