@@ -125,6 +125,19 @@ def test_a_read_only_results_folder_is_a_clear_error(small_disk: Path) -> None:
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize("arguments", [(), ("-n",)])
+def test_a_read_only_clone_is_a_clear_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    project = Project.create(tmp_path / "project", **CONFIG, results=str(tmp_path / "results"))
+    subprocess.run([need("mount"), "--bind", project.folder, project.folder], check=True)
+    subprocess.run(["mount", "-o", "remount,ro,bind", project.folder], check=True)
+    try:
+        output = project.run(*arguments, succeeds=False)
+    finally:
+        subprocess.run(["umount", "--lazy", project.folder], check=True)
+    assert f"{project.folder}/.snakemake: Read-only file system; Snakemake keeps" in output
+    assert "Traceback" not in output
+
+
 def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XDG_CACHE_HOME", "HF_HOME", "HF_MODULES_CACHE"):
         monkeypatch.delenv(name, raising=False)

@@ -10,7 +10,7 @@ import pytest
 
 from workflow import Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CONFIG = {
     "run": "test",
     "models": ["demo_small", "demo_medium"],

@@ -9,7 +9,7 @@ import pytest
 
 from workflow import Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CONFIG = {"run": "test", "models": ["demo_small", "demo_medium"], "datasets": ["demo_grammar"], "limit": 6}
 FAULTS = {
     "stage": ("scripts/stage.py", "staged = stage_model", "the model is not staged"),

@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from shardmark import layout
 from shardmark.config.load import refuse_bombs
 from shardmark.config.merge import check_file, lost_quotes
-from shardmark.errors import UserError, disk_problem
+from shardmark.errors import Problem, UserError, disk_problem
 from shardmark.files import digest, pretty_json, write_if_changed
 from shardmark.plan.changes import lock_lines
 from shardmark.plan.completeness import check_targets
@@ -54,6 +55,7 @@ def plan_or_exit(
     use on this machine (None: they run elsewhere), `jobs` how many may run at once (None: as many as there are).
     """
     console = Console(stderr=True, soft_wrap=True)
+    check_notes(Path.cwd())
     with _exit_on_mistakes(config.get("results", "results")):
         _refuse_lost_quotes(command_line)
         with progress(console) as step:
@@ -72,6 +74,20 @@ def _refuse_lost_quotes(keys: Collection[str]) -> None:
     """Raise UserError if Snakemake has cut the quotes off a value that `--config` gave to one of the keys."""
     if problems := lost_quotes(sys.argv[1:], keys):
         raise UserError(problems)
+
+
+def check_notes(folder: Path) -> None:
+    """Exit with a message if Snakemake could not write its notes to the folder it is called in, before it tries to."""
+    notes = folder / ".snakemake"
+    try:
+        notes.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=notes):
+            pass
+    except OSError as error:
+        what = f"{error.strerror}; Snakemake keeps its locks and logs there"
+        print(Problem(str(notes), "", what, "make room or mend the rights, or use a clone elsewhere"), file=sys.stderr)
+        sys.stderr.flush()
+        sys.exit(1)
 
 
 @contextmanager
