@@ -108,9 +108,10 @@ def read_json(path: Path) -> Any:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file that can be made anew; an empty one if it is not there or damaged."""
     try:
-        return dict(read_json(path))
-    except (OSError, ValueError, TypeError, RecursionError):
+        found = read_json(path)
+    except (OSError, ValueError, RecursionError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

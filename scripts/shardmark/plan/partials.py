@@ -52,11 +52,12 @@ def read_partial(path: Path) -> list[Record]:
 
 def _whole(line: bytes) -> Record | None:
     try:
-        prediction = dict(json.loads(line))
+        prediction = json.loads(line)
         check = prediction.pop(CHECK)
-    except (ValueError, KeyError, TypeError, RecursionError):
+        whole = check == digest(prediction)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return {key: value for key, value in prediction.items() if key != BY} if check == digest(prediction) else None
+    return {key: value for key, value in prediction.items() if key != BY} if whole else None
 
 
 def is_marked(path: Path) -> bool:
