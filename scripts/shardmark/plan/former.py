@@ -43,7 +43,7 @@ class Former:
 
     def spoils(self, path: Path) -> bool:
         """Whether a file of answers is of an earlier version, and has some that this one would not give."""
-        if not any((self._appends, self._ends, self._special)) or not self._is_old(path):
+        if not self._is_old(path) or not any((self._appends, self._ends, self._special)):
             return False
         stem = path.name.partition(".")[0]
         try:
