@@ -14,12 +14,12 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 import shardmark.command  # first: from here on, an interrupt has no traceback
 from shardmark import layout
-from shardmark.plan.completeness import missing_targets, trusts_files
-from shardmark.plan.course import Course
-from shardmark.plan.inputs import SHARDS, Inputs
-from shardmark.plan.interrupts import terminates
+from shardmark.workflow.completeness import missing_targets, trusts_files
+from shardmark.workflow.progress import Course
+from shardmark.workflow.rule_inputs import SHARDS, Inputs
+from shardmark.workflow.interrupts import terminates
 from shardmark.plan.machine import use_scratch
-from shardmark.plan.parse import (
+from shardmark.workflow.snakefile import (
     TOOLS,
     check_or_exit,
     fail,
@@ -35,7 +35,7 @@ from shardmark.plan.parse import (
     tool_options,
     tool_wanted,
 )
-from shardmark.plan.unfinished import publish_unfinished
+from shardmark.workflow.unfinished import publish_unfinished
 
 if not workflow.overwrite_configfiles:
     check_or_exit(Path("config/config.yaml"))

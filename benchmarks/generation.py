@@ -73,9 +73,9 @@ def run_shardmark(model: Path, asked: list[str], batch: int) -> dict[str, Any]:
     from shardmark.config import ModelConfig, Named
     from shardmark.engine.answer import Engine
     from shardmark.engine.transformers_backend import TransformersBackend
-    from shardmark.plan.hashes import HashCache
-    from shardmark.plan.lock import Lock
+    from shardmark.lock.lock import Lock
     from shardmark.plan.models import resolve_model
+    from shardmark.store.hashes import HashCache
 
     with tempfile.TemporaryDirectory() as folder:
         named = Named("benchmark", "benchmark.yaml", ModelConfig(path=str(model), num_gpus=0, dtype="float32"))

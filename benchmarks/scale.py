@@ -20,8 +20,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from shardmark.files import json_line, read_json, write_whole  # noqa: E402
 from shardmark.plan.machine import hardware  # noqa: E402
-from shardmark.plan.predictions import write_predictions  # noqa: E402
-from shardmark.plan.store import ids_in  # noqa: E402
+from shardmark.store.predictions import write_predictions  # noqa: E402
+from shardmark.store.requests import ids_in  # noqa: E402
 
 PARTS = ("Snakefile", "rules", "scripts", "envs", "profiles", "local")
 DATASET = {

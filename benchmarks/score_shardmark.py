@@ -18,9 +18,9 @@ from shardmark.engine.answer import Engine  # noqa: E402
 from shardmark.engine.tokens import encode_pair, fit_window  # noqa: E402
 from shardmark.engine.transformers_backend import TransformersBackend  # noqa: E402
 from shardmark.engine.tree import TokenTree  # noqa: E402
-from shardmark.plan.hashes import HashCache  # noqa: E402
-from shardmark.plan.lock import Lock  # noqa: E402
+from shardmark.lock.lock import Lock  # noqa: E402
 from shardmark.plan.models import resolve_model  # noqa: E402
+from shardmark.store.hashes import HashCache  # noqa: E402
 from shardmark.tasks.requests import request_id  # noqa: E402
 
 

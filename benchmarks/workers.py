@@ -23,7 +23,7 @@ from shardmark.engine.stage import stage_model  # noqa: E402
 from shardmark.files import pretty_json, write_whole  # noqa: E402
 from shardmark.plan.machine import hardware  # noqa: E402
 from shardmark.plan.plan import Plan, make_plan  # noqa: E402
-from shardmark.plan.predictions import read_trailer  # noqa: E402
+from shardmark.store.predictions import read_trailer  # noqa: E402
 
 
 def job(plan: Plan, staged: Path, shard: str, out: Path, warm: bool) -> dict[str, float]:

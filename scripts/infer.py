@@ -29,7 +29,7 @@ def _is_whole(out: Path) -> bool:
     """Whether the predictions are there already: a job of several shards has been tried before."""
     if not out.exists():
         return False
-    from shardmark.plan.predictions import check_predictions
+    from shardmark.store.predictions import check_predictions
 
     try:
         check_predictions(out)

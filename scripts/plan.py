@@ -10,10 +10,10 @@ from rich.console import Console
 from shardmark.command import run_command
 from shardmark.config.merge import add_config_arguments, merged
 from shardmark.files import pretty_json
-from shardmark.plan.parse import slots
 from shardmark.plan.summary import progress
 from shardmark.tools.details import plan_details, print_details
 from shardmark.tools.planned import console, plan_run
+from shardmark.workflow.snakefile import slots
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from shardmark.command import run_command
 from shardmark.config.merge import add_config_arguments, merged
-from shardmark.plan.lock import LOCK
-from shardmark.plan.relock import relock
+from shardmark.lock.lock import LOCK
 from shardmark.printable import printable
+from shardmark.tools.relock import relock
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -8,8 +8,8 @@ from shardmark.files import read_jsonl
 from shardmark.metrics.score import score_dataset
 from shardmark.plan import Pair, Plan, score_files
 from shardmark.plan.cost import model_name
-from shardmark.plan.divisions import Divisions
-from shardmark.plan.predictions import write_predictions
+from shardmark.plan.shard_counts import Divisions
+from shardmark.store.predictions import write_predictions
 
 FACTS: dict[str, Any] = {
     "inferred": 1,

@@ -21,7 +21,7 @@ from projects import GENERATE, write_rows, write_yaml
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = """
 import json, pathlib, yaml
-from shardmark.plan.parse import plan_or_exit
+from shardmark.workflow.snakefile import plan_or_exit
 config = yaml.safe_load(pathlib.Path("config/test.yaml").read_text())
 plan = plan_or_exit(config, "config/test.yaml")
 print(json.dumps({"models": plan.models, "datasets": plan.datasets}))

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from shardmark.config import ModelConfig, Named
-from shardmark.plan.hashes import HashCache
-from shardmark.plan.lock import Lock
+from shardmark.lock.lock import Lock
 from shardmark.plan.models import resolve_model
+from shardmark.store.hashes import HashCache
 
 WINDOW = 64
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "gpt_neox", "gemma3", "gemma2", "mixtral")

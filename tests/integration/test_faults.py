@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from requirements_check import need
-from shardmark.plan.partials import read_partial
+from shardmark.store.partials import read_partial
 from workflow import Project
 
 pytestmark = pytest.mark.slow

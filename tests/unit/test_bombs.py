@@ -13,8 +13,8 @@ from shardmark.config.include import read_values
 from shardmark.config.merge import merge
 from shardmark.config.yaml_files import MAX_DEPTH, MAX_VALUES, load_yaml, read_yaml, values_in
 from shardmark.errors import Problem
-from shardmark.plan.parse import tool_config
 from shardmark.tasks.lm_eval.files import read_config
+from shardmark.workflow.snakefile import tool_config
 
 
 def aliases(first: str, then: str) -> str:

@@ -17,7 +17,7 @@ from shardmark.plan.cost import (
     weight_bytes,
     work,
 )
-from shardmark.plan.predictions import write_predictions
+from shardmark.store.predictions import write_predictions
 
 
 def model(parameters: int | None = 1_000_000, dtype: str = "float32", num_gpus: int = 0) -> dict[str, Any]:

@@ -24,12 +24,12 @@ from shardmark import layout
 from shardmark.config import load
 from shardmark.errors import Problem
 from shardmark.files import pretty_json, read_json, read_jsonl
+from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan import datasets, origins
 from shardmark.plan.datasets import PlannedDataset, plan_dataset
-from shardmark.plan.hashes import HashCache
-from shardmark.plan.lock import LOCK, Lock
 from shardmark.plan.shards import PREFIX
-from shardmark.plan.store import Spool
+from shardmark.plan.spool import Spool
+from shardmark.store.hashes import HashCache
 
 HEAD = "h" * 2 * PREFIX
 PASSAGES: list[dict[str, Any]] = [

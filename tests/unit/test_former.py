@@ -8,8 +8,8 @@ import pytest
 
 from shardmark.files import digest, json_line, pretty_json, sealed, write_whole
 from shardmark.plan.former import Former
-from shardmark.plan.partials import append_partial, partial_file, partial_files, read_partial
-from shardmark.plan.predictions import read_predictions, read_trailer, write_predictions
+from shardmark.store.partials import append_partial, partial_file, partial_files, read_partial
+from shardmark.store.predictions import read_predictions, read_trailer, write_predictions
 from shardmark.tasks.requests import request_id
 
 NAME = "m@0123456789abcdef"

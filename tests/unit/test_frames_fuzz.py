@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shardmark.engine import client
 from shardmark.engine.client import WorkerDied, WorkerFailed
-from shardmark.engine.rendezvous import read_message
+from shardmark.engine.worker_sockets import read_message
 from shardmark.errors import UserError
 
 KEYS = ["log", "done", "total", "problems", "failed", "traceback", "alive", "finished", "where", "key", "what", "fix"]

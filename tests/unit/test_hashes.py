@@ -11,8 +11,8 @@ import pytest
 from projects import problems
 from shardmark.errors import Problem, UserError
 from shardmark.files import canonical_json, file_sha256, read_json, read_sealed, sealed, write_whole
-from shardmark.plan import hashes
-from shardmark.plan.hashes import CheckedFiles, HashCache
+from shardmark.store import hashes
+from shardmark.store.hashes import CheckedFiles, HashCache
 
 
 @pytest.fixture

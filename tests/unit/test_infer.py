@@ -13,9 +13,9 @@ from shardmark.engine.infer import infer_shard
 from shardmark.errors import UserError
 from shardmark.files import digest, json_line, jsonl, pretty_json, sealed
 from shardmark.plan.cost import work
-from shardmark.plan.hashes import HashCache
-from shardmark.plan.partials import append_partial, partial_files, read_partial
-from shardmark.plan.predictions import read_predictions
+from shardmark.store.hashes import HashCache
+from shardmark.store.partials import append_partial, partial_files, read_partial
+from shardmark.store.predictions import read_predictions
 from shardmark.tasks.requests import request_id
 
 NOWHERE = {"model": "/no/such/model", "tokenizer": "/no/such/model"}

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from shardmark.files import write_whole
-from shardmark.plan.inputs import Inputs
+from shardmark.workflow.rule_inputs import Inputs
 
 
 @pytest.mark.parametrize(("dtype", "megabytes"), [("float32", 28_000), ("bfloat16", 16_000)])

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from shardmark.plan.interrupts import cancels_all, ends_soon, out_of_reach, submits_none_afterwards, terminates
+from shardmark.workflow.interrupts import cancels_all, ends_soon, out_of_reach, submits_none_afterwards, terminates
 
 
 @dataclass(eq=False)
@@ -189,6 +189,7 @@ def test_a_run_that_is_terminated_while_it_holds_its_lock_goes_on_to_its_end() -
 
 def test_no_interrupt_of_a_terminal_reaches_what_a_plugin_starts() -> None:
     module = ModuleType("plugin")
+    module.subprocess = subprocess
     out_of_reach(module)
     words = [sys.executable, "-c", "import os; print(os.getpgid(0))"]
     for group in (
@@ -223,7 +224,7 @@ def test_jobs_that_cannot_be_cancelled_are_no_end_to_the_rest_but_said(
     threaded._submitted_job_clusters.add("other")
     threaded.cancel()
     scancel("exec sleep 60")
-    monkeypatch.setattr("shardmark.plan.interrupts.CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr("shardmark.workflow.interrupts.CANCEL_SECONDS", 0.1)
     threaded.cancel()
     refused, hung = threaded.errors
     assert refused == ("jobs of this run may go on: no controller; call again: scancel --name=this-run --clusters=all")

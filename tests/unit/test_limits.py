@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from shardmark.metrics.filters import apply_filters
-from shardmark.metrics.judge import judge, measure
 from shardmark.metrics.lm_eval.filters import FILTERS
+from shardmark.metrics.sample_scores import judge, measure
 from shardmark.tasks import limits
 from shardmark.tasks.limits import BoundError, bounded, bounded_steps
 from shardmark.tasks.templates import Expression, RenderError, Template

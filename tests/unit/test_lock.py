@@ -16,9 +16,9 @@ from filelock import FileLock
 from projects import problems
 from shardmark import command
 from shardmark.errors import Problem
-from shardmark.plan import lock as lock_module
-from shardmark.plan.changes import Change, lock_lines
-from shardmark.plan.lock import Lock
+from shardmark.lock import lock as lock_module
+from shardmark.lock.changes import Change, lock_lines
+from shardmark.lock.lock import Lock
 
 SCRIPTS = Path(command.__file__).parents[1]
 A, B, C = "a" * 40, "b" * 40, "c" * 40
@@ -293,7 +293,7 @@ def test_a_lock_that_is_not_frozen_refuses_nothing(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from shardmark.plan.lock import Lock
+from shardmark.lock.lock import Lock
 for number in range(int(sys.argv[3])):
     lock = Lock(Path(sys.argv[1]))
     lock.note(("models", f"{sys.argv[2]}-{number}", "folder"), {"path": "x" * 1000, "files": {}})

@@ -11,9 +11,9 @@ import pytest
 from projects import problems, safetensors_file, write_weights
 from shardmark.config import ModelConfig, Named
 from shardmark.files import file_sha256
-from shardmark.plan.hashes import HashCache
-from shardmark.plan.lock import Lock
+from shardmark.lock.lock import Lock
 from shardmark.plan.models import resolve_model
+from shardmark.store.hashes import HashCache
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ from shardmark.errors import Problem
 from shardmark.plan import pairs
 from shardmark.plan.cost import Costs, prior_seconds
 from shardmark.plan.datasets import PlannedDataset
-from shardmark.plan.hashes import CheckedFiles
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
-from shardmark.plan.partials import append_partial
-from shardmark.plan.predictions import check_predictions, read_predictions, write_predictions
-from shardmark.plan.store import Spool, ids_in
+from shardmark.plan.spool import Spool
+from shardmark.store.hashes import CheckedFiles
+from shardmark.store.partials import append_partial
+from shardmark.store.predictions import check_predictions, read_predictions, write_predictions
+from shardmark.store.requests import ids_in
 from shardmark.tasks import request_id
 
 FACTS = {"inferred": 1, "seconds": 2.5, "load_seconds": 1.25, "work": {"read": 1000, "written": 80}}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from projects import property_test
 from shardmark.files import json_line
-from shardmark.plan.partials import CHECK, append_partial, partial_file, partial_files, read_partial
+from shardmark.store.partials import CHECK, append_partial, partial_file, partial_files, read_partial
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)  # lone surrogates as well
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT

@@ -36,11 +36,11 @@ from shardmark import layout
 from shardmark.files import is_sealed, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
 from shardmark.plan import Pair, Plan, make_plan, score_files
 from shardmark.plan.cost import Seconds, model_name, prior_load_seconds, prior_seconds
-from shardmark.plan.inputs import Inputs
-from shardmark.plan.partials import append_partial
-from shardmark.plan.predictions import write_predictions
 from shardmark.plan.summary import print_summary, wall_seconds, work_seconds
+from shardmark.store.partials import append_partial
+from shardmark.store.predictions import write_predictions
 from shardmark.tasks import request_id
+from shardmark.workflow.rule_inputs import Inputs
 
 CHOICE: dict[str, Any] = {"kind": "choice", "prompt": "{{ question }}", "choices": "options", "target": "label"}
 CHOICE |= {"metrics": ["accuracy"]}

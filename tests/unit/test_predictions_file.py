@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from projects import problems, property_test
 from shardmark.files import write_whole
-from shardmark.plan.predictions import (
+from shardmark.store.predictions import (
     TAIL_BYTES,
     _trailer,
     check_predictions,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from projects import problems
-from shardmark.plan.publish import publish
+from shardmark.workflow.publish import publish
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from projects import files_of, property_test
 from shardmark.errors import Problem
 from shardmark.files import digest, json_line, jsonl, write_if_changed
-from shardmark.plan.partials import append_partial, partial_files, read_partial
-from shardmark.plan.predictions import read_predictions, write_predictions
 from shardmark.plan.reuse import Answered, take_over
 from shardmark.plan.shards import Placed, Shard, request_key, split
+from shardmark.store.partials import append_partial, partial_files, read_partial
+from shardmark.store.predictions import read_predictions, write_predictions
 
 MODEL = {"name": "tiny", "digest": "0"}
 IDS = [letter * 64 for letter in "abcd"]

@@ -12,9 +12,9 @@ from requirements_check import need
 from shardmark.config import DatasetConfig
 from shardmark.errors import UserError
 from shardmark.files import digest, file_sha256, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
-from shardmark.metrics.judge import with_thoughts
+from shardmark.metrics.sample_scores import with_thoughts
 from shardmark.metrics.score import score_dataset
-from shardmark.plan.predictions import write_predictions
+from shardmark.store.predictions import write_predictions
 from shardmark.tasks import request_id
 
 FACTS = {

@@ -9,7 +9,7 @@ import huggingface_hub
 import pytest
 
 from shardmark.files import pretty_json, sealed, write_whole
-from shardmark.plan.lock import Lock
+from shardmark.lock.lock import Lock
 from shardmark.plan.sizes import of_folder, with_parameters
 
 HUB = {"kind": "hub", "path": "org/m", "identity": {"repository": "org/m", "commit": "c"}}

@@ -16,10 +16,10 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from projects import problems
 from shardmark.files import write_whole
-from shardmark.plan import slurm
 from shardmark.plan.bundles import Bundle
-from shardmark.plan.inputs import Inputs
-from shardmark.plan.slurm import LOST, RESOURCES, UNKNOWN, Answer, check_commands, check_memory, mended, telling
+from shardmark.workflow import slurm
+from shardmark.workflow.rule_inputs import Inputs
+from shardmark.workflow.slurm import LOST, RESOURCES, UNKNOWN, Answer, check_commands, check_memory, mended, telling
 
 NO_ACCOUNTS = {"AccountingStorageType": "accounting_storage/none"}
 ACCOUNTS = {"AccountingStorageType": "accounting_storage/slurmdbd"}

@@ -11,10 +11,10 @@ import finished
 from projects import plan, write_dataset, write_model
 from shardmark import layout
 from shardmark.files import read_json
-from shardmark.plan.completeness import check_targets, missing_targets
 from shardmark.plan.cost import model_name
 from shardmark.plan.plan import Plan
-from shardmark.plan.unfinished import gaps, plan_unfinished, publish_unfinished
+from shardmark.workflow.completeness import check_targets, missing_targets
+from shardmark.workflow.unfinished import gaps, plan_unfinished, publish_unfinished
 
 STAMP = "2026-11-28 10:00:00,000"
 

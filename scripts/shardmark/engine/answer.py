@@ -11,9 +11,9 @@ from shardmark.engine.generation import Answer, GenerateRow
 from shardmark.engine.padded import Score
 from shardmark.engine.sampling import Sampling
 from shardmark.engine.scoring import Scorer
+from shardmark.engine.tokenization import Wording, WordingError
 from shardmark.engine.tokens import ScoredRow, fit_window, rolling_windows
 from shardmark.engine.transformers_backend import TransformersBackend
-from shardmark.engine.wording import Wording, WordingError
 from shardmark.errors import Problem, UserError
 from shardmark.tasks.requests import context_of
 

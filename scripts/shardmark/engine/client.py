@@ -19,7 +19,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from shardmark.engine.rendezvous import (
+from shardmark.engine.worker_sockets import (
     LOCK,
     LONGEST_LINE,
     SOCKET,

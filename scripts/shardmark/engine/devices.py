@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from shardmark.engine.rendezvous import ask_to_leave
+from shardmark.engine.worker_sockets import ask_to_leave
 from shardmark.errors import Problem, UserError
 from shardmark.files import write_whole
 from shardmark.plan.machine import visible_gpus

@@ -12,7 +12,7 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from shardmark.engine.rendezvous import started
+from shardmark.engine.worker_sockets import started
 
 GUARD = Path(__file__).resolve().parents[2] / "guard.py"
 GRACE_SECONDS = 3.0

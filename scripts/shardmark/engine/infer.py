@@ -18,17 +18,17 @@ from tqdm import tqdm
 
 from shardmark import layout
 from shardmark.engine.devices import lease_gpus
-from shardmark.engine.pulse import Pulse
 from shardmark.engine.scratch import on_scratch
+from shardmark.engine.watchdog import Pulse
 from shardmark.errors import Problem, UserError
 from shardmark.files import read_json, read_sealed
+from shardmark.lock.entries import ADD, chat_template, no_template
 from shardmark.plan.cost import Costs, work
-from shardmark.plan.hashes import HashCache
 from shardmark.plan.machine import hardware
-from shardmark.plan.partials import append_partial, partial_files, read_partial
-from shardmark.plan.predictions import write_predictions
-from shardmark.plan.records import ADD, chat_template, no_template
-from shardmark.plan.store import read_requests
+from shardmark.store.hashes import HashCache
+from shardmark.store.partials import append_partial, partial_files, read_partial
+from shardmark.store.predictions import write_predictions
+from shardmark.store.requests import read_requests
 from shardmark.tasks.requests import is_chat
 
 log = logging.getLogger(__name__)

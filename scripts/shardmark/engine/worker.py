@@ -21,8 +21,8 @@ from typing import Any
 
 from shardmark.engine.guard import set_guard
 from shardmark.engine.infer import LoadedModel, answer_shard
-from shardmark.engine.pulse import Pulse
-from shardmark.engine.rendezvous import LOCK, LONGEST_LINE, check_peer, claimed, forget, read_message, started
+from shardmark.engine.watchdog import Pulse
+from shardmark.engine.worker_sockets import LOCK, LONGEST_LINE, check_peer, claimed, forget, read_message, started
 from shardmark.errors import UserError, disk_problem
 
 IDLE_SECONDS = 300.0

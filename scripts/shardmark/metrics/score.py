@@ -12,13 +12,13 @@ from shardmark import __version__, layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import is_sealed, jsonl, pretty_json, read_json, sealed, write_whole
 from shardmark.metrics.grouping import macro_estimates
-from shardmark.metrics.judge import judge, means, measure, with_thoughts
+from shardmark.metrics.metric_inputs import Judged
 from shardmark.metrics.modules import load_metric
 from shardmark.metrics.near_misses import near_misses
-from shardmark.metrics.views import Judged
+from shardmark.metrics.sample_scores import judge, means, measure, with_thoughts
 from shardmark.plan.cost import model_name
-from shardmark.plan.predictions import read_predictions
-from shardmark.plan.store import read_requests
+from shardmark.store.predictions import read_predictions
+from shardmark.store.requests import read_requests
 from shardmark.tasks.limits import bounded_steps
 from shardmark.tasks.templates import RenderError
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from shardmark import layout
 from shardmark.files import canonical_json, file_sha256, read_sealed, sealed, write_whole
-from shardmark.plan.predictions import read_trailer
+from shardmark.store.predictions import read_trailer
 from shardmark.tasks.requests import characters, shared_characters, texts_of
 
 CHARACTERS_PER_TOKEN = 4

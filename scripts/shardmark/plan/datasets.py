@@ -30,12 +30,13 @@ from shardmark.files import (
     whole_file,
     write_if_changed,
 )
+from shardmark.lock.lock import Lock
 from shardmark.plan.cost import CHARACTERS_PER_TOKEN, tokens_of
-from shardmark.plan.hashes import HashCache
-from shardmark.plan.lock import Lock
 from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
 from shardmark.plan.shards import Placed, split
-from shardmark.plan.store import Spool, read_requests
+from shardmark.plan.spool import Spool
+from shardmark.store.hashes import HashCache
+from shardmark.store.requests import read_requests
 from shardmark.tasks import Row, Sample, render
 from shardmark.tasks.extent import Extent
 from shardmark.tasks.remarks import Remark, told

@@ -20,9 +20,9 @@ from shardmark import layout
 from shardmark.errors import UserError
 from shardmark.files import read_object, read_sealed
 from shardmark.plan.cost import model_name
-from shardmark.plan.partials import PARTIAL, is_marked
-from shardmark.plan.predictions import ANSWERS, read_trailer
-from shardmark.plan.store import read_requests
+from shardmark.store.partials import PARTIAL, is_marked
+from shardmark.store.predictions import ANSWERS, read_trailer
+from shardmark.store.requests import read_requests
 from shardmark.tasks.requests import is_chat
 
 Record = dict[str, Any]

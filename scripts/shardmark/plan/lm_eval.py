@@ -11,10 +11,10 @@ from shardmark import layout
 from shardmark.config import Benchmark, RunConfig
 from shardmark.config.dataset import Source
 from shardmark.errors import Problem, UserError, collecting
+from shardmark.lock.lock import Lock
 from shardmark.plan.datasets import Counted, Described, PlannedDataset, Record, code_digest, in_place, stage
-from shardmark.plan.hashes import HashCache
-from shardmark.plan.lock import Lock
-from shardmark.plan.store import Spool
+from shardmark.plan.spool import Spool
+from shardmark.store.hashes import HashCache
 from shardmark.tasks import Sample, hub_rows, read_rows
 from shardmark.tasks.extent import TASK, Extent, per_task
 from shardmark.tasks.lm_eval.code import Code, code_identity

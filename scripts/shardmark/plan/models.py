@@ -9,9 +9,9 @@ from typing import Any
 from shardmark.config import ModelConfig, Named
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
-from shardmark.plan.hashes import HashCache
-from shardmark.plan.lock import Lock
+from shardmark.lock.lock import Lock
 from shardmark.plan.preflight import adapter_faults, missing_packages, model_faults, tokenizer_faults
+from shardmark.store.hashes import HashCache
 
 ENGINE_PROTOCOL = 2
 "Raised whenever the engine would answer a request differently than before; old predictions then count no more."

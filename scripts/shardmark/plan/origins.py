@@ -6,8 +6,8 @@ from typing import Any
 
 from shardmark.config import DatasetConfig, Named
 from shardmark.config.dataset import Source
-from shardmark.plan.hashes import HashCache
-from shardmark.plan.lock import Lock
+from shardmark.lock.lock import Lock
+from shardmark.store.hashes import HashCache
 from shardmark.tasks import Row, hub_rows, read_rows, rows_file
 
 

@@ -12,12 +12,12 @@ from shardmark.config import RunConfig
 from shardmark.errors import Problem, UserError
 from shardmark.plan.cost import Costs, Seconds, model_name
 from shardmark.plan.datasets import PlannedDataset
-from shardmark.plan.divisions import Divisions
 from shardmark.plan.former import Former
-from shardmark.plan.hashes import CheckedFiles
-from shardmark.plan.partials import partial_files
-from shardmark.plan.predictions import check_predictions
 from shardmark.plan.reuse import WHOLE, Answered, Warn, take_over
+from shardmark.plan.shard_counts import Divisions
+from shardmark.store.hashes import CheckedFiles
+from shardmark.store.partials import partial_files
+from shardmark.store.predictions import check_predictions
 
 Record = dict[str, Any]
 OLD = "an earlier version answered some of these requests without this model's end of text, or beyond it"

@@ -16,22 +16,22 @@ from typing import Any
 from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
 from shardmark.config.elsewhere import partly_used
-from shardmark.config.places import lines_named
+from shardmark.config.yaml_lines import lines_named
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_changed
+from shardmark.lock.changes import Change
+from shardmark.lock.entries import chat_problems, note_all
+from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.bundles import Bundle, bundle, in_jobs, job_seconds
-from shardmark.plan.changes import Change
+from shardmark.plan.context_lengths import window_problems
 from shardmark.plan.cost import Costs, model_name
 from shardmark.plan.datasets import PlannedDataset, code_digest, plan_dataset
-from shardmark.plan.hashes import CheckedFiles, HashCache
 from shardmark.plan.lm_eval import code_warning, expand, plan_lm_eval
-from shardmark.plan.lock import LOCK, Lock
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
-from shardmark.plan.records import chat_problems, note_all
 from shardmark.plan.sizes import with_parameters
-from shardmark.plan.windows import window_problems
+from shardmark.store.hashes import CheckedFiles, HashCache
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 
 Record = dict[str, Any]

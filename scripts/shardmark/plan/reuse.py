@@ -14,9 +14,9 @@ from typing import Any
 from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
-from shardmark.plan.partials import PARTIAL, append_partial, partial_files, read_partial
-from shardmark.plan.predictions import read_predictions, write_predictions
-from shardmark.plan.store import ids_in
+from shardmark.store.partials import PARTIAL, append_partial, partial_files, read_partial
+from shardmark.store.predictions import read_predictions, write_predictions
+from shardmark.store.requests import ids_in
 
 Record = dict[str, Any]
 Warn = Callable[[Problem], None]

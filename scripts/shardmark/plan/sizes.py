@@ -9,9 +9,9 @@ from typing import Any
 
 from shardmark import layout
 from shardmark.files import read_object, read_sealed
-from shardmark.plan.changes import Key
+from shardmark.lock.changes import Key
+from shardmark.lock.lock import Lock
 from shardmark.plan.cost import WIDTHS, model_name
-from shardmark.plan.lock import Lock
 
 Record = dict[str, Any]
 

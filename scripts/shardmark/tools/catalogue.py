@@ -21,7 +21,7 @@ from shardmark.config.lm_eval import PREFIX
 from shardmark.config.load import files_by_name, is_group, is_lm_eval, is_part
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem
-from shardmark.plan.lock import LOCK
+from shardmark.lock.lock import LOCK
 from shardmark.printable import printable
 
 KINDS = ("models", "datasets")

@@ -8,8 +8,8 @@ from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, file_sha256, is_sealed, read_json
 from shardmark.metrics.score import read_task
-from shardmark.plan.predictions import read_predictions
-from shardmark.plan.store import read_requests
+from shardmark.store.predictions import read_predictions
+from shardmark.store.requests import read_requests
 
 AGAIN = "delete it; the next run makes it anew"
 

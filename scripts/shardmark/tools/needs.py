@@ -9,7 +9,7 @@ from shardmark import layout
 from shardmark.files import read_json
 from shardmark.plan import Pair, Plan
 from shardmark.plan.cost import model_name
-from shardmark.plan.divisions import Divisions
+from shardmark.plan.shard_counts import Divisions
 
 Needs = dict[str, set[str]]
 """Keys by what they name: `model` and `task` (name@digest), `request` (data set/shard), `prediction` (model/data

@@ -8,10 +8,10 @@ from typing import Any
 from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load, place_of
 from shardmark.config.dataset import Source
 from shardmark.config.merge import Merged
-from shardmark.config.places import lines_named
+from shardmark.config.yaml_lines import lines_named
 from shardmark.errors import Problem, UserError, collecting, nearest
+from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.lm_eval import expand, lm_eval_samples
-from shardmark.plan.lock import LOCK, Lock
 from shardmark.tasks import Row, Sample, hub_rows, read_rows, render, rows_file
 from shardmark.tasks.extent import per_task
 from shardmark.tasks.lm_eval.select import LmEvalDataset

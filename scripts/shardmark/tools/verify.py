@@ -8,8 +8,8 @@ from typing import Any
 from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import read_object
+from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.datasets import read_header
-from shardmark.plan.lock import LOCK, Lock
 from shardmark.tools import checks
 from shardmark.tools.checks import Check, Damage
 from shardmark.tools.planned import refusals

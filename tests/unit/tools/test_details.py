@@ -9,9 +9,9 @@ from rich.console import Console
 from finished import answer, finish
 from projects import plan, problems, write_dataset, write_model
 from shardmark.config.merge import Merged
-from shardmark.plan.parse import tool_options
 from shardmark.tools.details import plan_details, print_details
 from shardmark.tools.planned import plan_run
+from shardmark.workflow.snakefile import tool_options
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from finished import FACTS, finish
 from projects import GENERATE, change_yaml, plan, write_dataset, write_model, write_rows
 from shardmark.engine.stage import CHECKSUMS, checksums
 from shardmark.files import pretty_json, read_json, sealed
-from shardmark.plan.predictions import write_predictions
+from shardmark.store.predictions import write_predictions
 from shardmark.tools.checks import Damage
 from shardmark.tools.verify import checks_for, delete_damaged, verify
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from shardmark.metrics.choice import is_tied
-from shardmark.metrics.judge import alone
 from shardmark.metrics.lm_eval.aggregations import aggregate
 from shardmark.metrics.lm_eval.filters import FILTERS
 from shardmark.metrics.lm_eval.values import (
@@ -17,6 +16,7 @@ from shardmark.metrics.lm_eval.values import (
     registered_metric,
     rolling_values,
 )
+from shardmark.metrics.sample_scores import alone
 from shardmark.metrics.statistics import Estimate
 from shardmark.tasks.limits import BoundError
 from shardmark.tasks.lm_eval.code import Code

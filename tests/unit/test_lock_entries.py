@@ -21,9 +21,9 @@ from projects import (
     write_yaml,
 )
 from shardmark.files import file_sha256, pretty_json, sealed, sha256
+from shardmark.lock.changes import lock_lines
+from shardmark.lock.entries import chat_template
 from shardmark.plan import Plan, origins
-from shardmark.plan.changes import lock_lines
-from shardmark.plan.records import chat_template
 
 COMMIT = "a" * 40
 PLAIN = "{{ messages }}"

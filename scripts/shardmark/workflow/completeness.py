@@ -13,6 +13,8 @@ from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
+from shardmark.workflow import patches
+
 NAMED = 10
 "How many missing files are named at most."
 
@@ -23,7 +25,7 @@ def trusts_files(dag: type[Any]) -> None:
     async def check_incomplete(self: Any) -> None:
         """Look for no marks."""
 
-    dag.check_incomplete = check_incomplete
+    patches.replace(dag, patches.INCOMPLETE, lambda found: check_incomplete)
 
 
 def missing_targets(dag: Any) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
-from shardmark.plan.records import ADD
+from shardmark.lock.entries import ADD
 from shardmark.tasks.limits import BoundError, bounded_steps
 from shardmark.tasks.requests import Context
 from shardmark.tasks.thoughts import opened_mark

@@ -2,7 +2,7 @@
 
 It is meant to be committed: whoever runs the same lock evaluates the same weights and rows, whatever has been pushed
 to the Hub since. A branch or tag stays at its commit until `relock` asks anew; a file of this machine is read as it is,
-and the lock follows it, unless it is frozen. config/README.md shows what is in it; plan/records.py makes the records.
+and the lock follows it, unless it is frozen. config/README.md shows what is in it; lock/entries.py makes the records.
 """
 
 import errno
@@ -17,8 +17,8 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from shardmark.errors import Problem, UserError
 from shardmark.files import pretty_json, write_if_changed
-from shardmark.plan.changes import LATER, Change, Entries, Key
-from shardmark.plan.hub import Kind, ask_hub
+from shardmark.lock.changes import LATER, Change, Entries, Key
+from shardmark.lock.hub import Kind, ask_hub
 
 LOCK = Path("config/benchmark.lock")
 "Below the folder that a run is started in."

@@ -5,9 +5,9 @@ from typing import Any
 
 from shardmark.metrics.choice import is_tied, preferred
 from shardmark.metrics.filters import apply_filters
+from shardmark.metrics.metric_inputs import VIEWS, Judged
 from shardmark.metrics.modules import load_metric
 from shardmark.metrics.statistics import estimate_by_draws, estimate_mean, finite
-from shardmark.metrics.views import VIEWS, Judged
 from shardmark.tasks.limits import BoundError
 from shardmark.tasks.requests import as_text, context_of
 from shardmark.tasks.thoughts import goes_on_with_thought

@@ -12,13 +12,13 @@ from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load, place_of
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem, UserError, collecting
-from shardmark.plan.changes import Change
-from shardmark.plan.hashes import HashCache
+from shardmark.lock.changes import Change
+from shardmark.lock.entries import dataset_record, note_dataset, note_model, possible_kinds
+from shardmark.lock.lock import Lock
 from shardmark.plan.lm_eval import expand, note_lm_eval
-from shardmark.plan.lock import Lock
 from shardmark.plan.models import resolve_model
 from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
-from shardmark.plan.records import dataset_record, note_dataset, note_model, possible_kinds
+from shardmark.store.hashes import HashCache
 
 
 def relock(run: Merged, root: Path, path: Path, check: bool = False, prune: bool = False) -> list[Change]:

@@ -18,7 +18,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from shardmark.errors import Problem, UserError
-from shardmark.plan.interrupts import submits_none_afterwards
+from shardmark.workflow import patches
+from shardmark.workflow.interrupts import submits_none_afterwards
 
 RESOURCES = {
     "slurm_partition": "partition",
@@ -56,9 +57,9 @@ def prepare_slurm(workflow: Any) -> None:
     check_memory(_cluster_settings(), settings.status_command, settings.init_seconds_before_status_checks)
     import snakemake_executor_plugin_slurm as module
 
-    module.query_job_status = mended(telling(module.query_job_status))
-    module.Executor.run_job = submitting(module.Executor.run_job)
-    module.Executor.report_job_error = explaining(module.Executor.report_job_error)
+    patches.replace(module, patches.SLURM_QUERY, lambda query: mended(telling(query)))
+    patches.replace(module.Executor, patches.SLURM_RUN_JOB, submitting)
+    patches.replace(module.Executor, patches.SLURM_FAILED, explaining)
     submits_none_afterwards(module.Executor)
 
 

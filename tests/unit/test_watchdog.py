@@ -2,7 +2,7 @@
 
 import pytest
 
-from shardmark.engine.pulse import STEP_SECONDS, STILL_SECONDS, Pulse, usage
+from shardmark.engine.watchdog import STEP_SECONDS, STILL_SECONDS, Pulse, usage
 
 
 class Worker:

@@ -16,9 +16,9 @@ from typing import NamedTuple
 from shardmark import layout
 from shardmark.plan.cost import model_name
 from shardmark.plan.pairs import Pair
-from shardmark.plan.partials import PARTIAL
 from shardmark.plan.plan import Plan
 from shardmark.plan.summary import duration
+from shardmark.store.partials import PARTIAL
 
 Say = Callable[[str], None]
 LINES = 10

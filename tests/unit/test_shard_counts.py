@@ -10,7 +10,7 @@ from projects import MODEL
 from shardmark.config import RunConfig
 from shardmark.files import pretty_json, read_sealed, sealed
 from shardmark.plan.cost import Costs, prior_seconds
-from shardmark.plan.divisions import Divisions
+from shardmark.plan.shard_counts import Divisions
 
 PER_SECOND = round(1000 / prior_seconds(MODEL, {"read": 1000, "written": 0}))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmark.files import digest, json_line
-from shardmark.plan.predictions import ANSWERS
+from shardmark.store.predictions import ANSWERS
 
 PARTIAL = ".partial"
 CHECK = "check"

@@ -1,21 +1,13 @@
-"""Request files: results/requests/{dataset}/{shard}.jsonl, and how requests get into them.
-
-A line is `{"id": "<64 hexadecimal digits>", ...request}`; the id stands first, so that ids are read without parsing.
-"""
+"""How the requests of a data set get into request files, which store/requests.py reads."""
 
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from shardmark.errors import Problem, UserError
-from shardmark.files import digest, json_line, read_jsonl, write_if_changed
+from shardmark.files import json_line, write_if_changed
 from shardmark.plan.cost import request_tokens
 from shardmark.plan.shards import Placed, Shard, keys, prefix_key
-from shardmark.tasks import request_id
-
-ID = slice(8, 72)
-'Where the id is in a line: after `{"id": "`.'
 
 
 class Spool:
@@ -60,21 +52,3 @@ class Spool:
     def close(self) -> None:
         """Give the disk space back."""
         self._file.close()
-
-
-def read_requests(path: Path) -> dict[str, Any]:
-    """The requests of a shard by id. Raises UserError if one is not what its id says, or if they are not this shard."""
-    try:
-        lines = [(line.pop("id"), line) for line in read_jsonl(path)]
-        whole = digest([key for key, _ in lines]) == path.stem and all(request_id(line) == key for key, line in lines)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        whole = False
-    if not whole:
-        raise UserError(Problem(str(path), "", "the request file is damaged", "delete it; the next run makes it anew"))
-    return dict(lines)
-
-
-def ids_in(path: Path) -> list[str]:
-    """The ids of the lines of a request or prediction file that have one, without parsing them."""
-    with open(path, "rb") as file:
-        return [line[ID].decode("ascii", "replace") for line in file if line.startswith(b'{"id": "')]

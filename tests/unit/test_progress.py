@@ -8,9 +8,9 @@ import pytest
 from projects import many_rows, plan, write_dataset, write_model
 from shardmark.files import read_jsonl
 from shardmark.plan.cost import model_name
-from shardmark.plan.course import LINES, Course, Done, done, failures, file_time, progress_lines
-from shardmark.plan.partials import append_partial
 from shardmark.plan.plan import Plan
+from shardmark.store.partials import append_partial
+from shardmark.workflow.progress import LINES, Course, Done, done, failures, file_time, progress_lines
 
 
 @pytest.fixture

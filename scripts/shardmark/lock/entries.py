@@ -14,7 +14,7 @@ from shardmark.config import Benchmark, DatasetConfig, ModelConfig, Named
 from shardmark.config.dataset import Source
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import read_json, read_sealed, sha256
-from shardmark.plan.lock import Lock
+from shardmark.lock.lock import Lock
 
 Record = dict[str, Any]
 MODEL_KINDS = {"hub": "hub", "local": "folder", "gguf": "gguf"}

@@ -17,6 +17,9 @@ from functools import partial, wraps
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from shardmark.workflow import patches
+
+Function = Callable[..., Any]
 CANCEL_SECONDS = 60
 "For `scancel`, which takes as long as a busy scheduler does."
 LOOK_SECONDS = 0.5
@@ -25,32 +28,41 @@ LOOK_SECONDS = 0.5
 
 def cancels_all(executor: type[Any]) -> None:
     """Have a class of remote executors cancel each job that was submitted and has not ended, whoever interrupts it."""
-    names = ("report_job_submission", "report_job_success", "report_job_error", "cancel_jobs", "cancel", "run_job")
-    submitted, succeeded, failed, cancel_jobs, cancel, run_job = (getattr(executor, name) for name in names)
 
-    def report_job_submission(self: Any, job_info: Any, register_job: bool = True) -> None:
-        _running(self)[id(job_info)] = job_info
-        submitted(self, job_info, register_job=register_job)
+    def noted(report: Function) -> Function:
+        def report_job_submission(self: Any, job_info: Any, register_job: bool = True) -> None:
+            _running(self)[id(job_info)] = job_info
+            report(self, job_info, register_job=register_job)
 
-    def report_job_success(self: Any, job_info: Any) -> None:
-        _running(self).pop(id(job_info), None)
-        succeeded(self, job_info)
+        return report_job_submission
 
-    def report_job_error(self: Any, job_info: Any, msg: str | None = None, **context: Any) -> None:
-        _running(self).pop(id(job_info), None)
-        failed(self, job_info, msg=msg, **context)
+    def forgotten(report: Function) -> Function:
+        def report_end(self: Any, job_info: Any, *more: Any, **context: Any) -> None:
+            _running(self).pop(id(job_info), None)
+            report(self, job_info, *more, **context)
 
-    def cancel_all(self: Any, active_jobs: list[Any]) -> None:
-        cancel_jobs(self, list((_running(self) | {id(job): job for job in active_jobs}).values()))
+        return report_end
 
-    def cancel_undisturbed(self: Any) -> None:
-        with suppress(ValueError):  # not in the main thread, which alone is interrupted
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # for good: what is left takes seconds
-        cancel(self)
+    def cancelling_all(cancel_jobs: Function) -> Function:
+        def cancel_all(self: Any, active_jobs: list[Any]) -> None:
+            cancel_jobs(self, list((_running(self) | {id(job): job for job in active_jobs}).values()))
 
-    mended = (report_job_submission, report_job_success, report_job_error, cancel_all, cancel_undisturbed)
-    for name, function in zip(names, (*mended, finished_first(run_job)), strict=True):
-        setattr(executor, name, function)
+        return cancel_all
+
+    def undisturbed(cancel: Function) -> Function:
+        def cancel_undisturbed(self: Any) -> None:
+            with suppress(ValueError):  # not in the main thread, which alone is interrupted
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # for good: what is left takes seconds
+            cancel(self)
+
+        return cancel_undisturbed
+
+    patches.replace(executor, patches.SUBMITTED, noted)
+    patches.replace(executor, patches.SUCCEEDED, forgotten)
+    patches.replace(executor, patches.FAILED, forgotten)
+    patches.replace(executor, patches.CANCEL_JOBS, cancelling_all)
+    patches.replace(executor, patches.CANCEL, undisturbed)
+    patches.replace(executor, patches.RUN_JOB, finished_first)
 
 
 def ends_soon(executor: type[Any]) -> None:
@@ -58,19 +70,24 @@ def ends_soon(executor: type[Any]) -> None:
 
     The pause may be the plugin's first, so this must be done before there is an executor.
     """
-    sleep = executor.sleep
 
-    async def sleep_until_over(self: Any) -> None:
-        pause = asyncio.ensure_future(sleep(self))
-        while self.wait and not pause.done():
-            await asyncio.wait([pause], timeout=LOOK_SECONDS)
-        pause.cancel()
+    def ending(sleep: Function) -> Function:
+        async def sleep_until_over(self: Any) -> None:
+            pause = asyncio.ensure_future(sleep(self))
+            while self.wait and not pause.done():
+                await asyncio.wait([pause], timeout=LOOK_SECONDS)
+            pause.cancel()
 
-    executor.sleep = sleep_until_over
+        return sleep_until_over
+
+    patches.replace(executor, patches.SLEEP, ending)
 
 
 def out_of_reach(module: ModuleType) -> None:
     """Have a module start processes in sessions of their own, where no Ctrl-C in a terminal reaches them."""
+    if vars(module).get("subprocess") is not subprocess:
+        patches.note(module, patches.SUBPROCESS)
+        return
     own = SimpleNamespace(**vars(subprocess))
     for name in ("Popen", "run", "call", "check_call", "check_output"):
         setattr(own, name, partial(getattr(subprocess, name), start_new_session=True))
@@ -82,33 +99,47 @@ def terminates(scheduler: type[Any]) -> None:
 
     Its handler waits for a lock that the code it interrupts may hold: some of the jobs that `scancel` ends hung then.
     """
-    handler = scheduler.exit_gracefully
 
-    def exit_gracefully(self: Any, *signal_and_frame: Any) -> None:
-        threading.Thread(target=handler, args=(self, *signal_and_frame), daemon=True).start()
+    def in_a_thread(handler: Function) -> Function:
+        def exit_gracefully(self: Any, *args: Any) -> None:
+            threading.Thread(target=handler, args=(self, *args), daemon=True).start()
 
-    scheduler.exit_gracefully = exit_gracefully
+        return exit_gracefully
+
+    patches.replace(scheduler, patches.TERMINATION, in_a_thread)
 
 
 def submits_none_afterwards(executor: type[Any]) -> None:
     """Have the Slurm plugin's executor, which submits in threads, give up what it has not begun to submit.
 
     What it has submitted is cancelled by the name that all jobs of a run have: also what it has not heard of yet, and
-    without complaints about jobs that Slurm has forgotten.
+    without complaints about jobs that Slurm has forgotten. Whatever the plugin has no more, what it knows of is
+    cancelled.
     """
-    cancel = executor.cancel
 
-    def cancel_after_submissions(self: Any) -> None:
-        self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
-        cancel(self)
+    def after_submissions(cancel: Function) -> Function:
+        def cancel_after_submissions(self: Any) -> None:
+            with suppress(AttributeError):
+                self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
+            cancel(self)
 
-    def cancel_jobs(self: Any, _: list[Any]) -> None:
-        everywhere = ["--clusters=all"] if self._submitted_job_clusters else []
-        words = ["scancel", f"--name={self.run_uuid}", *everywhere]
-        if why := _failure(words):
-            self.logger.error(f"jobs of this run may go on: {why}; call again: {' '.join(words)}")
+        return cancel_after_submissions
 
-    executor.cancel, executor.cancel_jobs = cancel_after_submissions, cancel_jobs
+    def by_name(cancel_jobs: Function) -> Function:
+        def cancel_by_name(self: Any, active_jobs: list[Any]) -> None:
+            try:
+                everywhere = ["--clusters=all"] if self._submitted_job_clusters else []
+                words = ["scancel", f"--name={self.run_uuid}", *everywhere]
+            except AttributeError:
+                cancel_jobs(self, active_jobs)
+                return
+            if why := _failure(words):
+                self.logger.error(f"jobs of this run may go on: {why}; call again: {' '.join(words)}")
+
+        return cancel_by_name
+
+    patches.replace(executor, patches.CANCEL, after_submissions)
+    patches.replace(executor, patches.CANCEL_JOBS, by_name)
 
 
 def _failure(words: list[str]) -> str:
@@ -120,7 +151,7 @@ def _failure(words: list[str]) -> str:
     return " ".join(done.stderr.split()) or f"status {done.returncode}" if done.returncode else ""
 
 
-def finished_first(function: Callable[..., Any]) -> Callable[..., Any]:
+def finished_first(function: Function) -> Function:
     """A function that an interrupt does not stop in the middle, but at its end: it may be submitting a job."""
 
     @wraps(function)

@@ -16,8 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from shardmark.engine import rendezvous
-from shardmark.engine.rendezvous import LOCK, LONGEST, SOCKET, ask_to_leave, check_peer, claimed, connect, run_folder
+from shardmark.engine import worker_sockets as rendezvous
+from shardmark.engine.worker_sockets import (
+    LOCK,
+    LONGEST,
+    SOCKET,
+    ask_to_leave,
+    check_peer,
+    claimed,
+    connect,
+    run_folder,
+)
 from shardmark.errors import UserError
 
 NOBODY = 65534
@@ -25,7 +34,7 @@ LONGEST_NAME = f"{'0' * 16}-{'0' * 8}{SOCKET}"
 HOLD = """
 import sys
 from pathlib import Path
-from shardmark.engine.rendezvous import claimed
+from shardmark.engine.worker_sockets import claimed
 
 with claimed(Path(sys.argv[1])) as idle:
     print(idle, flush=True)

@@ -20,15 +20,16 @@ from shardmark.config.load import refuse_bombs
 from shardmark.config.merge import check_file, lost_quotes
 from shardmark.errors import Problem, UserError, disk_problem
 from shardmark.files import digest, pretty_json, write_if_changed
-from shardmark.plan.changes import lock_lines
-from shardmark.plan.completeness import check_targets
-from shardmark.plan.interrupts import cancels_all, ends_soon, out_of_reach
+from shardmark.lock.changes import lock_lines
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.plan import Plan, make_plan
-from shardmark.plan.publish import publish
-from shardmark.plan.slurm import prepare_slurm, refusals
 from shardmark.plan.summary import print_summary, progress
 from shardmark.printable import printable
+from shardmark.workflow import patches
+from shardmark.workflow.completeness import check_targets
+from shardmark.workflow.interrupts import cancels_all, ends_soon, out_of_reach
+from shardmark.workflow.publish import publish
+from shardmark.workflow.slurm import prepare_slurm, refusals
 
 DRY_RUN = {"-n", "--dry-run", "--dryrun"}
 TOOLS = {
@@ -153,6 +154,8 @@ def prepare(workflow: Any) -> None:
         if executor and issubclass(executor, RemoteExecutor):
             cancels_all(executor)
             out_of_reach(sys.modules[executor.__module__])
+        for line in patches.unlike():
+            print(f"warning: {line}", file=sys.stderr)
 
 
 def finish(plan: Plan | None, missing: list[str]) -> None:

@@ -10,8 +10,8 @@ from shardmark.config import RunConfig
 from shardmark.files import read_json
 from shardmark.plan.bundles import SCORE_MB, START_MINUTES, Bundle, Shard
 from shardmark.plan.cost import weight_bytes
-from shardmark.plan.divisions import Divisions
-from shardmark.plan.slurm import RESOURCES
+from shardmark.plan.shard_counts import Divisions
+from shardmark.workflow.slurm import RESOURCES
 
 SHARDS, SUBMITTED = "shards", "submitted"
 "What the profiles' group-components call the groups of all jobs; and the group that a job on a cluster itself is."

@@ -7,8 +7,8 @@ import pytest
 
 import tiny_models
 from shardmark.config import ModelConfig
+from shardmark.engine.tokenization import Wording, WordingError, by_meta_template
 from shardmark.engine.tokens import encode
-from shardmark.engine.wording import Wording, WordingError, by_meta_template
 from shardmark.tasks import limits
 
 CHAT = [

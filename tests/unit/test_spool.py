@@ -12,7 +12,8 @@ from projects import files_of, property_test
 from shardmark.files import json_line, read_jsonl
 from shardmark.plan.cost import tokens_of, work
 from shardmark.plan.shards import GROUP, HASH_BITS, PREFIX, request_key, split
-from shardmark.plan.store import Spool, ids_in
+from shardmark.plan.spool import Spool
+from shardmark.store.requests import ids_in
 from shardmark.tasks import request_id
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)  # lone surrogates as well

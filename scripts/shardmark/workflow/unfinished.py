@@ -18,13 +18,13 @@ from shardmark import layout
 from shardmark.errors import UserError
 from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_changed
 from shardmark.plan.cost import model_name
-from shardmark.plan.course import last_words, written_since
 from shardmark.plan.datasets import code_digest
 from shardmark.plan.pairs import Pair, score_files
-from shardmark.plan.parse import uses_conda
 from shardmark.plan.plan import Plan
-from shardmark.plan.publish import publish
-from shardmark.plan.slurm import refusals
+from shardmark.workflow.progress import last_words, written_since
+from shardmark.workflow.publish import publish
+from shardmark.workflow.slurm import refusals
+from shardmark.workflow.snakefile import uses_conda
 
 COMMAND = "{command}/report.py --inputs {inputs:q} --out {folder:q} --log {notes:q}"
 LEVEL = re.compile(r"^[A-Z]+ [\w.]+: ")

@@ -1,0 +1,1 @@
+"""config/benchmark.lock: what names resolved to."""

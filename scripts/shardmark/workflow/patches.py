@@ -1,0 +1,75 @@
+"""The parts of Snakemake that Shardmark replaces: one table, checked before anything is replaced.
+
+None of them is promised by Snakemake. They were read in snakemake 9.27.1, snakemake-interface-executor-plugins 9.4.0
+and snakemake-executor-plugin-slurm 2.8.0. A part that is missing, or takes other parameters than it took there, is left
+as it is: its replacement would do something else than what it was written for. The run then says what it has to do
+without.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+ANY: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
+
+class Part(NamedTuple):
+    """A function of a class or module of Snakemake's."""
+
+    name: str
+    parameters: tuple[str, ...]
+    "As it took them in the versions above; `*` and `**` stand for any others."
+    without: str
+    "What a run must do without where it cannot be replaced."
+
+
+CANCELLING = "Ctrl-C may leave jobs on the cluster that were being asked after: look for them afterwards"
+REASONS = "the reason why Slurm refused a job may not be shown: it is in Snakemake's log"
+
+INCOMPLETE = Part("check_incomplete", ("self",), "after a kill, --ignore-incomplete may be needed")
+TERMINATION = Part("exit_gracefully", ("self", "*"), "a run that is terminated (SIGTERM) may hang")
+SUBMITTED = Part("report_job_submission", ("self", "job_info", "register_job"), CANCELLING)
+SUCCEEDED = Part("report_job_success", ("self", "job_info"), CANCELLING)
+FAILED = Part("report_job_error", ("self", "job_info", "msg", "**"), CANCELLING)
+CANCEL_JOBS = Part("cancel_jobs", ("self", "active_jobs"), CANCELLING)
+CANCEL = Part("cancel", ("self",), CANCELLING)
+RUN_JOB = Part("run_job", ("self", "job"), CANCELLING)
+SLEEP = Part("sleep", ("self",), "after the last job, a run may take minutes to end")
+SLURM_QUERY = Part("query_job_status", ("command", "logger"), "preempted and forgotten jobs may be waited for for ever")
+SLURM_RUN_JOB = Part("run_job", ("self", "job"), REASONS)
+SLURM_FAILED = Part("report_job_error", ("self", "job_info", "msg", "**"), REASONS)
+
+SUBPROCESS = Part("subprocess", (), "Ctrl-C in a terminal also interrupts sbatch and scancel: look for jobs afterwards")
+"The module of that name, as the executor's module has imported it."
+
+_unlike: dict[str, Part] = {}
+
+
+def replace(owner: Any, part: Part, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put what `make` makes of a part of `owner`, a class or module, in its place; or note that it is not as read."""
+    found = getattr(owner, part.name, None)
+    if callable(found) and _parameters(found) == part.parameters:
+        setattr(owner, part.name, functools.update_wrapper(make(found), found))
+    else:
+        note(owner, part)
+
+
+def note(owner: Any, part: Part) -> None:
+    """Note that a part of `owner` is not as it was read."""
+    _unlike[f"{owner.__name__}.{part.name}"] = part
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[str, ...] | None:
+    """The names of a function's parameters, with `*` and `**` for any others."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return None
+    return tuple(ANY.get(parameter.kind, parameter.name) for parameter in parameters)
+
+
+def unlike() -> list[str]:
+    """What was not as it was read, a line for each, with what the run has to do without."""
+    unknown = "is not as in the versions that Shardmark knows"
+    return [f"Snakemake's {name} {unknown}: {part.without}" for name, part in _unlike.items()]

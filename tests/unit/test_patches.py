@@ -1,0 +1,110 @@
+"""What of Snakemake is replaced, and what is said of a Snakemake that is not the one that was read."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import snakemake.cli  # noqa: F401 - its modules import each other in circles: this one comes first
+import snakemake_executor_plugin_cluster_generic as generic
+import snakemake_executor_plugin_slurm as slurm
+from snakemake.dag import DAG
+from snakemake.scheduling.job_scheduler import JobScheduler
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+from shardmark.workflow import patches
+from shardmark.workflow.interrupts import cancels_all, submits_none_afterwards
+
+REMOTE = [
+    patches.SUBMITTED,
+    patches.SUCCEEDED,
+    patches.FAILED,
+    patches.CANCEL_JOBS,
+    patches.CANCEL,
+    patches.RUN_JOB,
+    patches.SLEEP,
+]
+INSTALLED = [
+    (DAG, patches.INCOMPLETE),
+    (JobScheduler, patches.TERMINATION),
+    (slurm, patches.SLURM_QUERY),
+    (slurm.Executor, patches.SLURM_RUN_JOB),
+    (slurm.Executor, patches.SLURM_FAILED),
+    *((owner, part) for owner in (RemoteExecutor, slurm.Executor, generic.Executor) for part in REMOTE),
+]
+
+
+@pytest.fixture(autouse=True)
+def _none_noted() -> Iterator[None]:
+    patches._unlike.clear()
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+    patches._unlike.clear()
+
+
+@pytest.mark.parametrize(("owner", "part"), INSTALLED, ids=lambda value: getattr(value, "__name__", None))
+def test_the_snakemake_that_is_installed_is_as_it_was_read(owner: Any, part: patches.Part) -> None:
+    copy = type(owner.__name__, (), {part.name: getattr(owner, part.name)})
+    patches.replace(copy, part, lambda found: lambda *_: "replaced")
+    assert patches.unlike() == []
+    assert getattr(copy, part.name)() == "replaced"
+
+
+def test_a_part_can_be_replaced_twice() -> None:
+    class Executor:
+        def cancel(self) -> list[str]:
+            return ["own"]
+
+    def adding(word: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        return lambda found: lambda self: [*found(self), word]
+
+    patches.replace(Executor, patches.CANCEL, adding("one"))
+    patches.replace(Executor, patches.CANCEL, adding("two"))
+    assert Executor().cancel() == ["own", "one", "two"]
+
+
+@pytest.mark.parametrize("attributes", [{}, {"cancel": lambda self, reason: "own"}, {"cancel": None}])
+def test_an_unknown_part_stays_and_is_told(attributes: dict[str, Any]) -> None:
+    executor = type("Executor", (), dict(attributes))
+    patches.replace(executor, patches.CANCEL, lambda found: lambda self: "replaced")
+    assert vars(executor).get("cancel") is attributes.get("cancel")
+    assert patches.unlike() == [
+        f"Snakemake's Executor.cancel is not as in the versions that Shardmark knows: {patches.CANCELLING}"
+    ]
+
+
+class Other:
+    """An executor of a later version: it submits otherwise, and its jobs have no common name."""
+
+    def __init__(self) -> None:
+        self.active = ["a", "b"]
+        self.cancelled: list[str] = []
+
+    def report_job_submission(self, job_info: Any, register_job: bool = True, late: bool = False) -> None: ...
+
+    def report_job_success(self, job_info: Any) -> None: ...
+
+    def report_job_error(self, job_info: Any, msg: str | None = None, **kwargs: Any) -> None: ...
+
+    def run_job(self, job: Any) -> None: ...
+
+    def cancel(self) -> None:
+        self.cancel_jobs(self.active)
+
+    def cancel_jobs(self, active_jobs: list[str]) -> None:
+        self.cancelled += active_jobs
+
+    async def sleep(self) -> None:
+        await asyncio.sleep(0)
+
+
+def test_an_interrupt_cancels_jobs_whatever_the_executor_has_no_more() -> None:
+    executor = type("Later", (Other,), {})
+    submits_none_afterwards(executor)
+    cancels_all(executor)
+    running = executor()
+    running.cancel()
+    assert running.cancelled == ["a", "b"]
+    assert len(patches.unlike()) == 1
