@@ -256,6 +256,8 @@ def test_prompts_that_contain_their_own_answer_are_counted(tmp_path: Path) -> No
     assert [sample.remarks == ("own_answer",) for sample in found] == held
     task(tmp_path, "apart", num_fewshot=2, fewshot_split="test")
     assert all(sample.remarks == () for sample in rendered(tmp_path, "apart"))
+    task(tmp_path, "whole", num_fewshot=2, output_type="loglikelihood_rolling", doc_to_choice=None, doc_to_target="q")
+    assert all(sample.remarks == () for sample in rendered(tmp_path, "whole"))  # has no examples in its prompts
 
 
 def test_the_same_question_in_another_row_counts_as_well(tmp_path: Path) -> None:

@@ -192,7 +192,8 @@ class _Task:
         gold = text if self.several_inputs else target
         arguments = self.arguments(contexts, target, choices)
         remarks: list[Remark] = []
-        if self.contexts.holds_answer(doc, head, text, choices, target):
+        whole = settings.output_type == "loglikelihood_rolling"  # its prompts have no examples
+        if not whole and self.contexts.holds_answer(doc, head, text, choices, target):
             remarks.append("own_answer")
         if settings.output_type == "multiple_choice" and settings.process_results is None and choices is not None:
             golds = gold if self.several_gold and isinstance(gold, list) else [gold]
