@@ -107,6 +107,13 @@ def test_the_plan_says_it_and_so_do_the_files_that_scores_are_made_from(root: Pa
     assert planned(root, 4).datasets[0]["limit"] == record["limit"]  # from the memo
 
 
+@pytest.mark.parametrize("limit", [0.5, {"per_group": 2}, {"per_group": 0.5}])
+def test_any_limit_can_be_planned_again(root: Path, limit: Any) -> None:
+    first, again = planned(root, limit), planned(root, limit)
+    assert first.pairs[0].shards == again.pairs[0].shards > 0
+    assert first.report == again.report
+
+
 def test_other_rows_beyond_a_limit_make_other_scores(root: Path) -> None:
     before = planned(root, 4).datasets[0]
     with open(root / "data/d.jsonl", "a") as file:

@@ -23,7 +23,7 @@ class Divisions:
 
     def __init__(self, results: Path, model: str, run: RunConfig) -> None:
         self.path = layout.DIVISIONS.file(results, model=model)
-        self._limits = [run.limit, run.max_shard_cost, run.max_shard_size]
+        self._limits = [run.model_dump()["limit"], run.max_shard_cost, run.max_shard_size]
         self._known = self._read()
         self._decided: dict[str, Record] = {}
 
