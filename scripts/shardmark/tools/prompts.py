@@ -144,7 +144,7 @@ def _scored(sample: Sample, counters: list[Counter]) -> Iterator[str]:
         what = f"choice {number}" + ", prompt and all" * (not context) + " (the target)" * (number in targets)
         yield from _text(what, as_text(continuation), counts, " with the prompt" * bool(context))
     known = sample.choices or []
-    named = [f"{target} ({known[target]!r})" if target in range(len(known)) else str(target) for target in targets]
+    named = [f"{target} ({known[int(target)]!r})" if target in range(len(known)) else str(target) for target in targets]
     yield f"target: {' or '.join(named)}"
 
 

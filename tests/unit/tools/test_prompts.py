@@ -88,6 +88,22 @@ def test_the_choices_of_a_prompt_are_shown_once_each(tmp_path: Path) -> None:
     ]
 
 
+def test_a_right_choice_that_a_task_of_lm_eval_gives_as_another_number_is_shown(tmp_path: Path) -> None:
+    write_model(tmp_path, "m")
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "utils.py").write_text("def gold(doc):\n    return doc['n'] / 2\n")
+    (tmp_path / "tasks" / "t.yaml").write_text(
+        "task: t\ndataset_path: a/b\ntest_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{ q }}'\n"
+        'doc_to_choice: ["no", "yes"]\ndoc_to_target: !function utils.gold\n'
+    )
+    (tmp_path / "t.jsonl").write_text('{"q": "Yes?", "n": 2}\n')
+    (tmp_path / "data.yaml").write_text("a/b: {default: t.jsonl}\n")
+    keys = {"lm_eval_code": True, "data_root": str(tmp_path), "lm_eval_data": str(tmp_path / "data.yaml")}
+    shown = lines(tmp_path, datasets=["lm_eval:t"], lm_eval_path=str(tmp_path / "tasks"), **keys)
+    assert "target: 1.0 ('yes')" in shown
+    assert any(line.startswith("choice 1 (the target)") for line in shown)
+
+
 def test_only_so_many_samples_of_the_data_sets_that_are_wanted(tmp_path: Path) -> None:
     write_model(tmp_path, "m")
     for name in ("one_gen", "two_gen", "three_ppl"):
