@@ -15,6 +15,8 @@ PYTHON ?= $(shell command -v python3.11 >/dev/null && python3.11 -c '' 2>/dev/nu
 SNAKEMAKE_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# Modules of scripts/shardmark for `make mutants`; the tests of a/b are tests/unit/test_b.py.
+MUTANTS ?= metrics/statistics plan/bundles plan/cost plan/divisions plan/inputs plan/pairs plan/reuse plan/sizes
 # What compares with lm-evaluation-harness needs the python of an environment that has it, which `make peers` makes.
 SHARDMARK_LM_EVAL ?= $(if $(wildcard .venv-peers/.stamp),$(CURDIR)/.venv-peers/bin/python)
 export SHARDMARK_LM_EVAL
@@ -29,7 +31,7 @@ LIMIT ?= 100
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 SNAKEMAKE = $(IN_VENV) .venv/bin/snakemake
 
-.PHONY: help demo gemma peers test test-slow test-slurm lint format bench schemas pins clean need-data-root
+.PHONY: help demo gemma peers test test-slow test-slurm mutants lint format bench schemas pins clean need-data-root
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -66,11 +68,15 @@ test-slow: .venv/.stamp-dev ## Run the tests that take minutes: faults, random k
 test-slurm: .venv/.stamp-dev ## Run the tests on a Slurm cluster that they start: as root, with Debian's Slurm packages
 	$(IN_VENV) .venv/bin/python -m pytest -m slurm -n 0 $(PYTEST_ARGS)
 
+mutants: .venv/.stamp-dev ## Change modules line by line and list the changes that no test notices: MUTANTS="metrics/statistics"
+	@tests/mutants.sh $(MUTANTS)
+
 lint: .venv/.stamp-dev ## Check style, types and the workflow; changes nothing
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/snakefmt --check Snakefile rules
 	.venv/bin/mypy
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(SNAKEMAKE) --lint --configfile config/demo.yaml
 
 format: .venv/.stamp-dev ## Rewrite Python and Snakemake files in the style that `make lint` asks for
