@@ -72,14 +72,10 @@ def after(project: Project, *arguments: str) -> tuple[dict[str, int], int]:
     return planned, project.inferred(before)
 
 
-def test_a_changed_metric_infers_nothing(project: Project) -> None:
-    project.edit_yaml("config/datasets/demo_arithmetic.yaml", metrics=[{"name": "exact_match", "ignore_case": True}])
-    assert after(project) == ({"score": 1, "report": 1}, 0)
-
-
-def test_a_changed_filter_infers_nothing(project: Project) -> None:
+def test_a_changed_metric_and_a_changed_filter_infer_nothing(project: Project) -> None:
+    project.edit_yaml("config/datasets/demo_grammar.yaml", metrics=["accuracy", "brier"])
     project.edit_yaml("config/datasets/demo_arithmetic.yaml", filters=["last_number"])
-    assert after(project) == ({"score": 1, "report": 1}, 0)
+    assert after(project) == ({"score": 2, "report": 1}, 0)
 
 
 def test_a_changed_report_template_makes_only_the_report(project: Project) -> None:
@@ -98,33 +94,24 @@ def test_batch_size_profile_and_comments_change_nothing(project: Project) -> Non
     assert project.planned() == {}
 
 
-def test_an_edited_row_reruns_one_shard_and_infers_one_request(project: Project) -> None:
-    lines = rows(project)
+def test_an_edited_row_and_one_inserted_at_the_front_each_rerun_a_shard_and_infer_a_request(project: Project) -> None:
+    lines = rows(project)[:16]
     lines[3] = json.dumps(json.loads(lines[3]) | {"question": "1+1=", "answer": "2"})
     write_rows(project, lines)
-    assert after(project) == ({"infer": 1, "score": 1, "report": 1}, 1)
+    grammar = project.folder / "demo/data/grammar.jsonl"
+    sentences = grammar.read_text().splitlines()[:16]
+    changed = {"id": "new", "sentence_a": "Grace smile.", "sentence_b": "Grace smiles."}
+    grammar.write_text("\n".join([json.dumps(json.loads(sentences[0]) | changed), *sentences]) + "\n")
+    assert after(project, "--config", "limit=17") == ({"infer": 2, "score": 2, "report": 1}, 2)
     assert project.samples()["demo_small", "demo_arithmetic", json.loads(lines[3])["id"]]["target"] == "2"
 
 
-def test_a_row_inserted_at_the_front_reruns_one_shard_and_infers_one_request(project: Project) -> None:
-    lines = rows(project)
-    first = json.dumps(json.loads(lines[0]) | {"id": "new", "question": "1+1=", "answer": "2"})
-    write_rows(project, [first, *lines[:16]])
+def test_a_deleted_row_and_reordered_rows_infer_nothing(project: Project) -> None:
+    lines = rows(project)[:16]
+    write_rows(project, [*lines[:5], *lines[6:]])
     grammar = project.folder / "demo/data/grammar.jsonl"
-    grammar.write_text("".join(grammar.read_text().splitlines(keepends=True)[:16]))
-    assert after(project, "--config", "limit=17") == ({"infer": 1, "score": 1, "report": 1}, 1)
-
-
-def test_a_deleted_row_infers_nothing(project: Project) -> None:
-    lines = rows(project)
-    write_rows(project, [*lines[:5], *lines[6:16]])
-    assert after(project) == ({"score": 1, "report": 1}, 0)
-
-
-def test_reordered_rows_infer_nothing(project: Project) -> None:
-    lines = rows(project)
-    write_rows(project, lines[:16][::-1] + lines[16:])
-    assert after(project) == ({"score": 1, "report": 1}, 0)
+    grammar.write_text("".join(reversed(grammar.read_text().splitlines(keepends=True)[:16])))
+    assert after(project) == ({"score": 2, "report": 1}, 0)
 
 
 def test_a_changed_prompt_reruns_its_data_set_and_infers_what_is_asked_differently(project: Project) -> None:
