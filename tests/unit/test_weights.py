@@ -190,6 +190,28 @@ def test_tensors_that_a_model_has_no_use_for_are_no_fault(folders: Callable[[str
     stage_model(tiny_models.model_record(folder), tmp_path)
 
 
+@pytest.mark.parametrize("part", ["a layer", "biases"])
+def test_a_config_that_leaves_out_a_part_of_the_model_is_refused(
+    folders: Callable[[str], Path], tmp_path: Path, part: str
+) -> None:
+    import torch
+
+    biases = {f"model.layers.{n}.self_attn.o_proj.bias": torch.ones(16) for n in (0, 1)}
+    more = biases if part == "biases" else {}
+    folder = changed(folders("llama"), tmp_path / "model", lambda tensors: tensors | more)
+    config = json.loads((folder / "config.json").read_text())
+    layers = 2 if part == "biases" else 1
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers, "layer_types": None}))
+    said = r"leaves out 2 tensors .*o_proj\.bias" if more else r"leaves out 9 tensors .*model\.layers\.1\."
+    for make in (
+        lambda: stage_model(tiny_models.model_record(folder), tmp_path),
+        lambda: tiny_models.load_backend(folder),
+    ):
+        with pytest.raises(UserError, match=rf"config/models/tiny.yaml: path: model tiny: its config.json {said}"):
+            make()
+    tiny_models.load_backend(folder, model_kwargs={"num_hidden_layers": layers})  # it is meant so
+
+
 def test_what_cannot_be_compared_while_staging_is_left_to_loading(
     folders: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

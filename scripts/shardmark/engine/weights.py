@@ -21,6 +21,7 @@ from shardmark.tasks.rows import one_line
 
 log = logging.getLogger(__name__)
 
+NUMBER = re.compile(r"\d+")
 NAMED = 5
 "How many names of each kind a message gives."
 WRAPPERS = {
@@ -45,21 +46,30 @@ class Found(NamedTuple):
     "Tensors in it that belong to no part of the model."
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
     "Tensors with their shape in it and in the model, where they differ."
-    tensors: int
-    "How many tensors the model has."
+    names: set[str]
+    "All tensors of the model."
+
+    @property
+    def unused(self) -> set[str]:
+        """The unexpected tensors that the model's own layers are made of: biases that it leaves out, layers beyond."""
+        numbered = {NUMBER.sub("#", name) for name in self.names}
+        biases = {name for name in self.unexpected if name.endswith(".bias") and f"{name[:-4]}weight" in self.names}
+        return biases | {name for name in self.unexpected if NUMBER.sub("#", name) in numbered}
 
 
 def found(model: Any, info: Mapping[str, Any]) -> Found:
     """What `from_pretrained(..., output_loading_info=True, ignore_mismatched_sizes=True)` tells of a model."""
     mismatched = {name: (tuple(there), tuple(wanted)) for name, there, wanted in info["mismatched_keys"]}
-    return Found(set(info["missing_keys"]), set(info["unexpected_keys"]), mismatched, len(model.state_dict()))
+    return Found(set(info["missing_keys"]), set(info["unexpected_keys"]), mismatched, set(model.state_dict()))
 
 
 def check_tensors(record: dict[str, Any], checkpoint: Found) -> None:
-    """Raise UserError if a tensor of the model would have random values."""
-    missing, unexpected, mismatched, tensors = checkpoint
+    """Raise UserError if a tensor of the model would have random values, or if the weights are of a larger model."""
+    missing, unexpected, mismatched, names = checkpoint
     if not missing and not mismatched:
+        _refuse_unused(record, checkpoint.unused)
         return
+    tensors = len(names)
     parts = [f"model {record['name']}: "]
     if missing:
         parts.append(f"its weights lack {len(missing)} of {tensors} tensors ({_some(missing)})")
@@ -75,6 +85,19 @@ def check_tensors(record: dict[str, Any], checkpoint: Found) -> None:
     raise UserError(Problem(record["file"], "path", "".join(parts), _fix(checkpoint)))
 
 
+def _refuse_unused(record: dict[str, Any], unused: Collection[str]) -> None:
+    """Raise UserError if a config leaves out a part of a model; where model_kwargs do so, it is meant."""
+    if unused and not record["settings"]["model_kwargs"].keys() & {"num_hidden_layers", "attention_bias", "mlp_bias"}:
+        what = (
+            f"model {record['name']}: its config.json leaves out {len(unused)} tensors of its weights ({_some(unused)})"
+        )
+        fix = (
+            "correct config.json, or say what the model is in model_kwargs, as in {num_hidden_layers: 28} or "
+            "{attention_bias: true}"
+        )
+        raise UserError(Problem(record["file"], "path", what, fix))
+
+
 def _some(names: Iterable[str]) -> str:
     """A few names, and how many more there are."""
     ordered = sorted(
@@ -86,7 +109,8 @@ def _some(names: Iterable[str]) -> str:
 
 def _fix(checkpoint: Found) -> str:
     """What to do about what is most likely the cause."""
-    missing, unexpected, mismatched, tensors = checkpoint
+    missing, unexpected, mismatched, names = checkpoint
+    tensors = len(names)
     if (prefix := _added(unexpected, missing)) is not None:
         whose = next((f", as {whose} writes them" for wrapper, whose in WRAPPERS.items() if wrapper in prefix), "")
         inner = "merge the adapter into the model" if "PEFT" in whose else "save the model inside the wrapper"
