@@ -92,7 +92,7 @@ SERVER = """
 import json, os, runpy, sys
 sys.path.insert(0, "scripts")
 import huggingface_hub.hf_api, pygments.lexers, requests, smart_open, snakemake.cli, snakemake.report
-import shardmark.plan.parse, shardmark.report, shardmark.tools.garbage, shardmark.tools.verify
+import shardmark.workflow.snakefile, shardmark.report, shardmark.tools.garbage, shardmark.tools.verify
 snakemake.cli.get_argument_parser()  # looks for plugins
 for line in sys.stdin:
     words, out = json.loads(line)

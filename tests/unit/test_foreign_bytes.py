@@ -16,14 +16,14 @@ from shardmark.config import DatasetConfig, LmEvalConfig, ModelConfig, RunConfig
 from shardmark.config.elsewhere import checked
 from shardmark.config.group import GroupConfig
 from shardmark.config.merge import check_file, parse_assignments
-from shardmark.config.places import placed
 from shardmark.config.yaml_files import load_yaml, read_yaml
+from shardmark.config.yaml_lines import placed
 from shardmark.errors import Problem, UserError
 from shardmark.files import canonical_json, jsonl, read_object, read_sealed, sealed
 from shardmark.plan.datasets import read_header
-from shardmark.plan.partials import CHECK, append_partial, partial_files, read_partial
-from shardmark.plan.predictions import check_predictions, read_predictions, read_trailer, write_predictions
-from shardmark.plan.store import ids_in, read_requests
+from shardmark.store.partials import CHECK, append_partial, partial_files, read_partial
+from shardmark.store.predictions import check_predictions, read_predictions, read_trailer, write_predictions
+from shardmark.store.requests import ids_in, read_requests
 from shardmark.tasks import read_rows, render
 from shardmark.tasks.lm_eval.files import read_config
 from shardmark.tasks.lm_eval.index import from_file
