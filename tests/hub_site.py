@@ -152,8 +152,15 @@ def write_file(path: Path, content: Any) -> None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def weights(content: bytes = b"weights") -> dict[str, Any]:
+def safetensors(content: bytes) -> bytes:
+    """A file of weights with these bytes as its one tensor."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [len(content)], "data_offsets": [0, len(content)]}}).encode()
+    return len(header).to_bytes(8, "little") + header + content
+
+
+def weights(content: bytes | None = None) -> dict[str, Any]:
     """The files of a model, and some that no engine loads."""
+    content = content or safetensors(b"weights")
     loaded = {"config.json": "{}", "tokenizer.json": '{"version": "1.0"}', "model.safetensors": content}
     again = dict.fromkeys(("pytorch_model.bin", "consolidated.safetensors", "model.gguf", "onnx/model.onnx"), b"again")
     return loaded | again | {"README.md": "# A model"}

@@ -67,6 +67,8 @@ PRINTED = {
     "{{ x or '' }}": "",
     "{% if x %}{{ x }}{% endif %}": "",
     "{{ x | default('', true) }}": "",
+    "{{ ok if x }}": "",
+    "{{ ok if x }}{{ 'a' ~ (ok if x) ~ 'b' }}": "ab",
     "{{ 'none' if x is none else x }}": "none",
     "{{ x | tojson }}": "null",
     "{{ l | select | join }}": "q",

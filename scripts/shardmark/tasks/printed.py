@@ -72,8 +72,8 @@ def _check(value: Any) -> None:
     if value is None or isinstance(value, str | int | float):
         return
     if isinstance(value, Undefined):
-        str(value)  # raises
-    if isinstance(value, dict | list | tuple):
+        str(value)  # raises, but for that of an `if` without `else`, which is empty
+    elif isinstance(value, dict | list | tuple):
         for part in [*value, *value.values()] if isinstance(value, dict) else value:
             _check(part)
     elif callable(value):
