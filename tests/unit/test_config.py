@@ -553,6 +553,13 @@ def test_a_key_that_nothing_uses_is_refused(root: Path, config: dict[str, Any], 
     assert fix in problem.fix
 
 
+def test_the_command_line_may_choose_data_sets_that_do_not_use_what_the_file_says(root: Path) -> None:
+    chosen = {"run": "r", "models": ["*"], "datasets": ["*"], "data_root": ".", "lm_eval_code": True, "num_fewshot": 5}
+    found: list[Problem] = []
+    load(chosen, root, "config/config.yaml", found, ["datasets", "lm_eval_code"])
+    assert [problem.key for problem in found] == ["lm_eval_code", "num_fewshot"]
+
+
 def test_all_keys_that_nothing_uses_are_told_together(root: Path) -> None:
     config = {"num_fewshot": 5, "apply_chat_template": True, "lm_eval_code": True}
     assert [problem.key for problem in load_with(root, **config)[1]] == sorted(config)

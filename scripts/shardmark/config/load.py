@@ -83,8 +83,13 @@ def load(
         own, tasks = [each.settings for each in benchmark.datasets], [each.settings for each in benchmark.lm_eval]
         told = {problem.key for problem in problems}
         idle = unused(run, own, tasks, place, {"models", "hf_path"} <= {*command_line})
-        problems += [problem for problem in idle if problem.key not in told]
+        kept = WITHOUT_EFFECT - {*command_line} if "datasets" in command_line else set()
+        problems += [problem for problem in idle if problem.key not in told | kept]
     return benchmark
+
+
+WITHOUT_EFFECT = {"data_root", "lm_eval_path", "lm_eval_code", "lm_eval_data", "max_out_len"}
+"""Keys of a run's file that change no answer where nothing uses them: the command line may choose other data sets."""
 
 
 def refuse_bombs(config: dict[str, Any], where: str) -> None:
