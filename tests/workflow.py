@@ -1,5 +1,7 @@
 """Run the real workflow in a copy of this project."""
 
+import compileall
+import functools
 import json
 import os
 import re
@@ -17,6 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "demo", "local", "slurm")
 
 
+@functools.cache
+def compile_scripts() -> None:
+    """Compile the code once: copies keep times of modification, so each takes the compiled files for its own."""
+    compileall.compile_dir(ROOT / "scripts", quiet=1)
+
+
 @dataclass(frozen=True)
 class Project:
     """A copy of Shardmark with a configuration of its own, config/test.yaml."""
@@ -27,12 +35,13 @@ class Project:
     def create(cls, folder: Path, **config: Any) -> "Project":
         """Copy what a clone has, without results."""
         folder.mkdir(parents=True)
+        compile_scripts()
         for part in PARTS:
             source, target = ROOT / part, folder / part
             if source.is_symlink():
                 target.symlink_to(os.readlink(source))
             elif source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "benchmark.lock"))
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("benchmark.lock"))
             else:
                 shutil.copy2(source, target)
         project = cls(folder)

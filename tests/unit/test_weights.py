@@ -30,6 +30,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return folder
 
 
+def stage(record: dict[str, Any], weights: Path) -> dict[str, str]:
+    """Stage a model that waits for a GPU: for the CPU, staging leaves the comparison to loading."""
+    return stage_model(record | {"settings": record["settings"] | {"num_gpus": 1}}, weights)
+
+
 def changed(source: Path, out: Path, change: Change, kind: str = "safetensors") -> Path:
     """A copy of a model with other weights, in one of the ways in which they are kept."""
     import torch
@@ -104,11 +109,18 @@ def test_tensors_that_would_be_random_are_refused_by_name(
     change, said, fix = LACKING[name]
     folder = changed(folders("llama"), tmp_path / "model", change, kind)
     record = tiny_models.model_record(folder)
-    for make in (lambda: stage_model(record, tmp_path), lambda: tiny_models.load_backend(folder)):
+    for make in (lambda: stage(record, tmp_path), lambda: tiny_models.load_backend(folder)):
         with pytest.raises(UserError, match=rf"config/models/tiny.yaml: path: model tiny: .*{said}") as caught:
             make()
         (problem,) = caught.value.problems
         assert re.search(fix, problem.fix)
+
+
+def test_a_model_for_the_cpu_is_compared_when_it_is_loaded(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = changed(folders("llama"), tmp_path / "model", without("lm_head"))
+    assert stage_model(tiny_models.model_record(folder), tmp_path)["model"] == str(folder)
+    with pytest.raises(UserError, match="lack 1 of 21 tensors"):
+        tiny_models.load_backend(folder)
 
 
 def test_a_setting_cannot_ask_for_random_tensors(folders: Callable[[str], Path], tmp_path: Path) -> None:
@@ -140,7 +152,7 @@ def test_a_shard_that_is_not_there_is_named(folders: Callable[[str], Path], tmp_
     record = tiny_models.model_record(folder)
     (folder / "model.safetensors.index.json").rename(folder / f"{name}.index.json")
     (folder / "model-2-of-2.safetensors").unlink()
-    for make in (lambda: tiny_models.model_record(folder), lambda: stage_model(record, tmp_path)):
+    for make in (lambda: tiny_models.model_record(folder), lambda: stage(record, tmp_path)):
         with pytest.raises(UserError, match=r"is not a model: it has no model-2-of-2\.safetensors"):
             make()
 
@@ -152,14 +164,14 @@ def test_a_shard_without_a_tensor_that_the_index_names_lacks_it(folders: Callabl
     kept = without("layers.0.mlp")(load_file(folder / "model-1-of-2.safetensors"))
     save_file(kept, folder / "model-1-of-2.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"lack 3 of 21 tensors \(model.layers.0.mlp.down_proj"):
-        stage_model(tiny_models.model_record(folder), tmp_path)
+        stage(tiny_models.model_record(folder), tmp_path)
 
 
 @pytest.mark.parametrize("architecture", [*tiny_models.ARCHITECTURES, *tiny_models.PECULIAR, *tiny_models.UNSHARED])
 def test_whole_weights_pass_though_tensors_are_tied_renamed_or_fused(
     folders: Callable[[str], Path], tmp_path: Path, architecture: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage_model(tiny_models.model_record(folders(architecture)), tmp_path)
+    stage(tiny_models.model_record(folders(architecture)), tmp_path)
     assert "not compared" not in caplog.text
 
 
@@ -167,7 +179,7 @@ def test_whole_weights_pass_though_tensors_are_tied_renamed_or_fused(
 def test_either_of_two_tied_tensors_will_do(folders: Callable[[str], Path], tmp_path: Path, kind: str) -> None:
     swapped = renamed("model.embed_tokens", "lm_head")
     folder = changed(folders("qwen2"), tmp_path / "model", swapped, kind)
-    stage_model(tiny_models.model_record(folder), tmp_path)
+    stage(tiny_models.model_record(folder), tmp_path)
     assert tiny_models.load_backend(folder).model.lm_head.weight.std() > 0.1
 
 
@@ -178,7 +190,7 @@ def test_tensors_that_a_model_declares_optional_may_be_missing(
 
     folder = changed(folders("llama"), tmp_path / "model", without("norm.weight"))
     monkeypatch.setattr(LlamaForCausalLM, "_keys_to_ignore_on_load_missing", [r"norm\.weight"])
-    stage_model(tiny_models.model_record(folder), tmp_path)
+    stage(tiny_models.model_record(folder), tmp_path)
     tiny_models.load_backend(folder)
 
 
@@ -187,7 +199,7 @@ def test_tensors_that_a_model_has_no_use_for_are_no_fault(folders: Callable[[str
 
     more = {"v_head.summary.weight": torch.ones(2), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2)}
     folder = changed(folders("llama"), tmp_path / "model", lambda tensors: tensors | more)
-    stage_model(tiny_models.model_record(folder), tmp_path)
+    stage(tiny_models.model_record(folder), tmp_path)
 
 
 @pytest.mark.parametrize("part", ["a layer", "biases"])
@@ -204,7 +216,7 @@ def test_a_config_that_leaves_out_a_part_of_the_model_is_refused(
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers, "layer_types": None}))
     said = r"leaves out 2 tensors .*o_proj\.bias" if more else r"leaves out 9 tensors .*model\.layers\.1\."
     for make in (
-        lambda: stage_model(tiny_models.model_record(folder), tmp_path),
+        lambda: stage(tiny_models.model_record(folder), tmp_path),
         lambda: tiny_models.load_backend(folder),
     ):
         with pytest.raises(UserError, match=rf"config/models/tiny.yaml: path: model tiny: its config.json {said}"):
@@ -218,7 +230,7 @@ def test_what_cannot_be_compared_while_staging_is_left_to_loading(
     folder = changed(folders("llama"), tmp_path / "model", lambda tensors: tensors)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "no_such_model"}))
-    stage_model(tiny_models.model_record(folder), tmp_path)
+    stage(tiny_models.model_record(folder), tmp_path)
     assert "not compared with its model before it is loaded" in caplog.text
 
 
@@ -244,7 +256,7 @@ def test_tokens_without_a_row_in_the_embeddings_are_refused_by_name(
     record = tiny_models.model_record(folder)
     named = rf"\({size} '<tool>', {size + 1} '<call>'\)"
     said = f"tokenizer and weights do not fit: the weights have {size} rows of embeddings, and 2 .*{named}"
-    for make in (lambda: stage_model(record, tmp_path), lambda: tiny_models.load_backend(folder)):
+    for make in (lambda: stage(record, tmp_path), lambda: tiny_models.load_backend(folder)):
         with pytest.raises(UserError, match=said):
             make()
 
@@ -270,10 +282,10 @@ def test_a_tokenizer_of_another_model_is_named_by_its_own_key(folders: Callable[
     tiny_models.save_tokenizer(tmp_path)
     with_tokens(tmp_path, "<tool>")
     with pytest.raises(UserError, match=r"tiny.yaml: tokenizer_path: model tiny: tokenizer and weights do not fit"):
-        stage_model(tiny_models.model_record(folders("llama"), tokenizer_path=str(tmp_path)), tmp_path)
+        stage(tiny_models.model_record(folders("llama"), tokenizer_path=str(tmp_path)), tmp_path)
 
 
 def test_rows_without_a_token_are_padding(folders: Callable[[str], Path], tmp_path: Path) -> None:
     tiny_models.save_tokenizer(tmp_path, pad=False)
     record = tiny_models.model_record(folders("llama"), tokenizer_path=str(tmp_path))
-    assert stage_model(record, tmp_path)["tokenizer"] == str(tmp_path)
+    assert stage(record, tmp_path)["tokenizer"] == str(tmp_path)

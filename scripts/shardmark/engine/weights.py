@@ -187,7 +187,8 @@ def check_staged(record: dict[str, Any], staged: dict[str, str]) -> None:
     """Raise UserError if the weights in a folder lack tensors, or do not fit the tokenizer, before they are loaded.
 
     The model is built without memory, and so are the tensors: only the names and shapes in the files are read. What
-    cannot be looked at so (quantised weights; code that needs a GPU) is looked at when it is loaded.
+    cannot be looked at so (quantised weights; code that needs a GPU) is looked at when it is loaded, and so is a model
+    that waits for no GPU: there it would only be seconds of imports more.
     """
     folder = Path(staged["model"])
     if not folder.is_dir():
@@ -195,6 +196,8 @@ def check_staged(record: dict[str, Any], staged: dict[str, str]) -> None:
     if faults := model_faults(folder, set(os.listdir(folder))):
         what = f"{record['source']['path']} is not a model: {'; '.join(faults)}"
         raise UserError(Problem(record["file"], "path", what, ANEW))
+    if record["settings"]["num_gpus"] == 0:
+        return
     try:
         looked = _on_meta(record, folder)
         tokenizer = looked and _tokenizer(record, staged["tokenizer"])

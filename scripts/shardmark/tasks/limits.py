@@ -84,11 +84,15 @@ class Step:
         self._running = False
         self._watched.end()
         if isinstance(error, TooLong) or (error is None and self._fired):
-            raise BoundError(self._too_long(), self._place, self._key, self.item) from error
+            raise self.error(self._too_long()) from error
         if isinstance(error, MemoryError):
-            raise BoundError(TOO_MUCH, self._place, self._key, self.item) from error
+            raise self.error(TOO_MUCH) from error
         if isinstance(error, BoundError) and not error.key:
-            raise BoundError(error.what, self._place, self._key, self.item) from error
+            raise self.error(error.what) from error
+
+    def error(self, what: str) -> BoundError:
+        """An error of this step, with its place and key."""
+        return BoundError(what, self._place, self._key, self.item)
 
     @property
     def is_running(self) -> bool:
@@ -136,7 +140,7 @@ def bounded_steps(memory: int = MEMORY_BYTES, seconds: float = SECONDS) -> Itera
     try:
         yield step
     except TooLong as error:  # it came in the midst of a step's end
-        raise BoundError(str(error)) from error
+        raise step.error(str(error)) from error
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
         if timed:
