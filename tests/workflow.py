@@ -8,11 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,17 +105,30 @@ class Project:
             start_new_session=True,
         )
 
+    def outlived(self, seconds: float = 20.0) -> list[psutil.Process]:
+        """The processes of this project's runs that are still there some time after these have ended."""
+        deadline = time.monotonic() + seconds
+        while True:
+            every = psutil.process_iter(["cmdline"])
+            left = [process for process in every if str(self.folder) in " ".join(process.info["cmdline"] or [])]
+            if not left or time.monotonic() > deadline:
+                return left
+            time.sleep(0.1)
+
     def jobs(self, output: str) -> dict[str, int]:
         """The jobs that a run really did, by rule, without `all`."""
         done = re.findall(r"^Finished jobid: \d+ \(Rule: (stage_model|infer|score|report)\)", output, re.MULTILINE)
         return dict(Counter(done))
 
-    def planned(self, *arguments: str) -> dict[str, int]:
-        """The jobs of a dry run by rule, without `all`; empty if nothing is to be done."""
-        output = self.run("-n", *arguments)
+    def announced(self, output: str) -> dict[str, int]:
+        """The jobs in the table that a run or a dry run begins with, by rule, without `all`."""
         table = re.findall(r"^(stage_model|infer|score|report) +(\d+)$", output, re.MULTILINE)
         assert table or "Nothing to be done" in output, output
         return {rule: int(count) for rule, count in table}
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """The jobs of a dry run by rule, without `all`; empty if nothing is to be done."""
+        return self.announced(self.run("-n", *arguments))
 
     def trailers(self) -> dict[Path, dict[str, Any]]:
         """The trailer of each prediction file."""

@@ -45,6 +45,16 @@ def test_a_wrong_key_in_the_configuration_names_the_nearest(tmp_path: Path) -> N
     assert "Traceback" not in output
 
 
+def test_a_configuration_that_snakemake_cannot_read_is_named_without_its_traceback(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "project", **CONFIG)
+    with open(project.folder / "config/test.yaml", "a") as file:
+        file.write("note: 2026-02-30\n")
+    output = project.run(succeeds=False)
+    assert "config/test.yaml: cannot be read: config/test.yaml:" in output
+    assert "'2026-02-30' is no value: day is out of range" in output
+    assert "Traceback" not in output
+
+
 def test_weights_that_cannot_be_loaded_name_the_model_and_its_file(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "project", **CONFIG)
     weights = project.folder / "demo/models/small/model.safetensors"

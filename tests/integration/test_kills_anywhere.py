@@ -15,7 +15,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 import pytest
 
 from workflow import Project
@@ -115,12 +114,6 @@ def undo(project: Project, phase: str) -> None:
         shutil.rmtree(project.results / folder, ignore_errors=True)
 
 
-def left(project: Project) -> list[psutil.Process]:
-    """The processes of a project's runs."""
-    processes = psutil.process_iter(["cmdline"])
-    return [process for process in processes if str(project.folder) in " ".join(process.info["cmdline"] or [])]
-
-
 def check(project: Project, scores: dict[str, bytes], output: str) -> None:
     """A run that ended well has made everything, and the same as ever."""
     report = project.results / "reports/test"
@@ -152,8 +145,5 @@ def test_runs_killed_anywhere_lose_nothing_and_never_end_well_without_everything
             check(project, scores, output)
     check(project, scores, project.run())
     print(*sorted(counts.items()), sep="\n")
-    deadline = time.monotonic() + 20
-    while left(project) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left(project)
+    assert not project.outlived()
     assert not list(project.folder.rglob("*.partial"))

@@ -66,10 +66,18 @@ def test_nothing_is_to_be_done_in_another_folder_after_touching_every_file(proje
 
 
 def after(project: Project, *arguments: str) -> tuple[dict[str, int], int]:
-    """The jobs of a dry run, and the requests that the real run then infers."""
-    planned, before = project.planned(*arguments), project.trailers()
-    assert project.jobs(project.run(*arguments)) == planned
-    return planned, project.inferred(before)
+    """The jobs that a run announces and does, and the requests that it infers."""
+    before = project.trailers()
+    output = project.run(*arguments)
+    assert project.jobs(output) == project.announced(output)
+    return project.jobs(output), project.inferred(before)
+
+
+def test_a_decoding_setting_reruns_its_data_set_as_a_dry_run_says(project: Project) -> None:
+    project.edit_yaml("config/datasets/demo_arithmetic.yaml", generation={"max_new_tokens": 3, "stop": ["\n"]})
+    planned = project.planned()
+    assert after(project) == (planned, 16)
+    assert planned == {"infer": 2, "score": 1, "report": 1}
 
 
 def test_a_changed_metric_and_a_changed_filter_infer_nothing(project: Project) -> None:
@@ -124,13 +132,10 @@ def test_a_changed_prompt_reruns_its_data_set_and_infers_what_is_asked_different
     assert after(project) == ({"infer": 1, "score": 1, "report": 1}, 1)
 
 
-def test_few_shot_examples_or_a_decoding_setting_rerun_their_data_set(project: Project) -> None:
+def test_few_shot_examples_rerun_their_data_set(project: Project) -> None:
     examples = {"examples": [{"question": "1+1=", "answer": "2"}], "answer": " {{ answer }}"}
     project.edit_yaml("config/datasets/demo_arithmetic.yaml", few_shot=examples)
     assert project.planned() == {"infer": 2, "score": 1, "report": 1}
-    project.edit_yaml("config/datasets/demo_arithmetic.yaml", few_shot=None)
-    project.edit_yaml("config/datasets/demo_arithmetic.yaml", generation={"max_new_tokens": 3, "stop": ["\n"]})
-    assert after(project) == ({"infer": 2, "score": 1, "report": 1}, 16)
 
 
 @pytest.mark.slow  # three runs of two models, each loaded anew

@@ -21,7 +21,7 @@ from shardmark.config.yaml_files import load_yaml, yaml_problem
 from shardmark.errors import Problem, UserError
 
 DEFAULT = Path("config/config.yaml")
-NAME_ANOTHER = "name a YAML or JSON file with --configfile"
+NAME_ANOTHER = "correct it, or name another YAML or JSON file with --configfile"
 KEY = re.compile(r"[a-zA-Z_][\w-]*\w$")
 "What Snakemake lets pass for a key."
 QUOTES = "'\""

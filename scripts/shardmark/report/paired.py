@@ -94,7 +94,7 @@ def paired(one: SampleScores, other: SampleScores) -> Difference:
     Of scores that are right or wrong, the test is McNemar's exact one; else, and where samples come in clusters,
     Student's of the mean of the differences.
     """
-    from scipy import stats
+    from scipy import special  # scipy.stats has the same under better names, and takes a second to import
 
     names = list(one.scores)
     differences = [one.scores[name] - other.scores[name] for name in names]
@@ -102,11 +102,12 @@ def paired(one: SampleScores, other: SampleScores) -> Difference:
     found = estimate_mean(differences, clusters)
     if not clusters and {*one.scores.values(), *other.scores.values()} <= {0.0, 1.0}:
         better, unlike = sum(d > 0 for d in differences), sum(d != 0 for d in differences)
-        return Difference(found.value, found.stderr, float(stats.binomtest(better, unlike).pvalue) if unlike else 1.0)
+        p = min(1.0, 2 * float(special.bdtr(min(better, unlike - better), unlike, 0.5))) if unlike else 1.0
+        return Difference(found.value, found.stderr, p)
     if found.stderr is None:
         return Difference(found.value, None, 1.0)
     units = found.clusters or found.n
-    return _difference(found.value, found.stderr, lambda size: float(2 * stats.t.sf(size, units - 1)))
+    return _difference(found.value, found.stderr, lambda size: float(2 * special.stdtr(units - 1, -size)))
 
 
 def independent(one: Metric, other: Metric) -> Difference:

@@ -1,5 +1,6 @@
 """What the Snakefile calls while it is parsed."""
 
+import argparse
 import atexit
 import json
 import os
@@ -17,7 +18,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from shardmark import layout
 from shardmark.config.load import refuse_bombs
-from shardmark.config.merge import check_file, lost_quotes
+from shardmark.config.merge import add_config_arguments, check_file, lost_quotes
 from shardmark.errors import Problem, UserError, disk_problem
 from shardmark.files import digest, pretty_json, write_if_changed
 from shardmark.lock.changes import lock_lines
@@ -112,6 +113,18 @@ def check_or_exit(file: Path) -> None:
     """End the process with a message if Snakemake could not read a configuration file."""
     with _exit_on_mistakes("results"):
         check_file(file)
+
+
+def check_configfiles(words: list[str]) -> None:
+    """End the process with a message if Snakemake could not read a file that its command line names.
+
+    Called from the profiles: Snakemake reads these files before the Snakefile.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    add_config_arguments(parser)
+    for file in parser.parse_known_args(words)[0].configfile:
+        if file.is_file():
+            check_or_exit(file)
 
 
 def tool_wanted() -> bool:
