@@ -36,14 +36,15 @@ CONCLUDE = compiled("(?:", wording.CONCLUDE, r"),?(?:\s(?:it is|it's|it must be|
 COPULA = compiled("(?:", wording.COPULA, ")", BETWEEN)
 OPENING = compiled(r"\W{0,40}(?:1[.)]\s)?(?:(?:", wording.BEFORE_OPENING, r")\W{1,5}){0,2}\W{0,5}")
 AFTER_OPENING = re.compile(r"\)?\s?[/、|–—-]|[ \t]{0,5}\(|[\u2e80-\u9fff\uac00-\ud7af]")
+OTHERS = compiled(wording.OTHERS)
 NOT = compiled(wording.NOT)
 NO_NEGATION = compiled(wording.NO_NEGATION)
 CONSIDERED = compiled(r"\b(?:", wording.CONSIDERED, ")")
 NOT_AFTER = compiled(wording.NOT_AFTER)
 RIGHT = compiled(wording.RIGHT)
 ELLIPSIS = compiled(r"\)?\s(?:is|does)[.!\n]")
-RIGHT_LABEL = compiled(r"[\s.:)|-]{0,6}(?:correct|right|richtig|correcto|正确|✅|✓|✔)(?!\w)")
-WRONG_LABEL = compiled(r"[\s.:)|-]{0,6}(?:in\s?correct|not correct|wrong|falsch|错误|不正确|❌|✗|✘)")
+RIGHT_LABEL = compiled(r"[\s.:)|-]{0,6}(?:correct|right|(?P<bare>yes|true)|richtig|correcto|正确|✅|✓|✔)(?!\w)")
+WRONG_LABEL = compiled(r"[\s.:)|-]{0,6}(?:in\s?correct|not correct|wrong|no|false|falsch|错误|不正确|❌|✗|✘)(?!\w)")
 CLAUSE_END = compiled(wording.CLAUSE_END)
 SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？\n]")
 CORRECTION = compiled(wording.CORRECTION)
@@ -156,7 +157,7 @@ class _Reading:
         for letter in filter(self._is_candidate, self.letters):
             begin = max(0, letter.start - 50)
             chosen = CHOOSE.search(self.text, begin, letter.start)
-            if chosen and not self._is_denied(letter):
+            if chosen and not self._is_denied(letter) and not OTHERS.search(self.text, begin, chosen.start()):
                 yield Statement(letter.start, letter.option)
             elif ENDS_CLAUSE.match(self.text, letter.end):
                 concluded = CONCLUDE.search(self.text, begin, letter.start)
@@ -215,7 +216,8 @@ class _Reading:
     def _said(self) -> Iterator[Statement]:
         for letter in self.letters:
             if letter in self.labels:
-                if RIGHT_LABEL.match(self.text, letter.end) and self._others_are_wrong(letter):
+                right = RIGHT_LABEL.match(self.text, letter.end)
+                if right and self._others_are_wrong(letter, bool(right["bare"])):
                     yield Statement(letter.start, letter.option)
             elif self._is_candidate(letter) and not self._is_denied(letter):
                 is_right = ELLIPSIS.match(self.text, letter.end) or RIGHT.search(self._after(letter))
@@ -224,7 +226,10 @@ class _Reading:
                 if is_right or (ends and COPULA.search(self.text, begin, letter.start)):
                     yield Statement(letter.start, letter.option)
 
-    def _others_are_wrong(self, letter: Letter) -> bool:
+    def _others_are_wrong(self, letter: Letter, bare: bool) -> bool:
+        """Whether a list marks every other option as wrong; of two, a bare yes and no may be what the options say."""
+        if bare and len({other.option for other in self.labels}) < 3:
+            return False
         return all(WRONG_LABEL.match(self.text, other.end) for other in self.labels if other.option != letter.option)
 
     def _is_lone(self, letter: Letter) -> bool:

@@ -30,13 +30,19 @@ FOREIGN_ANSWER = (
 
 CHOOSE = (
     r"\b(?:choose|chose|chosen|choosing|select|selected|pick|picked|go with|going with|went with|gone with|opt for"
-    r"|opted for|vote for|lean(?:ing)? towards?|settle on|guess|say|meant|conclude|favou?r|prefer"
+    r"|opted for|vote for|lean(?:ing)? towards?|settle on|guess|say|meant|conclude|favou?rs?|prefer|points? (?:to|towards?)"
     r"|wähle|nehme|elijo|escojo|escolho|choisis|scelgo|kies|väljer|wybieram|выбираю|выберу|обираю|seçiyorum"
     r"|chọn|memilih"
     r")\b(?:\s+(?:is|be|for|that|it's|it is))?"
     r"|(?<!不)(?:[应應故]?[选選](?:择|擇)?)(?!项|項)"
 )
 "Verbs right before the letter."
+
+OTHERS = (
+    r"\b(?:some|many|most|others?|few|people|students|textbooks?|sources?|authors?|critics|experts|readers|they|he|she)\b"
+    r"[^.!?\n]{0,30}$"
+)
+"Before such a verb: whoever chooses is not the one who answers."
 
 CONCLUDE = (
     r"\b(?:so|thus|hence|therefore|then|consequently|also|daher|donc|luego|portanto|quindi|поэтому|dus)\b|[=→]>"
@@ -114,7 +120,7 @@ RIGHT = (
 "After a letter and a verb: it is the one."
 
 CLAUSE_END = (
-    r"[,;:!?()、，；：。…]|[.](?=\s|$)|\n|\b(?:but|because|since|sondern|sino|mais|mas|bensì|ma|maar|men|lecz"
+    r"[,;:!?()、，；：。…]|[.](?=\s|$)|\n|\band (?=(?:so|thus|hence|therefore|the answer)\b)|\b(?:but|because|since|sondern|sino|mais|mas|bensì|ma|maar|men|lecz"
     r"|ale|melainkan|tetapi|while|whereas)\b|而是|因为|因為|بل|बल्कि"
 )
 
