@@ -13,7 +13,7 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing the user has to mend."""
+    """One thing the user has to fix."""
 
     where: str
     "The file (with a line where known) or the command-line option that is wrong."
@@ -52,7 +52,7 @@ def disk_problem(error: OSError, where: object) -> Problem | None:
     """
     if error.errno not in DISK_ERRORS:
         return None
-    fix = "free or enlarge the disk, or mend the rights, then run again: what is finished is kept"
+    fix = "free or enlarge the disk, or fix the permissions, then run again: what is finished is kept"
     return Problem(str(error.filename or where), "", error.strerror or str(error), fix)
 
 

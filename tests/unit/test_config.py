@@ -506,7 +506,7 @@ def test_two_dtypes_for_one_model_are_refused() -> None:
 def test_a_wrong_value_says_what_the_key_means() -> None:
     (problem,) = wrong(RunConfig, {"limit": 0})
     assert "greater than 0 (found 0)" in problem
-    assert "fix: limit: The first so many rows" in problem
+    assert "fix: limit: How many rows of each data set" in problem
 
 
 def test_a_wrong_kind_is_told_the_nearest() -> None:

@@ -421,7 +421,7 @@ def test_mistakes_of_every_kind_are_told_together(root: Path) -> None:
         "config/config.yaml | datasets | no file config/datasets/smus.yaml | did you mean 'sums'?",
         "config/datasets/more/sums.yaml |  | config/datasets/sums.yaml has the same name 'sums' | rename one",
         "config/models/typo.yaml | batchsize | unknown key | did you mean 'batch_size'?",
-        "config/models/double.yaml:1 |  | not valid YAML: key 'path' stands twice | mend the file",
+        "config/models/double.yaml:1 |  | not valid YAML: key 'path' stands twice | fix the file",
         "config/models/nowhere.yaml | path | no folder ./no/such/folder | correct the path",
         "config/models/greedy.yaml | num_gpus | model greedy wants 3 GPUs, this machine offers 0 | --config num_gpus=0",
         "config/datasets/column.yaml | prompt | row 0, 1, 2 and 2 more: no column 'questoin' | did you mean 'questi",

@@ -36,7 +36,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 SHOWN = 20
-"At most so many wrong keys of a file are told; the rest are counted."
+"The most wrong keys of a file that are named; the rest are counted."
 
 
 def validate(kind: type[S], values: Any, where: str, problems: list[Problem]) -> S | None:

@@ -50,21 +50,21 @@ class Generation(Settings):
     """How an answer is generated."""
 
     max_new_tokens: PositiveInt = 256
-    "At most so many tokens."
+    "The most tokens of an answer."
     stop: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
     "The answer ends before any of these strings."
     min_new_tokens: NonNegativeInt = 0
-    "At least so many tokens before the model may end the text; a stop string ends it anyway."
+    "The fewest tokens before the model may end the text; a stop string ends it anyway."
     temperature: float = Field(0.0, ge=0, allow_inf_nan=False)
     "0 takes the likeliest token each time; above 0 tokens are drawn, 1 by the model's own probabilities."
     top_k: NonNegativeInt = 0
-    "Draw from the so many likeliest tokens only; 0 for all."
+    "Draw from this many of the likeliest tokens; 0 for all."
     top_p: float = Field(1.0, gt=0, le=1)
     "Draw from the fewest likeliest tokens that together have this probability."
     seed: NonNegativeInt = 0
     "Another number draws other answers. Each request draws for itself, so nothing else changes them."
     samples: PositiveInt = 1
-    "So many answers to each request, for pass_at_k and the filter majority_vote."
+    "How many answers to each request, for pass_at_k and the filter majority_vote."
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Generation":

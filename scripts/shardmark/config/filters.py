@@ -101,7 +101,7 @@ class TakeFirst(Settings):
 
     name: Literal["take_first"]
     k: PositiveInt = 1
-    "So many."
+    "How many."
 
 
 class PlainFilter(Settings):

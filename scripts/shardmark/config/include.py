@@ -9,7 +9,7 @@ from shardmark.errors import Problem, nearest
 
 Values = dict[str, Any]
 LONGEST = 32
-"At most so many files include each other, one the next."
+"The longest chain of files that include each other."
 
 
 def read_values(file: Path, root: Path, files: Mapping[str, Path], problems: list[Problem]) -> Any:

@@ -18,7 +18,7 @@ class LmEvalConfig(Settings):
     task_path: str | None = None
     "A YAML file of your own in lm-eval's format, instead of lm_eval."
     num_fewshot: NonNegativeInt | None = None
-    "So many examples, unless the task itself says 0; null for what the run or the task says."
+    "How many examples, unless the task itself says 0; null for what the run or the task says."
     apply_chat_template: bool | None = None
     "Ask in chats, which each model puts into words of its own; null for what the run says."
     fewshot_as_multiturn: bool | None = None

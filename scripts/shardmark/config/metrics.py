@@ -24,7 +24,7 @@ class Resampled(MetricSettings):
     """A metric whose error bar comes from drawing the samples again and again."""
 
     resamples: int = Field(1000, ge=100, le=100_000)
-    "So many draws of all samples with replacement; the draws are the same each time."
+    "How often all samples are drawn with replacement; the draws are the same each time."
 
 
 class Accuracy(MetricSettings):
@@ -104,7 +104,7 @@ class PassAtK(MetricSettings):
     kinds: ClassVar[frozenset[str]] = frozenset({"generate"})
     name: Literal["pass_at_k"]
     k: PositiveInt = 1
-    "So many of the answers to a request; `generation.samples` must be at least that."
+    "How many of the answers to a request; `generation.samples` must be at least that."
     timeout: PositiveFloat = Field(10.0, le=600)
     "Seconds of computing time that a program may take."
     memory_mb: PositiveInt = Field(1024, ge=64)

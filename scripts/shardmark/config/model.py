@@ -103,7 +103,7 @@ class ModelConfig(Settings):
     max_seq_len: PositiveInt | None = None
     "The window in tokens (prompt and output); the model's own if null."
     max_out_len: PositiveInt | None = None
-    "At most so many generated tokens, whatever the data set asks for."
+    "The most tokens that are generated, whatever the data set asks for."
     meta_template: MetaTemplate | None = None
     "How a chat becomes a text, if the tokenizer has no chat template, or instead of it."
     chat_template_kwargs: dict[str, Any] = Field(default={})

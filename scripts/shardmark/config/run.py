@@ -64,14 +64,14 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[
     Annotated[PositiveInt, Tag("rows")] | Annotated[Fraction, Tag("fraction")], Discriminator(_kind_of_limit)
 ]
-"So many rows, or a fraction of them."
+"A number of rows, or a fraction of them."
 
 
 class GroupLimit(Settings):
     """A limit for each group of a data set by itself."""
 
     per_group: Share
-    "The first so many rows of each group (`group_by`; of lm-eval's, each task), or this fraction of them, rounded up."
+    "How many rows of each group (`group_by`; of lm-eval's, each task), or which fraction of them, rounded up."
 
 
 Limit = Annotated[
@@ -109,7 +109,7 @@ class RunConfig(Settings):
     lm_eval_data: str = "config/lm_eval/data.yaml"
     "Which files below data_root stand for the Hub data sets that lm-eval's tasks name."
     num_fewshot: int | None = Field(None, ge=0)
-    "So many examples for all of lm-eval's tasks, unless a task itself says 0; null for their own numbers."
+    "How many examples for all of lm-eval's tasks, unless a task itself says 0; null for their own numbers."
     apply_chat_template: bool = False
     "Ask all of lm-eval's tasks in chats, which each model puts into words of its own."
     fewshot_as_multiturn: bool = True
@@ -117,7 +117,7 @@ class RunConfig(Settings):
     system_instruction: str = ""
     "What stands before all else in all of lm-eval's tasks, in a chat as the system's message."
     limit: Annotated[Limit | None, BeforeValidator(_number)] = None
-    "The first so many rows of each data set, a fraction of them (0.1), or {per_group: 5} of each group; null for all."
+    "How many rows of each data set, a fraction of them (0.1), or {per_group: 5} of each group; null for all."
     data_root: str | None = None
     "A folder of JSON-lines files to read instead of the Hub: each data set's `source.local` is a path in it."
     results: str = Field("results", pattern=r"^[^{}]+$")
@@ -127,15 +127,15 @@ class RunConfig(Settings):
     frozen: bool = False
     "Refuse to run if config/benchmark.lock would change: other files, rows or commits, or an entry that is not there."
     max_shard_size: PositiveInt = 1024
-    "At most about so many requests per inference job."
+    "About how many requests an inference job has at most."
     max_shard_cost: PositiveFloat = 1800
-    "At most about so many seconds per inference job, as far as can be told before."
+    "About how many seconds an inference job takes at most, as far as can be told before."
     max_job_cost: float | None = Field(None, ge=0)
-    "On a cluster a job does shards of one model, about so many seconds of them; null for max_shard_cost, 0 for one."
+    "On a cluster, about how many seconds of a model's shards a job does; null for max_shard_cost, 0 for one shard."
     max_num_workers: PositiveInt | None = None
-    "At most so many inference jobs at once; null for as many as the devices and cores allow."
+    "The most inference jobs at once; null for as many as the devices and cores allow."
     progress_seconds: float = Field(60, ge=0)
-    "So often a run tells how far it is; 0 for never."
+    "Seconds between progress lines; 0 turns them off."
 
     num_gpus: int | None = Field(None, ge=0)
     "Overrides the models' own num_gpus; 0 runs on the CPU."

@@ -11,11 +11,11 @@ from shardmark.errors import Problem
 
 FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_DEPTH = 64
-"At most so many lists and mappings in each other: Python cannot follow much more."
+"The deepest nesting of lists and mappings that is read: Python cannot follow much more."
 MAX_VALUES = 1_000_000
-"At most so many values, those that stand for an alias included: ten lines of aliases are a billion values."
+"The most values of a file, with those that its aliases stand for: ten lines of aliases are a billion values."
 MAX_DIGITS = 1000
-"At most so many characters of a number; Python refuses to read and write longer ones."
+"The most characters of a number; Python refuses to read and write longer ones."
 TOLD_BETTER = 100_000
 "Characters of a text that is worth to be read twice."
 MERGE = "tag:yaml.org,2002:merge"
@@ -187,4 +187,4 @@ def yaml_problem(error: Exception, where: str) -> Problem:
     what = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error).partition("\n")[0]
     if context := "occurrence" in what and getattr(error, "context", None):  # of an anchor
         what = f"{context}; {what}"
-    return Problem(place, "", f"not valid YAML: {what}", "mend the file")
+    return Problem(place, "", f"not valid YAML: {what}", "fix the file")

@@ -92,7 +92,7 @@ class Engine:
             for (_, continuation), (_, text) in zip(pairs, request["pairs"], strict=True):
                 if not continuation:
                     why = " of the model's tokenizer" if text else ""
-                    raise WordingError(f"the choice {text!r} becomes no token{why}", "mend the data set's choices")
+                    raise WordingError(f"the choice {text!r} becomes no token{why}", "fix the data set's choices")
         return [fit_window(*pair, self.backend.window) for pair in pairs]
 
     def _generations(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:

@@ -15,14 +15,14 @@ class Limit:
     """How much one batch may hold; the smaller bound counts, and at least one row always goes."""
 
     rows: int | None = None
-    "At most so many rows; None for no bound."
+    "The most rows; None for no bound."
     tokens: int | None = None
-    "At most so many tokens, padding included; None for no bound."
+    "The most tokens, padding included; None for no bound."
     padding: bool = True
     "False: only rows of one length share a batch."
 
     def halve(self, tokens: int) -> None:
-        """After running out of memory with a batch of so many tokens. Of shorter rows, more still share a batch."""
+        """Take half of `tokens`, with which memory ran out. Of shorter rows, more still share a batch."""
         self.tokens = max(1, tokens // 2)
 
 

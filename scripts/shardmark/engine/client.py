@@ -36,9 +36,9 @@ from shardmark.files import digest, read_json
 
 WORKER = Path(__file__).resolve().parents[2] / "worker.py"
 TRIES = 2
-"A shard goes to so many workers, one after the other, if they die."
+"How many workers a shard is given to, one after the other, if they die."
 SILENT_SECONDS = 60.0
-"A worker that gives no sign of life for so long hangs."
+"Seconds without a sign of life after which a worker is taken to hang."
 START_SECONDS = 60.0
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 "What a worker's glibc is told, unless the user tells it more: one pool, and what is large goes back to the system."
@@ -59,7 +59,7 @@ def infer_with_worker(
     """Write the predictions of a shard's requests to `out`, with a worker of the run that the process `owner` is.
 
     `logs` is the folder for the logs of workers. A worker that dies or hangs is replaced once; what it had answered is
-    kept. Raises UserError for what the user can mend, WorkerFailed for other errors.
+    kept. Raises UserError for what the user can fix, WorkerFailed for other errors.
     """
     record = read_json(model)
     job = {"requests": str(requests.absolute()), "out": str(out.absolute()), "threads": threads}

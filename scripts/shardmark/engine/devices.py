@@ -35,12 +35,12 @@ LOCKS = "SHARDMARK_DEVICE_LOCKS"
 TURN, FIRST = "turn", "first"
 "Locks of who looks for devices just now, and of who keeps what it gets until it has all."
 TURN_SECONDS = 2.0
-"So long a turn is waited for: who is stopped in the middle of his own must not stop the others."
+"Seconds to wait for a turn: a process that is stopped in the middle of its own must not stop the others."
 PATIENCE_SECONDS = 600.0
 ASK_SECONDS = 2.0
-"So often workers that hold devices are asked whether they are idle by now; they don't tell."
+"Seconds between asking workers that hold devices whether they are idle by now; they don't tell."
 SAY_SECONDS = (10.0, 600.0)
-"After so long the log says who holds the devices, and then so often."
+"Seconds after which the log says who holds the devices, and between repetitions."
 log = logging.getLogger(__name__)
 
 

@@ -16,7 +16,7 @@ from shardmark.engine.stops import StopFinder, text_and_end
 log = logging.getLogger(__name__)
 
 WAITING_SHARE = 8
-"New rows are read when so many-th of the batch is free: reading one at a time takes a pass for each."
+"New rows are read when one in this many places of the batch is free: reading one at a time takes a pass for each."
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def guard(worker: str, owner: str) -> None:
 
 
 def _first_to_end(processes: list[str], seconds: float | None = None) -> str | None:
-    """The process that ends first; None if none does for so long."""
+    """The process that ends first; None if none does within `seconds`."""
     deadline = None if seconds is None else time.monotonic() + seconds
     with ExitStack() as opened:
         handles = {}

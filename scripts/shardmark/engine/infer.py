@@ -59,7 +59,7 @@ class LoadedModel:
         self._held = ExitStack()
 
     def engine(self, threads: int) -> tuple[Any, float]:
-        """The engine, which computes with so many cores, and the seconds that loading it took just now."""
+        """The engine, which computes with `threads` cores, and the seconds that loading it took just now."""
         seconds = 0.0
         if self._engine is None:
             try:
@@ -122,7 +122,7 @@ def _planned(location: dict[str, Any]) -> Iterator[tuple[Path, str]]:
 def infer_shard(model: Path, staged: Path, requests: Path, out: Path, threads: int) -> None:
     """Write the predictions of a shard's requests to `out`, with a model that is loaded for this alone.
 
-    `model` is the plan's record, `staged` says where the weights are. Raises UserError for what the user can mend.
+    `model` is the plan's record, `staged` says where the weights are. Raises UserError for what the user can fix.
     """
     loaded = LoadedModel(model, staged)
     try:
@@ -140,7 +140,7 @@ def _advance(bar: Any, done: int, total: int) -> None:
 def answer_shard(loaded: LoadedModel, requests: Path, out: Path, threads: int, tell: Tell) -> None:
     """Write the predictions of a shard's requests to `out`; `tell` hears of how many requests how many are done.
 
-    Raises UserError for what the user can mend.
+    Raises UserError for what the user can fix.
     """
     wanted = read_requests(requests)
     known = {p["id"]: p for path in partial_files(out) for p in read_partial(path) if p["id"] in wanted}

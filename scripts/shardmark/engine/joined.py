@@ -14,7 +14,7 @@ from shardmark.engine.loading import input_device
 from shardmark.engine.prefixes import Prefix
 
 READ_TOKENS = {"cpu": 512, "cuda": 4096}
-"So many tokens of prompts in one forward pass: more gain no speed, but take memory."
+"Tokens of prompts in one prefill pass: more gain no speed, but take memory."
 
 
 class JoinedRow(Protocol):
@@ -67,7 +67,7 @@ class JoinedBatch:
 
     @torch.inference_mode()
     def join(self, rows: Sequence[Any], tokens: int | None = None) -> None:
-        """Read all but the last token of new rows, in passes of at most so many tokens; then they can be written."""
+        """Read all but the last token of new rows, in prefill passes of bounded size; then they can be decoded."""
         for row in rows:
             self._read_prefix(row.prefix, tokens)
         every = [*self.rows, *rows]
@@ -143,7 +143,7 @@ def _own_room(row: Any) -> int:
 
 
 def _lines(segments: Sequence[Segment], most: int) -> Iterator[list[Segment]]:
-    """Segments in lines of at most so many tokens; one that is longer is cut, its parts in order."""
+    """Segments in lines of a bounded number of tokens; one that is longer is cut, its parts in order."""
     line: list[Segment] = []
     free = most
     for segment in segments:

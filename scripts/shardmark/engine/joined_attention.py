@@ -36,7 +36,7 @@ class Block:
             kept[layer][rows.to(new.device), :, at.to(new.device)] = new.transpose(0, 1)
 
     def resize(self, rows: int, capacity: int, used: int) -> None:
-        """Make place for so many rows and tokens; the first `used` rows stay."""
+        """Make room for `rows` rows and `capacity` tokens; the first `used` rows stay."""
         length = min(capacity, self.capacity)
         for kept in (self.keys, self.values):
             for layer, old in kept.items():

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 SOFTMAX_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}
-"The softmax works on about so many bytes of float32 logits at once: on a CPU, on what its caches hold."
+"About how many bytes of float32 logits the softmax works on at once: on a CPU, what its caches hold."
 
 
 def logits_at(model: Any, rows: torch.Tensor, positions: torch.Tensor, **inputs: Any) -> torch.Tensor:

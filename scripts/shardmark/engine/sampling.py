@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 DRAWING_BYTES = 1 << 28
-"The drawing works on about so many bytes of float64 probabilities at once."
+"About how many bytes of float64 probabilities are worked on at once."
 NUCLEUS = 1024
 "Tokens among which the nucleus is sought first: sorting a whole large vocabulary takes longer than a layer."
 
@@ -29,7 +29,7 @@ class Sampling:
     top_p: float = 1.0
     "Of these, the fewest most likely ones that together have this probability (Holtzman et al. 2020)."
     min_new_tokens: int = 0
-    "No token that ends the text is chosen before so many are written."
+    "The fewest tokens before one that ends the text."
 
 
 GREEDY = Sampling()

@@ -126,7 +126,7 @@ def _copy_file(source: Path, target: Path) -> str:
 
 
 def _make_room(base: Path, needed: int) -> None:
-    """Remove copies that nobody uses until so many bytes are free, the least recently used first. Raises OSError."""
+    """Remove copies that nobody uses until enough bytes are free, the least recently used first. Raises OSError."""
     copies = [path for path in base.iterdir() if path.is_dir()]
     for path in sorted(copies, key=lambda path: path.stat().st_mtime):
         if shutil.disk_usage(base).free >= needed + SPARE:

@@ -9,7 +9,7 @@ from shardmark.plan.former import may_meet
 INCOMPLETE = "\ufffd"
 "What decoders write for the bytes of a character that is not whole yet."
 PATIENCE = 8
-"After so many tokens, bytes that still make no character never will."
+"Tokens after which bytes that still make no character never will."
 
 
 class TextStream:

@@ -18,7 +18,7 @@ GIVE_PREFIX = "give the tokenizer a BOS or EOS token"
 
 
 class WordingError(ValueError):
-    """A request that cannot be put into tokens; says what and how to mend it."""
+    """A request that cannot be put into tokens; says what is wrong and how to fix it."""
 
     def __init__(self, what: str, fix: str) -> None:
         super().__init__(what)
@@ -85,7 +85,7 @@ class Wording:
             raise WordingError(what, "give the model another chat template, or a meta_template") from error
         except (TemplateError, ValueError, TypeError, KeyError) as error:
             what = f"the chat template refuses its messages: {error}"
-            raise WordingError(what, "mend the data set's messages, or give the model a meta_template") from error
+            raise WordingError(what, "fix the data set's messages, or give the model a meta_template") from error
 
 
 def by_meta_template(meta: dict[str, Any], messages: list[Any], is_open: bool) -> str:

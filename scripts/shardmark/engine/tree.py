@@ -24,14 +24,14 @@ class Budget:
     """How much one forward may hold; at least one token always goes."""
 
     tokens: int
-    "At most so many new tokens."
+    "The most new tokens."
     outputs: int
-    "At most so many positions at which the output layer runs."
+    "The most positions at which the output layer runs."
     rows: int | None = None
-    "At most so many branches; None for no bound."
+    "The most branches; None for no bound."
 
     def halve(self, tokens: int) -> None:
-        """After running out of memory with so many new tokens."""
+        """Take half of `tokens`, with which memory ran out."""
         self.tokens = max(1, tokens // 2)
 
 

@@ -16,7 +16,7 @@ Kept = list[tuple[torch.Tensor, torch.Tensor] | None]
 "A path's keys and values in each layer, `[1, heads, past, size]`; None for a layer that keeps none."
 
 BLOCK = {"cpu": 64, "cuda": 1024}
-"So many tokens attend together. Small blocks compute little that the mask then drops, large ones are fewer calls."
+"How many tokens attend together. Small blocks compute little that the mask then drops, large ones are fewer calls."
 
 
 def chunk_logits(model: Any, chunk: Chunk, kept: Kept) -> tuple[torch.Tensor, Kept]:

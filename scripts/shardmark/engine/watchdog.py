@@ -11,13 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STILL_SECONDS = 300.0
-"So long a worker may neither finish a step, nor compute, nor read."
+"Seconds for which a worker may neither finish a step, nor compute, nor read."
 STEP_SECONDS, STEP_FACTOR = 1800.0, 20.0
-"A step may take so long, or so many times as long as the longest before it, whichever is more."
+"Seconds that a step may take, or how many times as long as the longest before it, whichever is more."
 BUSY_SHARE = 0.05
-"A process computes if it uses so much of one core; a thread that only looks around uses less."
+"Share of one core from which on a process counts as computing; a thread that only looks around uses less."
 BUSY_BYTES = 100_000
-"It reads if it reads so many bytes a second."
+"Bytes a second from which on it counts as reading."
 
 Usage = tuple[float, float]
 

@@ -27,9 +27,9 @@ from shardmark.errors import UserError, disk_problem
 
 IDLE_SECONDS = 300.0
 ALIVE_SECONDS = 2.0
-"So often the client hears that its worker lives."
+"Seconds between signs of life to the client."
 POLL_SECONDS = 1.0
-"So often it is looked whether the run is over, where the kernel does not tell."
+"Seconds between looks at whether the run is over, where the kernel does not tell."
 log = logging.getLogger(__name__)
 
 
@@ -114,7 +114,7 @@ class Reception:
         self._waiting: list[Client] = []
 
     def next(self, seconds: float) -> socket.socket | None:
-        """The connection of the next client; None if none comes for so long."""
+        """The connection of the next client; None if none comes in time."""
         if self._waiting:
             return self._waiting.pop(0).connection
         return self._listener.accept()[0] if select.select([self._listener], [], [], seconds)[0] else None

@@ -29,7 +29,7 @@ LEAVE = b'{"leave": true}\n'
 LONGEST_LINE = 16 << 20
 "Bytes of what one side tells the other, a line of JSON."
 LEAVE_SECONDS = 5.0
-"So long a worker may take to be connected to, or to leave."
+"Seconds that a worker may take to be connected to, or to leave."
 
 
 def run_folder(owner: int) -> Path:

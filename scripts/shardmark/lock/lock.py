@@ -136,7 +136,7 @@ class Lock:
 
 
 def _restore(change: Change) -> str:
-    """The first half of what mends a refused change: to undo it, where that is a matter of files."""
+    """The first half of how to fix a refused change: to undo it, where that is a matter of files."""
     return f"restore {change.new['path']}, or " if change.old and "path" in (change.new or ()) else ""
 
 
@@ -158,7 +158,7 @@ def _alone(path: Path) -> Iterator[None]:
             Problem(_shown(path), "", what, f"wait for it, or end it; it holds {error.lock_file}")
         ) from error
     except OSError as error:
-        fix = "mend the rights of its folder or free the disk; a lock that is complete is not written"
+        fix = "fix the permissions of its folder or free the disk; a lock that is complete is not written"
         raise UserError(Problem(_shown(path), "", f"cannot be written: {error.strerror or error}", fix)) from error
 
 

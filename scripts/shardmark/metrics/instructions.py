@@ -108,7 +108,7 @@ def _two_responses(text: str) -> bool:
 
 
 def _first_word(text: str, arguments: Arguments) -> bool:
-    """Whether there are so many paragraphs, and the n-th begins with a word."""
+    """Whether there are as many paragraphs as asked for, and the n-th begins with a word."""
     paragraphs = text.split("\n\n")
     count, n = sum(bool(part.strip()) for part in paragraphs), int(arguments["nth_paragraph"])
     if n > count or not paragraphs[n - 1].strip():

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 SECONDS = 30.0
-"So long a pair may take; math-verify itself gives up after 5 s where it can."
+"Seconds that a pair may take; math-verify itself gives up after 5 s where it can."
 MEMORY_BYTES = 4 << 30
 LONGEST = 20_000
 "Characters of an answer that are read; its end counts."

@@ -47,13 +47,13 @@ OUT_OF_MEMORY_TRIES = 3
 "How often a program is tried that fails while the machine runs out of memory."
 POLL_SECONDS = 0.1
 PATIENCE = (3, 20)
-"A program that waits may take so many times its seconds, and so many more; waiting for a free CPU does not count,"
+"How many times its seconds a program that waits may take, and how many more; waiting for a free CPU does not count,"
 PATIENCE_WITH_MACHINE = 10
-"unless it takes so many times as long."
+"unless it takes this many times as long."
 OVERHEAD_SECONDS = 2.0
 "Of computing time: what sandbox and interpreter take themselves."
 TREE_MEMORY = 4
-"All processes of a program together may use so many times the memory of one; what they share counts for each."
+"Times the memory of one process that all processes of a program may use together; what they share counts for each."
 VERDICT_BYTES = 1 << 16
 BOOT = """
 import sys, types

@@ -9,7 +9,7 @@ import numpy as np
 
 CONFIDENCE = 0.95
 CHUNK = 1000
-"So many draws share a seed, as in lm-evaluation-harness."
+"How many draws share a seed, as in lm-evaluation-harness."
 
 
 def finite(value: float | None) -> float | None:
@@ -147,7 +147,7 @@ def _sums_by(values: Any, clusters: Sequence[str]) -> np.ndarray:
 
 
 def _effective(mean: float, stderr: float | None, n: int, clusters: int) -> float:
-    """How many independent samples of 0 or 1 say as much as n with this standard error, known from so many clusters."""
+    """How many independent samples of 0 or 1 say as much as n with this standard error, known from `clusters`."""
     if not stderr:
         return clusters
     from scipy import special

@@ -22,7 +22,7 @@ START_MINUTES = 10
 SCORE_MB = 4000
 "Main memory of a job that only scores."
 SLACK = {True: 3, False: 10}
-"A job may take so many times what it should, if that rests on measurements, and if not."
+"How many times the time it should a job may take, if that rests on measurements, and if not."
 LONGEST_MINUTES = 24 * 60
 "For a job of a model that does not say more itself."
 
@@ -62,7 +62,7 @@ def job_seconds(run: RunConfig) -> float:
 
 
 def bundle(pairs: Iterable[Pair], most_seconds: float) -> list[Bundle]:
-    """The missing shards of all pairs, which are sorted by model, as jobs of about so many seconds at most."""
+    """The missing shards of all pairs, which are sorted by model, as jobs of about `most_seconds` at most."""
     made: list[Bundle] = []
     for _, of_model in groupby(pairs, key=lambda pair: model_name(pair.model)):
         here: Bundle | None = None

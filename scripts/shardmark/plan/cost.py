@@ -70,7 +70,7 @@ def tokens_of(read: int, written: Iterable[int]) -> dict[str, int]:
 
 
 def prior_seconds(model: Record, tokens: Record) -> float:
-    """Seconds of inference of a model that has not been measured, for so many `requests`, with `read` and `written`
+    """Seconds of inference of a model that has not been measured, for a number of `requests`, with `read` and `written`
     tokens, the `longest` answer's among them."""
     size, device = weight_bytes(model), _device(model)
     parameters = size / WIDTHS[model["dtype"]]
@@ -147,7 +147,7 @@ class Costs:
             self._changed = True
 
     def predict(self, model: Record, dataset: str, kind: str, tokens: Record) -> Seconds:
-        """What a job of so many tokens, as of `work`, and `requests` will take."""
+        """What a job with the tokens of `work`, and `requests`, will take."""
         own = self._sums.get(model_name(model), {})
         same = [own[dataset]] if dataset in own else []
         alike = [sums for sums in own.values() if sums["kind"] == kind]

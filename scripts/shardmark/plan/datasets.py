@@ -100,7 +100,7 @@ class PlannedDataset:
         return len(self._levels.get(str(bits), range(min(1 << bits, self.record["requests"]))))
 
     def level(self, bits: int) -> list[Record]:
-        """The shards of a division by so many leading bits, each with its name and size; their request files exist."""
+        """The shards of a division by `bits` leading bits, each with its name and size; their request files exist."""
         known = self._levels.get(str(bits))
         if known and self._whole(known):
             return known

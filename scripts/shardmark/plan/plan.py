@@ -53,7 +53,7 @@ class Plan:
     lock: list[Change] = field(default_factory=list, compare=False)
     "What has changed in config/benchmark.lock."
     warnings: list[Problem] = field(default_factory=list)
-    "What the user should know, but need not mend."
+    "What the user should know, but need not fix."
     bundles: list[Bundle] = field(default_factory=list)
     "The jobs of a cluster that the missing shards are; none where jobs run on this machine."
 

@@ -1,4 +1,4 @@
-"""Into how many shards a data set is divided for a model: so many that none takes too long or holds too much.
+"""Into how many shards a data set is divided for a model: enough that none takes too long or holds too much.
 
 What that is depends on what the model is known to take, and so on what has been measured since. Therefore a decision
 is kept while it has answers to its shards: dividing anew would infer nothing, but move every answer for no gain.

@@ -20,9 +20,9 @@ from shardmark.tasks.requests import as_text, context_of
 
 HASH_BITS = 32
 PREFIX = 512
-"Prompts that agree in so many characters after their common head have a long prefix in common."
+"Characters, after their common head, in which prompts agree that have a long prefix in common."
 GROUP = 64
-"At most so many requests are kept together for their prefix."
+"The most requests that are kept together for their prefix."
 
 
 class Placed(NamedTuple):
@@ -54,7 +54,7 @@ class Shard:
 
 
 def bits_for(parts: float) -> int:
-    """The number of leading bits that make at least so many buckets (any number, also below 1)."""
+    """The number of leading bits that make at least `parts` buckets (any number, also below 1)."""
     bits = 0
     while bits < HASH_BITS and 1 << bits < parts:
         bits += 1

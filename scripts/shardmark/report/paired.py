@@ -133,7 +133,7 @@ def _normal(size: float) -> float:
 
 
 def _difference(value: float, stderr: float | None, p_of: Callable[[float], float]) -> Difference:
-    """With the p-value of so many standard errors. Without an error only equal values are alike."""
+    """The difference with its p-value. Without an error only equal values are alike."""
     if not stderr:
         return Difference(value, stderr, 1.0 if isclose(value, 0, abs_tol=1e-15) else 0.0)
     return Difference(value, stderr, p_of(abs(value) / stderr))

@@ -7,7 +7,7 @@ from .leaderboard import Leaderboard
 from .results import Results
 
 NAMED = 3
-"At most so many data sets are named in the headline with what part of them was asked."
+"The most data sets that the headline names with what part of them was asked."
 
 
 class Warned(NamedTuple):

@@ -31,7 +31,7 @@ THEME: dict[str, Any] = {
 
 
 def model_axis(models: list[str], characters: int) -> alt.Axis:
-    """Return an axis of model names, each shortened to at most so many characters."""
+    """Return an axis of model names, each shortened to at most `characters` characters."""
     import altair as alt
 
     labels = {model: shortened(model, characters) for model in models}

@@ -10,7 +10,7 @@ from shardmark.config.run import GroupLimit
 TASK = "task"
 "What the groups of lm-eval's data sets are: each has the whole limit for itself."
 Limit = int | float | GroupLimit | None
-"So many rows, a fraction of them, or either of each group; None for all."
+"A number of rows, a fraction of them, or either of each group; None for all."
 
 
 def share(limit: int | float, total: int) -> int:

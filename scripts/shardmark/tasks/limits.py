@@ -3,7 +3,7 @@
 Time is computing time of this process, so that a busy machine changes nothing. A signal ends a step that takes too
 long, in the midst of Python's code and of its regular expressions. What it raises is no Exception: Jinja, and the code
 of tasks, drop those. Some of Python's own work cannot be interrupted, such as comparing lists that hold each other; a
-process beside this one (watcher.py) then says what took so long, and ends this one.
+process beside this one (watcher.py) then says what took too long, and ends this one.
 """
 
 import resource
@@ -22,9 +22,9 @@ MEMORY_BYTES = 2 << 30
 SECONDS = 10.0
 "Seconds of computing time that a step may take."
 TICKS = 10
-"The signal comes so many times while a step may take its time, and goes on: who drops what it raises gets it again."
+"How often the signal comes within a step's time; it goes on after that: who drops what it raises gets it again."
 STEPS = 256
-"The memory bound moves with the process once in so many steps: asking the kernel for it costs more than a step."
+"After how many steps the memory bound is set anew: asking the kernel for the size costs more than a step."
 
 
 FIX = "correct the template or pattern: it grows, or goes on, without end"
@@ -177,7 +177,7 @@ def stopped(error: BaseException) -> str:
 
 
 def _allow(memory: int, limits: tuple[int, int]) -> None:
-    """Let this process grow by so many bytes, but not beyond the limits it had."""
+    """Let this process grow by `memory` bytes, but not beyond the limits it had."""
     with open("/proc/self/statm", encoding="ascii") as file:
         size = int(file.read().split()[0]) * resource.getpagesize()
     bounds = [bound for bound in limits if bound != resource.RLIM_INFINITY]

@@ -46,7 +46,7 @@ class Question:
         try:
             return kind(source, key)
         except RenderError as error:
-            self._problems.append(Problem(self._where, key, str(error), error.fix or "mend the template"))
+            self._problems.append(Problem(self._where, key, str(error), error.fix or "fix the template"))
             return kind("0")  # nothing is rendered with it
 
     def _compile_choices(self, choices: str | list[str] | None) -> Any:

@@ -20,7 +20,7 @@ from shardmark.tasks.templates import Expression, RenderError
 from shardmark.tasks.twins import Twins
 
 SHOWN = 3
-"So many failing rows of one key are reported; the rest are counted."
+"How many failing rows of one key are reported; the rest are counted."
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Sample:
     group: str | None = None
     "What the row has in the column `group_by`."
     head: int = 0
-    "So many characters at the beginning of the prompt come from few-shot examples and template, and not from the row."
+    "How many characters at the beginning of the prompt come from few-shot examples and template, not from the row."
     lm_eval: dict[str, Any] = field(default_factory=dict)
     "Of a task of lm-eval, what else its metrics need: `several`, whether `target` is a list of right answers."
     remarks: tuple[Remark, ...] = ()

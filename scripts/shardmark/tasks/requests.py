@@ -34,17 +34,17 @@ class GenerateRequest(TypedDict):
     max_new_tokens: int
     stop: list[str]
     min_new_tokens: NotRequired[int]
-    "No token that ends the text is written before so many; 0."
+    "The fewest tokens before one that ends the text; 0."
     temperature: NotRequired[float]
     "0 is greedy; 0."
     top_k: NotRequired[int]
-    "Drawn from the so many likeliest tokens; 0 for all."
+    "How many of the likeliest tokens are drawn from; 0 for all."
     top_p: NotRequired[float]
     "Drawn from the fewest likeliest tokens with this probability; 1."
     seed: NotRequired[int]
     "Only there to make another id: what is drawn depends on the id; 0."
     samples: NotRequired[int]
-    "So many answers; 1."
+    "How many answers; 1."
 
 
 class ChoiceRequest(TypedDict):

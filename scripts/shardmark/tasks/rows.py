@@ -19,7 +19,7 @@ ROWS_FORMAT = 1
 "Raised whenever rows of the Hub would be read differently than before; those kept in the cache then count no more."
 
 MAX_DEPTH = 100
-"At most so many lists and mappings in each other: what reads and writes rows follows each of them."
+"The deepest nesting of lists and mappings in a row: what reads and writes rows follows each of them."
 
 CONVERTED = "refs/convert/parquet"
 "The branch in which the Hub itself converts data sets; there, a configuration is only a folder."
@@ -147,7 +147,7 @@ def _converted_folder(source: Source, commit: str) -> str:
 
 
 def _unreadable(source: Source, where: str, error: Exception) -> Problem:
-    """What went wrong while a data set was read, with the key that mends it."""
+    """What went wrong while a data set was read, with the key to change."""
     if type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
         error = error.__cause__  # it only says that there is one
     text = one_line(error)

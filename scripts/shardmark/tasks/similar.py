@@ -16,7 +16,7 @@ Similar = Callable[[Row], Any]
 
 WORD = re.compile(r"\w+")
 DIGITS = 4
-"Cosines are compared to so many decimals: beyond them, they depend on the machine."
+"Decimals to which cosines are compared: beyond them, they depend on the machine."
 
 
 def similarity(settings: FewShot, texts: Sequence[str], query: Callable[[Row], str], where: str) -> Similar | None:

@@ -70,11 +70,11 @@ MISSING_FIX = "leave such rows out with `where`, or say what stands instead, as 
 
 
 SHOWN = 3
-"At most so many places in a column are named."
+"The most places in a column that are named."
 
 
 class RenderError(Exception):
-    """A template that fails on a row; says what and how to mend it."""
+    """A template that fails on a row; says what is wrong and how to fix it."""
 
     def __init__(self, what: str, fix: str = "", endless: bool = False, key: str = "") -> None:
         super().__init__(what)
@@ -135,7 +135,7 @@ class _Compiled:
                 if str(error) == f"{name!r} is undefined":
                     raise RenderError(f"no column {name!r}", nearest(name, values), key=self.key) from error
             what = f"{type(error).__name__}: {error}"
-            raise RenderError(what, "mend the template, or the row", key=self.key) from error
+            raise RenderError(what, "fix the template, or the row", key=self.key) from error
 
     def gaps(self, values: dict[str, Any]) -> str:
         """What is missing in the columns that it uses: those that would be printed, where that can be told."""

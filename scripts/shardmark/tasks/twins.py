@@ -15,7 +15,7 @@ from shardmark.tasks.templates import RenderError
 UNSEEN = re.compile("[\u200b\u200c\u200d\u2060\ufeff]")
 "Characters without width."
 MANY = 256
-"So many rows with the same prompt are compared in the bounds of one step."
+"How many rows with the same prompt are compared within the bounds of one step."
 
 
 class Wholes(NamedTuple):

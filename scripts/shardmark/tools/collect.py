@@ -74,7 +74,7 @@ def _plans(runs: list[Merged], root: Path, step: Step) -> list[Plan]:
             plans.append(plan_run(run, root, local=False, step=step))
         except UserError as error:
             what = "this run cannot be planned, so what it needs is not known, and nothing is removed"
-            fix = "mend it, or leave it out: --only FILE ... names the runs that count"
+            fix = "fix it, or leave it out: --only FILE ... names the runs that count"
             problems += [Problem(run.where, "", what, fix), *error.problems]
     if problems:
         raise UserError(problems)

@@ -19,7 +19,7 @@ from shardmark.tools.submission import State, ask, job_properties, read_file, wr
 FIX = "install kubectl, put it on PATH, and choose a cluster: `kubectl config current-context`"
 GONE = "(NotFound)"
 KEPT_SECONDS = 24 * 3600
-"So long a finished job and its log can be looked at."
+"Seconds for which a finished job and its log can be looked at."
 
 
 class KubernetesConfig(Settings):
@@ -107,7 +107,7 @@ def submit(script: Path, settings_file: Path) -> str:
     settings = read_settings(settings_file)
     problem = f"is not below mount_path, {settings.mount_path}: jobs would not find it"
     if not Path.cwd().is_relative_to(settings.mount_path):
-        raise UserError(Problem(str(Path.cwd()), "", problem, f"put the clone on the volume, or mend {settings_file}"))
+        raise UserError(Problem(str(Path.cwd()), "", problem, f"put the clone on the volume, or fix {settings_file}"))
     wrapper = wrap(script.resolve(), os.environ, Path.cwd())
     spec = job_spec(settings, job_properties(script), wrapper, Path.cwd())
     told = ask(["kubectl", "create", "--filename=-", "--output=name"], FIX, json.dumps(spec))

@@ -39,7 +39,7 @@ def verify(found: list[Check], root: Path, step: Callable[[int], object] = lambd
             continue  # removed meanwhile
         except (OSError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
             what = f"it cannot be read: {getattr(error, 'strerror', None) or f'{type(error).__name__}: {error}'}"
-            yield Damage(Problem(str(check.path), "", what, "mend its rights or the disk, or delete it"))
+            yield Damage(Problem(str(check.path), "", what, "fix its permissions or the disk, or delete it"))
 
 
 def _sources(results: Path, root: Path) -> dict[Path, set[str]]:

@@ -22,9 +22,9 @@ from shardmark.store.partials import PARTIAL
 
 Say = Callable[[str], None]
 LINES = 10
-"So many data sets or failures are told at once; of the others, how many they are."
+"How many data sets or failures are named at once; the others are counted."
 LAST_LINES, MOST_LINES = 3, 12
-"So many lines of the log of what has failed are shown, and at most so many of an error's message."
+"How many lines are shown of the log of what has failed, and of an error's message."
 LOOK_SHARE = 0.02
 "Looking at many files on a slow file system takes no more of the time than this."
 STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ")

@@ -48,7 +48,7 @@ Answer = tuple[dict[str, str] | None, float | None]
 
 
 def prepare_slurm(workflow: Any) -> None:
-    """Check how a run on Slurm asks after its jobs, and mend it; called when the run starts."""
+    """Check how a run on Slurm asks after its jobs, and correct it; called when the run starts."""
     plugin = workflow.executor_plugin
     if plugin is None or plugin.name != "slurm":
         return
@@ -57,7 +57,7 @@ def prepare_slurm(workflow: Any) -> None:
     check_memory(_cluster_settings(), settings.status_command, settings.init_seconds_before_status_checks)
     import snakemake_executor_plugin_slurm as module
 
-    patches.replace(module, patches.SLURM_QUERY, lambda query: mended(telling(query)))
+    patches.replace(module, patches.SLURM_QUERY, lambda query: corrected(telling(query)))
     patches.replace(module.Executor, patches.SLURM_RUN_JOB, submitting)
     patches.replace(module.Executor, patches.SLURM_FAILED, explaining)
     submits_none_afterwards(module.Executor)
@@ -155,7 +155,7 @@ def telling(query: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[
     return asked
 
 
-def mended(query: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[Answer]]:
+def corrected(query: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[Answer]]:
     """The plugin's query, whose answers tell of preempted and forgotten jobs that they are over."""
     seen: dict[str, str] = {}
 

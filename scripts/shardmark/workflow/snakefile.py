@@ -87,7 +87,9 @@ def check_notes(folder: Path) -> None:
             pass
     except OSError as error:
         what = f"{error.strerror}; Snakemake keeps its locks and logs there"
-        print(Problem(str(notes), "", what, "make room or mend the rights, or use a clone elsewhere"), file=sys.stderr)
+        print(
+            Problem(str(notes), "", what, "make room or fix the permissions, or use a clone elsewhere"), file=sys.stderr
+        )
         sys.stderr.flush()
         sys.exit(1)
 

@@ -30,7 +30,8 @@ FOREIGN_ANSWER = (
 
 CHOOSE = (
     r"\b(?:choose|chose|chosen|choosing|select|selected|pick|picked|go with|going with|went with|gone with|opt for"
-    r"|opted for|vote for|lean(?:ing)? towards?|settle on|guess|say|meant|conclude|favou?rs?|prefer|points? (?:to|towards?)"
+    r"|opted for|vote for|lean(?:ing)? towards?|settle on|guess|say|meant|conclude|favou?rs?|prefer"
+    r"|points? (?:to|towards?)"
     r"|wähle|nehme|elijo|escojo|escolho|choisis|scelgo|kies|väljer|wybieram|выбираю|выберу|обираю|seçiyorum"
     r"|chọn|memilih"
     r")\b(?:\s+(?:is|be|for|that|it's|it is))?"
@@ -120,7 +121,9 @@ RIGHT = (
 "After a letter and a verb: it is the one."
 
 CLAUSE_END = (
-    r"[,;:!?()、，；：。…]|[.](?=\s|$)|\n|\band (?=(?:so|thus|hence|therefore|the answer)\b)|\b(?:but|because|since|sondern|sino|mais|mas|bensì|ma|maar|men|lecz"
+    r"[,;:!?()、，；：。…]|[.](?=\s|$)|\n"
+    r"|\band (?=(?:so|thus|hence|therefore|the answer)\b)"
+    r"|\b(?:but|because|since|sondern|sino|mais|mas|bensì|ma|maar|men|lecz"
     r"|ale|melainkan|tetapi|while|whereas)\b|而是|因为|因為|بل|बल्कि"
 )
 

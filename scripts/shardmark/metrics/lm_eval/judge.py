@@ -36,7 +36,7 @@ def judge(lines: list[Record], asked: Record, answers: Record, header: Record) -
             raise
         except Exception as error:  # the tasks' own code: any exception may come out
             what = f"{name} cannot be scored: {type(error).__name__}: {_first_words(error)}"
-            fix = install(error) if isinstance(error, ModuleNotFoundError) else "mend the task, or leave it out"
+            fix = install(error) if isinstance(error, ModuleNotFoundError) else "fix the task, or leave it out"
             raise UserError(Problem(header["dataset"]["name"], "lm_eval", what, fix)) from error
     judged = [sample for found in samples.values() for sample in found]
     for sample in judged:

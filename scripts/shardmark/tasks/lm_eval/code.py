@@ -121,7 +121,7 @@ class Code:
         except BaseException as error:  # the module's own code: anything may come out, SystemExit too
             what = f"{function.name} cannot be imported: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise UserError(
-                Problem(self._place(function), "", what, "mend the module, or leave out the task")
+                Problem(self._place(function), "", what, "fix the module, or leave out the task")
             ) from error
 
     def _absent(self, function: Function, error: ModuleNotFoundError) -> Problem:

@@ -71,7 +71,7 @@ class Contexts:
         return messages + [message for example in examples for message in example]
 
     def common(self, head: list[Message]) -> int:
-        """So many characters of a head all documents have; none where examples are drawn for each."""
+        """How many characters of a head all documents share; 0 where examples are drawn for each."""
         fixed = not self.settings.num_fewshot or (self.shots.sampler == "first_n" and not self._excludes)
         return len(as_text(self.style.context(head))) if fixed and head else 0
 

@@ -43,7 +43,7 @@ class Document:
     "Whether any of a list of right answers counts; the first document of a task decides."
     choices: list[str] | None
     head: int
-    "So many characters at the beginning of each context all documents have: description and, if fixed, examples."
+    "The number of characters with which the contexts of all documents begin: description and, if fixed, examples."
     remarks: tuple[Remark, ...] = ()
 
 
@@ -81,7 +81,7 @@ def documents(
         raise UserError(Problem(where, state["key"], stopped(error), FIX)) from error
     except Exception as error:  # templates and the task's own code: any exception may come out
         what = f"{type(error).__name__}: {error}"
-        raise UserError(Problem(where, state["key"], what, "mend the task, or leave it out")) from error
+        raise UserError(Problem(where, state["key"], what, "fix the task, or leave it out")) from error
     if number < 0:
         raise UserError(Problem(where, settings.task, "the split has no documents", "name another split"))
 

@@ -18,7 +18,7 @@ class Sampler(Protocol):
     """Draws examples for one document after the other."""
 
     def draw(self, count: int, doc: Doc | None) -> Sequence[int | Doc]:
-        """So many examples, other than `doc` if one is given: documents, or their numbers."""
+        """`count` examples, other than `doc` if one is given: documents, or their numbers."""
 
 
 class RandomSampler:

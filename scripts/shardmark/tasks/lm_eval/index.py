@@ -251,7 +251,7 @@ def _members(index: Index, group: str, item: Any, overrides: Config, where: str)
         own = item
     else:
         what = f"group {group}: {item!r} is neither a name nor a mapping with task or group"
-        raise UserError(Problem(where, "lm_eval", what, "mend the group's file"))
+        raise UserError(Problem(where, "lm_eval", what, "fix the group's file"))
     if "group" in own:
         name = str(own["group"])
         if name in index.groups:

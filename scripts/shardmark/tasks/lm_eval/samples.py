@@ -67,7 +67,7 @@ def _sample(dataset: LmEvalDataset, task: TaskSettings, number: int, document: D
         gold = _gold(task, document.gold)
     except (ValueError, TypeError) as error:
         where = f"{task.task}, document {number}"
-        raise UserError(Problem(dataset.file, where, str(error), "mend the task, or leave it out")) from error
+        raise UserError(Problem(dataset.file, where, str(error), "fix the task, or leave it out")) from error
     name = f"{task.task}/{number}" if dataset.group else str(number)
     group = task.task if dataset.group else None
     head = 0 if dataset.group else document.head
