@@ -1,0 +1,68 @@
+"""Records as JSON: written with a version, read strictly."""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar, dataclass_transform
+
+import msgspec
+
+from shardmark.errors import Problem, UserError
+
+FORMAT = "format"
+"The key of a file's version. A file without one is of version 1."
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A record. Unknown keys are errors: a key that is misspelt must not read as one that is absent."""
+
+
+R = TypeVar("R")
+
+
+class Unreadable(ValueError):
+    """A text that is no record of its kind; says what is wrong, and at which key."""
+
+
+def to_json(record: Any) -> Any:
+    """The plain JSON value of a record, keys in the order of its definition."""
+    return msgspec.to_builtins(record)
+
+
+def decode(text: bytes | str, kind: type[R], version: int = 1) -> R:
+    """The record in a JSON text of format `version` or an older one. Raises Unreadable.
+
+    `kind` may be a record's class or a union of them. Lone surrogates, which msgspec refuses, are read as json does.
+    """
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass  # a surrogate, a version, or a mistake: the slow way tells which
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"not JSON: {error}") from error
+    return convert(value, kind, version)
+
+
+def convert(value: Any, kind: type[R], version: int = 1) -> R:
+    """The record that a JSON value is, of format `version` or an older one. Raises Unreadable."""
+    if isinstance(value, dict) and FORMAT in value:
+        found = value[FORMAT]
+        if not isinstance(found, int) or isinstance(found, bool):
+            raise Unreadable(f"{FORMAT}: not a whole number: {found!r}")
+        if found > version:
+            raise Unreadable(f"written by a newer Shardmark (format {found}; this one reads up to {version})")
+        value = {key: part for key, part in value.items() if key != FORMAT}
+    try:
+        return msgspec.convert(value, type=kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise Unreadable(str(error)) from error
+
+
+def read_record(path: Path, kind: type[R], version: int = 1, fix: str = "delete it; the next run makes it anew") -> R:
+    """The record in a file. Raises UserError with the file, the key and what to do."""
+    try:
+        return decode(path.read_bytes(), kind, version)
+    except (OSError, Unreadable) as error:
+        raise UserError(Problem(str(path), "", f"cannot be read: {error}", fix)) from error
