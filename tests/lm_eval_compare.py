@@ -16,6 +16,7 @@ from shardmark.errors import UserError
 from shardmark.files import read_jsonl
 from shardmark.metrics import lm_eval
 from shardmark.metrics.lm_eval import aggregations
+from shardmark.records.request import GenerateRequest, RollingRequest
 from shardmark.tasks import Sample
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.data import DataMap, as_dataset, read_data_map
@@ -247,20 +248,20 @@ def answered(
 def _made_up(draw: random.Random, sample: Sample) -> dict[str, Any]:
     """Log-likelihoods, or a text that has the right answer in it now and then."""
     request: Any = sample.request
-    if request["kind"] == "generate":
+    if isinstance(request, GenerateRequest):
         target = sample.target[0] if isinstance(sample.target, list) else sample.target
         target = sample.row.get("canonical_solution") or sample.row.get("code") or target
         words = ["the answer is", "#### 12", "(A)", "no", str(draw.randint(0, 20)), f"#### {target}", str(target)]
         text = str(target) if draw.random() < 0.4 else " ".join(draw.sample(words, 3))
         return {"text": text, "end": "stop", "cut": 0}
-    count = len(request.get("pairs", "1"))
+    count = len(request.pairs)
     logprobs = [draw.uniform(-30, -1) for _ in range(count)]
     return {"logprobs": logprobs, "tokens": [3] * count, "greedy": [draw.random() < 0.3 for _ in logprobs], "cut": 0}
 
 
 def _as_lm_eval_has_it(request: Any, prediction: dict[str, Any]) -> list[Any]:
-    if request["kind"] == "generate":
+    if isinstance(request, GenerateRequest):
         return [[one["text"] for one in prediction["samples"]] if "samples" in prediction else prediction["text"]]
-    if request["kind"] == "rolling":
+    if isinstance(request, RollingRequest):
         return list(prediction["logprobs"])
     return [list(pair) for pair in zip(prediction["logprobs"], prediction["greedy"], strict=True)]

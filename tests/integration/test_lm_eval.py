@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+import asked as made
 import tiny_models
+from shardmark.records.request import ChoiceRequest, GenerateRequest, Request
 from shardmark.tasks.requests import request_id
 
 NEAR = 1e-4
@@ -38,11 +40,11 @@ def shots(draw: random.Random) -> str:
     return "".join(f"{question(draw)} {text(draw, 1, 3)}\n\n" for _ in range(5))
 
 
-def choice(context: str, continuations: list[str]) -> dict[str, Any]:
-    return {"kind": "choice", "pairs": [[context, continuation] for continuation in continuations]}
+def choice(context: str, continuations: list[str]) -> ChoiceRequest:
+    return made.choice(*((context, continuation) for continuation in continuations))
 
 
-def requests(documents: int = 4) -> dict[str, dict[str, Any]]:
+def requests(documents: int = 4) -> dict[str, Request]:
     """The kinds of requests that tasks make, by a name that says which."""
     draw = random.Random(7)
     fixed = shots(draw)
@@ -59,14 +61,14 @@ def requests(documents: int = 4) -> dict[str, dict[str, Any]]:
         found[f"empty context, {n}"] = choice("", [fixed + asked + answer for answer in answers[:2]])
         found[f"over-long context, {n}"] = choice(shots(draw) + shots(draw) + shots(draw) + asked, answers)
         contexts = [question(draw) + answer for answer in answers[:2]]
-        found[f"a long text, {n}"] = {"kind": "rolling", "text": text(random.Random(n), 20, 60) * 8}
-        found[f"a short text, {n}"] = {"kind": "rolling", "text": text(random.Random(n), 1, 9)}
-        found[f"contexts vary, {n}"] = {"kind": "choice", "pairs": [[context, " bead END"] for context in contexts]}
+        found[f"a long text, {n}"] = made.rolling(text(random.Random(n), 20, 60) * 8)
+        found[f"a short text, {n}"] = made.rolling(text(random.Random(n), 1, 9))
+        found[f"contexts vary, {n}"] = made.choice(*((context, " bead END") for context in contexts))
     return found
 
 
-def generate(prompt: str, new: int, stop: Sequence[str] = ()) -> dict[str, Any]:
-    return {"kind": "generate", "prompt": prompt, "max_new_tokens": new, "stop": list(stop)}
+def generate(prompt: str, new: int, stop: Sequence[str] = ()) -> GenerateRequest:
+    return made.generate(prompt, new, stop)
 
 
 def generations(documents: int = 3, new: int = 20) -> dict[str, dict[str, Any]]:
@@ -100,8 +102,8 @@ def answers(folder: Path, asked: dict[str, dict[str, Any]], **settings: Any) -> 
     from shardmark.engine.answer import Engine
 
     engine = Engine(tiny_models.model_record(folder, **settings), tiny_models.load_backend(folder, **settings))
-    made = {p["id"]: p for done in engine.answer({request_id(r): r for r in asked.values()}) for p in done}
-    return {name: made[request_id(request)] for name, request in asked.items()}
+    found = {p["id"]: p for done in engine.answer({request_id(r): r for r in asked.values()}) for p in done}
+    return {name: found[request_id(request)] for name, request in asked.items()}
 
 
 PARTS = {"choice": "scores", "generate": "texts", "rolling": "rolling"}
@@ -125,26 +127,26 @@ def oracle(asked: dict[Path, dict[str, dict[str, Any]]], window: int, here: Path
         left = {kind: iter(answer[part]) for kind, part in PARTS.items()}
         found.append(
             {
-                name: [next(left["choice"]) for _ in request["pairs"]]
-                if request["kind"] == "choice"
-                else next(left[request["kind"]])
+                name: [next(left["choice"]) for _ in request.pairs]
+                if request.kind == "choice"
+                else next(left[request.kind])
                 for name, request in requests.items()
             }
         )
     return found
 
 
-def _job(folder: Path, window: int, requests: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _job(folder: Path, window: int, requests: Iterable[Any]) -> dict[str, Any]:
     """A job of lm_eval_oracle.py."""
     pairs, prompts, rolling = [], [], []
     for request in requests:
-        if request["kind"] == "choice":
-            pairs += request["pairs"]
-        elif request["kind"] == "rolling":
-            rolling.append(request["text"])
+        if request.kind == "choice":
+            pairs += request.pairs
+        elif request.kind == "rolling":
+            rolling.append(request.text)
         else:
-            settings = {"until": request["stop"], "max_gen_toks": request["max_new_tokens"], "do_sample": False}
-            prompts.append([request["prompt"], settings])
+            settings = {"until": request.stop, "max_gen_toks": request.max_new_tokens, "do_sample": False}
+            prompts.append([request.prompt, settings])
     return {"model": str(folder), "window": window, "pairs": pairs, "prompts": prompts, "rolling": rolling}
 
 

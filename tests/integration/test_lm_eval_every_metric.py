@@ -10,6 +10,7 @@ import yaml
 
 from lm_eval_compare import answered, fewer_draws, oracle, same_scores
 from requirements_check import need
+from shardmark.records.request import GenerateRequest
 from shardmark.tasks import Sample
 from shardmark.tasks.lm_eval.index import Task, find, read_index
 
@@ -146,15 +147,15 @@ def rows(count: int) -> list[dict[str, Any]]:
 def made_up(draw: random.Random, sample: Sample) -> dict[str, Any]:
     """Responses of which some are right."""
     request: Any = sample.request
-    if request["kind"] != "generate":
-        logprobs = [draw.uniform(-30, -1) for _ in request.get("pairs", [1])]
+    if not isinstance(request, GenerateRequest):
+        logprobs = [draw.uniform(-30, -1) for _ in request.pairs]
         greedy = [draw.random() < 0.3 for _ in logprobs]
         return {"logprobs": logprobs, "tokens": [3] * len(logprobs), "greedy": greedy, "cut": 0}
     words = sample.row["gold"].split()
     code = sample.target == sample.row["tests"]
     texts = [draw.choice([" + 0", " - 1", " +"]) if code else _text(draw, words) for _ in range(3)]
     samples = [{"text": text, "end": "stop", "cut": 0} for text in texts]
-    return {"samples": samples} if request.get("samples", 1) > 1 else samples[0]
+    return {"samples": samples} if request.samples > 1 else samples[0]
 
 
 def _text(draw: random.Random, words: list[str]) -> str:

@@ -21,13 +21,15 @@ from typing import Any
 import psutil
 import pytest
 
+import asked
 import tiny_models
 from shardmark.engine import client, devices, worker
 from shardmark.engine.client import WorkerFailed, infer_with_worker
 from shardmark.engine.infer import infer_shard
 from shardmark.engine.worker_sockets import LOCK, SOCKET, claimed, run_folder
 from shardmark.errors import UserError
-from shardmark.files import digest, jsonl, pretty_json, sealed
+from shardmark.files import digest, pretty_json, sealed
+from shardmark.records.request import GenerateRequest
 from shardmark.store.partials import partial_files, read_partial
 from shardmark.store.predictions import read_predictions
 from shardmark.tasks import request_id
@@ -65,7 +67,7 @@ class Engine:
 
     def answer(self, requests):
         for key, request in requests.items():
-            act(*request["prompt"].split())
+            act(*request.prompt.split())
             self.forward()
             yield [{"id": key, "text": str(os.getpid()), "tokens": 1, "end": "eos", "cut": 0}]
 
@@ -112,8 +114,8 @@ def until(met: Callable[[], Any], seconds: float = 60) -> Any:
     return found
 
 
-def generate(prompt: str) -> dict[str, Any]:
-    return {"kind": "generate", "prompt": prompt, "max_new_tokens": 8, "stop": []}
+def generate(prompt: str) -> GenerateRequest:
+    return asked.generate(prompt)
 
 
 @dataclass
@@ -170,7 +172,7 @@ class Run:
             file.parent.mkdir(parents=True, exist_ok=True)
         files[0].write_text(pretty_json(record))
         files[1].write_text(pretty_json(sealed(staged)))
-        files[2].write_text(jsonl({"id": request_id(request), **request} for request in requests))
+        files[2].write_text(asked.lines(asked.by_id(requests)))
         return files
 
     def infer(self, files: list[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -284,7 +286,7 @@ def alive(pid: int) -> bool:
 
 def test_ten_shards_load_a_model_once_and_say_what_a_process_for_each_says(run: Run, weights: Path) -> None:
     shards = [
-        [generate(f"{n}: a"), generate(f"{n}: bc"), {"kind": "choice", "pairs": [[f"{n}?", " yes"], [f"{n}?", " no"]]}]
+        [generate(f"{n}: a"), generate(f"{n}: bc"), asked.choice((f"{n}?", " yes"), (f"{n}?", " no"))]
         for n in range(10)
     ]
     files = [run.files("tiny", shard, weights) for shard in shards]

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+import asked
 import tiny_models
+from asked import by_id, choice, rolling
 from shardmark.engine.tokens import ScoredRow
 from shardmark.errors import UserError
+from shardmark.records.request import GenerateRequest
 from shardmark.tasks.requests import request_id
 
 NEAR = 1e-4
@@ -94,16 +97,8 @@ def answer(engine: Any, request: Any) -> dict[str, Any]:
     return prediction
 
 
-def by_id(requests: Sequence[Any]) -> dict[str, Any]:
-    return {request_id(request): request for request in requests}
-
-
-def choice(*pairs: tuple[str, str]) -> dict[str, Any]:
-    return {"kind": "choice", "pairs": [list(pair) for pair in pairs]}
-
-
-def generate(prompt: str, new: int = 4, stop: Sequence[str] = ()) -> dict[str, Any]:
-    return {"kind": "generate", "prompt": prompt, "max_new_tokens": new, "stop": list(stop)}
+def generate(prompt: str, new: int = 4, stop: Sequence[str] = ()) -> GenerateRequest:
+    return asked.generate(prompt, new, stop)
 
 
 CHOICES = [
@@ -134,7 +129,7 @@ def test_a_choice_has_the_log_likelihood_of_each_of_its_pairs(folder: Path, back
     from shardmark.engine.tokens import encode_pair, fit_window
 
     request = CHOICES[0]
-    rows = [fit_window(*encode_pair(backend.tokenizer, *pair), backend.window) for pair in request["pairs"]]
+    rows = [fit_window(*encode_pair(backend.tokenizer, *pair), backend.window) for pair in request.pairs]
     prediction = answer(engine(folder, backend), request)
     wanted = [tiny_models.plain_score(backend.model, row) for row in rows]
     assert prediction["logprobs"] == pytest.approx([value for value, _ in wanted], abs=NEAR)
@@ -179,7 +174,7 @@ def test_the_model_may_write_less_than_the_data_set_asks_for(folder: Path, backe
 
 def test_predictions_come_as_soon_as_their_last_pair_is_done(folder: Path, backend: Any) -> None:
     lists = list(engine(folder, backend, batch_size=1).answer(by_id(CHOICES)))
-    assert len(lists) == sum(len(request["pairs"]) for request in CHOICES)
+    assert len(lists) == sum(len(request.pairs) for request in CHOICES)
     assert [len(done) for done in lists].count(1) == len(CHOICES)
 
 
@@ -278,15 +273,15 @@ def test_what_a_tokenizer_appends_is_neither_read_nor_scored(tmp_path: Path, aft
     tokenizer.save_pretrained(other)
     backend = tiny_models.load_backend(other)
     assert backend.tokenizer.encode("a")[-1] == backend.tokenizer.convert_tokens_to_ids(after[-1])
-    asked = {
+    requests = {
         "choice": choice(("Q: A:", " a"), ("Q: A:", " b"), ("", "a"), (" ", "a"), ("xa", "bc")),
         "prompt": generate("Q: ab", 6),
         "nothing": generate("", 6),
-        "text": {"kind": "rolling", "text": "a long text " * 12},
+        "text": rolling("a long text " * 12),
         "its own": choice(("Q: a<eos>", "b<eos>")),
     }
-    wanted = {p["id"]: p for done in engine(plain, tiny_models.load_backend(plain)).answer(asked) for p in done}
-    found = {p["id"]: p for done in engine(other, backend).answer(asked) for p in done}
+    wanted = {p["id"]: p for done in engine(plain, tiny_models.load_backend(plain)).answer(requests) for p in done}
+    found = {p["id"]: p for done in engine(other, backend).answer(requests) for p in done}
     assert found == wanted
     assert len(set(found["choice"]["logprobs"])) > 1
 
@@ -380,7 +375,7 @@ def test_a_text_longer_than_the_window_is_scored_in_windows(folder: Path, backen
     tokens = backend.tokenizer.encode(text)
     rows = rolling_windows(backend.tokenizer.bos_token_id, tokens, backend.window)
     assert len(rows) > 2
-    prediction = answer(engine(folder, backend), {"kind": "rolling", "text": text})
+    prediction = answer(engine(folder, backend), rolling(text))
     wanted = [tiny_models.plain_score(backend.model, row) for row in rows]
     assert prediction["logprobs"] == [pytest.approx(sum(value for value, _ in wanted), abs=10 * NEAR)]
     assert (prediction["tokens"], prediction["greedy"], prediction["cut"]) == ([len(tokens)], [False], 0)
@@ -392,29 +387,26 @@ def test_a_text_that_fits_the_window_is_scored_as_what_follows_nothing(folder: P
         backend.tokenizer.bos_token,
     )  # which the tokenizer puts before a text, not before a choice
     whole, alone = (
-        answer(engine(folder, backend), request)
-        for request in ({"kind": "rolling", "text": text}, {"kind": "choice", "pairs": [["", bos + bos + text]]})
+        answer(engine(folder, backend), request) for request in (rolling(text), choice(("", bos + bos + text)))
     )
     assert whole["logprobs"] == pytest.approx(alone["logprobs"], abs=NEAR)
     assert (whole["tokens"], whole["greedy"]) == (alone["tokens"], alone["greedy"])
 
 
-CHAT = [{"role": "user", "content": "1+1?"}]
+CHAT = asked.said(("user", "1+1?"))
 SAID = {"begin": "", "round": {"user": {"begin": "U: ", "end": "\n"}, "assistant": {"begin": "A: ", "end": "\n"}}}
 
 
 def test_a_chat_is_answered_as_the_text_it_becomes(folder: Path, backend: Any) -> None:
-    asked = engine(folder, backend, meta_template=SAID)
-    chat, text = generate("", 6), generate("U: 1+1?\nA: ", 6)
-    chat["messages"] = CHAT
-    del chat["prompt"]
-    assert answer(asked, chat) | {"id": ""} == answer(asked, text) | {"id": ""}
-    choices = answer(asked, {"kind": "choice", "pairs": [[CHAT, "2"], [CHAT, "3"]]})
-    texts = answer(asked, choice(("U: 1+1?\nA: ", "2"), ("U: 1+1?\nA: ", "3")))
+    model = engine(folder, backend, meta_template=SAID)
+    chat, text = asked.chat(("user", "1+1?"), new=6), generate("U: 1+1?\nA: ", 6)
+    assert answer(model, chat) | {"id": ""} == answer(model, text) | {"id": ""}
+    choices = answer(model, choice((CHAT, "2"), (CHAT, "3")))
+    texts = answer(model, choice(("U: 1+1?\nA: ", "2"), ("U: 1+1?\nA: ", "3")))
     assert choices["logprobs"] == pytest.approx(texts["logprobs"], abs=NEAR)
 
 
 def test_a_chat_without_a_template_is_told_with_the_fix(folder: Path, backend: Any) -> None:
     with pytest.raises(UserError, match="no chat template") as caught:
-        answer(engine(folder, backend), {"kind": "choice", "pairs": [[CHAT, "2"], [CHAT, "3"]]})
+        answer(engine(folder, backend), choice((CHAT, "2"), (CHAT, "3")))
     assert "add meta_template" in str(caught.value)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import asked
 from shardmark.files import SEAL, pretty_json, sealed, write_whole
 from shardmark.plan.cost import (
     JOB_SECONDS,
@@ -31,12 +32,12 @@ def model(parameters: int | None = 1_000_000, dtype: str = "float32", num_gpus: 
 
 
 def test_work_counts_tokens_to_read_and_to_write() -> None:
-    generate = {"kind": "generate", "prompt": "x" * 40, "max_new_tokens": 7, "stop": []}
-    choice = {"kind": "choice", "pairs": [["x" * 8, "y" * 4], ["x" * 8, "y" * 8]]}
+    generate = asked.generate("x" * 40, 7)
+    choice = asked.choice(("x" * 8, "y" * 4), ("x" * 8, "y" * 8))
     assert work([generate]) == {"read": 10, "written": 7, "longest": 7}
     assert work([choice]) == {"read": 4, "written": 0, "longest": 0}  # the second begins like the first
-    assert work([generate, generate | {"prompt": "z" * 40}]) == {"read": 20, "written": 14, "longest": 7}
-    assert work([generate, generate | {"max_new_tokens": 9}]) == {"read": 10, "written": 16, "longest": 9}
+    assert work([generate, asked.generate("z" * 40, 7)]) == {"read": 20, "written": 14, "longest": 7}
+    assert work([generate, asked.generate("x" * 40, 9)]) == {"read": 10, "written": 16, "longest": 9}
     assert work([]) == {"read": 0, "written": 0, "longest": 0}
 
 

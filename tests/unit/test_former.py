@@ -6,17 +6,19 @@ from typing import Any
 
 import pytest
 
+from asked import chat, choice, generate, line
 from shardmark.files import digest, json_line, pretty_json, sealed, write_whole
 from shardmark.plan.former import Former
+from shardmark.records.request import Request
 from shardmark.store.partials import append_partial, partial_file, partial_files, read_partial
 from shardmark.store.predictions import read_predictions, read_trailer, write_predictions
 from shardmark.tasks.requests import request_id
 
 NAME = "m@0123456789abcdef"
-GENERATE = {"kind": "generate", "prompt": "a", "max_new_tokens": 2, "stop": ["\n", "Q:"]}
-STOPPED = {**GENERATE, "stop": ["\n", "<|im_end|>"]}
-CHOICE = {"kind": "choice", "pairs": [["a", "b"]]}
-CHAT = {"kind": "generate", "messages": [{"role": "user", "content": "a"}], "max_new_tokens": 2, "stop": []}
+GENERATE = generate("a", 2, ["\n", "Q:"])
+STOPPED = generate("a", 2, ["\n", "<|im_end|>"])
+CHOICE = choice(("a", "b"))
+CHAT = chat(("user", "a"), new=2)
 
 
 def model(folder: Path, append: bool = False, eos: str = "</s>", **config: Any) -> dict[str, Any]:
@@ -40,17 +42,17 @@ def model(folder: Path, append: bool = False, eos: str = "</s>", **config: Any) 
     return {"name": name, "digest": number, "source": place, "tokenizer": None, "settings": settings}
 
 
-def answered(results: Path, request: dict[str, Any], old: bool = True) -> Path:
+def answered(results: Path, request: Request, old: bool = True) -> Path:
     """A file with the answer to a request, of an earlier version or of this one."""
-    key = request_id(request)  # type: ignore[arg-type]
+    key = request_id(request)
     shard = digest([key])
-    write_whole(results / f"requests/d/{shard}.jsonl", json_line({"id": key, **request}))
+    write_whole(results / f"requests/d/{shard}.jsonl", line(key, request))
     out = results / f"predictions/{NAME}/d/{shard}.jsonl"
     write_predictions(out, [{"id": key}], {"answers": 1} if old else {})
     return out
 
 
-MODELS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+MODELS: dict[str, tuple[dict[str, Any], list[Request]]] = {
     "no fault": ({}, []),
     "the tokenizer's EOS": ({"eos": "<|im_end|>"}, [GENERATE, STOPPED, CHAT]),
     "config's EOS": ({"eos_token_id": [2, 3]}, [GENERATE, STOPPED, CHAT]),

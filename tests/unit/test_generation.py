@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny_models
+from asked import by_id, generate
 from shardmark.engine.batches import Limit, OutOfMemoryError
 from shardmark.engine.generation import Answer, GenerateRow, Generation, WrittenRow
 from shardmark.engine.prefixes import Prefix
@@ -225,14 +226,8 @@ def requests(**more: Any) -> dict[str, Any]:
     made = []
     for n in range(10):
         prompt = (shots if n % 3 else "") + "".join(draw.choice("abcdefgh 123") for _ in range(draw.randint(1, 14)))
-        request = {
-            "kind": "generate",
-            "prompt": prompt,
-            "max_new_tokens": draw.randint(1, 16),
-            "stop": ["\n"] * (n % 2),
-        }
-        made.append(request | more)
-    return {request_id(request): request for request in made}
+        made.append(generate(prompt, draw.randint(1, 16), ["\n"] * (n % 2), **more))
+    return by_id(made)
 
 
 def answers(engine: Any, asked: dict[str, Any]) -> dict[str, Any]:
@@ -261,19 +256,19 @@ def test_batches_order_and_shards_change_nothing(
 
 def generated(backend: Any, request: dict[str, Any]) -> tuple[str, int]:
     """What transformers' own generate writes for one row: text and number of tokens."""
-    inputs = torch.tensor([backend.tokenizer.encode(request["prompt"])])
-    more = {"stop_strings": request["stop"], "tokenizer": backend.tokenizer} if request["stop"] else {}
+    inputs = torch.tensor([backend.tokenizer.encode(request.prompt)])
+    more = {"stop_strings": request.stop, "tokenizer": backend.tokenizer} if request.stop else {}
     output = backend.model.generate(
         input_ids=inputs,
         attention_mask=torch.ones_like(inputs),
-        max_new_tokens=request["max_new_tokens"],
+        max_new_tokens=request.max_new_tokens,
         min_new_tokens=request.get("min_new_tokens"),
         do_sample=False,
         **more,
     )
     tokens = [token for token in output[0, inputs.shape[1] :].tolist() if token not in backend.ends]
     text = backend.tokenizer.decode(tokens, skip_special_tokens=True)
-    return min((text.partition(stop)[0] for stop in request["stop"]), default=text, key=len), len(tokens)
+    return min((text.partition(stop)[0] for stop in request.stop), default=text, key=len), len(tokens)
 
 
 @pytest.mark.parametrize("more", [{}, {"min_new_tokens": 5, "max_new_tokens": 12}])
@@ -290,7 +285,7 @@ def test_greedy_answers_are_those_of_generate_row_by_row(
 def test_the_model_ends_no_text_before_it_may(tmp_path: Path, least: int) -> None:
     folder = tiny_models.chain_model(tmp_path, "2<eos>")
     backend = tiny_models.load_backend(folder)
-    request = {"kind": "generate", "prompt": "2", "max_new_tokens": 6, "stop": [], "min_new_tokens": least}
+    request = generate("2", 6, min_new_tokens=least)
     (found,) = answers(engine(folder, backend), {request_id(request): request}).values()
     assert (found["text"], found["tokens"]) == generated(backend, request)
     assert (found["tokens"], found["end"]) == ((0, "eos") if not least else (6, "length"))
@@ -308,7 +303,7 @@ def test_shared_prefixes_are_used(name: str, backend: Any) -> None:
     """The prompts of the tests above would not test much otherwise."""
     from shardmark.engine.prefixes import shared_prefixes
 
-    prompts = [backend.tokenizer.encode(request["prompt"]) for request in requests().values()]
+    prompts = [backend.tokenizer.encode(request.prompt) for request in requests().values()]
     assert sum(prefix is not None for _, prefix in shared_prefixes(prompts)) >= 6
 
 
@@ -321,8 +316,7 @@ def llama(folders: dict[str, Path]) -> Any:
 
 
 def asked(**more: Any) -> dict[str, Any]:
-    request = {"kind": "generate", "prompt": "ab", "max_new_tokens": 12, "stop": []} | more
-    return {request_id(request): request}
+    return by_id([generate("ab", 12, **more)])
 
 
 def test_samples_are_a_list_of_what_one_is(folders: dict[str, Path], llama: Any) -> None:
@@ -366,7 +360,7 @@ def test_prompts_may_be_read_in_parts_of_any_size(folders: dict[str, Path], back
         pytest.skip("plain batches are generate's own")
     wanted = answers(engine(folders[name], backend), requests())
     rows = [
-        GenerateRow(backend.tokenizer.encode(r["prompt"]), r["max_new_tokens"], r["stop"], request=k)
+        GenerateRow(backend.tokenizer.encode(r.prompt), r.max_new_tokens, r.stop, request=k)
         for k, r in requests().items()
     ]
     for size in (1, 7, 40):

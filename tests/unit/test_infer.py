@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+import asked
 import tiny_models
+from asked import by_id, choice, lines
 from projects import problems
 from shardmark.engine.infer import infer_shard
 from shardmark.errors import UserError
-from shardmark.files import digest, json_line, jsonl, pretty_json, sealed
+from shardmark.files import digest, json_line, pretty_json, sealed
 from shardmark.plan.cost import work
+from shardmark.records.request import GenerateRequest
 from shardmark.store.hashes import HashCache
 from shardmark.store.partials import append_partial, partial_files, read_partial
 from shardmark.store.predictions import read_predictions
@@ -53,9 +56,9 @@ class Job:
 
     def ask(self, requests: Sequence[Any]) -> Path:
         """The request file, named by its ids."""
-        lines = sorted(({"id": request_id(r), **r} for r in requests), key=lambda line: line["id"])
-        path = self.requests / f"{digest([line['id'] for line in lines])}.jsonl"
-        path.write_text(jsonl(lines))
+        named = dict(sorted(by_id(requests).items()))
+        path = self.requests / f"{digest(list(named))}.jsonl"
+        path.write_text(lines(named))
         return path
 
 
@@ -64,16 +67,16 @@ def job(tmp_path: Path, model: Path) -> Job:
     return Job(tmp_path, model, batch_size=2)
 
 
-def generate(prompt: str) -> dict[str, Any]:
-    return {"kind": "generate", "prompt": prompt, "max_new_tokens": 4, "stop": []}
+def generate(prompt: str) -> GenerateRequest:
+    return asked.generate(prompt, 4)
 
 
-REQUESTS = [generate("1"), generate("2"), generate("x"), {"kind": "choice", "pairs": [["1", "x"], ["1", "z"]]}]
+REQUESTS = [generate("1"), generate("2"), generate("x"), choice(("1", "x"), ("1", "z"))]
 
 
 def made_up(request: Any) -> dict[str, Any]:
     """A prediction that the model would never make, so that it is known again."""
-    return {"id": request_id(request), "text": f"made up for {request['prompt']}", "tokens": 1, "end": "eos", "cut": 0}
+    return {"id": request_id(request), "text": f"made up for {request.prompt}", "tokens": 1, "end": "eos", "cut": 0}
 
 
 def kept(prediction: dict[str, Any]) -> str:
@@ -143,7 +146,7 @@ def test_a_job_that_crashed_goes_on_with_what_it_had(job: Job, monkeypatch: pyte
 def test_choices_that_were_scored_before_a_crash_are_kept(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     from shardmark.engine import scoring
 
-    asked = [{"kind": "choice", "pairs": [[f"question {n}", "x"], [f"question {n}", "yz"]]} for n in range(5)]
+    asked = [choice((f"question {n}", "x"), (f"question {n}", "yz")) for n in range(5)]
     forwards, whole = [], scoring.chunk_logits
 
     def crashing(*arguments: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from asked import generate
 from shardmark.metrics.filters import apply_filters
 from shardmark.metrics.lm_eval.filters import FILTERS
 from shardmark.metrics.sample_scores import judge, measure
@@ -44,10 +45,7 @@ def test_a_pattern_of_a_metric_names_the_sample() -> None:
     metric = {"name": "exact_match", "label": None, "chain": None, "ignore_patterns": ["(a+)+$"]}
     settings = {"kind": "generate", "chains": {}, "filters": [], "metrics": [metric], "cluster_by": None}
     answers = [{"text": text, "end": "stop", "cut": 0} for text in ("fine", SLOW)]
-    judged = [
-        judge(line | {"sample": f"s{n}"}, {"kind": "generate", "prompt": "?"}, a, settings)
-        for n, a in enumerate(answers)
-    ]
+    judged = [judge(line | {"sample": f"s{n}"}, generate("?"), a, settings) for n, a in enumerate(answers)]
     with pytest.raises(BoundError) as raised:
         measure(settings, judged)
     assert (raised.value.place, raised.value.key) == ("sample s1", "metrics.exact_match.ignore_patterns")

@@ -164,7 +164,7 @@ def test_lots_are_drawn_once_for_rows_that_are_processed_again_as_datasets_keeps
     drawn = [f"Q: {random.random()}\nA:" for _ in range(2 * len(ROWS))]
 
     def asked(name: str, **splits: Any) -> list[Any]:
-        return [sample.request["pairs"][0][0] for sample in rendered(tmp_path, name, **splits)]  # type: ignore[index,typeddict-item]
+        return [sample.request.pairs[0][0] for sample in rendered(tmp_path, name, **splits)]
 
     assert asked("same") == drawn[: len(ROWS)]
     assert asked("other") == drawn[len(ROWS) :]  # the split of the examples is processed first, asked for or not
@@ -269,7 +269,7 @@ def test_the_same_question_in_another_row_counts_as_well(tmp_path: Path) -> None
 
 
 def context(sample: Sample) -> str:
-    return str(sample.request["pairs"][0][0])  # type: ignore[typeddict-item]
+    return str(sample.request.pairs[0][0])
 
 
 def test_a_group_of_several_kinds_is_one_data_set_with_lm_evals_aggregate(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_group_of_several_kinds_is_one_data_set_with_lm_evals_aggregate(tmp_pa
     write_yaml(tmp_path / "g.yaml", members)
     (dataset,) = chosen(tmp_path, "g")
     assert (dataset.name, dataset.kind) == ("lm_eval.g", "mixed")
-    kinds = {sample.group: sample.request["kind"] for sample in rendered(tmp_path, "g")}
+    kinds = {sample.group: sample.request.kind for sample in rendered(tmp_path, "g")}
     assert kinds == {"chosen": "choice", "written": "generate"}
     metric = {"value": 0.5, "stderr": 0.1, "n": 4, "higher_is_better": True, "percent": True}
     described = dataset.described()["lm_eval"]["groups"]

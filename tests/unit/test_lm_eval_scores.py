@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import asked as asked_for
 from projects import write_rows
 from requirements_check import need
 from shardmark.errors import UserError
@@ -39,9 +40,9 @@ def metrics(
     lines = [{"sample": str(n), "request": str(n), "row": {}} | line for n, line in enumerate(lines)]
     asked: dict[str, Any] = {}
     for line, prediction in zip(lines, predictions, strict=True):
-        pairs = [["c", choice] for choice in line.get("choices") or ["x"]]
-        kind = {"kind": "generate", "prompt": "p"} if "text" in prediction else {"kind": "choice", "pairs": pairs}
-        kind = {"kind": "rolling", "text": line["target"]} if settings.get("output_type") == ROLLING else kind
+        pairs = [("c", choice) for choice in line.get("choices") or ["x"]]
+        kind = asked_for.generate("p") if "text" in prediction else asked_for.choice(*pairs)
+        kind = asked_for.rolling(line["target"]) if settings.get("output_type") == ROLLING else kind
         asked[line["request"]] = kind
     return lm_eval.judge(lines, asked, dict(zip(asked, predictions, strict=True)), header)
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from asked import generate
 from projects import problems, write_yaml
 from shardmark.config import LmEvalConfig, Named
 from shardmark.errors import UserError
+from shardmark.records.request import Message
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.data import as_dataset, parts, read_data_map
 from shardmark.tasks.lm_eval.documents import Document, documents
@@ -213,10 +215,10 @@ def test_generation_settings_are_read_as_lm_eval_reads_them() -> None:
         settings = task_settings(Task("t", {"task": "t", "generation_kwargs": given or None} | config, ""))
         return request_of(settings, [("p", settings.generation)])
 
-    assert request() == {"kind": "generate", "prompt": "p", "max_new_tokens": 256, "stop": ["\n\n"]}
-    assert request(until="x", max_gen_toks=8)["stop"] == ["x"]
-    assert "temperature" not in request(do_sample=False, temperature=0.7)
-    assert request(do_sample=True, temperature="0.5", top_p=0.9)["temperature"] == 0.5
+    assert request() == generate("p", 256, ["\n\n"])
+    assert request(until="x", max_gen_toks=8) == generate("p", 8, ["x"])
+    assert request(do_sample=False, temperature=0.7) == request()
+    assert request(do_sample=True, temperature="0.5", top_p=0.9).temperature == 0.5
     with pytest.raises(ValueError, match="num_beams"):
         request(num_beams=4)
 
@@ -234,15 +236,15 @@ def chats(style: Style, **config: Any) -> list[Any]:
 def test_a_chat_has_examples_as_turns_or_before_the_question() -> None:
     said = [("system", "Be fair.\n\nSay."), ("user", "Q: q0\nA:"), ("assistant", "yes"), ("user", "Q: q1\nA:")]
     asked = chats(Style(True, True, "Be fair."))
-    assert [[*map(tuple, map(dict.values, context))] for context, _ in asked] == [said, said]
+    assert [[(message.role, message.content) for message in context] for context, _ in asked] == [said, said]
     assert [choice for _, choice in asked] == ["yes", "no"]
     one = [("system", "Say."), ("user", "Q: q0\nA: yes\n\nQ: q1\nA:")]
-    assert [tuple(message.values()) for message in chats(Style(True, False))[0][0]] == one
+    assert [(message.role, message.content) for message in chats(Style(True, False))[0][0]] == one
 
 
 def test_an_answer_that_is_begun_is_the_assistants_and_the_choice_stands_apart() -> None:
     context, choice = chats(Style(True), gen_prefix="So:")[0]
-    assert (context[-1], choice) == ({"role": "assistant", "content": "So:"}, " yes")
+    assert (context[-1], choice) == (Message(role="assistant", content="So:"), " yes")
 
 
 def test_templates_stay_in_the_sandbox_and_do_what_lm_evals_do() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from asked import generate
 from projects import MODEL, files_of
 from shardmark.config import RunConfig
 from shardmark.errors import Problem
@@ -55,7 +56,7 @@ class Project:
     def dataset(self) -> PlannedDataset:
         spool = Spool(self.root / "tasks")
         for number in self.numbers:
-            request = {"kind": "generate", "prompt": f"{number:8}", "max_new_tokens": 8, "stop": []}
+            request = generate(f"{number:8}")
             spool.add(request_id(request), request, 0)
         tokens = {"read": 2 * len(self.numbers), "written": 8 * len(self.numbers)}
         record = {

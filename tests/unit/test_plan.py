@@ -33,13 +33,12 @@ from projects import (
     write_yaml,
 )
 from shardmark import layout
-from shardmark.files import is_sealed, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
+from shardmark.files import is_sealed, jsonl, pretty_json, read_json, read_jsonl, sealed, sha256, write_whole
 from shardmark.plan import Pair, Plan, make_plan, score_files
 from shardmark.plan.cost import Seconds, model_name, prior_load_seconds, prior_seconds
 from shardmark.plan.summary import print_summary, wall_seconds, work_seconds
 from shardmark.store.partials import append_partial
 from shardmark.store.predictions import write_predictions
-from shardmark.tasks import request_id
 from shardmark.workflow.rule_inputs import Inputs
 
 CHOICE: dict[str, Any] = {"kind": "choice", "prompt": "{{ question }}", "choices": "options", "target": "label"}
@@ -124,7 +123,7 @@ def test_every_request_is_in_a_file_under_its_id(sharded: Path) -> None:
     found = requests_of(made)
     assert len(shards_of(made)) > 3
     assert len(found) == sum(shard["requests"] for shard in shards_of(made)) == made.datasets[0]["requests"] == 64
-    assert all(request_id(request) == key for key, request in found.items())
+    assert all(sha256(request) == key for key, request in found.items())
     assert {request["prompt"] for request in found.values()} == {f"Q: {row['question']}\nA:" for row in many_rows()}
 
 

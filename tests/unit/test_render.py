@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+import asked
+from asked import choice, generate, rolling
 from projects import choice_settings, dataset_settings, problems
 from shardmark.config import DatasetConfig
 from shardmark.config.yaml_files import read_yaml
@@ -26,11 +28,11 @@ def rendered(*arguments: Any, **keywords: Any) -> list[Sample]:
 
 
 def prompts(samples: list[Sample]) -> list[str]:
-    return [sample.request["prompt"] for sample in samples]  # type: ignore[typeddict-item]
+    return [sample.request.prompt for sample in samples]
 
 
 def pairs(sample: Sample) -> list[list[str]]:
-    return sample.request["pairs"]  # type: ignore[typeddict-item]
+    return [list(pair) for pair in sample.request.pairs]
 
 
 def told(settings: DatasetConfig, rows: list[dict[str, Any]]) -> Problem:
@@ -45,7 +47,7 @@ def told(settings: DatasetConfig, rows: list[dict[str, Any]]) -> Problem:
 def test_a_row_becomes_a_prompt_with_the_right_answer() -> None:
     settings = dataset_settings(generation={"max_new_tokens": 5, "stop": ["\n"]})
     (sample,) = rendered(settings, QUESTIONS[:1], "d.yaml")
-    assert sample.request == {"kind": "generate", "prompt": "Q: 1+1?\nA:", "max_new_tokens": 5, "stop": ["\n"]}
+    assert sample.request == generate("Q: 1+1?\nA:", 5, ["\n"])
     assert (sample.id, sample.row, sample.target, sample.choices) == ("0", QUESTIONS[0], ["2"], None)
 
 
@@ -58,9 +60,9 @@ def test_only_generation_settings_that_are_no_defaults_are_part_of_a_request() -
             {"temperature": 1, "top_p": 0.9, "seed": 3},
         )
     )
-    assert plain.request == {"kind": "generate", "prompt": "Q: 1+1?\nA:", "max_new_tokens": 256, "stop": []}
+    assert plain.request == generate("Q: 1+1?\nA:", 256)
     assert same.request_id == plain.request_id == PLAIN_ID
-    assert drawn.request == plain.request | {"temperature": 1.0, "top_p": 0.9, "seed": 3}
+    assert drawn.request == generate("Q: 1+1?\nA:", 256, temperature=1.0, top_p=0.9, seed=3)
 
 
 PLAIN_ID = "0d4d428c96a0019294a825228ccd68a4e24d27c0878935cfbe9f508c5f6b1c5a"
@@ -103,7 +105,7 @@ def test_a_column_called_target_is_not_the_answer_of_an_example() -> None:
 
 def test_each_choice_continues_the_prompt() -> None:
     (sample,) = rendered(choice_settings(), OPTIONS, "d.yaml")
-    assert sample.request == {"kind": "choice", "pairs": [["Sky?", " blue"], ["Sky?", " red"]]}
+    assert sample.request == choice(("Sky?", " blue"), ("Sky?", " red"))
     assert (sample.target, sample.choices) == (0, ["blue", "red"])
 
 
@@ -319,12 +321,12 @@ def test_the_id_covers_all_that_the_model_is_asked() -> None:
 
 def test_the_id_of_a_request_stays_what_it_is_in_files() -> None:
     in_file = b'{"kind":"choice","pairs":[["a"," b"]]}'
-    assert request_id({"pairs": [["a", " b"]], "kind": "choice"}) == hashlib.sha256(in_file).hexdigest()
+    assert request_id(choice(("a", " b"))) == hashlib.sha256(in_file).hexdigest()
 
 
 def test_the_length_of_a_request_counts_all_of_its_text() -> None:
-    assert characters({"kind": "generate", "prompt": "12345", "max_new_tokens": 9, "stop": []}) == 5
-    assert characters({"kind": "choice", "pairs": [["123", "4"], ["123", "45"]]}) == 5
+    assert characters(generate("12345", 9)) == 5
+    assert characters(choice(("123", "4"), ("123", "45"))) == 5
 
 
 # The data sets of this repository that OpenCompass has too: the exact text that it gives to base models, whose turns it
@@ -341,12 +343,9 @@ def of_repository(name: str, row: dict[str, Any]) -> Sample:
 def test_siqa_gen() -> None:
     row = {"context": "Kim fed the cat.", "question": "How does the cat feel?", "label": "3"}
     sample = of_repository("siqa_gen", row | {"answerA": "hungry", "answerB": "angry", "answerC": "full"})
-    assert sample.request == {
-        "kind": "generate",
-        "prompt": "Kim fed the cat.\nQuestion: How does the cat feel?\nA. hungry\nB. angry\nC. full\nAnswer:",
-        "max_new_tokens": 32,
-        "stop": [],
-    }
+    assert sample.request == generate(
+        "Kim fed the cat.\nQuestion: How does the cat feel?\nA. hungry\nB. angry\nC. full\nAnswer:", 32
+    )
     assert sample.target == ["C"]
 
 
@@ -365,9 +364,9 @@ def test_gsm8k_gen() -> None:
     }
     sample = of_repository("gsm8k_gen", row)
     request: Any = sample.request
-    assert (request["max_new_tokens"], request["stop"]) == (512, ["Question:"])
+    assert (request.max_new_tokens, request.stop) == (512, ["Question:"])
     assert sample.target == ["1002"]
-    *shots, question = request["prompt"].split("Question: ")
+    *shots, question = request.prompt.split("Question: ")
     assert question == f"{row['question']}\nLet's think step by step\nAnswer:"
     assert [shot.count("\nLet's think step by step\nAnswer:\n") for shot in shots] == [0, 1, 1, 1, 1]
     assert [shot.rsplit("\n", 3)[1:] for shot in shots[1:]] == [
@@ -477,14 +476,14 @@ def test_a_loglikelihood_is_that_of_one_continuation() -> None:
         metrics=["accuracy"],
     )
     (sample,) = rendered(settings, [{"text": "the sky is blue"}], "d.yaml")
-    assert sample.request == {"kind": "choice", "pairs": [["the sky is", " blue"]]}
+    assert sample.request == choice(("the sky is", " blue"))
     assert (sample.target, sample.choices) == (0, ["blue"])
 
 
 def test_a_rolling_text_is_asked_whole() -> None:
     settings = dataset_settings().model_copy(update={"kind": "rolling", "prompt": "{{ text }}", "target": None})
     (sample,) = rendered(settings, [{"text": "a long text"}], "d.yaml")
-    assert sample.request == {"kind": "rolling", "text": "a long text"}
+    assert sample.request == rolling("a long text")
     assert (sample.target, sample.choices, characters(sample.request)) == (0, ["a long text"], 11)
     problem = told(settings, [{"text": ""}])
     assert (problem.key, problem.what) == ("prompt", "row 0: the text is empty")
@@ -505,13 +504,8 @@ def said(role: str, content: str) -> dict[str, str]:
 def test_a_chat_stays_messages_and_examples_are_turns_of_it() -> None:
     shots = {"examples": [{"q": "0+1?", "answer": "1"}]}
     (sample,) = rendered(chat(few_shot=shots), [COLUMNS], "d.yaml")
-    turns = [said("user", "0+1?"), said("assistant", "1")]
-    assert sample.request == {
-        "kind": "generate",
-        "messages": [said("system", "Count, Ada."), *turns, said("user", "1+1?")],
-        "max_new_tokens": 256,
-        "stop": [],
-    }
+    turns = [("user", "0+1?"), ("assistant", "1")]
+    assert sample.request == asked.chat(("system", "Count, Ada."), *turns, ("user", "1+1?"), new=256)
 
 
 def test_an_answer_that_the_assistant_has_begun_is_completed_in_examples() -> None:
@@ -522,7 +516,7 @@ def test_an_answer_that_the_assistant_has_begun_is_completed_in_examples() -> No
         few_shot={"examples": [{"q": "0+1?", "answer": "1"}], "answer": " {{ answer }}."},
     )
     request: Any = rendered(settings, [COLUMNS], "d.yaml")[0].request
-    assert [message["content"] for message in request["messages"]] == [
+    assert [message.content for message in request.messages] == [
         "0+1?", "The answer is 1.", "1+1?", "The answer is",
     ]  # fmt: skip
 
@@ -530,14 +524,14 @@ def test_an_answer_that_the_assistant_has_begun_is_completed_in_examples() -> No
 def test_choices_answer_a_chat() -> None:
     settings = choice_settings(prompt=None, messages=[USER])
     (sample,) = rendered(settings, [COLUMNS], "d.yaml")
-    assert pairs(sample) == [[[said("user", "1+1?")], "2"], [[said("user", "1+1?")], "3"]]
+    assert pairs(sample) == [[asked.said(("user", "1+1?")), choice] for choice in ("2", "3")]
 
 
 def test_with_perplexity_each_choice_is_a_whole_chat() -> None:
     messages = [USER, said("assistant", "It is {{ choice }}.")]
     settings = choice_settings(prompt=None, messages=messages, scoring="perplexity")
     (sample,) = rendered(settings, [COLUMNS], "d.yaml")
-    assert pairs(sample)[1] == ["", [said("user", "1+1?"), said("assistant", "It is 3.")]]
+    assert pairs(sample)[1] == ["", asked.said(("user", "1+1?"), ("assistant", "It is 3."))]
 
 
 def test_a_message_that_cannot_be_rendered_is_named() -> None:
@@ -629,7 +623,7 @@ def test_similar_examples_are_found_by_the_prompt_without_a_choice(words: dict[s
         words = words | {"messages": [{"role": "user", "content": "{{ q }} {{ choice }}"}]}
     rows = [{"q": q, "options": ["yes", "no"], "label": 0} for q in ("old cat", "new dog", "old dog", "big tree")]
     settings = choice_settings(scoring="perplexity", few_shot={"pick": "bm25", "count": 1}, **words)
-    first = rendered(settings, rows, "d.yaml")[3].request["pairs"][0][1]  # type: ignore[typeddict-item]
+    first = rendered(settings, rows, "d.yaml")[3].request.pairs[0][1]
     assert "big tree" in str(first)
-    second = rendered(settings, rows, "d.yaml")[2].request["pairs"][1][1]  # type: ignore[typeddict-item]
+    second = rendered(settings, rows, "d.yaml")[2].request.pairs[1][1]
     assert "old cat yes" in str(second) or "new dog yes" in str(second)

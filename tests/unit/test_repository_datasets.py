@@ -85,16 +85,16 @@ def test_the_first_sample_is_what_is_written_down(name: str) -> None:
 
 def test_mmlu_ppl() -> None:
     sample = first("mmlu_ppl")
-    text = sample.request["pairs"][1][1]
+    text = sample.request.pairs[1][1]
     head = "The following are multiple choice questions (with answers) about  abstract algebra.\n\n"
     shot = "Which abstract_algebra is 0?\nA. 0\nB. -1\nC. -2\nD. -3\nAnswer: A\n\n"
     assert text.startswith(head + shot)
     assert text.endswith("Answer: A\n\nWhich is 0?\nA. 0\nB. 1\nC. 2\nD. 3\nAnswer: B")
-    assert (text.count("Answer: "), sample.group, sample.request["pairs"][1][0]) == (6, "abstract_algebra", "")
+    assert (text.count("Answer: "), sample.group, sample.request.pairs[1][0]) == (6, "abstract_algebra", "")
 
 
 def test_mbpp_gen() -> None:
-    text = first("mbpp_gen").request["prompt"]
+    text = first("mbpp_gen").request.prompt
     asked = "You are an expert Python programmer, and here is your task: Write a function to add {}. "
     asked += "Your code should pass these tests:\n\n assert add(1) == {}\nassert add(0) == {}  \n\n[BEGIN]\n"
     shots = [f"{asked.format(n, n + 1, n)} 'def add(x):\n    return x + {n}' \n[DONE] \n\n \n" for n in (2, 3, 4)]
@@ -103,7 +103,7 @@ def test_mbpp_gen() -> None:
 
 def test_humaneval_gen() -> None:
     sample = first("humaneval_gen")
-    assert sample.request["prompt"] == (
+    assert sample.request.prompt == (
         "Read the following function signature and docstring, and fully implement the function described. "
         "Your response should only contain the code for this function.\n" + sample.row["prompt"]
     )
@@ -111,14 +111,12 @@ def test_humaneval_gen() -> None:
 
 
 def test_a_perplexity_prompt_joins_turns_by_a_newline() -> None:
-    assert first("hellaswag_ppl").request["pairs"][2][1] == "A fox sits by a pond. it\neats nectar."
-    assert (
-        first("winogrande_ppl").request["pairs"][0][1].startswith("Good sentence: The fox chased the hen because the")
-    )
+    assert first("hellaswag_ppl").request.pairs[2][1] == "A fox sits by a pond. it\neats nectar."
+    assert first("winogrande_ppl").request.pairs[0][1].startswith("Good sentence: The fox chased the hen because the")
 
 
 def test_bbh_has_three_examples_of_the_same_task() -> None:
-    text = first("bbh-navigate").request["prompt"]
+    text = first("bbh-navigate").request.prompt
     assert text.count("of navigate?") == 4
     assert text.startswith(
         "Follow the given examples and answer the question.\n\nQ: Made-up question 1 of navigate?\nA: (B)"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,10 @@ import pytest
 from requirements_check import need
 from shardmark.config import DatasetConfig
 from shardmark.errors import UserError
-from shardmark.files import digest, file_sha256, jsonl, pretty_json, read_json, read_jsonl, sealed, write_whole
+from shardmark.files import digest, file_sha256, jsonl, pretty_json, read_json, read_jsonl, sealed, sha256, write_whole
 from shardmark.metrics.sample_scores import with_thoughts
 from shardmark.metrics.score import score_dataset
 from shardmark.store.predictions import write_predictions
-from shardmark.tasks import request_id
 
 FACTS = {
     "inferred": 2,
@@ -57,6 +57,8 @@ CHOICE = {
     "metrics": ["accuracy"],
 }
 
+NO_LIMITS: dict[str, Any] = defaultdict(dict, generate={"max_new_tokens": 8, "stop": []})
+
 
 class Scored:
     """The files of one model on one data set, from samples that two shards hold; requests have names of our own."""
@@ -72,7 +74,7 @@ class Scored:
 
     def ask(self, key: str, request: dict[str, Any], prediction: dict[str, Any], shard: str = "first") -> None:
         """A request and its answer."""
-        self.requests[shard][key] = {"kind": self.settings["kind"], **request}
+        self.requests[shard][key] = {"kind": self.settings["kind"], **NO_LIMITS[self.settings["kind"]], **request}
         self.predictions[shard].append({"id": key, "cut": 0, **prediction})
 
     def sample(self, name: str, key: str, target: Any, **more: Any) -> None:
@@ -82,7 +84,7 @@ class Scored:
     def id(self, key: str) -> str:
         """The id of a request; a name that nothing was asked by is its own."""
         asked = self.requests["first"] | self.requests["second"]
-        return request_id(asked[key]) if key in asked else key
+        return sha256(asked[key]) if key in asked else key
 
     def shard(self, shard: str) -> str:
         return digest([self.id(key) for key in self.requests[shard]])
@@ -482,7 +484,7 @@ def several(root: Path, *texts: str, **settings: Any) -> Scored:
     drawn = {"generation": {"temperature": 1, "samples": len(texts)}}
     scored = Scored(root, GENERATE | drawn | settings)
     samples = [answered(text) | {"cut": 2} for text in texts]
-    scored.requests["first"]["many"] = {"kind": "generate", "prompt": "1+1="}
+    scored.requests["first"]["many"] = {"kind": "generate", "prompt": "1+1=", "max_new_tokens": 8, "stop": []}
     scored.predictions["first"].append({"id": "many", "samples": samples})
     scored.sample("a", "many", ["2"])
     return scored.write()

@@ -3,19 +3,15 @@
 import hashlib
 import json
 import random
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asked import choice, generate
 from projects import property_test
 from shardmark.plan.shards import GROUP, PREFIX, Placed, Shard, bits_for, keys, prefix_key, split
 from shardmark.tasks import request_id
-
-
-def generate(text: str) -> Any:
-    return {"kind": "generate", "prompt": text, "max_new_tokens": 8, "stop": []}
 
 
 def placed(texts: list[str], head: int = 0) -> list[Placed]:
@@ -159,6 +155,6 @@ def test_the_head_of_all_prompts_does_not_count() -> None:
 
 
 def test_the_context_of_choices_is_their_prefix_and_else_the_whole_text() -> None:
-    context, whole = ({"kind": "choice", "pairs": pairs} for pairs in ([["a" * PREFIX, "x"]], [["", "a" * PREFIX]]))
+    context, whole = (choice(pair) for pair in (("a" * PREFIX, "x"), ("", "a" * PREFIX)))
     assert prefix_key(context, 0) == prefix_key(whole, 0) == prefix_key(generate("a" * PREFIX), 0) is not None
-    assert prefix_key({"kind": "choice", "pairs": [["a", "x" * PREFIX]]}, 0) is None
+    assert prefix_key(choice(("a", "x" * PREFIX)), 0) is None

@@ -29,13 +29,13 @@ def samples(given: DatasetConfig, rows: list[Any] = ROWS, *arguments: Any, **key
 def shots(sample: Sample) -> list[str]:
     """The questions of a sample's examples."""
     request: Any = sample.request
-    return [part.split("?")[0].strip() for part in request["prompt"].split("Q: ")[1:-1]]
+    return [part.split("?")[0].strip() for part in request.prompt.split("Q: ")[1:-1]]
 
 
 def test_the_first_rows_are_examples_but_never_the_row_itself() -> None:
     found = samples(settings(count=2))
     assert [shots(sample) for sample in found[:4]] == [["1", "2"], ["0", "2"], ["0", "1"], ["0", "1"]]
-    assert found[3].request["prompt"].startswith(SHOT.format(0, 0) + SHOT.format(1, 1))  # type: ignore[typeddict-item]
+    assert found[3].request.prompt.startswith(SHOT.format(0, 0) + SHOT.format(1, 1))
 
 
 def test_nor_is_a_row_that_is_equal() -> None:
@@ -121,8 +121,8 @@ def test_bm25_finds_the_rows_that_share_rare_words() -> None:
     asked = [{"question": "was the whale blue"}, {"question": "RED!"}]
     given = settings(pick="bm25", count=1, query="{{ question }}", source={"file": "x"})
     (blue, red) = samples(given, [row | {"answer": "x"} for row in asked], example_rows=rows)
-    assert "the blue whale" in blue.request["prompt"]  # type: ignore[typeddict-item]
-    assert "the red fox" in red.request["prompt"]  # type: ignore[typeddict-item]
+    assert "the blue whale" in blue.request.prompt
+    assert "the red fox" in red.request.prompt
     assert len({sample.request_id for sample in found}) == 4
 
 
@@ -194,9 +194,9 @@ def test_what_is_wrong_with_examples_is_told(few_shot: dict[str, Any], key: str,
 def test_examples_of_choices_show_the_right_one() -> None:
     rows = [{"q": f"{n}?", "options": ["yes", "no"], "label": n % 2} for n in range(3)]
     (sample, *_) = samples(choice_settings(few_shot={"count": 2}), rows)
-    assert sample.request["pairs"][0] == ["1? no\n\n2? yes\n\n0?", " yes"]  # type: ignore[typeddict-item]
+    assert sample.request.pairs[0] == ("1? no\n\n2? yes\n\n0?", " yes")
     whole = choice_settings(prompt="{{ q }} {{ choice }}.", scoring="perplexity", few_shot={"count": 1})
-    assert samples(whole, rows)[0].request["pairs"][1] == ["", "1? no.\n\n0? no."]  # type: ignore[typeddict-item]
+    assert samples(whole, rows)[0].request.pairs[1] == ("", "1? no.\n\n0? no.")
 
 
 def test_prompts_with_the_same_examples_say_how_long_these_are() -> None:
@@ -209,5 +209,5 @@ def test_prompts_with_the_same_examples_say_how_long_these_are() -> None:
 def test_a_preamble_stands_once_before_the_examples() -> None:
     given = dataset_settings(preamble="About {{ subject }}.\n", few_shot={"count": 1, "source": {"file": "x"}})
     sample = samples(given, ROWS[:1], example_rows=OTHERS)[0]
-    assert sample.request["prompt"] == "About even.\nQ: other 0?\nA: o0\n\nQ: 0?\nA:"  # type: ignore[typeddict-item]
+    assert sample.request.prompt == "About even.\nQ: other 0?\nA: o0\n\nQ: 0?\nA:"
     assert sample.head == len("About ")

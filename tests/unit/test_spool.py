@@ -8,30 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asked import choice, generate
 from projects import files_of, property_test
 from shardmark.files import json_line, read_jsonl
 from shardmark.plan.cost import tokens_of, work
 from shardmark.plan.shards import GROUP, HASH_BITS, PREFIX, request_key, split
 from shardmark.plan.spool import Spool
+from shardmark.records.base import to_json
+from shardmark.records.request import Request
 from shardmark.store.requests import ids_in
 from shardmark.tasks import request_id
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)  # lone surrogates as well
-GENERATE = st.builds(
-    lambda text, new: {"kind": "generate", "prompt": text, "max_new_tokens": new, "stop": []}, TEXT, st.integers(1, 9)
-)
-CHOICE = st.builds(
-    lambda pairs: {"kind": "choice", "pairs": pairs}, st.lists(st.lists(TEXT, min_size=2, max_size=2), min_size=1)
-)
+GENERATE = st.builds(generate, TEXT, st.integers(1, 9))
+CHOICE = st.builds(lambda pairs: choice(*pairs), st.lists(st.tuples(TEXT, TEXT), min_size=1))
 REQUESTS = st.lists(GENERATE | CHOICE, min_size=1, max_size=12)
 IDS = [letter * 64 for letter in "abc"]
 
 
-def asked(text: str) -> dict[str, Any]:
-    return {"kind": "generate", "prompt": text, "max_new_tokens": 8, "stop": []}
-
-
-def spooled(folder: Path, requests: list[dict[str, Any]], head: int = 0) -> Spool:
+def spooled(folder: Path, requests: list[Request], head: int = 0) -> Spool:
     spool = Spool(folder)
     for request in requests:
         spool.add(request_id(request), request, head)
@@ -45,7 +40,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @property_test
 @given(requests=REQUESTS, bits=st.integers(0, 3))
-def test_each_request_comes_back_once_with_its_id(scratch: Path, requests: list[dict[str, Any]], bits: int) -> None:
+def test_each_request_comes_back_once_with_its_id(scratch: Path, requests: list[Request], bits: int) -> None:
     spool = spooled(scratch, [*requests, *requests])
     shards = split(spool.placed(), bits)
     spool.write(scratch / "requests", shards)
@@ -56,13 +51,13 @@ def test_each_request_comes_back_once_with_its_id(scratch: Path, requests: list[
         lines = list(read_jsonl(path))
         assert ids_in(path) == [line["id"] for line in lines] == [request.id for request in shard.requests]
         back |= {line.pop("id"): line for line in lines}
-    assert back == {request_id(request): request for request in requests}
+    assert back == {request_id(request): to_json(request) for request in requests}
     assert sum(len(shard.requests) for shard in shards) == len(back)
 
 
 @property_test
 @given(requests=REQUESTS)
-def test_each_request_is_placed_with_its_tokens(scratch: Path, requests: list[dict[str, Any]]) -> None:
+def test_each_request_is_placed_with_its_tokens(scratch: Path, requests: list[Request]) -> None:
     spool = spooled(scratch, requests)
     tokens = {request_id(request): work([request]) for request in requests}
     assert {p.id: tokens_of(p.read, [p.written]) for p in spool.placed()} == tokens
@@ -73,15 +68,15 @@ def test_each_request_is_placed_with_its_tokens(scratch: Path, requests: list[di
 def test_a_long_prefix_after_the_common_head_is_the_place_of_a_request(tmp_path: Path) -> None:
     head = "h" * 2 * PREFIX
     texts = [f"{head}{letter * PREFIX} question {n}" for letter in "ab" for n in range(GROUP)]
-    spool = spooled(tmp_path, list(map(asked, texts)), len(head))
+    spool = spooled(tmp_path, list(map(generate, texts)), len(head))
     assert len({place.key >> (HASH_BITS - 16) for place in spool.placed()}) == 2
     spool.close()
 
 
 def test_requests_can_be_added_after_others_were_written(tmp_path: Path) -> None:
-    spool = spooled(tmp_path, [asked("a"), asked("b")])
+    spool = spooled(tmp_path, [generate("a"), generate("b")])
     spool.write(tmp_path / "one", split(spool.placed(), 0))
-    spool.add(request_id(asked("c")), asked("c"), 0)
+    spool.add(request_id(generate("c")), generate("c"), 0)
     shards = split(spool.placed(), 0)
     spool.write(tmp_path / "two", shards)
     lines = read_jsonl(tmp_path / "two" / f"{shards[0].name}.jsonl")
@@ -90,7 +85,7 @@ def test_requests_can_be_added_after_others_were_written(tmp_path: Path) -> None
 
 
 def test_a_request_file_that_is_there_is_left_alone_and_a_damaged_one_is_mended(tmp_path: Path) -> None:
-    spool = spooled(tmp_path, list(map(asked, "abcdefgh")))
+    spool = spooled(tmp_path, list(map(generate, "abcdefgh")))
     shards, folder = split(spool.placed(), 1), tmp_path / "requests"
     spool.write(folder, shards)
     before = files_of(folder)
@@ -106,7 +101,7 @@ def test_a_request_file_that_is_there_is_left_alone_and_a_damaged_one_is_mended(
 
 
 def test_nothing_is_left_on_disk(tmp_path: Path) -> None:
-    spool = spooled(tmp_path / "tasks", [asked("x" * 100_000), asked("y")])
+    spool = spooled(tmp_path / "tasks", [generate("x" * 100_000), generate("y")])
     spool.placed()
     assert os.listdir(tmp_path / "tasks") == []  # also if the process dies now
     spool.close()

@@ -9,13 +9,14 @@ import tiny_models
 from shardmark.config import ModelConfig
 from shardmark.engine.tokenization import Wording, WordingError, by_meta_template
 from shardmark.engine.tokens import encode
+from shardmark.records.request import Message
 from shardmark.tasks import limits
 
 CHAT = [
-    {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "1+1?"},
-    {"role": "assistant", "content": "2"},
-    {"role": "user", "content": "2+2?"},
+    Message(role="system", content="Be brief."),
+    Message(role="user", content="1+1?"),
+    Message(role="assistant", content="2"),
+    Message(role="user", content="2+2?"),
 ]
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
@@ -54,7 +55,7 @@ def test_a_chat_template_opens_the_answer_and_adds_nothing(tokenizer: Any) -> No
 
 
 def test_a_begun_answer_is_continued(tokenizer: Any) -> None:
-    begun = [*CHAT[1:2], {"role": "assistant", "content": "It is"}]
+    begun = [*CHAT[1:2], Message(role="assistant", content="It is")]
     assert shown(tokenizer, wording(tokenizer).prompt(begun)) == "<bos><user>1+1?</><assistant>It is"
     assert by_meta_template(META, begun, True) == "<bos>Human: 1+1?\nBot: It is"
 
@@ -107,7 +108,7 @@ def test_what_cannot_be_worded_is_told_with_the_fix(
 ) -> None:
     words = wording(tokenizer, template, meta_template=meta)
     with pytest.raises(WordingError, match=what) as caught:
-        words.prompt([{"role": "tool", "content": "x"}])
+        words.prompt([Message(role="tool", content="x")])
     assert fix in caught.value.fix
 
 

@@ -34,9 +34,9 @@ def samples(given: Any, rows: Any = TWINS, examples: Any = ()) -> list[Sample]:
 def shown(sample: Sample) -> str:
     """The examples of a sample."""
     request: Any = sample.request
-    if "messages" in request:
-        return "\n".join(message["content"] for message in request["messages"][:-1])
-    text = request["prompt"] if request["kind"] == "generate" else "".join(request["pairs"][0])
+    if request.kind == "generate" and request.messages:
+        return "\n".join(message.content for message in request.messages[:-1])
+    text = request.prompt if request.kind == "generate" else "".join(request.pairs[0])
     return str(text).rpartition("Q:")[0]
 
 

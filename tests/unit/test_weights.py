@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import tiny_models
+from asked import choice, rolling
 from shardmark.engine.stage import stage_model
 from shardmark.errors import UserError
 
@@ -271,9 +272,9 @@ def test_a_token_that_only_the_class_of_a_tokenizer_adds_is_refused_where_a_text
     token = tiny_models.token_id(backend.tokenizer, "<|endoftext|>")
     assert token == backend.rows
     engine = Engine(tiny_models.model_record(folder), backend)
-    good: dict[str, Any] = {"kind": "choice", "pairs": [["a", "b"]]}
+    good = choice(("a", "b"))
     assert [p["id"] for done in engine.answer({"good": good}) for p in done] == ["good"]
-    for bad in ({"kind": "choice", "pairs": [["a", "<|endoftext|>"]]}, {"kind": "rolling", "text": "<|endoftext|>"}):
+    for bad in (choice(("a", "<|endoftext|>")), rolling("<|endoftext|>")):
         with pytest.raises(UserError, match=rf"request bad: it has token {token} \('<.endoftext.>'\)"):
             list(engine.answer({"bad": bad}))
 

@@ -15,13 +15,11 @@ from shardmark.engine.tokenization import Wording, WordingError
 from shardmark.engine.tokens import ScoredRow, fit_window, rolling_windows
 from shardmark.engine.transformers_backend import TransformersBackend
 from shardmark.errors import Problem, UserError
-from shardmark.tasks.requests import context_of
+from shardmark.records.request import ChoiceRequest, GenerateRequest, Request, RollingRequest, ScoredRequest
 
 Prediction = dict[str, Any]
 NOT_FINITE = "try dtype: float32"
 MORE_MEMORY = "give the model more GPUs, lower max_seq_len, or use a smaller dtype"
-SAMPLING = ("temperature", "top_k", "top_p", "min_new_tokens")
-"The keys of a request that say how tokens are chosen; those that are not there have their defaults."
 
 
 class Engine:
@@ -35,11 +33,11 @@ class Engine:
         self.wording = Wording(backend.tokenizer, settings)
         self.scorer = Scorer(backend, settings["batch_size"], settings["batch_padding"])
 
-    def answer(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:
+    def answer(self, requests: dict[str, Request]) -> Iterator[list[Prediction]]:
         """The predictions of requests by id, in lists as they are done. Raises UserError naming model and request."""
         try:
-            yield from self._scored({k: r for k, r in requests.items() if r["kind"] != "generate"})
-            yield from self._generations({k: r for k, r in requests.items() if r["kind"] == "generate"})
+            yield from self._scored({k: r for k, r in requests.items() if not isinstance(r, GenerateRequest)})
+            yield from self._generations({k: r for k, r in requests.items() if isinstance(r, GenerateRequest)})
         except (
             Exception
         ) as error:  # of a batch this is no error: it is halved; so it was in the trial before, or beside
@@ -52,7 +50,7 @@ class Engine:
         settings = self.record["settings"]
         return self.backend.limit(settings["batch_size"], settings["batch_padding"], new_tokens)
 
-    def _scored(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:
+    def _scored(self, requests: dict[str, ScoredRequest]) -> Iterator[list[Prediction]]:
         """A request is done when the last of its rows is."""
         asked = {key: self._scored_rows(key, request) for key, request in requests.items()}
         owners = [(key, n) for key, rows in asked.items() for n in range(len(rows))]
@@ -67,7 +65,7 @@ class Engine:
                 found[key][n] = (rows[number], score)
                 if len(found[key]) == len(asked[key]):
                     values = [value for _, value in sorted(found.pop(key).items())]
-                    done.append(_SCORED[requests[key]["kind"]](key, values))
+                    done.append(_SCORED[type(requests[key])](key, values))
             yield done
 
     def _scores(self, owners: list[tuple[str, int]], rows: list[ScoredRow]) -> Iterator[list[tuple[int, Score]]]:
@@ -77,25 +75,25 @@ class Engine:
         except OutOfMemoryError as error:
             raise self._too_large(owners[error.row][0], len(rows[error.row].inputs)) from error
 
-    def _scored_rows(self, key: str, request: Any) -> list[ScoredRow]:
+    def _scored_rows(self, key: str, request: ScoredRequest) -> list[ScoredRow]:
         """What is scored for a request: a row for each pair of a choice, or for each window of a text."""
         with self._named(key):
-            if request["kind"] == "rolling":
-                prefix, tokens = self.wording.whole(request["text"])
+            if isinstance(request, RollingRequest):
+                prefix, tokens = self.wording.whole(request.text)
                 self._check_tokens([prefix, *tokens])
                 rows = rolling_windows(prefix, tokens, self.backend.window)
                 if not rows:
                     raise WordingError("the text becomes no token", "leave such rows out with `where`")
                 return rows
-            pairs = [self.wording.pair(*pair) for pair in request["pairs"]]
+            pairs = [self.wording.pair(*pair) for pair in request.pairs]
             self._check_tokens(token for pair in pairs for part in pair for token in part)
-            for (_, continuation), (_, text) in zip(pairs, request["pairs"], strict=True):
+            for (_, continuation), (_, text) in zip(pairs, request.pairs, strict=True):
                 if not continuation:
                     why = " of the model's tokenizer" if text else ""
                     raise WordingError(f"the choice {text!r} becomes no token{why}", "fix the data set's choices")
         return [fit_window(*pair, self.backend.window) for pair in pairs]
 
-    def _generations(self, requests: dict[str, Any]) -> Iterator[list[Prediction]]:
+    def _generations(self, requests: dict[str, GenerateRequest]) -> Iterator[list[Prediction]]:
         """A request is done when the last of its samples is."""
         if not requests:
             return
@@ -109,28 +107,28 @@ class Engine:
                 if answer.end == "nan":
                     raise self._problem(key, f"a logit after {answer.tokens} new tokens is not a number", NOT_FINITE)
                 found[key][row.sample] = (row, answer)
-                if len(found[key]) == requests[key].get("samples", 1):
+                if len(found[key]) == requests[key].samples:
                     done.append(_generate_prediction(key, [value for _, value in sorted(found.pop(key).items())]))
             if done:
                 yield done
 
-    def _generate_rows(self, key: str, request: Any) -> list[GenerateRow]:
+    def _generate_rows(self, key: str, request: GenerateRequest) -> list[GenerateRow]:
         """A row for each of the request's samples."""
         limit = self.record["settings"]["max_out_len"]
-        new_tokens = min(request["max_new_tokens"], limit or request["max_new_tokens"])
+        new_tokens = min(request.max_new_tokens, limit or request.max_new_tokens)
         room = self.backend.window - new_tokens
         if room < 1:
             what = f"{new_tokens} new tokens leave no room for a prompt in the window of {self.backend.window}"
             raise self._problem(key, what, "lower max_out_len or raise max_seq_len")
         with self._named(key):
-            tokens = self.wording.prompt(context_of(request))
-            opened = self.wording.opened(context_of(request))
+            tokens = self.wording.prompt(request.context)
+            opened = self.wording.opened(request.context)
             self._check_tokens(tokens)
-        sampling = Sampling(**{name: request[name] for name in SAMPLING if name in request})
+        sampling = Sampling(request.temperature, request.top_k, request.top_p, request.min_new_tokens)
         cut = max(0, len(tokens) - room)
         return [
-            GenerateRow(tokens[-room:], new_tokens, request["stop"], cut, sampling, key, sample, opened)
-            for sample in range(request.get("samples", 1))
+            GenerateRow(tokens[-room:], new_tokens, request.stop, cut, sampling, key, sample, opened)
+            for sample in range(request.samples)
         ]
 
     def _check_tokens(self, tokens: Iterable[int]) -> None:
@@ -184,7 +182,7 @@ def _rolling_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Pred
     }
 
 
-_SCORED = {"choice": _choice_prediction, "rolling": _rolling_prediction}
+_SCORED = {ChoiceRequest: _choice_prediction, RollingRequest: _rolling_prediction}
 
 
 def _generate_prediction(key: str, values: list[tuple[GenerateRow, Answer]]) -> Prediction:

@@ -25,6 +25,7 @@ from shardmark.files import read_json, read_sealed
 from shardmark.lock.entries import ADD, chat_template, no_template
 from shardmark.plan.cost import Costs, work
 from shardmark.plan.machine import hardware
+from shardmark.records.request import Request
 from shardmark.store.hashes import HashCache
 from shardmark.store.partials import append_partial, partial_files, read_partial
 from shardmark.store.predictions import write_predictions
@@ -177,7 +178,7 @@ def _packages(settings: dict[str, Any]) -> dict[str, str]:
     return {name: version(name) for name in found if find_spec(name)}
 
 
-def _check_chats(loaded: LoadedModel, missing: dict[str, Any], dataset: str) -> None:
+def _check_chats(loaded: LoadedModel, missing: dict[str, Request], dataset: str) -> None:
     """Raise UserError before a device is taken if there are chats, and the model has no template for them."""
     record = loaded.record
     chats = any(map(is_chat, missing.values()))
@@ -185,9 +186,9 @@ def _check_chats(loaded: LoadedModel, missing: dict[str, Any], dataset: str) -> 
         raise UserError(Problem(record["file"], "meta_template", no_template(record["name"], dataset), ADD))
 
 
-def _predicted(record: dict[str, Any], out: Path, missing: dict[str, Any], tokens: dict[str, int]) -> float:
+def _predicted(record: dict[str, Any], out: Path, missing: dict[str, Request], tokens: dict[str, int]) -> float:
     """Seconds of inference that this job was expected to take."""
-    kinds = {request["kind"] for request in missing.values()}
+    kinds = {request.kind for request in missing.values()}
     kind = kinds.pop() if len(kinds) == 1 else "mixed"
     asked = {**tokens, "requests": len(missing)}
     costs = Costs(layout.PREDICTIONS.results(out))

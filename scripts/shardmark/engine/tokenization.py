@@ -10,8 +10,9 @@ from jinja2 import TemplateError
 
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.lock.entries import ADD
+from shardmark.records.base import to_json
+from shardmark.records.request import Context, Message
 from shardmark.tasks.limits import BoundError, bounded_steps
-from shardmark.tasks.requests import Context
 from shardmark.tasks.thoughts import opened_mark
 
 GIVE_PREFIX = "give the tokenizer a BOS or EOS token"
@@ -72,14 +73,14 @@ class Wording:
         text, bos = by_meta_template(self._meta, context, is_open), self.tokenizer.bos_token
         return text, {"add_special_tokens": False} if bos and text.startswith(bos) else {}
 
-    def _templated(self, messages: list[Any], is_open: bool) -> str:
+    def _templated(self, messages: list[Message], is_open: bool) -> str:
         if not self.tokenizer.chat_template:
             raise WordingError("it is a chat, and the tokenizer has no chat template", ADD)
-        begun = messages[-1]["role"] == "assistant"
+        begun = messages[-1].role == "assistant"
         how = {"add_generation_prompt": is_open and not begun, "continue_final_message": is_open and begun}
         try:
             with bounded_steps() as step, step.at("the model's chat template"):
-                return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **how, **self._kwargs))
+                return str(self.tokenizer.apply_chat_template(to_json(messages), tokenize=False, **how, **self._kwargs))
         except BoundError as error:
             what = f"the chat template cannot be rendered: {error.what}"
             raise WordingError(what, "give the model another chat template, or a meta_template") from error
@@ -88,18 +89,18 @@ class Wording:
             raise WordingError(what, "fix the data set's messages, or give the model a meta_template") from error
 
 
-def by_meta_template(meta: dict[str, Any], messages: list[Any], is_open: bool) -> str:
+def by_meta_template(meta: dict[str, Any], messages: list[Message], is_open: bool) -> str:
     """The text of a chat; if it is open, up to where the assistant goes on. Raises WordingError."""
     parts = [meta["begin"]]
     for message in messages:
-        turn = meta["round"].get(message["role"])
+        turn = meta["round"].get(message.role)
         if turn is None:
             known = ", ".join(meta["round"])
-            fix = f"add {message['role']} to meta_template.round in the model's file (it has {known})"
-            raise WordingError(f"its meta template has no role {message['role']}", fix)
-        parts += [turn["begin"], message["content"], turn["end"]]
+            fix = f"add {message.role} to meta_template.round in the model's file (it has {known})"
+            raise WordingError(f"its meta template has no role {message.role}", fix)
+        parts += [turn["begin"], message.content, turn["end"]]
     if not is_open:
         return "".join(parts) + str(meta["end"])
-    if messages[-1]["role"] == "assistant":
+    if messages[-1].role == "assistant":
         return "".join(parts[:-1])
     return "".join(parts) + str(meta["round"]["assistant"]["begin"])

@@ -8,8 +8,9 @@ from shardmark.metrics.filters import apply_filters
 from shardmark.metrics.metric_inputs import VIEWS, Judged
 from shardmark.metrics.modules import load_metric
 from shardmark.metrics.statistics import estimate_by_draws, estimate_mean, finite
+from shardmark.records.request import GenerateRequest, Request
 from shardmark.tasks.limits import BoundError
-from shardmark.tasks.requests import as_text, context_of
+from shardmark.tasks.requests import as_text
 from shardmark.tasks.thoughts import goes_on_with_thought
 
 Json = dict[str, Any]
@@ -19,7 +20,7 @@ COMMON = {"name", "label", "chain", "scoring", "resamples"}
 "Settings of a metric that are not for its module."
 
 
-def judge(line: Json, request: Json, prediction: Json, settings: Json) -> Judged:
+def judge(line: Json, request: Request, prediction: Json, settings: Json) -> Judged:
     """A sample of the task file with the model's output and the answers taken from it."""
     target = line["target"]
     right = target if isinstance(target, list) else [target]
@@ -27,7 +28,7 @@ def judge(line: Json, request: Json, prediction: Json, settings: Json) -> Judged
     tail: Json = {"scores": {}, "truncated": _cut(prediction), "row": line["row"]}
     tail |= {"group": line["group"]} if "group" in line else {}
     shown = {"target": right[0] if len(right) == 1 else right}
-    if settings["kind"] == "generate":
+    if isinstance(request, GenerateRequest):
         outputs = prediction.get("samples", [prediction])
         texts = [output["text"] for output in outputs]
         chains = settings["chains"] or {"": settings["filters"]}
@@ -36,12 +37,12 @@ def judge(line: Json, request: Json, prediction: Json, settings: Json) -> Judged
             name: apply_filters(texts, filters, line["row"], f"chains.{name}" if name else "filters", opened=opened)
             for name, filters in chains.items()
         }
-        body = {"prompt": as_text(context_of(request)), "output": texts[0], "answer": next(iter(answers.values()))[0]}
+        body = {"prompt": as_text(request.context), "output": texts[0], "answer": next(iter(answers.values()))[0]}
         body |= shown | {"end": outputs[0]["end"]}
         body |= {"outputs": texts} if len(texts) > 1 else {}
         body |= {"answers": answers} if len(texts) > 1 or settings["chains"] else {}
         return Judged(head | body | tail, answers, right, [])
-    choices, pairs = line["choices"], request["pairs"] if "pairs" in request else [["", request["text"]]]
+    choices, pairs = line["choices"], request.pairs
     chosen = preferred(settings["scoring"], prediction["logprobs"], prediction["tokens"], choices)
     prompt, continuation = pairs[chosen]
     body = {"prompt": as_text(prompt or continuation), "choices": choices, "output": choices[chosen]}

@@ -17,6 +17,7 @@ from shardmark.metrics.modules import load_metric
 from shardmark.metrics.near_misses import near_misses
 from shardmark.metrics.sample_scores import judge, means, measure, with_thoughts
 from shardmark.plan.cost import model_name
+from shardmark.records.request import Request
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
 from shardmark.tasks.limits import bounded_steps
@@ -85,7 +86,7 @@ def score_dataset(
 
 
 def _judged(
-    lines: list[Sample], asked: dict[str, Any], answers: dict[str, Any], header: Sample
+    lines: list[Sample], asked: dict[str, Request], answers: dict[str, Any], header: Sample
 ) -> tuple[list[Judged], dict[str, Sample]]:
     """The samples with their answers, and the metrics. Raises UserError, with file, key and sample, for what fails."""
     dataset, settings = header["dataset"], header["settings"]
@@ -120,9 +121,11 @@ def read_task(task: Path) -> tuple[Sample, list[Sample]]:
     return header, lines
 
 
-def _collect(shards: list[str], results: Path, model: str, dataset: str) -> tuple[Sample, Sample, list[Sample]]:
+def _collect(
+    shards: list[str], results: Path, model: str, dataset: str
+) -> tuple[dict[str, Request], Sample, list[Sample]]:  # fmt
     """All requests and predictions by id, and the trailers; each prediction file must answer exactly its shard."""
-    asked: dict[str, Any] = {}
+    asked: dict[str, Request] = {}
     answers: dict[str, Any] = {}
     trailers, problems = [], []
     for shard in shards:

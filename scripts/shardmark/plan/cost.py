@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from shardmark import layout
 from shardmark.files import canonical_json, file_sha256, read_sealed, sealed, write_whole
+from shardmark.records.request import GenerateRequest, Request
 from shardmark.store.predictions import read_trailer
 from shardmark.tasks.requests import characters, shared_characters, texts_of
 
@@ -46,7 +47,7 @@ Sums = dict[str, Any]
 "What was measured of a model on a data set: seconds and their prior, loads and their seconds."
 
 
-def work(requests: Iterable[Any]) -> dict[str, int]:
+def work(requests: Iterable[Request]) -> dict[str, int]:
     """The tokens to read and to write for some requests, from their text; what all begin with is read once."""
     requests = list(requests)
     head = shared_characters([texts_of(request)[0] for request in requests])
@@ -54,13 +55,13 @@ def work(requests: Iterable[Any]) -> dict[str, int]:
     return tokens_of((head + rest) // CHARACTERS_PER_TOKEN, [_limit(request) for request in requests])
 
 
-def request_tokens(request: Any, head: int) -> tuple[int, int]:
+def request_tokens(request: Request, head: int) -> tuple[int, int]:
     """The tokens to read for a request, without its first `head` characters, and those to write at most."""
     return max(0, characters(request) - head) // CHARACTERS_PER_TOKEN, _limit(request)
 
 
-def _limit(request: Any) -> int:
-    return int(request.get("max_new_tokens", 0))
+def _limit(request: Request) -> int:
+    return request.max_new_tokens if isinstance(request, GenerateRequest) else 0
 
 
 def tokens_of(read: int, written: Iterable[int]) -> dict[str, int]:

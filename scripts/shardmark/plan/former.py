@@ -20,6 +20,7 @@ from shardmark import layout
 from shardmark.errors import UserError
 from shardmark.files import read_object, read_sealed
 from shardmark.plan.cost import model_name
+from shardmark.records.request import GenerateRequest, Request
 from shardmark.store.partials import PARTIAL, is_marked
 from shardmark.store.predictions import ANSWERS, read_trailer
 from shardmark.store.requests import read_requests
@@ -53,12 +54,12 @@ class Former:
             return True
         return any(map(self._spoils, asked))
 
-    def _spoils(self, request: Record) -> bool:
+    def _spoils(self, request: Request) -> bool:
         if self._appends and (self.record["settings"]["meta_template"] or not is_chat(request)):
             return True
-        if request["kind"] != "generate":
+        if not isinstance(request, GenerateRequest):
             return False
-        return self._ends or any(may_meet(stop, token) for stop in request["stop"] for token in self._special)
+        return self._ends or any(may_meet(stop, token) for stop in request.stop for token in self._special)
 
     @staticmethod
     def _is_old(path: Path) -> bool:

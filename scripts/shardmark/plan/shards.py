@@ -13,10 +13,11 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from shardmark.files import digest
-from shardmark.tasks.requests import as_text, context_of
+from shardmark.records.request import Request
+from shardmark.tasks.requests import as_text
 
 HASH_BITS = 32
 PREFIX = 512
@@ -61,9 +62,9 @@ def bits_for(parts: float) -> int:
     return bits
 
 
-def prefix_key(request: Any, head: int) -> int | None:
+def prefix_key(request: Request, head: int) -> int | None:
     """A hash of the long text a request begins with after the `head` characters that all have; None if it is short."""
-    text = as_text(context_of(request))
+    text = as_text(request.context)
     if len(text) < head + PREFIX:
         return None
     return _leading(hashlib.sha256(text[head : head + PREFIX].encode(errors="surrogatepass")).digest())

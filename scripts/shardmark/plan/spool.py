@@ -3,11 +3,13 @@
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from shardmark.files import json_line, write_if_changed
 from shardmark.plan.cost import request_tokens
 from shardmark.plan.shards import Placed, Shard, keys, prefix_key
+from shardmark.records.base import to_json
+from shardmark.records.request import Request
 
 
 class Spool:
@@ -21,12 +23,12 @@ class Spool:
         self._prefixes: list[int | None] = []
         self._ids: set[str] = set()
 
-    def add(self, request_id: str, request: Any, head: int) -> None:
+    def add(self, request_id: str, request: Request, head: int) -> None:
         """Keep a request, unless it is there already; the first `head` characters of its prompt all requests share."""
         if request_id in self._ids:
             return
         self._ids.add(request_id)
-        line = json_line({"id": request_id, **request}).encode()
+        line = json_line({"id": request_id, **to_json(request)}).encode()
         self._found.append((request_id, *request_tokens(request, head), self._size, len(line)))
         self._prefixes.append(prefix_key(request, head))
         if self._read:

@@ -1,6 +1,7 @@
 """Records as JSON: written with a version, read strictly."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
 
@@ -15,6 +16,24 @@ FORMAT = "format"
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A record. Unknown keys are errors: a key that is misspelt must not read as one that is absent."""
+
+
+class Sparse(Record, omit_defaults=True):
+    """A record that leaves out what has its default value.
+
+    msgspec alone would leave out the default object, and write another number that is equal to it.
+    """
+
+    def __post_init__(self) -> None:
+        for name, default in _defaults(type(self)):
+            value = getattr(self, name)
+            if value is not default and value == default:
+                msgspec.structs.force_setattr(self, name, default)
+
+
+@cache
+def _defaults(kind: type[Record]) -> list[tuple[str, Any]]:
+    return [(f.name, f.default) for f in msgspec.structs.fields(kind) if f.default is not msgspec.NODEFAULT]
 
 
 R = TypeVar("R")
@@ -38,11 +57,19 @@ def decode(text: bytes | str, kind: type[R], version: int = 1) -> R:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass  # a surrogate, a version, or a mistake: the slow way tells which
+    return convert(parse(text), kind, version)
+
+
+def parse(text: bytes | str) -> Any:
+    """The plain value in a JSON text, lone surrogates and all. Raises Unreadable."""
     try:
-        value = json.loads(text)
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON: {error}") from error
-    return convert(value, kind, version)
 
 
 def convert(value: Any, kind: type[R], version: int = 1) -> R:

@@ -4,26 +4,36 @@ A line is `{"id": "<64 hexadecimal digits>", ...request}`; the id stands first, 
 """
 
 from pathlib import Path
-from typing import Any
 
 from shardmark.errors import Problem, UserError
-from shardmark.files import digest, read_jsonl
-from shardmark.tasks import request_id
+from shardmark.files import digest, sha256
+from shardmark.records.base import convert, parse
+from shardmark.records.request import Request
 
 ID = slice(8, 72)
 'Where the id is in a line: after `{"id": "`.'
 
 
-def read_requests(path: Path) -> dict[str, Any]:
+def read_requests(path: Path) -> dict[str, Request]:
     """The requests of a shard by id. Raises UserError if one is not what its id says, or if they are not this shard."""
     try:
-        lines = [(line.pop("id"), line) for line in read_jsonl(path)]
-        whole = digest([key for key, _ in lines]) == path.stem and all(request_id(line) == key for key, line in lines)
+        with open(path, "rb") as file:
+            lines = [_read(line) for line in file]
+        whole = digest([key for key, _ in lines]) == path.stem
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
         raise UserError(Problem(str(path), "", "the request file is damaged", "delete it; the next run makes it anew"))
     return dict(lines)
+
+
+def _read(line: bytes) -> tuple[str, Request]:
+    """The request in a line by its id. Raises ValueError, among others, if it is not what its id says."""
+    value = parse(line)
+    key = value.pop("id")
+    if sha256(value) != key:
+        raise ValueError("its id is another one")
+    return key, convert(value, Request)  # type: ignore[arg-type]  # a union is no type
 
 
 def ids_in(path: Path) -> list[str]:

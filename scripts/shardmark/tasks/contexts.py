@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from shardmark.tasks.requests import Context, Message, as_text
+from shardmark.records.request import Context, Message
+from shardmark.tasks.requests import as_text
 from shardmark.tasks.templates import Template
 
 LITERAL = re.compile(r"[^{]*")
@@ -53,13 +54,13 @@ class ChatContext:
     def example(self, values: Values, answer: str) -> list[Message]:
         """The turns of an example; the assistant gives the answer, or completes what it has begun with."""
         turns = _said(self._turns, values)
-        if turns[-1]["role"] == "assistant":
-            return [*turns[:-1], {"role": "assistant", "content": turns[-1]["content"] + answer}]
-        return [*turns, {"role": "assistant", "content": answer}]
+        if turns[-1].role == "assistant":
+            return [*turns[:-1], Message(role="assistant", content=turns[-1].content + answer)]
+        return [*turns, Message(role="assistant", content=answer)]
 
     def query(self, values: Values) -> str:
         """The text that is compared with others'."""
-        return "\n".join(message["content"] for message in _said(self._turns, values))
+        return "\n".join(message.content for message in _said(self._turns, values))
 
     def head(self, examples: Sequence[list[Message]]) -> int:
         """Characters that all chats begin with, if all have these examples."""
@@ -69,4 +70,4 @@ class ChatContext:
 
 
 def _said(messages: Sequence[tuple[str, Template]], values: Values) -> list[Message]:
-    return [{"role": role, "content": template(values)} for role, template in messages]
+    return [Message(role=role, content=template(values)) for role, template in messages]

@@ -1,13 +1,13 @@
 """A data set's templates, compiled: what is asked about a row, and what is right."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError
+from shardmark.records.request import ChoiceRequest, Context, GenerateRequest, Request, RollingRequest
 from shardmark.tasks.contexts import ChatContext, TextContext
 from shardmark.tasks.printed import missing
-from shardmark.tasks.requests import GenerateRequest, Request
 from shardmark.tasks.rows import Row
 from shardmark.tasks.targets import CHECKS
 from shardmark.tasks.templates import Expression, RenderError, Template
@@ -167,11 +167,11 @@ class Question:
         if choices is None:
             return self._generate(row, examples)
         if kind == "rolling":
-            return {"kind": "rolling", "text": choices[0]}
+            return RollingRequest(text=choices[0])
         values = [row | {VARIABLE[kind]: choice} for choice in choices]
         if self._whole:
-            return {"kind": "choice", "pairs": [["", self.context(v, examples)] for v in values]}
-        return {"kind": "choice", "pairs": [[self.context(v, examples), self._continued(v)] for v in values]}
+            return ChoiceRequest(pairs=[("", self.context(v, examples)) for v in values])
+        return ChoiceRequest(pairs=[(self.context(v, examples), self._continued(v)) for v in values])
 
     def _continued(self, row: Row) -> str:
         text = str(self._continuation(row))
@@ -182,14 +182,9 @@ class Question:
         return text
 
     def _generate(self, row: Row, examples: Sequence[Any]) -> GenerateRequest:
-        generation = self.settings.generation
-        request = {
-            "kind": "generate",
-            "messages" if self.settings.messages else "prompt": self.context(row, examples),
-            "max_new_tokens": generation.max_new_tokens,
-            "stop": generation.stop,
-        }
-        return cast(GenerateRequest, generation.model_dump(exclude_defaults=True) | request)
+        context: Context = self.context(row, examples)
+        said: dict[str, Any] = {"prompt": context} if isinstance(context, str) else {"messages": context}
+        return GenerateRequest(**said, **self.settings.generation.model_dump())
 
     def example(self, row: Row) -> Any:
         """A row as a worked example, with its right answer.

@@ -7,12 +7,13 @@ from typing import Any
 
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError, nearest
+from shardmark.records.request import Request
 from shardmark.tasks.extent import Extent, Limit
 from shardmark.tasks.limits import FIX, BoundError, Step, bounded_steps
 from shardmark.tasks.printed import gaps
 from shardmark.tasks.questions import Question
 from shardmark.tasks.remarks import Remark
-from shardmark.tasks.requests import Request, request_id
+from shardmark.tasks.requests import request_id
 from shardmark.tasks.rows import Row
 from shardmark.tasks.shots import Shots
 from shardmark.tasks.similar import similarity

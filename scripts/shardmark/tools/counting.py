@@ -15,7 +15,8 @@ from shardmark.config import ModelConfig, Named
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.files import read_json
 from shardmark.plan.cost import work
-from shardmark.tasks.requests import Context, is_chat
+from shardmark.records.request import ChoiceRequest, Context, Request
+from shardmark.tasks.requests import is_chat
 
 
 class Count(NamedTuple):
@@ -65,17 +66,17 @@ class Counter:
 
     def prompt(self, text: Context) -> Count:
         """The tokens of a prompt that the model is to continue, special ones included; of a chat a guess."""
-        request = {"kind": "choice", "pairs": [[text, ""]]}
+        request = ChoiceRequest(pairs=[(text, "")])
         return self._count(request, lambda tokenizer: encode(tokenizer, str(text)) or [prefix_token(tokenizer)])
 
     def pair(self, context: Context, continuation: Context) -> Count:
         """The tokens of a context and of the continuation whose log-likelihood is asked for."""
-        request = {"kind": "choice", "pairs": [[context, continuation]]}
+        request = ChoiceRequest(pairs=[(context, continuation)])
         return self._count(
             request, lambda tokenizer: [*itertools.chain(*encode_pair(tokenizer, str(context), str(continuation)))]
         )
 
-    def _count(self, request: Any, tokens: Callable[[Tokenizer], list[int]]) -> Count:
+    def _count(self, request: Request, tokens: Callable[[Tokenizer], list[int]]) -> Count:
         if self._tokenizer is not None and not is_chat(request):
             with suppress(ValueError):  # no token to begin with: only transformers knows what the class may have
                 return Count(len(tokens(self._tokenizer)), True)

@@ -3,7 +3,6 @@
 import fnmatch
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load, place_of
 from shardmark.config.dataset import Source
@@ -12,10 +11,11 @@ from shardmark.config.yaml_lines import lines_named
 from shardmark.errors import Problem, UserError, collecting, nearest
 from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.lm_eval import expand, lm_eval_samples
+from shardmark.records.request import GenerateRequest, RollingRequest, ScoredRequest
 from shardmark.tasks import Row, Sample, hub_rows, read_rows, render, rows_file
 from shardmark.tasks.extent import per_task
 from shardmark.tasks.lm_eval.select import LmEvalDataset
-from shardmark.tasks.requests import as_text, context_of
+from shardmark.tasks.requests import as_text
 from shardmark.tools.counting import Count, Counter
 from shardmark.tools.visible import LEGEND, visible
 
@@ -112,26 +112,28 @@ def _first(run: RunConfig, count: int) -> int:
 def _sample(name: str, sample: Sample, counters: list[Counter]) -> Iterator[str]:
     yield ""
     yield f"-- {name}, sample {sample.id}"
-    yield from (_generation if sample.request["kind"] == "generate" else _scored)(sample, counters)
+    match sample.request:
+        case GenerateRequest() as request:
+            yield from _generation(sample, request, counters)
+        case request:
+            yield from _scored(sample, request, counters)
 
 
-def _generation(sample: Sample, counters: list[Counter]) -> Iterator[str]:
-    request: Any = sample.request
-    context = context_of(request)
+def _generation(sample: Sample, request: GenerateRequest, counters: list[Counter]) -> Iterator[str]:
+    context = request.context
     yield from _text("prompt", as_text(context), [(c.name, c.prompt(context)) for c in counters])
-    stop = ", ".join(map(repr, request["stop"])) or "nothing else"
-    yield f"at most {request['max_new_tokens']} new tokens; stops before: {stop}"
+    stop = ", ".join(map(repr, request.stop)) or "nothing else"
+    yield f"at most {request.max_new_tokens} new tokens; stops before: {stop}"
     targets = sample.target if isinstance(sample.target, list) else [sample.target]
     yield f"target: {' or '.join(map(repr, targets))}"
 
 
-def _scored(sample: Sample, counters: list[Counter]) -> Iterator[str]:
-    request: Any = sample.request
-    if request["kind"] == "rolling":
-        text = request["text"]
+def _scored(sample: Sample, request: ScoredRequest, counters: list[Counter]) -> Iterator[str]:
+    if isinstance(request, RollingRequest):
+        text = request.text
         yield from _text("text", text, [(counter.name, counter.prompt(text)) for counter in counters])
         return
-    pairs = request["pairs"]
+    pairs = request.pairs
     targets = sample.target if isinstance(sample.target, list) else [sample.target]
     contexts = {as_text(context) for context, _ in pairs}
     shared = len(contexts) == 1 and contexts != {""}

@@ -18,11 +18,12 @@ from shardmark.metrics.lm_eval.values import (
 )
 from shardmark.metrics.sample_scores import alone
 from shardmark.metrics.statistics import Estimate
+from shardmark.records.request import GenerateRequest, Request
 from shardmark.tasks.limits import BoundError
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.judging import DEFAULTS, REGISTERED, default_aggregation
-from shardmark.tasks.requests import as_text, context_of
+from shardmark.tasks.requests import as_text
 
 Record = dict[str, Any]
 DEFAULT_CHAIN = {"name": "none", "filter": [{"function": "take_first"}]}
@@ -63,7 +64,7 @@ class Task:
             return self.code.load(name), options
         return registered_metric(name, bool(metric.get("hf_evaluate"))), options
 
-    def judged(self, lines: list[Record], asked: Record, answers: Record) -> list[Record]:
+    def judged(self, lines: list[Record], asked: dict[str, Request], answers: Record) -> list[Record]:
         """The samples with the score of each metric and chain of filters."""
         docs = [line["row"] for line in lines]
         found = [answers[line["request"]] for line in lines]
@@ -179,16 +180,16 @@ def _key(metric: str, chain: str) -> str:
     return metric if chain == "none" else f"{metric},{chain}"
 
 
-def _sample(line: Record, request: Record, prediction: Record) -> Record:
+def _sample(line: Record, request: Request, prediction: Record) -> Record:
     """What a sample file says of a document, without its scores."""
     sample = {"sample": line["sample"], "request": line["request"]}
-    if request["kind"] == "generate":
+    if isinstance(request, GenerateRequest):
         several = prediction.get("samples", [prediction])
-        sample |= {"prompt": as_text(context_of(request)), "output": several[0]["text"], "answer": None}
+        sample |= {"prompt": as_text(request.context), "output": several[0]["text"], "answer": None}
         sample |= {"target": line["target"], "end": several[0]["end"]}
         cut = max(one["cut"] for one in several)
     else:
-        pairs = [["", request["text"]]] if request["kind"] == "rolling" else request["pairs"]
+        pairs = request.pairs
         choices = line.get("choices") or [continuation for _, continuation in pairs]
         logprobs = prediction["logprobs"][: len(choices)]
         chosen = logprobs.index(max(logprobs))

@@ -5,11 +5,12 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from shardmark.records.request import Context
 from shardmark.tasks.lm_eval.fewshot import Doc, Sampler
 from shardmark.tasks.lm_eval.files import functions
 from shardmark.tasks.lm_eval.prompts import Prompts
 from shardmark.tasks.lm_eval.style import Message, Style
-from shardmark.tasks.requests import Context, as_text
+from shardmark.tasks.requests import as_text
 
 
 def _joined(prefix: str | None, suffix: str, delimiter: str = " ") -> str:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from shardmark.errors import Problem, UserError
+from shardmark.records.request import Context
 from shardmark.tasks.extent import Extent, share
 from shardmark.tasks.limits import FIX, TooLong, stopped
 from shardmark.tasks.lm_eval.code import Code
@@ -21,7 +22,6 @@ from shardmark.tasks.lm_eval.settings import TaskSettings
 from shardmark.tasks.lm_eval.style import Style
 from shardmark.tasks.plain import type_name
 from shardmark.tasks.remarks import Remark
-from shardmark.tasks.requests import Context
 
 TEXT = Style()
 "Contexts are texts."

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import msgspec
+
+from shardmark.records.request import ChoiceRequest, Context, GenerateRequest, Request, RollingRequest
 from shardmark.tasks.lm_eval.settings import TaskSettings
-from shardmark.tasks.requests import Context, GenerateRequest, Request
 
 KINDS = {
     "multiple_choice": "choice",
@@ -26,9 +28,8 @@ def request_of(settings: TaskSettings, arguments: list[tuple[Any, ...]]) -> Requ
         prompt, generation = arguments[0]
         return _generate(settings, prompt, generation)
     if kind == "rolling":
-        return {"kind": "rolling", "text": _text(arguments[0][0])}
-    pairs = [[_context(context), _text(continuation)] for context, continuation in arguments]
-    return {"kind": "choice", "pairs": pairs}
+        return RollingRequest(text=_text(arguments[0][0]))
+    return ChoiceRequest(pairs=[(_context(context), _text(continuation)) for context, continuation in arguments])
 
 
 def _context(value: Any) -> Context:
@@ -54,18 +55,14 @@ def _generate(settings: TaskSettings, prompt: Context, given: dict[str, Any]) ->
             raise ValueError(f"generation_kwargs.{key}: {value!r} is not supported")
     stop = [str(text) for text in (until if isinstance(until, list) else [until]) if text]
     length = int(next((value for value in lengths if value is not None), DEFAULT_LENGTH))
-    request: GenerateRequest = {"kind": "generate", "max_new_tokens": length, "stop": stop}
-    if isinstance(prompt, str):
-        request["prompt"] = prompt
-    else:
-        request["messages"] = prompt
+    said: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": prompt}
+    request = GenerateRequest(**said, max_new_tokens=length, stop=stop)
     if samples is False or not temperature:
         return request
-    request["temperature"] = temperature
-    if drawn["top_k"]:
-        request["top_k"] = int(drawn["top_k"])
-    if drawn["top_p"] not in (None, 1, 1.0):
-        request["top_p"] = float(drawn["top_p"])
-    if settings.repeats > 1:
-        request["samples"] = settings.repeats
-    return request
+    return msgspec.structs.replace(
+        request,
+        temperature=temperature,
+        top_k=int(drawn["top_k"] or 0),
+        top_p=1.0 if drawn["top_p"] is None else float(drawn["top_p"]),
+        samples=max(1, settings.repeats),
+    )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from shardmark.config import RunConfig
 from shardmark.config.lm_eval import LmEvalConfig
-from shardmark.tasks import requests
+from shardmark.records import request
 
 
 class Message(NamedTuple):
@@ -22,9 +22,9 @@ class Message(NamedTuple):
         return self.content + self.delimiter
 
     @property
-    def said(self) -> requests.Message:
+    def said(self) -> request.Message:
         """The message in a chat."""
-        return {"role": self.role, "content": self.content}
+        return request.Message(role=self.role, content=self.content)
 
 
 class Style(NamedTuple):
@@ -35,7 +35,7 @@ class Style(NamedTuple):
     "Examples are turns of their own."
     system_instruction: str = ""
 
-    def context(self, messages: Sequence[Message]) -> requests.Context:
+    def context(self, messages: Sequence[Message]) -> request.Context:
         """The context that messages make: a text, a chat, or a chat of one question with all before it."""
         if not self.apply_chat_template:
             return text_of(messages)
