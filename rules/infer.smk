@@ -15,9 +15,9 @@ rule infer:
         INPUTS.group
     conda:
         "../envs/environment.yaml"
-    threads: lambda wildcards: INPUTS.model(wildcards)["settings"]["cpus"]
+    threads: lambda wildcards: INPUTS.model(wildcards).settings.cpus
     resources:
-        gpu=lambda wildcards: INPUTS.model(wildcards)["settings"]["num_gpus"],
+        gpu=lambda wildcards: INPUTS.model(wildcards).settings.num_gpus,
         worker=1,
         nodes=1,  # else Slurm may take the GPUs of a job from several nodes
         runtime=INPUTS.minutes,

@@ -21,7 +21,7 @@ def main(arguments: argparse.Namespace) -> None:
     cores = arguments.cores or (None if jobs else os.cpu_count())
     with progress(Console(stderr=True)) as step:
         plan = plan_run(run, Path.cwd(), cores is not None, step)
-    details = plan_details(plan, lambda pair: slots(pair.model["settings"], run.config, cores, jobs))
+    details = plan_details(plan, lambda pair: slots(pair.model.settings, run.config, cores, jobs))
     if arguments.json:
         print(pretty_json(details), end="")
         return

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from shardmark.command import run_command
 from shardmark.engine.stage import stage_model
-from shardmark.files import pretty_json, read_json, sealed, write_whole
+from shardmark.files import pretty_json, sealed, write_whole
+from shardmark.records.base import read_sealed_record, to_json
+from shardmark.records.model import ModelRecord
 
 
 def main(arguments: argparse.Namespace) -> None:
-    staged = stage_model(read_json(arguments.model), arguments.weights)
-    write_whole(arguments.out, pretty_json(sealed(staged)))
+    staged = stage_model(read_sealed_record(arguments.model, ModelRecord), arguments.weights)
+    write_whole(arguments.out, pretty_json(sealed(to_json(staged))))
 
 
 if __name__ == "__main__":

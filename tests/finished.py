@@ -7,7 +7,6 @@ from shardmark import layout
 from shardmark.files import read_jsonl
 from shardmark.metrics.score import score_dataset
 from shardmark.plan import Pair, Plan, score_files
-from shardmark.plan.cost import model_name
 from shardmark.plan.shard_counts import Divisions
 from shardmark.store.predictions import write_predictions
 
@@ -39,13 +38,13 @@ def answer(plan: Plan, pair: Pair, shard: str) -> None:
     name = pair.dataset["name"]
     requests = read_jsonl(plan.results / "requests" / name / f"{shard}.jsonl")
     answers = [{"id": line["id"], "text": "1", "tokens": 1, "end": "stop", "cut": 0} for line in requests]
-    out = plan.results / "predictions" / model_name(pair.model) / name / f"{shard}.jsonl"
+    out = plan.results / "predictions" / pair.model.full_name / name / f"{shard}.jsonl"
     write_predictions(out, answers, FACTS)
 
 
 def score(plan: Plan, pair: Pair) -> None:
     """Score a model on a data set as the rule does."""
-    model, dataset = model_name(pair.model), pair.dataset
+    model, dataset = pair.model.full_name, pair.dataset
     bits = Divisions(plan.results, model, plan.benchmark.run).bits(dataset["name"])
     task = layout.TASKS.file(plan.results, dataset=dataset["name"], task=dataset["digest"])
     out = map(Path, score_files(plan.results, pair.model, dataset))

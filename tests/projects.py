@@ -10,24 +10,46 @@ import yaml
 from hypothesis import settings
 from safetensors.numpy import save
 
-from shardmark.config import DatasetConfig
+from shardmark.config import DatasetConfig, ModelConfig
 from shardmark.errors import Problem, UserError
+from shardmark.files import pretty_json, sealed
 from shardmark.plan import Plan, make_plan
+from shardmark.records.base import to_json
+from shardmark.records.model import Commit, HubRepository, Location, ModelRecord, Source, Staged
 
 property_test = settings(max_examples=60, deadline=None)
 "For tests with hypothesis: quick, and no slower machine makes them fail."
 
 ROWS = [{"name": f"n{n}", "question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(5)]
 GENERATE = {"kind": "generate", "prompt": "Q: {{ question }}\nA:", "target": "answer", "metrics": ["exact_match"]}
+COMMIT = Commit(repository="org/m", commit="c0ffee")
 
-MODEL = {
-    "name": "tiny",
-    "digest": "0",
-    "source": {"parameters": 1_000_000},
-    "dtype": "float32",
-    "settings": {"num_gpus": 0},
-}
-"What the plan must know of a model to say how long it takes."
+
+def model_record(
+    name: str = "m",
+    digest: str = "0",
+    source: Source | None = None,
+    tokenizer: Location | None = None,
+    dtype: str = "float32",
+    **settings: Any,
+) -> ModelRecord:
+    """The record of a model of a million float32 parameters for the CPU, unless more is said."""
+    return ModelRecord(
+        name=name,
+        digest=digest,
+        file=f"config/models/{name}.yaml",
+        source=source or HubRepository(path="org/m", identity=COMMIT, parameters=1_000_000),
+        tokenizer=tokenizer,
+        dtype=dtype,
+        settings=ModelConfig.model_validate({"path": "org/m", "num_gpus": 0} | settings),
+    )
+
+
+def write_record(path: Path, record: ModelRecord | Staged) -> Path:
+    """A sealed record, with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(pretty_json(sealed(to_json(record))), "utf-8")
+    return path
 
 
 def write_yaml(path: Path, values: Any) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 from shardmark.config import ModelConfig, Named
 from shardmark.lock.lock import Lock
 from shardmark.plan.models import resolve_model
+from shardmark.records.model import ModelRecord, Staged
 from shardmark.store.hashes import HashCache
 
 WINDOW = 64
@@ -107,7 +108,7 @@ def token_id(tokenizer: Any, text: str) -> int:
     return int(token)
 
 
-def model_record(folder: Path, **settings: Any) -> dict[str, Any]:
+def model_record(folder: Path, **settings: Any) -> ModelRecord:
     """The plan's record of the model in a folder, for the CPU unless `settings` say more."""
     config = ModelConfig(**{"path": str(folder), "num_gpus": 0, **settings})
     named = Named("tiny", "config/models/tiny.yaml", config)
@@ -162,9 +163,9 @@ def cramped(model: Any, tokens: int) -> Iterator[list[int]]:
         hook.remove()
 
 
-def staged(folder: Path) -> dict[str, str]:
+def staged(folder: Path) -> Staged:
     """What staging a local model says."""
-    return {"model": str(folder), "tokenizer": str(folder)}
+    return Staged(model=str(folder), tokenizer=str(folder))
 
 
 def _save(model: Any, folder: Path) -> Path:

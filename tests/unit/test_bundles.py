@@ -1,10 +1,10 @@
 """Which shards share a job on a cluster, and how long it may take."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
+from projects import model_record
 from shardmark.plan.bundles import LONGEST_MINUTES, MOST_SHARDS, START_MINUTES, bundle, in_jobs
 from shardmark.plan.cost import Seconds
 from shardmark.plan.pairs import Pair
@@ -12,7 +12,7 @@ from shardmark.plan.summary import wall_seconds, work_seconds
 
 
 def pair(dataset: str, *seconds: float, model: str = "m", measured: bool = True, runtime: int | None = None) -> Pair:
-    record: dict[str, Any] = {"name": model, "digest": "0", "settings": {"slurm": {"runtime": runtime}}}
+    record = model_record(model, slurm={"runtime": runtime})
     shards = [{"name": f"s{n}"} for n in range(len(seconds))]
     costs = [Seconds(cost, 20.0) for cost in seconds]
     total = Seconds(sum(seconds), 20.0 * len(seconds))

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import asked
+from projects import COMMIT, model_record
 from shardmark.files import SEAL, pretty_json, sealed, write_whole
 from shardmark.plan.cost import (
     JOB_SECONDS,
@@ -18,17 +20,13 @@ from shardmark.plan.cost import (
     weight_bytes,
     work,
 )
+from shardmark.records.model import HubRepository, ModelRecord
 from shardmark.store.predictions import write_predictions
 
 
-def model(parameters: int | None = 1_000_000, dtype: str = "float32", num_gpus: int = 0) -> dict[str, Any]:
-    return {
-        "source": {"parameters": parameters},
-        "dtype": dtype,
-        "settings": {"num_gpus": num_gpus},
-        "name": "m",
-        "digest": "0",
-    }
+def model(parameters: int | None = 1_000_000, dtype: str = "float32", **settings: Any) -> ModelRecord:
+    source = HubRepository(path="org/m", identity=COMMIT, parameters=parameters)
+    return model_record(source=source, dtype=dtype, **settings)
 
 
 def test_work_counts_tokens_to_read_and_to_write() -> None:
@@ -81,15 +79,15 @@ TOKENS = {"read": 1000, "written": 0}
 ONE = TOKENS | {"requests": 1}
 
 
-def took(root: Path, record: dict[str, Any], dataset: str, ratio: float, load: float = 1.0, **facts: Any) -> Path:
+def took(root: Path, record: ModelRecord, dataset: str, ratio: float, load: float = 1.0, **facts: Any) -> Path:
     """A prediction file of a job that took `ratio` times what the prior says, and `load` times to load."""
     seconds = {"seconds": ratio * prior_seconds(record, ONE), "load_seconds": load * prior_load_seconds(record)}
-    path = root / f"predictions/{record['name']}@{record['digest']}/{dataset}/{len(facts)}.jsonl"
+    path = root / f"predictions/{record.full_name}/{dataset}/{len(facts)}.jsonl"
     write_predictions(path, [], {"inferred": 1, "work": TOKENS} | seconds | facts)
     return path
 
 
-def ratios(costs: Costs, record: dict[str, Any], dataset: str, kind: str) -> tuple[float, float]:
+def ratios(costs: Costs, record: ModelRecord, dataset: str, kind: str) -> tuple[float, float]:
     """What is predicted over the priors: of inference and of loading."""
     seconds = costs.predict(record, dataset, kind, ONE)
     return seconds.inference / prior_seconds(record, ONE), seconds.load / prior_load_seconds(record)
@@ -98,8 +96,8 @@ def ratios(costs: Costs, record: dict[str, Any], dataset: str, kind: str) -> tup
 def test_the_nearest_measurement_corrects_the_prior(tmp_path: Path) -> None:
     """The same data set, else data sets of its kind, else other models on such a device, else nothing."""
     costs, own = Costs(tmp_path), model()
-    others = [model() | {"name": name} for name in "abc"]
-    on_gpu = model(num_gpus=1) | {"name": "g"}
+    others = [replace(model(), name=name) for name in "abc"]
+    on_gpu = replace(model(num_gpus=1), name="g")
     assert ratios(costs, own, "sums", "generate") == (1, 1)
     for record, ratio in zip([*others, on_gpu], (5, 7, 100, 1000), strict=True):
         took(tmp_path, record, "sums", ratio, load=ratio)
@@ -170,7 +168,7 @@ def test_answers_are_as_long_as_the_model_lets_them_be() -> None:
     """A limit of the model counts like a shorter one of the data set; one above the data set's changes nothing."""
     tokens = {"read": 100, "written": 5120, "longest": 512}
     shorter = {"read": 100, "written": 640, "longest": 64}
-    limited, wide = (model() | {"settings": {"num_gpus": 0, "max_out_len": limit}} for limit in (64, 1024))
+    limited, wide = (model(max_out_len=limit) for limit in (64, 1024))
     assert prior_seconds(limited, tokens) == pytest.approx(prior_seconds(model(), shorter))
     assert prior_seconds(wide, tokens) == prior_seconds(model(), tokens)
 

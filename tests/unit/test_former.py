@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from asked import chat, choice, generate, line
-from shardmark.files import digest, json_line, pretty_json, sealed, write_whole
+from projects import COMMIT, model_record, write_record
+from shardmark.files import digest, json_line, write_whole
 from shardmark.plan.former import Former
+from shardmark.records.model import Folder, HubRepository, ModelRecord, Staged
 from shardmark.records.request import Request
 from shardmark.store.partials import append_partial, partial_file, partial_files, read_partial
 from shardmark.store.predictions import read_predictions, read_trailer, write_predictions
@@ -21,7 +24,7 @@ CHOICE = choice(("a", "b"))
 CHAT = chat(("user", "a"), new=2)
 
 
-def model(folder: Path, append: bool = False, eos: str = "</s>", **config: Any) -> dict[str, Any]:
+def model(folder: Path, append: bool = False, eos: str = "</s>", **config: Any) -> ModelRecord:
     """A model's record: its tokenizer has <s> 1, </s> 2 and <|im_end|> 3, and its generation config ends with </s>."""
     from tokenizers import AddedToken, Tokenizer, models, processors
 
@@ -36,10 +39,8 @@ def model(folder: Path, append: bool = False, eos: str = "</s>", **config: Any) 
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": eos}))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2]}))
     (folder / "config.json").write_text(json.dumps({"eos_token_id": 2} | config))
-    place = {"kind": "local", "path": str(folder)}
-    settings = {"tokenizer_kwargs": {}, "meta_template": None}
     name, _, number = NAME.partition("@")
-    return {"name": name, "digest": number, "source": place, "tokenizer": None, "settings": settings}
+    return model_record(name, number, Folder(path=str(folder), identity={}))
 
 
 def answered(results: Path, request: Request, old: bool = True) -> Path:
@@ -91,10 +92,10 @@ def test_partial_answers_are_told_apart_too(tmp_path: Path) -> None:
 
 def test_of_a_model_on_the_hub_its_staged_files_tell(tmp_path: Path) -> None:
     record = model(tmp_path / "model", eos="<|im_end|>")
-    record["source"] = {"kind": "hub", "path": "org/model"}
+    record = replace(record, source=HubRepository(path="org/model", identity=COMMIT))
     assert not Former(record, tmp_path).spoils(answered(tmp_path, GENERATE))
-    staged = {"model": str(tmp_path / "model"), "tokenizer": str(tmp_path / "model")}
-    write_whole(tmp_path / f"staged/{NAME}.json", pretty_json(sealed(staged)))
+    staged = Staged(model=str(tmp_path / "model"), tokenizer=str(tmp_path / "model"))
+    write_record(tmp_path / f"staged/{NAME}.json", staged)
     assert Former(record, tmp_path).spoils(answered(tmp_path, GENERATE))
 
 

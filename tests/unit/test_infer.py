@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import asked
 import tiny_models
@@ -15,6 +16,8 @@ from shardmark.engine.infer import infer_shard
 from shardmark.errors import UserError
 from shardmark.files import digest, json_line, pretty_json, sealed
 from shardmark.plan.cost import work
+from shardmark.records.base import to_json
+from shardmark.records.model import Folder, Staged
 from shardmark.records.request import GenerateRequest
 from shardmark.store.hashes import HashCache
 from shardmark.store.partials import append_partial, partial_files, read_partial
@@ -35,7 +38,7 @@ class Job:
     def __init__(self, root: Path, model: Path, **settings: Any) -> None:
         self.record = root / "models/tiny.json"
         self.record.parent.mkdir()
-        self.record.write_text(pretty_json(tiny_models.model_record(model, **settings)))
+        self.record.write_text(pretty_json(to_json(tiny_models.model_record(model, **settings))))
         self.staged = root / "staged.json"
         self.stage(tiny_models.staged(model))
         self.requests = root / "requests/demo"
@@ -45,8 +48,8 @@ class Job:
         self.out = self.folder / "shard.jsonl"
         self.partial = self.folder / "shard.elsewhere-1.partial"
 
-    def stage(self, staged: dict[str, str]) -> None:
-        self.staged.write_text(pretty_json(sealed(staged)))
+    def stage(self, staged: Staged) -> None:
+        self.staged.write_text(pretty_json(sealed(to_json(staged))))
 
     def run(self, requests: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The predictions and the trailer that a job for these requests writes."""
@@ -263,7 +266,7 @@ def test_an_adapter_that_changed_since_the_plan_is_refused_too(tmp_path: Path, m
 
     file = tmp_path / "adapter_model.safetensors"
     file.write_bytes(b"what it is now")
-    adapter = {"kind": "local", "path": str(tmp_path), "identity": {file.name: "the hash of what it was"}}
-    record = tiny_models.model_record(model) | {"adapter": adapter}
+    adapter = Folder(path=str(tmp_path), identity={file.name: "the hash of what it was"})
+    record = replace(tiny_models.model_record(model), adapter=adapter)
     (problem,) = problems(_refuse_changed_files, record, HashCache(tmp_path / "hashes.json"))
     assert problem.where == str(file)

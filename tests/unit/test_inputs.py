@@ -1,12 +1,12 @@
 """What rules ask Snakemake for: memory by the size of a model's weights, and models one after the other."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from shardmark.files import write_whole
+from projects import COMMIT, model_record, write_record
+from shardmark.records.model import HubRepository
 from shardmark.workflow.rule_inputs import Inputs
 
 
@@ -14,8 +14,8 @@ from shardmark.workflow.rule_inputs import Inputs
 def test_a_job_asks_for_twice_its_weights_and_room_for_the_libraries(
     tmp_path: Path, dtype: str, megabytes: int
 ) -> None:
-    record = {"source": {"parameters": 3_000_000_000}, "dtype": dtype, "settings": {"slurm": {"mem_mb": None}}}
-    write_whole(tmp_path / "models/m@0.json", json.dumps(record))
+    source = HubRepository(path="org/m", identity=COMMIT, parameters=3_000_000_000)
+    write_record(tmp_path / "models/m@0.json", model_record(source=source, dtype=dtype))
     job = SimpleNamespace(model="m@0")
     asked = [Inputs(str(tmp_path), {}).memory_mb(job, attempt=attempt) for attempt in (1, 2)]
     assert asked == [megabytes, 2 * megabytes]

@@ -103,11 +103,11 @@ def test_a_gguf_file_is_its_hash_under_its_path_or_its_package(root: Path, monke
 
 def stage(made: Plan, name: str, template: str) -> None:
     """What staging leaves: the tokenizer's folder, and where it is."""
-    (record,) = (record for record in made.models if record["name"] == name)
+    (record,) = (record for record in made.models if record.name == name)
     folder = made.results / "snapshot" / name
     folder.mkdir(parents=True)
     (folder / "chat_template.jinja").write_text(template)
-    file = made.results / "staged" / f"{name}@{record['digest']}.json"
+    file = made.results / "staged" / f"{name}@{record.digest}.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(pretty_json(sealed({"model": str(folder), "tokenizer": str(folder)})))
 
@@ -121,7 +121,7 @@ def test_a_chat_template_is_known_from_staging_on_and_everywhere_from_then(root:
     stage(first, "remote", PLAIN)
     stage(first, "file", PLAIN)
     second = plan(root)
-    assert [model["digest"] for model in second.models] == [model["digest"] for model in first.models]
+    assert [model.digest for model in second.models] == [model.digest for model in first.models]
     assert list(lock_lines(second.lock)) == [
         "lock: 2 completed in config/benchmark.lock, which is meant to be committed"
     ]

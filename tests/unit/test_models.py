@@ -13,6 +13,7 @@ from shardmark.config import ModelConfig, Named
 from shardmark.files import file_sha256
 from shardmark.lock.lock import Lock
 from shardmark.plan.models import resolve_model
+from shardmark.records.model import Commit, Folder, GgufIdentity, ModelRecord
 from shardmark.store.hashes import HashCache
 
 
@@ -21,7 +22,7 @@ def weights(tmp_path: Path) -> Path:
     return write_weights(tmp_path / "weights")
 
 
-def resolve(folder: Path, name: str = "m", **settings: Any) -> dict[str, Any]:
+def resolve(folder: Path, name: str = "m", **settings: Any) -> ModelRecord:
     """The record of a model, with the lock and the cache of hashes of a project."""
     model = Named(name, "config/models/m.yaml", ModelConfig.model_validate({"num_gpus": 0} | settings))
     hashes = HashCache(folder / "hashes.json")
@@ -31,7 +32,7 @@ def resolve(folder: Path, name: str = "m", **settings: Any) -> dict[str, Any]:
 
 
 def digest_of(path: Path, **settings: Any) -> str:
-    return str(resolve(path.parent, path=str(path), **settings)["digest"])
+    return resolve(path.parent, path=str(path), **settings).digest
 
 
 def refusal(folder: Path, **settings: Any) -> tuple[str, str]:
@@ -129,7 +130,7 @@ def test_a_weight_that_changes_in_one_byte_is_noticed_though_hashes_are_remember
 def test_auto_is_bfloat16_on_gpus_and_float32_without(weights: Path) -> None:
     assert digest_of(weights) == digest_of(weights, dtype="float32") != digest_of(weights, dtype="bfloat16")
     assert digest_of(weights, num_gpus=1) == digest_of(weights, dtype="bfloat16")
-    assert resolve(weights.parent, path=str(weights), num_gpus=4)["dtype"] == "bfloat16"
+    assert resolve(weights.parent, path=str(weights), num_gpus=4).dtype == "bfloat16"
 
 
 def test_another_tokenizer_is_another_model(weights: Path, tmp_path: Path) -> None:
@@ -144,15 +145,16 @@ def test_another_tokenizer_is_another_model(weights: Path, tmp_path: Path) -> No
 
 def test_the_record_says_where_the_files_are(weights: Path) -> None:
     record = resolve(weights.parent, path=str(weights), batch_size=3)
-    source = record["source"]
-    assert (record["name"], record["file"], record["settings"]["batch_size"]) == ("m", "config/models/m.yaml", 3)
-    assert (source["kind"], source["path"], record["tokenizer"]) == ("local", str(weights), None)
-    assert source["identity"]["model.safetensors"] == file_sha256(weights / "model.safetensors")
+    source = record.source
+    assert isinstance(source, Folder)
+    assert (record.name, record.file, record.settings.batch_size) == ("m", "config/models/m.yaml", 3)
+    assert (source.path, record.tokenizer) == (str(weights), None)
+    assert source.identity["model.safetensors"] == file_sha256(weights / "model.safetensors")
 
 
 def test_a_tilde_is_the_home_folder(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(weights.parent))
-    assert digest_of(Path("~/weights").expanduser()) == resolve(weights.parent, path="~/weights")["digest"]
+    assert digest_of(Path("~/weights").expanduser()) == resolve(weights.parent, path="~/weights").digest
 
 
 # What is no model
@@ -189,7 +191,7 @@ def test_every_part_that_the_index_of_weights_names_must_be_there(weights: Path)
     index.write_text("{")
     assert refusal(weights.parent, path=str(weights))[1].endswith("it has no readable model.safetensors.index.json")
     index.write_text(json.dumps({"weight_map": {"a": "model-1-of-3.safetensors"}}))
-    assert resolve(weights.parent, path=str(weights))["digest"]
+    assert resolve(weights.parent, path=str(weights)).digest
 
 
 def test_damaged_files_are_told_before_anything_runs(weights: Path) -> None:
@@ -207,7 +209,7 @@ def test_a_model_needs_a_tokenizer_beside_it_or_elsewhere(weights: Path, tmp_pat
     key, what = refusal(weights.parent, path=str(weights))
     assert (key, "it has no tokenizer" in what) == ("path", True)
     assert refusal(weights.parent, path=str(weights), tokenizer_path=str(weights))[0] == "tokenizer_path"
-    assert resolve(weights.parent, path=str(weights), tokenizer_path=str(tmp_path))["digest"]
+    assert resolve(weights.parent, path=str(weights), tokenizer_path=str(tmp_path)).digest
 
 
 def test_what_cuts_and_pads_a_tokenizers_output_changes_nothing(weights: Path) -> None:
@@ -264,8 +266,9 @@ def test_an_adapter_of_the_hub_is_pinned(weights: Path, installed: set[str]) -> 
     pinned(weights.parent, model={"org/lora@main": "abc", "org/lora@v2": "def"})
     first = resolve(weights.parent, path=str(weights), adapter="org/lora")
     second = resolve(weights.parent, path=str(weights), adapter="org/lora", adapter_revision="v2")
-    assert first["adapter"]["identity"] == {"repository": "org/lora", "commit": "abc"}
-    assert first["digest"] != second["digest"]
+    assert first.adapter
+    assert first.adapter.identity == Commit(repository="org/lora", commit="abc")
+    assert first.digest != second.digest
 
 
 @pytest.mark.parametrize(
@@ -331,7 +334,7 @@ def test_a_package_that_is_missing_is_told_before_anything_runs(
 
 def test_weights_that_were_stored_quantised_need_the_package_too(weights: Path, installed: set[str]) -> None:
     (weights / "config.json").write_text('{"quantization_config": {"quant_method": "bitsandbytes"}}')
-    assert resolve(weights.parent, path=str(weights))["digest"]
+    assert resolve(weights.parent, path=str(weights)).digest
     installed.clear()
     assert refusal(weights.parent, path=str(weights))[0] == "path"
 
@@ -366,8 +369,8 @@ def test_a_gguf_file_is_known_by_its_content_alone(tmp_path: Path) -> None:
     for name, content in (("a.gguf", b"GGUF1"), ("b.gguf", b"GGUF1"), ("c.gguf", b"GGUF2")):
         (tmp_path / name).write_bytes(content)
     a, b, c = (resolve(tmp_path, gguf_file=str(tmp_path / f"{name}.gguf")) for name in "abc")
-    assert a["digest"] == b["digest"] != c["digest"]
-    assert a["source"]["identity"] == {"gguf": file_sha256(tmp_path / "a.gguf")}
+    assert a.digest == b.digest != c.digest
+    assert a.source.identity == GgufIdentity(gguf=file_sha256(tmp_path / "a.gguf"))
 
 
 def test_a_package_may_bring_the_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,8 +378,8 @@ def test_a_package_may_bring_the_gguf_file(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     (tmp_path / "weights_of_mine.py").write_text(f"def assemble(): return {str(tmp_path / 'a.gguf')!r}")
     record = resolve(tmp_path, gguf_package="weights_of_mine")
-    assert record["digest"] == resolve(tmp_path, gguf_file=str(tmp_path / "a.gguf"))["digest"]
-    assert record["source"]["path"] == str(tmp_path / "a.gguf")
+    assert record.digest == resolve(tmp_path, gguf_file=str(tmp_path / "a.gguf")).digest
+    assert record.source.path == str(tmp_path / "a.gguf")
 
 
 def test_a_gguf_file_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -415,6 +418,6 @@ def test_a_model_of_the_hub_is_the_commit_that_the_lock_pins(tmp_path: Path) -> 
         resolve(tmp_path, path="org/name", revision="v2"),
         resolve(tmp_path, path="copy/name"),
     )
-    assert main["source"]["identity"] == {"repository": "org/name", "commit": "abc"}
-    assert main["digest"] == again["digest"]
-    assert len({record["digest"] for record in (main, v2, copy)}) == 3
+    assert main.source.identity == Commit(repository="org/name", commit="abc")
+    assert main.digest == again.digest
+    assert len({record.digest for record in (main, v2, copy)}) == 3

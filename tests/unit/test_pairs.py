@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asked import generate
-from projects import MODEL, files_of
+from projects import files_of, model_record
 from shardmark.config import RunConfig
 from shardmark.errors import Problem
 from shardmark.plan import pairs
@@ -23,6 +23,8 @@ from shardmark.store.partials import append_partial
 from shardmark.store.predictions import check_predictions, read_predictions, write_predictions
 from shardmark.store.requests import ids_in
 from shardmark.tasks import request_id
+
+MODEL = model_record("tiny")
 
 FACTS = {"inferred": 1, "seconds": 2.5, "load_seconds": 1.25, "work": {"read": 1000, "written": 80}}
 

@@ -35,8 +35,9 @@ from projects import (
 from shardmark import layout
 from shardmark.files import is_sealed, jsonl, pretty_json, read_json, read_jsonl, sealed, sha256, write_whole
 from shardmark.plan import Pair, Plan, make_plan, score_files
-from shardmark.plan.cost import Seconds, model_name, prior_load_seconds, prior_seconds
+from shardmark.plan.cost import Seconds, prior_load_seconds, prior_seconds
 from shardmark.plan.summary import print_summary, wall_seconds, work_seconds
+from shardmark.records.base import to_json
 from shardmark.store.partials import append_partial
 from shardmark.store.predictions import write_predictions
 from shardmark.workflow.rule_inputs import Inputs
@@ -100,7 +101,7 @@ def levels_of(made: Plan) -> dict[str, Any]:
 
 
 def predictions_of(made: Plan, pair: Pair) -> Path:
-    return made.results / "predictions" / model_name(pair.model) / pair.dataset["name"]
+    return made.results / "predictions" / pair.model.full_name / pair.dataset["name"]
 
 
 def answer(made: Plan, shards: Iterable[dict[str, Any]], **facts: Any) -> None:
@@ -156,7 +157,7 @@ def test_jobs_find_the_model_and_the_report_by_their_names(root: Path) -> None:
         "tiny/words",
     ]
     for model in made.models:
-        assert read_json(layout.MODELS.file(made.results, model=model_name(model))) == sealed(model)
+        assert read_json(layout.MODELS.file(made.results, model=model.full_name)) == sealed(to_json(model))
     inputs = read_json(layout.REPORT_INPUTS.file(made.results, report=made.report.name))
     assert list(zip(inputs["scores"], inputs["samples"], inputs["timings"], strict=True)) == [
         score_files(made.results, pair.model, pair.dataset) for pair in made.pairs
@@ -173,7 +174,7 @@ def test_jobs_find_the_shards_of_their_model_and_data_set(sharded: Path) -> None
     inputs = Inputs(str(made.results), run_config(sharded, max_shard_size=8))
     for pair, missing in ((first, first.missing), (second, second.missing[1:])):
         record = pair.dataset
-        job = SimpleNamespace(model=model_name(pair.model), dataset=record["name"], task=record["digest"])
+        job = SimpleNamespace(model=pair.model.full_name, dataset=record["name"], task=record["digest"])
         folder = predictions_of(made, pair)
         assert inputs.missing_predictions(job) == [str(folder / f"{shard['name']}.jsonl") for shard in missing]
 
@@ -264,7 +265,7 @@ def test_a_project_that_was_moved_keeps_all_its_digests(root: Path, tmp_path_fac
     second = plan(moved)
     assert shard_names(second) == shard_names(first)
     assert second.datasets[0]["digest"] == first.datasets[0]["digest"]
-    assert second.models[0]["digest"] == first.models[0]["digest"]
+    assert second.models[0].digest == first.models[0].digest
 
 
 def test_the_order_of_keys_and_of_rows_does_not_change_a_shard(root: Path) -> None:
@@ -370,15 +371,15 @@ def test_a_renamed_model_has_a_digest_that_stays(root: Path) -> None:
     first = plan(root)
     (root / "config/models/tiny.yaml").rename(root / "config/models/small.yaml")
     second = plan(root)
-    assert second.models[0]["name"] == "small"
-    assert second.models[0]["digest"] == first.models[0]["digest"]
+    assert second.models[0].name == "small"
+    assert second.models[0].digest == first.models[0].digest
 
 
 def test_a_changed_model_leaves_the_data_sets_alone(root: Path) -> None:
     first = plan(root)
     (root / "weights/tiny/model.safetensors").write_bytes(safetensors_file(b"others"))
     second = plan(root)
-    assert second.models[0]["digest"] != first.models[0]["digest"]
+    assert second.models[0].digest != first.models[0].digest
     assert second.datasets == first.datasets
     assert second.report != first.report
 
@@ -387,10 +388,10 @@ def test_a_model_may_come_from_the_command_line(root: Path) -> None:
     weights = write_weights(root / "weights/one-off")
     spelt = "device_map='auto' trust_remote_code=True"
     (model,) = plan(root, hf_path=str(weights), model_kwargs=spelt, num_gpus=0, batch_size=2, dtype="float16").models
-    settings = model["settings"]
-    assert (model["name"], model["file"], model["dtype"]) == ("one-off", "--config hf_path", "float16")
-    assert (settings["trust_remote_code"], settings["model_kwargs"]) == (True, {"device_map": "auto"})
-    assert (settings["num_gpus"], settings["batch_size"]) == (0, 2)
+    settings = model.settings
+    assert (model.name, model.file, model.dtype) == ("one-off", "--config hf_path", "float16")
+    assert (settings.trust_remote_code, settings.model_kwargs) == (True, {"device_map": "auto"})
+    assert (settings.num_gpus, settings.batch_size) == (0, 2)
 
 
 # All mistakes at once
@@ -484,17 +485,17 @@ def test_more_gpus_than_are_visible_are_refused(
 def test_as_many_gpus_as_are_visible_will_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
     change_yaml(root / "config/models/tiny.yaml", num_gpus=2)
-    assert plan(root).models[0]["settings"]["num_gpus"] == 2
+    assert plan(root).models[0].settings["num_gpus"] == 2
 
 
 def test_the_gpus_of_a_cluster_are_not_those_of_this_machine(root: Path) -> None:
     change_yaml(root / "config/models/tiny.yaml", num_gpus=8)
-    assert plan(root, local=False).models[0]["settings"]["num_gpus"] == 8
+    assert plan(root, local=False).models[0].settings["num_gpus"] == 8
 
 
 def test_a_run_without_gpus_overrides_the_models(root: Path) -> None:
     change_yaml(root / "config/models/tiny.yaml", num_gpus=8)
-    assert plan(root, num_gpus=0).models[0]["dtype"] == "float32"
+    assert plan(root, num_gpus=0).models[0].dtype == "float32"
 
 
 def test_each_step_is_named_as_it_begins(root: Path) -> None:
@@ -639,7 +640,7 @@ def summary(made: Plan, slots: int | None = None) -> tuple[str, dict[str, list[s
     print_summary(made, console, lambda pair: slots)
     title, *lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     words = [line.split() for line in lines if line.strip()]
-    names = {model["name"] for model in made.models}
+    names = {model.name for model in made.models}
     return title.strip(), {first: rest for first, *rest in words if first in names}
 
 
@@ -711,7 +712,7 @@ def test_a_model_takes_as_long_as_its_longest_job_and_its_share_of_all_at_least(
 
 def staged_file(made: Plan, folder: Path) -> Path:
     record = made.models[0]
-    path = made.results / "staged" / f"{model_name(record)}.json"
+    path = made.results / "staged" / f"{record.full_name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(pretty_json(sealed({"model": str(folder), "tokenizer": str(folder)})))
     return path
@@ -719,14 +720,14 @@ def staged_file(made: Plan, folder: Path) -> Path:
 
 def test_what_was_staged_stays_while_its_folder_does(root: Path) -> None:
     made = plan(root)
-    staged = staged_file(made, Path(made.models[0]["source"]["path"]))
+    staged = staged_file(made, Path(made.models[0].source.path))
     plan(root)
     assert staged.is_file()
 
 
 def test_a_damaged_note_of_what_was_staged_is_made_anew(root: Path) -> None:
     made = plan(root)
-    staged = staged_file(made, Path(made.models[0]["source"]["path"]))
+    staged = staged_file(made, Path(made.models[0].source.path))
     staged.write_text(staged.read_text().replace("tokenizer", "tokeniser"))
     plan(root)
     assert not staged.exists()

@@ -7,7 +7,6 @@ import pytest
 
 from projects import many_rows, plan, write_dataset, write_model
 from shardmark.files import read_jsonl
-from shardmark.plan.cost import model_name
 from shardmark.plan.plan import Plan
 from shardmark.store.partials import append_partial
 from shardmark.workflow.progress import LINES, Course, Done, done, failures, file_time, progress_lines
@@ -25,7 +24,7 @@ def run(tmp_path: Path) -> Plan:
 def prediction_file(run: Plan, pair: int, shard: int) -> Path:
     """Where a shard's predictions are to be."""
     wanted = run.pairs[pair]
-    folder = run.results / "predictions" / model_name(wanted.model) / wanted.dataset["name"]
+    folder = run.results / "predictions" / wanted.model.full_name / wanted.dataset["name"]
     return folder / f"{wanted.missing[shard]['name']}.jsonl"
 
 

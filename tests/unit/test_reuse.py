@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projects import files_of, property_test
+from projects import files_of, model_record, property_test
 from shardmark.errors import Problem
 from shardmark.files import digest, json_line, jsonl, write_if_changed
 from shardmark.plan.reuse import Answered, take_over
@@ -18,7 +18,7 @@ from shardmark.plan.shards import Placed, Shard, request_key, split
 from shardmark.store.partials import append_partial, partial_files, read_partial
 from shardmark.store.predictions import read_predictions, write_predictions
 
-MODEL = {"name": "tiny", "digest": "0"}
+MODEL = model_record("tiny")
 IDS = [letter * 64 for letter in "abcd"]
 FOREIGN = "e" * 64
 SHARD = digest(IDS)

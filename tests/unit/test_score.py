@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from projects import model_record, write_record
 from requirements_check import need
 from shardmark.config import DatasetConfig
 from shardmark.errors import UserError
@@ -31,13 +32,7 @@ FACTS = {
     "packages": {"torch": "2.13.0"},
     "gpu_names": ["H100"],
 }
-MODEL = {
-    "name": "tiny",
-    "digest": "0" * 16,
-    "dtype": "float32",
-    "source": {"kind": "hub", "identity": {"repository": "org/tiny", "commit": "c0ffee"}},
-    "settings": {"description": "small", "path": "org/tiny", "gguf_file": None, "gguf_package": None, "num_gpus": 1},
-}
+MODEL = model_record("tiny", "0" * 16, description="small", path="org/tiny", num_gpus=1)
 GENERATE = {
     "description": "sums",
     "source": {"file": "sums.jsonl"},
@@ -90,7 +85,7 @@ class Scored:
         return digest([self.id(key) for key in self.requests[shard]])
 
     def file(self, shard: str) -> Path:
-        return self.root / f"predictions/tiny@{MODEL['digest']}/demo" / f"{self.shard(shard)}.jsonl"
+        return self.root / f"predictions/tiny@{MODEL.digest}/demo" / f"{self.shard(shard)}.jsonl"
 
     def request_file(self, shard: str) -> Path:
         return self.root / "requests/demo" / f"{self.shard(shard)}.jsonl"
@@ -115,7 +110,7 @@ class Scored:
         self.task.write_text(jsonl([sealed(header)]) + lines)
         levels = {"1": [{"name": self.shard("first")}, {"name": self.shard("second")}]}
         write_whole(self.root / f"tasks/demo@{'1' * 16}.shards.json", pretty_json({"levels": levels}))
-        (self.root / "model.json").write_text(pretty_json(MODEL))
+        write_record(self.root / "model.json", MODEL)
         return self
 
     def score(self) -> tuple[dict[str, Any], dict[str, Any]]:

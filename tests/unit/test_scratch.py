@@ -13,6 +13,7 @@ import pytest
 from shardmark.engine import scratch
 from shardmark.engine.scratch import SPARE, on_scratch
 from shardmark.plan.machine import SCRATCH
+from shardmark.records.model import Staged
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -39,9 +40,9 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def used(folder: Path) -> Path:
     """Where weights are loaded from."""
-    with on_scratch({"model": str(folder), "tokenizer": str(folder)}) as places:
-        assert places["model"] == places["tokenizer"]
-        return Path(places["model"])
+    with on_scratch(Staged(model=str(folder), tokenizer=str(folder))) as places:
+        assert places.model == places.tokenizer
+        return Path(places.model)
 
 
 def test_weights_are_where_they_are_unless_a_folder_is_set(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +90,8 @@ def test_a_disk_that_writes_something_else_is_not_used(
 def test_processes_that_start_together_copy_once(weights: Path, disk: Path) -> None:
     code = (
         "import logging, sys; from shardmark.engine.scratch import on_scratch; logging.basicConfig(level=20)\n"
-        "with on_scratch({'model': sys.argv[1]}) as places: print(places['model'])"
+        "from shardmark.records.model import Staged\n"
+        "with on_scratch(Staged(model=sys.argv[1], tokenizer=sys.argv[1])) as places: print(places.model)"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(scratch.__file__).parents[2])}
     started = [
@@ -119,7 +121,8 @@ def test_copies_that_nobody_uses_make_room(weights: Path, disk: Path, monkeypatc
         return Usage(0, 0, room - 8_000 * sum(copy.exists() for copy in copies))
 
     monkeypatch.setattr(scratch.shutil, "disk_usage", free)
-    with on_scratch({"model": str(weights.with_name("model0"))}):
+    used_now = str(weights.with_name("model0"))
+    with on_scratch(Staged(model=used_now, tokenizer=used_now)):
         os.utime(copies[0], (0, 0))  # the oldest, but in use
         assert used(weights) == weights  # 7 kB would fit beside none of the others
         assert [copy.exists() for copy in copies] == [True, False, False]

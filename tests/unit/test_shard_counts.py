@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from projects import MODEL
+from projects import model_record
 from shardmark.config import RunConfig
 from shardmark.files import pretty_json, read_sealed, sealed
 from shardmark.plan.cost import Costs, prior_seconds
 from shardmark.plan.shard_counts import Divisions
 
+MODEL = model_record("tiny")
 PER_SECOND = round(1000 / prior_seconds(MODEL, {"read": 1000, "written": 0}))
 
 

@@ -7,16 +7,24 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from msgspec import UNSET, UnsetType
 
-from shardmark.files import pretty_json, sealed, write_whole
+from projects import model_record, write_record
 from shardmark.lock.lock import Lock
 from shardmark.plan.sizes import of_folder, with_parameters
+from shardmark.records.model import Commit, GgufFile, GgufIdentity, HubRepository, ModelRecord, Source, Staged
 
-HUB = {"kind": "hub", "path": "org/m", "identity": {"repository": "org/m", "commit": "c"}}
+
+def hub(repository: str = "org/m", commit: str = "c", parameters: int | UnsetType = UNSET) -> HubRepository:
+    identity = Commit(repository=repository, commit=commit)
+    return HubRepository(path="org/m", identity=identity, parameters=parameters)
 
 
-def record(source: dict[str, Any], name: str = "m") -> dict[str, Any]:
-    return {"name": name, "digest": "0", "source": source}
+HUB = hub()
+
+
+def record(source: Source, name: str = "m") -> ModelRecord:
+    return model_record(name, source=source)
 
 
 def folder_with(folder: Path, files: dict[str, int], **config: Any) -> Path:
@@ -27,10 +35,10 @@ def folder_with(folder: Path, files: dict[str, int], **config: Any) -> Path:
     return folder
 
 
-def parameters(results: Path, *sources: dict[str, Any], frozen: bool = False) -> list[int | None]:
+def parameters(results: Path, *sources: Source, frozen: bool = False) -> list[int | None]:
     records = [record(source, f"m{n}") for n, source in enumerate(sources)]
     found = with_parameters(records, results, Lock(results / "lock", frozen))
-    return [each["source"]["parameters"] for each in found]
+    return [each.parameters for each in found]
 
 
 @pytest.fixture
@@ -74,19 +82,19 @@ def test_a_folder_without_weights_tells_nothing(tmp_path: Path) -> None:
 
 
 def test_a_quantised_file_has_about_a_byte_a_parameter_until_it_is_converted(tmp_path: Path) -> None:
-    gguf = {"kind": "gguf", "path": "a.gguf", "identity": {"gguf": "1"}, "bytes": 60}
+    gguf = GgufFile(path="a.gguf", identity=GgufIdentity(gguf="1"), bytes=60)
     assert parameters(tmp_path, gguf) == [60]
     weights = folder_with(tmp_path / "weights", {"model.safetensors": 400}, dtype="float32")
-    write_whole(tmp_path / "staged/m0@0.json", pretty_json(sealed({"model": str(weights)})))
+    write_record(tmp_path / "staged/m0@0.json", Staged(model=str(weights), tokenizer=str(weights)))
     assert parameters(tmp_path, gguf) == [100]
 
 
 def test_the_hub_is_asked_about_what_is_not_here(tmp_path: Path, questions: list[str]) -> None:
-    none = {**HUB, "identity": {"repository": "org/none", "commit": "c"}}
+    none = hub("org/none")
     assert parameters(tmp_path, HUB, none) == [70, None]
-    write_whole(tmp_path / "models/m0@0.json", pretty_json(sealed(record({**HUB, "parameters": 7}))))
+    write_record(tmp_path / "models/m0@0.json", record(hub(parameters=7)))
     weights = folder_with(tmp_path / "weights", {"model.safetensors": 400})
-    write_whole(tmp_path / "staged/m1@0.json", pretty_json(sealed({"model": str(weights)})))
+    write_record(tmp_path / "staged/m1@0.json", Staged(model=str(weights), tokenizer=str(weights)))
     assert parameters(tmp_path, HUB, none) == [7, 200]
     assert questions == ["org/m", "org/none"]
 
@@ -97,13 +105,13 @@ def test_what_the_hub_said_is_in_the_lock_and_counts_for_that_commit(tmp_path: P
     lock.note(key, {"repository": "org/m", "commit": "c"})
     lock.save()
     for commit, asked in (("c", 1), ("d", 2)):
-        moved = record({**HUB, "identity": {"repository": "org/m", "commit": commit}})
+        moved = record(hub(commit=commit))
         (found,) = with_parameters([moved], tmp_path, Lock(tmp_path / "lock"))
-        assert (found["source"]["parameters"], len(questions)) == (70, asked)
+        assert (found.parameters, len(questions)) == (70, asked)
 
 
 def test_a_hub_that_does_not_answer_is_asked_once(tmp_path: Path, questions: list[str]) -> None:
-    away = {**HUB, "identity": {"repository": "org/away", "commit": "c"}}
+    away = hub("org/away")
     assert parameters(tmp_path, away, frozen=True) == [None]
     assert parameters(tmp_path, away, HUB, away) == [None, None, None]
     assert questions == ["org/away"]

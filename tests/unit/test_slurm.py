@@ -1,7 +1,6 @@
 """What a run on Slurm checks and asks for, and what the plugin is told of jobs it would wait for for ever."""
 
 import asyncio
-import json
 import logging
 import os
 from collections import Counter
@@ -14,8 +13,7 @@ import snakemake_executor_plugin_slurm as plugin
 from snakemake.resources import Resource
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from projects import problems
-from shardmark.files import write_whole
+from projects import model_record, problems, write_record
 from shardmark.plan.bundles import Bundle
 from shardmark.workflow import slurm
 from shardmark.workflow.rule_inputs import Inputs
@@ -180,7 +178,7 @@ def test_what_sbatch_says_is_told_without_its_command_line(
 def test_jobs_ask_for_what_the_profile_says_where_the_model_says_nothing(tmp_path: Path) -> None:
     """Snakemake reads default-resources as Python expressions, which become texts only within a rule."""
     own = {"partition": None, "account": "mine", "qos": None, "constraint": None, "extra": None}
-    write_whole(tmp_path / "models/m@0.json", json.dumps({"settings": {"slurm": own}}))
+    write_record(tmp_path / "models/m@0.json", model_record(slurm=own))
     inputs = Inputs(str(tmp_path), {})
     given = {"slurm_partition": "gpu", "slurm_account": "lab", "constraint": "a100|h100", "slurm_extra": "'--nice=7'"}
     inputs.defaults = {name: Resource.from_cli_expression(name, text) for name, text in given.items()}
@@ -195,7 +193,7 @@ def test_scoring_asks_for_what_inference_asks_for_only_where_they_share_a_job(
 ) -> None:
     """Snakemake stops a run whose group has two partitions, accounts, ..."""
     own = {"partition": "a100", "account": None, "qos": None, "constraint": None, "extra": None}
-    write_whole(tmp_path / "models/m@0.json", json.dumps({"settings": {"slurm": own}}))
+    write_record(tmp_path / "models/m@0.json", model_record(slurm=own))
     inputs = Inputs(str(tmp_path), {})
     given = {"slurm_partition": "cpu", "slurm_account": "lab", "qos": "normal"}
     inputs.defaults = {name: Resource.from_cli_expression(name, text) for name, text in given.items()}
@@ -222,9 +220,8 @@ def test_time_and_memory_of_the_profile_are_the_least_that_jobs_ask_for(
     shard = ("m@0", "d", "1")
     job, next_job = (SimpleNamespace(model="m@0", dataset="d", shard=name) for name in "12")
     for own, asked in (((None, None), (120, 18000)), ((30, 2000), (60, 4000))):
-        slurm_settings = {"runtime": own[0], "mem_mb": own[1]}
-        record = {"source": {"parameters": 1_000_000}, "dtype": "float32", "settings": {"slurm": slurm_settings}}
-        write_whole(tmp_path / "models/m@0.json", json.dumps(record))
+        record = model_record(slurm={"runtime": own[0], "mem_mb": own[1]})
+        write_record(tmp_path / "models/m@0.json", record)
         other = ("m@0", "d", "2")
         inputs.bundled = dict.fromkeys((shard, other), Bundle(record, 0, [shard, other]))
         found = (inputs.minutes(job, attempt=2, **context), inputs.memory_mb(job, attempt=2, **context))

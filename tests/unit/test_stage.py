@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import tiny_models
 from shardmark.engine.stage import stage_model
 from shardmark.errors import UserError
+from shardmark.records.model import Commit, HubRepository, Staged
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -41,14 +43,13 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str
     return asked
 
 
-def on_the_hub(repository: str) -> dict[str, Any]:
-    identity = {"repository": repository, "commit": COMMIT}
-    return {"kind": "hub", "path": repository, "identity": identity}
+def on_the_hub(repository: str) -> HubRepository:
+    return HubRepository(path=repository, identity=Commit(repository=repository, commit=COMMIT))
 
 
 def test_a_local_model_stays_where_it_is(folder: Path, tmp_path: Path) -> None:
     staged = stage_model(tiny_models.model_record(folder), tmp_path / "weights")
-    assert staged == {"model": str(folder), "tokenizer": str(folder)}
+    assert staged == Staged(model=str(folder), tokenizer=str(folder))
     assert not (tmp_path / "weights").exists()
 
 
@@ -57,20 +58,20 @@ def test_a_relative_path_stays_so_that_a_project_can_move(
 ) -> None:
     monkeypatch.chdir(folder.parent)
     record = tiny_models.model_record(Path(folder.name))
-    assert stage_model(record, tmp_path)["model"] == folder.name
+    assert stage_model(record, tmp_path).model == folder.name
 
 
 def test_a_tokenizer_of_its_own_is_staged_beside_the_weights(folder: Path, tmp_path: Path) -> None:
     tiny_models.save_tokenizer(tmp_path)
     staged = stage_model(tiny_models.model_record(folder, tokenizer_path=str(tmp_path)), tmp_path)
-    assert staged == {"model": str(folder), "tokenizer": str(tmp_path)}
+    assert staged == Staged(model=str(folder), tokenizer=str(tmp_path))
 
 
 def test_an_adapter_is_staged_beside_the_weights(
     folder: Path, tmp_path: Path, downloads: list[tuple[str, str, list[str]]]
 ) -> None:
-    record = tiny_models.model_record(folder) | {"adapter": on_the_hub("org/lora")}
-    assert stage_model(record, tmp_path)["adapter"] == str(tmp_path / "org/lora")
+    record = replace(tiny_models.model_record(folder), adapter=on_the_hub("org/lora"))
+    assert stage_model(record, tmp_path).adapter == str(tmp_path / "org/lora")
     assert [(repository, commit) for repository, commit, _ in downloads] == [("org/lora", COMMIT)]
 
 
@@ -92,7 +93,7 @@ def test_weights_that_are_there_twice_are_downloaded_once(
     tmp_path: Path,
     downloads: list[tuple[str, str, list[str]]],
 ) -> None:
-    record = tiny_models.model_record(folder, model_kwargs=kwargs) | {"source": on_the_hub(repository)}
+    record = replace(tiny_models.model_record(folder, model_kwargs=kwargs), source=on_the_hub(repository))
     stage_model(record, tmp_path)
     ((_, _, unwanted),) = downloads
     assert ("*.bin" not in unwanted, "consolidated*" not in unwanted) == (doubled, doubled)
@@ -103,7 +104,7 @@ def test_an_adapter_among_downloaded_weights_is_refused(
 ) -> None:
     (tmp_path / "org/both").mkdir(parents=True)
     (tmp_path / "org/both/adapter_config.json").write_text("{}")
-    record = tiny_models.model_record(folder) | {"source": on_the_hub("org/both")}
+    record = replace(tiny_models.model_record(folder), source=on_the_hub("org/both"))
     with pytest.raises(UserError, match=r"tiny.yaml: path: org/both holds an adapter"):
         stage_model(record, tmp_path)
 
@@ -111,12 +112,10 @@ def test_an_adapter_among_downloaded_weights_is_refused(
 def test_the_pinned_commit_is_downloaded_without_what_is_not_loaded(
     folder: Path, tmp_path: Path, downloads: list[tuple[str, str, list[str]]]
 ) -> None:
-    record = tiny_models.model_record(folder) | {
-        "source": on_the_hub("org/model"),
-        "tokenizer": on_the_hub("org/words"),
-    }
+    places = {"source": on_the_hub("org/model"), "tokenizer": on_the_hub("org/words")}
+    record = replace(tiny_models.model_record(folder), **places)
     staged = stage_model(record, tmp_path / "weights")
-    assert staged == {"model": str(tmp_path / "org/model"), "tokenizer": str(tmp_path / "org/words")}
+    assert staged == Staged(model=str(tmp_path / "org/model"), tokenizer=str(tmp_path / "org/words"))
     assert [(repository, commit) for repository, commit, _ in downloads] == [
         ("org/model", COMMIT),
         ("org/words", COMMIT),
@@ -132,7 +131,7 @@ def test_a_download_that_fails_names_the_models_file_and_the_commit(
         raise OSError("No space left on device")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    record = tiny_models.model_record(folder) | {"source": on_the_hub("org/model")}
+    record = replace(tiny_models.model_record(folder), source=on_the_hub("org/model"))
     what = rf"config/models/tiny.yaml: path: cannot download org/model@{COMMIT}: .*No space left on device"
     with pytest.raises(UserError, match=what):
         stage_model(record, tmp_path)

@@ -7,6 +7,7 @@ import pytest
 
 import tiny_models
 from shardmark.config import ModelConfig
+from shardmark.config.model import MetaTemplate
 from shardmark.engine.tokenization import Wording, WordingError, by_meta_template
 from shardmark.engine.tokens import encode
 from shardmark.records.request import Message
@@ -40,7 +41,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def wording(tokenizer: Any, template: str | None = TEMPLATE, **settings: Any) -> Wording:
     tokenizer.chat_template = template
-    return Wording(tokenizer, ModelConfig(path="x", **settings).model_dump())
+    return Wording(tokenizer, ModelConfig(path="x", **settings))
 
 
 def shown(tokenizer: Any, tokens: list[int]) -> str:
@@ -57,7 +58,7 @@ def test_a_chat_template_opens_the_answer_and_adds_nothing(tokenizer: Any) -> No
 def test_a_begun_answer_is_continued(tokenizer: Any) -> None:
     begun = [*CHAT[1:2], Message(role="assistant", content="It is")]
     assert shown(tokenizer, wording(tokenizer).prompt(begun)) == "<bos><user>1+1?</><assistant>It is"
-    assert by_meta_template(META, begun, True) == "<bos>Human: 1+1?\nBot: It is"
+    assert by_meta_template(MetaTemplate.model_validate(META), begun, True) == "<bos>Human: 1+1?\nBot: It is"
 
 
 def test_a_meta_template_takes_the_place_of_a_chat_template(tokenizer: Any) -> None:
@@ -115,10 +116,10 @@ def test_what_cannot_be_worded_is_told_with_the_fix(
 def test_meta_template_and_arguments_are_part_of_the_models_digest_only_where_they_are(tmp_path: Path) -> None:
     folder = tiny_models.random_model(tmp_path)
     settings: list[dict[str, Any]] = [{}, {"meta_template": META}, {"chat_template_kwargs": {"a": 1}}]
-    digests = [tiny_models.model_record(folder, **given)["digest"] for given in settings]
+    digests = [tiny_models.model_record(folder, **given).digest for given in settings]
     assert len(set(digests)) == 3
     same = {"meta_template": None, "chat_template_kwargs": {}, "description": "x"}
-    assert tiny_models.model_record(folder, **same)["digest"] == digests[0]
+    assert tiny_models.model_record(folder, **same).digest == digests[0]
 
 
 def test_a_template_that_opens_a_thought_is_noticed(tokenizer: Any) -> None:

@@ -11,7 +11,6 @@ import finished
 from projects import plan, write_dataset, write_model
 from shardmark import layout
 from shardmark.files import read_json
-from shardmark.plan.cost import model_name
 from shardmark.plan.plan import Plan
 from shardmark.workflow.completeness import check_targets, missing_targets
 from shardmark.workflow.unfinished import gaps, plan_unfinished, publish_unfinished
@@ -26,7 +25,7 @@ def run(tmp_path: Path) -> Plan:
         write_model(tmp_path, name)
     write_dataset(tmp_path, "sums")
     made = plan(tmp_path)
-    pair = next(pair for pair in made.pairs if pair.model["name"] == "good")
+    pair = next(pair for pair in made.pairs if pair.model.name == "good")
     for shard in pair.missing:
         finished.answer(made, pair, shard["name"])
     finished.score(made, pair)
@@ -35,8 +34,8 @@ def run(tmp_path: Path) -> Plan:
 
 def log(run: Plan, step: str, text: str) -> str:
     """Write the log of a step of the model that is not scored."""
-    (pair,) = [pair for pair in run.pairs if pair.model["name"] == "bad"]
-    model, data = model_name(pair.model), pair.dataset
+    (pair,) = [pair for pair in run.pairs if pair.model.name == "bad"]
+    model, data = pair.model.full_name, pair.dataset
     place = {
         "stage_model": model,
         "infer": f"{model}/{data['name']}/{pair.missing[0]['name']}",
@@ -65,8 +64,8 @@ def test_a_log_of_an_earlier_run_says_nothing_of_this_one(run: Plan) -> None:
 
 
 def test_only_what_is_still_to_be_done_is_looked_at(run: Plan) -> None:
-    (pair,) = [pair for pair in run.pairs if pair.model["name"] == "bad"]
-    staged = run.results / f"staged/{model_name(pair.model)}.json"
+    (pair,) = [pair for pair in run.pairs if pair.model.name == "bad"]
+    staged = run.results / f"staged/{pair.model.full_name}.json"
     log(run, "stage_model", "staged well")
     staged.parent.mkdir(parents=True)
     staged.touch()

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import tiny_models
 from asked import choice, rolling
 from shardmark.engine.stage import stage_model
 from shardmark.errors import UserError
+from shardmark.records.model import ModelRecord, Staged
 
 Tensors = dict[str, Any]
 Change = Callable[[Tensors], Tensors]
@@ -31,9 +33,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return folder
 
 
-def stage(record: dict[str, Any], weights: Path) -> dict[str, str]:
+def stage(record: ModelRecord, weights: Path) -> Staged:
     """Stage a model that waits for a GPU: for the CPU, staging leaves the comparison to loading."""
-    return stage_model(record | {"settings": record["settings"] | {"num_gpus": 1}}, weights)
+    return stage_model(replace(record, settings=record.settings.model_copy(update={"num_gpus": 1})), weights)
 
 
 def changed(source: Path, out: Path, change: Change, kind: str = "safetensors") -> Path:
@@ -119,7 +121,7 @@ def test_tensors_that_would_be_random_are_refused_by_name(
 
 def test_a_model_for_the_cpu_is_compared_when_it_is_loaded(folders: Callable[[str], Path], tmp_path: Path) -> None:
     folder = changed(folders("llama"), tmp_path / "model", without("lm_head"))
-    assert stage_model(tiny_models.model_record(folder), tmp_path)["model"] == str(folder)
+    assert stage_model(tiny_models.model_record(folder), tmp_path).model == str(folder)
     with pytest.raises(UserError, match="lack 1 of 21 tensors"):
         tiny_models.load_backend(folder)
 
@@ -289,4 +291,4 @@ def test_a_tokenizer_of_another_model_is_named_by_its_own_key(folders: Callable[
 def test_rows_without_a_token_are_padding(folders: Callable[[str], Path], tmp_path: Path) -> None:
     tiny_models.save_tokenizer(tmp_path, pad=False)
     record = tiny_models.model_record(folders("llama"), tokenizer_path=str(tmp_path))
-    assert stage(record, tmp_path)["tokenizer"] == str(tmp_path)
+    assert stage(record, tmp_path).tokenizer == str(tmp_path)

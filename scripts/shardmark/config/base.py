@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from functools import lru_cache
 from itertools import islice
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
@@ -13,10 +13,26 @@ from shardmark.errors import Problem, nearest
 QUOTES = "put it in quotes: YAML takes numbers, yes, no, on and off for no text"
 
 
+AS_WRITTEN = {"as_written": True}
+"The context in which rules between keys are left out: settings of a record, which were checked when it was made."
+
+
 class Settings(BaseModel):
     """Base of every section of the configuration."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def as_written(cls, values: Any) -> Self:
+        """Settings that an earlier Shardmark may have written: keys that are gone and rules that are new do not count.
+
+        Raises ValueError.
+        """
+        try:
+            return cls.model_validate(values, extra="ignore", context=AS_WRITTEN)
+        except ValidationError as error:
+            wrong = (f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors())
+            raise ValueError("; ".join(wrong)) from error
 
 
 S = TypeVar("S", bound=Settings)

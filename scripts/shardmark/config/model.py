@@ -2,9 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, ValidationInfo, model_validator
 
-from shardmark.config.base import Dtype, Settings
+from shardmark.config.base import AS_WRITTEN, Dtype, Settings
 
 OWN_KEYS = {"dtype": "dtype", "torch_dtype": "dtype", "trust_remote_code": "trust_remote_code"}
 "Arguments of from_pretrained that are settings of their own here, because the plan must know them."
@@ -52,7 +52,9 @@ class MetaTemplate(Settings):
     "After the last message, where the whole chat is scored."
 
     @model_validator(mode="after")
-    def _speaks(self) -> "MetaTemplate":
+    def _speaks(self, info: ValidationInfo) -> "MetaTemplate":
+        if info.context == AS_WRITTEN:
+            return self
         if missing := [role for role in ("user", "assistant") if role not in self.round]:
             raise ValueError(f"round has no {' and no '.join(missing)}: each role needs begin and end")
         return self
@@ -119,9 +121,9 @@ class ModelConfig(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _own_keys(cls, values: Any) -> Any:
+    def _own_keys(cls, values: Any, info: ValidationInfo) -> Any:
         """dtype, torch_dtype and trust_remote_code among the kwargs mean the settings of those names."""
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) or info.context == AS_WRITTEN:
             return values
         values = dict(values)
         for key in ("model_kwargs", "tokenizer_kwargs"):
@@ -138,7 +140,9 @@ class ModelConfig(Settings):
         return values
 
     @model_validator(mode="after")
-    def _one_source(self) -> "ModelConfig":
+    def _one_source(self, info: ValidationInfo) -> "ModelConfig":
+        if info.context == AS_WRITTEN:
+            return self
         sources = [self.path, self.gguf_file, self.gguf_package]
         if sum(source is not None for source in sources) != 1:
             raise ValueError("give exactly one of path, gguf_file and gguf_package")

@@ -15,6 +15,7 @@ from shardmark.engine.tokenization import Wording, WordingError
 from shardmark.engine.tokens import ScoredRow, fit_window, rolling_windows
 from shardmark.engine.transformers_backend import TransformersBackend
 from shardmark.errors import Problem, UserError
+from shardmark.records.model import ModelRecord
 from shardmark.records.request import ChoiceRequest, GenerateRequest, Request, RollingRequest, ScoredRequest
 
 Prediction = dict[str, Any]
@@ -25,13 +26,13 @@ MORE_MEMORY = "give the model more GPUs, lower max_seq_len, or use a smaller dty
 class Engine:
     """Answers requests with a model, in batches that fit."""
 
-    def __init__(self, record: dict[str, Any], backend: TransformersBackend) -> None:
+    def __init__(self, record: ModelRecord, backend: TransformersBackend) -> None:
         self.record = record
         self.backend = backend
-        self.where = record["file"]
-        settings = record["settings"]
+        self.where = record.file
+        settings = record.settings
         self.wording = Wording(backend.tokenizer, settings)
-        self.scorer = Scorer(backend, settings["batch_size"], settings["batch_padding"])
+        self.scorer = Scorer(backend, settings.batch_size, settings.batch_padding)
 
     def answer(self, requests: dict[str, Request]) -> Iterator[list[Prediction]]:
         """The predictions of requests by id, in lists as they are done. Raises UserError naming model and request."""
@@ -43,12 +44,12 @@ class Engine:
         ) as error:  # of a batch this is no error: it is halved; so it was in the trial before, or beside
             if not is_out_of_memory(error):
                 raise
-            what = f"model {self.record['name']}: out of memory beside its requests: {error}"
+            what = f"model {self.record.name}: out of memory beside its requests: {error}"
             raise UserError(Problem(self.where, "", what, MORE_MEMORY)) from error
 
     def _limit(self, new_tokens: int = 0) -> Limit:
-        settings = self.record["settings"]
-        return self.backend.limit(settings["batch_size"], settings["batch_padding"], new_tokens)
+        settings = self.record.settings
+        return self.backend.limit(settings.batch_size, settings.batch_padding, new_tokens)
 
     def _scored(self, requests: dict[str, ScoredRequest]) -> Iterator[list[Prediction]]:
         """A request is done when the last of its rows is."""
@@ -114,7 +115,7 @@ class Engine:
 
     def _generate_rows(self, key: str, request: GenerateRequest) -> list[GenerateRow]:
         """A row for each of the request's samples."""
-        limit = self.record["settings"]["max_out_len"]
+        limit = self.record.settings.max_out_len
         new_tokens = min(request.max_new_tokens, limit or request.max_new_tokens)
         room = self.backend.window - new_tokens
         if room < 1:
@@ -157,7 +158,7 @@ class Engine:
         return self._problem(key, f"out of memory with this request alone ({length} tokens)", MORE_MEMORY)
 
     def _problem(self, key: str, what: str, fix: str) -> UserError:
-        return UserError(Problem(self.where, "", f"model {self.record['name']}, request {key[:16]}: {what}", fix))
+        return UserError(Problem(self.where, "", f"model {self.record.name}, request {key[:16]}: {what}", fix))
 
 
 def _choice_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Prediction:

@@ -33,6 +33,8 @@ from shardmark.engine.worker_sockets import (
 )
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, read_json
+from shardmark.records.base import read_sealed_record, to_json
+from shardmark.records.model import ModelRecord
 
 WORKER = Path(__file__).resolve().parents[2] / "worker.py"
 TRIES = 2
@@ -61,24 +63,24 @@ def infer_with_worker(
     `logs` is the folder for the logs of workers. A worker that dies or hangs is replaced once; what it had answered is
     kept. Raises UserError for what the user can fix, WorkerFailed for other errors.
     """
-    record = read_json(model)
+    record = read_sealed_record(model, ModelRecord)
     job = {"requests": str(requests.absolute()), "out": str(out.absolute()), "threads": threads}
     start = [str(model.absolute()), str(staged.absolute()), str(owner), str(logs.absolute())]
     for _ in range(TRIES):
         try:
-            with _worker(run_folder(owner), digest([record, read_json(staged)]), record, start) as connection:
+            with _worker(run_folder(owner), digest([to_json(record), read_json(staged)]), record, start) as connection:
                 connection.sendall(json.dumps(job).encode() + b"\n")
-                _follow(connection, record["name"])
+                _follow(connection, record.name)
                 return
         except (WorkerDied, ConnectionError) as error:
-            log.warning("the worker of model %s died: %s", record["name"], error)
-    what = f"the worker of model {record['name']} died twice; memory may have run out"
+            log.warning("the worker of model %s died: %s", record.name, error)
+    what = f"the worker of model {record.name} died twice; memory may have run out"
     fix = f"see {logs} and the system's log; give the job more memory, or lower batch_size"
-    raise UserError(Problem(record["file"], "", what, fix))
+    raise UserError(Problem(record.file, "", what, fix))
 
 
 @contextmanager
-def _worker(folder: Path, key: str, record: Any, start: list[str]) -> Iterator[socket.socket]:
+def _worker(folder: Path, key: str, record: ModelRecord, start: list[str]) -> Iterator[socket.socket]:
     """A connection to an idle worker that has this model, or to a new one."""
     with ExitStack() as held:
         for path in sorted(folder.glob(f"{key}-*{SOCKET}")):
@@ -100,8 +102,8 @@ def _worker(folder: Path, key: str, record: Any, start: list[str]) -> Iterator[s
 
 
 @contextmanager
-def _new_worker(folder: Path, key: str, record: Any, start: list[str]) -> Iterator[socket.socket]:
-    if not record["settings"]["num_gpus"]:  # a GPU's holder is asked when the GPU is wanted; main memory has no lock
+def _new_worker(folder: Path, key: str, record: ModelRecord, start: list[str]) -> Iterator[socket.socket]:
+    if not record.settings.num_gpus:  # a GPU's holder is asked when the GPU is wanted; main memory has no lock
         for other in folder.glob(f"*{SOCKET}"):
             if not other.name.startswith(f"{key}-"):
                 ask_to_leave(other)
@@ -109,7 +111,7 @@ def _new_worker(folder: Path, key: str, record: Any, start: list[str]) -> Iterat
     path.with_suffix(LOCK).touch()
     model, staged, owner, logs = start
     with claimed(path):
-        name = Path(logs, f"{record['name']}-{path.stem.rpartition('-')[2]}.log")
+        name = Path(logs, f"{record.name}-{path.stem.rpartition('-')[2]}.log")
         name.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(WORKER), "--model", model, "--staged", staged, "--socket", str(path)]
         with open(name, "wb") as output:

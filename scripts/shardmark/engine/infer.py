@@ -17,14 +17,16 @@ from typing import Any
 from tqdm import tqdm
 
 from shardmark import layout
+from shardmark.config import ModelConfig
 from shardmark.engine.devices import lease_gpus
 from shardmark.engine.scratch import on_scratch
 from shardmark.engine.watchdog import Pulse
 from shardmark.errors import Problem, UserError
-from shardmark.files import read_json, read_sealed
 from shardmark.lock.entries import ADD, chat_template, no_template
 from shardmark.plan.cost import Costs, work
 from shardmark.plan.machine import hardware
+from shardmark.records.base import find_sealed, read_sealed_record
+from shardmark.records.model import Folder, ModelRecord, Staged
 from shardmark.records.request import Request
 from shardmark.store.hashes import HashCache
 from shardmark.store.partials import append_partial, partial_files, read_partial
@@ -48,9 +50,11 @@ class LoadedModel:
 
         `holder` is the socket of the worker that this is in: it is asked to leave if another needs its devices.
         """
-        self.record, self.staged, self.holder = read_json(model), read_sealed(staged), holder
-        if not self.staged:
+        self.record, self.holder = read_sealed_record(model, ModelRecord), holder
+        folders = find_sealed(staged, Staged)
+        if not folders:
             raise UserError(Problem(str(staged), "", "it is damaged", "run again: the model is staged anew"))
+        self.staged = folders
         self._hashes = HashCache(layout.HASHES.file(layout.MODELS.results(model)))
         self.gpus: list[str] = []
         "The ids of its devices."
@@ -75,7 +79,7 @@ class LoadedModel:
 
     def _load(self) -> float:
         """Lease the devices and load the model; the seconds of loading, without those of waiting for devices."""
-        count = self.record["settings"]["num_gpus"]
+        count = self.record.settings.num_gpus
         with self.pulse.waiting():
             self.gpus = self._held.enter_context(lease_gpus(count, holder=self.holder))
             staged = self._held.enter_context(on_scratch(self.staged))
@@ -101,23 +105,23 @@ class LoadedModel:
         self.gpus = []
 
 
-def _refuse_changed_files(record: dict[str, Any], hashes: HashCache) -> None:
+def _refuse_changed_files(record: ModelRecord, hashes: HashCache) -> None:
     """Raise UserError if a folder that was just loaded is not what the plan saw: answers are filed under its hashes.
 
     Files are only read again if the file system says that they were touched.
     """
-    for location in (record["source"], record["tokenizer"], record.get("adapter")):
-        if location and location["kind"] == "local":
+    for location in record.locations:
+        if isinstance(location, Folder):
             changed = [path for path, value in _planned(location) if not path.is_file() or hashes.sha256(path) != value]
             if changed:
-                what = f"model {record['name']}: changed since the plan was made"
+                what = f"model {record.name}: changed since the plan was made"
                 raise UserError(
                     Problem(str(path), "", what, "run again to evaluate what is there now") for path in changed
                 )
 
 
-def _planned(location: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    return ((Path(location["path"]) / name, value) for name, value in location["identity"].items())
+def _planned(location: Folder) -> Iterator[tuple[Path, str]]:
+    return ((Path(location.path) / name, value) for name, value in location.identity.items())
 
 
 def infer_shard(model: Path, staged: Path, requests: Path, out: Path, threads: int) -> None:
@@ -127,7 +131,7 @@ def infer_shard(model: Path, staged: Path, requests: Path, out: Path, threads: i
     """
     loaded = LoadedModel(model, staged)
     try:
-        with tqdm(desc=loaded.record["name"], unit="request", disable=None, leave=False) as bar:
+        with tqdm(desc=loaded.record.name, unit="request", disable=None, leave=False) as bar:
             answer_shard(loaded, requests, out, threads, lambda done, total: _advance(bar, done, total))
     finally:
         loaded.close()
@@ -162,18 +166,18 @@ def answer_shard(loaded: LoadedModel, requests: Path, out: Path, threads: int, t
     facts |= {
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "batch_size": record["settings"]["batch_size"],
+        "batch_size": record.settings.batch_size,
         "hardware": hardware(),
-        "packages": _packages(record["settings"]),
+        "packages": _packages(record.settings),
     }
     write_predictions(out, [known[key] for key in wanted], facts)
     for path in partial_files(out):
         path.unlink(missing_ok=True)
 
 
-def _packages(settings: dict[str, Any]) -> dict[str, str]:
+def _packages(settings: ModelConfig) -> dict[str, str]:
     """The versions of what a model is run with."""
-    asked = {key for key, value in (settings | settings["model_kwargs"]).items() if value}
+    asked = {key for key, value in ({"adapter": settings.adapter} | settings.model_kwargs).items() if value}
     found = [*PACKAGES, *(name for key, name in OPTIONAL.items() if key in asked)]
     return {name: version(name) for name in found if find_spec(name)}
 
@@ -182,11 +186,11 @@ def _check_chats(loaded: LoadedModel, missing: dict[str, Request], dataset: str)
     """Raise UserError before a device is taken if there are chats, and the model has no template for them."""
     record = loaded.record
     chats = any(map(is_chat, missing.values()))
-    if chats and not record["settings"]["meta_template"] and chat_template(Path(loaded.staged["tokenizer"])) is None:
-        raise UserError(Problem(record["file"], "meta_template", no_template(record["name"], dataset), ADD))
+    if chats and not record.settings.meta_template and chat_template(Path(loaded.staged.tokenizer)) is None:
+        raise UserError(Problem(record.file, "meta_template", no_template(record.name, dataset), ADD))
 
 
-def _predicted(record: dict[str, Any], out: Path, missing: dict[str, Request], tokens: dict[str, int]) -> float:
+def _predicted(record: ModelRecord, out: Path, missing: dict[str, Request], tokens: dict[str, int]) -> float:
     """Seconds of inference that this job was expected to take."""
     kinds = {request.kind for request in missing.values()}
     kind = kinds.pop() if len(kinds) == 1 else "mixed"

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
+from shardmark.config import ModelConfig
 from shardmark.engine.weights import check_tensors, found
+from shardmark.records.model import ModelRecord, Staged
 
 BITSANDBYTES_LOG = logging.getLogger("bitsandbytes.autograd._functions")
 "It says at each matrix product that it rounds its input."
@@ -15,27 +17,27 @@ CHECKED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 "Tensors that are missing or have another shape are told, so that they can be refused by name."
 
 
-def load_model(record: dict[str, Any], staged: dict[str, str]) -> Any:
+def load_model(record: ModelRecord, staged: Staged) -> Any:
     """The model of the plan's record. Raises UserError for weights that lack tensors, else what the libraries raise."""
-    settings = record["settings"]
+    settings = record.settings
     BITSANDBYTES_LOG.setLevel(logging.ERROR)
-    kwargs = {"dtype": getattr(torch, record["dtype"]), "trust_remote_code": settings["trust_remote_code"]}
-    kwargs |= _placement(settings) | settings["model_kwargs"] | CHECKED
-    model, info = AutoModelForCausalLM.from_pretrained(staged["model"], **kwargs)
+    kwargs = {"dtype": getattr(torch, record.dtype), "trust_remote_code": settings.trust_remote_code}
+    kwargs |= _placement(settings) | settings.model_kwargs | CHECKED
+    model, info = AutoModelForCausalLM.from_pretrained(staged.model, **kwargs)
     check_tensors(record, found(model, info))
     if "device_map" not in kwargs:
-        model.to("cuda" if settings["num_gpus"] else "cpu")
-    if "adapter" in staged:
-        model = _adapted(model, staged["adapter"])
+        model.to("cuda" if settings.num_gpus else "cpu")
+    if staged.adapter:
+        model = _adapted(model, staged.adapter)
     return model.eval()
 
 
-def _placement(settings: dict[str, Any]) -> dict[str, Any]:
+def _placement(settings: ModelConfig) -> dict[str, Any]:
     """Where the weights go, where they must go there while they are read."""
-    if settings["num_gpus"] > 1:
+    if settings.num_gpus > 1:
         return {"device_map": "auto"}
-    if "quantization_config" in settings["model_kwargs"]:  # quantised weights cannot be moved afterwards
-        return {"device_map": {"": "cuda:0" if settings["num_gpus"] else "cpu"}}
+    if "quantization_config" in settings.model_kwargs:  # quantised weights cannot be moved afterwards
+        return {"device_map": {"": "cuda:0" if settings.num_gpus else "cpu"}}
     return {}
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from shardmark.engine.stage import UNUSED
 from shardmark.files import digest, file_sha256
 from shardmark.plan.machine import SCRATCH
+from shardmark.records.model import Staged
 
 SPARE = 1 << 30
 "Bytes that a copy leaves free."
@@ -28,15 +29,19 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def on_scratch(staged: dict[str, str]) -> Iterator[dict[str, str]]:
+def on_scratch(staged: Staged) -> Iterator[Staged]:
     """The folders of weights and tokenizer, copied to the node's disk where one is set and has room; else as given."""
     base = scratch_folder()
     if base is None:
         yield staged
         return
     with ExitStack() as held:
-        places = {folder: _copied(Path(folder), base, held) for folder in dict.fromkeys(staged.values())}
-        yield {key: str(places[folder]) for key, folder in staged.items()}
+        places = {folder: _copied(Path(folder), base, held) for folder in staged.folders}
+        yield Staged(
+            model=str(places[staged.model]),
+            tokenizer=str(places[staged.tokenizer]),
+            adapter=str(places[staged.adapter]) if staged.adapter else None,
+        )
 
 
 def scratch_folder() -> Path | None:

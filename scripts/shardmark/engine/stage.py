@@ -8,13 +8,13 @@ import tempfile
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from shardmark import layout
 from shardmark.engine.weights import check_staged, check_tensors, found
 from shardmark.errors import Problem, UserError
 from shardmark.files import file_sha256, pretty_json, write_whole
 from shardmark.plan.preflight import ADAPTER
+from shardmark.records.model import Folder, GgufFile, Location, ModelRecord, Staged
 from shardmark.tasks.rows import one_line, unsigned
 
 log = logging.getLogger(__name__)
@@ -34,39 +34,38 @@ WEIGHTS = ["*.safetensors", *OLDER, "*.index.json"]
 "What else is not wanted of a repository that only gives its tokenizer."
 
 
-def stage_model(record: dict[str, Any], weights_folder: Path) -> dict[str, str]:
+def stage_model(record: ModelRecord, weights_folder: Path) -> Staged:
     """The folders that a model's weights, tokenizer and adapter are loaded from, after putting them there.
 
     `record` is the plan's; `weights_folder` keeps what has to be converted, named by the source's hash. Raises
     UserError for weights that lack tensors, or that do not fit the tokenizer.
     """
-    source, tokenizer, where = record["source"], record["tokenizer"], record["file"]
-    if source["kind"] == "gguf":
-        folder = _dequantised(record, weights_folder)
+    source, tokenizer, where = record.source, record.tokenizer, record.file
+    if isinstance(source, GgufFile):
+        folder = _dequantised(record, source, weights_folder)
     else:
-        older = record["settings"]["model_kwargs"].get("use_safetensors") is False
+        older = record.settings.model_kwargs.get("use_safetensors") is False
         folder = _folder(source, where, "path", UNUSED, once=not older)
     beside = _folder(tokenizer, where, "tokenizer_path", UNUSED + WEIGHTS, once=False) if tokenizer else folder
     if (folder / ADAPTER).is_file():  # of a local folder, planning has said so
-        what = f"{source['path']} holds an adapter, which transformers would load where peft is installed, else not"
+        what = f"{source.path} holds an adapter, which transformers would load where peft is installed, else not"
         raise UserError(Problem(where, "path", what, "name it as `adapter`, and the model it is for as `path`"))
-    staged = {"model": str(folder), "tokenizer": str(beside)}
-    adapter = record.get("adapter")
-    staged |= {"adapter": str(_folder(adapter, where, "adapter", UNUSED))} if adapter else {}
+    adapter = str(_folder(record.adapter, where, "adapter", UNUSED)) if record.adapter else None
+    staged = Staged(model=str(folder), tokenizer=str(beside), adapter=adapter)
     check_staged(record, staged)
     return staged
 
 
-def _folder(location: dict[str, Any], where: str, key: str, unused: list[str], once: bool = True) -> Path:
+def _folder(location: Location, where: str, key: str, unused: list[str], once: bool = True) -> Path:
     """The folder of a location, after a download where it is on the Hub; `once`: without the same weights twice."""
-    if location["kind"] == "local":
-        return Path(location["path"])
+    if isinstance(location, Folder):
+        return Path(location.path)
     from huggingface_hub import is_offline_mode, snapshot_download
     from huggingface_hub.errors import GatedRepoError
 
     for name in ("httpx2", "huggingface_hub.file_download"):  # they log addresses; those of big files are signed
         logging.getLogger(name).addFilter(_unsigned)
-    repository, commit = location["identity"]["repository"], location["identity"]["commit"]
+    repository, commit = location.identity.repository, location.identity.commit
     try:
         again = _weights_again(repository, commit) if once else []
         return Path(snapshot_download(repository, revision=commit, ignore_patterns=unused + again))
@@ -111,12 +110,12 @@ def checksums(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
-def _dequantised(record: dict[str, Any], weights_folder: Path) -> Path:
+def _dequantised(record: ModelRecord, source: GgufFile, weights_folder: Path) -> Path:
     """The GGUF file's weights and tokenizer as a float32 model folder; made once, whole or not at all.
 
     Raises UserError if the file is not the one whose SHA-256 was planned, or lacks tensors.
     """
-    gguf, planned = Path(record["source"]["path"]), record["source"]["identity"]["gguf"]
+    gguf, planned = Path(source.path), source.identity.gguf
     folder = weights_folder / planned[:16]
     if folder.is_dir():
         return folder

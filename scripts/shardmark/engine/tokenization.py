@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from shardmark.config.model import MetaTemplate, ModelConfig
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.lock.entries import ADD
 from shardmark.records.base import to_json
@@ -29,11 +30,11 @@ class WordingError(ValueError):
 class Wording:
     """How a model is asked."""
 
-    def __init__(self, tokenizer: Any, settings: dict[str, Any]) -> None:
+    def __init__(self, tokenizer: Any, settings: ModelConfig) -> None:
         """`settings` are those of the model's file."""
         self.tokenizer = tokenizer
-        self._meta = settings["meta_template"]
-        self._kwargs = settings["chat_template_kwargs"]
+        self._meta = settings.meta_template
+        self._kwargs = settings.chat_template_kwargs
 
     def prompt(self, context: Context) -> list[int]:
         """The tokens of what the model is to continue. Raises WordingError."""
@@ -89,18 +90,19 @@ class Wording:
             raise WordingError(what, "fix the data set's messages, or give the model a meta_template") from error
 
 
-def by_meta_template(meta: dict[str, Any], messages: list[Message], is_open: bool) -> str:
+def by_meta_template(meta: MetaTemplate, messages: list[Message], is_open: bool) -> str:
     """The text of a chat; if it is open, up to where the assistant goes on. Raises WordingError."""
-    parts = [meta["begin"]]
+    parts = [meta.begin]
+    turns = {str(role): turn for role, turn in meta.round.items()}
     for message in messages:
-        turn = meta["round"].get(message.role)
+        turn = turns.get(message.role)
         if turn is None:
-            known = ", ".join(meta["round"])
+            known = ", ".join(meta.round)
             fix = f"add {message.role} to meta_template.round in the model's file (it has {known})"
             raise WordingError(f"its meta template has no role {message.role}", fix)
-        parts += [turn["begin"], message.content, turn["end"]]
+        parts += [turn.begin, message.content, turn.end]
     if not is_open:
-        return "".join(parts) + str(meta["end"])
+        return "".join(parts) + meta.end
     if messages[-1].role == "assistant":
         return "".join(parts[:-1])
-    return "".join(parts) + str(meta["round"]["assistant"]["begin"])
+    return "".join(parts) + meta.round["assistant"].begin

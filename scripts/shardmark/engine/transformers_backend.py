@@ -21,6 +21,7 @@ from shardmark.engine.plain_generation import PlainGeneration
 from shardmark.engine.weights import check_vocabulary, rows_of, tokenizer_kwargs
 from shardmark.errors import Problem, UserError
 from shardmark.files import read_object
+from shardmark.records.model import ModelRecord, Staged
 
 log = logging.getLogger(__name__)
 
@@ -36,26 +37,26 @@ DEFAULT_WINDOW = 2048
 class TransformersBackend:
     """A causal language model on its devices."""
 
-    def __init__(self, record: dict[str, Any], staged: dict[str, str]) -> None:
+    def __init__(self, record: ModelRecord, staged: Staged) -> None:
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.disable_default_handler()
         transformers.utils.logging.enable_propagation()
-        settings = record["settings"]
+        settings = record.settings
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(staged["tokenizer"], **tokenizer_kwargs(settings))
+            self.tokenizer = AutoTokenizer.from_pretrained(staged.tokenizer, **tokenizer_kwargs(settings))
             model = load_model(record, staged)
-            check_vocabulary(record, model, self.tokenizer, staged["tokenizer"])
+            check_vocabulary(record, model, self.tokenizer, staged.tokenizer)
         except UserError:
             raise
         except Exception as error:  # damaged weights, foreign kwargs: whatever it is, the user must know which model
-            what = f"model {record['name']} cannot be loaded: {error}"
-            raise UserError(Problem(record["file"], "path", what, "see the log; correct path or kwargs")) from error
+            what = f"model {record.name} cannot be loaded: {error}"
+            raise UserError(Problem(record.file, "path", what, "see the log; correct path or kwargs")) from error
         self.model: Any = model
         self.rows = rows_of(model)
         "How many tokens the model has embeddings for."
-        self.window = settings["max_seq_len"] or _window(model.config, self.tokenizer)
+        self.window = settings.max_seq_len or _window(model.config, self.tokenizer)
         _check_positions(record, model, self.window)
-        self.ends = ending_tokens(self.tokenizer, model, staged["model"])
+        self.ends = ending_tokens(self.tokenizer, model, staged.model)
         self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else (self.ends or [0])[0]
         # Sampling settings and penalties that come with the weights would make greedy decoding something else.
         model.generation_config = GenerationConfig(
@@ -119,15 +120,15 @@ def ending_tokens(tokenizer: Any, model: Any, folder: str) -> list[int]:
     return list(dict.fromkeys(end for end in ends if isinstance(end, int)))  # 0 is a token
 
 
-def _check_positions(record: dict[str, Any], model: Any, window: int) -> None:
+def _check_positions(record: ModelRecord, model: Any, window: int) -> None:
     """Raise UserError if the model looks its positions up in a table that is smaller than the window."""
     for name, module in model.named_modules():
         last = name.rpartition(".")[2]
         if isinstance(module, torch.nn.Embedding) and (last == "wpe" or "pos" in last):
             size = module.num_embeddings - getattr(module, "offset", 0)
             if window > size:
-                what = f"model {record['name']} has a table of {size} positions, and is to read {window} tokens"
-                raise UserError(Problem(record["file"], "max_seq_len", what, f"set it to {size} or less"))
+                what = f"model {record.name} has a table of {size} positions, and is to read {window} tokens"
+                raise UserError(Problem(record.file, "max_seq_len", what, f"set it to {size} or less"))
 
 
 def _window(config: Any, tokenizer: Any) -> int:

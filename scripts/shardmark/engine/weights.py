@@ -14,9 +14,11 @@ from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shardmark.config import ModelConfig
 from shardmark.errors import Problem, UserError
 from shardmark.plan.models import PLACEMENT
 from shardmark.plan.preflight import model_faults, weight_files
+from shardmark.records.model import ModelRecord, Staged
 from shardmark.tasks.rows import one_line
 
 log = logging.getLogger(__name__)
@@ -63,14 +65,14 @@ def found(model: Any, info: Mapping[str, Any]) -> Found:
     return Found(set(info["missing_keys"]), set(info["unexpected_keys"]), mismatched, set(model.state_dict()))
 
 
-def check_tensors(record: dict[str, Any], checkpoint: Found) -> None:
+def check_tensors(record: ModelRecord, checkpoint: Found) -> None:
     """Raise UserError if a tensor of the model would have random values, or if the weights are of a larger model."""
     missing, unexpected, mismatched, names = checkpoint
     if not missing and not mismatched:
         _refuse_unused(record, checkpoint.unused)
         return
     tensors = len(names)
-    parts = [f"model {record['name']}: "]
+    parts = [f"model {record.name}: "]
     if missing:
         parts.append(f"its weights lack {len(missing)} of {tensors} tensors ({_some(missing)})")
     if mismatched:
@@ -82,20 +84,18 @@ def check_tensors(record: dict[str, Any], checkpoint: Found) -> None:
     parts.append("; transformers would fill them with random values")
     if unexpected:
         parts.append(f". {len(unexpected)} tensors of the weights belong to no part of it ({_some(unexpected)})")
-    raise UserError(Problem(record["file"], "path", "".join(parts), _fix(checkpoint)))
+    raise UserError(Problem(record.file, "path", "".join(parts), _fix(checkpoint)))
 
 
-def _refuse_unused(record: dict[str, Any], unused: Collection[str]) -> None:
+def _refuse_unused(record: ModelRecord, unused: Collection[str]) -> None:
     """Raise UserError if a config leaves out a part of a model; where model_kwargs do so, it is meant."""
-    if unused and not record["settings"]["model_kwargs"].keys() & {"num_hidden_layers", "attention_bias", "mlp_bias"}:
-        what = (
-            f"model {record['name']}: its config.json leaves out {len(unused)} tensors of its weights ({_some(unused)})"
-        )
+    if unused and not record.settings.model_kwargs.keys() & {"num_hidden_layers", "attention_bias", "mlp_bias"}:
+        what = f"model {record.name}: its config.json leaves out {len(unused)} tensors of its weights ({_some(unused)})"
         fix = (
             "correct config.json, or say what the model is in model_kwargs, as in {num_hidden_layers: 28} or "
             "{attention_bias: true}"
         )
-        raise UserError(Problem(record["file"], "path", what, fix))
+        raise UserError(Problem(record.file, "path", what, fix))
 
 
 def _some(names: Iterable[str]) -> str:
@@ -140,7 +140,7 @@ def _added(unexpected: Collection[str], missing: Collection[str]) -> str | None:
     return (prefix or None) if len(pairs) > len(missing) // 2 else None
 
 
-def check_vocabulary(record: dict[str, Any], model: Any, tokenizer: Any, folder: str) -> None:
+def check_vocabulary(record: ModelRecord, model: Any, tokenizer: Any, folder: str) -> None:
     """Raise UserError if the tokenizer in a folder has a token that the weights have no row for.
 
     A class of tokenizers may add a token of its own that its files do not know: it is no fault until a text has it.
@@ -151,11 +151,11 @@ def check_vocabulary(record: dict[str, Any], model: Any, tokenizer: Any, folder:
     if beyond:
         named = _some(f"{number} {token!r}" for token, number in beyond.items())
         what = (
-            f"model {record['name']}: tokenizer and weights do not fit: the weights have {rows} rows of embeddings, "
+            f"model {record.name}: tokenizer and weights do not fit: the weights have {rows} rows of embeddings, "
             f"and {len(beyond)} tokens of the tokenizer lie beyond them ({named})"
         )
         fix = "take tokenizer and weights from one model, or save the model after resize_token_embeddings"
-        raise UserError(Problem(record["file"], "tokenizer_path" if record["tokenizer"] else "path", what, fix))
+        raise UserError(Problem(record.file, "tokenizer_path" if record.tokenizer else "path", what, fix))
 
 
 def rows_of(model: Any) -> int:
@@ -183,55 +183,55 @@ def _vocabulary(tokenizer: Any) -> dict[str, int]:
         return added
 
 
-def check_staged(record: dict[str, Any], staged: dict[str, str]) -> None:
+def check_staged(record: ModelRecord, staged: Staged) -> None:
     """Raise UserError if the weights in a folder lack tensors, or do not fit the tokenizer, before they are loaded.
 
     The model is built without memory, and so are the tensors: only the names and shapes in the files are read. What
     cannot be looked at so (quantised weights; code that needs a GPU) is looked at when it is loaded, and so is a model
     that waits for no GPU: there it would only be seconds of imports more.
     """
-    folder = Path(staged["model"])
+    folder = Path(staged.model)
     if not folder.is_dir():
         return
     if faults := model_faults(folder, set(os.listdir(folder))):
-        what = f"{record['source']['path']} is not a model: {'; '.join(faults)}"
-        raise UserError(Problem(record["file"], "path", what, ANEW))
-    if record["settings"]["num_gpus"] == 0:
+        what = f"{record.source.path} is not a model: {'; '.join(faults)}"
+        raise UserError(Problem(record.file, "path", what, ANEW))
+    if record.settings.num_gpus == 0:
         return
     try:
         looked = _on_meta(record, folder)
-        tokenizer = looked and _tokenizer(record, staged["tokenizer"])
+        tokenizer = looked and _tokenizer(record, staged.tokenizer)
     except Exception as error:  # whatever the libraries or a model's own code raise: loading will, too
         log.warning("not compared with its model before it is loaded: %s", one_line(error))
         return
     if looked:
         model, info = looked
         check_tensors(record, found(model, info))
-        check_vocabulary(record, model, tokenizer, staged["tokenizer"])
+        check_vocabulary(record, model, tokenizer, staged.tokenizer)
 
 
-def _tokenizer(record: dict[str, Any], folder: str) -> Any:
+def _tokenizer(record: ModelRecord, folder: str) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, **tokenizer_kwargs(record["settings"]))
+    return AutoTokenizer.from_pretrained(folder, **tokenizer_kwargs(record.settings))
 
 
-def tokenizer_kwargs(settings: dict[str, Any]) -> dict[str, Any]:
+def tokenizer_kwargs(settings: ModelConfig) -> dict[str, Any]:
     """What a tokenizer is loaded with."""
-    given = {key: value for key, value in settings["tokenizer_kwargs"].items() if key != "truncation"}
-    return {"trust_remote_code": settings["trust_remote_code"]} | given
+    given = {key: value for key, value in settings.tokenizer_kwargs.items() if key != "truncation"}
+    return {"trust_remote_code": settings.trust_remote_code} | given
 
 
-def _on_meta(record: dict[str, Any], folder: Path) -> tuple[Any, dict[str, Any]] | None:
+def _on_meta(record: ModelRecord, folder: Path) -> tuple[Any, dict[str, Any]] | None:
     """The model without values, and what transformers says of its weights; None if that cannot be told."""
     import torch
     import transformers
     from transformers import AutoConfig, AutoModelForCausalLM
 
     transformers.utils.logging.disable_progress_bar()
-    settings = record["settings"]
-    trust = {"trust_remote_code": settings["trust_remote_code"]}
-    kwargs = {key: value for key, value in settings["model_kwargs"].items() if key not in PLACEMENT}
+    settings = record.settings
+    trust = {"trust_remote_code": settings.trust_remote_code}
+    kwargs = {key: value for key, value in settings.model_kwargs.items() if key not in PLACEMENT}
     if "quantization_config" in kwargs or "state_dict" in kwargs:
         return None
     config, _ = AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **trust, **kwargs)

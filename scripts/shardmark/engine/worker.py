@@ -184,7 +184,7 @@ def _answered(
         return {}, True
     except UserError as error:
         # torch does not look at the devices again: with others, after a load that failed, it must be a new process
-        stays = bool(loaded.gpus) or not loaded.record["settings"]["num_gpus"]
+        stays = bool(loaded.gpus) or not loaded.record.settings.num_gpus
         return {"problems": [vars(problem) for problem in error.problems]}, stays
     except Exception as error:  # what it leaves behind, a device for instance, is not to be trusted
         problem = disk_problem(error, job["out"]) if isinstance(error, OSError) else None

@@ -13,15 +13,20 @@ from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, ModelConfig, Named
 from shardmark.config.dataset import Source
 from shardmark.errors import Problem, UserError, collecting
-from shardmark.files import read_json, read_sealed, sha256
+from shardmark.files import read_json, sha256
 from shardmark.lock.lock import Lock
+from shardmark.records.base import find_sealed
+from shardmark.records.model import Folder, GgufFile, HubRepository, Location, ModelRecord, Staged
+from shardmark.records.model import Source as ModelSource
 
 Record = dict[str, Any]
-MODEL_KINDS = {"hub": "hub", "local": "folder", "gguf": "gguf"}
+MODEL_KINDS: dict[type[ModelSource], str] = {HubRepository: "hub", Folder: "folder", GgufFile: "gguf"}
 "A kind of the lock for each kind of source in a model's record."
 
 
-def note_all(lock: Lock, benchmark: Benchmark, models: Iterable[Record], datasets: Iterable[Record]) -> list[Problem]:
+def note_all(
+    lock: Lock, benchmark: Benchmark, models: Iterable[ModelRecord], datasets: Iterable[Record]
+) -> list[Problem]:
     """Put what a plan has resolved into the lock; what is wrong with it, if the lock is frozen all that would change.
 
     Models without a file (hf_path) leave no record.
@@ -30,42 +35,42 @@ def note_all(lock: Lock, benchmark: Benchmark, models: Iterable[Record], dataset
     results = Path(benchmark.run.results)
     named = {} if benchmark.run.hf_path else {model.name: model for model in benchmark.models}
     for record in models:
-        if record["name"] in named:
+        if record.name in named:
             with collecting(problems):
-                note_model(lock, named[record["name"]], record, results)
+                note_model(lock, named[record.name], record, results)
     settings = {dataset.name: dataset.settings for dataset in benchmark.datasets}
-    for record in datasets:
-        if record["name"] in settings:  # plan/lm_eval.py notes its own
-            note_dataset(lock, record["name"], settings[record["name"]], record["origin"], record["rows"])
+    for dataset in datasets:
+        if dataset["name"] in settings:  # plan/lm_eval.py notes its own
+            note_dataset(lock, dataset["name"], settings[dataset["name"]], dataset["origin"], dataset["rows"])
     return problems + lock.refusals()
 
 
-def note_model(lock: Lock, model: Named[ModelConfig], record: Record, results: Path) -> None:
+def note_model(lock: Lock, model: Named[ModelConfig], record: ModelRecord, results: Path) -> None:
     """Put a model into the lock. Raises UserError if its chat template cannot be read."""
-    settings, source, tokenizer = model.settings, record["source"], record["tokenizer"]
-    if source["kind"] == "gguf":
+    settings, source, tokenizer = model.settings, record.source, record.tokenizer
+    if isinstance(source, GgufFile):
         place = {"path": settings.gguf_file} if settings.gguf_file else {"package": settings.gguf_package}
-        entry: Record = {**place, "sha256": source["identity"]["gguf"]}
+        entry: Record = {**place, "sha256": source.identity.gguf}
     else:
         entry = _location(str(settings.path), settings.revision, source)
     if tokenizer:
         entry["tokenizer"] = _location(str(settings.tokenizer_path), None, tokenizer)
-    if adapter := record.get("adapter"):
+    if adapter := record.adapter:
         entry["adapter"] = _location(str(settings.adapter), settings.adapter_revision, adapter)
-    key = ("models", model.name, MODEL_KINDS[source["kind"]])
-    words = tokenizer or source
-    if words["kind"] == "local":
+    key = ("models", model.name, MODEL_KINDS[type(source)])
+    words = record.words
+    if isinstance(words, Folder):
         where = "tokenizer_path" if tokenizer else "path"
-        lock.note(key, entry | {"chat_template": _readable_template(Path(words["path"]), model.file, where)})
+        lock.note(key, entry | {"chat_template": _readable_template(Path(words.path), model.file, where)})
     else:
-        staged = layout.STAGED.file(results, model=layout.full_name(record["name"], record["digest"]))
+        staged = layout.STAGED.file(results, model=record.full_name)
         lock.note(key, entry, _staged_template(staged))
 
 
-def _location(path: str, revision: str | None, found: Record) -> Record:
-    if found["kind"] == "hub":
-        return {"repository": path, "revision": revision or "main", "commit": found["identity"]["commit"]}
-    return {"path": path, "files": found["identity"]}
+def _location(path: str, revision: str | None, found: Location) -> Record:
+    if isinstance(found, HubRepository):
+        return {"repository": path, "revision": revision or "main", "commit": found.identity.commit}
+    return {"path": path, "files": found.identity}
 
 
 def _readable_template(folder: Path, file: str, key: str) -> str | None:
@@ -80,8 +85,8 @@ def _readable_template(folder: Path, file: str, key: str) -> str | None:
 def _staged_template(staged: Path) -> Record:
     """The chat template of a model whose files are elsewhere: known once they have been brought here as a whole."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        folder = Path(read_sealed(staged)["tokenizer"])
-        if folder.is_dir():
+        found = find_sealed(staged, Staged)
+        if found and (folder := Path(found.tokenizer)).is_dir():
             return {"chat_template": chat_template(folder)}
     return {}
 
@@ -101,14 +106,14 @@ def chat_template(folder: Path) -> str | None:
     return sha256(templates) if templates else None
 
 
-def chat_problems(models: Iterable[Record], datasets: Iterable[Record], results: Path) -> list[Problem]:
+def chat_problems(models: Iterable[ModelRecord], datasets: Iterable[Record], results: Path) -> list[Problem]:
     """A problem for each model that is asked chats and is known to have no template for them.
 
     Of one whose tokenizer is not here yet, it is known when it has been staged.
     """
     chats = [record["name"] for record in datasets if record["is_chat"]]
     lacking = [record for record in models if chats and known_template(record, results) is None]
-    return [Problem(record["file"], "meta_template", no_template(record["name"], chats[0]), ADD) for record in lacking]
+    return [Problem(record.file, "meta_template", no_template(record.name, chats[0]), ADD) for record in lacking]
 
 
 ADD = 'add meta_template: {round: {user: {end: "\\n"}, assistant: {end: "\\n"}}}, or take the model\'s chat variant'
@@ -120,18 +125,16 @@ def no_template(model: str, dataset: str) -> str:
     return f"data set {dataset} asks chats, and model {model} has neither a chat template nor a meta_template"
 
 
-def known_template(record: Record, results: Path) -> Any:
+def known_template(record: ModelRecord, results: Path) -> Any:
     """What is known of a model's way to put chats into words: None if it has none, false if it is not known yet."""
-    if record["settings"]["meta_template"]:
-        return record["settings"]["meta_template"]
-    words = record["tokenizer"] or record["source"]
-    if words["kind"] == "local":
+    if record.settings.meta_template:
+        return record.settings.meta_template
+    words = record.words
+    if isinstance(words, Folder):
         with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
-            return chat_template(Path(words["path"]))
+            return chat_template(Path(words.path))
         return False
-    return _staged_template(layout.STAGED.file(results, model=layout.full_name(record["name"], record["digest"]))).get(
-        "chat_template", False
-    )
+    return _staged_template(layout.STAGED.file(results, model=record.full_name)).get("chat_template", False)
 
 
 def note_dataset(lock: Lock, name: str, settings: DatasetConfig, origin: Record, rows: int | None) -> None:

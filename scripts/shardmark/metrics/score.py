@@ -8,6 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from shardmark import __version__, layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import is_sealed, jsonl, pretty_json, read_json, sealed, write_whole
@@ -16,7 +19,8 @@ from shardmark.metrics.metric_inputs import Judged
 from shardmark.metrics.modules import load_metric
 from shardmark.metrics.near_misses import near_misses
 from shardmark.metrics.sample_scores import judge, means, measure, with_thoughts
-from shardmark.plan.cost import model_name
+from shardmark.records.base import read_sealed_record, to_json
+from shardmark.records.model import HubRepository, ModelRecord
 from shardmark.records.request import Request
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
@@ -48,11 +52,11 @@ def score_dataset(
     were computed in. Raises UserError for a prediction that is missing, doubled or foreign, or a damaged file.
     """
     header, lines = read_task(task)
-    record = read_json(model)
+    record = read_sealed_record(model, ModelRecord)
     name = header["dataset"]["name"]
     levels = read_json(layout.SHARDS.file(results, dataset=name, task=header["dataset"]["digest"]))["levels"]
     shards = [shard["name"] for shard in levels[str(bits)]]
-    asked, answers, trailers = _collect(shards, results, model_name(record), name)
+    asked, answers, trailers = _collect(shards, results, record.full_name, name)
     if "lm_eval" in header["settings"]:
         from shardmark.metrics import lm_eval  # 1 s: only where its tasks are scored
 
@@ -148,14 +152,16 @@ def _collect(
     return asked, answers, trailers
 
 
-def _model_facts(record: dict[str, Any]) -> dict[str, Any]:
-    source, settings = record["source"], record["settings"]
-    facts = {key: record[key] for key in ("name", "digest", "dtype")}
-    return facts | {
-        "description": settings["description"],
-        "source": settings["path"] or settings["gguf_package"] or settings["gguf_file"],
-        "revision": source["identity"].get("commit") if source["kind"] == "hub" else None,
-        "num_gpus": settings["num_gpus"],
+def _model_facts(record: ModelRecord) -> dict[str, Any]:
+    source, settings = record.source, record.settings
+    return {
+        "name": record.name,
+        "digest": record.digest,
+        "dtype": record.dtype,
+        "description": settings.description,
+        "source": settings.path or settings.gguf_package or settings.gguf_file,
+        "revision": source.identity.commit if isinstance(source, HubRepository) else None,
+        "num_gpus": settings.num_gpus,
     }
 
 
@@ -178,7 +184,7 @@ def _source(origin: dict[str, Any]) -> str:
     return str(origin.get("file") or origin["hub"])
 
 
-def _provenance(header: dict[str, Any], record: dict[str, Any], trailers: list[dict[str, Any]]) -> dict[str, Any]:
+def _provenance(header: dict[str, Any], record: ModelRecord, trailers: list[dict[str, Any]]) -> dict[str, Any]:
     """What is needed to repeat the score."""
     first = trailers[0]
     of_metrics = {
@@ -194,10 +200,10 @@ def _provenance(header: dict[str, Any], record: dict[str, Any], trailers: list[d
         "packages": dict(sorted(packages.items())),
         "hardware": first["hardware"] | {"gpus": gpus},
         "config": {
-            "model": record["settings"],
+            "model": record.settings.model_dump(),
             "dataset": header["settings"],
-            "weights": {key: value for key, value in record["source"].items() if key != "parameters"},
-            **({"adapter": record["adapter"]} if record.get("adapter") else {}),
+            "weights": to_json(replace(record.source, parameters=UNSET)),
+            **({"adapter": to_json(record.adapter)} if record.adapter else {}),
         },
         "rows": header["dataset"]["origin"],
     }

@@ -9,11 +9,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
 
 from shardmark.config import RunConfig
-from shardmark.plan.cost import Seconds, model_name
+from shardmark.plan.cost import Seconds
 from shardmark.plan.pairs import Pair
+from shardmark.records.model import ModelRecord
 
 MOST_SHARDS = 100
 "In a job; each of them is named on a command line, whose length is limited."
@@ -34,7 +34,7 @@ Shard = tuple[str, str, str]
 class Bundle:
     """Shards of one model that are one job."""
 
-    model: dict[str, Any]
+    model: ModelRecord
     number: int
     shards: list[Shard] = field(default_factory=list)
     seconds: float = 0.0
@@ -45,13 +45,13 @@ class Bundle:
     @property
     def name(self) -> str:
         """What Snakemake calls the group."""
-        return f"{model_name(self.model)}-{self.number}"
+        return f"{self.model.full_name}-{self.number}"
 
     def minutes(self, attempt: int) -> int:
         """How long the job may take."""
-        own = self.model["settings"]["slurm"]["runtime"]
+        own = self.model.settings.slurm.runtime
         if own:
-            return int(own) * attempt
+            return own * attempt
         minutes = START_MINUTES + math.ceil(self.allowed / 60)
         return min(minutes * attempt, LONGEST_MINUTES)
 
@@ -64,7 +64,7 @@ def job_seconds(run: RunConfig) -> float:
 def bundle(pairs: Iterable[Pair], most_seconds: float) -> list[Bundle]:
     """The missing shards of all pairs, which are sorted by model, as jobs of about `most_seconds` at most."""
     made: list[Bundle] = []
-    for _, of_model in groupby(pairs, key=lambda pair: model_name(pair.model)):
+    for _, of_model in groupby(pairs, key=lambda pair: pair.model.full_name):
         here: Bundle | None = None
         for pair in of_model:
             whole = pair.seconds.inference <= most_seconds and len(pair.missing) <= MOST_SHARDS
@@ -85,7 +85,7 @@ def in_jobs(pairs: list[Pair], jobs: Iterable[Bundle]) -> list[Pair]:
 
 def _in_jobs(pair: Pair, job_of: dict[Shard, Bundle]) -> Pair:
     """Of each job its share of shards; jobs load their model by themselves."""
-    jobs = [job_of[model_name(pair.model), pair.dataset["name"], shard["name"]] for shard in pair.missing]
+    jobs = [job_of[pair.model.full_name, pair.dataset["name"], shard["name"]] for shard in pair.missing]
     longest = max((job.seconds + pair.seconds.load for job in jobs), default=0.0)
     return replace(pair, longest=longest, jobs=sum(1 / len(job.shards) for job in jobs))
 
@@ -97,6 +97,6 @@ def _fits(here: Bundle, seconds: float, shards: int, most_seconds: float) -> boo
 def _add(here: Bundle, pair: Pair, shard: str, cost: Seconds) -> None:
     if not here.shards:
         here.allowed += SLACK[pair.measured] * cost.load
-    here.shards.append((model_name(pair.model), pair.dataset["name"], shard))
+    here.shards.append((pair.model.full_name, pair.dataset["name"], shard))
     here.seconds += cost.inference
     here.allowed += SLACK[pair.measured] * cost.inference

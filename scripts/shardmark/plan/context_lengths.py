@@ -7,45 +7,44 @@ from typing import Any
 
 from shardmark.errors import Problem
 from shardmark.files import read_json
+from shardmark.records.model import Folder, ModelRecord
 
 Record = dict[str, Any]
 NAMES = ("max_position_embeddings", "n_positions")
 "What config.json calls a window, as in the engine; where it has neither, only the engine can tell."
 
 
-def window_problems(models: Iterable[Record], datasets: Iterable[Record]) -> list[Problem]:
+def window_problems(models: Iterable[ModelRecord], datasets: Iterable[Record]) -> list[Problem]:
     """A problem for each model whose window is known to leave no room for a prompt beside some data sets' answers."""
     datasets = list(datasets)
     return [problem for model in models if (problem := _problem(model, datasets))]
 
 
-def _problem(model: Record, datasets: list[Record]) -> Problem | None:
+def _problem(model: ModelRecord, datasets: list[Record]) -> Problem | None:
     window = known_window(model)
     lengths = {dataset["name"]: _new_tokens(model, dataset) for dataset in datasets}
     long = {name: length for name, length in lengths.items() if window and length >= window}
     if not long:
         return None
     asked = ", ".join(f"{name}: {length}" for name, length in long.items())
-    what = (
-        f"the window of model {model['name']} is {window} tokens, and new tokens leave no room for a prompt ({asked})"
-    )
-    return Problem(model["file"], "max_out_len", what, "set it lower, or the data set's generation.max_new_tokens")
+    what = f"the window of model {model.name} is {window} tokens, and new tokens leave no room for a prompt ({asked})"
+    return Problem(model.file, "max_out_len", what, "set it lower, or the data set's generation.max_new_tokens")
 
 
-def _new_tokens(model: Record, dataset: Record) -> int:
+def _new_tokens(model: ModelRecord, dataset: Record) -> int:
     """Tokens of the longest answer, at most."""
     longest = int(dataset.get("longest", 0))
-    return min(longest, model["settings"]["max_out_len"] or longest)
+    return min(longest, model.settings.max_out_len or longest)
 
 
-def known_window(model: Record) -> int | None:
+def known_window(model: ModelRecord) -> int | None:
     """The tokens that a model reads and writes at most: its max_seq_len, or what its folder on this machine says."""
-    settings, source = model["settings"], model["source"]
-    if settings["max_seq_len"]:
-        return int(settings["max_seq_len"])
-    if source["kind"] == "local":
+    settings, source = model.settings, model.source
+    if settings.max_seq_len:
+        return settings.max_seq_len
+    if isinstance(source, Folder):
         with suppress(OSError, ValueError, TypeError, AttributeError):
-            config = read_json(Path(source["path"]) / "config.json")
-            told = (config.get("text_config") or config) | settings["model_kwargs"]
+            config = read_json(Path(source.path) / "config.json")
+            told = (config.get("text_config") or config) | settings.model_kwargs
             return next((int(told[name]) for name in NAMES if told.get(name)), None)
     return None

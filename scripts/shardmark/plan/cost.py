@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from shardmark import layout
 from shardmark.files import canonical_json, file_sha256, read_sealed, sealed, write_whole
+from shardmark.records.model import ModelRecord
 from shardmark.records.request import GenerateRequest, Request
 from shardmark.store.predictions import read_trailer
 from shardmark.tasks.requests import characters, shared_characters, texts_of
@@ -70,11 +71,11 @@ def tokens_of(read: int, written: Iterable[int]) -> dict[str, int]:
     return {"read": read, "written": sum(written), "longest": max(written, default=0)}
 
 
-def prior_seconds(model: Record, tokens: Record) -> float:
+def prior_seconds(model: ModelRecord, tokens: Record) -> float:
     """Seconds of inference of a model that has not been measured, for a number of `requests`, with `read` and `written`
     tokens, the `longest` answer's among them."""
     size, device = weight_bytes(model), _device(model)
-    parameters = size / WIDTHS[model["dtype"]]
+    parameters = size / WIDTHS[model.dtype]
     longest, written = _written(model, tokens)
     computing = 2 * parameters * (tokens["read"] + written) / FLOPS[device]
     steps = max(longest, written / ROWS)
@@ -82,26 +83,26 @@ def prior_seconds(model: Record, tokens: Record) -> float:
     return beside + computing + steps * (size / BANDWIDTH[device] + STEP_SECONDS[device])
 
 
-def _written(model: Record, tokens: Record) -> tuple[float, float]:
+def _written(model: ModelRecord, tokens: Record) -> tuple[float, float]:
     """Tokens of the longest answer and of all, when the model's max_out_len cuts them (taken to be equally long)."""
     longest = tokens.get("longest", 0)
-    limit = model["settings"].get("max_out_len") or longest
+    limit = model.settings.max_out_len or longest
     return min(longest, limit), tokens["written"] * min(1, limit / longest if longest else 1)
 
 
-def prior_load_seconds(model: Record) -> float:
+def prior_load_seconds(model: ModelRecord) -> float:
     """Seconds until a job of a model that has not been measured answers its first request."""
     return LOAD_SECONDS + weight_bytes(model) / READ_BYTES_PER_SECOND
 
 
-def weight_bytes(model: Record) -> int:
+def weight_bytes(model: ModelRecord) -> int:
     """What a model's weights take in memory, in the dtype that it runs in, as far as that is known."""
-    count = model["source"].get("parameters") or UNKNOWN_PARAMETERS
-    return int(count * WIDTHS[model["dtype"]])
+    count = model.parameters or UNKNOWN_PARAMETERS
+    return int(count * WIDTHS[model.dtype])
 
 
-def _device(model: Record) -> str:
-    return "gpu" if model["settings"]["num_gpus"] else "cpu"
+def _device(model: ModelRecord) -> str:
+    return "gpu" if model.on_gpus else "cpu"
 
 
 class Seconds(NamedTuple):
@@ -132,14 +133,14 @@ class Costs:
         except (ValueError, KeyError, TypeError, AttributeError):
             self._sums = {}  # lost, damaged or of another version: measured again from the prediction files
 
-    def measure(self, model: Record, dataset: str, kind: str) -> None:
+    def measure(self, model: ModelRecord, dataset: str, kind: str) -> None:
         """Take in what a model took for a data set, unless nothing was added to its predictions since."""
-        folder = layout.PREDICTIONS.folder(self.results, model=model_name(model), dataset=dataset)
+        folder = layout.PREDICTIONS.folder(self.results, model=model.full_name, dataset=dataset)
         try:
             stamp = folder.stat().st_mtime_ns
         except OSError:
             return  # nothing has been inferred; sums of files that were removed stay true
-        known = self._sums.setdefault(model_name(model), {})
+        known = self._sums.setdefault(model.full_name, {})
         if known.get(dataset, {}).get("stamp") != stamp:
             trailers = [trailer for path in sorted(folder.glob("*.jsonl")) if (trailer := read_trailer(path))]
             sums = _sums(model, [trailer for trailer in trailers if _usable(trailer)])
@@ -147,18 +148,18 @@ class Costs:
             self._medians.clear()
             self._changed = True
 
-    def predict(self, model: Record, dataset: str, kind: str, tokens: Record) -> Seconds:
+    def predict(self, model: ModelRecord, dataset: str, kind: str, tokens: Record) -> Seconds:
         """What a job with the tokens of `work`, and `requests`, will take."""
-        own = self._sums.get(model_name(model), {})
+        own = self._sums.get(model.full_name, {})
         same = [own[dataset]] if dataset in own else []
         alike = [sums for sums in own.values() if sums["kind"] == kind]
         inference = _ratio(same, "seconds") or _ratio(alike, "seconds") or self._median(_device(model), kind)
         load = _ratio(own.values(), "load_seconds") or self._median(_device(model), None)
         return Seconds(inference * prior_seconds(model, tokens), load * prior_load_seconds(model))
 
-    def measured(self, model: Record, dataset: str, kind: str) -> bool:
+    def measured(self, model: ModelRecord, dataset: str, kind: str) -> bool:
         """Whether a prediction rests on what this model took for requests of this kind."""
-        own = self._sums.get(model_name(model), {})
+        own = self._sums.get(model.full_name, {})
         return bool(_ratio([sums for name, sums in own.items() if name == dataset or sums["kind"] == kind], "seconds"))
 
     def _median(self, device: str, kind: str | None) -> float:
@@ -189,11 +190,6 @@ def _same_prior(costs: Record) -> Record:
     return costs
 
 
-def model_name(model: Record) -> str:
-    """What the results of a model are filed under."""
-    return layout.full_name(model["name"], model["digest"])
-
-
 def _usable(trailer: Record) -> bool:
     """Whether a trailer, which nobody has checked yet, tells what a job took."""
     try:
@@ -208,7 +204,7 @@ def _work_of(trailer: Record) -> Record:
     return {**trailer["work"], "requests": trailer["inferred"]}
 
 
-def _sums(model: Record, trailers: list[Record]) -> Sums:
+def _sums(model: ModelRecord, trailers: list[Record]) -> Sums:
     inferred = [trailer for trailer in trailers if trailer["inferred"]]
     loads = [trailer["load_seconds"] for trailer in inferred if trailer["load_seconds"]]
     return {

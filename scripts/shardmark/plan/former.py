@@ -18,8 +18,9 @@ from typing import Any
 
 from shardmark import layout
 from shardmark.errors import UserError
-from shardmark.files import read_object, read_sealed
-from shardmark.plan.cost import model_name
+from shardmark.files import read_object
+from shardmark.records.base import find_sealed
+from shardmark.records.model import Folder, ModelRecord, Staged
 from shardmark.records.request import GenerateRequest, Request
 from shardmark.store.partials import PARTIAL, is_marked
 from shardmark.store.predictions import ANSWERS, read_trailer
@@ -39,7 +40,7 @@ def may_meet(string: str, token: str) -> bool:
 class Former:
     """Which of a model's answers an earlier version got wrong."""
 
-    def __init__(self, record: Record, results: Path) -> None:
+    def __init__(self, record: ModelRecord, results: Path) -> None:
         self.record, self.results = record, results
 
     def spoils(self, path: Path) -> bool:
@@ -55,7 +56,7 @@ class Former:
         return any(map(self._spoils, asked))
 
     def _spoils(self, request: Request) -> bool:
-        if self._appends and (self.record["settings"]["meta_template"] or not is_chat(request)):
+        if self._appends and (self.record.settings.meta_template or not is_chat(request)):
             return True
         if not isinstance(request, GenerateRequest):
             return False
@@ -71,17 +72,14 @@ class Former:
     @cached_property
     def _folders(self) -> tuple[Path, Path] | None:
         """Where the tokenizer and the model are, if that is this machine."""
-        if not self.record.get("source"):
-            return None
-        name = model_name(self.record)
-        staged = read_sealed(layout.STAGED.file(self.results, model=name))
-        model, tokenizer = self.record["source"], self.record.get("tokenizer") or self.record["source"]
-        places = [
-            place["path"] if place["kind"] == "local" else staged.get(part)
-            for place, part in ((tokenizer, "tokenizer"), (model, "model"))
-        ]
-        words, weights = (Path(place) if place else None for place in places)
-        return (words, weights) if words and weights and words.is_dir() and weights.is_dir() else None
+        record = self.record
+        staged = find_sealed(layout.STAGED.file(self.results, model=record.full_name), Staged)
+        words, weights = (
+            place.path if isinstance(place, Folder) else staged and getattr(staged, part)
+            for place, part in ((record.words, "tokenizer"), (record.source, "model"))
+        )
+        folders = (Path(words), Path(weights)) if words and weights else None
+        return folders if folders and all(folder.is_dir() for folder in folders) else None
 
     @cached_property
     def _settings(self) -> Record:
@@ -91,9 +89,7 @@ class Former:
         words = self._folders[0]
         files = ("special_tokens_map.json", "tokenizer_config.json")
         parts = [read_object(words / file) for file in files]
-        return {
-            key: value for part in (*parts, self.record["settings"]["tokenizer_kwargs"]) for key, value in part.items()
-        }
+        return {key: value for part in (*parts, self.record.settings.tokenizer_kwargs) for key, value in part.items()}
 
     @cached_property
     def _tokenizer(self) -> Any:

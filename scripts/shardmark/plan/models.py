@@ -4,13 +4,14 @@ import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from shardmark.config import ModelConfig, Named
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.lock.lock import Lock
 from shardmark.plan.preflight import adapter_faults, missing_packages, model_faults, tokenizer_faults
+from shardmark.records.base import to_json
+from shardmark.records.model import Commit, Folder, GgufFile, GgufIdentity, HubRepository, Location, ModelRecord, Source
 from shardmark.store.hashes import HashCache
 
 ENGINE_PROTOCOL = 2
@@ -23,7 +24,7 @@ PLACEMENT = {"device_map", "max_memory", "offload_folder", "low_cpu_mem_usage", 
 "model_kwargs that say where and how fast a model runs, not what it answers."
 
 
-def resolve_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> dict[str, Any]:
+def resolve_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> ModelRecord:
     """The record of a model: its settings, where its files are, what they hash to, its digest. Raises UserError."""
     settings = model.settings
     source = _source(model, lock, hashes)
@@ -43,35 +44,35 @@ def resolve_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> d
     answers = {
         "protocol": ENGINE_PROTOCOL,
         "backend": settings.backend,
-        "weights": source["identity"],
-        "tokenizer": tokenizer and tokenizer["identity"],
+        "weights": to_json(source.identity),
+        "tokenizer": tokenizer and to_json(tokenizer.identity),
         "dtype": dtype,
         "max_seq_len": settings.max_seq_len,
         "max_out_len": settings.max_out_len,
         "model_kwargs": kwargs | ({"trust_remote_code": True} if settings.trust_remote_code else {}),
         "tokenizer_kwargs": {k: v for k, v in settings.tokenizer_kwargs.items() if k not in SIDES},
-    } | ({"adapter": adapter["identity"]} if adapter else {})
+    } | ({"adapter": to_json(adapter.identity)} if adapter else {})
     for key in ("meta_template", "chat_template_kwargs"):  # only where there is one: other digests stay as they were
         if value := settings.model_dump()[key]:
             answers[key] = value
-    return {
-        "name": model.name,
-        "digest": digest(answers),
-        "file": model.file,
-        "source": source,
-        "tokenizer": tokenizer,
-        "adapter": adapter,
-        "dtype": dtype,
-        "settings": settings.model_dump(),
-    }
+    return ModelRecord(
+        name=model.name,
+        digest=digest(answers),
+        file=model.file,
+        source=source,
+        tokenizer=tokenizer,
+        adapter=adapter,
+        dtype=dtype,
+        settings=settings,
+    )
 
 
-def _source(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> dict[str, Any]:
+def _source(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> Source:
     settings = model.settings
     if settings.gguf_file or settings.gguf_package:
         path = _gguf(model)
-        identity = {"gguf": hashes.sha256(path)}
-        return {"kind": "gguf", "path": str(path), "identity": identity, "bytes": path.stat().st_size}
+        identity = GgufIdentity(gguf=hashes.sha256(path))
+        return GgufFile(path=str(path), identity=identity, bytes=path.stat().st_size)
     location = _location(settings.path, "path", settings.revision, model.file, lock, hashes)
     assert location is not None  # ModelConfig demands one of path, gguf_file and gguf_package
     fix = "give the folder that holds config.json, tokenizer and weights, or copy them anew"
@@ -81,9 +82,9 @@ def _source(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> dict[st
     return location
 
 
-def _check_packages(model: Named[ModelConfig], source: dict[str, Any]) -> None:
+def _check_packages(model: Named[ModelConfig], source: Source) -> None:
     """Raise UserError with each optional package that a model needs and that is not installed."""
-    folder = Path(source["path"]) if source["kind"] == "local" else None
+    folder = Path(source.path) if isinstance(source, Folder) else None
     missing = missing_packages(model.settings.adapter, model.settings.model_kwargs, folder)
     if missing:
         raise UserError(
@@ -92,18 +93,18 @@ def _check_packages(model: Named[ModelConfig], source: dict[str, Any]) -> None:
         )
 
 
-def _check(location: dict[str, Any], faults: Callable[[Path, set[str]], list[str]], problem: Problem) -> None:
+def _check(location: Location, faults: Callable[[Path, set[str]], list[str]], problem: Problem) -> None:
     """Raise UserError if a folder has faults; what is on the Hub is checked when it is staged."""
-    if location["kind"] != "local":
+    if not isinstance(location, Folder):
         return
-    found = faults(Path(location["path"]), set(location["identity"]))
+    found = faults(Path(location.path), set(location.identity))
     if found:
         raise UserError(replace(problem, what=problem.what + "; ".join(found)))
 
 
 def _location(
     path: str | None, key: str, revision: str | None, where: str, lock: Lock, hashes: HashCache
-) -> dict[str, Any] | None:
+) -> Location | None:
     """A folder with the hashes of its files, or a Hub repository with its commit."""
     if path is None:
         return None
@@ -111,11 +112,11 @@ def _location(
     if folder.is_dir():
         files = sorted(f for f in folder.iterdir() if f.suffix in MODEL_FILES and f.is_file())
         identity = {f.name: hashes.sha256(f) for f in files}
-        return {"kind": "local", "path": str(folder), "identity": identity}
+        return Folder(path=str(folder), identity=identity)
     if path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.exists():
         raise UserError(Problem(where, key, f"no folder {path}", "correct the path, or give a Hub id such as org/name"))
     commit = lock.commit("model", path, revision, where)
-    return {"kind": "hub", "path": path, "identity": {"repository": path, "commit": commit}}
+    return HubRepository(path=path, identity=Commit(repository=path, commit=commit))
 
 
 def _gguf(model: Named[ModelConfig]) -> Path:

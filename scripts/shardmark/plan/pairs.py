@@ -10,11 +10,12 @@ from typing import Any
 from shardmark import layout
 from shardmark.config import RunConfig
 from shardmark.errors import Problem, UserError
-from shardmark.plan.cost import Costs, Seconds, model_name
+from shardmark.plan.cost import Costs, Seconds
 from shardmark.plan.datasets import PlannedDataset
 from shardmark.plan.former import Former
 from shardmark.plan.reuse import WHOLE, Answered, Warn, take_over
 from shardmark.plan.shard_counts import Divisions
+from shardmark.records.model import ModelRecord
 from shardmark.store.hashes import CheckedFiles
 from shardmark.store.partials import partial_files
 from shardmark.store.predictions import check_predictions
@@ -28,7 +29,7 @@ NOTHING = Seconds(0.0, 0.0)
 class Pair:
     """A model on a data set."""
 
-    model: Record
+    model: ModelRecord
     dataset: Record
     shards: int
     missing: list[Record]
@@ -51,19 +52,19 @@ class Pair:
         return sum(shard["left"] for shard in self.missing)
 
 
-def score_files(results: Path, model: Record, dataset: Record) -> tuple[str, ...]:
+def score_files(results: Path, model: ModelRecord, dataset: Record) -> tuple[str, ...]:
     """The scores, samples and timings of a model on a data set."""
-    fields = {"model": model_name(model), "dataset": dataset["name"], "task": dataset["digest"]}
+    fields = {"model": model.full_name, "dataset": dataset["name"], "task": dataset["digest"]}
     return tuple(str(kind.file(results, **fields)) for kind in layout.SCORED)
 
 
 class ModelPairs:
     """One model's share of a plan."""
 
-    def __init__(self, model: Record, run: RunConfig, costs: Costs, checked: CheckedFiles, warn: Warn) -> None:
+    def __init__(self, model: ModelRecord, run: RunConfig, costs: Costs, checked: CheckedFiles, warn: Warn) -> None:
         self.model, self.run, self.costs, self.checked, self.warn = model, run, costs, checked, warn
         self.results = Path(run.results)
-        self.divisions = Divisions(self.results, model_name(model), run)
+        self.divisions = Divisions(self.results, model.full_name, run)
 
     @cached_property
     def _answered(self) -> Answered:
@@ -76,14 +77,14 @@ class ModelPairs:
     @cached_property
     def _scored(self) -> set[str]:
         """What has been scored: the names of files that are there in all of the folders."""
-        folders = (kind.folder(self.results, model=model_name(self.model)) for kind in layout.SCORED)
+        folders = (kind.folder(self.results, model=self.model.full_name) for kind in layout.SCORED)
         names = [{name.rpartition(".")[0] for name in _names(folder)} for folder in folders]
         return set.intersection(*names)
 
     def pair(self, dataset: PlannedDataset) -> Pair:
         """What is left to do for a data set. A pair that has been scored needs no predictions any more."""
         record = dataset.record
-        folder = layout.PREDICTIONS.folder(self.results, model=model_name(self.model), dataset=record["name"])
+        folder = layout.PREDICTIONS.folder(self.results, model=self.model.full_name, dataset=record["name"])
         self.costs.measure(self.model, record["name"], record["kind"])
         scored = layout.full_name(record["name"], record["digest"]) in self._scored
         bits = self.divisions.decide(self.model, record, self.costs, self.run, has_answers=folder.is_dir())

@@ -18,19 +18,21 @@ from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
 from shardmark.config.elsewhere import partly_used
 from shardmark.config.yaml_lines import lines_named
 from shardmark.errors import Problem, UserError, collecting
-from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_changed
+from shardmark.files import digest, pretty_json, sealed, write_if_changed
 from shardmark.lock.changes import Change
 from shardmark.lock.entries import chat_problems, note_all
 from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.bundles import Bundle, bundle, in_jobs, job_seconds
 from shardmark.plan.context_lengths import window_problems
-from shardmark.plan.cost import Costs, model_name
+from shardmark.plan.cost import Costs
 from shardmark.plan.datasets import PlannedDataset, code_digest, plan_dataset
 from shardmark.plan.lm_eval import code_warning, expand, plan_lm_eval
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.sizes import with_parameters
+from shardmark.records.base import find_sealed, to_json
+from shardmark.records.model import Folder, ModelRecord, Staged
 from shardmark.store.hashes import CheckedFiles, HashCache
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 
@@ -42,7 +44,7 @@ class Plan:
     """What a run will do."""
 
     benchmark: Benchmark
-    models: list[Record]
+    models: list[ModelRecord]
     datasets: list[Record]
     pairs: list[Pair]
     "Every model with every data set, by model."
@@ -69,7 +71,7 @@ class Plan:
 
     def model_names(self) -> list[str]:
         """What the results of the models are filed under, in the order in which they are to run."""
-        return [model_name(model) for model in self.models]
+        return [model.full_name for model in self.models]
 
     def targets(self) -> list[str]:
         """The files of a finished run that Snakemake must see: the report, and the scores that are not there.
@@ -151,11 +153,11 @@ def _make_plan(
     changes = lock.save()
     work.save()
     for record in models:
-        write_if_changed(layout.MODELS.file(results, model=model_name(record)), pretty_json(sealed(record)))
-        _drop_stale_staging(layout.STAGED.file(results, model=model_name(record)), record)
+        write_if_changed(layout.MODELS.file(results, model=record.full_name), pretty_json(sealed(to_json(record))))
+        _drop_stale_staging(layout.STAGED.file(results, model=record.full_name), record)
     bundles: list[Bundle] = []
-    order = {model_name(record): number for number, record in enumerate(models)}
-    pairs.sort(key=lambda pair: order[model_name(pair.model)])
+    order = {record.full_name: number for number, record in enumerate(models)}
+    pairs.sort(key=lambda pair: order[pair.model.full_name])
     if not local:
         bundles = bundle(pairs, job_seconds(benchmark.run))
         pairs = in_jobs(pairs, bundles)
@@ -168,7 +170,7 @@ def _make_plan(
 class _Work:
     """What all models have to do, and what is remembered of it."""
 
-    def __init__(self, models: list[Record], benchmark: Benchmark) -> None:
+    def __init__(self, models: list[ModelRecord], benchmark: Benchmark) -> None:
         results = Path(benchmark.run.results)
         self.warnings: list[Problem] = []
         self.costs = Costs(results)
@@ -210,15 +212,17 @@ def _gpu_problems(name: str, file: str, wanted: int) -> list[Problem]:
     return [Problem(file, "num_gpus", what, fix)]
 
 
-def _drop_stale_staging(staged: Path, record: Record) -> None:
+def _drop_stale_staging(staged: Path, record: ModelRecord) -> None:
     """Stage a model anew if what was staged is damaged or has been removed, or if its folder has moved since."""
     if staged.is_file():
-        folders = read_sealed(staged)
-        places = {"model": record["source"], "adapter": record.get("adapter")}
-        local = {part: place["path"] for part, place in places.items() if place and place["kind"] == "local"}
-        moved = any(folders.get(part) != path for part, path in local.items())
-        if not folders or moved or not all(Path(folder).is_dir() for folder in folders.values()):
+        found = find_sealed(staged, Staged)
+        if not found or _has_moved(found, record) or not all(Path(folder).is_dir() for folder in found.folders):
             staged.unlink()
+
+
+def _has_moved(staged: Staged, record: ModelRecord) -> bool:
+    places = ((staged.model, record.source), (staged.adapter, record.adapter))
+    return any(isinstance(place, Folder) and folder != place.path for folder, place in places)
 
 
 def _plan_report(benchmark: Benchmark, descriptions: dict[str, str], pairs: list[Pair], results: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
+from shardmark.records.model import ModelRecord
 from shardmark.store.partials import PARTIAL, append_partial, partial_files, read_partial
 from shardmark.store.predictions import read_predictions, write_predictions
 from shardmark.store.requests import ids_in
@@ -28,9 +29,9 @@ KEPT = ("started", "finished", "batch_size", "hardware", "packages", "gpus", "gp
 class Answered:
     """The prediction files of one model, under whatever name it has had."""
 
-    def __init__(self, results: Path, model: Record) -> None:
-        self._results, self._model = results, layout.full_name(model["name"], model["digest"])
-        folders = layout.PREDICTIONS.folders(results, model=layout.full_name("*", model["digest"]))
+    def __init__(self, results: Path, model: ModelRecord) -> None:
+        self._results, self._model = results, model.full_name
+        folders = layout.PREDICTIONS.folders(results, model=layout.full_name("*", model.digest))
         self._folders = {folder: set(os.listdir(folder)) for folder in folders}
 
     def folder(self, dataset: str) -> Path:

@@ -13,6 +13,7 @@ from shardmark.config import RunConfig
 from shardmark.files import canonical_json, read_sealed, sealed, write_whole
 from shardmark.plan.cost import Costs
 from shardmark.plan.shards import HASH_BITS, bits_for
+from shardmark.records.model import ModelRecord
 
 Record = dict[str, Any]
 BITS = {bits: bits for bits in range(HASH_BITS + 1)}
@@ -39,7 +40,7 @@ class Divisions:
         """The number of leading bits that was decided on for a data set. Raises KeyError if none was."""
         return int(self._known[self._key(dataset)]["bits"])
 
-    def decide(self, model: Record, dataset: Record, costs: Costs, run: RunConfig, has_answers: bool) -> int:
+    def decide(self, model: ModelRecord, dataset: Record, costs: Costs, run: RunConfig, has_answers: bool) -> int:
         """The number of leading bits for a data set; `has_answers` says whether shards of it are on disk."""
         key, requests = self._key(dataset["name"]), dataset["requests"]
         known = self._known.get(key)

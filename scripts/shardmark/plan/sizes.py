@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from shardmark import layout
-from shardmark.files import read_object, read_sealed
+from shardmark.files import read_object
 from shardmark.lock.changes import Key
 from shardmark.lock.lock import Lock
-from shardmark.plan.cost import WIDTHS, model_name
-
-Record = dict[str, Any]
+from shardmark.plan.cost import WIDTHS
+from shardmark.records.base import find_sealed
+from shardmark.records.model import Commit, Folder, GgufFile, HubRepository, ModelRecord, Staged
 
 QUANTISED = 1
 "Bytes of a parameter in a GGUF file, and of other quantised weights that do not say more: half of it to two."
@@ -21,7 +23,7 @@ PATIENCE = 10.0
 "Seconds for the Hub to answer: the run goes on without it."
 
 
-def with_parameters(records: Iterable[Record], results: Path, lock: Lock) -> list[Record]:
+def with_parameters(records: Iterable[ModelRecord], results: Path, lock: Lock) -> list[ModelRecord]:
     """The records of models, each with the `parameters` of its source (None where nobody knows).
 
     They come from the lock, from files on this machine, from an earlier plan, or from the Hub, which is asked about
@@ -29,44 +31,43 @@ def with_parameters(records: Iterable[Record], results: Path, lock: Lock) -> lis
     """
     found, ask = [], not lock.frozen
     for record in records:
-        source = record["source"]
+        source = record.source
         count = _pinned(record, lock) or _known(record, results)
-        if count is None and source["kind"] == "hub" and ask:
+        if count is None and isinstance(source, HubRepository) and ask:
             try:
-                count = _asked(source["identity"])
+                count = _asked(source.identity)
             except Exception:  # whatever keeps the Hub from answering is told by who needs its files
                 ask = False
             if count:
                 lock.learn(_key(record), {"parameters": count})
-        found.append({**record, "source": {**source, "parameters": count}})
+        found.append(replace(record, source=replace(source, parameters=count)))
     return found
 
 
-def _key(record: Record) -> Key:
-    return ("models", record["name"], "hub")
+def _key(record: ModelRecord) -> Key:
+    return ("models", record.name, "hub")
 
 
-def _pinned(record: Record, lock: Lock) -> int | None:
+def _pinned(record: ModelRecord, lock: Lock) -> int | None:
     """What the Hub once said of this commit."""
-    entry, source = lock.get(_key(record)) or {}, record["source"]
-    same = source["kind"] == "hub" and entry.get("commit") == source["identity"]["commit"]
+    entry, source = lock.get(_key(record)) or {}, record.source
+    same = isinstance(source, HubRepository) and entry.get("commit") == source.identity.commit
     count = entry.get("parameters") if same else None
     return count if isinstance(count, int) else None
 
 
-def _known(record: Record, results: Path) -> int | None:
+def _known(record: ModelRecord, results: Path) -> int | None:
     """From files: the weights themselves, or what was noted."""
-    source = record["source"]
-    if source["kind"] == "local":
-        return of_folder(Path(source["path"]))
-    staged = read_sealed(layout.STAGED.file(results, model=model_name(record))).get("model")
-    if staged and (count := of_folder(Path(staged))):
+    source = record.source
+    if isinstance(source, Folder):
+        return of_folder(Path(source.path))
+    staged = find_sealed(layout.STAGED.file(results, model=record.full_name), Staged)
+    if staged and (count := of_folder(Path(staged.model))):
         return count
-    if source["kind"] == "gguf":
-        return int(source["bytes"] / QUANTISED)
-    before = read_sealed(layout.MODELS.file(results, model=model_name(record)))
-    noted = before.get("source", {}).get("parameters")
-    return noted if isinstance(noted, int) else None
+    if isinstance(source, GgufFile):
+        return int(source.bytes / QUANTISED)
+    before = find_sealed(layout.MODELS.file(results, model=record.full_name), ModelRecord)
+    return before.parameters if before else None
 
 
 def of_folder(folder: Path) -> int | None:
@@ -77,7 +78,7 @@ def of_folder(folder: Path) -> int | None:
     return None
 
 
-def _width(config: Record) -> float:
+def _width(config: dict[str, Any]) -> float:
     """Bytes of a parameter in files; where config.json says no dtype, it is half precision."""
     quantised = config.get("quantization_config")
     if isinstance(quantised, dict):
@@ -88,9 +89,9 @@ def _width(config: Record) -> float:
     return next((WIDTHS[str(dtype)] for dtype in told if str(dtype) in WIDTHS), WIDTHS["float16"])
 
 
-def _asked(identity: Record) -> int | None:
+def _asked(identity: Commit) -> int | None:
     """What the Hub says of a repository; None if it does not."""
     from huggingface_hub import HfApi
 
-    info = HfApi().model_info(identity["repository"], revision=identity["commit"], timeout=PATIENCE)
+    info = HfApi().model_info(identity.repository, revision=identity.commit, timeout=PATIENCE)
     return info.safetensors.total if info.safetensors else None

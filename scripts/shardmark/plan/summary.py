@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from shardmark.plan.cost import Seconds, model_name
+from shardmark.plan.cost import Seconds
 from shardmark.plan.pairs import Pair
 from shardmark.plan.plan import Plan
 from shardmark.tasks.extent import described
@@ -35,7 +35,7 @@ def print_summary(plan: Plan, console: Console, slots: Callable[[Pair], int | No
     """
     shards, left = sum(p.shards for p in plan.pairs), sum(len(p.missing) for p in plan.pairs)
     wanted = f"{_count(len(plan.models), 'model')} x {_count(len(plan.datasets), 'data set')}"
-    by_model = [list(group) for _, group in groupby(plan.pairs, key=lambda pair: model_name(pair.model))]
+    by_model = [list(group) for _, group in groupby(plan.pairs, key=lambda pair: pair.model.full_name)]
     walls = [wall_seconds(pairs, slots(pairs[0])) for pairs in by_model]
     together = seconds_together([(pairs, slots(pairs[0])) for pairs in by_model])
     title = f"{wanted} -> {_count(shards, 'shard')}, {left:,} to run" + f", about {duration(together)}" * (left > 0)
@@ -58,10 +58,10 @@ def limit_lines(plan: Plan) -> list[str]:
 
 def _add_row(table: Table, pairs: list[Pair], wall: float, slots: int | None) -> None:
     model = pairs[0].model
-    gpus = model["settings"]["num_gpus"]
+    gpus = model.settings.num_gpus
     seconds = work_seconds(pairs, slots)
     table.add_row(
-        model["name"],
+        model.name,
         f"{sum(pair.dataset['samples'] for pair in pairs):,}",
         f"{sum(pair.shards for pair in pairs):,}",
         f"{sum(len(pair.missing) for pair in pairs):,}",

@@ -8,9 +8,11 @@ from typing import Any, TypeVar, dataclass_transform
 import msgspec
 
 from shardmark.errors import Problem, UserError
+from shardmark.files import SEAL, read_sealed
 
 FORMAT = "format"
 "The key of a file's version. A file without one is of version 1."
+MADE_ANEW = "delete it; the next run makes it anew"
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
@@ -45,7 +47,16 @@ class Unreadable(ValueError):
 
 def to_json(record: Any) -> Any:
     """The plain JSON value of a record, keys in the order of its definition."""
-    return msgspec.to_builtins(record)
+    return msgspec.to_builtins(record, enc_hook=_dumped)
+
+
+def _dumped(settings: Any) -> Any:
+    """Settings (pydantic's models) as a part of a record."""
+    return settings.model_dump()
+
+
+def _settings(kind: Any, value: Any) -> Any:
+    return kind.as_written(value)
 
 
 def decode(text: bytes | str, kind: type[R], version: int = 1) -> R:
@@ -54,7 +65,7 @@ def decode(text: bytes | str, kind: type[R], version: int = 1) -> R:
     `kind` may be a record's class or a union of them. Lone surrogates, which msgspec refuses, are read as json does.
     """
     try:
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(text, type=kind, dec_hook=_settings)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass  # a surrogate, a version, or a mistake: the slow way tells which
     return convert(parse(text), kind, version)
@@ -82,14 +93,36 @@ def convert(value: Any, kind: type[R], version: int = 1) -> R:
             raise Unreadable(f"written by a newer Shardmark (format {found}; this one reads up to {version})")
         value = {key: part for key, part in value.items() if key != FORMAT}
     try:
-        return msgspec.convert(value, type=kind)
+        return msgspec.convert(value, type=kind, dec_hook=_settings)
     except (msgspec.ValidationError, RecursionError) as error:
         raise Unreadable(str(error)) from error
 
 
-def read_record(path: Path, kind: type[R], version: int = 1, fix: str = "delete it; the next run makes it anew") -> R:
+def read_record(path: Path, kind: type[R], version: int = 1, fix: str = MADE_ANEW) -> R:
     """The record in a file. Raises UserError with the file, the key and what to do."""
     try:
         return decode(path.read_bytes(), kind, version)
     except (OSError, Unreadable) as error:
         raise UserError(Problem(str(path), "", f"cannot be read: {error}", fix)) from error
+
+
+def read_sealed_record(path: Path, kind: type[R], version: int = 1) -> R:
+    """The record in a file that was written sealed; whether it is as it was sealed is not looked at. Raises UserError.
+
+    For what a plan has just written or checked; it says what `read_record` says.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+        if not isinstance(value, dict):
+            raise Unreadable(f"not an object: {value!r}")
+        return convert({key: part for key, part in value.items() if key != SEAL}, kind, version)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(Problem(str(path), "", f"cannot be read: {error}", MADE_ANEW)) from error
+
+
+def find_sealed(path: Path, kind: type[R], version: int = 1) -> R | None:
+    """The record in a file that was written sealed; None if it is not there, or is to be made anew."""
+    try:
+        return convert(read_sealed(path), kind, version)
+    except Unreadable:
+        return None

@@ -15,6 +15,8 @@ from shardmark.config import ModelConfig, Named
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.files import read_json
 from shardmark.plan.cost import work
+from shardmark.records.base import find_sealed
+from shardmark.records.model import Staged
 from shardmark.records.request import ChoiceRequest, Context, Request
 from shardmark.tasks.requests import is_chat
 
@@ -116,10 +118,7 @@ def _staged(results: Path, name: str) -> Path | None:
         layout.STAGED.found(results, model=layout.full_name(name, "*")), key=lambda path: path.stat().st_mtime_ns
     )
     for path in reversed(found):
-        try:
-            folder = Path(read_json(path)["tokenizer"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if (folder / "tokenizer.json").is_file():
-            return folder
+        staged = find_sealed(path, Staged)
+        if staged and (Path(staged.tokenizer) / "tokenizer.json").is_file():
+            return Path(staged.tokenizer)
     return None

@@ -36,10 +36,10 @@ def plan_details(plan: Plan, slots: Slots) -> dict[str, Any]:
 
 
 def _pair(pair: Pair, slots: int | None) -> dict[str, Any]:
-    gpus, seconds = pair.model["settings"]["num_gpus"], work_seconds([pair], slots)
+    gpus, seconds = pair.model.settings.num_gpus, work_seconds([pair], slots)
     return {
-        "model": pair.model["name"],
-        "model_digest": pair.model["digest"],
+        "model": pair.model.name,
+        "model_digest": pair.model.digest,
         "dataset": pair.dataset["name"],
         "dataset_digest": pair.dataset["digest"],
         "samples": pair.dataset["samples"],
@@ -59,9 +59,9 @@ def _together(plan: Plan, slots: Slots) -> dict[str, float]:
     """What everything takes: models share the slots, or, where nothing bounds jobs, run side by side."""
     by_model: dict[str, list[Pair]] = {}
     for pair in plan.pairs:
-        by_model.setdefault(f"{pair.model['name']}@{pair.model['digest']}", []).append(pair)
+        by_model.setdefault(pair.model.full_name, []).append(pair)
     works = [work_seconds(pairs, slots(pairs[0])) for pairs in by_model.values()]
-    gpus = [pairs[0].model["settings"]["num_gpus"] for pairs in by_model.values()]
+    gpus = [pairs[0].model.settings.num_gpus for pairs in by_model.values()]
     return {
         "seconds": sum(works),
         "gpu_hours": sum(count * work for count, work in zip(gpus, works, strict=True)) / 3600,

@@ -8,8 +8,8 @@ from pathlib import Path
 from shardmark import layout
 from shardmark.files import read_json
 from shardmark.plan import Pair, Plan
-from shardmark.plan.cost import model_name
 from shardmark.plan.shard_counts import Divisions
+from shardmark.records.model import GgufFile
 
 Needs = dict[str, set[str]]
 """Keys by what they name: `model` and `task` (name@digest), `request` (data set/shard), `prediction` (model/data
@@ -21,9 +21,9 @@ def needs_of(plans: Iterable[Plan]) -> Needs:
     needs: Needs = defaultdict(set)
     for plan in plans:
         for record in plan.models:
-            needs["model"].add(model_name(record))
-            if record["source"]["kind"] == "gguf":
-                needs["weights"].add(record["source"]["identity"]["gguf"][:16])
+            needs["model"].add(record.full_name)
+            if isinstance(record.source, GgufFile):
+                needs["weights"].add(record.source.identity.gguf[:16])
         needs["task"] |= {layout.full_name(record["name"], record["digest"]) for record in plan.datasets}
         for pair in plan.pairs:
             _add_pair(needs, plan, pair)
@@ -36,7 +36,7 @@ def needs_of(plans: Iterable[Plan]) -> Needs:
 
 
 def _add_pair(needs: Needs, plan: Plan, pair: Pair) -> None:
-    model, dataset = model_name(pair.model), pair.dataset["name"]
+    model, dataset = pair.model.full_name, pair.dataset["name"]
     needs["pair"].add(f"{model}/{dataset}")
     needs["score"].add(f"{model}/{layout.full_name(dataset, pair.dataset['digest'])}")
     shards = _shards(plan, pair)
@@ -49,7 +49,7 @@ def _add_pair(needs: Needs, plan: Plan, pair: Pair) -> None:
 
 def _shards(plan: Plan, pair: Pair) -> set[str] | None:
     """The names of the shards that a pair is divided into; None if that is not known."""
-    divisions = Divisions(plan.results, model_name(pair.model), plan.benchmark.run)
+    divisions = Divisions(plan.results, pair.model.full_name, plan.benchmark.run)
     path = layout.SHARDS.file(plan.results, dataset=pair.dataset["name"], task=pair.dataset["digest"])
     try:
         level = read_json(path)["levels"][str(divisions.bits(pair.dataset["name"]))]

@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import read_object
 from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.datasets import read_header
+from shardmark.records.base import find_sealed
+from shardmark.records.model import Folder, GgufFile, ModelRecord, Source
 from shardmark.tools import checks
 from shardmark.tools.checks import Check, Damage
 from shardmark.tools.planned import refusals
@@ -49,9 +50,9 @@ def _sources(results: Path, root: Path) -> dict[Path, set[str]]:
     nobody knows: a file may have been put back. What none of them fits has changed since.
     """
     found: dict[Path, set[str]] = defaultdict(set)
-    for record in map(read_object, layout.MODELS.found(results)):
-        for location in (record.get("source"), record.get("tokenizer"), record.get("adapter")):
-            for path, value in _files_of(location or {}):
+    for record in (find_sealed(path, ModelRecord) for path in layout.MODELS.found(results)):
+        for location in record.locations if record else ():
+            for path, value in _files_of(location):
                 found[path].add(value)
     for header in map(read_header, layout.TASKS.found(results)):
         origin = header.get("dataset", {}).get("origin", {})
@@ -65,12 +66,12 @@ def _sources(results: Path, root: Path) -> dict[Path, set[str]]:
     return found
 
 
-def _files_of(location: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+def _files_of(location: Source) -> Iterator[tuple[Path, str]]:
     """The files of a location in a model's record with their hashes; none of the Hub, whose cache checks its own."""
-    if location.get("kind") == "local":
-        yield from ((Path(location["path"]) / name, value) for name, value in location["identity"].items())
-    elif location.get("kind") == "gguf":
-        yield Path(location["path"]), location["identity"]["gguf"]
+    if isinstance(location, Folder):
+        yield from ((Path(location.path) / name, value) for name, value in location.identity.items())
+    elif isinstance(location, GgufFile):
+        yield Path(location.path), location.identity.gguf
 
 
 def _locked(root: Path) -> Iterator[tuple[Path, str]]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shardmark import layout
-from shardmark.plan.cost import model_name
 from shardmark.plan.pairs import Pair
 from shardmark.plan.plan import Plan
 from shardmark.plan.summary import duration
@@ -93,7 +92,7 @@ def file_time(folder: Path) -> float:
 
 def done(results: Path, pair: Pair) -> Done:
     """How much is there of the shards of a pair that were missing."""
-    folder = layout.PREDICTIONS.folder(results, model=model_name(pair.model), dataset=pair.dataset["name"])
+    folder = layout.PREDICTIONS.folder(results, model=pair.model.full_name, dataset=pair.dataset["name"])
     names = set(os.listdir(folder)) if folder.is_dir() else set()
     partial = [name for name in names if name.endswith(PARTIAL)]
     shards, requests, seconds = 0, 0, 0.0
@@ -134,7 +133,7 @@ def _share(shards: int, requests: int, all_shards: int, all_requests: int) -> st
 
 
 def _name(pair: Pair) -> str:
-    return f"{pair.model['name']} on {pair.dataset['name']}"
+    return f"{pair.model.name} on {pair.dataset['name']}"
 
 
 class Failure(NamedTuple):
@@ -179,7 +178,7 @@ def _jobs(plan: Plan) -> Iterator[tuple[str, str, Path, Path]]:
     for name in plan.model_names():
         yield f"staging {name}", "", *files(layout.STAGED, layout.STAGE_LOGS, model=name)
     for pair in plan.pairs:
-        place = {"model": model_name(pair.model), "dataset": pair.dataset["name"]}
+        place = {"model": pair.model.full_name, "dataset": pair.dataset["name"]}
         for shard in pair.missing:
             made = files(layout.PREDICTIONS, layout.INFER_LOGS, **place, shard=shard["name"])
             yield _name(pair), shard["name"], *made

@@ -11,6 +11,8 @@ from shardmark.files import read_json
 from shardmark.plan.bundles import SCORE_MB, START_MINUTES, Bundle, Shard
 from shardmark.plan.cost import weight_bytes
 from shardmark.plan.shard_counts import Divisions
+from shardmark.records.base import read_sealed_record
+from shardmark.records.model import ModelRecord
 from shardmark.workflow.slurm import RESOURCES
 
 SHARDS, SUBMITTED = "shards", "submitted"
@@ -40,9 +42,9 @@ class Inputs:
         self._config = config
         self._divisions: dict[str, Divisions] = {}
 
-    def model(self, wildcards: Any) -> dict[str, Any]:
+    def model(self, wildcards: Any) -> ModelRecord:
         """The record of the model of a job."""
-        return dict(read_json(layout.MODELS.file(self.results, model=wildcards.model)))
+        return read_sealed_record(layout.MODELS.file(self.results, model=wildcards.model), ModelRecord)
 
     def priority(self, wildcards: Any) -> int:
         """A model's jobs come before those of the next model, so that each is loaded once."""
@@ -115,7 +117,7 @@ class Inputs:
         mine = self.bundled.get(shard)
         if mine is None:
             return START_MINUTES
-        own = mine.model["settings"]["slurm"]["runtime"]
+        own = mine.model.settings.slurm.runtime
         least = 0 if own else self._least("runtime", wildcards, attempt, context)
         if mine.shards[0] != shard:
             return 0 if own or least else 1
@@ -125,7 +127,7 @@ class Inputs:
         """How long scoring may take: a job of its own takes longer to start."""
         least = self._least("runtime", wildcards, attempt, context)
         if self.score_group(wildcards):
-            own = self.model(wildcards)["settings"]["slurm"]["runtime"]
+            own = self.model(wildcards).settings.slurm.runtime
             return 0 if own or least else attempt * 2
         return max(attempt * START_MINUTES, least)
 
@@ -139,7 +141,7 @@ class Inputs:
         """What a model's file says of its jobs on Slurm, or else the profile's default-resources."""
 
         def asked(wildcards: Any, **context: Any) -> Any:
-            own = self.model(wildcards)["settings"]["slurm"][RESOURCES[key]]
+            own = getattr(self.model(wildcards).settings.slurm, RESOURCES[key])
             return own or self._default(key, wildcards, context)
 
         return asked
@@ -171,7 +173,7 @@ class Inputs:
     def memory_mb(self, wildcards: Any, attempt: int, **context: Any) -> int:
         """Main memory for a job of a model: twice its weights and room for the libraries; more with each attempt."""
         record = self.model(wildcards)
-        if own := record["settings"]["slurm"]["mem_mb"]:
-            return attempt * int(own)
+        if own := record.settings.slurm.mem_mb:
+            return attempt * own
         needed = 4000 + 2 * weight_bytes(record) // 1_000_000
         return attempt * max(needed, self._least("mem_mb", wildcards, attempt, context))

@@ -17,6 +17,7 @@ from rich.console import Console
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from shardmark import layout
+from shardmark.config import ModelConfig
 from shardmark.config.load import refuse_bombs
 from shardmark.config.merge import add_config_arguments, check_file, lost_quotes
 from shardmark.errors import Problem, UserError, disk_problem
@@ -64,7 +65,7 @@ def plan_or_exit(
             plan = make_plan(config, Path.cwd(), where, cores is not None, step, command_line)
         for warning in plan.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        print_summary(plan, console, lambda pair: slots(pair.model["settings"], config, cores, jobs))
+        print_summary(plan, console, lambda pair: slots(pair.model.settings, config, cores, jobs))
         for line in lock_lines(plan.lock):
             print(printable(line), file=sys.stderr)
         if not DRY_RUN.intersection(sys.argv):
@@ -223,12 +224,12 @@ def local_limits(config: dict[str, Any]) -> dict[str, int]:
     return limits | ({"worker": int(workers)} if workers else {})
 
 
-def slots(settings: dict[str, Any], config: dict[str, Any], cores: int | None, jobs: int | None) -> int | None:
+def slots(settings: ModelConfig, config: dict[str, Any], cores: int | None, jobs: int | None) -> int | None:
     """How many jobs of a model can run at once; None if nothing bounds them."""
     bounds = [int(bound) for bound in (jobs, config.get("max_num_workers")) if bound]
     if cores is not None:
-        bounds.append(cores // settings["cpus"])
-        bounds += [len(visible_gpus()) // settings["num_gpus"]] if settings["num_gpus"] else []
+        bounds.append(cores // settings.cpus)
+        bounds += [len(visible_gpus()) // settings.num_gpus] if settings.num_gpus else []
     return max(1, min(bounds)) if bounds else None
 
 

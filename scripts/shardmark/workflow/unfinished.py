@@ -17,7 +17,6 @@ from snakemake.exceptions import WorkflowError
 from shardmark import layout
 from shardmark.errors import UserError
 from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_changed
-from shardmark.plan.cost import model_name
 from shardmark.plan.datasets import code_digest
 from shardmark.plan.pairs import Pair, score_files
 from shardmark.plan.plan import Plan
@@ -93,7 +92,8 @@ def gaps(plan: Plan, since: float) -> list[Gap]:
 def _gap(plan: Plan, pair: Pair, since: float) -> Gap:
     steps = list(_steps(plan, pair))
     tried = [step for step in steps if written_since(step.log, since)]
-    model, dataset = ({key: record[key] for key in ("name", "digest")} for record in (pair.model, pair.dataset))
+    model = {"name": pair.model.name, "digest": pair.model.digest}
+    dataset = {key: pair.dataset[key] for key in ("name", "digest")}
     if tried:
         reason = f"{tried[0].what}: {_in_a_line(last_words(tried[0].log))}"
         cut = reason if len(reason) <= LONGEST else reason[: LONGEST - 1] + "…"
@@ -111,7 +111,7 @@ def _in_a_line(words: str) -> str:
 
 def _steps(plan: Plan, pair: Pair) -> Iterator[Step]:
     """What a pair's scores still need, in the order in which it is done."""
-    results, model = plan.results, model_name(pair.model)
+    results, model = plan.results, pair.model.full_name
     place = {"model": model, "dataset": pair.dataset["name"]}
     names = [shard["name"] for shard in pair.missing]
     missing = [name for name in names if not layout.PREDICTIONS.file(results, **place, shard=name).is_file()]

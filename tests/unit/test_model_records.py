@@ -1,0 +1,100 @@
+"""The record of a model: its bytes are those of earlier versions, and what these wrote is read."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projects import model_record, problems, write_weights
+from shardmark.config import ModelConfig, Named
+from shardmark.files import pretty_json, sealed
+from shardmark.lock.lock import Lock
+from shardmark.plan.models import resolve_model
+from shardmark.plan.sizes import with_parameters
+from shardmark.records.base import convert, find_sealed, read_sealed_record, to_json
+from shardmark.records.model import Folder, HubRepository, ModelRecord, Staged
+from shardmark.store.hashes import HashCache
+
+TEMPLATE = {"round": {"user": {"end": "\n"}, "assistant": {}}}
+OWN = {"path": "weights", "num_gpus": 0, "tokenizer_path": "weights", "model_kwargs": {"a": "ä"}}
+PINNED = [
+    (
+        {**OWN, "meta_template": TEMPLATE},
+        "7c110634d6677051",
+        "ec480e89782a41172ecb079b00d5566c942671389947edd501870681f96993e6",
+    ),
+    (
+        {"gguf_file": "m.gguf"},
+        "e43682d1f3d6b19c",
+        "6f098209b99584e75b6608400c03635bb0fc73d20ad413cb342340a80502ba3b",
+    ),
+]
+"Settings, the model's digest and the SHA-256 of its file in results/models, as they were before records had classes."
+
+
+def planned(**settings: Any) -> ModelRecord:
+    """The record that a plan writes of a model below the current folder."""
+    write_weights(Path("weights"))
+    Path("m.gguf").write_bytes(b"GGUF")
+    model, lock = Named("m", "config/models/m.yaml", ModelConfig.model_validate(settings)), Lock(Path("lock"))
+    (record,) = with_parameters([resolve_model(model, lock, HashCache(Path("hashes")))], Path("results"), lock)
+    return record
+
+
+@pytest.mark.parametrize(("settings", "digest", "content"), PINNED)
+def test_digests_and_files_stay_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], digest: str, content: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    record = planned(**settings)
+    text = pretty_json(sealed(to_json(record)))
+    assert (record.digest, hashlib.sha256(text.encode()).hexdigest()) == (digest, content)
+    Path("m.json").write_text(text)
+    assert find_sealed(Path("m.json"), ModelRecord) == read_sealed_record(Path("m.json"), ModelRecord) == record
+
+
+def test_settings_that_an_earlier_version_took_are_read() -> None:
+    """It knew keys that are gone, lacked others, and had no rule against two sources or half a template."""
+    written = to_json(model_record())
+    del written["adapter"], written["settings"]["slurm"], written["source"]["parameters"]
+    half = {"begin": "", "end": "", "round": {"user": {"begin": "", "end": "", "gone": 1}}}
+    written["settings"] |= {"gone": 1, "gguf_file": "a.gguf", "meta_template": half}
+    record = convert(written, ModelRecord)
+    assert (record.adapter, record.parameters, record.settings.slurm.runtime) == (None, None, None)
+    assert (record.settings.path, record.settings.gguf_file) == ("org/m", "a.gguf")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": 2}, "written by a newer Shardmark"),
+        ({"nmae": "m"}, "nmae"),
+        ({"source": {"kind": "endpoint", "path": "http://host"}}, "endpoint"),
+        ({"source": {"kind": "local", "path": "weights"}}, "identity"),
+        ({"settings": {"path": "org/m", "num_gpus": "none"}}, "num_gpus"),
+    ],
+)
+def test_what_is_no_record_is_an_error_that_names_file_and_key(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    file = tmp_path / "m.json"
+    file.write_text(json.dumps(sealed(to_json(model_record()) | change)))
+    (problem,) = problems(read_sealed_record, file, ModelRecord)
+    assert problem.where == str(file)
+    assert said in problem.what
+    assert "\n" not in problem.what
+    assert find_sealed(file, ModelRecord) is None
+
+
+def test_what_was_staged_is_written_as_before() -> None:
+    assert to_json(Staged(model="a", tokenizer="b")) == {"model": "a", "tokenizer": "b"}
+    assert list(to_json(Staged(model="a", tokenizer="b", adapter="c"))) == ["model", "tokenizer", "adapter"]
+    assert Staged(model="a", tokenizer="a", adapter="c").folders == ["a", "c"]
+
+
+def test_a_tokenizer_is_beside_the_weights_unless_it_has_a_place_of_its_own() -> None:
+    place = Folder(path="words", identity={})
+    assert isinstance(model_record().words, HubRepository)
+    assert (model_record(tokenizer=place).words, len(model_record(tokenizer=place).locations)) == (place, 2)
