@@ -1,5 +1,6 @@
 """Request files: what was spooled comes back whole, once, and is found by its id."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def test_each_request_comes_back_once_with_its_id(scratch: Path, requests: list[
         lines = list(read_jsonl(path))
         assert ids_in(path) == [line["id"] for line in lines] == [request.id for request in shard.requests]
         back |= {line.pop("id"): line for line in lines}
-    assert back == {request_id(request): to_json(request) for request in requests}
+    assert back == {request_id(request): json.loads(json_line(to_json(request))) for request in requests}
     assert sum(len(shard.requests) for shard in shards) == len(back)
 
 

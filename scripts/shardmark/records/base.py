@@ -59,13 +59,19 @@ def _settings(kind: Any, value: Any) -> Any:
     return kind.as_written(value)
 
 
+@cache
+def _decoder(kind: type[R]) -> "msgspec.json.Decoder[R]":
+    """Made once: what a union is made of takes longer to find out than a line takes to read."""
+    return msgspec.json.Decoder(kind, dec_hook=_settings)
+
+
 def decode(text: bytes | str, kind: type[R], version: int = 1) -> R:
     """The record in a JSON text of format `version` or an older one. Raises Unreadable.
 
     `kind` may be a record's class or a union of them. Lone surrogates, which msgspec refuses, are read as json does.
     """
     try:
-        return msgspec.json.decode(text, type=kind, dec_hook=_settings)
+        return _decoder(kind).decode(text)  # type: ignore[arg-type]  # a class is hashable
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass  # a surrogate, a version, or a mistake: the slow way tells which
     return convert(parse(text), kind, version)

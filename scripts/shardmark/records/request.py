@@ -89,3 +89,6 @@ ScoredRequest = ChoiceRequest | RollingRequest
 "A request for log-likelihoods."
 
 Request = GenerateRequest | ScoredRequest
+
+KINDS: dict[str, type[Request]] = {kind.kind: kind for kind in (GenerateRequest, ChoiceRequest, RollingRequest)}
+"The class of each kind: quicker to read with than their union, where that would be taken apart for each request."

@@ -5,7 +5,6 @@ cut off or damaged is known; and each process writes a file of its own, so that 
 outlived its Snakemake and the one that replaces it, don't write into each other's lines.
 """
 
-import json
 import os
 import socket
 from contextlib import suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmark.files import digest, json_line
+from shardmark.records.base import parse
 from shardmark.store.predictions import ANSWERS
 
 PARTIAL = ".partial"
@@ -52,7 +52,7 @@ def read_partial(path: Path) -> list[Record]:
 
 def _whole(line: bytes) -> Record | None:
     try:
-        prediction = json.loads(line)
+        prediction = parse(line)
         check = prediction.pop(CHECK)
         whole = check == digest(prediction)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -64,5 +64,5 @@ def is_marked(path: Path) -> bool:
     """Whether this version gave all answers of a partial file."""
     with suppress(FileNotFoundError), open(path, "rb") as file:
         lines = [line for line in file if _whole(line)]
-        return all(json.loads(line).get(BY) == ANSWERS for line in lines)
+        return all(parse(line).get(BY) == ANSWERS for line in lines)
     return True

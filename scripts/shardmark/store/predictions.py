@@ -15,6 +15,7 @@ from typing import Any
 from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import json_line, write_whole
+from shardmark.records.base import parse
 
 TRAILER = "complete"
 ANSWERS = 2
@@ -45,7 +46,7 @@ def read_predictions(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, A
     """The predictions by request id, and the trailer. Raises UserError if the file is not whole."""
     lines, trailer = _checked(path)
     try:
-        predictions = [json.loads(line) for line in lines]
+        predictions = [parse(line) for line in lines]
         ids = [p["id"] for p in predictions]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _refused(path, "it is not made of predictions") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, sha256
 from shardmark.records.base import convert, parse
-from shardmark.records.request import Request
+from shardmark.records.request import KINDS, Request
 
 ID = slice(8, 72)
 'Where the id is in a line: after `{"id": "`.'
@@ -33,7 +33,7 @@ def _read(line: bytes) -> tuple[str, Request]:
     key = value.pop("id")
     if sha256(value) != key:
         raise ValueError("its id is another one")
-    return key, convert(value, Request)  # type: ignore[arg-type]  # a union is no type
+    return key, convert(value, KINDS[value["kind"]])
 
 
 def ids_in(path: Path) -> list[str]:
