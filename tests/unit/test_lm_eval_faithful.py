@@ -11,6 +11,7 @@ from shardmark.config import LmEvalConfig, Named
 from shardmark.errors import UserError
 from shardmark.metrics.lm_eval.groups import group_metrics
 from shardmark.metrics.lm_eval.values import choice_values
+from shardmark.records.score import Metric
 from shardmark.tasks import Sample
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.data import as_dataset, parts, read_data_map
@@ -281,11 +282,11 @@ def test_a_group_of_several_kinds_is_one_data_set_with_lm_evals_aggregate(tmp_pa
     assert (dataset.name, dataset.kind) == ("lm_eval.g", "mixed")
     kinds = {sample.group: sample.request.kind for sample in rendered(tmp_path, "g")}
     assert kinds == {"chosen": "choice", "written": "generate"}
-    metric = {"value": 0.5, "stderr": 0.1, "n": 4, "higher_is_better": True, "percent": True}
+    metric = Metric(value=0.5, stderr=0.1, ci95=None, n=4, higher_is_better=True, percent=True)
     described = dataset.described()["lm_eval"]["groups"]
     found = group_metrics(described, {"chosen": {"acc": metric}, "written": {"exact_match": metric}})
     assert list(found) == ["acc", "acc (chosen)", "exact_match (written)"]
-    assert (found["acc"]["value"], found["acc"]["n"]) == (0.5, 4)
+    assert (found["acc"].value, found["acc"].n) == (0.5, 4)
 
 
 def test_a_task_that_a_group_names_twice_counts_once_and_other_tasks_of_its_name_are_refused(tmp_path: Path) -> None:

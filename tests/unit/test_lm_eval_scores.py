@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 import asked as asked_for
-from projects import write_rows
 from requirements_check import need
 from shardmark.errors import UserError
 from shardmark.metrics import lm_eval
@@ -15,6 +14,8 @@ from shardmark.metrics.lm_eval import aggregations, filters
 from shardmark.metrics.lm_eval.evaluate_metrics import METRICS
 from shardmark.metrics.sandbox import require_sandbox
 from shardmark.metrics.words import word_f1
+from shardmark.records.base import to_json
+from shardmark.records.sample import sample_line
 from shardmark.report.inputs import read_samples
 from shardmark.tasks.lm_eval import judging
 from shardmark.tasks.lm_eval.files import Function
@@ -59,22 +60,22 @@ def text(value: str) -> dict[str, Any]:
 def test_acc_and_acc_norm_differ_by_the_length_of_choices() -> None:
     line = {"target": 1, "choices": ["ab", "abcdefgh"]}
     samples, found = metrics([line, line], [choice(-2.0, -4.0), choice(-1.0, -9.0)])
-    assert [sample["scores"] for sample in samples] == [{"acc": 0.0, "acc_norm": 1.0}, {"acc": 0.0, "acc_norm": 0.0}]
-    assert (found["acc"]["value"], found["acc_norm"]["value"], found["acc_norm"]["stderr"]) == (0.0, 0.5, 0.5)
+    assert [sample.scores for sample in samples] == [{"acc": 0.0, "acc_norm": 1.0}, {"acc": 0.0, "acc_norm": 0.0}]
+    assert (found["acc"].value, found["acc_norm"].value, found["acc_norm"].stderr) == (0.0, 0.5, 0.5)
 
 
 def test_a_gold_that_is_no_choice_is_wrong_and_any_of_several_is_right() -> None:
     lines = [{"target": 7, "choices": ["a", "b"]}, {"target": "b", "choices": ["a", "b"]}]
     lines.append({"target": [0, 1], "choices": ["a", "b"], "lm_eval": {"several": True}})
     samples, _ = metrics(lines, [choice(-1, -2), choice(-2, -1), choice(-2, -1)])
-    assert [sample["scores"]["acc"] for sample in samples] == [0, 1, 1]
+    assert [sample.scores["acc"] for sample in samples] == [0, 1, 1]
 
 
 def test_mutual_information_subtracts_what_a_choice_has_without_its_context() -> None:
     line = {"target": 1, "choices": ["a", "b"]}
     prediction = choice(-1.0, -2.0, -1.0, -5.0)
     _, found = metrics([line], [prediction], metric_list=[{"metric": "acc"}, {"metric": "acc_mutual_info"}])
-    assert (found["acc"]["value"], found["acc_mutual_info"]["value"]) == (0, 1)
+    assert (found["acc"].value, found["acc_mutual_info"].value) == (0, 1)
 
 
 def test_each_chain_of_filters_has_a_score() -> None:
@@ -86,11 +87,11 @@ def test_each_chain_of_filters_has_a_score() -> None:
     settings = {"output_type": "generate_until", "filter_list": [strict, loose], "metric_list": [metric]}
     lines = [{"target": "12"}, {"target": "12"}]
     samples, found = metrics(lines, [text("#### 12"), text("1 and 12")], **settings)
-    assert {name: value["value"] for name, value in found.items()} == {
+    assert {name: value.value for name, value in found.items()} == {
         "exact_match,strict": 0.5,
         "exact_match,loose": 1.0,
     }
-    assert [sample["answer"] for sample in samples] == ["12", "[invalid]"]
+    assert [sample.answer for sample in samples] == ["12", "[invalid]"]
 
 
 def test_the_report_reads_all_that_a_sample_says(tmp_path: Path) -> None:
@@ -98,9 +99,9 @@ def test_the_report_reads_all_that_a_sample_says(tmp_path: Path) -> None:
     line = {"target": "12", "row": {"q": 1}, "group": "t", "sample": "s", "request": "r"}
     answer = {"text": "11", "end": "length", "cut": 3}
     written, _ = metrics([line], [answer], output_type="generate_until", metric_list=[{"metric": "exact_match"}])
-    write_rows(tmp_path / "samples.jsonl", written)
+    (tmp_path / "samples.jsonl").write_text("".join(map(sample_line, written)))
     (read,) = read_samples(tmp_path / "samples.jsonl")
-    assert read.model_dump(exclude_defaults=True) == {
+    assert to_json(read) == {
         "sample": "s",
         "request": "r",
         "prompt": "p",
@@ -117,12 +118,12 @@ def test_the_report_reads_all_that_a_sample_says(tmp_path: Path) -> None:
 
 def test_perplexity_is_that_of_the_mean() -> None:
     _, found = metrics([{"target": "x"}] * 2, [choice(-1.0, greedy=0), choice(-3.0)], output_type="loglikelihood")
-    assert found["acc"]["value"] == 0.5
-    assert found["perplexity"]["value"] == pytest.approx(math.exp(2))
-    assert found["perplexity"]["ci95"] == [pytest.approx(math.exp(1)), pytest.approx(math.exp(3))]
+    assert found["acc"].value == 0.5
+    assert found["perplexity"].value == pytest.approx(math.exp(2))
+    assert found["perplexity"].ci95 == (pytest.approx(math.exp(1)), pytest.approx(math.exp(3)))
     spread = math.sqrt((math.exp(1) ** 2 + 2 * math.exp(2) ** 2 + math.exp(3) ** 2) / 4 - _mean_of_draws() ** 2)
-    assert found["perplexity"]["stderr"] == pytest.approx(spread, rel=0.01)
-    assert not found["perplexity"]["higher_is_better"]
+    assert found["perplexity"].stderr == pytest.approx(spread, rel=0.01)
+    assert not found["perplexity"].higher_is_better
 
 
 def _mean_of_draws() -> float:
@@ -138,19 +139,19 @@ def test_a_tasks_own_function_judges_and_its_aggregation_sums_up(tmp_path: Path)
     metric = {"metric": "long", "aggregation": {"!function": "utils.most", "in": "."}}
     settings = {"output_type": "generate_until", "process_results": own, "metric_list": [metric]}
     _, found = metrics([{"target": ""}] * 2, [text("four"), text("seventeen")], root=tmp_path, **settings)
-    assert (found["long"]["value"], found["long"]["stderr"]) == (9.0, None)
+    assert (found["long"].value, found["long"].stderr) == (9.0, None)
 
 
 def test_a_whole_text_is_scored_per_word_and_per_byte() -> None:
     lines = [{"target": "one two"}, {"target": "dr\u00e9i"}]
     samples, found = metrics(lines, [choice(-4.0), choice(-8.0)], output_type=ROLLING)
-    assert {name: metric["value"] for name, metric in found.items()} == {
+    assert {name: metric.value for name, metric in found.items()} == {
         "word_perplexity": pytest.approx(math.exp(12 / 3)),
         "byte_perplexity": pytest.approx(math.exp(12 / 12)),
         "bits_per_byte": pytest.approx(12 / 12 / math.log(2)),
     }
-    assert {(metric["stderr"], metric["higher_is_better"]) for metric in found.values()} == {(None, False)}
-    assert [sample["output"] for sample in samples] == ["one two", "dr\u00e9i"]
+    assert {(metric.stderr, metric.higher_is_better) for metric in found.values()} == {(None, False)}
+    assert [sample.output for sample in samples] == ["one two", "dr\u00e9i"]
 
 
 def test_labels_are_counted_over_all_samples() -> None:
@@ -159,10 +160,10 @@ def test_labels_are_counted_over_all_samples() -> None:
     lines = [{"target": right, "choices": ["a", "b"]} for right, _ in right_and_found]
     predictions = [choice(0.0, -1e9) if found == 0 else choice(-1e9, 0.0) for _, found in right_and_found]
     _, found = metrics(lines, predictions, metric_list=wanted)
-    assert found["f1"]["value"] == pytest.approx(2 / 3)
-    assert found["mcc"]["value"] == pytest.approx((2 * 1 - 1 * 1) / math.sqrt(3 * 3 * 2 * 2))
-    assert (found["brier_score"]["value"], found["brier_score"]["stderr"]) == (pytest.approx(2 * 2 / 5), None)
-    assert [found[name]["higher_is_better"] for name in ("f1", "mcc", "brier_score")] == [True, True, False]
+    assert found["f1"].value == pytest.approx(2 / 3)
+    assert found["mcc"].value == pytest.approx((2 * 1 - 1 * 1) / math.sqrt(3 * 3 * 2 * 2))
+    assert (found["brier_score"].value, found["brier_score"].stderr) == (pytest.approx(2 * 2 / 5), None)
+    assert [found[name].higher_is_better for name in ("f1", "mcc", "brier_score")] == [True, True, False]
 
 
 def test_f1_of_other_labels_than_0_and_1_is_refused() -> None:
@@ -176,9 +177,9 @@ def test_translations_are_scored_in_sacrebleus_unit() -> None:
     settings = {"output_type": "generate_until", "metric_list": wanted}
     text_ = "the cat sat on the mat"
     _, found = metrics([{"target": text_}] * 2, [text(text_)] * 2, **settings)
-    values = {name: metric["value"] for name, metric in found.items()}
+    values = {name: metric.value for name, metric in found.items()}
     assert values == pytest.approx({"bleu": 100.0, "chrf": 100.0, "chrf++": 100.0, "ter": 0.0})
-    assert (found["bleu"]["interval"], found["bleu"]["percent"]) == ("bootstrap", False)
+    assert (found["bleu"].interval, found["bleu"].percent) == ("bootstrap", False)
 
 
 def test_what_is_ignored_in_an_exact_match() -> None:
@@ -203,7 +204,7 @@ def test_a_function_may_give_several_values_or_hand_on_what_its_aggregation_read
     settings = {"output_type": "generate_until", "metric_list": wanted}
     _, found = metrics([{"target": "xy"}] * 2, [text("xy"), text("four")], root=tmp_path, **settings)
     expected = {"a": 3.0, "b": 2.0, "pair": 0.5, "exact_match": 0.25}
-    assert {name: metric["value"] for name, metric in found.items()} == expected
+    assert {name: metric.value for name, metric in found.items()} == expected
 
 
 PROGRAMS = """
@@ -261,8 +262,8 @@ def test_squads_scores_are_there_though_transformers_has_dropped_them(tmp_path: 
     lines = [{"target": ""}] * len(answers)
     samples, _ = metrics(lines, list(map(text, answers)), root=tmp_path, metric_list=wanted_, **settings)
     expected = [word_f1(answer, "the red cat") for answer in answers]
-    assert [sample["scores"]["f1"] for sample in samples] == pytest.approx(expected)
-    assert [sample["scores"]["em"] for sample in samples] == [1, 0, 0, 0]
+    assert [sample.scores["f1"] for sample in samples] == pytest.approx(expected)
+    assert [sample.scores["em"] for sample in samples] == [1, 0, 0, 0]
 
 
 def test_tags_and_spans_are_taken_from_answers() -> None:
@@ -279,13 +280,13 @@ def test_a_group_weighs_its_tasks(by_size: bool, value: float) -> None:
     good = [True, True, False, True, True, False, True, True]
     tasks = dict.fromkeys("ab", JUDGED)
     samples, found = metrics(lines, [choice(-1, -2) if g else choice(-2, -1) for g in good], [group], tasks)
-    assert found["acc"]["value"] == pytest.approx(value)
+    assert found["acc"].value == pytest.approx(value)
     errors = {"a": 0.0, "b": math.sqrt((4 * (1 / 3) ** 2 + 2 * (2 / 3) ** 2) / 5 / 6)}
     pooled = math.sqrt(5 * errors["b"] ** 2 * 6 / 6 / 8)
-    assert found["acc"]["stderr"] == pytest.approx(pooled if by_size else errors["b"] / 2)
-    assert [sample["group"] for sample in samples] == list("aabbbbbb")
+    assert found["acc"].stderr == pytest.approx(pooled if by_size else errors["b"] / 2)
+    assert [sample.group for sample in samples] == list("aabbbbbb")
     assert list(found) == ["acc", "acc (a)", "acc_norm (a)", "acc (b)", "acc_norm (b)"]
-    assert (found["acc (b)"]["stderr"], found["acc (b)"]["n"]) == (pytest.approx(errors["b"]), 6)
+    assert (found["acc (b)"].stderr, found["acc (b)"].n) == (pytest.approx(errors["b"]), 6)
 
 
 def test_every_filter_and_aggregation_that_a_plan_allows_is_there() -> None:

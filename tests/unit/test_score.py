@@ -17,6 +17,7 @@ from shardmark.files import digest, file_sha256, jsonl, pretty_json, read_json, 
 from shardmark.metrics.sample_scores import with_thoughts
 from shardmark.metrics.score import score_dataset
 from shardmark.store.predictions import write_predictions
+from unit.report.fake_results import make_metric, make_sample
 
 FACTS = {
     "inferred": 2,
@@ -564,17 +565,17 @@ def test_the_mean_over_groups_stands_beside_that_over_samples(tmp_path: Path) ->
     from shardmark.metrics.grouping import macro_estimates
 
     samples = [
-        {"group": group, "scores": {"accuracy": score}}
+        make_sample(group=group, scores={"accuracy": score})
         for group, scores in (("a", [1.0, 0.0, 1.0, 1.0]), ("b", [0.0, 1.0]))
         for score in scores
     ]
-    micro = {"accuracy": {"value": 4 / 6, "n": 6, "percent": True}, "f1": {"value": 0.1, "n": 6}}
+    micro = {"accuracy": make_metric(4 / 6, n=6), "f1": make_metric(0.1, n=6)}
     (found,) = macro_estimates(micro, {"accuracy"}, samples).items()
     assert found[0] == "accuracy (macro)"
-    assert found[1]["value"] == pytest.approx((0.75 + 0.5) / 2)
-    assert found[1]["stderr"] == pytest.approx((0.25**2 + 0.5**2) ** 0.5 / 2)
-    assert (found[1]["n"], samples[0]["scores"]) == (6, {"accuracy": 1.0, "accuracy (macro)": 1.0})
-    assert macro_estimates(micro, {"accuracy"}, [{"scores": {"accuracy": 1.0}}]) == {}
+    assert found[1].value == pytest.approx((0.75 + 0.5) / 2)
+    assert found[1].stderr == pytest.approx((0.25**2 + 0.5**2) ** 0.5 / 2)
+    assert (found[1].n, samples[0].scores) == (6, {"accuracy": 1.0, "accuracy (macro)": 1.0})
+    assert macro_estimates(micro, {"accuracy"}, [make_sample(scores={"accuracy": 1.0})]) == {}
 
 
 def test_what_is_no_mean_has_no_mean_over_groups_even_where_it_is_equal_by_chance(tmp_path: Path) -> None:

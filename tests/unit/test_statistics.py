@@ -1,5 +1,6 @@
 """Error bars against scipy and the formulas they come from."""
 
+import json
 import math
 import random
 
@@ -17,6 +18,7 @@ from shardmark.metrics.statistics import (
     estimate_of_order,
     interval_of_mean,
 )
+from shardmark.records.base import to_json
 
 Z = 1.959963984540054
 "The 97.5% point of the normal distribution."
@@ -88,8 +90,16 @@ def test_an_average_of_nothing_is_refused() -> None:
 
 
 def test_a_score_file_holds_the_interval_as_a_list() -> None:
-    assert Estimate(0.5, 0.1, (0.4, 0.6), 9).as_json() == {"value": 0.5, "stderr": 0.1, "ci95": [0.4, 0.6], "n": 9}
-    assert Estimate(0.5, None, None, 1).as_json()["ci95"] is None
+    found = to_json(Estimate(0.5, 0.1, (0.4, 0.6), 9).metric(higher_is_better=True, percent=False))
+    assert json.loads(json.dumps(found)) == {
+        "value": 0.5,
+        "stderr": 0.1,
+        "ci95": [0.4, 0.6],
+        "n": 9,
+        "higher_is_better": True,
+        "percent": False,
+    }
+    assert Estimate(0.5, None, None, 1).metric(higher_is_better=True, percent=True).ci95 is None
 
 
 # Clusters
@@ -209,5 +219,7 @@ def test_an_interval_of_a_mean_of_shares_covers_as_often_as_it_says() -> None:
 
 
 def test_what_json_cannot_say_is_none() -> None:
-    found = Estimate(math.inf, math.nan, (math.nan, math.nan), 3, "bootstrap").as_json()
-    assert found == {"value": None, "stderr": None, "ci95": None, "n": 3, "interval": "bootstrap"}
+    found = Estimate(math.inf, math.nan, (math.nan, math.nan), 3, "bootstrap").metric(
+        higher_is_better=True, percent=True
+    )
+    assert (found.value, found.stderr, found.ci95, found.n, found.interval) == (None, None, None, 3, "bootstrap")

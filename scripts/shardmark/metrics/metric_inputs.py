@@ -1,18 +1,19 @@
 """What of a sample a metric reads: a prediction and a reference as plain values, by the name in `Metric.reads`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shardmark.engine.tokens import well_formed
 from shardmark.metrics.choice import preferred
+from shardmark.records.sample import Sample
 
 
 @dataclass(frozen=True)
 class Judged:
     """A sample with what the model said to it."""
 
-    sample: dict[str, Any]
+    sample: Sample
     "As the samples file has it."
     answers: dict[str, list[Any]]
     "By chain of filters, the answers: texts, or for kind choice the index of the preferred choice."
@@ -20,6 +21,8 @@ class Judged:
     "The right answers: texts, or indices of choices."
     asked: list[str]
     "kind choice: for each choice the text whose log-likelihood was taken."
+    logprobs: Sequence[float] = ()
+    "kind choice: the log-likelihood of each."
 
 
 def text(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
@@ -45,18 +48,18 @@ def choice(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
     if scoring is None:
         return judged.answers[chain][0], judged.right
     sample = judged.sample
-    return preferred(scoring, sample["logprobs"], sample["tokens"], sample["choices"]), judged.right
+    return preferred(scoring, judged.logprobs, sample.tokens or [], sample.choices or []), judged.right
 
 
 def logprobs(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
     """The log-likelihood of each choice, and the indices of the right ones."""
-    return judged.sample["logprobs"], judged.right
+    return list(judged.logprobs), judged.right
 
 
 def likelihood(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
     """The log-likelihood of the right choice, and its text."""
     right = judged.right[0]
-    return judged.sample["logprobs"][right], well_formed(judged.asked[right])
+    return judged.logprobs[right], well_formed(judged.asked[right])
 
 
 View = Callable[[Judged, str, str | None], tuple[Any, Any]]

@@ -1,12 +1,14 @@
 """Answers that are a target but for white space and case: a missing filter, more often than a model that is wrong."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
+from shardmark.records.sample import Sample
 
-def near_misses(samples: Iterable[Mapping[str, Any]]) -> int:
+
+def near_misses(samples: Iterable[Sample]) -> int:
     """How many scored samples have a score of 0 and an answer that is a target but for white space and case."""
-    return sum(0 in sample["scores"].values() and _is_near(sample["answer"], sample["target"]) for sample in samples)
+    return sum(0 in sample.scores.values() and _is_near(sample.answer, sample.target) for sample in samples)
 
 
 def _is_near(answer: Any, target: Any) -> bool:

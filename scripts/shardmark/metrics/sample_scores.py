@@ -1,14 +1,17 @@
 """Samples to scores: the answers to each sample, and what the metrics make of them."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from shardmark.metrics.choice import is_tied, preferred
 from shardmark.metrics.filters import apply_filters
 from shardmark.metrics.metric_inputs import VIEWS, Judged
 from shardmark.metrics.modules import load_metric
-from shardmark.metrics.statistics import estimate_by_draws, estimate_mean, finite
+from shardmark.metrics.statistics import estimate_by_draws, estimate_mean
 from shardmark.records.request import GenerateRequest, Request
+from shardmark.records.sample import Sample
+from shardmark.records.score import Metric, finite
 from shardmark.tasks.limits import BoundError
 from shardmark.tasks.requests import as_text
 from shardmark.tasks.thoughts import goes_on_with_thought
@@ -24,10 +27,16 @@ def judge(line: Json, request: Request, prediction: Json, settings: Json) -> Jud
     """A sample of the task file with the model's output and the answers taken from it."""
     target = line["target"]
     right = target if isinstance(target, list) else [target]
-    head = {"sample": line["sample"], "request": line["request"]}
-    tail: Json = {"scores": {}, "truncated": _cut(prediction), "row": line["row"]}
-    tail |= {"group": line["group"]} if "group" in line else {}
-    shown = {"target": right[0] if len(right) == 1 else right}
+    make = partial(
+        Sample,
+        sample=line["sample"],
+        request=line["request"],
+        target=right[0] if len(right) == 1 else right,
+        scores={},
+        truncated=_cut(prediction),
+        row=line["row"],
+        group=line.get("group"),
+    )
     if isinstance(request, GenerateRequest):
         outputs = prediction.get("samples", [prediction])
         texts = [output["text"] for output in outputs]
@@ -37,22 +46,33 @@ def judge(line: Json, request: Request, prediction: Json, settings: Json) -> Jud
             name: apply_filters(texts, filters, line["row"], f"chains.{name}" if name else "filters", opened=opened)
             for name, filters in chains.items()
         }
-        body = {"prompt": as_text(request.context), "output": texts[0], "answer": next(iter(answers.values()))[0]}
-        body |= shown | {"end": outputs[0]["end"]}
-        body |= {"outputs": texts} if len(texts) > 1 else {}
-        body |= {"answers": answers} if len(texts) > 1 or settings["chains"] else {}
-        return Judged(head | body | tail, answers, right, [])
+        sample = make(
+            prompt=as_text(request.context),
+            output=texts[0],
+            answer=next(iter(answers.values()))[0],
+            end=outputs[0]["end"],
+            outputs=texts if len(texts) > 1 else None,
+            answers=answers if len(texts) > 1 or settings["chains"] else None,
+        )
+        return Judged(sample, answers, right, [])
     choices, pairs = line["choices"], request.pairs
     chosen = preferred(settings["scoring"], prediction["logprobs"], prediction["tokens"], choices)
     prompt, continuation = pairs[chosen]
-    body = {"prompt": as_text(prompt or continuation), "choices": choices, "output": choices[chosen]}
+    output = choices[chosen]
     if settings["kind"] == "loglikelihood" and not prediction["greedy"][0]:
         chosen = OTHER
-    body |= {"logprobs": prediction["logprobs"], "tokens": prediction["tokens"], "answer": chosen} | shown
     scoring = settings["metrics"][0].get("scoring") or settings["scoring"]
-    tail |= {"tied": True} if is_tied(scoring, prediction["logprobs"], prediction["tokens"], choices) else {}
-    tail |= alone(prediction)
-    return Judged(head | body | tail, {"": [chosen]}, right, [as_text(asked) for _, asked in pairs])
+    sample = make(
+        prompt=as_text(prompt or continuation),
+        choices=choices,
+        output=output,
+        logprobs=prediction["logprobs"],
+        tokens=prediction["tokens"],
+        answer=chosen,
+        tied=is_tied(scoring, prediction["logprobs"], prediction["tokens"], choices),
+        alone=prediction.get("alone", 0),
+    )
+    return Judged(sample, {"": [chosen]}, right, [as_text(asked) for _, asked in pairs], prediction["logprobs"])
 
 
 def with_thoughts(predictions: dict[str, Json]) -> dict[str, Json]:
@@ -74,23 +94,18 @@ def _with_mark(prediction: Json) -> Json:
     return prediction | ({"opened": "<think>"} if prediction.get("end") == "length" else {})
 
 
-def alone(prediction: Json) -> Json:
-    """What a sample says of its choices that were tokenized without their prompt; nothing where there are none."""
-    return {"alone": prediction["alone"]} if prediction.get("alone") else {}
-
-
 def _cut(prediction: Json) -> int:
     """Tokens of the prompt that the window had no room for, the same for all samples of a request."""
     return int(prediction.get("samples", [prediction])[0]["cut"])
 
 
-def measure(settings: Json, judged: list[Judged]) -> dict[str, Json]:
+def measure(settings: Json, judged: list[Judged]) -> dict[str, Metric]:
     """Each metric's estimate by its label; with several chains, `label,chain` as lm-evaluation-harness calls it.
 
     The score of each sample is put into the sample.
     """
     column = settings["cluster_by"]
-    clusters = None if column is None else [str(each.sample["row"][column]) for each in judged]
+    clusters = None if column is None else [str(each.sample.row[column]) for each in judged]
     return {label: _estimate(metric, chain, judged, clusters, label) for label, metric, chain in _judgements(settings)}
 
 
@@ -115,7 +130,7 @@ def _options(metric: Json) -> Json:
     return {key: value for key, value in metric.items() if key not in COMMON}
 
 
-def _estimate(metric: Json, chain: str, judged: list[Judged], clusters: list[str] | None, label: str) -> Json:
+def _estimate(metric: Json, chain: str, judged: list[Judged], clusters: list[str] | None, label: str) -> Metric:
     module = load_metric(metric["name"])
     options = _options(metric)
     pairs = [VIEWS[module.reads](each, chain, metric.get("scoring")) for each in judged]
@@ -128,15 +143,15 @@ def _estimate(metric: Json, chain: str, judged: list[Judged], clusters: list[str
         try:
             found = module.compute(predictions=list(predictions), references=list(references), **options)
         except BoundError as error:
-            sample = "" if error.item is None else f"sample {judged[answered[error.item]].sample['sample']}"
+            sample = "" if error.item is None else f"sample {judged[answered[error.item]].sample.sample}"
             place = ": ".join(filter(None, (error.place, sample)))
             raise BoundError(error.what, place, f"metrics.{label}.{error.key}") from error
         for n, row, score in zip(answered, found["terms"], found["samples"], strict=True):
             terms[n], scores[n] = row, score
     for each, score in zip(judged, scores, strict=True):
-        each.sample["scores"][label] = finite(score)
+        each.sample.scores[label] = finite(score)
     if module.is_mean(**options):
         estimate = estimate_mean(scores, clusters)
     else:
         estimate = estimate_by_draws(terms, lambda sums: module.value(sums, **options), metric["resamples"], clusters)
-    return {**estimate.as_json(), "higher_is_better": module.higher_is_better, "percent": module.percent}
+    return estimate.metric(higher_is_better=module.higher_is_better, percent=module.percent)

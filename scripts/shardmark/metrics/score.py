@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from shardmark import __version__, layout
 from shardmark.errors import Problem, UserError
-from shardmark.files import is_sealed, jsonl, pretty_json, read_json, sealed, write_whole
+from shardmark.files import is_sealed, pretty_json, read_json, sealed, write_whole
 from shardmark.metrics.grouping import macro_estimates
 from shardmark.metrics.metric_inputs import Judged
 from shardmark.metrics.modules import load_metric
@@ -22,22 +22,19 @@ from shardmark.metrics.sample_scores import judge, means, measure, with_thoughts
 from shardmark.records.base import read_sealed_record, to_json
 from shardmark.records.model import HubRepository, ModelRecord
 from shardmark.records.request import Request
+from shardmark.records.sample import Sample, sample_line
+from shardmark.records.score import SCORE_PROTOCOL, Counts, DatasetInfo, Metric, ModelInfo, Provenance, Scores
+from shardmark.records.timings import Timings
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
 from shardmark.tasks.limits import bounded_steps
 from shardmark.tasks.templates import RenderError
 
-SCORE_PROTOCOL = 1
 PACKAGES = ("evaluate", "datasets", "scipy", "snakemake")
 LM_EVAL_PACKAGES = ("numpy", "rouge-score", "sacrebleu")
 "What the scores of lm-eval's tasks may come from."
 
-REMARKS = ("tied", "alone")
-"""What is counted only where it happens: samples whose best choice is exactly as good as another, and samples with a
-choice that was tokenized without its prompt, because a token spans both."""
-
-Sample = dict[str, Any]
-"A sample, or another JSON object."
+Json = dict[str, Any]
 
 
 def score_dataset(
@@ -66,32 +63,37 @@ def score_dataset(
         judged_samples = [each.sample for each in judged]
         macro = macro_estimates(metrics, means(header["settings"]), judged_samples, header["settings"]["cluster_by"])
         metrics = macro | metrics if header["settings"]["group_mean"] == "macro" else metrics | macro
-    score = {
-        "protocol": SCORE_PROTOCOL,
-        "model": _model_facts(record),
-        "dataset": _dataset_facts(header),
-        "primary": next(iter(metrics)),
-        "metrics": metrics,
-        "counts": {
-            "samples": len(judged_samples),
-            "requests": len(asked),
-            "truncated": sum(sample["truncated"] > 0 for sample in judged_samples),
-            "unanswered": sum(sample["answer"] is None for sample in judged_samples),
-            "near_misses": near_misses(judged_samples),
-            **{name: number for name in REMARKS if (number := sum(bool(s.get(name)) for s in judged_samples))},
-        },
-        "provenance": _provenance(header, record, trailers),
-    }
-    lines_of_samples = jsonl(judged_samples).encode()
-    took = _timings(trailers) | {"samples_sha256": hashlib.sha256(lines_of_samples).hexdigest()}
+    score = Scores(
+        protocol=SCORE_PROTOCOL,
+        model=_model_info(record),
+        dataset=_dataset_info(header),
+        primary=next(iter(metrics)),
+        metrics=metrics,
+        counts=_counts(judged_samples, len(asked)),
+        provenance=_provenance(header, record, trailers),
+    )
+    lines_of_samples = "".join(map(sample_line, judged_samples)).encode()
+    took = _timings(trailers, hashlib.sha256(lines_of_samples).hexdigest())
     write_whole(samples, lines_of_samples)
-    write_whole(timings, pretty_json(sealed(took)))
-    write_whole(scores, pretty_json(sealed(score)))
+    write_whole(timings, pretty_json(sealed(to_json(took))))
+    write_whole(scores, pretty_json(sealed(to_json(score))))
+
+
+def _counts(samples: list[Sample], requests: int) -> Counts:
+    return Counts(
+        samples=len(samples),
+        requests=requests,
+        truncated=sum(sample.truncated > 0 for sample in samples),
+        unanswered=sum(sample.answer is None for sample in samples),
+        near_misses=near_misses(samples),
+        tied=sum(sample.tied for sample in samples),
+        alone=sum(sample.alone > 0 for sample in samples),
+    )
 
 
 def _judged(
-    lines: list[Sample], asked: dict[str, Request], answers: dict[str, Any], header: Sample
-) -> tuple[list[Judged], dict[str, Sample]]:
+    lines: list[Json], asked: dict[str, Request], answers: dict[str, Any], header: Json
+) -> tuple[list[Judged], dict[str, Metric]]:
     """The samples with their answers, and the metrics. Raises UserError, with file, key and sample, for what fails."""
     dataset, settings = header["dataset"], header["settings"]
     where = dataset.get("file") or dataset["name"]
@@ -108,7 +110,7 @@ def _judged(
         return judged, measure(settings, judged)
 
 
-def read_task(task: Path) -> tuple[Sample, list[Sample]]:
+def read_task(task: Path) -> tuple[Json, list[Json]]:
     """The header and the samples of a task file. Raises UserError if it is damaged."""
     hashed = hashlib.sha256()
     with open(task, "rb") as file:
@@ -125,9 +127,7 @@ def read_task(task: Path) -> tuple[Sample, list[Sample]]:
     return header, lines
 
 
-def _collect(
-    shards: list[str], results: Path, model: str, dataset: str
-) -> tuple[dict[str, Request], Sample, list[Sample]]:  # fmt
+def _collect(shards: list[str], results: Path, model: str, dataset: str) -> tuple[dict[str, Request], Json, list[Json]]:
     """All requests and predictions by id, and the trailers; each prediction file must answer exactly its shard."""
     asked: dict[str, Request] = {}
     answers: dict[str, Any] = {}
@@ -152,30 +152,32 @@ def _collect(
     return asked, answers, trailers
 
 
-def _model_facts(record: ModelRecord) -> dict[str, Any]:
+def _model_info(record: ModelRecord) -> ModelInfo:
     source, settings = record.source, record.settings
-    return {
-        "name": record.name,
-        "digest": record.digest,
-        "dtype": record.dtype,
-        "description": settings.description,
-        "source": settings.path or settings.gguf_package or settings.gguf_file,
-        "revision": source.identity.commit if isinstance(source, HubRepository) else None,
-        "num_gpus": settings.num_gpus,
-    }
+    return ModelInfo(
+        name=record.name,
+        digest=record.digest,
+        dtype=record.dtype,
+        description=settings.description,
+        source=settings.path or settings.gguf_package or settings.gguf_file or "",
+        revision=source.identity.commit if isinstance(source, HubRepository) else None,
+        num_gpus=settings.num_gpus,
+    )
 
 
-def _dataset_facts(header: dict[str, Any]) -> dict[str, Any]:
+def _dataset_info(header: dict[str, Any]) -> DatasetInfo:
     dataset, settings, origin = header["dataset"], header["settings"], header["dataset"]["origin"]
-    return {
-        "name": dataset["name"],
-        "digest": dataset["digest"],
-        "description": settings["description"],
-        "kind": settings["kind"],
-        "source": _source(origin),
-        "revision": origin.get("commit"),
-        "chance": settings["chance"],
-    } | {key: dataset[key] for key in ("remarks", "limit") if key in dataset}
+    return DatasetInfo(
+        name=dataset["name"],
+        digest=dataset["digest"],
+        description=settings["description"],
+        kind=settings["kind"],
+        source=_source(origin),
+        revision=origin.get("commit"),
+        chance=settings["chance"],
+        remarks=dataset.get("remarks", []),
+        limit=dataset.get("limit", ""),
+    )
 
 
 def _source(origin: dict[str, Any]) -> str:
@@ -184,7 +186,7 @@ def _source(origin: dict[str, Any]) -> str:
     return str(origin.get("file") or origin["hub"])
 
 
-def _provenance(header: dict[str, Any], record: ModelRecord, trailers: list[dict[str, Any]]) -> dict[str, Any]:
+def _provenance(header: dict[str, Any], record: ModelRecord, trailers: list[dict[str, Any]]) -> Provenance:
     """What is needed to repeat the score."""
     first = trailers[0]
     of_metrics = {
@@ -193,35 +195,36 @@ def _provenance(header: dict[str, Any], record: ModelRecord, trailers: list[dict
     of_metrics |= {*LM_EVAL_PACKAGES} if "lm_eval" in header["settings"] else set()
     packages = first["packages"] | {name: version(name) for name in {*PACKAGES, *of_metrics}}
     gpus = sorted({name for trailer in trailers for name in trailer.get("gpu_names", [])})
-    return {
-        "shardmark": __version__,
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "packages": dict(sorted(packages.items())),
-        "hardware": first["hardware"] | {"gpus": gpus},
-        "config": {
+    return Provenance(
+        shardmark=__version__,
+        git_commit=_git_commit(),
+        python=platform.python_version(),
+        packages=dict(sorted(packages.items())),
+        hardware=first["hardware"] | {"gpus": gpus},
+        config={
             "model": record.settings.model_dump(),
             "dataset": header["settings"],
             "weights": to_json(replace(record.source, parameters=UNSET)),
             **({"adapter": to_json(record.adapter)} if record.adapter else {}),
         },
-        "rows": header["dataset"]["origin"],
-    }
+        rows=header["dataset"]["origin"],
+    )
 
 
-def _timings(trailers: list[dict[str, Any]]) -> dict[str, Any]:
+def _timings(trailers: list[dict[str, Any]], samples_sha256: str) -> Timings:
     """How long the shards took, and how long they were expected to take."""
-    return {
-        "shards": [trailer["shard"] for trailer in trailers],
-        "seconds": sum(t["seconds"] for t in trailers),
-        "load_seconds": sum(t["load_seconds"] for t in trailers),
-        "predicted_seconds": sum(t.get("predicted_seconds", 0.0) for t in trailers),
-        "requests": sum(t["inferred"] for t in trailers),
-        "reused": sum(t["reused"] for t in trailers),
-        "started": min(t["started"] for t in trailers),
-        "finished": max(t["finished"] for t in trailers),
-        "batch_size": trailers[0]["batch_size"],
-    }
+    return Timings(
+        shards=[trailer["shard"] for trailer in trailers],
+        seconds=sum(t["seconds"] for t in trailers),
+        load_seconds=sum(t["load_seconds"] for t in trailers),
+        predicted_seconds=sum(t.get("predicted_seconds", 0.0) for t in trailers),
+        requests=sum(t["inferred"] for t in trailers),
+        reused=sum(t["reused"] for t in trailers),
+        started=min(t["started"] for t in trailers),
+        finished=max(t["finished"] for t in trailers),
+        batch_size=trailers[0]["batch_size"],
+        samples_sha256=samples_sha256,
+    )
 
 
 def _git_commit() -> str | None:

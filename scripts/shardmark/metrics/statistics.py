@@ -7,14 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from shardmark.records.score import Metric
+
 CONFIDENCE = 0.95
 CHUNK = 1000
 "How many draws share a seed, as in lm-evaluation-harness."
-
-
-def finite(value: float | None) -> float | None:
-    """The number, or None if it is none, or infinite."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -32,13 +29,18 @@ class Estimate:
     clusters: int | None = None
     "How many clusters the samples come in, where the error bar counts them."
 
-    def as_json(self) -> dict[str, Any]:
-        """For a score file. JSON has no infinity, which a perplexity may be: there is no such number in it."""
-        ends = self.ci95 and list(map(finite, self.ci95))
-        known = None if ends is None or None in ends else ends
-        values = {"value": finite(self.value), "stderr": finite(self.stderr), "ci95": known, "n": self.n}
-        more = {"interval": self.interval, "clusters": self.clusters}
-        return values | {key: value for key, value in more.items() if value is not None}
+    def metric(self, *, higher_is_better: bool, percent: bool) -> Metric:
+        """For a score file. An interval of which one end is not finite is unknown."""
+        return Metric(
+            value=self.value,
+            stderr=self.stderr,
+            ci95=self.ci95 if self.ci95 and all(map(math.isfinite, self.ci95)) else None,
+            n=self.n,
+            interval=self.interval,
+            clusters=self.clusters,
+            higher_is_better=higher_is_better,
+            percent=percent,
+        )
 
 
 def estimate_mean(samples: Sequence[float], clusters: Sequence[str] | None = None) -> Estimate:

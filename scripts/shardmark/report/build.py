@@ -12,7 +12,7 @@ from .facts import KNOWN_FACTS, finished, packages, run_facts
 from .folder import whole_folder
 from .groups import Group
 from .heatmap import heat_map
-from .inputs import Gap, read_samples
+from .inputs import read_gap, read_samples
 from .intervals import interval_panels, mean_panel
 from .leaderboard import rank_models
 from .pages import count_pages, page, pager, siblings
@@ -46,7 +46,7 @@ def build_report(
     Raises UserError for inputs that are malformed or do not fit together, or if `out` holds other files.
     """
     read = [Group(**clean(group)) for group in groups]
-    missing = [Gap.model_validate(clean(gap)) for gap in gaps]
+    missing = [read_gap(gap) for gap in gaps]
     results = read_results(scores, samples, descriptions, timings, read, missing)
     facts, env = dict.fromkeys(KNOWN_FACTS) | clean(facts), environment()
     with whole_folder(out) as folder:
@@ -77,7 +77,7 @@ def _write_index(env: Environment, folder: Path, run: str, results: Results, fac
 def _write_samples(env: Environment, folder: Path, run: str, results: Results, pair: Pair) -> None:
     if pair.samples is None:
         return
-    samples = read_samples(pair.samples, pair.scores.provenance.inference.samples_sha256)
+    samples = read_samples(pair.samples, pair.timings.samples_sha256 if pair.timings else None)
     shown = prepare(samples, pair.scores)
     total = count_pages(len(shown))
     context = {

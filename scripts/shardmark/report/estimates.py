@@ -6,8 +6,7 @@ from math import fsum, hypot
 from typing import Any, Literal
 
 from shardmark.metrics.statistics import interval_of_mean
-
-from .inputs import Metric
+from shardmark.records.score import Metric
 
 Z95 = 1.96  # two-sided 95 % quantile of the standard normal distribution
 
@@ -46,15 +45,13 @@ def weighted_mean(metrics: Sequence[Metric], weights: Sequence[float]) -> Metric
     facts: Any = {"n": sum(metric.n for metric in metrics), "percent": percent, "higher_is_better": higher}
     values = [metric.value for metric in metrics if metric.value is not None]
     if len(kinds) > 1 or len(values) < len(metrics) or not total:
-        return Metric(value=None, **facts)
+        return Metric(value=None, stderr=None, ci95=None, **facts)
     mean = fsum(weight * value for weight, value in zip(weights, values, strict=True)) / total
     errors = [metric.stderr for metric in metrics if metric.stderr is not None]
-    if len(errors) == len(metrics):
-        facts["stderr"] = hypot(*(weight * error for weight, error in zip(weights, errors, strict=True))) / total
+    spread = hypot(*(weight * error for weight, error in zip(weights, errors, strict=False))) / total
     ends = [found for metric in metrics if (found := interval(metric))]
-    return Metric(
-        value=mean, ci95=interval_of_mean(values, ends, weights) if len(ends) == len(metrics) else None, **facts
-    )
+    ci95 = interval_of_mean(values, ends, weights) if len(ends) == len(metrics) else None
+    return Metric(value=mean, stderr=spread if len(errors) == len(metrics) else None, ci95=ci95, **facts)
 
 
 def standings(metrics: Sequence[Metric | None], alike: Callable[[int, int], bool]) -> list[Standing]:

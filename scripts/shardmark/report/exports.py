@@ -4,9 +4,10 @@ import re
 from typing import Any
 
 from shardmark.printable import printable
+from shardmark.records.gap import Gap
+from shardmark.records.score import Metric, Scores
 
 from .formats import DASH, figure, margin
-from .inputs import Gap, Metric, Scores
 from .leaderboard import Cell, Column, Leaderboard, Row
 from .remarks import incomplete, limits
 from .results import Results
@@ -35,7 +36,7 @@ def leaderboard_csv(results: Results) -> str:
             *map(_cell_text, [*_names(pair.scores), name]),
             *_numbers(metric),
             "scored",
-            _cell_text(pair.scores.dataset.limit),
+            _cell_text(pair.scores.dataset.part),
         ]
         for pair in [*results.grouped.values(), *results]
         for name, metric in pair.scores.metrics.items()
@@ -56,7 +57,7 @@ def _names(scores: Scores) -> list[str]:
 
 def _gap(gap: Gap) -> list[Any]:
     names = [gap.model.name, gap.model.digest, gap.dataset.name, gap.dataset.digest]
-    return [*map(_cell_text, names), *[None] * 6, _cell_text(gap.text), _cell_text(gap.dataset.limit)]
+    return [*map(_cell_text, names), *[None] * 6, _cell_text(gap.text), ""]
 
 
 def _numbers(metric: Metric) -> list[float | None]:
@@ -68,7 +69,7 @@ def leaderboard_markdown(board: Leaderboard) -> str:
 
     What a run was to have and has not is said above the table, and listed below it.
     """
-    parts = sum(bool(column.dataset.limit) for column in board.in_mean)
+    parts = sum(bool(column.dataset.part) for column in board.in_mean)
     mean = "Mean (%" + f"; {parts} of {len(board.in_mean)} data sets in part" * bool(parts) + ")"
     header = ["Rank", "Model", mean, *map(_heading, board.columns)]
     ruler = ["---:", "---", *["---:"] * (len(header) - 2)]
@@ -83,7 +84,7 @@ def leaderboard_markdown(board: Leaderboard) -> str:
 
 def _heading(column: Column) -> str:
     metric = column.metric and f"{column.metric}{', %' if column.percent else ''}"
-    facts = "; ".join(filter(None, [metric, column.dataset.limit]))
+    facts = "; ".join(filter(None, [metric, column.dataset.part]))
     return _escaped(column.dataset.name + (f" ({facts})" if facts else ""))
 
 

@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from shardmark.records.timings import Timings
+
 from .formats import DASH, count, duration, moment, plural
-from .inputs import Inference
 from .results import Results
 from .text import pretty_json
 
@@ -22,13 +23,13 @@ class Fact(NamedTuple):
 def run_facts(results: Results, facts: dict[str, Any]) -> list[Fact]:
     """Return what the page says of the run as a whole; several values show that its pairs differ."""
     sources = [pair.scores.provenance for pair in results]
-    inferences = [source.inference for source in sources]
-    seconds = [inference.seconds for inference in inferences if inference.seconds is not None]
+    timings = [pair.timings for pair in results if pair.timings]
+    seconds = [each.seconds for each in timings]
     found = [
         Fact("Report made", [moment(facts.get("generated"))]),
         Fact("Inference ran", [_period(results)]),
         Fact("Inference took", [f"{duration(sum(seconds))} for {plural(len(seconds), 'pair')}"]),
-        Fact("Predicted", [_foresight(inferences)]),
+        Fact("Predicted", [_foresight(timings)]),
         Fact("Requests", [count(sum(pair.scores.counts.requests for pair in results))]),
         Fact("Host", _distinct([facts.get("host")])),
         Fact("Hardware", _distinct(hardware_text(source.hardware) for source in sources)),
@@ -40,9 +41,9 @@ def run_facts(results: Results, facts: dict[str, Any]) -> list[Fact]:
     return [fact for fact in [*found, *others] if fact.values and fact.values != [DASH]]
 
 
-def _foresight(inferences: list[Inference]) -> str:
+def _foresight(timings: list[Timings]) -> str:
     """How well the time of inference was known before; a dash where nothing was predicted."""
-    known = [(i.predicted_seconds, i.seconds) for i in inferences if i.predicted_seconds and i.seconds]
+    known = [(each.predicted_seconds, each.seconds) for each in timings if each.predicted_seconds and each.seconds]
     if not known:
         return DASH
     errors = [abs(predicted - actual) / actual for predicted, actual in known]
@@ -77,13 +78,12 @@ def _gpu(gpu: Any) -> str:
 
 def finished(results: Results) -> str | None:
     """Return when the last inference ended (ISO 8601); None if that is unknown."""
-    ends = (pair.scores.provenance.inference.finished for pair in results)
-    return max((end for end in ends if end), default=None)
+    return max((pair.timings.finished for pair in results if pair.timings), default=None)
 
 
 def _period(results: Results) -> str:
-    starts = (pair.scores.provenance.inference.started for pair in results)
-    begin, end = min((start for start in starts if start), default=None), finished(results)
+    begin = min((pair.timings.started for pair in results if pair.timings), default=None)
+    end = finished(results)
     return f"{moment(begin)} to {moment(end)}" if begin and end else moment(begin or end)
 
 

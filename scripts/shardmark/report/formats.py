@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup
 
+from shardmark.records.score import Metric
+
 from .estimates import half_width, interval
-from .inputs import Metric
 from .text import name_parts
 
 DASH = "–"

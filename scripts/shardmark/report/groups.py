@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import fsum
 
+from msgspec.structs import replace
+
+from shardmark.records.score import Counts, DatasetInfo, Scores
+
 from .estimates import weighted_mean
-from .inputs import Counts, DatasetInfo, Scores
 
 
 @dataclass(frozen=True)
@@ -34,18 +37,19 @@ def group_scores(group: Group, scores: Sequence[Scores]) -> Scores:
         digest=hashlib.sha256(made_of.encode()).hexdigest()[:16],
         description=group.description,
         kind="group",
+        revision=None,
         source=f"{group.mean} mean of {', '.join(one.dataset.name for one in scores)}",
         chance=_chance(group, scores),
         limit=_limit(scores),
     )
     totals = {name: sum(getattr(one.counts, name) for one in scores) for name in ("samples", "tied", "alone")}
-    counts = Counts(**totals)
-    return Scores(protocol=1, model=first.model, dataset=info, primary=name, metrics={name: metric}, counts=counts)
+    counts = Counts(requests=0, truncated=0, unanswered=0, **totals)
+    return replace(first, dataset=info, primary=name, metrics={name: metric}, counts=counts)
 
 
 def _limit(scores: Sequence[Scores]) -> str:
     """What part of a group was asked: what is said of its members, or of how many something is."""
-    limits = [one.dataset.limit for one in scores if one.dataset.limit]
+    limits = [one.dataset.part for one in scores if one.dataset.part]
     if len(scores) == 1 or not limits:
         return "".join(limits)
     return f"{len(limits)} of {len(scores)} data sets in part"

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
+from shardmark.records.score import Metric
+
 from .estimates import interval
 from .formats import described, figure
-from .inputs import Metric
 from .leaderboard import Cell, Column, Leaderboard
 from .svg import model_axis, svg_of
 from .text import shortened
@@ -44,7 +45,7 @@ def mean_panel(board: Leaderboard) -> Panel | None:
         return None
     means = [_Estimate(row.model.name, row.mean, row.standing) for row in board.rows]
     svg = _panel("Mean", means, _percent_axis(board), None)
-    parts = sum(bool(column.dataset.limit) for column in board.in_mean)
+    parts = sum(bool(column.dataset.part) for column in board.in_mean)
     remark = f"of {len(board.in_mean)} data sets" + f", {parts} of them in part" * bool(parts)
     return Panel("Mean", "%", remark, svg)
 
@@ -60,7 +61,7 @@ def _column_panel(board: Leaderboard, column: Column, shared: alt.X) -> Panel:
     axis = shared if column.percent else _own_axis(_ends(estimates))
     svg = _panel(column.dataset.name, estimates, axis, _scaled(column.dataset.chance, column.percent))
     unit = f"{column.metric}, %" if column.percent else column.metric
-    remarks = ["" if column.higher_is_better else "lower is better", column.dataset.limit]
+    remarks = ["" if column.higher_is_better else "lower is better", column.dataset.part]
     return Panel(column.dataset.name, unit, ", ".join(filter(None, remarks)), svg)
 
 

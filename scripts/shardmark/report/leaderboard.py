@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from shardmark.records.gap import Gap
+from shardmark.records.score import DatasetInfo, Metric, ModelInfo
+
 from .estimates import Standing, mean_metric, standings
-from .inputs import DatasetInfo, Gap, Metric, ModelInfo
 from .paired import Comparisons
 from .results import Results
 

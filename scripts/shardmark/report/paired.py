@@ -10,10 +10,10 @@ from math import erfc, fsum, hypot, inf, isclose, sqrt
 from pathlib import Path
 from typing import NamedTuple
 
-from shardmark.files import read_jsonl
 from shardmark.metrics.statistics import estimate_mean
+from shardmark.records.sample import read_sample
+from shardmark.records.score import Metric
 
-from .inputs import Metric
 from .results import Pair
 
 LEVEL = 0.05
@@ -73,12 +73,14 @@ def _sample_scores(pair: Pair, path: Path) -> SampleScores | None:
     scores: dict[str, float] = {}
     clusters: dict[str, str] = {}
     try:
-        for sample in read_jsonl(path):
-            if sample["sample"] in scores:
-                return None
-            scores[sample["sample"]] = float(sample["scores"][pair.scores.primary])
-            if column:
-                clusters[sample["sample"]] = str(sample["row"][column])
+        with path.open("rb") as lines:
+            for sample in map(read_sample, lines):
+                score = sample.scores[pair.scores.primary]
+                if sample.sample in scores or score is None:
+                    return None
+                scores[sample.sample] = score
+                if column:
+                    clusters[sample.sample] = str(sample.row[column])
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None  # the pages of samples are made of the same file, and tell what is wrong with it
     value = pair.scores.main.value

@@ -78,8 +78,8 @@ def headline(board: Leaderboard) -> str:
     if first.mean is None:
         return ""
     scope = f"over {plural(len(board.in_mean), 'data set')}"
-    if parts := [column.dataset.limit for column in board.in_mean if column.dataset.limit]:
-        named = [f"{column.dataset.name}: {column.dataset.limit}" for column in board.in_mean if column.dataset.limit]
+    if parts := [column.dataset.part for column in board.in_mean if column.dataset.part]:
+        named = [f"{column.dataset.name}: {column.dataset.part}" for column in board.in_mean if column.dataset.part]
         several = "; ".join(named) if len(named) <= NAMED else f"{len(parts)} of them in part"
         scope = f"{scope} ({parts[0] if len(board.in_mean) == 1 else several})"
     others = [row for row in board.rows[1:] if row.mean is not None]
@@ -97,7 +97,7 @@ def headline(board: Leaderboard) -> str:
 
 def limits(board: Leaderboard) -> list[str]:
     """Say of each data set that was not asked as a whole what part of it was."""
-    return [f"{column.dataset.name}: {column.dataset.limit}" for column in board.columns if column.dataset.limit]
+    return [f"{column.dataset.name}: {column.dataset.part}" for column in board.columns if column.dataset.part]
 
 
 def _told_apart(equals: list[str], others: int) -> str:

@@ -1,16 +1,23 @@
 """The results of a run: its models, its data sets and the pairs of them that were scored."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
+
+from msgspec.structs import replace
 
 from shardmark.errors import Problem, UserError
+from shardmark.records.gap import Gap, Name
+from shardmark.records.score import DatasetInfo, ModelInfo, Scores
+from shardmark.records.timings import Timings
 
 from .groups import Group, group_scores
-from .inputs import DatasetInfo, Gap, ModelInfo, Scores, read_scores, read_timings
+from .inputs import read_scores, read_timings
 from .text import clean
 
+Info = TypeVar("Info", ModelInfo, DatasetInfo)
 Descriptions = Mapping[str, Mapping[str, str]]
 'A line about each of the "models" and "datasets", by name.'
 
@@ -21,6 +28,7 @@ class Pair:
 
     scores: Scores
     samples: Path | None
+    timings: Timings | None = None
 
     @property
     def folder(self) -> str:
@@ -47,13 +55,13 @@ class Results:
     def models(self) -> list[ModelInfo]:
         """The models, in order of first appearance; last those without any score."""
         scored = {pair.scores.model.name: pair.scores.model for pair in self}
-        return list((scored | {gap.model.name: gap.model for gap in self.gaps} | scored).values())
+        return list((scored | _named(ModelInfo.unscored, [gap.model for gap in self.gaps]) | scored).values())
 
     @property
     def datasets(self) -> list[DatasetInfo]:
         """The data sets, in order of first appearance; last those without any score."""
         scored = {pair.scores.dataset.name: pair.scores.dataset for pair in self}
-        return list((scored | {gap.dataset.name: gap.dataset for gap in self.gaps} | scored).values())
+        return list((scored | _named(DatasetInfo.unscored, [gap.dataset for gap in self.gaps]) | scored).values())
 
     @cached_property
     def grouped(self) -> dict[tuple[str, str], Pair]:
@@ -72,7 +80,7 @@ class Results:
         groups = {pair.scores.dataset.name: pair.scores.dataset for pair in self.grouped.values()}
         for group in self.groups:
             if any(gap.dataset.name in group.members for gap in self.gaps):
-                info = DatasetInfo(name=group.name, digest="", description=group.description, kind="group")
+                info = DatasetInfo.unscored(group.name, "", group.description, "group")
                 groups.setdefault(group.name, info)
         return [*groups.values(), *self.datasets]
 
@@ -85,7 +93,7 @@ class Results:
                 own = [found[model.name, name] for name in group.members if (model.name, name) in found]
                 if own:
                     reason = f"no result of {own[0].dataset.name}: {own[0].reason}"
-                    found[model.name, group.name] = own[0].model_copy(update={"reason": reason})
+                    found[model.name, group.name] = replace(own[0], reason=reason)
         return found
 
     def gap(self, model: str, dataset: str) -> Gap | None:
@@ -113,6 +121,11 @@ class Results:
         return iter(self.pairs.values())
 
 
+def _named(kind: Callable[[str, str], Info], names: Iterable[Name]) -> dict[str, Info]:
+    """What a report says of models or data sets that it knows by name only."""
+    return {each.name: kind(each.name, each.digest) for each in names}
+
+
 def read_results(
     scores: Iterable[Path],
     samples: Iterable[Path],
@@ -132,8 +145,9 @@ def read_results(
     timed = {_key(path): path for path in timings}
     pairs: dict[tuple[str, str], Pair] = {}
     for path in scores:
-        read = _timed(read_scores(path), timed.get(_key(path)))
-        pair = Pair(_described(read, descriptions or {}), unpaired.pop(_key(path), None))
+        read, took = read_scores(path), timed.get(_key(path))
+        times = read_timings(took) if took else read.provenance.inference
+        pair = Pair(_described(read, descriptions or {}), unpaired.pop(_key(path), None), times)
         names = (pair.scores.model.name, pair.scores.dataset.name)
         if names in pairs:
             what = f"a second score file of {names[0]} on {names[1]}"
@@ -148,21 +162,13 @@ def read_results(
     return Results(pairs, tuple(groups), tuple(gaps))
 
 
-def _timed(scores: Scores, timings: Path | None) -> Scores:
-    """The scores with how long inference took, which is a file of its own: no two runs take equally long."""
-    if timings is None:
-        return scores
-    made = scores.provenance.model_copy(update={"inference": read_timings(timings)})
-    return scores.model_copy(update={"provenance": made})
-
-
 def _described(scores: Scores, descriptions: Descriptions) -> Scores:
-    update = {
-        field: info.model_copy(update={"description": clean(descriptions[kind][info.name])})
-        for field, kind, info in (("model", "models", scores.model), ("dataset", "datasets", scores.dataset))
-        if info.name in descriptions.get(kind, {})
-    }
-    return scores.model_copy(update=update)
+    model, dataset = (descriptions.get(kind, {}) for kind in ("models", "datasets"))
+    if scores.model.name in model:
+        scores = replace(scores, model=replace(scores.model, description=clean(model[scores.model.name])))
+    if scores.dataset.name in dataset:
+        scores = replace(scores, dataset=replace(scores.dataset, description=clean(dataset[scores.dataset.name])))
+    return scores
 
 
 def _key(path: Path) -> tuple[str, str]:

@@ -8,9 +8,10 @@ from math import exp
 from typing import Any, NamedTuple
 
 from shardmark.metrics.statistics import estimate_mean
+from shardmark.records.sample import Sample
+from shardmark.records.score import Scores
 
 from .formats import number
-from .inputs import Sample, Scores
 from .text import Folded, Piece, anchors, fold, pretty_json, whitespace_pieces
 
 PAGE_SIZE = 100
@@ -62,7 +63,7 @@ def _shown(sample: Sample, anchor: str, scores: Scores) -> Shown:
         verdict=verdict(value, scores.main.percent),
         score=number(value, scores.main.percent),
         prompt=fold(sample.prompt),
-        output=whitespace_pieces(sample.output or ""),
+        output=whitespace_pieces("" if sample.output is None else as_text(sample.output)),
         answer=None if sample.answer is None else as_text(sample.answer),
         targets=[as_text(target) for target in _as_list(sample.target)],
         choices=list(_choices(sample)),
@@ -89,7 +90,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _choices(sample: Sample) -> Iterator[Choice]:
-    choices = sample.choices or []
+    choices = [as_text(choice) for choice in sample.choices or []]
     logprobs, tokens = _padded(sample.logprobs, len(choices)), _padded(sample.tokens, len(choices))
     picked = sample.answer if isinstance(sample.answer, int) else sample.output
     chosen, gold = _positions(choices, [picked]), _positions(choices, _as_list(sample.target))

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,8 @@ from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_c
 from shardmark.plan.datasets import code_digest
 from shardmark.plan.pairs import Pair, score_files
 from shardmark.plan.plan import Plan
+from shardmark.records.base import to_json
+from shardmark.records.gap import Gap, Name
 from shardmark.workflow.progress import last_words, written_since
 from shardmark.workflow.publish import publish
 from shardmark.workflow.slurm import refusals
@@ -29,17 +30,6 @@ COMMAND = "{command}/report.py --inputs {inputs:q} --out {folder:q} --log {notes
 LEVEL = re.compile(r"^[A-Z]+ [\w.]+: ")
 LONGEST = 300
 "Characters of a reason in a report at most."
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A model on a data set without scores, as the report reads it."""
-
-    model: dict[str, str]
-    dataset: dict[str, str]
-    status: str
-    reason: str
-    log: str = ""
 
 
 class Step(NamedTuple):
@@ -77,7 +67,7 @@ def plan_unfinished(plan: Plan, since: float) -> Path:
     absent = {file for pair in plan.pairs if _unscored(plan, pair) for file in _files(plan, pair)}
     timings, facts = given.pop("timings"), given.pop("facts")
     made_of = given | {kind: [file for file in given[kind] if file not in absent] for kind in ("scores", "samples")}
-    made_of |= {"gaps": [asdict(gap) for gap in gaps(plan, since)]}
+    made_of |= {"gaps": [to_json(gap) for gap in gaps(plan, since)]}
     name = layout.full_name(plan.benchmark.run.run, digest([made_of, code_digest("report")]))
     more = {"timings": [file for file in timings if file not in absent], "facts": facts}
     write_if_changed(layout.REPORT_INPUTS.file(plan.results, report=name), pretty_json(sealed(made_of | more)))
@@ -92,15 +82,15 @@ def gaps(plan: Plan, since: float) -> list[Gap]:
 def _gap(plan: Plan, pair: Pair, since: float) -> Gap:
     steps = list(_steps(plan, pair))
     tried = [step for step in steps if written_since(step.log, since)]
-    model = {"name": pair.model.name, "digest": pair.model.digest}
-    dataset = {key: pair.dataset[key] for key in ("name", "digest")}
+    model = Name(name=pair.model.name, digest=pair.model.digest)
+    dataset = Name(name=pair.dataset["name"], digest=pair.dataset["digest"])
     if tried:
         reason = f"{tried[0].what}: {_in_a_line(last_words(tried[0].log))}"
         cut = reason if len(reason) <= LONGEST else reason[: LONGEST - 1] + "…"
-        return Gap(model, dataset, "failed", cut, str(tried[0].log))
+        return Gap(model=model, dataset=dataset, status="failed", reason=cut, log=str(tried[0].log))
     refused = refusals()
     reason = refused[0] if refused else f"{steps[0].what}, and no job for it has written a log"
-    return Gap(model, dataset, "not run", reason)
+    return Gap(model=model, dataset=dataset, status="not run", reason=reason)
 
 
 def _in_a_line(words: str) -> str:

@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shardmark.records.sample import Sample
+from shardmark.records.score import Metric
+from shardmark.records.timings import Timings
+
 MODELS = {"demo_large": 0.86, "demo_base": 0.79, "demo_tiny": 0.42}
 DATASETS = {
     "demo_arithmetic": ("generate", "accuracy", None),
@@ -29,6 +33,24 @@ PASSAGE = (
     "The tide gauge at Brest has been read since 1807. Its keepers noted the level twice a day, at first "
     "by eye and from 1846 on by a float that drove a pencil. The series is the longest in the world."
 )
+
+
+def make_metric(value: float | None, **more: Any) -> Metric:
+    """An estimate; a fraction of 100 samples without an error, unless said otherwise."""
+    return Metric(**{"value": value, "stderr": None, "ci95": None, "n": 100, "percent": True, **more})
+
+
+def make_sample(**more: Any) -> Sample:
+    """A sample that nothing was answered to, unless said otherwise."""
+    nothing = {"prompt": "", "output": None, "answer": None, "target": None, "scores": {}, "truncated": 0, "row": None}
+    return Sample(**{"sample": "s", "request": "", **nothing, **more})
+
+
+def make_timings(**more: Any) -> Timings:
+    """How long inference took, as the score step notes it."""
+    times = {"started": "2026-11-23T22:00:00Z", "finished": "2026-11-23T22:04:30Z"}
+    took = {"seconds": 12.5, "load_seconds": 0.5, "requests": 5, "reused": 0, "batch_size": "auto"}
+    return Timings(**{**took, **times, **more})
 
 
 class Files(NamedTuple):
@@ -163,7 +185,7 @@ def make_scores(model: str, dataset: str, samples: list[dict[str, Any]]) -> dict
         "counts": {
             "samples": len(samples), "requests": len(samples) * (4 if kind == "choice" else 1),
             "truncated": sum(sample["truncated"] > 0 for sample in samples),
-            "unanswered": sum(sample["answer"] is None for sample in samples),
+            "unanswered": sum(sample["answer"] is None for sample in samples), "near_misses": 0,
         },
         "provenance": _provenance(model, dataset, len(samples) * (4 if kind == "choice" else 1)),
     }  # fmt: skip
@@ -186,8 +208,9 @@ def _provenance(model: str, dataset: str, requests: int) -> dict[str, Any]:
         "inference": {
             "shards": [digest_of(model, dataset, str(shard)) for shard in range(3)], "predicted_seconds": 100,
             "seconds": chosen.uniform(4, 300), "load_seconds": chosen.uniform(0.5, 6), "batch_size": "auto",
-            "started": "2026-11-23T22:00:00Z", "finished": "2026-11-23T22:04:30Z", "requests": requests,
+            "started": "2026-11-23T22:00:00Z", "finished": "2026-11-23T22:04:30Z", "requests": requests, "reused": 0,
         },
+        "rows": {"file": f"demo/data/{dataset}.jsonl"},
         "config": {
             "model": {"name": model, "dtype": "float32", "batch_size": "auto"},
             "dataset": {"name": dataset, "max_new_tokens": 32, "stop": ["\n\n"]},

@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from msgspec import structs
 
 from shardmark.report.heatmap import heat_map
 from shardmark.report.intervals import interval_panels, mean_panel, whole_tens
@@ -57,8 +58,7 @@ def test_charts_bring_no_font_link_or_script(board: Leaderboard) -> None:
 
 def test_hostile_names_are_escaped(board: Leaderboard) -> None:
     rows = [
-        replace(row, model=row.model.model_copy(update={"name": HOSTILE}), cells=hostile(row.cells))
-        for row in board.rows[:1]
+        replace(row, model=structs.replace(row.model, name=HOSTILE), cells=hostile(row.cells)) for row in board.rows[:1]
     ]
     svg = heat_map(replace(board, rows=rows))
     assert HOSTILE not in svg
@@ -72,7 +72,7 @@ def hostile(cells: list[Cell]) -> list[Cell]:
 def test_a_metric_that_is_no_fraction_gets_its_own_axis(tmp_path: Path, board: Leaderboard) -> None:
     column = replace(board.columns[0], percent=False, metric="bits_per_byte")
     cells = [replace(row.cells[0], column=column) for row in board.rows]
-    cells = [replace(cell, metric=cell.metric and cell.metric.model_copy(update={"percent": False})) for cell in cells]
+    cells = [replace(cell, metric=cell.metric and structs.replace(cell.metric, percent=False)) for cell in cells]
     rows = [replace(row, cells=[cell]) for row, cell in zip(board.rows, cells, strict=True)]
     (panel,) = interval_panels(Leaderboard([column], rows))
     assert panel.metric == "bits_per_byte"

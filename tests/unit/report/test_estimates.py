@@ -2,12 +2,13 @@
 
 import pytest
 
+from shardmark.records.score import Metric
 from shardmark.report.estimates import half_width, interval, mean_metric, standings
-from shardmark.report.inputs import Metric
+from unit.report.fake_results import make_metric
 
 
 def metric(value: float | None, stderr: float | None = 0.02, higher: bool = True) -> Metric:
-    return Metric(value=value, stderr=stderr, n=100, higher_is_better=higher, percent=True)
+    return make_metric(value, stderr=stderr, higher_is_better=higher)
 
 
 def test_the_mean_adds_variances() -> None:
@@ -29,7 +30,7 @@ def test_no_estimates_have_no_mean() -> None:
 
 
 def test_a_given_interval_is_used_before_the_normal_one() -> None:
-    wilson = Metric(value=1.0, stderr=0.0, ci95=(0.8, 1.0), n=15)
+    wilson = make_metric(1.0, stderr=0.0, ci95=(0.8, 1.0), n=15, percent=False)
     assert half_width(wilson) == pytest.approx(0.1)
     assert half_width(metric(0.5)) == pytest.approx(1.96 * 0.02)
 

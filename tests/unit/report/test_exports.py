@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
+from msgspec.structs import replace
 
 from shardmark.report.exports import CSV_COLUMNS, leaderboard_csv, leaderboard_markdown
-from shardmark.report.inputs import Metric
 from shardmark.report.leaderboard import Cell, Column, Leaderboard, Row, rank_models
 from shardmark.report.results import Pair, Results, read_results
-from unit.report.fake_results import write_results
+from unit.report.fake_results import make_metric, write_results
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_the_markdown_table_has_a_row_a_model_and_shows_what_was_not_run(results
 def test_markdown_escapes_what_would_break_the_table(results: Results) -> None:
     board = rank_models(results)
     column = Column(board.columns[0].dataset, "a|b <i>", True, True, True)
-    cell = Cell("m", column, Metric(value=0.5, percent=True), "best", None)
+    cell = Cell("m", column, make_metric(0.5), "best", None)
     row = Row(1, board.rows[0].model, None, "", [cell])
     text = leaderboard_markdown(Leaderboard([column], [row]))
     assert "(a\\|b &lt;i>, %)" in text
@@ -56,12 +56,12 @@ def test_markdown_escapes_what_would_break_the_table(results: Results) -> None:
 @pytest.mark.parametrize("metric", ["=1+1", "+x", "-x", "@SUM(A1)", "\tx", "=cmd|' /C calc'!A0", "＝1"])
 def test_no_text_in_the_csv_is_a_formula(results: Results, metric: str) -> None:
     pair = next(iter(results))
-    scores = pair.scores.model_copy(update={"metrics": {metric: pair.scores.main}, "primary": metric})
+    scores = replace(pair.scores, metrics={metric: pair.scores.main}, primary=metric)
     text = leaderboard_csv(Results({("m", "d"): Pair(scores, None)}))
     (row,) = csv.DictReader(io.StringIO(text))
     assert row["metric"] == f"'{metric}"
-    negative = scores.main.model_copy(update={"value": -0.5})
-    text = leaderboard_csv(Results({("m", "d"): Pair(scores.model_copy(update={"metrics": {metric: negative}}), None)}))
+    negative = replace(scores.main, value=-0.5)
+    text = leaderboard_csv(Results({("m", "d"): Pair(replace(scores, metrics={metric: negative}), None)}))
     assert next(csv.DictReader(io.StringIO(text)))["value"] == "-0.5"
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from shardmark.report.formats import breakable, count, described, duration, margin, moment, number, rate
-from shardmark.report.inputs import Metric
+from unit.report.fake_results import make_metric
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,11 @@ def test_fractions_are_percent_with_one_decimal_and_others_have_four_digits(
 
 
 def test_an_unknown_error_is_a_dash() -> None:
-    assert margin(Metric(value=0.5, percent=True)) == "–"
+    assert margin(make_metric(0.5)) == "–"
 
 
 def test_an_estimate_is_described_with_interval_and_n() -> None:
-    metric = Metric(value=0.5, stderr=0.1, ci95=(0.3, 0.7), n=1200, percent=True)
+    metric = make_metric(0.5, stderr=0.1, ci95=(0.3, 0.7), n=1200)
     assert described(metric) == "50.0 % (95 % interval 30.0 to 70.0), n = 1\u202f200"
 
 

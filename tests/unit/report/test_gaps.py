@@ -10,7 +10,7 @@ import pytest
 from shardmark.report import build_report
 from shardmark.report.exports import leaderboard_csv, leaderboard_markdown
 from shardmark.report.groups import Group
-from shardmark.report.inputs import Gap
+from shardmark.report.inputs import read_gap
 from shardmark.report.leaderboard import Leaderboard, rank_models
 from shardmark.report.remarks import headline, incomplete
 from shardmark.report.results import Results, read_results
@@ -28,7 +28,7 @@ def gap(model: str, dataset: str, status: str = "failed") -> dict[str, Any]:
 
 def results(tmp_path: Path, *absent: tuple[str, str], groups: tuple[Group, ...] = ()) -> Results:
     files = write_results(tmp_path, [*MODELS, "broken"], missing=absent, n=12)
-    return read_results(files.scores, files.samples, groups=groups, gaps=[Gap(**gap(*names)) for names in absent])
+    return read_results(files.scores, files.samples, groups=groups, gaps=[read_gap(gap(*names)) for names in absent])
 
 
 def board(tmp_path: Path, *absent: tuple[str, str], groups: tuple[Group, ...] = ()) -> Leaderboard:

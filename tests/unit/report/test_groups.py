@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
+from shardmark.records.score import Metric
 from shardmark.report import build_report
 from shardmark.report.estimates import weighted_mean
 from shardmark.report.exports import leaderboard_csv, leaderboard_markdown
 from shardmark.report.groups import Group
-from shardmark.report.inputs import Metric
 from shardmark.report.leaderboard import rank_models
 from shardmark.report.remarks import reasons_left_out
 from shardmark.report.results import Results, read_results
-from unit.report.fake_results import MISSING, write_results
+from unit.report.fake_results import MISSING, make_metric, write_results
 
 GROUP = Group("both", ["demo_arithmetic", "demo_capitals"], description="two of four")
 
 
 def metric(value: float | None, stderr: float | None = 0.1, n: int = 10, **facts: Any) -> Metric:
-    return Metric(value=value, stderr=stderr, n=n, percent=True, **facts)
+    return make_metric(value, stderr=stderr, n=n, **facts)
 
 
 def results(tmp_path: Path, *groups: Group) -> Results:
@@ -46,9 +46,7 @@ def test_a_micro_mean_is_that_of_all_samples_together() -> None:
     assert found.stderr == pytest.approx(sqrt(sum(n * p * (1 - p) for p, n in shares)) / 200)
 
 
-@pytest.mark.parametrize(
-    "others", [metric(None), metric(0.5, higher_is_better=False), Metric(value=0.5, percent=False)]
-)
+@pytest.mark.parametrize("others", [metric(None), metric(0.5, higher_is_better=False), make_metric(0.5, percent=False)])
 def test_what_cannot_be_averaged_has_no_value(others: Metric) -> None:
     assert weighted_mean([metric(0.5), others], [1, 1]).value is None
 

@@ -7,11 +7,12 @@ import pytest
 
 from shardmark.errors import UserError
 from shardmark.files import file_sha256, sealed
+from shardmark.records.base import to_json
 from shardmark.report.build import build_report
 from shardmark.report.facts import run_facts
 from shardmark.report.inputs import read_samples, read_scores
 from shardmark.report.results import read_results
-from unit.report.fake_results import Files, make_samples, make_scores, write_pair, write_results
+from unit.report.fake_results import Files, make_samples, make_scores, make_timings, write_pair, write_results
 
 
 @pytest.fixture
@@ -85,9 +86,10 @@ def test_timings_are_those_of_the_pair_with_the_same_file_name(tmp_path: Path, f
     scores = files.scores[0]
     timings = tmp_path / "timings" / scores.parent.name / scores.name
     timings.parent.mkdir(parents=True)
-    timings.write_text('{"seconds": 12.5, "predicted_seconds": 10, "shards": ["s"]}')
+    timings.write_text(json.dumps(to_json(make_timings(predicted_seconds=10.0, shards=["s"]))))
     (pair,) = read_results(*files, timings=[timings])
-    assert pair.scores.provenance.inference.seconds == 12.5
+    assert pair.timings is not None
+    assert pair.timings.seconds == 12.5
     facts = {fact.label: fact.values for fact in run_facts(read_results(*files, timings=[timings]), {})}
     assert facts["Predicted"] == ["10.0 s for what took 12.5 s; off by 20% in the median of pairs"]
 
@@ -112,7 +114,7 @@ def test_a_score_that_is_not_the_one_that_was_written_is_not_shown(files: Files)
 def test_samples_that_are_not_those_of_the_score_are_not_shown(tmp_path: Path, files: Files) -> None:
     timings = tmp_path / "timings" / files.scores[0].parent.name / files.scores[0].name
     timings.parent.mkdir(parents=True)
-    timings.write_text(json.dumps(sealed({"samples_sha256": file_sha256(files.samples[0])})))
+    timings.write_text(json.dumps(sealed(to_json(make_timings(samples_sha256=file_sha256(files.samples[0]))))))
     build_report("demo", *files, tmp_path / "out", {}, timings=[timings])
     files.samples[0].write_text(files.samples[0].read_text("utf-8").replace("a", "b", 1), "utf-8")
     with pytest.raises(UserError, match="damaged: it is not the file that its timings hash"):

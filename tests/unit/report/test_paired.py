@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from shardmark.report.inputs import Metric
+from shardmark.records.score import Metric
 from shardmark.report.leaderboard import rank_models
 from shardmark.report.paired import SampleScores, independent, mean_difference, paired
 from shardmark.report.results import read_results
-from unit.report.fake_results import Files, make_samples, make_scores, write_pair
+from unit.report.fake_results import Files, make_metric, make_samples, make_scores, write_pair
 
 
 def scores(values: list[float], clusters: list[str] | None = None) -> SampleScores:
@@ -21,7 +21,7 @@ def scores(values: list[float], clusters: list[str] | None = None) -> SampleScor
 
 
 def metric(value: float | None, stderr: float | None = 0.02) -> Metric:
-    return Metric(value=value, stderr=stderr, n=100, percent=True)
+    return make_metric(value, stderr=stderr)
 
 
 def test_right_and_wrong_are_compared_by_mcnemars_exact_test() -> None:

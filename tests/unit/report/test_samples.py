@@ -5,15 +5,16 @@ from typing import Any
 import pytest
 
 from shardmark.metrics.statistics import estimate_mean
-from shardmark.report.inputs import Sample, Scores
+from shardmark.records.base import convert
+from shardmark.records.score import Scores
 from shardmark.report.pages import count_pages, pager
 from shardmark.report.samples import by_group, prepare, verdict
-from unit.report.fake_results import make_samples, make_scores
+from unit.report.fake_results import make_sample, make_samples, make_scores
 
 
 def shown(**fields: Any) -> Any:
-    scores = Scores.model_validate(make_scores("a", "demo_arithmetic", make_samples("a", "demo_arithmetic", 3)))
-    return prepare([Sample.model_validate({"sample": "s"} | fields)], scores)[0]
+    scores = convert(make_scores("a", "demo_arithmetic", make_samples("a", "demo_arithmetic", 3)), Scores)
+    return prepare([make_sample(**fields)], scores)[0]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_targets_of_any_type_are_shown_as_text() -> None:
 
 def test_groups_have_their_own_means() -> None:
     samples = [
-        Sample(sample=str(n), group=group, scores={"accuracy": score})
+        make_sample(sample=str(n), group=group, scores={"accuracy": score})
         for n, (group, score) in enumerate([("b", 1.0), ("a", 0.0), ("a", 1.0), (None, 1.0), ("c", None)])
     ]
     assert [group[:3] for group in by_group(samples, "accuracy")] == [
@@ -70,10 +71,10 @@ def test_groups_have_their_own_means() -> None:
 
 
 def test_a_group_has_the_interval_of_its_mean_unless_it_has_no_score() -> None:
-    samples = [Sample(sample=str(n), group="a", scores={"accuracy": n % 2}) for n in range(8)]
+    samples = [make_sample(sample=str(n), group="a", scores={"accuracy": n % 2}) for n in range(8)]
     (group,) = by_group(samples, "accuracy")
     assert group.ci95 == estimate_mean([0.0, 1.0] * 4).ci95
-    assert by_group([Sample(sample="s", group="a")], "accuracy")[0].ci95 is None
+    assert by_group([make_sample(sample="s", group="a")], "accuracy")[0].ci95 is None
 
 
 def test_pages_hold_a_hundred_samples() -> None:

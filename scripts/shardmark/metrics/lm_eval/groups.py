@@ -4,13 +4,14 @@ import math
 from typing import Any
 
 from shardmark.errors import Problem, UserError
+from shardmark.records.score import Metric
 
 Record = dict[str, Any]
 
 
-def group_metrics(groups: list[Record], tasks: dict[str, Record]) -> Record:
+def group_metrics(groups: list[Record], tasks: dict[str, dict[str, Metric]]) -> dict[str, Metric]:
     """The aggregates of a group, then those of the groups in it and the metrics of its tasks, with their names."""
-    found: Record = {}
+    found: dict[str, Metric] = {}
     for group in groups:
         for aggregate in group["aggregates"]:
             names = [
@@ -19,7 +20,7 @@ def group_metrics(groups: list[Record], tasks: dict[str, Record]) -> Record:
             for name in names:
                 key = name if group is groups[0] else f"{name} ({group['name']})"
                 having = [tasks[task] for task in group["tasks"] if name in tasks[task]]
-                sizes = [max(metric["n"] for metric in metrics.values()) for metrics in having]
+                sizes = [max(metric.n for metric in metrics.values()) for metrics in having]
                 parts = [metrics[name] for metrics in having]
                 found[key] = _aggregate(parts, sizes, aggregate.get("weight_by_size", True))
         if not found:  # lm-eval warns, and the group has no score
@@ -37,21 +38,28 @@ def _fits(name: str, aggregate: Record) -> bool:
     return bool(metric == aggregate["metric"] and (wanted is None or (chain or "none") in wanted))
 
 
-def _aggregate(parts: list[Record], sizes: list[int], by_size: bool) -> Record:
+def _aggregate(parts: list[Metric], sizes: list[int], by_size: bool) -> Metric:
     """lm-eval's mean over tasks with its standard error: pooled if tasks weigh by size, else of a plain mean.
 
     `sizes` are the tasks' numbers of documents; a metric may have values for fewer, and weighs as much all the same.
     """
     weights = sizes if by_size else [1] * len(parts)
-    value = sum(part["value"] * weight for part, weight in zip(parts, weights, strict=True)) / sum(weights)
-    errors = [part["stderr"] for part in parts]
+    value = sum(
+        (math.nan if part.value is None else part.value) * weight for part, weight in zip(parts, weights, strict=True)
+    ) / sum(weights)
+    errors = [part.stderr for part in parts if part.stderr is not None]
     stderr = None
-    if None not in errors and by_size and sum(sizes) > len(sizes):
+    if len(errors) == len(parts) and by_size and sum(sizes) > len(sizes):
         squares = sum((n - 1) * error**2 * n for n, error in zip(sizes, errors, strict=True))
         stderr = math.sqrt(squares / (sum(sizes) - len(sizes)) / sum(sizes))
-    elif None not in errors and not by_size:
+    elif len(errors) == len(parts) and not by_size:
         stderr = math.sqrt(sum(error**2 for error in errors)) / len(errors)
     half = None if stderr is None else 1.959963984540054 * stderr
-    ends = None if half is None else [value - half, value + half]
-    facts = {"higher_is_better": parts[0]["higher_is_better"], "percent": all(part["percent"] for part in parts)}
-    return {"value": value, "stderr": stderr, "ci95": ends, "n": sum(sizes)} | facts
+    return Metric(
+        value=value,
+        stderr=stderr,
+        ci95=None if half is None else (value - half, value + half),
+        n=sum(sizes),
+        higher_is_better=parts[0].higher_is_better,
+        percent=all(part.percent for part in parts),
+    )

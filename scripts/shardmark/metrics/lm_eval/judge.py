@@ -10,17 +10,21 @@ from shardmark.errors import Problem, UserError
 from shardmark.metrics.lm_eval.evaluate_metrics import load_here
 from shardmark.metrics.lm_eval.groups import group_metrics
 from shardmark.metrics.lm_eval.task import Record, Task
+from shardmark.records.sample import Sample
+from shardmark.records.score import Metric
 from shardmark.tasks.limits import bounded_steps
 from shardmark.tasks.lm_eval.code import Code, install, judging_with
 from shardmark.tasks.lm_eval.files import Function, functions
 
 
-def judge(lines: list[Record], asked: Record, answers: Record, header: Record) -> tuple[list[Record], Record]:
+def judge(
+    lines: list[Record], asked: Record, answers: Record, header: Record
+) -> tuple[list[Sample], dict[str, Metric]]:
     """The samples of a task file with their scores, and the metrics. Raises UserError for code that fails."""
     origin, about = header["dataset"]["origin"]["lm_eval"], header["settings"]["lm_eval"]
     code = Code(Path(origin["tasks"]), origin["code"], header["dataset"]["name"])
-    samples: dict[str, list[Record]] = {}
-    metrics: dict[str, Record] = {}
+    samples: list[Sample] = []
+    metrics: dict[str, dict[str, Metric]] = {}
     for name, settings in about["tasks"].items():
         own = [line for line in lines if line.get("group", name) == name]
         _seed()
@@ -30,20 +34,18 @@ def judge(lines: list[Record], asked: Record, answers: Record, header: Record) -
                 restored = _restored(settings, Path(origin["tasks"]))
                 code.begin(functions(restored))
                 task = Task(name, restored, code)
-                samples[name] = task.judged(own, asked, answers)
-                metrics[name] = task.measured(samples[name])
+                results = task.results(own, answers)
+                samples += task.samples(own, asked, answers, results)
+                metrics[name] = task.measured(results)
         except (UserError, KeyboardInterrupt):
             raise
         except Exception as error:  # the tasks' own code: any exception may come out
             what = f"{name} cannot be scored: {type(error).__name__}: {_first_words(error)}"
             fix = install(error) if isinstance(error, ModuleNotFoundError) else "fix the task, or leave it out"
             raise UserError(Problem(header["dataset"]["name"], "lm_eval", what, fix)) from error
-    judged = [sample for found in samples.values() for sample in found]
-    for sample in judged:
-        sample.pop("results")
     if not about["groups"]:
-        return judged, next(iter(metrics.values()))
-    return judged, group_metrics(about["groups"], metrics)
+        return samples, next(iter(metrics.values()))
+    return samples, group_metrics(about["groups"], metrics)
 
 
 def _first_words(error: Exception) -> str:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +17,10 @@ from shardmark.metrics.lm_eval.values import (
     registered_metric,
     rolling_values,
 )
-from shardmark.metrics.sample_scores import alone
 from shardmark.metrics.statistics import Estimate
+from shardmark.records import score
 from shardmark.records.request import GenerateRequest, Request
+from shardmark.records.sample import Sample
 from shardmark.tasks.limits import BoundError
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.files import Function
@@ -35,6 +37,15 @@ COMPARED = {"acc_norm": "char", "acc_bytes": "byte"}
 "How metrics compare choices (see metrics/choice.py), where it is not by the sum of log-likelihoods."
 MEANS = {"mean", "nanmean", "median"}
 "Aggregations whose value is a fraction if all values are."
+
+
+class Result(NamedTuple):
+    """What a task makes of an answer."""
+
+    answer: Any
+    "Of generated text what the first chain of filters found."
+    values: Record
+    "By metric and chain of filters: a number, or what the metric's aggregation takes."
 
 
 class Task:
@@ -64,25 +75,66 @@ class Task:
             return self.code.load(name), options
         return registered_metric(name, bool(metric.get("hf_evaluate"))), options
 
-    def judged(self, lines: list[Record], asked: dict[str, Request], answers: Record) -> list[Record]:
-        """The samples with the score of each metric and chain of filters."""
+    def results(self, lines: list[Record], answers: Record) -> list[Result]:
+        """Of each line the answer and what each metric and chain of filters makes of it."""
         docs = [line["row"] for line in lines]
         found = [answers[line["request"]] for line in lines]
-        samples = [_sample(*parts) for parts in zip(lines, (asked[x["request"]] for x in lines), found, strict=True)]
+        results = [Result(None, {}) for _ in lines]
         for number, chain in enumerate(self.chains):
-            results = self._results(chain, found, docs)
-            for doc, (sample, line, result) in enumerate(zip(samples, lines, results, strict=True)):
+            filtered = self._results(chain, found, docs)
+            for doc, (result, line, answer) in enumerate(zip(results, lines, filtered, strict=True)):
                 with self._named("metric_list", doc):
-                    values = self._values(line, result)
-                sample["results"] |= {_key(metric, chain["name"]): value for metric, value in values.items()}
+                    values = self._values(line, answer)
+                result.values.update({_key(metric, chain["name"]): value for metric, value in values.items()})
                 if self.kind == "generate_until" and not number:
-                    sample["answer"] = result[0]
-        for sample in samples:
-            numbers = {name: value for name, value in sample["results"].items() if isinstance(value, NUMBER)}
-            sample["scores"] = {name: float(value) for name, value in numbers.items()}
-            if self.kind == "multiple_choice" and self._is_tied(sample):
-                sample["tied"] = True
-        return samples
+                    results[doc] = result._replace(answer=answer[0])
+        return results
+
+    def samples(
+        self, lines: list[Record], asked: dict[str, Request], answers: Record, results: list[Result]
+    ) -> list[Sample]:
+        """The samples with their scores: of the results, the numbers."""
+        return [
+            self._sample(line, asked[line["request"]], answers[line["request"]], result)
+            for line, result in zip(lines, results, strict=True)
+        ]
+
+    def _sample(self, line: Record, request: Request, prediction: Record, result: Result) -> Sample:
+        numbers = {name: value for name, value in result.values.items() if isinstance(value, NUMBER)}
+        make = partial(
+            Sample,
+            sample=line["sample"],
+            request=line["request"],
+            target=line["target"],
+            scores={name: float(value) for name, value in numbers.items()},
+            row=line["row"],
+            group=line.get("group"),
+        )
+        if isinstance(request, GenerateRequest):
+            several = prediction.get("samples", [prediction])
+            return make(
+                prompt=as_text(request.context),
+                output=several[0]["text"],
+                answer=result.answer,
+                end=several[0]["end"],
+                truncated=max(one["cut"] for one in several),
+            )
+        pairs = request.pairs
+        choices = line.get("choices") or [continuation for _, continuation in pairs]
+        logprobs, tokens = prediction["logprobs"][: len(choices)], prediction["tokens"][: len(choices)]
+        chosen = logprobs.index(max(logprobs))
+        context, continuation = pairs[chosen]
+        return make(
+            prompt=as_text(context or continuation),
+            choices=choices,
+            output=choices[chosen],
+            logprobs=logprobs,
+            tokens=tokens,
+            answer=chosen,
+            truncated=prediction["cut"],
+            tied=self.kind == "multiple_choice" and self._is_tied(logprobs, tokens, choices),
+            alone=prediction.get("alone", 0),
+        )
 
     @contextmanager
     def _named(self, key: str, doc: int | None = None) -> Iterator[None]:
@@ -94,10 +146,10 @@ class Task:
             place = ": ".join(filter(None, (error.place, f"{self.name}, document {number}")))
             raise BoundError(error.what, place, f"{key}.{error.key}") from error
 
-    def _is_tied(self, sample: Record) -> bool:
+    def _is_tied(self, logprobs: list[float], tokens: list[int], choices: list[Any]) -> bool:
         """Whether the best choice is one of several that the first metric finds equally good."""
         scoring = COMPARED.get(next(iter(self.metrics), ""), "sum")
-        return is_tied(scoring, sample["logprobs"], sample["tokens"], [str(choice) for choice in sample["choices"]])
+        return is_tied(scoring, logprobs, tokens, [str(choice) for choice in choices])
 
     def _results(self, chain: Record, predictions: list[Record], docs: list[Any]) -> list[list[Any]]:
         """For each document what lm-eval hands to its metrics."""
@@ -152,18 +204,18 @@ class Task:
             flat |= several
         return flat
 
-    def measured(self, samples: list[Record]) -> dict[str, Record]:
+    def measured(self, results: list[Result]) -> dict[str, score.Metric]:
         """The metrics over all samples, by name; other than `none`, the chain of filters follows the metric."""
-        names = dict.fromkeys(name for sample in samples for name in sample["results"])
-        return {name: self._measured(name, samples) for name in sorted(names, key=self._place)}
+        names = dict.fromkeys(name for result in results for name in result.values)
+        return {name: self._measured(name, results) for name in sorted(names, key=self._place)}
 
     def _place(self, name: str) -> int:
         known = list(self.metrics)
         metric = name.partition(",")[0]
         return known.index(metric) if metric in known else len(known)
 
-    def _measured(self, name: str, samples: list[Record]) -> Record:
-        values = [sample["results"][name] for sample in samples if name in sample["results"]]
+    def _measured(self, name: str, results: list[Result]) -> score.Metric:
+        values = [result.values[name] for result in results if name in result.values]
         metric = name.partition(",")[0]
         settings = self.rules.get(metric, {})
         rule = settings.get("aggregation") or default_aggregation(metric)
@@ -173,30 +225,8 @@ class Task:
             estimate = aggregate(rule, metric, values)
         fraction = rule == "f1" or (rule in MEANS and all(0 <= value <= 1 for value in values))
         better = bool(settings.get("higher_is_better", REGISTERED.get(metric, ("", True))[1]))
-        return estimate.as_json() | {"higher_is_better": better, "percent": fraction}
+        return estimate.metric(higher_is_better=better, percent=fraction)
 
 
 def _key(metric: str, chain: str) -> str:
     return metric if chain == "none" else f"{metric},{chain}"
-
-
-def _sample(line: Record, request: Request, prediction: Record) -> Record:
-    """What a sample file says of a document, without its scores."""
-    sample = {"sample": line["sample"], "request": line["request"]}
-    if isinstance(request, GenerateRequest):
-        several = prediction.get("samples", [prediction])
-        sample |= {"prompt": as_text(request.context), "output": several[0]["text"], "answer": None}
-        sample |= {"target": line["target"], "end": several[0]["end"]}
-        cut = max(one["cut"] for one in several)
-    else:
-        pairs = request.pairs
-        choices = line.get("choices") or [continuation for _, continuation in pairs]
-        logprobs = prediction["logprobs"][: len(choices)]
-        chosen = logprobs.index(max(logprobs))
-        context, continuation = pairs[chosen]
-        sample |= {"prompt": as_text(context or continuation), "choices": choices, "output": choices[chosen]}
-        sample |= {"logprobs": logprobs, "tokens": prediction["tokens"][: len(choices)], "answer": chosen}
-        sample |= {"target": line["target"]} | alone(prediction)
-        cut = prediction["cut"]
-    group = {"group": line["group"]} if "group" in line else {}
-    return sample | {"scores": {}, "results": {}, "truncated": cut, "row": line["row"]} | group

@@ -1,0 +1,27 @@
+"""A model on a data set without scores, in what the report of a run that ended with failures is made of."""
+
+from typing import Literal
+
+from shardmark.records.base import Record
+
+
+class Name(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model or data set by name and digest."""
+
+    name: str
+    digest: str
+
+
+class Gap(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model on a data set without scores; log is a path, or empty where no job has run."""
+
+    model: Name
+    dataset: Name
+    status: Literal["failed", "not run"]
+    reason: str
+    log: str = ""
+
+    @property
+    def text(self) -> str:
+        """Status, reason and log in a line."""
+        return f"{self.status}: {self.reason}" + (f" ({self.log})" if self.log else "")

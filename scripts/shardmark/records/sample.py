@@ -1,0 +1,90 @@
+"""A line of a samples file: one sample with its answer and its scores.
+
+results/samples/{model}@{digest}/{dataset}@{digest}.jsonl, in the order of the data set.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+
+from shardmark.files import json_line
+from shardmark.records.base import Record, Unreadable, convert
+from shardmark.records.score import finite
+
+
+class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One scored sample. Keys with a default are left out where they have it."""
+
+    sample: str
+    request: str
+    "The id of the request that it asked."
+    prompt: str
+    choices: list[Any] | None = None
+    "Texts; of tasks of lm-eval, also other values."
+    output: Any
+    "What the model wrote; of choices, the chosen one."
+    logprobs: list[float | None] | None = None
+    "Summed log-likelihood (natural log) of each choice."
+    tokens: list[int] | None = None
+    "How many tokens of each choice were scored."
+    answer: Any
+    "What was found in the output, or the index of the chosen choice; None if nothing was found."
+    target: Any
+    "The right answer, or a list of them; of choices, indices."
+    end: str | None = None
+    "What ended an output: eos, stop or length."
+    outputs: list[str] | None = None
+    "All outputs, where a request was answered several times."
+    answers: dict[str, list[Any]] | None = None
+    "By chain of filters, the answers, where there are several outputs or chains."
+    scores: dict[str, float | None]
+    truncated: int
+    "How many tokens of the prompt were cut to fit the model."
+    row: Any
+    "Of the data set."
+    group: str | None = None
+    tied: bool = False
+    "Whether another choice is exactly as good as the best."
+    alone: int = 0
+    "How many choices were tokenized without the prompt."
+
+
+_DEFAULTS = {field.encode_name: field.default for field in msgspec.structs.fields(Sample) if not field.required}
+_DECODER = msgspec.json.Decoder(Sample)
+
+
+def sample_line(sample: Sample) -> str:
+    """A line of a samples file. Values of a data set's rows are left to json, which knows subclasses of numbers."""
+    values = ((name, getattr(sample, name)) for name in sample.__struct_fields__)
+    return json_line({name: value for name, value in values if name not in _DEFAULTS or value != _DEFAULTS[name]})
+
+
+def read_sample(line: bytes) -> Sample:
+    """The sample in a line. Scores and log-likelihoods that are not finite are None. Raises Unreadable."""
+    try:
+        return _DECODER.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass  # a surrogate, an infinite number, or a mistake: the slow way tells which
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"not valid JSON: {error}") from error
+    return sample_of(value)
+
+
+def sample_of(value: Any) -> Sample:
+    """The sample that a JSON value is, as `read_sample`."""
+    if isinstance(value, dict):
+        value = dict(value)
+        match value:
+            case {"logprobs": list(numbers)}:
+                value["logprobs"] = [_known(number) for number in numbers]
+        match value:
+            case {"scores": dict(scores)}:
+                value["scores"] = {name: _known(score) for name, score in scores.items()}
+    return convert(value, Sample)
+
+
+def _known(value: Any) -> Any:
+    return finite(value) if isinstance(value, float) else value
