@@ -226,7 +226,7 @@ def passed(folder: Path) -> Any:
 
 def test_generated_programs_run_in_the_sandbox(tmp_path: Path) -> None:
     need("bwrap")
-    assert passed(tmp_path)["pass@1"]["value"] == 0.5
+    assert passed(tmp_path)["pass@1"].value == 0.5
 
 
 def test_without_a_sandbox_no_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def log(run: Plan, step: str, text: str) -> str:
 def test_what_has_run_without_a_result_has_failed_and_its_log_says_why(run: Plan) -> None:
     path = log(run, "stage_model", f"{STAMP} ERROR root: m.yaml: path: is gone\n    fix: bring it back\n")
     (gap,) = gaps(run, 0.0)
-    assert (gap.model["name"], gap.dataset["name"], gap.status, gap.log) == ("bad", "sums", "failed", path)
+    assert (gap.model.name, gap.dataset.name, gap.status, gap.log) == ("bad", "sums", "failed", path)
     assert gap.reason == "the model is not staged: m.yaml: path: is gone fix: bring it back"
     log(run, "stage_model", f"{STAMP} ERROR root: failed\nTraceback (most recent call last):\n  ...\nValueError: why\n")
     assert gaps(run, 0.0)[0].reason == "the model is not staged: ValueError: why"

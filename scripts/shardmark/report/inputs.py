@@ -21,8 +21,8 @@ from .text import clean
 
 ANEW = "delete the file and let the score step make it anew"
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-UNSAFE = re.compile(rb"\\(?:[bfr]|u(?:00[01]|007f|d[89a-f]|fff[ef]))|[^\t\n\x20-\x7e]", re.IGNORECASE)
-"What a line of JSON has in which there may be something to clean."
+UNSAFE = re.compile(rb"\\(?:[bfr]|u(?:00[01]|007[fF]|[dD][89a-fA-F]|[fF]{3}[eEfF]))")
+"The escapes in JSON of what is cleaned."
 
 R = TypeVar("R")
 
@@ -96,9 +96,14 @@ def _samples(path: Path) -> Iterator[Sample]:
         for number, line in enumerate(lines, 1):
             try:
                 if line.strip():
-                    yield read_sample(line) if not UNSAFE.search(line) else _cleaned(line)
+                    yield read_sample(line) if _is_clean(line) else _cleaned(line)
             except Unreadable as error:
                 raise UserError(Problem(f"{path}:{number}", "", str(error), ANEW)) from error
+
+
+def _is_clean(line: bytes) -> bool:
+    """Whether there is surely nothing to clean in a line of JSON."""
+    return line.isascii() and b"\x7f" not in line and UNSAFE.search(line) is None
 
 
 def _cleaned(line: bytes) -> Sample:
