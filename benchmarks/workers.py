@@ -20,9 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from shardmark.engine.stage import stage_model  # noqa: E402
-from shardmark.files import pretty_json, write_whole  # noqa: E402
+from shardmark.files import pretty_json, sealed, write_whole  # noqa: E402
 from shardmark.plan.machine import hardware  # noqa: E402
 from shardmark.plan.plan import Plan, make_plan  # noqa: E402
+from shardmark.records.base import to_json  # noqa: E402
 from shardmark.store.predictions import read_trailer  # noqa: E402
 
 
@@ -66,7 +67,7 @@ def main(arguments: argparse.Namespace) -> None:
         plan = make_plan(config | {"results": f"{folder}/results"}, ROOT, "benchmarks/workers.py", local=True)
         shards = [shard["name"] for shard in plan.pairs[0].missing]
         staged = Path(folder, "staged.json")
-        write_whole(staged, pretty_json(stage_model(plan.models[0], ROOT / "results/staged/weights")))
+        write_whole(staged, pretty_json(sealed(to_json(stage_model(plan.models[0], ROOT / "results/staged/weights")))))
         few = shards[:: max(1, len(shards) // arguments.cold)][: arguments.cold]
         warm, cold = [], []
         for shard in shards:  # by turns, because other work on the machine comes and goes

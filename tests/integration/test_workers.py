@@ -23,12 +23,15 @@ import pytest
 
 import asked
 import tiny_models
+from projects import model_record
 from shardmark.engine import client, devices, worker
 from shardmark.engine.client import WorkerFailed, infer_with_worker
 from shardmark.engine.infer import infer_shard
 from shardmark.engine.worker_sockets import LOCK, SOCKET, claimed, run_folder
 from shardmark.errors import UserError
 from shardmark.files import digest, pretty_json, sealed
+from shardmark.records.base import to_json
+from shardmark.records.model import Staged
 from shardmark.records.request import GenerateRequest
 from shardmark.store.partials import partial_files, read_partial
 from shardmark.store.predictions import read_predictions
@@ -56,8 +59,8 @@ cuda = SimpleNamespace(device_count=lambda: 1, get_device_name=lambda number: "a
 
 def load(record, staged):
     time.sleep(0.2)
-    if record["name"] == "broken":
-        raise UserError(Problem(record["file"], "path", "cannot be loaded"))
+    if record.name == "broken":
+        raise UserError(Problem(record.file, "path", "cannot be loaded"))
     return SimpleNamespace(on_forward=lambda told: setattr(Engine, "forward", staticmethod(told)))
 
 
@@ -101,7 +104,6 @@ def act(verb, *words):
 sys.modules["shardmark.engine.answer"] = SimpleNamespace(Engine=Engine)
 sys.modules["shardmark.engine.transformers_backend"] = SimpleNamespace(TransformersBackend=load)
 '''
-RECORD = {"digest": "0", "dtype": "float32", "source": {"bytes": 0, "kind": "hub"}, "tokenizer": None}
 NO_PIDFD = "import os\ndel os.pidfd_open\n"
 
 
@@ -155,23 +157,17 @@ class Run:
 
     def files(self, name: str, requests: list[Any], weights: Path | None = None, **settings: Any) -> list[Path]:
         """The files of a job: the model's record, where it is staged, the requests, the predictions."""
-        record: dict[str, Any] = {
-            **RECORD,
-            "name": name,
-            "file": f"config/models/{name}.yaml",
-            "settings": {"model_kwargs": {}},
-        }
-        staged = {"model": "/no/such/model"}
+        settings = {"num_gpus": 0, "batch_size": 1, **settings}
+        record, staged = model_record(name, **settings), Staged(model="/no/such/model", tokenizer="/no/such/model")
         if weights:
-            record, staged = tiny_models.model_record(weights), tiny_models.staged(weights)
-        record["settings"] |= {"num_gpus": 0, "batch_size": 1, **settings}
+            record, staged = tiny_models.model_record(weights, **settings), tiny_models.staged(weights)
         shard = digest([request_id(request) for request in requests])
         paths = [f"models/{name}.json", f"staged/{name}.json", f"requests/d/{shard}.jsonl"]
         files = [self.folder / path for path in [*paths, f"predictions/{name}@0/d/{shard}.jsonl"]]
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
-        files[0].write_text(pretty_json(record))
-        files[1].write_text(pretty_json(sealed(staged)))
+        files[0].write_text(pretty_json(to_json(record)))
+        files[1].write_text(pretty_json(sealed(to_json(staged))))
         files[2].write_text(asked.lines(asked.by_id(requests)))
         return files
 

@@ -485,12 +485,12 @@ def test_more_gpus_than_are_visible_are_refused(
 def test_as_many_gpus_as_are_visible_will_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
     change_yaml(root / "config/models/tiny.yaml", num_gpus=2)
-    assert plan(root).models[0].settings["num_gpus"] == 2
+    assert plan(root).models[0].settings.num_gpus == 2
 
 
 def test_the_gpus_of_a_cluster_are_not_those_of_this_machine(root: Path) -> None:
     change_yaml(root / "config/models/tiny.yaml", num_gpus=8)
-    assert plan(root, local=False).models[0].settings["num_gpus"] == 8
+    assert plan(root, local=False).models[0].settings.num_gpus == 8
 
 
 def test_a_run_without_gpus_overrides_the_models(root: Path) -> None:

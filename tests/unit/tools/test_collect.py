@@ -47,8 +47,8 @@ def finish_run(root: Path, **config: Any) -> Plan:
         touch(root / f"results/logs/{job}.log")
         touch(root / f"results/benchmarks/{job}.tsv")
     for record in planned.models:
-        staged = touch(root / f"results/staged/{record['name']}@{record['digest']}.json")
-        folders = {"model": record["source"]["path"], "tokenizer": record["source"]["path"]}
+        staged = touch(root / f"results/staged/{record.full_name}.json")
+        folders = {"model": record.source.path, "tokenizer": record.source.path}
         staged.write_text(pretty_json(sealed(folders)))
     for name in ("index.html", "leaderboard.csv", "samples/a/0.html"):
         touch(planned.report / name)
@@ -294,9 +294,9 @@ def test_a_folder_that_may_not_be_written_is_named(root: Path, monkeypatch: pyte
 def test_converted_weights_stay_while_a_model_is_made_of_them(root: Path) -> None:
     file = touch(root / "weights.gguf")
     write_yaml(root / "config/models/g.yaml", {"gguf_file": str(file), "num_gpus": 0})
-    (record,) = (record for record in made(root).models if record["name"] == "g")
+    (record,) = (record for record in made(root).models if record.name == "g")
     weights = root / "results/staged/weights"
-    kept = touch(weights / record["source"]["identity"]["gguf"][:16] / "model.safetensors")
+    kept = touch(weights / record.source.identity.gguf[:16] / "model.safetensors")
     touch(weights / "0123456789abcdef/sub/model.safetensors")
     assert garbage(root) == {"staged/weights/0123456789abcdef/sub/model.safetensors"}
     run_gc(root)

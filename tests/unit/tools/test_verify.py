@@ -111,8 +111,8 @@ def test_a_run_makes_anew_what_was_removed(root: Path) -> None:
 def test_a_plan_makes_anew_what_it_finds_damaged_or_leaves_it_alone(root: Path, kind: str, content: bytes) -> None:
     """Whatever lies there, planning ends well; what is scored and hashed later is verify's."""
     (record,) = plan(root, max_shard_size=2).models
-    folders = {"model": record["source"]["path"], "tokenizer": record["source"]["path"]}
-    staged = root / f"results/staged/{record['name']}@{record['digest']}.json"
+    folders = {"model": record.source.path, "tokenizer": record.source.path}
+    staged = root / f"results/staged/{record.full_name}.json"
     staged.parent.mkdir(exist_ok=True)
     staged.write_text(pretty_json(sealed(folders)))
     for score in root.glob("results/scores/*/*.json") if not kind.startswith("scores") else ():
