@@ -40,7 +40,7 @@ def finish_run(root: Path, **config: Any) -> Plan:
     """Plan, and leave what the run's jobs and Snakemake leave."""
     planned = made(root, **config)
     jobs = [f"infer/{m}/{d}/{s['name']}" for m, d, s in shards(planned)]
-    jobs += [f"stage_model/{record['name']}@{record['digest']}" for record in planned.models]
+    jobs += [f"stage_model/{record.full_name}" for record in planned.models]
     finish(planned)
     planned.measure()
     for job in [*jobs, f"report/{planned.report.name}"]:
@@ -58,7 +58,7 @@ def finish_run(root: Path, **config: Any) -> Plan:
 
 
 def shards(planned: Plan) -> list[tuple[str, str, Any]]:
-    return [(f"{p.model['name']}@{p.model['digest']}", p.dataset["name"], s) for p in planned.pairs for s in p.missing]
+    return [(f"{p.model.full_name}", p.dataset["name"], s) for p in planned.pairs for s in p.missing]
 
 
 def touch(path: Path, age: float = 0.0) -> Path:
@@ -251,14 +251,14 @@ def test_partial_files_stay_while_they_are_of_use(root: Path, dead: int) -> None
     edit_a_row(root)
     planned = made(root)
     missing = next(pair for pair in planned.pairs if pair.missing)
-    model, name = f"{missing.model['name']}@{missing.model['digest']}", missing.missing[0]["name"]
+    model, name = f"{missing.model.full_name}", missing.missing[0]["name"]
     here, nowhere = socket.gethostname(), "nowhere"
     old = root / f"results/predictions/{model}/gone"
     wanted = touch(root / f"results/predictions/{model}/data_a/{name}.{here}-{dead}.partial", DAY_AGO)
     alive = touch(old / f"{'0' * 16}.{here}-{os.getpid()}.partial", DAY_AGO)
     fresh = touch(old / f"{'1' * 16}.{nowhere}-1.partial")
     finished = next(p for p in planned.pairs if not p.missing)
-    folder = root / f"results/predictions/{finished.model['name']}@{finished.model['digest']}/data_b"
+    folder = root / f"results/predictions/{finished.model.full_name}/data_b"
     whole = next(folder.glob("*.jsonl"))
     gone = {
         touch(old / f"{'2' * 16}.{here}-{dead}.partial"),
