@@ -30,7 +30,7 @@ from shardmark.store.predictions import read_trailer  # noqa: E402
 def job(plan: Plan, staged: Path, shard: str, out: Path, warm: bool) -> dict[str, float]:
     """Wall seconds of a shard's job and of inference in it, and processor seconds of its process."""
     model, dataset = plan.models[0], plan.datasets[0]
-    name = f"{model['name']}@{model['digest']}"
+    name = f"{model.full_name}"
     command = [sys.executable, str(ROOT / "scripts/infer.py"), "--threads", str(os.cpu_count())]
     command += ["--model", str(plan.results / "models" / f"{name}.json"), "--staged", str(staged)]
     command += ["--requests", str(plan.results / "requests" / dataset["name"] / f"{shard}.jsonl")]

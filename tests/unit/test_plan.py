@@ -150,7 +150,7 @@ def test_jobs_find_the_model_and_the_report_by_their_names(root: Path) -> None:
     write_model(root, "other")
     write_dataset(root, "words")
     made = plan(root, run="test")
-    assert [f"{pair.model['name']}/{pair.dataset['name']}" for pair in made.pairs] == [
+    assert [f"{pair.model.name}/{pair.dataset['name']}" for pair in made.pairs] == [
         "other/sums",
         "other/words",
         "tiny/sums",
