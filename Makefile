@@ -31,7 +31,7 @@ LIMIT ?= 100
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 SNAKEMAKE = $(IN_VENV) .venv/bin/snakemake
 
-.PHONY: help demo gemma peers test test-slow test-slurm mutants lint format bench schemas pins clean need-data-root
+.PHONY: help demo gemma peers test test-slow test-slurm mutants lint format bench schemas protocols pins clean need-data-root
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -93,6 +93,9 @@ peers: .venv-peers/.stamp ## Install lm-evaluation-harness into .venv-peers: tes
 
 schemas: .venv/.stamp ## Write config/schemas anew from the settings' Python types
 	.venv/bin/python scripts/schema.py
+
+protocols: .venv/.stamp-dev ## Pin the code that decides scores, after a look at its numbers: see CONTRIBUTING.md
+	PYTHONPATH=scripts .venv/bin/python tests/unit/test_protocols.py
 
 # torch names its CUDA packages as its own needs, so a GPU machine's pip adds the right ones by itself. Pinned here,
 # they would cost gigabytes on every machine without a GPU. The same goes for the `+cpu` of a local build.

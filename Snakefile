@@ -22,6 +22,7 @@ from shardmark.plan.machine import use_scratch
 from shardmark.workflow.snakefile import (
     TOOLS,
     check_or_exit,
+    cores_here,
     fail,
     finish,
     local_limits,
@@ -30,7 +31,6 @@ from shardmark.workflow.snakefile import (
     prepare,
     prepare_cluster,
     python_command,
-    runs_here,
     tool_config,
     tool_options,
     tool_wanted,
@@ -45,34 +45,33 @@ if not workflow.overwrite_configfiles:
 
 RESULTS = config.get("results", "results")
 COMMAND = python_command(workflow)
-INPUTS = Inputs(RESULTS, config, workflow.is_main_process)
-INPUTS.defaults = workflow.resource_settings.default_resources or {}
-INPUTS.overrides = workflow.resource_settings.overwrite_resources.get("infer", {})
-TARGETS = []
-PLAN = None
 CALLED = " + ".join(map(str, workflow.configfiles)) or "--config"
-TOOL_CONFIG = ""
-LOCAL = False
 
 # Jobs on a cluster parse this file as well: they know their files from the wildcards and need no plan.
 # Nor do the commands among the targets: `relock` must work where a plan is refused.
-if workflow.is_main_process and tool_wanted():
-    TOOL_CONFIG = tool_config(config, RESULTS)
-    TARGETS = not_planned
-elif workflow.is_main_process:
-    LOCAL = runs_here(workflow.resource_settings)
-    PLAN = plan_or_exit(
-        config,
-        CALLED,
-        workflow.config_settings.config,
-        (workflow.resource_settings.cores or 1) if LOCAL else None,
-        workflow.resource_settings.nodes,
-    )
-    TARGETS = PLAN.targets()
-    INPUTS.order = PLAN.model_names()
-    if not LOCAL:
-        INPUTS.use_bundles(PLAN.bundles)
-        prepare_cluster(workflow.basedir)
+TOOL = workflow.is_main_process and tool_wanted()
+TOOL_CONFIG = tool_config(config, RESULTS) if TOOL else ""
+PLANS = workflow.is_main_process and not TOOL
+CORES = cores_here(workflow.resource_settings)
+LOCAL = PLANS and CORES is not None
+PLAN = (
+    plan_or_exit(config, CALLED, workflow.config_settings.config, CORES, workflow.resource_settings.nodes)
+    if PLANS
+    else None
+)
+TARGETS = PLAN.targets() if PLAN else not_planned if TOOL else []
+INPUTS = Inputs(
+    RESULTS,
+    config,
+    main=workflow.is_main_process,
+    order=PLAN.model_names() if PLAN else [],
+    bundles=PLAN.bundles if PLAN and not LOCAL else [],
+    defaults=workflow.resource_settings.default_resources,
+    overrides=workflow.resource_settings.overwrite_resources.get("infer"),
+)
+
+if PLAN and not LOCAL:
+    prepare_cluster(workflow.basedir)
 
 use_scratch(config)
 terminates(JobScheduler)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from quick_engine import use_quick_engine
 from workflow import Project
 
 KILLS = int(os.environ.get("SHARDMARK_KILLS", "30"))
@@ -40,32 +41,6 @@ UNDONE = {
     "reporting": ("reports",),
 }
 "What is removed of finished results, so that there is something to kill."
-ENGINE = '''
-import sys
-from importlib.machinery import ModuleSpec
-from types import SimpleNamespace
-
-
-class Engine:
-    """Answers with a number that the request decides, and takes a while."""
-
-    def __init__(self, record, backend):
-        pass
-
-    def answer(self, requests):
-        import time
-
-        for key in requests:
-            time.sleep(0.05)
-            yield [{"id": key, "text": str(int(key[:2], 16)), "tokens": 1, "end": "eos", "cut": 0}]
-
-
-sys.modules["torch"] = SimpleNamespace(set_num_threads=print, cuda=None, __spec__=ModuleSpec("torch", None))
-sys.modules["shardmark.engine.answer"] = SimpleNamespace(Engine=Engine)
-backend = SimpleNamespace(on_forward=print)
-sys.modules["shardmark.engine.transformers_backend"] = SimpleNamespace(TransformersBackend=lambda *_: backend)
-'''
-"Stands in for the engine, in workers alone: they start in half a second."
 
 
 @dataclass
@@ -128,8 +103,7 @@ def test_runs_killed_anywhere_lose_nothing_and_never_end_well_without_everything
     print(f"SHARDMARK_SEED={SEED}")
     chance, counts = random.Random(SEED), Counter[str]()
     project = Project.create(tmp_path / "project", **CONFIG)
-    worker = project.folder / "scripts/worker.py"
-    worker.write_text(worker.read_text().replace("\nimport argparse\n", f"\nimport argparse\n{ENGINE}\n", 1))
+    use_quick_engine(project)
     project.run()
     scores, finished = project.scores(), True
     while sum(counts[name] for name in counts if not name.startswith("ended")) < KILLS:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from quick_engine import use_quick_engine
 from workflow import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CONFIG = {
     "run": "test",
     "models": ["demo_small", "demo_medium"],
-    "datasets": ["demo_grammar"],
+    "datasets": ["demo_arithmetic"],
     "limit": 10,
     "max_shard_size": 8,
 }
@@ -32,6 +33,7 @@ STATES: dict[str, tuple[str, ...]] = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project.create(tmp_path_factory.mktemp("finished") / "project", **CONFIG)
+    use_quick_engine(project)
     project.run()
     return project
 

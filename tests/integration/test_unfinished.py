@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from workflow import Project
+from quick_engine import use_quick_engine
+from workflow import ROOT, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-CONFIG = {"run": "test", "models": ["demo_small", "demo_medium"], "datasets": ["demo_grammar"], "limit": 6}
+CONFIG = {"run": "test", "models": ["demo_small", "demo_medium"], "datasets": ["demo_arithmetic"], "limit": 6}
 FAULTS = {
     "stage": ("scripts/stage.py", "staged = stage_model", "the model is not staged"),
     "infer": ("scripts/infer.py", "files = (arguments.model", "no answers of 1 of 1 shards"),
@@ -37,6 +38,7 @@ def statuses(project: Project) -> dict[str, str]:
 @pytest.mark.parametrize("step", FAULTS)
 def test_what_is_there_is_reported_and_the_next_run_replaces_it(tmp_path: Path, step: str) -> None:
     project = Project.create(tmp_path / "project", **CONFIG)
+    use_quick_engine(project)
     break_medium(project, step)
     output = project.run(succeeds=False)
     assert output.splitlines()[-1] == "incomplete report (1 of 2 results): results/reports/test/index.html"
@@ -47,7 +49,7 @@ def test_what_is_there_is_reported_and_the_next_run_replaces_it(tmp_path: Path, 
     assert "(results/logs/" in found["demo_medium"]
     page = (project.results / "reports/test/index.html").read_text()
     assert "Incomplete: 1 of 2 results is missing (demo_medium)" in page
-    shutil.copytree(Path(__file__).parents[2] / "scripts", project.folder / "scripts", dirs_exist_ok=True)
+    shutil.copy(ROOT / FAULTS[step][0], project.folder / FAULTS[step][0])
     incomplete = os.readlink(project.results / "reports/test")
     assert project.run().splitlines()[-1] == "report: results/reports/test/index.html"
     assert os.readlink(project.results / "reports/test") != incomplete
@@ -57,6 +59,7 @@ def test_what_is_there_is_reported_and_the_next_run_replaces_it(tmp_path: Path, 
 
 def test_so_it_is_without_a_profile_and_what_was_not_reached_is_not_called_failed(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "project", **CONFIG | {"models": ["demo_small"]})
+    use_quick_engine(project)
     project.run()
     project.configure(**CONFIG | {"models": ["demo_small", "demo_medium", "demo_large"]})
     break_medium(project, "infer")

@@ -64,7 +64,7 @@ class CrampedBatch:
         return getattr(self.batch, name)
 
     def _check(self, rows: Sequence[Any]) -> None:
-        self.memory._check(len(rows) * max((row.own_room for row in rows), default=0) + self.batch.shared_tokens)
+        self.memory._check(len(rows) * max((row.own_length for row in rows), default=0) + self.batch.shared_tokens)
 
     def join(self, rows: Sequence[Any], tokens: int | None = None) -> None:
         self._check([*self.batch.rows, *rows])
@@ -72,7 +72,7 @@ class CrampedBatch:
 
     def write(self) -> Any:
         self._check(self.batch.rows)
-        return self.batch.write()
+        return self.batch.decode_step()
 
     def leave(self, gone: Sequence[int]) -> None:
         self.memory.done += [self.batch.rows[n] for n in gone]

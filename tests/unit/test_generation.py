@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import tiny_models
 from asked import by_id, generate
 from shardmark.engine.batches import Limit, OutOfMemoryError
-from shardmark.engine.generation import Answer, GenerateRow, Generation, WrittenRow
+from shardmark.engine.generation import Answer, GenerateRow, RunningRow, Scheduler
 from shardmark.engine.prefixes import Prefix
 from shardmark.engine.sampling import Sampling
 from shardmark.tasks.requests import request_id
@@ -56,21 +56,21 @@ class Countdown:
         self.joined += [row.row for row in rows]
 
     def _check(self, rows: Sequence[Any]) -> None:
-        used = len(rows) * max(row.own_room for row in rows) + self.shared_tokens
+        used = len(rows) * max(row.own_length for row in rows) + self.shared_tokens
         if used > self.memory:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         self.most = max(self.most, used)
 
-    def write(self) -> torch.Tensor:
+    def decode_step(self) -> torch.Tensor:
         self._check(self.rows)
         self.steps.append([row.row for row in self.rows])
-        assert all(row.sequence == row.row.inputs + row.written for row in self.rows)
+        assert all(row.sequence == row.row.inputs + row.generated for row in self.rows)
         return torch.stack([torch.eye(WIDTH)[max(0, row.sequence[-1] - 1)] for row in self.rows])
 
     def leave(self, gone: Sequence[int]) -> None:
         self.rows = [row for n, row in enumerate(self.rows) if n not in gone]
 
-    def forget(self, prefix: Prefix) -> None:
+    def drop_prefix(self, prefix: Prefix) -> None:
         self.prefixes.remove(prefix)
 
     def clear(self) -> None:
@@ -102,7 +102,7 @@ def counted(row: GenerateRow) -> Answer:
 
 
 def run(batch: Any, rows: Sequence[GenerateRow], limit: Limit) -> Iterator[tuple[GenerateRow, Answer]]:
-    for done in Generation(batch, Digits(), [END], limit).results(rows):
+    for done in Scheduler(batch, Digits(), [END], limit).results(rows):
         assert done
         yield from done
 
@@ -157,13 +157,13 @@ def test_memory_counts_shared_prefixes_once_and_longest_rows() -> None:
 def test_what_was_written_is_kept_when_memory_runs_out_later() -> None:
     batch = Countdown()
     rows = countdown(30, 30, 30, 30)
-    writing = batch.write
+    writing = batch.decode_step
 
     def write() -> torch.Tensor:
         batch.memory = 120 if len(batch.steps) == 10 else batch.memory
         return writing()
 
-    batch.write = write  # type: ignore[method-assign]
+    batch.decode_step = write  # type: ignore[method-assign]
     assert [answer for _, answer in run(batch, rows, Limit())] == [counted(row) for row in rows]
     assert sum(map(len, batch.steps)) == 4 * 30
 
@@ -177,14 +177,14 @@ def test_a_row_that_does_not_fit_alone_is_named() -> None:
 
 def test_other_errors_are_not_swallowed() -> None:
     batch = Countdown()
-    batch.write = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    batch.decode_step = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
     with pytest.raises(ZeroDivisionError):
         list(run(batch, countdown(3), Limit()))
 
 
 def test_running_out_of_memory_uses_up_no_draw() -> None:
     sampled = Sampling(temperature=1.0)
-    row = WrittenRow(GenerateRow([5], 9, [], sampling=sampled, request="x"), Digits(), [END])
+    row = RunningRow(GenerateRow([5], 9, [], sampling=sampled, request="x"), Digits(), [END])
     first = row.draw()
     assert row.draw() == first
     row.take(3, True)
@@ -295,7 +295,7 @@ def test_which_models_join(name: str, backend: Any, caplog: pytest.LogCaptureFix
     fresh = tiny_models.load_backend(Path(backend.model.name_or_path))
     with caplog.at_level(logging.WARNING):
         plain = [type(fresh.generation(Limit())).__name__ for _ in range(2)]
-    assert plain == ["PlainGeneration" if name == "mamba" else "Generation"] * 2
+    assert plain == ["PlainGeneration" if name == "mamba" else "Scheduler"] * 2
     assert caplog.text.count("plain batches") == (name == "mamba")
 
 
@@ -398,7 +398,7 @@ def test_rows_share_no_batch_where_rotary_embeddings_move(folders: dict[str, Pat
 
 
 def test_the_model_attends_as_before_afterwards(folders: dict[str, Path], llama: Any) -> None:
-    from shardmark.engine.joined_attention import ATTENTION
+    from shardmark.engine.continuous_attention import ATTENTION
 
     before = llama.model.config._attn_implementation
     row = GenerateRow([1, 10**6], 2, [])

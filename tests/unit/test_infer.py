@@ -119,9 +119,8 @@ def test_a_job_writes_every_prediction_and_how_it_was_made(job: Job) -> None:
 def crash(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a job whose device dies when two generations are done."""
     from shardmark.engine import transformers_backend
-    from shardmark.engine.generation import Generation
 
-    class Crashing(Generation):
+    class Crashing(transformers_backend.Scheduler):
         def results(self, rows: Any) -> Any:
             left = 2
             for done in super().results(rows):
@@ -131,7 +130,7 @@ def crash(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
                     raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
 
     with monkeypatch.context() as patch:
-        patch.setattr(transformers_backend, "Generation", Crashing)
+        patch.setattr(transformers_backend, "Scheduler", Crashing)
         with pytest.raises(RuntimeError, match="uncorrectable"):
             job.run(REQUESTS)
     assert not job.out.exists()

@@ -23,9 +23,9 @@ def test_a_job_asks_for_twice_its_weights_and_room_for_the_libraries(
 
 def test_models_are_staged_first_and_then_run_in_the_order_of_the_run(tmp_path: Path) -> None:
     """The larger number goes first, so a device loads each model once."""
-    inputs = Inputs(str(tmp_path), {})
-    inputs.order = ["first@0", "second@0", "third@0"]
-    jobs = [SimpleNamespace(model=name) for name in inputs.order]
+    order = ["first@0", "second@0", "third@0"]
+    inputs = Inputs(str(tmp_path), {}, order=order)
+    jobs = [SimpleNamespace(model=name) for name in order]
     infer = [inputs.priority(job) for job in jobs]
     stage = [inputs.staging_priority(job) for job in jobs]
     assert infer == sorted(set(infer), reverse=True)

@@ -399,4 +399,4 @@ def test_a_lock_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("a file where the folder was")
     (problem,) = problems(lock.save)
     assert problem.what.startswith("cannot be written: ")
-    assert "rights" in problem.fix
+    assert "permissions" in problem.fix

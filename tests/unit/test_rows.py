@@ -1,13 +1,16 @@
 """Rows are read from JSON lines; a broken line is named. (Rows from the Hub have tests of their own.)"""
 
+import datetime
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from projects import problems
 from shardmark.config.dataset import Source
 from shardmark.tasks import read_rows, rows_file
+from shardmark.tasks.rows import plain_rows
 
 
 def written(tmp_path: Path, content: str | bytes) -> Path:
@@ -130,3 +133,15 @@ def test_nesting_ends_somewhere(tmp_path: Path, deep: int) -> None:
         assert (problem.where.endswith(":1"), problem.what) == (True, "nested too deeply to be read")
     wide = json.dumps({"a": [[n] for n in range(1000)]})
     assert len(list(read_rows(written(tmp_path, wide)))) == 1
+
+
+def test_rows_of_the_hub_hold_what_a_prompt_can_say() -> None:
+    """An object would be printed with its address in memory: another prompt each time."""
+    from datasets import Dataset, Image
+
+    columns = {"q": ["?"], "day": [datetime.date(2026, 2, 28)], "raw": [b"x"], "picture": [b"png"]}
+    split = Dataset.from_dict(columns).cast_column("picture", Image())
+    assert plain_rows(split) == [{"q": "?", "day": "2026-02-28", "raw": "b'x'"}]
+    holding = SimpleNamespace(features={"q": None}, remove_columns=lambda _: [{"q": object()}])
+    with pytest.raises(TypeError, match="a column holds objects of type object, which are no text"):
+        plain_rows(holding)

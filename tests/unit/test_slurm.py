@@ -17,7 +17,7 @@ from projects import model_record, problems, write_record
 from shardmark.plan.bundles import Bundle
 from shardmark.workflow import slurm
 from shardmark.workflow.rule_inputs import Inputs
-from shardmark.workflow.slurm import LOST, RESOURCES, UNKNOWN, Answer, check_commands, check_memory, mended, telling
+from shardmark.workflow.slurm import LOST, RESOURCES, UNKNOWN, Answer, check_commands, check_memory, corrected, telling
 
 NO_ACCOUNTS = {"AccountingStorageType": "accounting_storage/none"}
 ACCOUNTS = {"AccountingStorageType": "accounting_storage/slurmdbd"}
@@ -30,7 +30,7 @@ def told(*answers: dict[str, str] | None) -> list[dict[str, str] | None]:
     async def query(command: str, logger: None) -> Answer:
         return next(iter(waiting)), 0.1
 
-    asked = mended(query)
+    asked = corrected(query)
     return [asyncio.run(asked("squeue", None))[0] for _ in answers]
 
 
@@ -77,7 +77,7 @@ def test_sacct_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "sacct").write_text(f"#!/bin/sh\ncat <<'END'\n{recorded}END\n")
     (tmp_path / "sacct").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    asked = mended(plugin.query_job_status)
+    asked = corrected(plugin.query_job_status)
     answers = [asyncio.run(asked(plugin.query_job_status_sacct("run"), logging.getLogger()))[0] for _ in range(2)]
     assert answers[0] == {
         **{"1": "COMPLETED", "2": "CANCELLED", "3": "OUT_OF_MEMORY", "4": "TIMEOUT"},
@@ -175,13 +175,17 @@ def test_what_sbatch_says_is_told_without_its_command_line(
 # What jobs ask for
 
 
+def expressions(given: dict[str, str]) -> dict[str, Resource]:
+    """A profile's default-resources as Snakemake reads them: Python expressions."""
+    return {name: Resource.from_cli_expression(name, text) for name, text in given.items()}
+
+
 def test_jobs_ask_for_what_the_profile_says_where_the_model_says_nothing(tmp_path: Path) -> None:
     """Snakemake reads default-resources as Python expressions, which become texts only within a rule."""
     own = {"partition": None, "account": "mine", "qos": None, "constraint": None, "extra": None}
     write_record(tmp_path / "models/m@0.json", model_record(slurm=own))
-    inputs = Inputs(str(tmp_path), {})
     given = {"slurm_partition": "gpu", "slurm_account": "lab", "constraint": "a100|h100", "slurm_extra": "'--nice=7'"}
-    inputs.defaults = {name: Resource.from_cli_expression(name, text) for name, text in given.items()}
+    inputs = Inputs(str(tmp_path), {}, defaults=expressions(given))
     wildcards = SimpleNamespace(model="m@0")
     context = {"input": [], "attempt": 1, "threads": 2, "rulename": "infer", "async_run": None}
     asked = {name: Resource(name, inputs.slurm(name)).evaluate(wildcards, **context).value for name in RESOURCES}
@@ -194,10 +198,9 @@ def test_scoring_asks_for_what_inference_asks_for_only_where_they_share_a_job(
     """Snakemake stops a run whose group has two partitions, accounts, ..."""
     own = {"partition": "a100", "account": None, "qos": None, "constraint": None, "extra": None}
     write_record(tmp_path / "models/m@0.json", model_record(slurm=own))
-    inputs = Inputs(str(tmp_path), {})
     given = {"slurm_partition": "cpu", "slurm_account": "lab", "qos": "normal"}
-    inputs.defaults = {name: Resource.from_cli_expression(name, text) for name, text in given.items()}
-    inputs.overrides = {"qos": Resource("qos", "high")}  # --set-resources infer:qos=high
+    overrides = {"qos": Resource("qos", "high")}  # --set-resources infer:qos=high
+    inputs = Inputs(str(tmp_path), {}, defaults=expressions(given), overrides=overrides)
     wildcards = SimpleNamespace(model="m@0")
     context = {"input": [], "attempt": 1, "threads": 1, "rulename": "score", "async_run": None}
 
@@ -213,17 +216,15 @@ def test_scoring_asks_for_what_inference_asks_for_only_where_they_share_a_job(
 def test_time_and_memory_of_the_profile_are_the_least_that_jobs_ask_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs = Inputs(str(tmp_path), {})
     given = {"runtime": "2h", "mem_mb": "9000"}
-    inputs.defaults = {name: Resource.from_cli_expression(name, text) for name, text in given.items()}
     context = {"input": [], "threads": 1, "rulename": "infer", "async_run": None}
     shard = ("m@0", "d", "1")
     job, next_job = (SimpleNamespace(model="m@0", dataset="d", shard=name) for name in "12")
     for own, asked in (((None, None), (120, 18000)), ((30, 2000), (60, 4000))):
         record = model_record(slurm={"runtime": own[0], "mem_mb": own[1]})
         write_record(tmp_path / "models/m@0.json", record)
-        other = ("m@0", "d", "2")
-        inputs.bundled = dict.fromkeys((shard, other), Bundle(record, 0, [shard, other]))
+        bundle = Bundle(record, 0, [shard, ("m@0", "d", "2")])
+        inputs = Inputs(str(tmp_path), {}, bundles=[bundle], defaults=expressions(given))
         found = (inputs.minutes(job, attempt=2, **context), inputs.memory_mb(job, attempt=2, **context))
         assert found == asked
         monkeypatch.setattr(inputs, "score_group", lambda wildcards: "m@0-0")

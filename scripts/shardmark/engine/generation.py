@@ -1,4 +1,4 @@
-"""Writing answers: rows join a running batch, get a token a step, and leave it as soon as they end."""
+"""Generating answers with continuous batching: rows join a running batch, get a token a step, and leave when done."""
 
 import logging
 from collections import Counter, deque
@@ -16,7 +16,7 @@ from shardmark.engine.stops import StopFinder, text_and_end
 log = logging.getLogger(__name__)
 
 WAITING_SHARE = 8
-"New rows are read when one in this many places of the batch is free: reading one at a time takes a pass for each."
+"New rows are prefilled when one in this many places of the batch is free: one at a time takes a pass for each."
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class GenerateRow:
 
 
 class Answer(NamedTuple):
-    """What was written for a row."""
+    """What was generated for a row."""
 
     text: str
     "It ends before the first stop string, and has no special tokens."
@@ -54,33 +54,33 @@ class Answer(NamedTuple):
 
 
 class Batch(Protocol):
-    """The rows that are being written with a model. JoinedBatch is one; tests have a simpler one."""
+    """The rows that a model generates for at the moment. ContinuousBatch is one; tests have a simpler one."""
 
-    rows: list["WrittenRow"]
+    rows: list["RunningRow"]
 
     @property
     def shared_tokens(self) -> int: ...
-    def join(self, rows: Sequence["WrittenRow"], tokens: int | None = None) -> None: ...
-    def write(self) -> torch.Tensor: ...
+    def join(self, rows: Sequence["RunningRow"], tokens: int | None = None) -> None: ...
+    def decode_step(self) -> torch.Tensor: ...
     def leave(self, gone: Sequence[int]) -> None: ...
-    def forget(self, prefix: Prefix) -> None: ...
+    def drop_prefix(self, prefix: Prefix) -> None: ...
     def clear(self) -> None: ...
 
 
 @dataclass(eq=False)
-class WrittenRow:
-    """A row with what has been written for it so far."""
+class RunningRow:
+    """A row with what has been generated for it so far."""
 
     row: GenerateRow
     tokenizer: Any
     ends: Sequence[int]
     "Tokens that end a text."
     prefix: Prefix | None = None
-    written: list[int] = field(default_factory=list)
+    generated: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.sequence = list(self.row.inputs)
-        self.room = self.row.length
+        self.max_length = self.row.length
         self._finder = StopFinder(self.tokenizer, self.row.stop)
         self._numbers = generator(self.row.request, self.row.sample) if self.row.sampling.temperature > 0 else None
         self._number: float | None = None
@@ -88,12 +88,12 @@ class WrittenRow:
     @property
     def barred(self) -> Sequence[int]:
         """Tokens that must not come next."""
-        return self.ends if len(self.written) < self.row.sampling.min_new_tokens else ()
+        return self.ends if len(self.generated) < self.row.sampling.min_new_tokens else ()
 
     @property
-    def own_room(self) -> int:
+    def own_length(self) -> int:
         """Tokens that it may come to have beside its shared prefix."""
-        return self.room - (self.prefix.end if self.prefix else 0)
+        return self.max_length - (self.prefix.end if self.prefix else 0)
 
     def draw(self) -> float | None:
         """A row that draws: its uniform number until a token is taken. Running out of memory must not use one up."""
@@ -105,22 +105,22 @@ class WrittenRow:
         """The answer, if it ends with this next token."""
         self._number = None
         if not finite:
-            return Answer("", len(self.written), "nan")
+            return Answer("", len(self.generated), "nan")
         if token in self.ends:
             return self._answer("eos")
-        self.written.append(token)
+        self.generated.append(token)
         self.sequence.append(token)
-        stopped = self._finder.push(token) and text_and_end(self.tokenizer, self.written, self.row.stop)[1]
-        return self._answer("length") if stopped or len(self.written) >= self.row.max_new_tokens else None
+        stopped = self._finder.push(token) and text_and_end(self.tokenizer, self.generated, self.row.stop)[1]
+        return self._answer("length") if stopped or len(self.generated) >= self.row.max_new_tokens else None
 
     def _answer(self, end: str) -> Answer:
-        text, stopped = text_and_end(self.tokenizer, self.written, self.row.stop)
-        return Answer(text, len(self.written), "stop" if stopped else end)
+        text, stopped = text_and_end(self.tokenizer, self.generated, self.row.stop)
+        return Answer(text, len(self.generated), "stop" if stopped else end)
 
 
 @dataclass
-class Generation:
-    """All rows through one batch."""
+class Scheduler:
+    """Takes all rows through one batch."""
 
     batch: Batch
     tokenizer: Any
@@ -144,21 +144,21 @@ class Generation:
                 yield self._leave(ended)
         self.batch.clear()
 
-    def _ordered(self, rows: Sequence[GenerateRow]) -> list[WrittenRow]:
+    def _ordered(self, rows: Sequence[GenerateRow]) -> list[RunningRow]:
         """Rows of a shared prefix together, the longest first."""
         order = shared_prefixes([row.inputs for row in rows], [row.length for row in rows])
-        return [WrittenRow(rows[n], self.tokenizer, self.ends, prefix) for n, prefix in order]
+        return [RunningRow(rows[n], self.tokenizer, self.ends, prefix) for n, prefix in order]
 
-    def _joining(self, waiting: deque[WrittenRow]) -> list[WrittenRow]:
+    def _joining(self, waiting: deque[RunningRow]) -> list[RunningRow]:
         """The rows that join now, taken from those waiting: as many as fit, or none while few places are free."""
         here, chosen = len(self.batch.rows), 0
-        room = max((row.own_room for row in self.batch.rows), default=0)
+        length = max((row.own_length for row in self.batch.rows), default=0)
         shared = {part for row in self.batch.rows for part in _chain(row)}
         for row in waiting:
-            room = max(room, row.own_room)
+            length = max(length, row.own_length)
             shared |= set(_chain(row))
             count = here + chosen + 1
-            tokens = count * room + max(self.batch.shared_tokens, sum(len(part.tokens) for part in shared))
+            tokens = count * length + max(self.batch.shared_tokens, sum(len(part.tokens) for part in shared))
             if count > 1 and (count > (self.limit.rows or count) or tokens > (self.limit.tokens or tokens)):
                 break
             chosen += 1
@@ -166,12 +166,12 @@ class Generation:
             return []
         return [waiting.popleft() for _ in range(chosen)]
 
-    def _tried(self, joining: Sequence[WrittenRow]) -> list[tuple[int, Answer]] | None:
+    def _tried(self, joining: Sequence[RunningRow]) -> list[tuple[int, Answer]] | None:
         """The rows that ended in this step; None if memory ran out. The exception is gone then, and what it held."""
         try:
             if joining:
                 self.batch.join(joining, self.limit.tokens)
-            tokens = next_tokens(self.batch.write(), self.batch.rows)
+            tokens = next_tokens(self.batch.decode_step(), self.batch.rows)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -189,13 +189,13 @@ class Generation:
         for part in (part for row in gone for part in _chain(row)):
             self._needed[part] -= 1
             if not self._needed[part]:
-                self.batch.forget(part)
+                self.batch.drop_prefix(part)
         return [(row.row, answer) for row, (_, answer) in zip(gone, ended, strict=True)]
 
-    def _shrink(self, joining: Sequence[WrittenRow]) -> list[WrittenRow]:
-        """After running out of memory: a smaller limit, and the rows that wait again, with what they have written."""
+    def _shrink(self, joining: Sequence[RunningRow]) -> list[RunningRow]:
+        """After running out of memory: a smaller limit, and the rows that wait again, with their tokens."""
         rows = _affected(self.batch.rows, joining)
-        tokens = len(rows) * max(row.own_room for row in rows)
+        tokens = len(rows) * max(row.own_length for row in rows)
         shared = sum(len(part.tokens) for part in {part for row in rows for part in _chain(row)})
         self.limit.halve(tokens + shared)
         log.warning("out of memory with %d tokens; going on with at most %d", tokens + shared, self.limit.tokens)
@@ -204,7 +204,7 @@ class Generation:
         return rows
 
 
-def next_tokens(logits: torch.Tensor, rows: Sequence[WrittenRow]) -> list[tuple[int, bool]]:
+def next_tokens(logits: torch.Tensor, rows: Sequence[RunningRow]) -> list[tuple[int, bool]]:
     """Each row's next token, and whether its logits [rows, vocabulary] were finite: NaN's argmax is a token, too."""
     logits = logits.float()
     finite = logits.amax(-1).isfinite()
@@ -219,10 +219,10 @@ def next_tokens(logits: torch.Tensor, rows: Sequence[WrittenRow]) -> list[tuple[
     return [(token, bool(good)) for token, good in zip(*both, strict=True)]
 
 
-def _affected(here: Sequence[WrittenRow], joining: Sequence[WrittenRow]) -> list[WrittenRow]:
+def _affected(here: Sequence[RunningRow], joining: Sequence[RunningRow]) -> list[RunningRow]:
     """The rows in the batch and those joining it, each once."""
     return list(dict.fromkeys([*here, *joining]))
 
 
-def _chain(row: WrittenRow) -> Iterator[Prefix]:
+def _chain(row: RunningRow) -> Iterator[Prefix]:
     return row.prefix.chain() if row.prefix else iter(())

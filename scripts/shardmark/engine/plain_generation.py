@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from shardmark.engine.batches import Batches, Limit
-from shardmark.engine.generation import Answer, GenerateRow, WrittenRow, next_tokens
+from shardmark.engine.generation import Answer, GenerateRow, RunningRow, next_tokens
 from shardmark.engine.loading import input_device
 
 
@@ -49,7 +49,7 @@ class PlainGeneration:
         for n, row in enumerate(rows):
             inputs[n, longest - len(row.inputs) :] = torch.tensor(row.inputs)
             mask[n, longest - len(row.inputs) :] = 1
-        choosing = _Choosing([WrittenRow(row, self.tokenizer, self.ends) for row in rows], self.pad)
+        choosing = _Choosing([RunningRow(row, self.tokenizer, self.ends) for row in rows], self.pad)
         self.model.generate(
             input_ids=inputs.to(input_device(self.model)),
             attention_mask=mask.to(input_device(self.model)),
@@ -65,7 +65,7 @@ class PlainGeneration:
 class _Choosing(LogitsProcessor):
     """Chooses each row's token as the running batch does: generate, which takes the largest, then has no choice."""
 
-    def __init__(self, rows: Sequence[WrittenRow], pad: int) -> None:
+    def __init__(self, rows: Sequence[RunningRow], pad: int) -> None:
         self.rows, self.pad = rows, pad
         self.answers: dict[int, Answer] = {}
 

@@ -12,9 +12,9 @@ import transformers
 from transformers import AutoTokenizer, GenerationConfig
 
 from shardmark.engine.batches import Limit
-from shardmark.engine.generation import Generation
-from shardmark.engine.joinable import moving_rope, why_not_joinable
-from shardmark.engine.joined import JoinedBatch
+from shardmark.engine.batching_support import moving_rope, why_not_continuous
+from shardmark.engine.continuous_batch import ContinuousBatch
+from shardmark.engine.generation import Scheduler
 from shardmark.engine.loading import input_device, load_model
 from shardmark.engine.memory import activation_bytes, cache_bytes, free_for, logits_bytes
 from shardmark.engine.plain_generation import PlainGeneration
@@ -91,15 +91,15 @@ class TransformersBackend:
     @cached_property
     def why_plain(self) -> str | None:
         """Why rows of this model are written in plain batches, or None; found out, and logged, once."""
-        reason = why_not_joinable(self.model)
+        reason = why_not_continuous(self.model)
         if reason:
             log.warning("generation goes in plain batches, without shared prefixes: %s", reason)
         return reason
 
-    def generation(self, limit: Limit) -> Generation | PlainGeneration:
+    def generation(self, limit: Limit) -> Scheduler | PlainGeneration:
         """What writes answers with this model, in batches within a limit."""
         if not self.why_plain:
-            return Generation(JoinedBatch(self.model), self.tokenizer, self.ends, limit, self.free)
+            return Scheduler(ContinuousBatch(self.model), self.tokenizer, self.ends, limit, self.free)
         if moving_rope(self.model.config):
             limit = replace(limit, rows=1)
         elif getattr(self.model, "_is_stateful", False):

@@ -14,12 +14,12 @@ after each run.
 
 import statistics
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shardmark import layout
-from shardmark.files import canonical_json, file_sha256, read_sealed, sealed, write_whole
+from shardmark.config.protocols import COSTS
+from shardmark.files import canonical_json, read_sealed, sealed, write_whole
 from shardmark.records.model import ModelRecord
 from shardmark.records.request import GenerateRequest, Request
 from shardmark.store.predictions import read_trailer
@@ -174,18 +174,12 @@ class Costs:
     def save(self) -> None:
         """Write back what was learnt."""
         if self._changed:
-            write_whole(self.path, canonical_json(sealed({"measured": self._sums, "prior": _prior()})) + "\n")
+            write_whole(self.path, canonical_json(sealed({"measured": self._sums, "prior": COSTS})) + "\n")
             self._changed = False
 
 
-@cache
-def _prior() -> str:
-    """The digest of this file: what was measured over another version's prior says nothing about this one's."""
-    return file_sha256(Path(__file__))
-
-
 def _same_prior(costs: Record) -> Record:
-    if costs["prior"] != _prior():
+    if costs["prior"] != COSTS:
         raise ValueError("made with another prior")
     return costs
 

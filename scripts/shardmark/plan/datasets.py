@@ -18,6 +18,7 @@ from typing import Any
 
 from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named
+from shardmark.config.protocols import scoring_protocols
 from shardmark.errors import UserError
 from shardmark.files import (
     digest,
@@ -64,6 +65,8 @@ class Described:
     settings: Record
     judged: Record
     "What of the settings decides scores."
+    protocols: dict[str, int]
+    "The versions of the code that decides them."
     origin: Record
     "Where its rows came from."
 
@@ -156,7 +159,11 @@ def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock
     if model := settings.few_shot and settings.few_shot.embedding_model:
         made_from["embedding_model"] = folder_hashes(Path(model).expanduser(), hashes)
     judged = settings.model_dump(exclude={"description", "source", "few_shot"})
-    about = Described(dataset.name, dataset.file, settings.kind, settings.model_dump(), judged, origin)
+    chains = [settings.filters, *settings.chains.values()]
+    protocols = scoring_protocols(
+        (metric.name for metric in settings.metrics), (each.name for chain in chains for each in chain)
+    )
+    about = Described(dataset.name, dataset.file, settings.kind, settings.model_dump(), judged, protocols, origin)
 
     def rendered() -> tuple[Record, Spool]:
         with hashes.steady(path), hashes.steady(examples[0] if examples else None):
@@ -239,7 +246,7 @@ def stage(
         said: Record = {"remarks": words} if (words := told(remarks, samples)) else {}
         cut = extent.record()
         said |= {"limit": cut} if cut else {}
-        identity = digest([about.judged, hashed.hexdigest(), code_digest("metrics"), *([cut] if cut else [])])
+        identity = digest([about.judged, hashed.hexdigest(), about.protocols, *([cut] if cut else [])])
         header: Record = {
             "dataset": {
                 "name": about.name,

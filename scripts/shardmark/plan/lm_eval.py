@@ -10,9 +10,10 @@ from typing import Any
 from shardmark import layout
 from shardmark.config import Benchmark, RunConfig
 from shardmark.config.dataset import Source
+from shardmark.config.protocols import LM_EVAL, scoring_protocols
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.lock.lock import Lock
-from shardmark.plan.datasets import Counted, Described, PlannedDataset, Record, code_digest, in_place, stage
+from shardmark.plan.datasets import Counted, Described, PlannedDataset, Record, in_place, stage
 from shardmark.plan.spool import Spool
 from shardmark.store.hashes import HashCache
 from shardmark.tasks import Sample, hub_rows, read_rows
@@ -181,9 +182,9 @@ def _described(dataset: LmEvalDataset, sources: _Sources, run: RunConfig, hashes
         "hub": dict(sorted(sources.commits.items())),
     }
     settings = judged | {"executes": code_identity([*dataset.asking, *dataset.judging], dataset.root)}
-    source = code_digest("tasks/lm_eval")
-    identity = {"lm_eval": judged["lm_eval"], "code": _portable(code, dataset.root), "source": source}
-    return Described(dataset.name, dataset.file, dataset.kind, settings, identity, origin)
+    identity = {"lm_eval": judged["lm_eval"], "code": _portable(code, dataset.root)}
+    protocols = scoring_protocols((), ()) | {"lm_eval": LM_EVAL}
+    return Described(dataset.name, dataset.file, dataset.kind, settings, identity, protocols, origin)
 
 
 def _portable(code: dict[str, Any], root: Path) -> Any:

@@ -6,6 +6,8 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,10 @@ def _depth(value: Any) -> int:
     return depth
 
 
+MEDIA = {"Image", "Audio", "Video", "Pdf", "Nifti", "Mesh", "BioStructure"}
+"What `datasets` calls the columns whose values are objects in memory."
+
+
 def hub_rows(source: Source, commit: str, where: str) -> Iterable[Row]:
     """The rows of a data set on the Hub at a commit, through `datasets`. Raises UserError.
 
@@ -130,8 +136,20 @@ def _fetch(source: Source, commit: str) -> list[Row]:
     if builder.hash != commit:
         raise FileNotFoundError(f"commit {commit} cannot be had, and the cache only has {builder.hash}")
     builder.download_and_prepare()
-    split = builder.as_dataset(split=source.split)
-    return [json.loads(json.dumps(row, default=str)) for row in split]  # dates and bytes become text
+    return plain_rows(builder.as_dataset(split=source.split))
+
+
+def plain_rows(split: Any) -> list[Row]:
+    """The rows of a `datasets.Dataset` as JSON: dates, bytes and decimals become text; images, sounds, films and PDFs,
+    which a prompt cannot hold, are left out. Raises TypeError for other objects."""
+    media = [name for name, feature in split.features.items() if type(feature).__name__ in MEDIA]
+    return [json.loads(json.dumps(row, default=_text_of)) for row in split.remove_columns(media)]
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, date | time | timedelta | Decimal | bytes):
+        return str(value)
+    raise TypeError(f"a column holds objects of type {type(value).__name__}, which are no text, number or list")
 
 
 def _converted_folder(source: Source, commit: str) -> str:

@@ -1,7 +1,7 @@
 """What a job reads and needs: the functions that the rules give to Snakemake."""
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,17 +28,24 @@ class _Wildcards(NamedTuple):
 class Inputs:
     """Input files and needs of a job, from the wildcards alone: a job on a cluster has no plan, only these files."""
 
-    def __init__(self, results: str, config: dict[str, Any], main: bool = True) -> None:
+    def __init__(
+        self,
+        results: str,
+        config: dict[str, Any],
+        *,
+        main: bool = True,
+        order: Sequence[str] = (),
+        bundles: Iterable[Bundle] = (),
+        defaults: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`main`: in Snakemake's main process, which alone knows the `order` of the models and, on a cluster, the
+        `bundles` of shards that share a job. `defaults` are the profile's default-resources and `overrides` what
+        --set-resources gives the rule infer, each a Resource of Snakemake's."""
         self.results = Path(results)
-        self._main = main
-        self.order: list[str] = []
-        "The models of the run, first come first; known in the main process only, which decides what runs next."
-        self.bundled: dict[Shard, Bundle] = {}
-        "The job of each shard, on a cluster; known in the main process only."
-        self.defaults: Mapping[str, Any] = {}
-        "The profile's default-resources, each a Resource of Snakemake's."
-        self.overrides: Mapping[str, Any] = {}
-        "What --set-resources gives the rule infer, likewise."
+        self.bundled: dict[Shard, Bundle] = {shard: one for one in bundles for shard in one.shards}
+        self._main, self._order = main, list(order)
+        self._defaults, self._overrides = defaults or {}, overrides or {}
         self._config = config
         self._divisions: dict[str, Divisions] = {}
 
@@ -48,11 +55,11 @@ class Inputs:
 
     def priority(self, wildcards: Any) -> int:
         """A model's jobs come before those of the next model, so that each is loaded once."""
-        return len(self.order) - self.order.index(wildcards.model) if wildcards.model in self.order else 0
+        return len(self._order) - self._order.index(wildcards.model) if wildcards.model in self._order else 0
 
     def staging_priority(self, wildcards: Any) -> int:
         """Weights come before all inference, and in the order of the models: the second must not start first."""
-        return len(self.order) + self.priority(wildcards)
+        return len(self._order) + self.priority(wildcards)
 
     def bits(self, wildcards: Any) -> int:
         """Into how many shards the data set of a score is divided for its model, as a number of bits."""
@@ -82,10 +89,6 @@ class Inputs:
         """The scores, samples and timings of a run that are not there yet."""
         made_of = read_json(layout.REPORT_INPUTS.file(self.results, report=wildcards.report))
         return [path for kind in ("scores", "samples", "timings") for path in made_of[kind] if not os.path.isfile(path)]
-
-    def use_bundles(self, bundles: Collection[Bundle]) -> None:
-        """Say which shards share a job."""
-        self.bundled = {shard: one for one in bundles for shard in one.shards}
 
     def group_names(self) -> set[str]:
         """All groups that jobs of this process can belong to."""
@@ -156,13 +159,13 @@ class Inputs:
         def asked(wildcards: Any, **context: Any) -> Any:
             if not self.score_group(wildcards):
                 return self._default(key, wildcards, context)
-            given = self.overrides.get(key)
+            given = self._overrides.get(key)
             return given.evaluate(wildcards, **context).value if given else inferring(wildcards, **context)
 
         return asked
 
     def _default(self, key: str, wildcards: Any, context: dict[str, Any]) -> Any:
-        default = self.defaults.get(key)  # an expression, which may need the context: attempt, threads, ...
+        default = self._defaults.get(key)  # an expression, which may need the context: attempt, threads, ...
         return default.evaluate(wildcards, **context).value if default else None
 
     def _least(self, key: str, wildcards: Any, attempt: int, context: dict[str, Any]) -> int:

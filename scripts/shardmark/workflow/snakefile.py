@@ -150,8 +150,7 @@ def tool_options(tool: str, resource_settings: Any) -> str:
     """What a command must know of this call of Snakemake beside the configuration."""
     if tool != "plan":
         return ""
-    cores = (resource_settings.cores or 1) if runs_here(resource_settings) else None
-    given = {"--cores": cores, "--jobs": resource_settings.nodes}
+    given = {"--cores": cores_here(resource_settings), "--jobs": resource_settings.nodes}
     return "".join(f" {option} {value}" for option, value in given.items() if value)
 
 
@@ -206,6 +205,11 @@ def warn_of_changes(plan: Plan | None) -> None:
     """Name each file of data or models that is no longer what was planned with."""
     for path in plan.files.changed() if plan else ():
         print(printable(f"changed during the run: {path}; run again to evaluate what is there now"), file=sys.stderr)
+
+
+def cores_here(resource_settings: Any) -> int | None:
+    """How many cores jobs may use on this machine; None if they run elsewhere."""
+    return (resource_settings.cores or 1) if runs_here(resource_settings) else None
 
 
 def runs_here(resource_settings: Any) -> bool:

@@ -8,7 +8,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from shardmark.engine.joined import JoinedBatch
+from shardmark.engine.continuous_batch import ContinuousBatch
 from shardmark.engine.loading import input_device, precision
 from shardmark.engine.prefixes import Prefix
 
@@ -24,10 +24,10 @@ ROUGHLY = 0.1
 class _Probe:
     prefix: Prefix | None
     sequence: list[int]
-    room: int = 16
+    max_length: int = 16
 
 
-def why_not_joinable(model: Any) -> str | None:
+def why_not_continuous(model: Any) -> str | None:
     """Why rows of a model cannot share keys and values, or None if they can.
 
     A model's traits rule out what is known to fail; then a few tokens are run both ways, and the logits compared.
@@ -72,11 +72,11 @@ def _difference(model: Any) -> float:
     prefix = Prefix(tuple(tokens[:4]), 0, None)
     below = Prefix(tuple(tokens[4:6]), 4, prefix)
     rows = [_Probe(below, tokens[:9]), _Probe(prefix, [*tokens[:4], *tokens[9:]]), _Probe(None, tokens[2:4])]
-    batch = JoinedBatch(model)
+    batch = ContinuousBatch(model)
     batch.join(rows[:2], tokens=3)
-    batch.write()  # what it has written is overwritten by the next
+    batch.decode_step()  # what it has written is overwritten by the next
     batch.join(rows[2:])
-    found = batch.write().float()
+    found = batch.decode_step().float()
     inputs = [torch.tensor([row.sequence], device=input_device(model)) for row in rows]
     wanted = torch.stack([model(input_ids=row, use_cache=False).logits[0, -1] for row in inputs]).float()
     whole = wanted.isfinite()

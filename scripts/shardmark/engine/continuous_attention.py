@@ -1,7 +1,7 @@
 """Attention over a line of tokens that belong to several rows, as transformers' attention interface.
 
-The tokens of a forward pass lie side by side in one line, without padding: one of each row while writing, or the
-unshared parts of several prompts while reading. Only attention knows to which row a token belongs. A row sees its
+The tokens of a forward pass lie side by side in one line, without padding: one of each row in a decode step, or the
+unshared parts of several prompts in prefill. Only attention knows to which row a token belongs. A row sees its
 prefixes' keys (one matrix product for all rows of a prefix) and its own; one softmax goes over both, so nothing is
 approximated.
 """
@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
-ATTENTION = "shardmark_joined"
+ATTENTION = "shardmark_continuous"
 "The name under which transformers finds the attention below."
 
 
-class Block:
-    """Keys and values of some rows, for each layer [rows, heads, capacity, size of a head], zeros where unused."""
+class KVBlock:
+    """A block of KV cache: each layer's keys and values [rows, heads, capacity, size of a head], zeros where unused."""
 
     def __init__(self, rows: int, capacity: int) -> None:
         self.rows, self.capacity = rows, capacity
@@ -55,13 +55,13 @@ class Block:
 
 @dataclass
 class Segment:
-    """Tokens of one row in a line of tokens: read after `base` shared and `start` own tokens."""
+    """Tokens of one row in a line of tokens, which follow `base` shared and `start` own tokens."""
 
     row: int
     base: int
     start: int
     tokens: list[int]
-    shared: list[Block]
+    shared: list[KVBlock]
     "The blocks of the row's prefixes, the first one first."
 
     @property
@@ -70,10 +70,10 @@ class Segment:
         return range(self.base + self.start, self.base + self.start + len(self.tokens))
 
 
-class Step(abc.ABC):
+class ForwardPass(abc.ABC):
     """One forward pass: where its keys and values go, and what each of its tokens sees."""
 
-    def __init__(self, block: Block, segments: Sequence[Segment], windows: Sequence[int | None]) -> None:
+    def __init__(self, block: KVBlock, segments: Sequence[Segment], windows: Sequence[int | None]) -> None:
         self.block, self.segments, self.windows = block, segments, windows
         self.tokens = [token for segment in segments for token in segment.tokens]
         self.positions = [position for segment in segments for position in segment.positions]
@@ -98,7 +98,7 @@ class Step(abc.ABC):
         return self._masks[name, device]
 
 
-class Reading(Step):
+class Prefill(ForwardPass):
     """Prompts, or a shared prefix: each row's tokens attend to its prefixes and to itself, row by row."""
 
     def attend(self, layer: int, query: torch.Tensor, scaling: float, capping: "Capping") -> torch.Tensor:
@@ -124,14 +124,14 @@ class Reading(Step):
         return torch.cat(outputs)
 
 
-class Writing(Step):
+class DecodeStep(ForwardPass):
     """One token of each row. The rows' keys are those at the start of the block, so that they are never copied."""
 
-    def __init__(self, block: Block, segments: Sequence[Segment], windows: Sequence[int | None]) -> None:
+    def __init__(self, block: KVBlock, segments: Sequence[Segment], windows: Sequence[int | None]) -> None:
         super().__init__(block, segments, windows)
         self._own = max(segment.start for segment in segments) + 1
         self._shared = max(segment.base for segment in segments)
-        rows: dict[int, tuple[Block, int, list[int]]] = {}
+        rows: dict[int, tuple[KVBlock, int, list[int]]] = {}
         for number, segment in enumerate(segments):
             start = 0
             for one in segment.shared:
@@ -236,7 +236,7 @@ def _causal(positions: range, window: int | None) -> torch.Tensor:
     return others <= own if window is None else (others <= own) & (others > own - window)
 
 
-_step: ContextVar[Step] = ContextVar("step")
+_step: ContextVar[ForwardPass] = ContextVar("step")
 
 
 def _attend(
@@ -264,7 +264,7 @@ AttentionInterface.register(ATTENTION, _attend)
 
 
 @contextmanager
-def attention_of(configs: Sequence[Any], step: Step) -> Iterator[None]:
+def attention_of(configs: Sequence[Any], step: ForwardPass) -> Iterator[None]:
     """Have the model attend as the step says, and afterwards as before."""
     before = [config._attn_implementation for config in configs]
     token = _step.set(step)

@@ -1,6 +1,6 @@
-"""A batch that rows join and leave at any step, over keys and values that are kept once for each shared prefix.
+"""Continuous batching: rows join and leave at any step, over a KV cache that holds each shared prefix once.
 
-Which token sees which is joined_attention.py's; all the rest of a forward pass is the model's own code.
+Which token sees which is continuous_attention.py's; all the rest of a forward pass is the model's own code.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,23 +9,23 @@ from typing import Any, Protocol
 import torch
 from transformers import Cache, DynamicCache
 
-from shardmark.engine.joined_attention import Block, Reading, Segment, Step, Writing, attention_of
+from shardmark.engine.continuous_attention import DecodeStep, ForwardPass, KVBlock, Prefill, Segment, attention_of
 from shardmark.engine.loading import input_device
 from shardmark.engine.prefixes import Prefix
 
-READ_TOKENS = {"cpu": 512, "cuda": 4096}
+PREFILL_TOKENS = {"cpu": 512, "cuda": 4096}
 "Tokens of prompts in one prefill pass: more gain no speed, but take memory."
 
 
-class JoinedRow(Protocol):
+class BatchRow(Protocol):
     """What a batch must know of a row."""
 
     prefix: Prefix | None
     "The part of the row that it shares with others."
     sequence: list[int]
-    "The prompt and what has been written."
-    room: int
-    "The tokens that the sequence may come to have."
+    "The prompt and the tokens generated so far."
+    max_length: int
+    "The most tokens that the sequence may come to have."
 
 
 class _NoCache(Cache):
@@ -42,18 +42,18 @@ class _NoCache(Cache):
         return key_states, value_states
 
 
-class JoinedBatch:
-    """The rows that are being written with a model, and the keys and values that they need."""
+class ContinuousBatch:
+    """The rows that a model generates for at the moment, and their KV cache."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.rows: list[Any] = []
-        "JoinedRow's, in the order of the logits."
+        "BatchRow's, in the order of the logits."
         self.windows = [getattr(layer, "sliding_window", None) for layer in DynamicCache(config=model.config).layers]
         configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
         self._configs = list(configs.values())
-        self._block = Block(0, 0)
-        self._prefixes: dict[Prefix, Block] = {}
+        self._block = KVBlock(0, 0)
+        self._prefixes: dict[Prefix, KVBlock] = {}
 
     @property
     def shared_tokens(self) -> int:
@@ -62,28 +62,28 @@ class JoinedBatch:
 
     @property
     def capacity(self) -> int:
-        """Tokens that each row has place for, beside its prefixes."""
+        """Tokens that the KV cache has room for in each row, without those of shared prefixes."""
         return self._block.capacity
 
     @torch.inference_mode()
     def join(self, rows: Sequence[Any], tokens: int | None = None) -> None:
-        """Read all but the last token of new rows, in prefill passes of bounded size; then they can be decoded."""
+        """Prefill all but the last token of new rows, in passes of bounded size; the last one is for a decode step."""
         for row in rows:
-            self._read_prefix(row.prefix, tokens)
+            self._prefill_prefix(row.prefix, tokens)
         every = [*self.rows, *rows]
-        capacity = max(_own_room(row) for row in every)
+        capacity = max(_own_length(row) for row in every)
         if capacity > self._block.capacity or 2 * capacity < self._block.capacity or len(every) > self._block.rows:
             self._block.resize(len(every), capacity, len(self.rows))
         segments = [self._segment(place, row) for place, row in enumerate(every)][len(self.rows) :]
         for segment in segments:
             segment.start, segment.tokens = 0, every[segment.row].sequence[segment.base : -1]
-        self._read(self._block, segments, tokens)
+        self._prefill(self._block, segments, tokens)
         self.rows = every
 
     @torch.inference_mode()
-    def write(self) -> torch.Tensor:
-        """Each row's logits after its newest token, [rows, vocabulary]."""
-        step = Writing(self._block, [self._segment(n, row) for n, row in enumerate(self.rows)], self.windows)
+    def decode_step(self) -> torch.Tensor:
+        """Run the newest token of each row; the logits after it, [rows, vocabulary]."""
+        step = DecodeStep(self._block, [self._segment(n, row) for n, row in enumerate(self.rows)], self.windows)
         return self._forward(self.model, step).logits[0]
 
     @torch.inference_mode()
@@ -95,23 +95,23 @@ class JoinedBatch:
             self.rows[number] = self.rows[last]
             self.rows.pop()
 
-    def forget(self, prefix: Prefix) -> None:
-        """Give back a prefix that no row needs any more."""
+    def drop_prefix(self, prefix: Prefix) -> None:
+        """Free the KV cache of a prefix that no row needs any more."""
         self._prefixes.pop(prefix, None)
 
     def clear(self) -> None:
-        """Give back everything."""
-        self.rows, self._block, self._prefixes = [], Block(0, 0), {}
+        """Drop all rows and free their KV cache."""
+        self.rows, self._block, self._prefixes = [], KVBlock(0, 0), {}
 
-    def _read_prefix(self, prefix: Prefix | None, tokens: int | None) -> None:
+    def _prefill_prefix(self, prefix: Prefix | None, tokens: int | None) -> None:
         if prefix is None or prefix in self._prefixes:
             return
-        self._read_prefix(prefix.parent, tokens)
-        block = Block(1, len(prefix.tokens))
-        self._read(block, [Segment(0, prefix.start, 0, list(prefix.tokens), self._blocks(prefix.parent))], tokens)
+        self._prefill_prefix(prefix.parent, tokens)
+        block = KVBlock(1, len(prefix.tokens))
+        self._prefill(block, [Segment(0, prefix.start, 0, list(prefix.tokens), self._blocks(prefix.parent))], tokens)
         self._prefixes[prefix] = block
 
-    def _blocks(self, prefix: Prefix | None) -> list[Block]:
+    def _blocks(self, prefix: Prefix | None) -> list[KVBlock]:
         return [self._prefixes[part] for part in reversed(list(prefix.chain()))] if prefix else []
 
     def _segment(self, place: int, row: Any) -> Segment:
@@ -119,14 +119,14 @@ class JoinedBatch:
         base = row.prefix.end if row.prefix else 0
         return Segment(place, base, len(row.sequence) - 1 - base, row.sequence[-1:], self._blocks(row.prefix))
 
-    def _read(self, block: Block, segments: list[Segment], tokens: int | None) -> None:
-        here = READ_TOKENS.get(input_device(self.model).type, READ_TOKENS["cuda"])
+    def _prefill(self, block: KVBlock, segments: list[Segment], tokens: int | None) -> None:
+        here = PREFILL_TOKENS.get(input_device(self.model).type, PREFILL_TOKENS["cuda"])
         most = max(1, min(tokens or here, here))
         body = self.model.base_model  # the output layer is not needed
         for line in _lines(segments, most):
-            self._forward(body, Reading(block, line, self.windows))
+            self._forward(body, Prefill(block, line, self.windows))
 
-    def _forward(self, body: Any, step: Step) -> Any:
+    def _forward(self, body: Any, step: ForwardPass) -> Any:
         device = input_device(self.model)
         with attention_of(self._configs, step):
             return body(
@@ -137,9 +137,9 @@ class JoinedBatch:
             )
 
 
-def _own_room(row: Any) -> int:
-    """Tokens a row needs place for, beside its prefixes; the last one written is never read."""
-    return max(1, row.room - (row.prefix.end if row.prefix else 0))
+def _own_length(row: Any) -> int:
+    """Tokens that a row needs KV cache for, beside its prefixes; the last one generated is never run."""
+    return max(1, row.max_length - (row.prefix.end if row.prefix else 0))
 
 
 def _lines(segments: Sequence[Segment], most: int) -> Iterator[list[Segment]]:

@@ -1,0 +1,67 @@
+"""Versions of what makes scores: each is part of the digests of the scores that it decides, and of no other.
+
+Raise a number when the same answers would get other scores; a change of names or comments leaves it as it is.
+tests/unit/test_protocols.py fails when code changes and its number does not, and says how to go on.
+"""
+
+from collections.abc import Iterable
+
+SCORING = 1
+"How samples are made of answers, and means, errors and intervals of samples."
+LM_EVAL = 1
+"How tasks of lm-evaluation-harness are scored."
+COSTS = 1
+"What is taken for the time that work takes before any is measured: what was measured over another is forgotten."
+
+METRICS = {
+    "accuracy": 1,
+    "bits_per_byte": 1,
+    "bleu": 1,
+    "brier": 1,
+    "byte_perplexity": 1,
+    "chrf": 1,
+    "exact_match": 1,
+    "f1": 1,
+    "ifeval": 1,
+    "math_equivalence": 1,
+    "mc1": 1,
+    "mc2": 1,
+    "mcc": 1,
+    "pass_at_k": 1,
+    "perplexity": 1,
+    "rouge": 1,
+    "squad": 1,
+    "word_perplexity": 1,
+}
+FILTERS = {
+    "cut": 1,
+    "fenced_code": 1,
+    "first_capital": 1,
+    "first_line": 1,
+    "first_number": 1,
+    "first_option": 1,
+    "last_capital": 1,
+    "last_number": 1,
+    "lowercase": 1,
+    "majority_vote": 1,
+    "map": 1,
+    "multiple_select": 1,
+    "opencompass_first_option": 1,
+    "regex": 1,
+    "strip": 1,
+    "strip_thinking": 1,
+    "take_first": 1,
+    "template": 1,
+    "unquote": 1,
+    "uppercase": 1,
+    "xml_tag": 1,
+}
+
+
+def scoring_protocols(metrics: Iterable[str], filters: Iterable[str]) -> dict[str, int]:
+    """The versions that decide the scores of a data set with these metrics and filters."""
+    return (
+        {"scoring": SCORING}
+        | {f"metric {name}": METRICS[name] for name in sorted(set(metrics))}
+        | {f"filter {name}": FILTERS[name] for name in sorted(set(filters))}
+    )

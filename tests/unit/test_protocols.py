@@ -1,0 +1,126 @@
+"""Code that decides scores changes together with its number in config/protocols.py, or is said to give the same values.
+
+protocols.json has the number of each part and a digest of its code, without comments, docstrings and layout. After a
+change that gives the same answers other scores, raise the number; then, as after one that does not, `make protocols`
+writes the file anew. In a commit it says which of the two it was.
+"""
+
+import ast
+import hashlib
+import json
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardmark.config import protocols
+from shardmark.config.filters import Filter
+from shardmark.config.metrics import Metric
+
+LIBRARY = Path(protocols.__file__).resolve().parents[1]
+PINNED = Path(__file__).with_name("protocols.json")
+FILTERS = "metrics/filters/__init__.py"
+SCORING = ["metrics/score.py", "metrics/sample_scores.py", "metrics/base.py", "tasks/thoughts.py", "tasks/targets.py"]
+LM_EVAL = ["tasks/lm_eval/code.py", "tasks/lm_eval/judging.py"]
+BESIDE = {
+    "math_equivalence": ["metrics/math_process.py"],
+    "pass_at_k": ["metrics/sandbox.py", "metrics/inside/program.py", "metrics/inside/tester.py"],
+}
+"What metrics run in processes of their own."
+
+
+def parts() -> dict[str, tuple[Any, list[str], set[str]]]:
+    """Each part: its number or numbers, the files it begins with, and those that are another part's."""
+    metrics = {f"metrics/{name}.py" for name in protocols.METRICS}
+    filters = closure([FILTERS])
+    lm_eval = {str(file.relative_to(LIBRARY)) for file in LIBRARY.glob("metrics/lm_eval/*.py")}
+    scoring = closure(SCORING, metrics | filters | lm_eval)
+    found: dict[str, tuple[Any, list[str], set[str]]] = {
+        "scoring": (protocols.SCORING, SCORING, metrics | filters | lm_eval),
+        "filters": (protocols.FILTERS, [FILTERS], set()),
+        "costs": (protocols.COSTS, ["plan/cost.py"], set()),
+        "lm_eval": (protocols.LM_EVAL, [*sorted(lm_eval), *LM_EVAL], metrics | filters | scoring),
+    }
+    for name, number in protocols.METRICS.items():
+        found[f"metric {name}"] = (number, [f"metrics/{name}.py", *BESIDE.get(name, [])], scoring)
+    return found
+
+
+def closure(files: Iterable[str], others: Iterable[str] = ()) -> set[str]:
+    """Files of metrics/ and what they import of it, without `others`."""
+    found, waiting = set[str](), list(files)
+    while waiting:
+        file = waiting.pop()
+        if file in found or file in others:
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse((LIBRARY / file).read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.ImportFrom):
+                names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                path = name.removeprefix("shardmark.").replace(".", "/")
+                if path.startswith("metrics/"):
+                    waiting += [p for p in (f"{path}.py", f"{path}/__init__.py") if (LIBRARY / p).is_file()]
+    return found
+
+
+def code(source: str) -> str:
+    """Python without comments, docstrings and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            kept = [one for one in node.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+            node.body = kept or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def now() -> dict[str, dict[str, Any]]:
+    """What protocols.json has to say."""
+    said = {}
+    for name, (number, files, others) in sorted(parts().items()):
+        texts = [code((LIBRARY / file).read_text()) for file in sorted(closure(files, others))]
+        said[name] = {"number": number, "code": hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]}
+    return said
+
+
+def names(union: Any) -> set[str]:
+    """The names that a union of settings knows."""
+    kinds = typing.get_args(typing.get_args(union)[0])
+    return {name for kind in kinds for name in typing.get_args(kind.model_fields["name"].annotation)}
+
+
+def test_every_metric_and_filter_has_a_number() -> None:
+    assert names(Metric) == protocols.METRICS.keys()
+    assert names(Filter) == protocols.FILTERS.keys()
+
+
+def test_comments_and_layout_are_no_change() -> None:
+    one = '"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1  # a comment\n'
+    assert code(one) == code("def f(x):\n\n    return (x + 1)\n") != code("def f(x): return x + 2")
+
+
+@pytest.mark.parametrize("part", sorted(parts()))
+def test_code_changes_with_its_number(part: str) -> None:
+    assert json.loads(PINNED.read_text()).get(part) == now()[part], __doc__
+
+
+def test_a_number_is_in_the_digests_of_the_scores_that_it_decides_and_of_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def numbers(metric: str) -> dict[str, int]:
+        return protocols.scoring_protocols([metric, metric], ["cut"])
+
+    f1, bleu = numbers("f1"), numbers("bleu")
+    assert f1 == {"scoring": protocols.SCORING, "metric f1": 1, "filter cut": 1}
+    monkeypatch.setitem(protocols.METRICS, "f1", 2)
+    assert numbers("f1") == f1 | {"metric f1": 2}
+    assert numbers("bleu") == bleu
+
+
+if __name__ == "__main__":
+    PINNED.write_text(json.dumps(now(), indent=2) + "\n")
