@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 
 class Engine:
-    """Answers with a number that the request decides, and takes a while."""
+    """Answers with numbers that the request decides, and takes a while."""
 
     def __init__(self, record, backend):
         pass
@@ -17,9 +17,14 @@ class Engine:
     def answer(self, requests):
         import time
 
-        for key in requests:
+        for key, request in requests.items():
             time.sleep(0.05)
-            yield [{"id": key, "text": str(int(key[:2], 16)), "tokens": 1, "end": "eos", "cut": 0}]
+            if request.kind == "generate":
+                yield [{"id": key, "text": str(int(key[:2], 16)), "tokens": 1, "end": "eos", "cut": 0}]
+            else:
+                scores = [-int(key[n : n + 4], 16) / 1000 for n in range(len(request.pairs))]
+                told = {"tokens": [1] * len(scores), "greedy": [False] * len(scores), "cut": 0}
+                yield [{"id": key, "logprobs": scores, **told}]
 
 
 sys.modules["torch"] = SimpleNamespace(set_num_threads=print, cuda=None, __spec__=ModuleSpec("torch", None))
@@ -27,7 +32,7 @@ sys.modules["shardmark.engine.answer"] = SimpleNamespace(Engine=Engine)
 backend = SimpleNamespace(on_forward=print)
 sys.modules["shardmark.engine.transformers_backend"] = SimpleNamespace(TransformersBackend=lambda *_: backend)
 '''
-"Stands in for the engine, in workers alone: they start in half a second. Its answers are those to generate requests."
+"Stands in for the engine, in workers alone: they start in half a second. It answers generate and choice requests."
 
 
 def use_quick_engine(project: Project) -> None:

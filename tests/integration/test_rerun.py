@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from quick_engine import use_quick_engine
 from workflow import Project
 
 CONFIG = {
@@ -22,6 +23,7 @@ CONFIG = {
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A run that has finished."""
     project = Project.create(tmp_path_factory.mktemp("finished") / "project", **CONFIG)
+    use_quick_engine(project)
     output = project.run()
     assert "results/reports/test/index.html" in output.splitlines()[-1]
     return project

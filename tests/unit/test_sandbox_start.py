@@ -4,14 +4,18 @@ import json
 import os
 import resource
 import shutil
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from requirements_check import need
@@ -253,3 +257,29 @@ def test_a_limit_that_cannot_be_set_is_named(library: str) -> None:
     found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=100).stdout)
     assert "RLIMIT_FSIZE must be 16777216 in the sandbox, and is at most 1048576 here" in found
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] == hard
+
+
+def test_a_sandbox_that_is_ended_while_it_starts_leaves_no_process() -> None:
+    """bwrap's process inside waits for the one outside before it can notice that this has ended."""
+    need("bwrap")
+
+    groups = set[int]()
+
+    def left() -> list[int]:
+        found = []
+        for one in psutil.process_iter(["status"]):
+            with suppress(OSError):
+                if one.info["status"] != psutil.STATUS_ZOMBIE and os.getpgid(one.pid) in groups:
+                    found.append(one.pid)
+        return found
+
+    for number in range(60):
+        ours, theirs = socket.socketpair()
+        with ours, theirs, sandbox._started("program", theirs, Limits()) as part:
+            groups.add(part.process.pid)
+            time.sleep(number / 3000)
+            part.end()
+    deadline = time.monotonic() + 10
+    while left() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left()

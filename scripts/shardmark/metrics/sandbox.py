@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -252,8 +253,13 @@ class Part:
         return status.f_files - status.f_ffree
 
     def end(self) -> None:
-        """End it, with all that it started."""
-        self.process.kill()
+        """End it, with all that it started.
+
+        bwrap's process inside ends with the one outside only from a moment after its start on; before that it would
+        wait for it for ever. Until then both are of one process group.
+        """
+        if self.process.returncode is None:  # not waited for, so that the number is still this group's
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def close(self) -> None:
@@ -285,6 +291,7 @@ def _started(name: str, channel: socket.socket, limits: Limits) -> Iterator[Part
                 pass_fds=[channel.fileno(), theirs.fileno(), calls],
                 env={"HOME": "/home", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"},
                 cwd="/",
+                process_group=0,
             )
         part = Part(process, ours)
         stack.callback(part.close)

@@ -47,7 +47,7 @@ MARKUP = (
     (re.compile(rf"[*_`'‘’<>\[{{({QUOTES}]{{1,6}}\s?([A-Za-z])\s?[*_`'‘’<>\]}}){QUOTES}]{{1,6}}(?!\w)"), r"(\1)"),
     (re.compile(rf"[*`{{}}{QUOTES}]|(?<![A-Za-z0-9])_{{1,3}}|_{{1,3}}(?![A-Za-z0-9])|(?<!\w)'|'(?!\w)"), ""),
     (re.compile(r"^[ \t]{0,20}(?:#{1,6}|>|[-•])[ \t]", re.MULTILINE), ""),
-    (compiled(r"\((?:please )?(?:note|n\.?b\.?|remark)\b[^()\n]{0,300}\)"), ""),
+    (compiled(r"(?<=\S)\s{0,3}\((?:please )?(?:note|n\.?b\.?|remark)\b[^()\n]{0,300}\)"), ""),
     (compiled(r"\bans\."), "answer:"),
     (re.compile(r"^\s{0,20}A:\s{1,3}(?=\(?[A-Za-z]\)?[ \t]{0,5}(?:\n|\Z))"), ""),
 )

@@ -40,10 +40,10 @@ CHOOSE = (
 "Verbs right before the letter."
 
 OTHERS = (
-    r"\b(?:some|many|most|others?|few|people|students|textbooks?|sources?|authors?|critics|experts|readers|they|he|she)\b"
-    r"[^.!?\n]{0,30}$"
+    r"\b(?:(?:some|many|most|few|other)\s\w{2,20}s|(?:some|many|most|other)\speople|some|many|others|people|students"
+    r"|textbooks|critics|experts|readers|they|he|she)\s(?:(?:would|might|may|could|will|often|\w{2,15}ly)\s){0,2}$"
 )
-"Before such a verb: whoever chooses is not the one who answers."
+"Right before such a verb: whoever chooses is not the one who answers."
 
 CONCLUDE = (
     r"\b(?:so|thus|hence|therefore|then|consequently|also|daher|donc|luego|portanto|quindi|поэтому|dus)\b|[=→]>"
