@@ -10,7 +10,8 @@ from shardmark.tasks import request_id
 
 
 def generate(prompt: str, new: int = 8, stop: Sequence[str] = (), **more: Any) -> GenerateRequest:
-    return GenerateRequest(prompt=prompt, max_new_tokens=new, stop=list(stop), **more)
+    settings: dict[str, Any] = {"max_new_tokens": new, "stop": list(stop), **more}
+    return GenerateRequest(prompt=prompt, **settings)
 
 
 def chat(*turns: tuple[str, str], new: int = 8, stop: Sequence[str] = ()) -> GenerateRequest:

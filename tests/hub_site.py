@@ -21,10 +21,11 @@ from projects import GENERATE, write_rows, write_yaml
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = """
 import json, pathlib, yaml
+from shardmark.records.base import to_json
 from shardmark.workflow.snakefile import plan_or_exit
 config = yaml.safe_load(pathlib.Path("config/test.yaml").read_text())
 plan = plan_or_exit(config, "config/test.yaml")
-print(json.dumps({"models": plan.models, "datasets": plan.datasets}))
+print(json.dumps(to_json({"models": plan.models, "datasets": plan.datasets})))
 """
 ROWS = [
     {"id": "a", "question": "1 + 1?", "answer": 2, "weight": 0.5, "more": {"text": ["x", "y"], "label": ["A", "B"]}},

@@ -18,6 +18,7 @@ from shardmark.engine.batches import Limit, OutOfMemoryError
 from shardmark.engine.generation import Answer, GenerateRow, RunningRow, Scheduler
 from shardmark.engine.prefixes import Prefix
 from shardmark.engine.sampling import Sampling
+from shardmark.records.request import GenerateRequest
 from shardmark.tasks.requests import request_id
 
 # Scheduling, with a model that counts down: after token n comes n - 1, and 0 ends the text.
@@ -254,7 +255,7 @@ def test_batches_order_and_shards_change_nothing(
         assert {key: prediction for part in parts for key, prediction in part.items()} == wanted
 
 
-def generated(backend: Any, request: dict[str, Any]) -> tuple[str, int]:
+def generated(backend: Any, request: GenerateRequest) -> tuple[str, int]:
     """What transformers' own generate writes for one row: text and number of tokens."""
     inputs = torch.tensor([backend.tokenizer.encode(request.prompt)])
     more = {"stop_strings": request.stop, "tokenizer": backend.tokenizer} if request.stop else {}
@@ -262,7 +263,7 @@ def generated(backend: Any, request: dict[str, Any]) -> tuple[str, int]:
         input_ids=inputs,
         attention_mask=torch.ones_like(inputs),
         max_new_tokens=request.max_new_tokens,
-        min_new_tokens=request.get("min_new_tokens"),
+        min_new_tokens=request.min_new_tokens,
         do_sample=False,
         **more,
     )

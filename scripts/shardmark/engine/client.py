@@ -32,9 +32,9 @@ from shardmark.engine.worker_sockets import (
     run_folder,
 )
 from shardmark.errors import Problem, UserError
-from shardmark.files import digest, read_json
-from shardmark.records.base import read_sealed_record, to_json
-from shardmark.records.model import ModelRecord
+from shardmark.files import digest
+from shardmark.records.base import read_record
+from shardmark.records.model_brief import ModelBrief
 
 WORKER = Path(__file__).resolve().parents[2] / "worker.py"
 TRIES = 2
@@ -63,12 +63,13 @@ def infer_with_worker(
     `logs` is the folder for the logs of workers. A worker that dies or hangs is replaced once; what it had answered is
     kept. Raises UserError for what the user can fix, WorkerFailed for other errors.
     """
-    record = read_sealed_record(model, ModelRecord)
+    record = read_record(model, ModelBrief)
+    key = digest([model.read_text(), staged.read_text()])
     job = {"requests": str(requests.absolute()), "out": str(out.absolute()), "threads": threads}
     start = [str(model.absolute()), str(staged.absolute()), str(owner), str(logs.absolute())]
     for _ in range(TRIES):
         try:
-            with _worker(run_folder(owner), digest([to_json(record), read_json(staged)]), record, start) as connection:
+            with _worker(run_folder(owner), key, record, start) as connection:
                 connection.sendall(json.dumps(job).encode() + b"\n")
                 _follow(connection, record.name)
                 return
@@ -80,7 +81,7 @@ def infer_with_worker(
 
 
 @contextmanager
-def _worker(folder: Path, key: str, record: ModelRecord, start: list[str]) -> Iterator[socket.socket]:
+def _worker(folder: Path, key: str, record: ModelBrief, start: list[str]) -> Iterator[socket.socket]:
     """A connection to an idle worker that has this model, or to a new one."""
     with ExitStack() as held:
         for path in sorted(folder.glob(f"{key}-*{SOCKET}")):
@@ -102,7 +103,7 @@ def _worker(folder: Path, key: str, record: ModelRecord, start: list[str]) -> It
 
 
 @contextmanager
-def _new_worker(folder: Path, key: str, record: ModelRecord, start: list[str]) -> Iterator[socket.socket]:
+def _new_worker(folder: Path, key: str, record: ModelBrief, start: list[str]) -> Iterator[socket.socket]:
     if not record.settings.num_gpus:  # a GPU's holder is asked when the GPU is wanted; main memory has no lock
         for other in folder.glob(f"*{SOCKET}"):
             if not other.name.startswith(f"{key}-"):
