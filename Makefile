@@ -16,7 +16,7 @@ SNAKEMAKE_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # Modules of scripts/shardmark for `make mutants`; the tests of a/b are tests/unit/test_b.py.
-MUTANTS ?= metrics/statistics plan/bundles plan/cost plan/divisions plan/inputs plan/pairs plan/reuse plan/sizes
+MUTANTS ?= scoring/statistics plan/bundles plan/cost plan/divisions plan/inputs plan/pairs plan/reuse plan/sizes
 # What compares with lm-evaluation-harness needs the python of an environment that has it, which `make peers` makes.
 SHARDMARK_LM_EVAL ?= $(if $(wildcard .venv-peers/.stamp),$(CURDIR)/.venv-peers/bin/python)
 export SHARDMARK_LM_EVAL
@@ -68,7 +68,7 @@ test-slow: .venv/.stamp-dev ## Run the tests that take minutes: faults, random k
 test-slurm: .venv/.stamp-dev ## Run the tests on a Slurm cluster that they start: as root, with Debian's Slurm packages
 	$(IN_VENV) .venv/bin/python -m pytest -m slurm -n 0 $(PYTEST_ARGS)
 
-mutants: .venv/.stamp-dev ## Change modules line by line and list the changes that no test notices: MUTANTS="metrics/statistics"
+mutants: .venv/.stamp-dev ## Change modules line by line and list the changes that no test notices: MUTANTS="scoring/statistics"
 	@tests/mutants.sh $(MUTANTS)
 
 lint: .venv/.stamp-dev ## Check style, types and the workflow; changes nothing

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from shardmark.command import run_command
-from shardmark.metrics.score import score_dataset
+from shardmark.scoring.score import score_dataset
 
 
 def main(arguments: argparse.Namespace) -> None:

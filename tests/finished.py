@@ -5,9 +5,9 @@ from typing import Any
 
 from shardmark import layout
 from shardmark.files import read_jsonl
-from shardmark.metrics.score import score_dataset
 from shardmark.plan import Pair, Plan, score_files
 from shardmark.plan.shard_counts import Divisions
+from shardmark.scoring.score import score_dataset
 from shardmark.store.predictions import write_predictions
 
 FACTS: dict[str, Any] = {

@@ -14,9 +14,9 @@ from typing import Any
 from shardmark.config import LmEvalConfig, Named
 from shardmark.errors import UserError
 from shardmark.files import read_jsonl
-from shardmark.metrics import lm_eval
-from shardmark.metrics.lm_eval import aggregations
 from shardmark.records.request import GenerateRequest, RollingRequest
+from shardmark.scoring import lm_eval
+from shardmark.scoring.lm_eval import aggregations
 from shardmark.tasks import Sample
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.data import DataMap, as_dataset, read_data_map

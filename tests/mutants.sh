@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# For `make mutants`: tests/mutants.sh MODULE..., each as metrics/statistics. Works on a copy, so that an interrupt
+# For `make mutants`: tests/mutants.sh MODULE..., each as scoring/statistics. Works on a copy, so that an interrupt
 # leaves no mutant behind; the sessions stay in results/mutants.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

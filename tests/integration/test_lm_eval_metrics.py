@@ -12,8 +12,8 @@ import pytest
 
 from requirements_check import need
 from shardmark.metrics.instructions import CHECKS, follows, follows_loosely
-from shardmark.metrics.modules import load_metric
-from shardmark.metrics.statistics import estimate_by_draws
+from shardmark.scoring.modules import load_metric
+from shardmark.scoring.statistics import estimate_by_draws
 
 pytestmark = [pytest.mark.lmeval, pytest.mark.slow]
 ORACLE = Path(__file__).parents[1] / "lm_eval_metrics_oracle.py"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from requirements_check import need
-from shardmark.metrics.sandbox import Limits, run_programs
+from shardmark.untrusted.sandbox import Limits, run_programs
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow, pytest.mark.timeout(1800)]
 EQUAL = """

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from shardmark.config.dataset import Scoring
-from shardmark.metrics.choice import is_tied, preferred
+from shardmark.scoring.choice import is_tied, preferred
 
 LOGPROBS = [-4.0, -5.0, -9.0]
 TOKENS = [1, 2, 3]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardmark.config import Filter
-from shardmark.metrics.filters import LISTS, TEXTS, apply_filters, first_option, last_number, opencompass_first_option
-from shardmark.metrics.numbers import exact
+from shardmark.filters import LISTS, TEXTS, apply_filters, first_option, last_number, opencompass_first_option
+from shardmark.texts.numbers import exact
 
 
 @pytest.mark.parametrize(

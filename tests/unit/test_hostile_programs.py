@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from requirements_check import need
-from shardmark.metrics import sandbox
-from shardmark.metrics.sandbox import Limits, Verdict, run_programs
+from shardmark.untrusted import sandbox
+from shardmark.untrusted.sandbox import Limits, Verdict, run_programs
 
 TESTS = "assert one() == 1\nassert twice(21) == 42"
 RIGHT = "def one():\n    return 1\n\ndef twice(x):\n    return 2 * x\n"
@@ -83,7 +83,7 @@ FORGING = {
         "    return int(any(b'assert one' in open(p, 'rb').read() for p in glob.glob('/proc/[0-9]*/cmdline')))\n"
     ),
     "changes what the harness does": (
-        "from shardmark.metrics.inside import wire\nwire.encode = lambda v, k: True\ndef one(): return 5\n"
+        "from shardmark.untrusted.inside import wire\nwire.encode = lambda v, k: True\ndef one(): return 5\n"
         "def twice(x): return 5\n"
     ),
     "changes how JSON is written": (

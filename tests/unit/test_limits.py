@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from asked import generate
-from shardmark.metrics.filters import apply_filters
-from shardmark.metrics.lm_eval.filters import FILTERS
-from shardmark.metrics.sample_scores import judge, measure
-from shardmark.tasks import limits
-from shardmark.tasks.limits import BoundError, bounded, bounded_steps
-from shardmark.tasks.templates import Expression, RenderError, Template
+from shardmark.filters import apply_filters
+from shardmark.scoring.lm_eval.filters import FILTERS
+from shardmark.scoring.sample_scores import judge, measure
+from shardmark.untrusted import limits
+from shardmark.untrusted.limits import BoundError, bounded, bounded_steps
+from shardmark.untrusted.templates import Expression, RenderError, Template
 
 SLOW = "a" * 40 + "!"
 LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -149,9 +149,9 @@ def test_what_no_signal_interrupts_ends_the_process_with_a_message(tmp_path: Pat
     code = f"""
 import logging, sys
 sys.path[:0] = {sys.path}
-from shardmark.tasks import watcher
-from shardmark.tasks.limits import bounded_steps
-from shardmark.tasks.templates import Template
+from shardmark.untrusted import watcher
+from shardmark.untrusted.limits import bounded_steps
+from shardmark.untrusted.templates import Template
 watcher.SECONDS = 1
 logging.basicConfig(filename={str(tmp_path / "log")!r})
 grow = "{{% set n = namespace(x=[1], y=[1]) %}}{{% for i in range(60) %}}"

@@ -9,9 +9,9 @@ import pytest
 from projects import problems, write_yaml
 from shardmark.config import LmEvalConfig, Named
 from shardmark.errors import UserError
-from shardmark.metrics.lm_eval.groups import group_metrics
-from shardmark.metrics.lm_eval.values import choice_values
 from shardmark.records.score import Metric
+from shardmark.scoring.lm_eval.groups import group_metrics
+from shardmark.scoring.lm_eval.values import choice_values
 from shardmark.tasks import Sample
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.data import as_dataset, parts, read_data_map

@@ -9,18 +9,18 @@ import pytest
 import asked as asked_for
 from requirements_check import need
 from shardmark.errors import UserError
-from shardmark.metrics import lm_eval
-from shardmark.metrics.lm_eval import aggregations, filters
-from shardmark.metrics.lm_eval.evaluate_metrics import METRICS
-from shardmark.metrics.sandbox import require_sandbox
-from shardmark.metrics.words import word_f1
 from shardmark.records.base import to_json
 from shardmark.records.sample import sample_line
 from shardmark.report.inputs import read_samples
+from shardmark.scoring import lm_eval
+from shardmark.scoring.lm_eval import aggregations, filters
+from shardmark.scoring.lm_eval.evaluate_metrics import METRICS
 from shardmark.tasks.lm_eval import judging
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.settings import TaskSettings
 from shardmark.tasks.lm_eval.wanted import Wanted, wanted
+from shardmark.texts.words import word_f1
+from shardmark.untrusted.sandbox import require_sandbox
 
 JUDGED = {"output_type": "multiple_choice", "metric_list": None, "filter_list": None}
 ROLLING = "loglikelihood_rolling"
@@ -231,7 +231,7 @@ def test_generated_programs_run_in_the_sandbox(tmp_path: Path) -> None:
 
 def test_without_a_sandbox_no_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require_sandbox.cache_clear()
-    monkeypatch.setattr("shardmark.metrics.sandbox.shutil.which", lambda name: None)
+    monkeypatch.setattr("shardmark.untrusted.sandbox.shutil.which", lambda name: None)
     with pytest.raises(UserError, match="apt-get install bubblewrap"):
         passed(tmp_path)
 

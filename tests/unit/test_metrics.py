@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from projects import property_test
 from requirements_check import need
+from shardmark import metrics
 from shardmark.config import Metric
-from shardmark.metrics import instructions, math_process, modules
+from shardmark.metrics import instructions, math_process
 from shardmark.metrics.math_process import MathProcess
-from shardmark.metrics.modules import load_metric
+from shardmark.scoring.modules import load_metric
 from shardmark.tasks.targets import INSTRUCTIONS
 
-SCRIPTS = Path(modules.__file__).parents[2]
+SCRIPTS = Path(metrics.__file__).parents[2]
 
 
 def exact_match(predictions: list[str], references: list[list[str]], **options: Any) -> list[float]:
@@ -299,7 +300,7 @@ def test_a_comparison_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
 def test_the_metrics_are_those_that_a_data_set_may_name() -> None:
     union, _ = get_args(Metric)
     names = [name for kind in get_args(union) for name in get_args(kind.model_fields["name"].annotation)]
-    sources = {path.stem: path.read_text() for path in Path(modules.__file__).parent.glob("*.py")}
+    sources = {path.stem: path.read_text() for path in Path(metrics.__file__).parent.glob("*.py")}
     made = re.compile(r"^class \w+\((base|surprise)\.", re.MULTILINE)
     files = [name for name, source in sources.items() if made.search(source) and name != "surprise"]
     assert sorted(names) == sorted(files)
@@ -316,7 +317,7 @@ def refuse(*_):
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 
 import sys
-from shardmark.metrics.modules import load_metric
+from shardmark.scoring.modules import load_metric
 
 texts, probabilities = (["a b c d"], [["a b c d"]]), ([[-1.0, -2000.0]], [[0]])
 for name in ("exact_match", "f1", "squad", "rouge", "bleu", "chrf"):

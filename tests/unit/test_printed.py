@@ -6,7 +6,7 @@ import pytest
 
 from projects import choice_settings, dataset_settings, problems
 from shardmark.tasks import render
-from shardmark.tasks.templates import Expression, RenderError, Template
+from shardmark.untrusted.templates import Expression, RenderError, Template
 
 ROW: dict[str, Any] = {
     "x": None, "n": float("nan"), "i": float("inf"), "a": {"b": None, "c": ["y", None]}, "l": ["q", None],

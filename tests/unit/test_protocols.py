@@ -21,12 +21,15 @@ from shardmark.config.metrics import Metric
 
 LIBRARY = Path(protocols.__file__).resolve().parents[1]
 PINNED = Path(__file__).with_name("protocols.json")
-FILTERS = "metrics/filters/__init__.py"
-SCORING = ["metrics/score.py", "metrics/sample_scores.py", "metrics/base.py", "tasks/thoughts.py", "tasks/targets.py"]
+FILTERS = "filters/__init__.py"
+SCORING = ["scoring/score.py", "scoring/sample_scores.py", "metrics/base.py", "texts/thoughts.py", "tasks/targets.py"]
 LM_EVAL = ["tasks/lm_eval/code.py", "tasks/lm_eval/judging.py"]
+ROOMS = ("filters", "metrics", "scoring", "texts", "untrusted")
+BOUNDS = ("untrusted/limits", "untrusted/watcher", "untrusted/templates", "untrusted/printed")
+"What renders prompts, too, or only ends what takes too long."
 BESIDE = {
     "math_equivalence": ["metrics/math_process.py"],
-    "pass_at_k": ["metrics/sandbox.py", "metrics/inside/program.py", "metrics/inside/tester.py"],
+    "pass_at_k": ["untrusted/sandbox.py", "untrusted/inside/program.py", "untrusted/inside/tester.py"],
 }
 "What metrics run in processes of their own."
 
@@ -35,7 +38,7 @@ def parts() -> dict[str, tuple[Any, list[str], set[str]]]:
     """Each part: its number or numbers, the files it begins with, and those that are another part's."""
     metrics = {f"metrics/{name}.py" for name in protocols.METRICS}
     filters = closure([FILTERS])
-    lm_eval = {str(file.relative_to(LIBRARY)) for file in LIBRARY.glob("metrics/lm_eval/*.py")}
+    lm_eval = {str(file.relative_to(LIBRARY)) for file in LIBRARY.glob("scoring/lm_eval/*.py")}
     scoring = closure(SCORING, metrics | filters | lm_eval)
     found: dict[str, tuple[Any, list[str], set[str]]] = {
         "scoring": (protocols.SCORING, SCORING, metrics | filters | lm_eval),
@@ -49,7 +52,7 @@ def parts() -> dict[str, tuple[Any, list[str], set[str]]]:
 
 
 def closure(files: Iterable[str], others: Iterable[str] = ()) -> set[str]:
-    """Files of metrics/ and what they import of it, without `others`."""
+    """Files and what they import of what decides scores, without `others`."""
     found, waiting = set[str](), list(files)
     while waiting:
         file = waiting.pop()
@@ -64,7 +67,7 @@ def closure(files: Iterable[str], others: Iterable[str] = ()) -> set[str]:
                 names = [alias.name for alias in node.names]
             for name in names:
                 path = name.removeprefix("shardmark.").replace(".", "/")
-                if path.startswith("metrics/"):
+                if path.startswith(ROOMS) and not path.startswith(BOUNDS):
                     waiting += [p for p in (f"{path}.py", f"{path}/__init__.py") if (LIBRARY / p).is_file()]
     return found
 

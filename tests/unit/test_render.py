@@ -16,7 +16,7 @@ from shardmark.config import DatasetConfig
 from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem
 from shardmark.tasks import Sample, characters, render, request_id
-from shardmark.tasks.limits import bounded_steps
+from shardmark.untrusted.limits import bounded_steps
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS: list[dict[str, Any]] = [{"question": q, "answer": a} for q, a in (("1+1?", 2), ("1+2?", 3), ("2+2?", 4))]

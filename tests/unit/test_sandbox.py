@@ -13,8 +13,8 @@ import pytest
 
 from requirements_check import need
 from shardmark.errors import UserError
-from shardmark.metrics import sandbox
-from shardmark.metrics.sandbox import Limits, Verdict, run_programs
+from shardmark.untrusted import sandbox
+from shardmark.untrusted.sandbox import Limits, Verdict, run_programs
 
 TESTS = "assert one() == 1\nassert twice(21) == 42"
 RIGHT = "def one():\n    return 1\n\ndef twice(x):\n    return 2 * x\n"
@@ -105,7 +105,7 @@ HOSTILE = {
     """,
     "the harness replaced": """
         import sys
-        from shardmark.metrics.inside import wire
+        from shardmark.untrusted.inside import wire
         wire.encode = lambda value, keep: 1
         wire.send = lambda channel, message: channel.write(b'{"passed": true, "why": ""}\\n') and channel.flush()
     """,

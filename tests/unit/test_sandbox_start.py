@@ -20,8 +20,8 @@ import pytest
 
 from requirements_check import need
 from shardmark.errors import UserError
-from shardmark.metrics import sandbox
-from shardmark.metrics.sandbox import Limits, run_programs
+from shardmark.untrusted import sandbox
+from shardmark.untrusted.sandbox import Limits, run_programs
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 PYTHON = "/usr/bin/python3"
@@ -79,8 +79,8 @@ CODE = """
 import json, sys
 sys.path[:0] = json.loads(sys.argv[1])
 from shardmark.errors import UserError
-from shardmark.metrics import sandbox
-from shardmark.metrics.sandbox import Limits, run_programs
+from shardmark.untrusted import sandbox
+from shardmark.untrusted.sandbox import Limits, run_programs
 sandbox.LONGEST_PAUSE = 0.1
 try:
     verdicts = run_programs([tuple(job) for job in json.loads(sys.argv[2])], Limits(5, 512))

@@ -14,8 +14,8 @@ from requirements_check import need
 from shardmark.config import DatasetConfig
 from shardmark.errors import UserError
 from shardmark.files import digest, file_sha256, jsonl, pretty_json, read_json, read_jsonl, sealed, sha256, write_whole
-from shardmark.metrics.sample_scores import with_thoughts
-from shardmark.metrics.score import score_dataset
+from shardmark.scoring.sample_scores import with_thoughts
+from shardmark.scoring.score import score_dataset
 from shardmark.store.predictions import write_predictions
 from unit.report.fake_results import make_metric, make_sample
 
@@ -562,7 +562,7 @@ def test_choices_are_judged_by_all_their_probabilities(tmp_path: Path) -> None:
 
 
 def test_the_mean_over_groups_stands_beside_that_over_samples(tmp_path: Path) -> None:
-    from shardmark.metrics.grouping import macro_estimates
+    from shardmark.scoring.grouping import macro_estimates
 
     samples = [
         make_sample(group=group, scores={"accuracy": score})

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from projects import property_test
-from shardmark.metrics.statistics import (
+from shardmark.records.base import to_json
+from shardmark.scoring.statistics import (
     Estimate,
     estimate_by_draws,
     estimate_mean,
     estimate_of_order,
     interval_of_mean,
 )
-from shardmark.records.base import to_json
 
 Z = 1.959963984540054
 "The 97.5% point of the normal distribution."

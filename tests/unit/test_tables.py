@@ -14,11 +14,11 @@ import pytest
 
 from shardmark.config import DatasetConfig, load
 from shardmark.errors import Problem
-from shardmark.metrics.filters import apply_filters
+from shardmark.filters import apply_filters
 from shardmark.metrics.math_process import MathProcess
-from shardmark.metrics.modules import load_metric
-from shardmark.metrics.numbers import exact
-from shardmark.metrics.words import bare
+from shardmark.scoring.modules import load_metric
+from shardmark.texts.numbers import exact
+from shardmark.texts.words import bare
 
 ROOT = Path(__file__).parents[2]
 TABLES = Path(__file__).parent / "tables"

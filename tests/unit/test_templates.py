@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shardmark.tasks.templates import Expression, RenderError, Template
+from shardmark.untrusted.templates import Expression, RenderError, Template
 
 ROW = {"question": "Why?", "n": 3, "list": ["b", "a"], "dict": {"text": ["x", "y"], "items": "kept"}, "empty": None}
 

@@ -11,7 +11,7 @@ from shardmark.config.model import MetaTemplate
 from shardmark.engine.tokenization import Wording, WordingError, by_meta_template
 from shardmark.engine.tokens import encode
 from shardmark.records.request import Message
-from shardmark.tasks import limits
+from shardmark.untrusted import limits
 
 CHAT = [
     Message(role="system", content="Be brief."),

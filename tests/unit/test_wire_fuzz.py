@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardmark.metrics.inside import wire
-from shardmark.metrics.inside.tester import Program, Remote
-from shardmark.metrics.sandbox import Verdict, read_verdict
+from shardmark.untrusted.inside import wire
+from shardmark.untrusted.inside.tester import Program, Remote
+from shardmark.untrusted.sandbox import Verdict, read_verdict
 
 TAGS = ["object", "int", "type", "complex", "bytes", "dict", "list", "tuple", "set", "frozenset", "?", ""]
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)

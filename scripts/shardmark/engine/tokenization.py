@@ -13,8 +13,8 @@ from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.lock.entries import ADD
 from shardmark.records.base import to_json
 from shardmark.records.request import Context, Message
-from shardmark.tasks.limits import BoundError, bounded_steps
-from shardmark.tasks.thoughts import opened_mark
+from shardmark.texts.thoughts import opened_mark
+from shardmark.untrusted.limits import BoundError, bounded_steps
 
 GIVE_PREFIX = "give the tokenizer a BOS or EOS token"
 

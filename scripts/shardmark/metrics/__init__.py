@@ -1,1 +1,1 @@
-"""Predictions to scores: filters, metrics and their error bars."""
+"""What answers are worth: one file a metric."""

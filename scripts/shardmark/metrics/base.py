@@ -25,7 +25,7 @@ class Metric(evaluate.Metric, abc.ABC):
     """A function of sums over samples. `compute` gives its value under its name, the terms, and a score a sample."""
 
     reads: ClassVar[str] = "text"
-    "What of a sample is the prediction and the reference: a name in metrics/metric_inputs.py."
+    "What of a sample is the prediction and the reference: a name in scoring/metric_inputs.py."
     prediction: ClassVar[Any] = TEXT
     reference: ClassVar[Any] = datasets.Sequence(TEXT)
     "Types of a prediction and of a reference."
@@ -44,7 +44,7 @@ class Metric(evaluate.Metric, abc.ABC):
         return evaluate.MetricInfo(
             description=str(self.__doc__),
             citation="",
-            inputs_description=f"predictions, references: see the view {self.reads!r} in metrics/metric_inputs.py",
+            inputs_description=f"predictions, references: see the view {self.reads!r} in scoring/metric_inputs.py",
             features=features,
         )
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from shardmark.metrics import base
-from shardmark.metrics.numbers import Amount, amount
-from shardmark.tasks.limits import bounded
+from shardmark.texts.numbers import Amount, amount
+from shardmark.untrusted.limits import bounded
 
 PERCENT = {"%", "percent", "per cent"}
 

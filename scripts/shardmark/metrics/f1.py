@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from shardmark.metrics import base
-from shardmark.metrics.words import word_f1
+from shardmark.texts.words import word_f1
 
 
 class F1(base.Labels):

@@ -8,7 +8,7 @@ import numpy as np
 
 from shardmark.metrics import base
 from shardmark.metrics.instructions import follows, follows_loosely
-from shardmark.tasks.limits import bounded
+from shardmark.untrusted.limits import bounded
 
 
 class Ifeval(base.Metric):

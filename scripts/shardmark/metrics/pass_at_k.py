@@ -27,7 +27,7 @@ class PassAtK(base.Mean):
         memory_mb: int = 1024,
     ) -> list[float]:
         """Raises UserError where there is no sandbox."""
-        from shardmark.metrics.sandbox import Limits, run_programs
+        from shardmark.untrusted.sandbox import Limits, run_programs
 
         jobs = [
             (program, tests) for programs, tests in zip(predictions, references, strict=True) for program in programs

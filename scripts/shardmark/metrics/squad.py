@@ -6,7 +6,7 @@ Rajpurkar et al. 2016, "SQuAD: 100,000+ questions for machine comprehension of t
 from collections.abc import Sequence
 
 from shardmark.metrics import base
-from shardmark.metrics.words import bare, word_f1
+from shardmark.texts.words import bare, word_f1
 
 
 class Squad(base.Mean):

@@ -182,7 +182,7 @@ def in_place(
     about: Described, made_from: Record, rendered: Callable[[], tuple[Record, Spool]], results: Path
 ) -> PlannedDataset:
     """A data set whose task file was made before from the same, or else is made now."""
-    code = code_digest("config", "tasks", "plan", "metrics")
+    code = code_digest("filters", "metrics", "config", "tasks", "plan")
     identity = digest({"name": about.name, "settings": about.settings, "code": code, **made_from})
     memo = layout.MEMOS.file(results, memo=layout.full_name(about.name, identity))
     origin = about.origin

@@ -5,8 +5,8 @@ from functools import partial
 from math import fsum, hypot
 from typing import Any, Literal
 
-from shardmark.metrics.statistics import interval_of_mean
 from shardmark.records.score import Metric
+from shardmark.scoring.statistics import interval_of_mean
 
 Z95 = 1.96  # two-sided 95 % quantile of the standard normal distribution
 

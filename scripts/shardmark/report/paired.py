@@ -10,9 +10,9 @@ from math import erfc, fsum, hypot, inf, isclose, sqrt
 from pathlib import Path
 from typing import NamedTuple
 
-from shardmark.metrics.statistics import estimate_mean
 from shardmark.records.sample import read_sample
 from shardmark.records.score import Metric
+from shardmark.scoring.statistics import estimate_mean
 
 from .results import Pair
 

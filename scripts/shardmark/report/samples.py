@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import exp
 from typing import Any, NamedTuple
 
-from shardmark.metrics.statistics import estimate_mean
 from shardmark.records.sample import Sample
 from shardmark.records.score import Scores
+from shardmark.scoring.statistics import estimate_mean
 
 from .formats import number
 from .text import Folded, Piece, anchors, fold, pretty_json, whitespace_pieces

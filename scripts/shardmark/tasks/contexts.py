@@ -7,7 +7,7 @@ from typing import Any
 
 from shardmark.records.request import Context, Message
 from shardmark.tasks.requests import as_text
-from shardmark.tasks.templates import Template
+from shardmark.untrusted.templates import Template
 
 LITERAL = re.compile(r"[^{]*")
 "The text of a template before its first tag."

@@ -7,10 +7,10 @@ from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError
 from shardmark.records.request import ChoiceRequest, Context, GenerateRequest, Request, RollingRequest
 from shardmark.tasks.contexts import ChatContext, TextContext
-from shardmark.tasks.printed import missing
 from shardmark.tasks.rows import Row
 from shardmark.tasks.targets import CHECKS
-from shardmark.tasks.templates import Expression, RenderError, Template
+from shardmark.untrusted.printed import missing
+from shardmark.untrusted.templates import Expression, RenderError, Template
 
 T = TypeVar("T", Template, Expression)
 VARIABLE = {"choice": "choice", "loglikelihood": "target", "generate": "target", "rolling": ""}

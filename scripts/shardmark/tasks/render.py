@@ -9,16 +9,16 @@ from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError, nearest
 from shardmark.records.request import Request
 from shardmark.tasks.extent import Extent, Limit
-from shardmark.tasks.limits import FIX, BoundError, Step, bounded_steps
-from shardmark.tasks.printed import gaps
 from shardmark.tasks.questions import Question
 from shardmark.tasks.remarks import Remark
 from shardmark.tasks.requests import request_id
 from shardmark.tasks.rows import Row
 from shardmark.tasks.shots import Shots
 from shardmark.tasks.similar import similarity
-from shardmark.tasks.templates import Expression, RenderError
 from shardmark.tasks.twins import Twins
+from shardmark.untrusted.limits import FIX, BoundError, Step, bounded_steps
+from shardmark.untrusted.printed import gaps
+from shardmark.untrusted.templates import Expression, RenderError
 
 SHOWN = 3
 "How many failing rows of one key are reported; the rest are counted."

@@ -13,10 +13,10 @@ from typing import Any
 from shardmark.config.few_shot import FewShot
 from shardmark.errors import nearest
 from shardmark.files import canonical_json
-from shardmark.tasks.printed import gaps
 from shardmark.tasks.rows import Row
 from shardmark.tasks.similar import Similar
-from shardmark.tasks.templates import RenderError
+from shardmark.untrusted.printed import gaps
+from shardmark.untrusted.templates import RenderError
 
 
 class Shots:

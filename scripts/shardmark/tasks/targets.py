@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 
 from shardmark.errors import nearest
-from shardmark.tasks.templates import RenderError
+from shardmark.untrusted.templates import RenderError
 
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "change_case:capital_word_frequency": ("capital_frequency",),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from shardmark.files import digest
 from shardmark.tasks.questions import Question
 from shardmark.tasks.rows import Row
-from shardmark.tasks.templates import RenderError
+from shardmark.untrusted.templates import RenderError
 
 UNSEEN = re.compile("[\u200b\u200c\u200d\u2060\ufeff]")
 "Characters without width."

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, file_sha256, is_sealed, read_json
-from shardmark.metrics.score import read_task
+from shardmark.scoring.score import read_task
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from shardmark.metrics.statistics import estimate_mean
 from shardmark.records.base import convert
 from shardmark.records.score import Scores
 from shardmark.report.pages import count_pages, pager
 from shardmark.report.samples import by_group, prepare, verdict
+from shardmark.scoring.statistics import estimate_mean
 from unit.report.fake_results import make_sample, make_samples, make_scores
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from shardmark.errors import Problem, UserError
 from shardmark.records.request import Context
 from shardmark.tasks.extent import Extent, share
-from shardmark.tasks.limits import FIX, TooLong, stopped
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.contexts import Contexts
 from shardmark.tasks.lm_eval.fewshot import Doc, Sampler, sampler
@@ -22,6 +21,7 @@ from shardmark.tasks.lm_eval.settings import TaskSettings
 from shardmark.tasks.lm_eval.style import Style
 from shardmark.tasks.plain import type_name
 from shardmark.tasks.remarks import Remark
+from shardmark.untrusted.limits import FIX, TooLong, stopped
 
 TEXT = Style()
 "Contexts are texts."

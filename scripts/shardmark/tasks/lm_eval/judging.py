@@ -1,6 +1,6 @@
 """What of a task's scoring is there, so that a plan refuses what scoring could not do.
 
-metrics/lm_eval does what these names say.
+scoring/lm_eval does what these names say.
 """
 
 from collections.abc import Iterator, Sequence

@@ -14,7 +14,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.settings import TaskSettings
-from shardmark.tasks.templates import check_size
+from shardmark.untrusted.templates import check_size
 
 Doc = dict[str, Any]
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from shardmark.errors import Problem, UserError
 from shardmark.tasks.extent import Extent
-from shardmark.tasks.limits import bounded_steps
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.documents import Document, Splits, documents
 from shardmark.tasks.lm_eval.judging import unfit_for_several
@@ -16,6 +15,7 @@ from shardmark.tasks.lm_eval.settings import TaskSettings
 from shardmark.tasks.plain import as_json, is_numpy, type_name
 from shardmark.tasks.render import Sample
 from shardmark.tasks.requests import request_id
+from shardmark.untrusted.limits import bounded_steps
 
 
 def samples(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardmark.engine.tokens import well_formed
-from shardmark.metrics.choice import preferred
 from shardmark.records.sample import Sample
+from shardmark.scoring.choice import preferred
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from shardmark.tasks.limits import bounded, note_key
+from shardmark.untrusted.limits import bounded, note_key
 
 Responses = Iterable[Sequence[Any]]
 "For each document its responses, or what an earlier filter made of them."

@@ -1,5 +1,5 @@
 """Scores of lm-evaluation-harness's tasks, by its rules: filters, metrics of a document, aggregations, groups."""
 
-from shardmark.metrics.lm_eval.judge import judge
+from shardmark.scoring.lm_eval.judge import judge
 
 __all__ = ["judge"]

@@ -9,8 +9,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from shardmark.errors import nearest
-from shardmark.tasks import printed
-from shardmark.tasks.limits import FIX, TooLong, note_key, stopped
+from shardmark.untrusted import printed
+from shardmark.untrusted.limits import FIX, TooLong, note_key, stopped
 
 
 class _Environment(ImmutableSandboxedEnvironment):

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from shardmark.errors import Problem, UserError
-from shardmark.metrics.lm_eval.evaluate_metrics import load_here
-from shardmark.metrics.lm_eval.groups import group_metrics
-from shardmark.metrics.lm_eval.task import Record, Task
 from shardmark.records.sample import Sample
 from shardmark.records.score import Metric
-from shardmark.tasks.limits import bounded_steps
+from shardmark.scoring.lm_eval.evaluate_metrics import load_here
+from shardmark.scoring.lm_eval.groups import group_metrics
+from shardmark.scoring.lm_eval.task import Record, Task
 from shardmark.tasks.lm_eval.code import Code, install, judging_with
 from shardmark.tasks.lm_eval.files import Function, functions
+from shardmark.untrusted.limits import bounded_steps
 
 
 def judge(

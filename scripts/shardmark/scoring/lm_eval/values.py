@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from shardmark.metrics.lm_eval.evaluate_metrics import METRICS as OF_EVALUATE
+from shardmark.scoring.lm_eval.evaluate_metrics import METRICS as OF_EVALUATE
 from shardmark.tasks.lm_eval.judging import REGISTERED, choice_number
 
 Record = dict[str, Any]

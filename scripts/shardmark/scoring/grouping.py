@@ -7,9 +7,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from shardmark.metrics.statistics import estimate_mean, interval_of_mean
 from shardmark.records.sample import Sample
 from shardmark.records.score import Metric
+from shardmark.scoring.statistics import estimate_mean, interval_of_mean
 
 
 def macro_estimates(

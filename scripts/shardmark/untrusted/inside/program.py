@@ -10,7 +10,7 @@ import sys
 import types
 from typing import Any
 
-from shardmark.metrics.inside import wire
+from shardmark.untrusted.inside import wire
 
 program = types.ModuleType("program")
 objects: list[Any] = []

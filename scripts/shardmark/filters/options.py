@@ -10,8 +10,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from shardmark.metrics.filters import wording
-from shardmark.metrics.filters.letters import (
+from shardmark.filters import wording
+from shardmark.filters.letters import (
     DIRECTLY_NOT,
     ENDS_CLAUSE,
     SUBJECT,

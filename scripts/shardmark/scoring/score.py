@@ -14,21 +14,21 @@ from msgspec.structs import replace
 from shardmark import __version__, layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import is_sealed, pretty_json, read_json, sealed, write_whole
-from shardmark.metrics.grouping import macro_estimates
-from shardmark.metrics.metric_inputs import Judged
-from shardmark.metrics.modules import load_metric
-from shardmark.metrics.near_misses import near_misses
-from shardmark.metrics.sample_scores import judge, means, measure, with_thoughts
 from shardmark.records.base import read_sealed_record, to_json
 from shardmark.records.model import HubRepository, ModelRecord
 from shardmark.records.request import Request
 from shardmark.records.sample import Sample, sample_line
 from shardmark.records.score import SCORE_PROTOCOL, Counts, DatasetInfo, Metric, ModelInfo, Provenance, Scores
 from shardmark.records.timings import Timings
+from shardmark.scoring.grouping import macro_estimates
+from shardmark.scoring.metric_inputs import Judged
+from shardmark.scoring.modules import load_metric
+from shardmark.scoring.near_misses import near_misses
+from shardmark.scoring.sample_scores import judge, means, measure, with_thoughts
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
-from shardmark.tasks.limits import bounded_steps
-from shardmark.tasks.templates import RenderError
+from shardmark.untrusted.limits import bounded_steps
+from shardmark.untrusted.templates import RenderError
 
 PACKAGES = ("evaluate", "datasets", "scipy", "snakemake")
 LM_EVAL_PACKAGES = ("numpy", "rouge-score", "sacrebleu")
@@ -55,7 +55,7 @@ def score_dataset(
     shards = [shard["name"] for shard in levels[str(bits)]]
     asked, answers, trailers = _collect(shards, results, record.full_name, name)
     if "lm_eval" in header["settings"]:
-        from shardmark.metrics import lm_eval  # 1 s: only where its tasks are scored
+        from shardmark.scoring import lm_eval  # 1 s: only where its tasks are scored
 
         judged_samples, metrics = lm_eval.judge(lines, asked, answers, header)
     else:

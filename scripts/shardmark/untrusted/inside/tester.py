@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from shardmark.metrics.inside import wire
+from shardmark.untrusted.inside import wire
 
 SHOWN = 500
 "Characters of a reason."

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
 from shardmark.errors import Problem, UserError
-from shardmark.tasks.watcher import Watched
+from shardmark.untrusted.watcher import Watched
 
 MEMORY_BYTES = 2 << 30
 "How much more memory than before it a step may take."

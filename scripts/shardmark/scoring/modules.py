@@ -1,4 +1,4 @@
-"""Load the `evaluate` modules beside this file, by path: nothing is looked up on a hub."""
+"""Load the `evaluate` modules in metrics/, by path: nothing is looked up on a hub."""
 
 import functools
 import os
@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+METRICS = Path(__file__).parents[1] / "metrics"
 
 
 @functools.cache
 def load_metric(name: str) -> Any:
-    """The `evaluate` module in {name}.py beside this file."""
-    return _evaluate().load(str(HERE / f"{name}.py"), keep_in_memory=True)
+    """The `evaluate` module in metrics/{name}.py."""
+    return _evaluate().load(str(METRICS / f"{name}.py"), keep_in_memory=True)
 
 
 def _evaluate() -> Any:

@@ -7,25 +7,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shardmark.metrics.choice import is_tied
-from shardmark.metrics.lm_eval.aggregations import aggregate
-from shardmark.metrics.lm_eval.filters import FILTERS
-from shardmark.metrics.lm_eval.values import (
+from shardmark.records import score
+from shardmark.records.request import GenerateRequest, Request
+from shardmark.records.sample import Sample
+from shardmark.scoring.choice import is_tied
+from shardmark.scoring.lm_eval.aggregations import aggregate
+from shardmark.scoring.lm_eval.filters import FILTERS
+from shardmark.scoring.lm_eval.values import (
     Metric,
     choice_values,
     generated_values,
     registered_metric,
     rolling_values,
 )
-from shardmark.metrics.statistics import Estimate
-from shardmark.records import score
-from shardmark.records.request import GenerateRequest, Request
-from shardmark.records.sample import Sample
-from shardmark.tasks.limits import BoundError
+from shardmark.scoring.statistics import Estimate
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.judging import DEFAULTS, REGISTERED, default_aggregation
 from shardmark.tasks.requests import as_text
+from shardmark.untrusted.limits import BoundError
 
 Record = dict[str, Any]
 DEFAULT_CHAIN = {"name": "none", "filter": [{"function": "take_first"}]}
@@ -34,7 +34,7 @@ OWN_KEYS = ("metric", "aggregation", "higher_is_better", "hf_evaluate")
 
 NUMBER = (bool, int, float, np.number, np.bool_)
 COMPARED = {"acc_norm": "char", "acc_bytes": "byte"}
-"How metrics compare choices (see metrics/choice.py), where it is not by the sum of log-likelihoods."
+"How metrics compare choices (see scoring/choice.py), where it is not by the sum of log-likelihoods."
 MEANS = {"mean", "nanmean", "median"}
 "Aggregations whose value is a fraction if all values are."
 

@@ -4,17 +4,17 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from shardmark.metrics.choice import is_tied, preferred
-from shardmark.metrics.filters import apply_filters
-from shardmark.metrics.metric_inputs import VIEWS, Judged
-from shardmark.metrics.modules import load_metric
-from shardmark.metrics.statistics import estimate_by_draws, estimate_mean
+from shardmark.filters import apply_filters
 from shardmark.records.request import GenerateRequest, Request
 from shardmark.records.sample import Sample
 from shardmark.records.score import Metric, finite
-from shardmark.tasks.limits import BoundError
+from shardmark.scoring.choice import is_tied, preferred
+from shardmark.scoring.metric_inputs import VIEWS, Judged
+from shardmark.scoring.modules import load_metric
+from shardmark.scoring.statistics import estimate_by_draws, estimate_mean
 from shardmark.tasks.requests import as_text
-from shardmark.tasks.thoughts import goes_on_with_thought
+from shardmark.texts.thoughts import goes_on_with_thought
+from shardmark.untrusted.limits import BoundError
 
 Json = dict[str, Any]
 OTHER = -1

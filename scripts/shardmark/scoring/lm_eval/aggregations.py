@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shardmark.metrics.statistics import Estimate, estimate_by_draws, estimate_mean, estimate_of_order
+from shardmark.scoring.statistics import Estimate, estimate_by_draws, estimate_mean, estimate_of_order
 
 Values = Sequence[Any]
 "What a metric gives for each sample."

@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardmark.errors import Problem, UserError
-from shardmark.metrics.inside.wire import READY
-from shardmark.metrics.process_tree import ProcessTree
-from shardmark.metrics.seccomp import call_filter, known
+from shardmark.untrusted.inside.wire import READY
+from shardmark.untrusted.process_tree import ProcessTree
+from shardmark.untrusted.seccomp import call_filter, known
 
 INSIDE = Path(__file__).parent / "inside"
 FIRST_USER = 2_000_000_000
@@ -58,7 +58,7 @@ TREE_MEMORY = 4
 VERDICT_BYTES = 1 << 16
 BOOT = """
 import sys, types
-package = "shardmark.metrics.inside"
+package = "shardmark.untrusted.inside"
 for depth in range(1, 4):
     name = ".".join(package.split(".")[:depth])
     sys.modules[name] = types.ModuleType(name)
@@ -207,7 +207,9 @@ def require_sandbox() -> None:
         raise UserError(Problem("pass_at_k", "", "generated code runs in a sandbox only, and there is no bwrap", fix))
     if not known():
         what = f"the sandbox refuses system calls by their numbers, which it does not know for {platform.machine()}"
-        raise UserError(Problem("pass_at_k", "", what, "score on x86_64 or aarch64, or add them to metrics/seccomp.py"))
+        raise UserError(
+            Problem("pass_at_k", "", what, "score on x86_64 or aarch64, or add them to untrusted/seccomp.py")
+        )
     fix = f"make `bwrap --unshare-all --ro-bind / / true` work, and {_python()} readable by all users"
     try:
         verdict = run_program("def one():\n    return 1\n", "assert one() == 1", Limits())

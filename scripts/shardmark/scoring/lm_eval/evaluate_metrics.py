@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from shardmark.errors import Problem, UserError, nearest
-from shardmark.tasks.limits import bounded
+from shardmark.untrusted.limits import bounded
 
 PUNCTUATION: Any = str.maketrans("", "", string.punctuation)
 DIGITS: Any = str.maketrans("", "", string.digits)
@@ -33,7 +33,7 @@ class CodeEval:
 
         `timeout` is in seconds of computing time. Raises UserError where there is no sandbox.
         """
-        from shardmark.metrics.sandbox import Limits, run_programs
+        from shardmark.untrusted.sandbox import Limits, run_programs
 
         jobs = [
             (program, tests) for programs, tests in zip(predictions, references, strict=True) for program in programs

@@ -10,13 +10,13 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from shardmark.metrics.filters.code import fenced_code, unquote
-from shardmark.metrics.filters.opencompass import opencompass_first_option
-from shardmark.metrics.filters.options import first_option
-from shardmark.metrics.numbers import Thousands, amount, numbers
-from shardmark.tasks.limits import BoundError, bounded
-from shardmark.tasks.templates import RenderError, Template
-from shardmark.tasks.thoughts import without_thoughts
+from shardmark.filters.code import fenced_code, unquote
+from shardmark.filters.opencompass import opencompass_first_option
+from shardmark.filters.options import first_option
+from shardmark.texts.numbers import Thousands, amount, numbers
+from shardmark.texts.thoughts import without_thoughts
+from shardmark.untrusted.limits import BoundError, bounded
+from shardmark.untrusted.templates import RenderError, Template
 
 
 def regex(text: str, pattern: str, select: int = 0, fallback: str | None = None) -> str | None:

@@ -1,0 +1,1 @@
+"""What is read out of texts that models write: numbers, words, thoughts."""
