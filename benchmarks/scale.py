@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from shardmark.files import json_line, read_json, write_whole  # noqa: E402
 from shardmark.plan.machine import hardware  # noqa: E402
+from shardmark.records.prediction import Scored  # noqa: E402
 from shardmark.store.predictions import write_predictions  # noqa: E402
 from shardmark.store.requests import ids_in  # noqa: E402
 
@@ -91,9 +92,7 @@ def finish(folder: Path) -> None:
     shards = {path: ids_in(path) for path in (folder / "results/requests").glob("*/*.jsonl")}
     for model in {Path(file).parent.name for file in made["scores"]}:
         for path, ids in shards.items():
-            answers = [
-                {"id": key, "logprobs": [-1.0] * 4, "tokens": [3] * 4, "greedy": [False] * 4, "cut": 0} for key in ids
-            ]
+            answers = [Scored(id=key, logprobs=[-1.0] * 4, tokens=[3] * 4, greedy=[False] * 4, cut=0) for key in ids]
             out = folder / "results/predictions" / model / path.parent.name / path.name
             write_predictions(out, answers, FACTS | {"inferred": len(ids)})
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from answered import wrote
 from shardmark import layout
 from shardmark.files import read_jsonl
 from shardmark.plan import Pair, Plan, score_files
@@ -37,7 +38,7 @@ def answer(plan: Plan, pair: Pair, shard: str) -> None:
     """Write the predictions of a shard: a model that always says 1."""
     name = pair.dataset["name"]
     requests = read_jsonl(plan.results / "requests" / name / f"{shard}.jsonl")
-    answers = [{"id": line["id"], "text": "1", "tokens": 1, "end": "stop", "cut": 0} for line in requests]
+    answers = [wrote(line["id"], "1", end="stop") for line in requests]
     out = plan.results / "predictions" / pair.model.full_name / name / f"{shard}.jsonl"
     write_predictions(out, answers, FACTS)
 

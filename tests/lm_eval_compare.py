@@ -11,9 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from answered import wrote
 from shardmark.config import LmEvalConfig, Named
 from shardmark.errors import UserError
 from shardmark.files import read_jsonl
+from shardmark.records.prediction import Generated, Prediction, Sampled, Scored
 from shardmark.records.request import GenerateRequest, RollingRequest
 from shardmark.scoring import lm_eval
 from shardmark.scoring.lm_eval import aggregations
@@ -245,7 +247,7 @@ def answered(
     return outputs, lm_eval.judge(lines, asked, predictions, header)[1]
 
 
-def _made_up(draw: random.Random, sample: Sample) -> dict[str, Any]:
+def _made_up(draw: random.Random, sample: Sample) -> Prediction:
     """Log-likelihoods, or a text that has the right answer in it now and then."""
     request: Any = sample.request
     if isinstance(request, GenerateRequest):
@@ -253,15 +255,19 @@ def _made_up(draw: random.Random, sample: Sample) -> dict[str, Any]:
         target = sample.row.get("canonical_solution") or sample.row.get("code") or target
         words = ["the answer is", "#### 12", "(A)", "no", str(draw.randint(0, 20)), f"#### {target}", str(target)]
         text = str(target) if draw.random() < 0.4 else " ".join(draw.sample(words, 3))
-        return {"text": text, "end": "stop", "cut": 0}
+        return wrote(sample.request_id, text, end="stop")
     count = len(request.pairs)
     logprobs = [draw.uniform(-30, -1) for _ in range(count)]
-    return {"logprobs": logprobs, "tokens": [3] * count, "greedy": [draw.random() < 0.3 for _ in logprobs], "cut": 0}
+    greedy = [draw.random() < 0.3 for _ in logprobs]
+    return Scored(id=sample.request_id, logprobs=logprobs, tokens=[3] * count, greedy=greedy, cut=0)
 
 
-def _as_lm_eval_has_it(request: Any, prediction: dict[str, Any]) -> list[Any]:
-    if isinstance(request, GenerateRequest):
-        return [[one["text"] for one in prediction["samples"]] if "samples" in prediction else prediction["text"]]
-    if isinstance(request, RollingRequest):
-        return list(prediction["logprobs"])
-    return [list(pair) for pair in zip(prediction["logprobs"], prediction["greedy"], strict=True)]
+def _as_lm_eval_has_it(request: Any, prediction: Prediction) -> list[Any]:
+    match prediction:
+        case Sampled(samples=samples):
+            return [[one.text for one in samples]]
+        case Generated(text=text):
+            return [text]
+        case Scored(logprobs=logprobs, greedy=greedy):
+            rolling = isinstance(request, RollingRequest)
+            return list(logprobs) if rolling else [list(pair) for pair in zip(logprobs, greedy, strict=True)]

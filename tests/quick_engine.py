@@ -17,14 +17,16 @@ class Engine:
     def answer(self, requests):
         import time
 
+        from shardmark.records.prediction import Generated, Scored
+
         for key, request in requests.items():
             time.sleep(0.05)
             if request.kind == "generate":
-                yield [{"id": key, "text": str(int(key[:2], 16)), "tokens": 1, "end": "eos", "cut": 0}]
+                yield [Generated(id=key, text=str(int(key[:2], 16)), tokens=1, end="eos", cut=0)]
             else:
                 scores = [-int(key[n : n + 4], 16) / 1000 for n in range(len(request.pairs))]
                 told = {"tokens": [1] * len(scores), "greedy": [False] * len(scores), "cut": 0}
-                yield [{"id": key, "logprobs": scores, **told}]
+                yield [Scored(id=key, logprobs=scores, **told)]
 
 
 sys.modules["torch"] = SimpleNamespace(set_num_threads=print, cuda=None, __spec__=ModuleSpec("torch", None))

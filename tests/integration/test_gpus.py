@@ -19,6 +19,8 @@ import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 
+from shardmark.records.prediction import Generated
+
 set_num_threads = print
 cuda = SimpleNamespace(device_count=lambda: 4, get_device_name=lambda number: "a stand-in")
 notes = Path(os.environ["TEST_NOTES"])
@@ -40,7 +42,7 @@ def read(path):
 
 class Backend:
     def __init__(self, record, staged):
-        note(loaded=record["name"])
+        note(loaded=record.name)
 
     def on_forward(self, told):
         pass
@@ -48,7 +50,7 @@ class Backend:
 
 class Engine:
     def __init__(self, record, backend):
-        self.model = record["name"]
+        self.model = record.name
 
     def answer(self, requests):
         here, met = notes / f"{os.getpid()}.now", notes / f"{self.model}.met"
@@ -60,7 +62,7 @@ class Engine:
             time.sleep(0.01)
         note(model=self.model, now=[text for path in notes.glob("*.now") if (text := read(path))])
         here.unlink()
-        yield [{"id": key, "text": "", "tokens": 0, "end": "eos", "cut": 0} for key in requests]
+        yield [Generated(id=key, text="", tokens=0, end="eos", cut=0) for key in requests]
 
 
 if "shardmark.engine.worker" in sys.modules:

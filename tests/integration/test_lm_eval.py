@@ -91,7 +91,7 @@ def with_stops(asked: dict[str, dict[str, Any]], written: dict[str, dict[str, An
     """The same requests, stopped by a letter or by several that the model is known to write, or by what it does not."""
     stopped = {}
     for name, request in asked.items():
-        text = written[name]["text"]
+        text = written[name].text
         ends = {"a letter": [text[1:2]], "letters": ["never", text[2:5], text[6:8]], "nothing": ["never"]}
         stopped |= {f"{name}, {kind}": request | {"stop": [t for t in stop if t]} for kind, stop in ends.items()}
     return stopped
@@ -102,7 +102,7 @@ def answers(folder: Path, asked: dict[str, dict[str, Any]], **settings: Any) -> 
     from shardmark.engine.answer import Engine
 
     engine = Engine(tiny_models.model_record(folder, **settings), tiny_models.load_backend(folder, **settings))
-    found = {p["id"]: p for done in engine.answer({request_id(r): r for r in asked.values()}) for p in done}
+    found = {p.id: p for done in engine.answer({request_id(r): r for r in asked.values()}) for p in done}
     return {name: found[request_id(request)] for name, request in asked.items()}
 
 
@@ -152,9 +152,9 @@ def _job(folder: Path, window: int, requests: Iterable[Any]) -> dict[str, Any]:
 
 def assert_agrees(prediction: dict[str, Any], wanted: list[tuple[float, bool]]) -> None:
     values = [value for value, _ in wanted]
-    assert prediction["logprobs"] == pytest.approx(values, abs=NEAR, rel=1e-6)  # a long text has many tokens
-    assert prediction["greedy"] == [greedy for _, greedy in wanted]
-    assert prediction["logprobs"].index(max(prediction["logprobs"])) == values.index(max(values))
+    assert prediction.logprobs == pytest.approx(values, abs=NEAR, rel=1e-6)  # a long text has many tokens
+    assert prediction.greedy == [greedy for _, greedy in wanted]
+    assert prediction.logprobs.index(max(prediction.logprobs)) == values.index(max(values))
 
 
 @dataclass
@@ -185,7 +185,7 @@ def test_random_models_answer_as_in_lm_eval(
     peer = wanted[architecture]
     for name, prediction in answers(peer.folder, requests(), **settings).items():
         assert_agrees(prediction, peer.answers[name])
-        assert (prediction["cut"] > 0) == name.startswith("over-long")
+        assert (prediction.cut > 0) == name.startswith("over-long")
 
 
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 3}], ids=str)
@@ -195,9 +195,9 @@ def test_random_models_write_as_in_lm_eval(
 ) -> None:
     peer = wanted[architecture]
     ours = answers(peer.folder, peer.asked, **settings)
-    assert {name: p["text"] for name, p in ours.items()} == {name: peer.answers[name] for name in ours}
-    assert {name for name, p in ours.items() if p["cut"]} == {name for name in ours if name.startswith("over-long")}
-    assert len({p["end"] for p in ours.values()}) > 1  # else no stop string was met
+    assert {name: p.text for name, p in ours.items()} == {name: peer.answers[name] for name in ours}
+    assert {name for name, p in ours.items() if p.cut} == {name for name in ours if name.startswith("over-long")}
+    assert len({p.end for p in ours.values()}) > 1  # else no stop string was met
 
 
 SPECIAL_STOPS = ("<bos>", "y<pad>", "<pad>z", "x<bos>y<pad>z", "os>y", "<", "yz", "xy", "never", "<eos>")
@@ -212,7 +212,7 @@ def test_texts_end_where_lm_eval_ends_them(tmp_path: Path, eos: str) -> None:
     asked = {f"{prompt}, {stop}": generate(prompt, 9, [stop]) for prompt in "12" for stop in SPECIAL_STOPS}
     asked["no stop"] = generate("1", 9)
     (theirs,) = oracle({folder: asked}, 64, tmp_path)
-    assert {name: prediction["text"] for name, prediction in answers(folder, asked).items()} == theirs
+    assert {name: prediction.text for name, prediction in answers(folder, asked).items()} == theirs
 
 
 @pytest.mark.timeout(1800)
@@ -234,7 +234,7 @@ def test_gemma_answers_as_in_lm_eval(tmp_path: Path) -> None:
     (theirs,) = oracle({folder: asked}, GEMMA_WINDOW, tmp_path)
     for name, prediction in answers(folder, asked, max_seq_len=GEMMA_WINDOW).items():
         if asked[name]["kind"] == "generate":
-            assert prediction["text"] == theirs[name], name
+            assert prediction.text == theirs[name], name
         else:
             assert_agrees(prediction, theirs[name])
-        assert (prediction["cut"] > 0) == name.startswith("over-long")
+        assert (prediction.cut > 0) == name.startswith("over-long")

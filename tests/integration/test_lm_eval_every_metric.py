@@ -8,8 +8,10 @@ import datasets
 import pytest
 import yaml
 
+from answered import wrote
 from lm_eval_compare import answered, fewer_draws, oracle, same_scores
 from requirements_check import need
+from shardmark.records.prediction import Output, Prediction, Sampled, Scored
 from shardmark.records.request import GenerateRequest
 from shardmark.tasks import Sample
 from shardmark.tasks.lm_eval.index import Task, find, read_index
@@ -144,18 +146,20 @@ def rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def made_up(draw: random.Random, sample: Sample) -> dict[str, Any]:
+def made_up(draw: random.Random, sample: Sample) -> Prediction:
     """Responses of which some are right."""
     request: Any = sample.request
     if not isinstance(request, GenerateRequest):
         logprobs = [draw.uniform(-30, -1) for _ in request.pairs]
         greedy = [draw.random() < 0.3 for _ in logprobs]
-        return {"logprobs": logprobs, "tokens": [3] * len(logprobs), "greedy": greedy, "cut": 0}
+        return Scored(id=sample.request_id, logprobs=logprobs, tokens=[3] * len(logprobs), greedy=greedy, cut=0)
     words = sample.row["gold"].split()
     code = sample.target == sample.row["tests"]
     texts = [draw.choice([" + 0", " - 1", " +"]) if code else _text(draw, words) for _ in range(3)]
-    samples = [{"text": text, "end": "stop", "cut": 0} for text in texts]
-    return {"samples": samples} if request.samples > 1 else samples[0]
+    if request.samples == 1:
+        return wrote(sample.request_id, texts[0], end="stop")
+    samples = [Output(text=text, tokens=1, end="stop", cut=0) for text in texts]
+    return Sampled(id=sample.request_id, samples=samples)
 
 
 def _text(draw: random.Random, words: list[str]) -> str:

@@ -46,6 +46,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from shardmark.errors import Problem, UserError
+from shardmark.records.prediction import Generated
 
 worker = sys.modules["shardmark.engine.worker"]
 worker.ALIVE_SECONDS = 0.1
@@ -72,7 +73,7 @@ class Engine:
         for key, request in requests.items():
             act(*request.prompt.split())
             self.forward()
-            yield [{"id": key, "text": str(os.getpid()), "tokens": 1, "end": "eos", "cut": 0}]
+            yield [Generated(id=key, text=str(os.getpid()), tokens=1, end="eos", cut=0)]
 
 
 def act(verb, *words):
@@ -214,7 +215,7 @@ class Answers:
 
     @property
     def workers(self) -> list[int]:
-        return [int(self.predictions[request_id(request)]["text"]) for request in self.requests]
+        return [int(self.predictions[request_id(request)].text) for request in self.requests]
 
     @property
     def loaded(self) -> bool:
@@ -511,7 +512,7 @@ def test_a_worker_drops_the_job_of_a_dead_client_at_the_next_batch_and_serves_an
     assert run.say("hello").result().workers == [worker]
     assert len([line for path in partial_files(files[3]) for line in read_partial(path)]) == 2
     predictions, trailer = run.infer(files)
-    assert {prediction["text"] for prediction in predictions.values()} == {str(worker)}
+    assert {prediction.text for prediction in predictions.values()} == {str(worker)}
     assert (trailer["reused"], trailer["inferred"], trailer["load_seconds"] > 0.1) == (2, 1, False)
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import asked
 import tiny_models
 from asked import by_id, choice, rolling
 from shardmark.engine.tokens import ScoredRow
 from shardmark.errors import UserError
+from shardmark.records.prediction import Scored
 from shardmark.records.request import GenerateRequest
 from shardmark.tasks.requests import request_id
 
@@ -88,11 +90,11 @@ def engine(folder: Path, backend: Any, **settings: Any) -> Any:
 def answers(engine: Any, requests: Sequence[Any]) -> dict[str, Any]:
     """The predictions by request id, each made once."""
     made = [p for predictions in engine.answer(by_id(requests)) for p in predictions]
-    assert Counter(p["id"] for p in made) == Counter(by_id(requests).keys())
-    return {p["id"]: p for p in made}
+    assert Counter(p.id for p in made) == Counter(by_id(requests).keys())
+    return {p.id: p for p in made}
 
 
-def answer(engine: Any, request: Any) -> dict[str, Any]:
+def answer(engine: Any, request: Any) -> Any:
     (prediction,) = answers(engine, [request]).values()
     return prediction
 
@@ -120,9 +122,11 @@ REQUESTS = [*CHOICES, *GENERATIONS]
 def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
     assert found.keys() == wanted.keys()
     for key, prediction in wanted.items():
-        logprobs = prediction.get("logprobs", [])
-        assert found[key].get("logprobs", []) == pytest.approx(logprobs, abs=NEAR)
-        assert found[key] | {"logprobs": logprobs} == prediction | {"logprobs": logprobs}
+        if isinstance(prediction, Scored):
+            assert found[key].logprobs == pytest.approx(prediction.logprobs, abs=NEAR)
+            assert replace(found[key], logprobs=prediction.logprobs) == prediction
+        else:
+            assert found[key] == prediction
 
 
 def test_a_choice_has_the_log_likelihood_of_each_of_its_pairs(folder: Path, backend: Any) -> None:
@@ -132,16 +136,16 @@ def test_a_choice_has_the_log_likelihood_of_each_of_its_pairs(folder: Path, back
     rows = [fit_window(*encode_pair(backend.tokenizer, *pair), backend.window) for pair in request.pairs]
     prediction = answer(engine(folder, backend), request)
     wanted = [tiny_models.plain_score(backend.model, row) for row in rows]
-    assert prediction["logprobs"] == pytest.approx([value for value, _ in wanted], abs=NEAR)
-    assert prediction["greedy"] == [greedy for _, greedy in wanted]
-    assert prediction["tokens"] == [4, 13, 2]
-    assert prediction["cut"] == 0
+    assert prediction.logprobs == pytest.approx([value for value, _ in wanted], abs=NEAR)
+    assert prediction.greedy == [greedy for _, greedy in wanted]
+    assert prediction.tokens == [4, 13, 2]
+    assert prediction.cut == 0
 
 
 def test_the_greedy_continuation_is_the_one_that_is_generated(tmp_path: Path) -> None:
     folder = tiny_models.chain_model(tmp_path, "1xyz")
     prediction = answer(engine(folder, tiny_models.load_backend(folder)), choice(("1", "xy"), ("1", "xz"), ("1", "x")))
-    assert prediction["greedy"] == [True, False, True]
+    assert prediction.greedy == [True, False, True]
 
 
 @pytest.mark.parametrize("settings", [{"batch_size": 1}, {"batch_size": 3}, {"batch_padding": False}])
@@ -151,25 +155,25 @@ def test_predictions_do_not_depend_on_batches_or_order(folder: Path, backend: An
 
 
 def test_an_answer_says_that_its_prompt_has_opened_a_thought(folder: Path, backend: Any) -> None:
-    assert answer(engine(folder, backend), generate("ab<think>\n"))["opened"] == "<think>"
-    assert "opened" not in answer(engine(folder, backend), generate("ab"))
+    assert answer(engine(folder, backend), generate("ab<think>\n")).opened == "<think>"
+    assert answer(engine(folder, backend), generate("ab")).opened == ""
 
 
 def test_generations_keep_to_their_own_length_and_stops(folder: Path, backend: Any) -> None:
     free = answer(engine(folder, backend), generate("ab", 12))
-    assert (free["end"], free["tokens"]) == ("length", 12)
-    stop = free["text"][3]
+    assert (free.end, free.tokens) == ("length", 12)
+    stop = free.text[3]
     found = answers(engine(folder, backend), [generate("ab", 12), generate("ab", 5), generate("ab", 12, [stop])])
     whole, short, stopped = (found[request_id(generate("ab", *more))] for more in [(12,), (5,), (12, [stop])])
     assert whole == free
-    assert (short["end"], short["tokens"]) == ("length", 5)
-    assert stopped["text"] == free["text"].partition(stop)[0]
-    assert stopped["end"] == "stop"
+    assert (short.end, short.tokens) == ("length", 5)
+    assert stopped.text == free.text.partition(stop)[0]
+    assert stopped.end == "stop"
 
 
 def test_the_model_may_write_less_than_the_data_set_asks_for(folder: Path, backend: Any) -> None:
-    assert answer(engine(folder, backend, max_out_len=3), generate("ab", 12))["tokens"] == 3
-    assert answer(engine(folder, backend, max_out_len=30), generate("ab", 12))["tokens"] == 12
+    assert answer(engine(folder, backend, max_out_len=3), generate("ab", 12)).tokens == 3
+    assert answer(engine(folder, backend, max_out_len=30), generate("ab", 12)).tokens == 12
 
 
 def test_predictions_come_as_soon_as_their_last_pair_is_done(folder: Path, backend: Any) -> None:
@@ -192,27 +196,27 @@ def test_a_prompt_that_is_too_long_is_cut_on_the_left_and_counted(folder: Path, 
     long = "0123456789" * 12  # and BOS
     cut = answer(engine(folder, backend), generate(long, 4))
     kept = long[-(tiny_models.WINDOW - 4) :]
-    assert cut["cut"] == len(long) + 1 - len(kept)
+    assert cut.cut == len(long) + 1 - len(kept)
     row = GenerateRow(backend.tokenizer.encode(kept, add_special_tokens=False), 4, [])
-    assert [[(row, (cut["text"], cut["tokens"], cut["end"]))]] == list(backend.generation(Limit()).results([row]))
+    assert [[(row, (cut.text, cut.tokens, cut.end))]] == list(backend.generation(Limit()).results([row]))
 
 
 def test_a_prompt_that_just_fits_is_not_cut(folder: Path, backend: Any) -> None:
     just = "x" * (tiny_models.WINDOW - 4 - 1)  # and BOS
-    assert answer(engine(folder, backend), generate(just, 4))["cut"] == 0
-    assert answer(engine(folder, backend), generate(just + "x", 4))["cut"] == 1
+    assert answer(engine(folder, backend), generate(just, 4)).cut == 0
+    assert answer(engine(folder, backend), generate(just + "x", 4)).cut == 1
 
 
 def test_the_longest_cut_of_a_choice_is_counted(folder: Path, backend: Any) -> None:
     just = "x" * (tiny_models.WINDOW - 3)  # BOS, these and the first three of four
-    assert answer(engine(folder, backend), choice(("a", " b"), (just, " one")))["cut"] == 1
-    assert answer(engine(folder, backend), choice(("a", " b"), (just, " on")))["cut"] == 0
+    assert answer(engine(folder, backend), choice(("a", " b"), (just, " one"))).cut == 1
+    assert answer(engine(folder, backend), choice(("a", " b"), (just, " on"))).cut == 0
 
 
 def test_a_continuation_longer_than_the_window_is_scored_as_far_as_it_fits(folder: Path, backend: Any) -> None:
     prediction = answer(engine(folder, backend), choice(("", "y" * 100)))
-    assert prediction["tokens"] == [tiny_models.WINDOW]
-    assert prediction["cut"] == 101 - tiny_models.WINDOW - 1
+    assert prediction.tokens == [tiny_models.WINDOW]
+    assert prediction.cut == 101 - tiny_models.WINDOW - 1
 
 
 # What cannot be answered names the model's file, the model and the request
@@ -245,13 +249,13 @@ def test_a_choice_that_the_tokenizer_drops_blames_the_tokenizer(folder: Path, tm
 def test_a_choice_that_melts_into_the_prompt_is_tokenized_alone_and_counted(folder: Path, backend: Any) -> None:
     """`abc` is one token, so `bc` leaves nothing after `xa`."""
     melting, plain = choice(("xa", "bc"), ("xa", "d"), ("x\na", "bc")), choice(("x", "d"))
-    made = {p["id"]: p for done in engine(folder, backend).answer({"m": melting, "p": plain}) for p in done}
-    assert made["m"]["alone"] == 2
-    assert "alone" not in made["p"]
+    made = {p.id: p for done in engine(folder, backend).answer({"m": melting, "p": plain}) for p in done}
+    assert made["m"].alone == 2
+    assert made["p"].alone == 0
     tokens = [backend.tokenizer.encode(text, add_special_tokens=False) for text in ("bc", "d", "bc")]
-    assert made["m"]["tokens"] == [len(part) for part in tokens]
+    assert made["m"].tokens == [len(part) for part in tokens]
     row = ScoredRow([*backend.tokenizer.encode("xa"), *tokens[0][:-1]], tokens[0], 0)
-    assert made["m"]["logprobs"][0] == pytest.approx(tiny_models.plain_score(backend.model, row)[0], abs=1e-4)
+    assert made["m"].logprobs[0] == pytest.approx(tiny_models.plain_score(backend.model, row)[0], abs=1e-4)
 
 
 def appending(tokenizer: Any, *after: str) -> None:
@@ -280,10 +284,10 @@ def test_what_a_tokenizer_appends_is_neither_read_nor_scored(tmp_path: Path, aft
         "text": rolling("a long text " * 12),
         "its own": choice(("Q: a<eos>", "b<eos>")),
     }
-    wanted = {p["id"]: p for done in engine(plain, tiny_models.load_backend(plain)).answer(requests) for p in done}
-    found = {p["id"]: p for done in engine(other, backend).answer(requests) for p in done}
+    wanted = {p.id: p for done in engine(plain, tiny_models.load_backend(plain)).answer(requests) for p in done}
+    found = {p.id: p for done in engine(other, backend).answer(requests) for p in done}
     assert found == wanted
-    assert len(set(found["choice"]["logprobs"])) > 1
+    assert len(set(found["choice"].logprobs)) > 1
 
 
 def test_an_empty_context_needs_a_bos_or_eos_token(tmp_path: Path) -> None:
@@ -301,7 +305,7 @@ def test_an_empty_prompt_is_the_prefix_token_alone(tmp_path: Path) -> None:
     backend = tiny_models.load_backend(folder)
     prediction = answer(engine(folder, backend), generate(""))
     row = GenerateRow([backend.tokenizer.eos_token_id], 4, [])
-    answer_ = (prediction["text"], prediction["tokens"], prediction["end"])
+    answer_ = (prediction.text, prediction.tokens, prediction.end)
     assert [[(row, answer_)]] == list(backend.generation(Limit()).results([row]))
 
 
@@ -356,7 +360,7 @@ def test_memory_that_runs_out_later_halves_from_there_on(folder: Path, backend: 
     rest = list(run)
     assert len(first) == 4
     assert [len(predictions) for predictions in rest] == [2, 2]
-    assert Counter(p["id"] for predictions in [first, *rest] for p in predictions) == Counter(by_id(requests).keys())
+    assert Counter(p.id for predictions in [first, *rest] for p in predictions) == Counter(by_id(requests).keys())
 
 
 def test_other_errors_are_not_swallowed(folder: Path, backend: Any) -> None:
@@ -377,8 +381,8 @@ def test_a_text_longer_than_the_window_is_scored_in_windows(folder: Path, backen
     assert len(rows) > 2
     prediction = answer(engine(folder, backend), rolling(text))
     wanted = [tiny_models.plain_score(backend.model, row) for row in rows]
-    assert prediction["logprobs"] == [pytest.approx(sum(value for value, _ in wanted), abs=10 * NEAR)]
-    assert (prediction["tokens"], prediction["greedy"], prediction["cut"]) == ([len(tokens)], [False], 0)
+    assert prediction.logprobs == [pytest.approx(sum(value for value, _ in wanted), abs=10 * NEAR)]
+    assert (prediction.tokens, prediction.greedy, prediction.cut) == ([len(tokens)], [False], 0)
 
 
 def test_a_text_that_fits_the_window_is_scored_as_what_follows_nothing(folder: Path, backend: Any) -> None:
@@ -389,8 +393,8 @@ def test_a_text_that_fits_the_window_is_scored_as_what_follows_nothing(folder: P
     whole, alone = (
         answer(engine(folder, backend), request) for request in (rolling(text), choice(("", bos + bos + text)))
     )
-    assert whole["logprobs"] == pytest.approx(alone["logprobs"], abs=NEAR)
-    assert (whole["tokens"], whole["greedy"]) == (alone["tokens"], alone["greedy"])
+    assert whole.logprobs == pytest.approx(alone.logprobs, abs=NEAR)
+    assert (whole.tokens, whole.greedy) == (alone.tokens, alone.greedy)
 
 
 CHAT = asked.said(("user", "1+1?"))
@@ -400,10 +404,10 @@ SAID = {"begin": "", "round": {"user": {"begin": "U: ", "end": "\n"}, "assistant
 def test_a_chat_is_answered_as_the_text_it_becomes(folder: Path, backend: Any) -> None:
     model = engine(folder, backend, meta_template=SAID)
     chat, text = asked.chat(("user", "1+1?"), new=6), generate("U: 1+1?\nA: ", 6)
-    assert answer(model, chat) | {"id": ""} == answer(model, text) | {"id": ""}
+    assert replace(answer(model, chat), id="") == replace(answer(model, text), id="")
     choices = answer(model, choice((CHAT, "2"), (CHAT, "3")))
     texts = answer(model, choice(("U: 1+1?\nA: ", "2"), ("U: 1+1?\nA: ", "3")))
-    assert choices["logprobs"] == pytest.approx(texts["logprobs"], abs=NEAR)
+    assert choices.logprobs == pytest.approx(texts.logprobs, abs=NEAR)
 
 
 def test_a_chat_without_a_template_is_told_with_the_fix(folder: Path, backend: Any) -> None:

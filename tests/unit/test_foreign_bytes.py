@@ -12,6 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from answered import wrote
 from shardmark.config import DatasetConfig, LmEvalConfig, ModelConfig, RunConfig
 from shardmark.config.elsewhere import checked
 from shardmark.config.group import GroupConfig
@@ -21,7 +22,8 @@ from shardmark.config.yaml_lines import placed
 from shardmark.errors import Problem, UserError
 from shardmark.files import canonical_json, jsonl, read_object, read_sealed, sealed
 from shardmark.plan.datasets import read_header
-from shardmark.store.partials import CHECK, append_partial, partial_files, read_partial
+from shardmark.records.prediction import Prediction
+from shardmark.store.partials import append_partial, partial_files, read_partial
 from shardmark.store.predictions import check_predictions, read_predictions, read_trailer, write_predictions
 from shardmark.store.requests import ids_in, read_requests
 from shardmark.tasks import read_rows, render
@@ -162,7 +164,7 @@ SHARD = "0123456789abcdef"
 def predictions(folder: Path) -> Path:
     """A whole prediction file."""
     path = folder / "predictions" / "m@0011223344556677" / "d" / f"{SHARD}.jsonl"
-    write_predictions(path, [{"id": "a" * 64, "text": "x"}, {"id": "b" * 64, "text": "y"}], {"seconds": 1.0})
+    write_predictions(path, [wrote("a" * 64, "x"), wrote("b" * 64, "y")], {"seconds": 1.0})
     return path
 
 
@@ -187,7 +189,7 @@ def test_a_prediction_file_is_whole_or_refused(data: bytes, place: int, cut: int
 def test_a_partial_file_gives_only_answers_that_were_given(data: bytes, place: int, cut: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"{SHARD}.jsonl"
-        given = [{"id": letter * 64, "text": letter} for letter in "abc"]
+        given = [wrote(letter * 64, letter) for letter in "abc"]
         append_partial(out, given)
         (path,) = partial_files(out)
         whole = path.read_bytes()
@@ -203,7 +205,7 @@ def test_our_own_files_are_whole_or_made_anew(data: bytes) -> None:
         assert isinstance(read_object(path), dict)
         assert read_header(path) == {}
         assert named(read_requests, path) in (None, {})
-        assert all(isinstance(found, dict) and CHECK not in found for found in read_partial(path))
+        assert all(isinstance(found, Prediction) for found in read_partial(path))
 
 
 @fuzz

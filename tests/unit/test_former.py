@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from answered import wrote
 from asked import chat, choice, generate, line
 from projects import COMMIT, model_record, write_record
 from shardmark.files import digest, json_line, write_whole
 from shardmark.plan.former import Former
+from shardmark.records.base import to_json
 from shardmark.records.model import Folder, HubRepository, ModelRecord, Staged
 from shardmark.records.request import Request
 from shardmark.store.partials import append_partial, partial_file, partial_files, read_partial
@@ -49,7 +51,7 @@ def answered(results: Path, request: Request, old: bool = True) -> Path:
     shard = digest([key])
     write_whole(results / f"requests/d/{shard}.jsonl", line(key, request))
     out = results / f"predictions/{NAME}/d/{shard}.jsonl"
-    write_predictions(out, [{"id": key}], {"answers": 1} if old else {})
+    write_predictions(out, [wrote(key)], {"answers": 1} if old else {})
     return out
 
 
@@ -80,13 +82,13 @@ def test_a_stop_string_that_ended_texts_anyway_changes_nothing(tmp_path: Path) -
 def test_partial_answers_are_told_apart_too(tmp_path: Path) -> None:
     former = Former(model(tmp_path / "model", eos="<|im_end|>"), tmp_path)
     out = answered(tmp_path, GENERATE)
-    append_partial(out, [{"id": "a"}])
+    append_partial(out, [wrote("a")])
     (partial,) = partial_files(out)
-    assert read_partial(partial) == [{"id": "a"}]
+    assert read_partial(partial) == [wrote("a")]
     assert not former.spoils(partial)
     with partial_file(out).open("a") as file:
-        file.write(json_line({"id": "b", "check": digest({"id": "b"})}))
-    assert read_partial(partial) == [{"id": "a"}, {"id": "b"}]
+        file.write(json_line((unmarked := to_json(wrote("b"))) | {"check": digest(unmarked)}))
+    assert read_partial(partial) == [wrote("a"), wrote("b")]
     assert former.spoils(partial)
 
 

@@ -18,6 +18,7 @@ from shardmark.engine.batches import Limit, OutOfMemoryError
 from shardmark.engine.generation import Answer, GenerateRow, RunningRow, Scheduler
 from shardmark.engine.prefixes import Prefix
 from shardmark.engine.sampling import Sampling
+from shardmark.records.base import to_json
 from shardmark.records.request import GenerateRequest
 from shardmark.tasks.requests import request_id
 
@@ -233,8 +234,8 @@ def requests(**more: Any) -> dict[str, Any]:
 
 def answers(engine: Any, asked: dict[str, Any]) -> dict[str, Any]:
     made = [p for predictions in engine.answer(asked) for p in predictions]
-    assert Counter(p["id"] for p in made) == Counter(asked.keys())
-    return {p["id"]: p for p in made}
+    assert Counter(p.id for p in made) == Counter(asked.keys())
+    return {p.id: p for p in made}
 
 
 def sharded(asked: dict[str, Any], count: int) -> list[dict[str, Any]]:
@@ -279,7 +280,7 @@ def test_greedy_answers_are_those_of_generate_row_by_row(
     asked = requests(**more)
     found = answers(engine(folders[name], backend), asked)
     for key, request in asked.items():
-        assert (found[key]["text"], found[key]["tokens"]) == generated(backend, request)
+        assert (found[key].text, found[key].tokens) == generated(backend, request)
 
 
 @pytest.mark.parametrize("least", [0, 1, 4])
@@ -288,8 +289,8 @@ def test_the_model_ends_no_text_before_it_may(tmp_path: Path, least: int) -> Non
     backend = tiny_models.load_backend(folder)
     request = generate("2", 6, min_new_tokens=least)
     (found,) = answers(engine(folder, backend), {request_id(request): request}).values()
-    assert (found["text"], found["tokens"]) == generated(backend, request)
-    assert (found["tokens"], found["end"]) == ((0, "eos") if not least else (6, "length"))
+    assert (found.text, found.tokens) == generated(backend, request)
+    assert (found.tokens, found.end) == ((0, "eos") if not least else (6, "length"))
 
 
 def test_which_models_join(name: str, backend: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -322,14 +323,15 @@ def asked(**more: Any) -> dict[str, Any]:
 
 def test_samples_are_a_list_of_what_one_is(folders: dict[str, Path], llama: Any) -> None:
     (prediction,) = answers(engine(folders["llama"], llama), asked(**DRAWN, samples=5)).values()
-    assert prediction.keys() == {"id", "samples"}
-    assert all(sample.keys() == {"text", "tokens", "end", "cut"} for sample in prediction["samples"])
-    assert len({sample["text"] for sample in prediction["samples"]}) == 5
+    value = to_json(prediction)
+    assert list(value) == ["id", "samples"]
+    assert all(list(sample) == ["text", "tokens", "end", "cut"] for sample in value["samples"])
+    assert len({sample.text for sample in prediction.samples}) == 5
 
 
 def test_the_seed_and_only_it_draws_others(folders: dict[str, Path], llama: Any) -> None:
     texts = [
-        next(iter(answers(engine(folders["llama"], llama), asked(**DRAWN, **seed)).values()))["text"]
+        next(iter(answers(engine(folders["llama"], llama), asked(**DRAWN, **seed)).values())).text
         for seed in ({}, {}, {"seed": 1}, {"seed": 2})
     ]
     assert texts[0] == texts[1]
@@ -341,7 +343,7 @@ def test_a_first_token_is_drawn_from_the_models_probabilities(folders: dict[str,
 
     count = 600
     found = answers(engine(folders["llama"], llama), asked(temperature=1.5, samples=count, max_new_tokens=1))
-    seen = Counter(sample["text"] for sample in next(iter(found.values()))["samples"])
+    seen = Counter(sample.text for sample in next(iter(found.values())).samples)
     with torch.inference_mode():
         logits = llama.model(torch.tensor([llama.tokenizer.encode("ab")])).logits[0, -1].double()
     chances: Counter[str] = Counter()  # by text: halves of characters look the same, special tokens are nothing
@@ -369,7 +371,7 @@ def test_prompts_may_be_read_in_parts_of_any_size(folders: dict[str, Path], back
         join = generation.batch.join
         generation.batch.join = lambda rows, tokens=None, join=join, size=size: join(rows, size)
         found = {row.request: answer.text for done in generation.results(rows) for row, answer in done}
-        assert found == {key: prediction["text"] for key, prediction in wanted.items()}
+        assert found == {key: prediction.text for key, prediction in wanted.items()}
 
 
 def test_a_model_that_attends_otherwise_than_it_says_is_found_out(

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 import asked
 import tiny_models
+from answered import wrote
 from asked import by_id, choice, lines
 from projects import problems
 from shardmark.engine.infer import infer_shard
@@ -18,6 +19,7 @@ from shardmark.files import digest, json_line, pretty_json, sealed
 from shardmark.plan.cost import work
 from shardmark.records.base import to_json
 from shardmark.records.model import Folder, Staged
+from shardmark.records.prediction import Generated
 from shardmark.records.request import GenerateRequest
 from shardmark.store.hashes import HashCache
 from shardmark.store.partials import append_partial, partial_files, read_partial
@@ -77,14 +79,15 @@ def generate(prompt: str) -> GenerateRequest:
 REQUESTS = [generate("1"), generate("2"), generate("x"), choice(("1", "x"), ("1", "z"))]
 
 
-def made_up(request: Any) -> dict[str, Any]:
+def made_up(request: Any) -> Generated:
     """A prediction that the model would never make, so that it is known again."""
-    return {"id": request_id(request), "text": f"made up for {request.prompt}", "tokens": 1, "end": "eos", "cut": 0}
+    return wrote(request_id(request), f"made up for {request.prompt}")
 
 
-def kept(prediction: dict[str, Any]) -> str:
+def kept(prediction: Generated) -> str:
     """A line of a partial file."""
-    return json_line(prediction | {"check": digest(prediction)})
+    value = to_json(prediction)
+    return json_line(value | {"check": digest(value)})
 
 
 def counts(trailer: dict[str, Any]) -> tuple[int, int]:
@@ -100,9 +103,9 @@ def test_a_damaged_note_of_where_the_model_is_loads_nothing(job: Job) -> None:
 def test_a_job_writes_every_prediction_and_how_it_was_made(job: Job) -> None:
     predictions, trailer = job.run(REQUESTS)
     assert list(predictions) == sorted(map(request_id, REQUESTS))
-    assert predictions[request_id(REQUESTS[0])] == made_up(REQUESTS[0]) | {"text": "xyz", "tokens": 3}
-    assert predictions[request_id(REQUESTS[1])] == made_up(REQUESTS[1]) | {"text": "", "tokens": 0}
-    assert predictions[request_id(REQUESTS[3])]["greedy"] == [True, False]
+    assert predictions[request_id(REQUESTS[0])] == replace(made_up(REQUESTS[0]), text="xyz", tokens=3)
+    assert predictions[request_id(REQUESTS[1])] == replace(made_up(REQUESTS[1]), text="", tokens=0)
+    assert predictions[request_id(REQUESTS[3])].greedy == [True, False]
     assert counts(trailer) == (4, 0)
     assert trailer["seconds"] > 0
     assert trailer["load_seconds"] > 0
@@ -171,7 +174,7 @@ def test_a_killed_job_goes_on_after_its_last_whole_line(job: Job) -> None:
     job.partial.write_text(kept(made_up(done)) + kept(made_up(cut))[:-20])
     predictions, trailer = job.run(REQUESTS)
     assert predictions[request_id(done)] == made_up(done)
-    assert predictions[request_id(cut)]["text"] == ""
+    assert predictions[request_id(cut)].text == ""
     assert counts(trailer) == (3, 1)
 
 
@@ -192,10 +195,10 @@ def test_a_damaged_partial_file_costs_only_its_damaged_lines(job: Job, rest: str
 
 
 def test_a_damaged_file_of_its_own_is_made_anew(job: Job) -> None:
-    job.out.write_text(json_line(made_up(REQUESTS[0])))
+    job.out.write_text(json_line(to_json(made_up(REQUESTS[0]))))
     predictions, trailer = job.run(REQUESTS)
     assert counts(trailer) == (4, 0)
-    assert predictions[request_id(REQUESTS[0])]["text"] == "xyz"
+    assert predictions[request_id(REQUESTS[0])].text == "xyz"
 
 
 def test_the_model_is_not_loaded_if_nothing_is_missing(job: Job) -> None:
@@ -203,7 +206,7 @@ def test_the_model_is_not_loaded_if_nothing_is_missing(job: Job) -> None:
     job.partial.write_text(kept(made_up(REQUESTS[2])))
     job.stage(NOWHERE)
     predictions, trailer = job.run(REQUESTS[:3])
-    assert list(predictions.values()) == sorted(map(made_up, REQUESTS[:3]), key=lambda p: p["id"])
+    assert list(predictions.values()) == sorted(map(made_up, REQUESTS[:3]), key=lambda p: p.id)
     assert counts(trailer) == (0, 3)
     assert trailer["seconds"] == trailer["load_seconds"] == 0
     assert "torch" in trailer["packages"]

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 import asked as asked_for
+from answered import scored, wrote
 from requirements_check import need
 from shardmark.errors import UserError
 from shardmark.records.base import to_json
+from shardmark.records.prediction import Generated, Prediction, Scored
 from shardmark.records.sample import sample_line
 from shardmark.report.inputs import read_samples
 from shardmark.scoring import lm_eval
@@ -29,7 +31,7 @@ JUDGED |= {"process_results": None, "repeats": 1}
 
 def metrics(
     lines: list[dict[str, Any]],
-    predictions: list[dict[str, Any]],
+    predictions: list[Prediction],
     groups: Any = (),
     tasks: Any = None,
     root: Path = Path(),
@@ -42,19 +44,18 @@ def metrics(
     asked: dict[str, Any] = {}
     for line, prediction in zip(lines, predictions, strict=True):
         pairs = [("c", choice) for choice in line.get("choices") or ["x"]]
-        kind = asked_for.generate("p") if "text" in prediction else asked_for.choice(*pairs)
+        kind = asked_for.generate("p") if isinstance(prediction, Generated) else asked_for.choice(*pairs)
         kind = asked_for.rolling(line["target"]) if settings.get("output_type") == ROLLING else kind
         asked[line["request"]] = kind
     return lm_eval.judge(lines, asked, dict(zip(asked, predictions, strict=True)), header)
 
 
-def choice(*logprobs: float, greedy: int = -1) -> dict[str, Any]:
-    flags = [n == greedy for n in range(len(logprobs))]
-    return {"logprobs": list(logprobs), "tokens": [1] * len(logprobs), "greedy": flags, "cut": 0}
+def choice(*logprobs: float, greedy: int = -1) -> Scored:
+    return scored("", *logprobs, greedy=greedy)
 
 
-def text(value: str) -> dict[str, Any]:
-    return {"text": value, "end": "stop", "cut": 0}
+def text(value: str) -> Generated:
+    return wrote("", value, end="stop")
 
 
 def test_acc_and_acc_norm_differ_by_the_length_of_choices() -> None:
@@ -97,7 +98,7 @@ def test_each_chain_of_filters_has_a_score() -> None:
 def test_the_report_reads_all_that_a_sample_says(tmp_path: Path) -> None:
     """A key that the writer and the reader spell differently would only leave a cell of the report empty."""
     line = {"target": "12", "row": {"q": 1}, "group": "t", "sample": "s", "request": "r"}
-    answer = {"text": "11", "end": "length", "cut": 3}
+    answer = wrote("r", "11", end="length", cut=3)
     written, _ = metrics([line], [answer], output_type="generate_until", metric_list=[{"metric": "exact_match"}])
     (tmp_path / "samples.jsonl").write_text("".join(map(sample_line, written)))
     (read,) = read_samples(tmp_path / "samples.jsonl")

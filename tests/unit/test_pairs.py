@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from answered import wrote
 from asked import generate
 from projects import files_of, model_record
 from shardmark.config import RunConfig
@@ -18,6 +19,7 @@ from shardmark.plan.cost import Costs, prior_seconds
 from shardmark.plan.datasets import PlannedDataset
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.spool import Spool
+from shardmark.records.prediction import Generated
 from shardmark.store.hashes import CheckedFiles
 from shardmark.store.partials import append_partial
 from shardmark.store.predictions import check_predictions, read_predictions, write_predictions
@@ -29,8 +31,8 @@ MODEL = model_record("tiny")
 FACTS = {"inferred": 1, "seconds": 2.5, "load_seconds": 1.25, "work": {"read": 1000, "written": 80}}
 
 
-def made_up(key: str) -> dict[str, Any]:
-    return {"id": key, "text": f"made up for {key}"}
+def made_up(key: str) -> Generated:
+    return wrote(key, f"made up for {key}")
 
 
 @dataclass

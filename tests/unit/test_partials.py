@@ -10,18 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from answered import scored, wrote
 from projects import property_test
-from shardmark.files import json_line
+from shardmark.files import digest, json_line
+from shardmark.records.prediction import Generated, Output, Prediction, Sampled, Scored
 from shardmark.store.partials import CHECK, append_partial, partial_file, partial_files, read_partial
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)  # lone surrogates as well
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT
-KEYS = TEXT.filter(lambda key: key not in (CHECK, "id"))
-PREDICTION = st.builds(
-    lambda key, rest: {"id": key} | rest, TEXT, st.dictionaries(KEYS, SCALARS | st.lists(SCALARS, max_size=3))
-)
-MANY = st.lists(PREDICTION, min_size=1, max_size=5)
-LINES = [{"id": letter * 64, "text": f"{letter}\ud800é", "logprobs": [-1e-07, 0.1]} for letter in "abc"]
+COUNTS = st.integers(0, 10**6)
+LOGPROBS = st.lists(st.floats(allow_nan=False), max_size=5)
+COUNTED, FLAGS = st.lists(COUNTS, max_size=3), st.lists(st.booleans(), max_size=3)
+SCORED = st.builds(Scored, id=TEXT, logprobs=LOGPROBS, tokens=COUNTED, greedy=FLAGS, cut=COUNTS, alone=COUNTS)
+OUTPUT = {"text": TEXT, "tokens": COUNTS, "end": TEXT, "cut": COUNTS, "opened": TEXT}
+SAMPLED = st.builds(Sampled, id=TEXT, samples=st.lists(st.builds(Output, **OUTPUT), max_size=3), opened=TEXT)
+MANY = st.lists(st.builds(Generated, id=TEXT, **OUTPUT) | SCORED | SAMPLED, min_size=1, max_size=5)
+LINES: list[Prediction] = [
+    wrote("a" * 64, "a\ud800é"),
+    scored("b" * 64, -1e-07, 0.1),
+    Sampled(id="c" * 64, samples=[Output(text="c\ud800", tokens=1, end="eos", cut=0)]),
+]
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("partials") / "shard.jsonl"
 
 
-def kept(out: Path, *batches: list[dict[str, Any]]) -> Path:
+def kept(out: Path, *batches: list[Prediction]) -> Path:
     """The partial file of this process, with these answers and no others."""
     partial_file(out).unlink(missing_ok=True)
     for batch in batches:
@@ -49,17 +56,18 @@ def lines_of(path: Path) -> list[bytes]:
 
 @property_test
 @given(batches=st.lists(MANY, min_size=1, max_size=3))
-def test_any_prediction_comes_back_in_the_order_of_arrival(scratch: Path, batches: list[list[dict[str, Any]]]) -> None:
+def test_any_prediction_comes_back_in_the_order_of_arrival(scratch: Path, batches: list[list[Prediction]]) -> None:
     back = read_partial(kept(scratch, *batches))
     assert back == [prediction for batch in batches for prediction in batch]
     assert list(map(repr, back)) == [repr(prediction) for batch in batches for prediction in batch]  # True is not 1
 
 
 @property_test
-@given(values=st.lists(st.floats(allow_nan=False), max_size=5))
+@given(values=LOGPROBS)
 def test_numbers_come_back_exactly(scratch: Path, values: list[float]) -> None:
-    (back,) = read_partial(kept(scratch, [{"id": "a", "logprobs": values}]))
-    assert list(map(repr, back["logprobs"])) == list(map(repr, values))
+    (back,) = read_partial(kept(scratch, [scored("a", *values)]))
+    assert isinstance(back, Scored)
+    assert list(map(repr, back.logprobs)) == list(map(repr, values))
 
 
 def test_the_id_stands_first_so_that_it_is_read_without_parsing(out: Path) -> None:
@@ -69,7 +77,7 @@ def test_the_id_stands_first_so_that_it_is_read_without_parsing(out: Path) -> No
 @property_test
 @given(predictions=MANY, length=st.integers(0, 10_000))
 def test_a_file_that_is_cut_off_holds_what_stands_before(
-    scratch: Path, predictions: list[dict[str, Any]], length: int
+    scratch: Path, predictions: list[Prediction], length: int
 ) -> None:
     whole = kept(scratch, predictions).read_bytes()
     length %= len(whole)
@@ -82,7 +90,7 @@ def test_a_file_that_is_cut_off_holds_what_stands_before(
 @property_test
 @given(predictions=MANY, place=st.integers(0, 10_000), bit=st.integers(0, 7), data=st.data())
 def test_a_line_with_a_flipped_bit_is_left_out_and_the_others_stay(
-    scratch: Path, predictions: list[dict[str, Any]], place: int, bit: int, data: st.DataObject
+    scratch: Path, predictions: list[Prediction], place: int, bit: int, data: st.DataObject
 ) -> None:
     lines = lines_of(kept(scratch, predictions))
     which = data.draw(st.integers(0, len(lines) - 1))
@@ -146,6 +154,14 @@ def test_a_line_that_is_appended_after_half_a_line_is_not_lost(out: Path) -> Non
         assert read_partial(partial_file(out))[-2:] == LINES[1:]
 
 
+@pytest.mark.parametrize("value", [{"id": "a"}, {"id": "a", "text": "no more"}, {"id": 5, "samples": []}, [1], {}])
+def test_a_line_that_is_whole_and_no_prediction_is_left_out(out: Path, value: Any) -> None:
+    lines = lines_of(kept(out, LINES))
+    line = value | {CHECK: digest(value)} if isinstance(value, dict) else value
+    partial_file(out).write_bytes(b"".join([lines[0], json_line(line).encode(), *lines[1:]]))
+    assert read_partial(partial_file(out)) == LINES
+
+
 def test_each_process_has_a_file_of_its_own_and_all_are_found(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     append_partial(out, LINES[:1])
     own = partial_file(out)
@@ -156,7 +172,7 @@ def test_each_process_has_a_file_of_its_own_and_all_are_found(out: Path, monkeyp
     assert partial_file(out).name == "shard.other.cluster.example-1.partial"
     found = partial_files(out)
     assert (len(found), own in found) == (3, True)
-    assert sorted((line for path in found for line in read_partial(path)), key=lambda line: line["id"]) == LINES
+    assert sorted((line for path in found for line in read_partial(path)), key=lambda line: line.id) == LINES
 
 
 def test_files_of_other_shards_and_whole_files_are_no_partial_files_of_a_shard(out: Path) -> None:

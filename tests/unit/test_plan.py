@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from answered import wrote
 from projects import (
     GENERATE,
     ROWS,
@@ -108,7 +109,7 @@ def answer(made: Plan, shards: Iterable[dict[str, Any]], **facts: Any) -> None:
     """Answers of a plan's only pair to all requests of some shards."""
     (pair,) = made.pairs
     for shard in shards:
-        answers = [{"id": request["id"], "text": "?"} for request in requests_in(made, [shard])]
+        answers = [wrote(request["id"]) for request in requests_in(made, [shard])]
         write_predictions(predictions_of(made, pair) / f"{shard['name']}.jsonl", answers, FACTS | facts)
 
 
@@ -534,7 +535,7 @@ def test_a_shard_of_which_a_part_is_answered_has_the_rest_left(sharded: Path) ->
     first = plan(sharded, max_shard_size=8)
     (pair,) = first.pairs
     shard, *others = pair.missing
-    known = [{"id": request["id"], "text": "?"} for request in requests_in(first, [shard])[:2]]
+    known = [wrote(request["id"]) for request in requests_in(first, [shard])[:2]]
     append_partial(predictions_of(first, pair) / f"{shard['name']}.jsonl", known)
     (after,) = plan(sharded, max_shard_size=8).pairs
     assert after.missing == [shard | {"left": shard["requests"] - 2}, *others]

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from answered import scored, wrote
 from projects import problems, property_test
 from shardmark.files import write_whole
 from shardmark.store.predictions import (
@@ -22,10 +22,7 @@ from shardmark.store.predictions import (
 TEXT = st.text(st.characters(exclude_categories=()), max_size=30)  # lone surrogates as well
 LINE_ENDS = ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x00", "\ufeff"]
 FACTS = {"seconds": 1.5, "inferred": 2, "hardware": {"cpu": "x86", "gpus": []}}
-PREDICTIONS = [
-    {"id": "b", "text": "two\nlines", "tokens": 3, "end": "stop", "cut": 0},
-    {"id": "a", "logprobs": [-0.5, -1e-7], "tokens": [1, 2], "greedy": [True, False], "cut": 0},
-]
+PREDICTIONS = [wrote("b", "two\nlines", tokens=3, end="stop"), scored("a", -0.5, -1e-7, tokens=[1, 2], greedy=0)]
 
 
 FOLDER = "predictions/tiny@0123456789abcdef/demo"
@@ -53,7 +50,7 @@ def refused(path: Path) -> str:
 
 def test_predictions_come_back_with_how_they_were_made(written: Path) -> None:
     predictions, trailer = read_predictions(written)
-    assert predictions == {p["id"]: p for p in PREDICTIONS}
+    assert predictions == {p.id: p for p in PREDICTIONS}
     assert {key: trailer[key] for key in FACTS} == FACTS
     assert trailer["count"] == 2
 
@@ -62,9 +59,9 @@ def test_predictions_come_back_with_how_they_were_made(written: Path) -> None:
 @given(texts=st.dictionaries(TEXT, TEXT, max_size=5), facts=st.dictionaries(TEXT, TEXT, max_size=2))
 def test_any_text_comes_back(scratch: Path, texts: dict[str, str], facts: dict[str, str]) -> None:
     facts = {f"fact {key}": value for key, value in facts.items()}
-    write_predictions(scratch, [{"id": key, "text": text} for key, text in texts.items()], facts)
+    write_predictions(scratch, [wrote(key, text) for key, text in texts.items()], facts)
     predictions, trailer = read_predictions(scratch)
-    assert {key: prediction["text"] for key, prediction in predictions.items()} == texts
+    assert predictions == {key: wrote(key, text) for key, text in texts.items()}
     assert facts.items() <= trailer.items()
     assert read_trailer(scratch) == trailer
 
@@ -72,7 +69,7 @@ def test_any_text_comes_back(scratch: Path, texts: dict[str, str], facts: dict[s
 @pytest.mark.parametrize("separator", LINE_ENDS, ids=repr)
 def test_what_ends_a_line_elsewhere_does_not_here(tmp_path: Path, separator: str) -> None:
     path = tmp_path / FOLDER / "shard.jsonl"
-    prediction = {"id": "a", "text": f"{separator}x{separator}{separator}"}
+    prediction = wrote("a", f"{separator}x{separator}{separator}")
     write_predictions(path, [prediction], {"note": separator})
     assert path.read_bytes().count(b"\n") == len(path.read_bytes().splitlines()) == 2
     assert read_predictions(path)[0] == {"a": prediction}
@@ -81,8 +78,8 @@ def test_what_ends_a_line_elsewhere_does_not_here(tmp_path: Path, separator: str
 @property_test
 @given(values=st.lists(st.floats(allow_nan=False), max_size=5))
 def test_numbers_come_back_exactly(scratch: Path, values: list[float]) -> None:
-    write_predictions(scratch, [{"id": "a", "logprobs": values}], {})
-    assert read_predictions(scratch)[0]["a"]["logprobs"] == values
+    write_predictions(scratch, [scored("a", *values)], {})
+    assert read_predictions(scratch)[0] == {"a": scored("a", *values)}
 
 
 def test_the_same_answers_make_the_same_bytes_in_whatever_order_they_came(tmp_path: Path) -> None:
@@ -143,7 +140,7 @@ def test_lines_that_are_doubled_lost_or_out_of_order_are_refused(written: Path, 
 
 def test_a_request_that_is_answered_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / FOLDER / "shard.jsonl"
-    write_predictions(path, [{"id": "a", "text": "x"}, {"id": "b", "text": "x"}, {"id": "a", "text": "y"}], {})
+    write_predictions(path, [wrote("a", "x"), wrote("b", "x"), wrote("a", "y")], {})
     assert refused(path) == "a request is answered twice"
 
 
@@ -187,8 +184,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_the_trailer_is_found_at_the_end_of_a_long_file(tmp_path: Path) -> None:
     path = tmp_path / FOLDER / "shard.jsonl"
-    long: list[dict[str, Any]] = [{"id": str(n), "text": "x" * 1000} for n in range(100)]
-    write_predictions(path, long, FACTS)
+    write_predictions(path, [wrote(str(n), "x" * 1000) for n in range(100)], FACTS)
     assert path.stat().st_size > 5 * TAIL_BYTES
     assert read_trailer(path) == read_predictions(path)[1]
 

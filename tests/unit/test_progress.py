@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from answered import wrote
 from projects import many_rows, plan, write_dataset, write_model
 from shardmark.files import read_jsonl
 from shardmark.plan.plan import Plan
@@ -48,8 +49,8 @@ def log(run: Plan, pair: int, shard: int, text: str) -> Path:
 def test_shards_that_are_there_and_answers_of_others_are_done(run: Plan) -> None:
     assert done(run.results, run.pairs[0]) == Done(0, 0, 0.0)
     requests = finish(run, 0, 0)
-    append_partial(prediction_file(run, 0, 1), [{"id": "a"}, {"id": "b"}])
-    append_partial(prediction_file(run, 0, 1), [{"id": "c"}])
+    append_partial(prediction_file(run, 0, 1), [wrote("a"), wrote("b")])
+    append_partial(prediction_file(run, 0, 1), [wrote("c")])
     shards, answered, seconds = done(run.results, run.pairs[0])
     assert (shards, answered) == (1, requests + 3)
     assert 0 < seconds < run.pairs[0].seconds.inference
@@ -61,7 +62,7 @@ def test_shards_that_are_there_and_answers_of_others_are_done(run: Plan) -> None
 def test_answers_that_were_there_before_are_not_the_runs(run: Plan, tmp_path: Path) -> None:
     (shard, *_) = run.pairs[0].missing
     first = next(iter(read_jsonl(run.results / "requests/more" / f"{shard['name']}.jsonl")))
-    append_partial(prediction_file(run, 0, 0), [{"id": first["id"], "text": "4"}])
+    append_partial(prediction_file(run, 0, 0), [wrote(first["id"], "4")])
     again = plan(tmp_path, max_shard_size=16)
     assert again.pairs[0].missing[0]["left"] == shard["requests"] - 1
     assert done(again.results, again.pairs[0]) == Done(0, 0, 0.0)

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from answered import wrote
 from projects import files_of, model_record, property_test
 from shardmark.errors import Problem
 from shardmark.files import digest, json_line, jsonl, write_if_changed
 from shardmark.plan.reuse import Answered, take_over
 from shardmark.plan.shards import Placed, Shard, request_key, split
+from shardmark.records.prediction import Generated, Prediction
 from shardmark.store.partials import append_partial, partial_files, read_partial
 from shardmark.store.predictions import read_predictions, write_predictions
 
@@ -24,8 +26,8 @@ FOREIGN = "e" * 64
 SHARD = digest(IDS)
 
 
-def made_up(key: str) -> dict[str, Any]:
-    return {"id": key, "text": f"made up for {key[0]}"}
+def made_up(key: str) -> Generated:
+    return wrote(key, f"made up for {key[0]}")
 
 
 def taken(root: Path, name: str = SHARD) -> tuple[int, list[Problem], Path]:
@@ -39,7 +41,7 @@ def taken(root: Path, name: str = SHARD) -> tuple[int, list[Problem], Path]:
     return take_over(folder, {name: request}, sources, warnings.append)[name], warnings, folder / f"{name}.jsonl"
 
 
-def known(out: Path) -> list[dict[str, Any]]:
+def known(out: Path) -> list[Prediction]:
     return [line for path in partial_files(out) for line in read_partial(path)]
 
 
@@ -61,7 +63,7 @@ def test_what_was_answered_under_another_name_is_known(tmp_path: Path, file: str
     before = source.read_bytes()
     count, warnings, out = taken(tmp_path)
     assert (count, warnings) == (3, [])
-    assert sorted(known(out), key=lambda p: p["id"]) == [made_up(key) for key in IDS[:3]]
+    assert sorted(known(out), key=lambda p: p.id) == [made_up(key) for key in IDS[:3]]
     assert not out.exists()
     assert source.read_bytes() == before
 
@@ -245,8 +247,8 @@ def test_a_whole_shard_tells_how_its_answers_were_made(tmp_path: Path) -> None:
     assert trailer.items() >= ({"reused": 7, "count": 7} | none).items()  # no time is counted twice
 
 
-def pairs(answers: Iterable[dict[str, Any]]) -> set[tuple[str, str]]:
-    return {(answer["id"], answer["text"]) for answer in answers}
+def pairs(answers: Iterable[Any]) -> set[tuple[str, str]]:
+    return {(answer.id, answer.text) for answer in answers}
 
 
 def answers_in(path: Path) -> set[tuple[str, str]]:
@@ -266,7 +268,7 @@ def fill(results: Results, old: list[tuple[tuple[str, str], set[int], int, bool,
     for run, ((model, dataset), numbers, bits, whole, skipped) in enumerate(old):
         for shard in [shard for n, shard in enumerate(divided(numbers, bits)) if n != skipped]:
             path = results.file(shard.name, dataset, model)
-            answers = [{"id": request.id, "text": f"said by {run}"} for request in shard.requests]
+            answers = [wrote(request.id, f"said by {run}") for request in shard.requests]
             if whole and not partial_files(path):
                 write_predictions(path, answers, {"inferred": len(answers)})
             elif not path.exists() and not partial_files(path):
@@ -310,7 +312,7 @@ def test_whatever_was_answered_is_taken_over_and_told_exactly(
         else:
             there = known(out)
             assert begun[name] <= pairs(there) <= anywhere
-            assert len({answer["id"] for answer in there}) == len(there) == counts[name]
+            assert len({answer.id for answer in there}) == len(there) == counts[name]
     left = files_of(results.root / "predictions")
     begun_files = {path.name for name in missing for path in own.glob(f"{name}.*")}
     assert all(left[file] == content for file, content in before.items() if Path(file).name not in begun_files)

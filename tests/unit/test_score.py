@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from answered import wrote
 from projects import model_record, write_record
 from requirements_check import need
 from shardmark.config import DatasetConfig
 from shardmark.errors import UserError
 from shardmark.files import digest, file_sha256, jsonl, pretty_json, read_json, read_jsonl, sealed, sha256, write_whole
+from shardmark.records.prediction import Output, Prediction, Sampled, prediction_of
+from shardmark.records.prediction import Scored as ScoredPrediction
 from shardmark.scoring.sample_scores import with_thoughts
 from shardmark.scoring.score import score_dataset
 from shardmark.store.predictions import write_predictions
@@ -93,7 +96,7 @@ class Scored:
 
     def answer(self, shard: str, predictions: list[dict[str, Any]], **facts: Any) -> None:
         """The prediction file of a shard."""
-        answers = [answer | {"id": self.id(answer["id"])} for answer in predictions]
+        answers = [prediction_of(answer | {"id": self.id(answer["id"])}) for answer in predictions]
         write_predictions(self.file(shard), answers, FACTS | facts)
 
     def write(self) -> "Scored":
@@ -407,6 +410,19 @@ def test_a_doubled_prediction_is_refused(tmp_path: Path) -> None:
     assert_refused(scored, "a request is answered twice")
 
 
+def test_answers_of_another_kind_or_number_are_refused(tmp_path: Path) -> None:
+    two = {"samples": [answered("7") | {"cut": 0}] * 2}
+    for n, other in enumerate(({"logprobs": [-1.0], "tokens": [1], "greedy": [True], "cut": 0}, two)):
+        scored = sums(tmp_path / str(n))
+        first, second = scored.predictions["second"]
+        scored.answer("second", [{"id": first["id"], **other}, second])
+        assert_refused(scored, "1 predictions are of another kind, for instance that of request")
+    scored = colours(tmp_path / "choice")
+    scored.predictions["second"][0] |= {"logprobs": [-4.0], "tokens": [1], "greedy": [False]}
+    scored.answer("second", scored.predictions["second"])
+    assert_refused(scored, "1 predictions are of another kind, for instance that of request")
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     scored = sums(tmp_path)
     scored.file("second").unlink()
@@ -480,7 +496,8 @@ def several(root: Path, *texts: str, **settings: Any) -> Scored:
     drawn = {"generation": {"temperature": 1, "samples": len(texts)}}
     scored = Scored(root, GENERATE | drawn | settings)
     samples = [answered(text) | {"cut": 2} for text in texts]
-    scored.requests["first"]["many"] = {"kind": "generate", "prompt": "1+1=", "max_new_tokens": 8, "stop": []}
+    asked = {"kind": "generate", "prompt": "1+1=", "max_new_tokens": 8, "stop": [], "samples": len(texts)}
+    scored.requests["first"]["many"] = asked
     scored.predictions["first"].append({"id": "many", "samples": samples})
     scored.sample("a", "many", ["2"])
     return scored.write()
@@ -497,23 +514,31 @@ def test_the_first_of_several_answers_counts_unless_filters_choose(tmp_path: Pat
 
 
 def test_a_cut_thought_is_no_answer_where_the_other_outputs_end_one_that_the_prompt_has_opened() -> None:
-    def outputs(*texts: str) -> dict[str, Any]:
+    def outputs(*texts: str) -> dict[str, Prediction]:
         return {
-            str(n): {"text": text, "end": "length" if text.startswith("cut") else "eos"} for n, text in enumerate(texts)
+            str(n): wrote(str(n), text, end="length" if text.startswith("cut") else "eos")
+            for n, text in enumerate(texts)
         }
 
+    def opened(predictions: dict[str, Prediction]) -> list[list[str]]:
+        marked = with_thoughts(predictions).values()
+        return [[output.opened for output in each.outputs] for each in marked if not isinstance(each, ScoredPrediction)]
+
     ended = outputs("so</think>3", "cut 4", "x</think>5", "7")
-    assert [each.get("opened") for each in with_thoughts(ended).values()] == [None, "<think>", None, None]
+    assert opened(ended) == [[""], ["<think>"], [""], [""]]
     for others in (
         outputs("cut 4", "7"),
         outputs("cut 4", "7", "<think>a</think>8"),
         outputs("a</think>b", "cut", "7", "8"),
     ):
         assert with_thoughts(others) == others
-    noted = ended | {"n": {"text": "so", "end": "eos", "opened": "<think>"}}
+    noted = ended | {"n": wrote("n", "so", opened="<think>")}
     assert with_thoughts(noted) == noted
-    several = {"a": {"samples": [ended["0"], ended["1"]]}}
-    assert with_thoughts(several)["a"]["samples"][1]["opened"] == "<think>"
+    samples = [
+        Output(text="so</think>3", tokens=1, end="eos", cut=0),
+        Output(text="cut 4", tokens=1, end="length", cut=0),
+    ]
+    assert opened({"a": Sampled(id="a", samples=samples)}) == [["", "<think>"]]
 
 
 def test_all_answers_reach_pass_at_k(tmp_path: Path) -> None:

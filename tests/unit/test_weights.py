@@ -275,7 +275,7 @@ def test_a_token_that_only_the_class_of_a_tokenizer_adds_is_refused_where_a_text
     assert token == backend.rows
     engine = Engine(tiny_models.model_record(folder), backend)
     good = choice(("a", "b"))
-    assert [p["id"] for done in engine.answer({"good": good}) for p in done] == ["good"]
+    assert [p.id for done in engine.answer({"good": good}) for p in done] == ["good"]
     for bad in (choice(("a", "<|endoftext|>")), rolling("<|endoftext|>")):
         with pytest.raises(UserError, match=rf"request bad: it has token {token} \('<.endoftext.>'\)"):
             list(engine.answer({"bad": bad}))

@@ -16,9 +16,9 @@ from shardmark.engine.tokens import ScoredRow, fit_window, rolling_windows
 from shardmark.engine.transformers_backend import TransformersBackend
 from shardmark.errors import Problem, UserError
 from shardmark.records.model import ModelRecord
+from shardmark.records.prediction import Generated, Output, Prediction, Sampled, Scored, Written
 from shardmark.records.request import ChoiceRequest, GenerateRequest, Request, RollingRequest, ScoredRequest
 
-Prediction = dict[str, Any]
 NOT_FINITE = "try dtype: float32"
 MORE_MEMORY = "give the model more GPUs, lower max_seq_len, or use a smaller dtype"
 
@@ -58,7 +58,7 @@ class Engine:
         rows = [asked[key][n] for key, n in owners]
         found: dict[str, dict[int, tuple[ScoredRow, Score]]] = defaultdict(dict)
         for scores in self._scores(owners, rows):
-            done = []
+            done: list[Prediction] = []
             for number, score in scores:
                 key, n = owners[number]
                 if not math.isfinite(score[0]):
@@ -102,7 +102,7 @@ class Engine:
         generation = self.backend.generation(self._limit(max(row.max_new_tokens for row in rows)))
         found: dict[str, dict[int, tuple[GenerateRow, Answer]]] = defaultdict(dict)
         for results in self._written(generation, rows):
-            done = []
+            done: list[Prediction] = []
             for row, answer in results:
                 key = row.request
                 if answer.end == "nan":
@@ -161,33 +161,36 @@ class Engine:
         return UserError(Problem(self.where, "", f"model {self.record.name}, request {key[:16]}: {what}", fix))
 
 
-def _choice_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Prediction:
-    alone = sum(row.alone for row, _ in values)
-    return {
-        "id": key,
-        "logprobs": [logprob for _, (logprob, _) in values],
-        "tokens": [len(row.scored) for row, _ in values],
-        "greedy": [greedy for _, (_, greedy) in values],
-        "cut": max(row.cut for row, _ in values),
-    } | ({"alone": alone} if alone else {})
+def _choice_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Scored:
+    return Scored(
+        id=key,
+        logprobs=[logprob for _, (logprob, _) in values],
+        tokens=[len(row.scored) for row, _ in values],
+        greedy=[greedy for _, (_, greedy) in values],
+        cut=max(row.cut for row, _ in values),
+        alone=sum(row.alone for row, _ in values),
+    )
 
 
-def _rolling_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Prediction:
+def _rolling_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Scored:
     """The text as a whole is scored as if it were the only choice."""
-    return {
-        "id": key,
-        "logprobs": [math.fsum(logprob for _, (logprob, _) in values)],
-        "tokens": [sum(len(row.scored) for row, _ in values)],
-        "greedy": [all(greedy for _, (_, greedy) in values)],
-        "cut": 0,
-    }
+    return Scored(
+        id=key,
+        logprobs=[math.fsum(logprob for _, (logprob, _) in values)],
+        tokens=[sum(len(row.scored) for row, _ in values)],
+        greedy=[all(greedy for _, (_, greedy) in values)],
+        cut=0,
+    )
 
 
 _SCORED = {ChoiceRequest: _choice_prediction, RollingRequest: _rolling_prediction}
 
 
-def _generate_prediction(key: str, values: list[tuple[GenerateRow, Answer]]) -> Prediction:
+def _generate_prediction(key: str, values: list[tuple[GenerateRow, Answer]]) -> Written:
     """One sample stands in the prediction itself, several in a list; `opened` only where the prompt opens a thought."""
-    samples = [{**answer._asdict(), "cut": row.cut} for row, answer in values]
-    opened = {"opened": values[0][0].opened} if values[0][0].opened else {}
-    return {"id": key, **(samples[0] if len(samples) == 1 else {"samples": samples}), **opened}
+    opened = values[0][0].opened
+    if len(values) > 1:
+        samples = [Output(**answer._asdict(), cut=row.cut) for row, answer in values]
+        return Sampled(id=key, samples=samples, opened=opened)
+    ((row, answer),) = values
+    return Generated(id=key, **answer._asdict(), cut=row.cut, opened=opened)

@@ -27,6 +27,7 @@ from shardmark.plan.cost import Costs, work
 from shardmark.plan.machine import hardware
 from shardmark.records.base import find_sealed, read_sealed_record
 from shardmark.records.model import Folder, ModelRecord, Staged
+from shardmark.records.prediction import Prediction
 from shardmark.records.request import Request
 from shardmark.store.hashes import HashCache
 from shardmark.store.partials import append_partial, partial_files, read_partial
@@ -148,7 +149,7 @@ def answer_shard(loaded: LoadedModel, requests: Path, out: Path, threads: int, t
     Raises UserError for what the user can fix.
     """
     wanted = read_requests(requests)
-    known = {p["id"]: p for path in partial_files(out) for p in read_partial(path) if p["id"] in wanted}
+    known = {p.id: p for path in partial_files(out) for p in read_partial(path) if p.id in wanted}
     missing = {key: request for key, request in wanted.items() if key not in known}
     log.info("%d requests, %d already answered", len(wanted), len(known))
     tokens, record = work(missing.values()), loaded.record
@@ -161,7 +162,7 @@ def answer_shard(loaded: LoadedModel, requests: Path, out: Path, threads: int, t
         begin = time.monotonic()
         for predictions in _reported(engine.answer(missing), len(missing), tell):
             append_partial(out, predictions)
-            known |= {p["id"]: p for p in predictions}
+            known |= {p.id: p for p in predictions}
         facts |= {"seconds": time.monotonic() - begin, "gpus": loaded.gpus, "gpu_names": loaded.gpu_names}
     facts |= {
         "started": started.isoformat(timespec="seconds"),
@@ -199,7 +200,7 @@ def _predicted(record: ModelRecord, out: Path, missing: dict[str, Request], toke
     return costs.predict(record, out.parent.name, kind, asked).inference
 
 
-def _reported(batches: Iterable[list[Any]], total: int, tell: Tell) -> Iterator[list[Any]]:
+def _reported(batches: Iterable[list[Prediction]], total: int, tell: Tell) -> Iterator[list[Prediction]]:
     """The batches, with word of each, and in the log a line now and then."""
     done, said = 0, time.monotonic()
     tell(done, total)

@@ -15,6 +15,7 @@ from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.records.model import ModelRecord
+from shardmark.records.prediction import Prediction
 from shardmark.store.partials import PARTIAL, append_partial, partial_files, read_partial
 from shardmark.store.predictions import read_predictions, write_predictions
 from shardmark.store.requests import ids_in
@@ -84,9 +85,9 @@ def take_over(out: Path, shards: dict[str, Path], sources: Iterable[Path], warn:
             break
         for name, predictions, trailer in _found(source, wanted, warn):
             append_partial(out / f"{name}{WHOLE}", predictions)
-            known[name] |= {prediction["id"] for prediction in predictions}
+            known[name] |= {prediction.id for prediction in predictions}
             if trailer:
-                left[name] -= {prediction["id"] for prediction in predictions}
+                left[name] -= {prediction.id for prediction in predictions}
                 facts[name] = trailer
     for name in asked:
         if not left[name]:
@@ -95,17 +96,17 @@ def take_over(out: Path, shards: dict[str, Path], sources: Iterable[Path], warn:
 
 
 def _in_partials(out: Path) -> set[str]:
-    return {prediction["id"] for path in partial_files(out) for prediction in read_partial(path)}
+    return {prediction.id for path in partial_files(out) for prediction in read_partial(path)}
 
 
-def _found(source: Path, wanted: dict[str, str], warn: Warn) -> Iterator[tuple[str, list[Record], Record | None]]:
+def _found(source: Path, wanted: dict[str, str], warn: Warn) -> Iterator[tuple[str, list[Prediction], Record | None]]:
     """The predictions in a file that are wanted, by shard; they are wanted no more then."""
     try:
         if not any(key in wanted for key in ids_in(source)):
             return
         if source.suffix == WHOLE:
             by_id, trailer = read_predictions(source)
-            predictions: Iterable[Record] = by_id.values()
+            predictions: Iterable[Prediction] = by_id.values()
         else:
             predictions, trailer = read_partial(source), None
     except FileNotFoundError:
@@ -113,9 +114,9 @@ def _found(source: Path, wanted: dict[str, str], warn: Warn) -> Iterator[tuple[s
     except UserError as error:
         warn(error.problems[0])
         return
-    found: dict[str, list[Record]] = {}
+    found: dict[str, list[Prediction]] = {}
     for prediction in predictions:
-        if name := wanted.pop(prediction["id"], None):
+        if name := wanted.pop(prediction.id, None):
             found.setdefault(name, []).append(prediction)
     for name, chosen in found.items():
         yield name, chosen, trailer
@@ -123,7 +124,7 @@ def _found(source: Path, wanted: dict[str, str], warn: Warn) -> Iterator[tuple[s
 
 def _finish(out: Path, trailer: Record) -> None:
     """Make a whole file of a shard's partial ones."""
-    predictions = {prediction["id"]: prediction for path in partial_files(out) for prediction in read_partial(path)}
+    predictions = {prediction.id: prediction for path in partial_files(out) for prediction in read_partial(path)}
     none = {"read": 0, "written": 0}
     facts = {"inferred": 0, "reused": len(predictions), "seconds": 0.0, "load_seconds": 0.0, "work": none}
     write_predictions(out, predictions.values(), facts | {key: trailer[key] for key in KEPT if key in trailer})

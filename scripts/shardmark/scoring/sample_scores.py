@@ -1,11 +1,13 @@
 """Samples to scores: the answers to each sample, and what the metrics make of them."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from shardmark.filters import apply_filters
-from shardmark.records.request import GenerateRequest, Request
+from shardmark.records.prediction import Generated, Prediction, Sampled, Scored, Written
+from shardmark.records.request import ChoiceRequest, GenerateRequest, Request, RollingRequest, ScoredRequest
 from shardmark.records.sample import Sample
 from shardmark.records.score import Metric, finite
 from shardmark.scoring.choice import is_tied, preferred
@@ -19,84 +21,111 @@ from shardmark.untrusted.limits import BoundError
 Json = dict[str, Any]
 OTHER = -1
 "kind loglikelihood: the answer where the model would rather have written another text."
+MARK = "<think>"
+"What is put for the mark that opened a thought where that was not noted."
 COMMON = {"name", "label", "chain", "scoring", "resamples"}
 "Settings of a metric that are not for its module."
 
 
-def judge(line: Json, request: Request, prediction: Json, settings: Json) -> Judged:
-    """A sample of the task file with the model's output and the answers taken from it."""
-    target = line["target"]
-    right = target if isinstance(target, list) else [target]
-    make = partial(
-        Sample,
+def judge(line: Json, request: Request, prediction: Prediction, settings: Json) -> Judged:
+    """A sample of the task file with the model's output and the answers taken from it.
+
+    Raises TypeError for a prediction that does not fit the request; score.py refuses such a file first.
+    """
+    match request, prediction:
+        case GenerateRequest(), Generated() | Sampled():
+            return _judge_texts(line, request, prediction, settings)
+        case ((ChoiceRequest() | RollingRequest()), Scored()):
+            return _judge_choice(line, request, prediction, settings)
+    raise TypeError(f"{type(prediction).__name__} is no answer to {type(request).__name__}")
+
+
+def _judge_texts(line: Json, request: GenerateRequest, prediction: Written, settings: Json) -> Judged:
+    right, outputs = _right(line), prediction.outputs
+    texts = [output.text for output in outputs]
+    chains = settings["chains"] or {"": settings["filters"]}
+    opened = [output.opened or prediction.opened for output in outputs]
+    answers = {
+        name: apply_filters(texts, filters, line["row"], f"chains.{name}" if name else "filters", opened=opened)
+        for name, filters in chains.items()
+    }
+    sample = _sample(
+        line,
+        prompt=as_text(request.context),
+        output=texts[0],
+        answer=next(iter(answers.values()))[0],
+        end=outputs[0].end,
+        outputs=texts if len(texts) > 1 else None,
+        answers=answers if len(texts) > 1 or settings["chains"] else None,
+        truncated=outputs[0].cut,  # the same for all samples of a request
+    )
+    return Judged(sample, answers, right, [])
+
+
+def _judge_choice(line: Json, request: ScoredRequest, prediction: Scored, settings: Json) -> Judged:
+    choices, pairs = line["choices"], request.pairs
+    chosen = preferred(settings["scoring"], prediction.logprobs, prediction.tokens, choices)
+    prompt, continuation = pairs[chosen]
+    output = choices[chosen]
+    if settings["kind"] == "loglikelihood" and not prediction.greedy[0]:
+        chosen = OTHER
+    scoring = settings["metrics"][0].get("scoring") or settings["scoring"]
+    sample = _sample(
+        line,
+        prompt=as_text(prompt or continuation),
+        choices=choices,
+        output=output,
+        logprobs=prediction.logprobs,
+        tokens=prediction.tokens,
+        answer=chosen,
+        tied=is_tied(scoring, prediction.logprobs, prediction.tokens, choices),
+        alone=prediction.alone,
+        truncated=prediction.cut,
+    )
+    return Judged(sample, {"": [chosen]}, _right(line), [as_text(asked) for _, asked in pairs], prediction.logprobs)
+
+
+def _sample(line: Json, **found: Any) -> Sample:
+    right = _right(line)
+    return Sample(
         sample=line["sample"],
         request=line["request"],
         target=right[0] if len(right) == 1 else right,
         scores={},
-        truncated=_cut(prediction),
         row=line["row"],
         group=line.get("group"),
+        **found,
     )
-    if isinstance(request, GenerateRequest):
-        outputs = prediction.get("samples", [prediction])
-        texts = [output["text"] for output in outputs]
-        chains = settings["chains"] or {"": settings["filters"]}
-        opened = [output.get("opened", prediction.get("opened", "")) for output in outputs]
-        answers = {
-            name: apply_filters(texts, filters, line["row"], f"chains.{name}" if name else "filters", opened=opened)
-            for name, filters in chains.items()
-        }
-        sample = make(
-            prompt=as_text(request.context),
-            output=texts[0],
-            answer=next(iter(answers.values()))[0],
-            end=outputs[0]["end"],
-            outputs=texts if len(texts) > 1 else None,
-            answers=answers if len(texts) > 1 or settings["chains"] else None,
-        )
-        return Judged(sample, answers, right, [])
-    choices, pairs = line["choices"], request.pairs
-    chosen = preferred(settings["scoring"], prediction["logprobs"], prediction["tokens"], choices)
-    prompt, continuation = pairs[chosen]
-    output = choices[chosen]
-    if settings["kind"] == "loglikelihood" and not prediction["greedy"][0]:
-        chosen = OTHER
-    scoring = settings["metrics"][0].get("scoring") or settings["scoring"]
-    sample = make(
-        prompt=as_text(prompt or continuation),
-        choices=choices,
-        output=output,
-        logprobs=prediction["logprobs"],
-        tokens=prediction["tokens"],
-        answer=chosen,
-        tied=is_tied(scoring, prediction["logprobs"], prediction["tokens"], choices),
-        alone=prediction.get("alone", 0),
-    )
-    return Judged(sample, {"": [chosen]}, right, [as_text(asked) for _, asked in pairs], prediction["logprobs"])
 
 
-def with_thoughts(predictions: dict[str, Json]) -> dict[str, Json]:
+def _right(line: Json) -> list[Any]:
+    """All right answers."""
+    target = line["target"]
+    return target if isinstance(target, list) else [target]
+
+
+def with_thoughts(predictions: dict[str, Prediction]) -> dict[str, Prediction]:
     """Predictions of a model, with the mark of a thought that prompts have opened where that was not noted.
 
     Version 0.1 did not note it. Then it shows in outputs that end a thought without having begun it: where most of
     those that ended by themselves do, one that was cut without any mark is a cut thought.
     """
-    outputs = [output for each in predictions.values() for output in each.get("samples", [each]) if "text" in output]
-    ended = [goes_on_with_thought(output["text"]) for output in outputs if output["end"] != "length"]
-    if not ended or 2 * sum(ended) <= len(ended) or any("opened" in each for each in predictions.values()):
+    written = [each for each in predictions.values() if not isinstance(each, Scored)]
+    outputs = [output for each in written for output in each.outputs]
+    ended = [goes_on_with_thought(output.text) for output in outputs if output.end != "length"]
+    if not ended or 2 * sum(ended) <= len(ended) or any(each.opened for each in written):
         return predictions
     return {key: _with_mark(each) for key, each in predictions.items()}
 
 
-def _with_mark(prediction: Json) -> Json:
-    if "samples" in prediction:
-        return prediction | {"samples": [_with_mark(output) for output in prediction["samples"]]}
-    return prediction | ({"opened": "<think>"} if prediction.get("end") == "length" else {})
-
-
-def _cut(prediction: Json) -> int:
-    """Tokens of the prompt that the window had no room for, the same for all samples of a request."""
-    return int(prediction.get("samples", [prediction])[0]["cut"])
+def _with_mark(prediction: Prediction) -> Prediction:
+    match prediction:
+        case Sampled():
+            marked = [replace(each, opened=MARK) if each.end == "length" else each for each in prediction.samples]
+            return replace(prediction, samples=marked)
+        case Generated(end="length"):
+            return replace(prediction, opened=MARK)
+    return prediction
 
 
 def measure(settings: Json, judged: list[Judged]) -> dict[str, Metric]:

@@ -16,7 +16,8 @@ from shardmark.errors import Problem, UserError
 from shardmark.files import is_sealed, pretty_json, read_json, sealed, write_whole
 from shardmark.records.base import read_sealed_record, to_json
 from shardmark.records.model import HubRepository, ModelRecord
-from shardmark.records.request import Request
+from shardmark.records.prediction import Prediction, Scored
+from shardmark.records.request import GenerateRequest, Request
 from shardmark.records.sample import Sample, sample_line
 from shardmark.records.score import SCORE_PROTOCOL, Counts, DatasetInfo, Metric, ModelInfo, Provenance, Scores
 from shardmark.records.timings import Timings
@@ -92,7 +93,7 @@ def _counts(samples: list[Sample], requests: int) -> Counts:
 
 
 def _judged(
-    lines: list[Json], asked: dict[str, Request], answers: dict[str, Any], header: Json
+    lines: list[Json], asked: dict[str, Request], answers: dict[str, Prediction], header: Json
 ) -> tuple[list[Judged], dict[str, Metric]]:
     """The samples with their answers, and the metrics. Raises UserError, with file, key and sample, for what fails."""
     dataset, settings = header["dataset"], header["settings"]
@@ -127,10 +128,12 @@ def read_task(task: Path) -> tuple[Json, list[Json]]:
     return header, lines
 
 
-def _collect(shards: list[str], results: Path, model: str, dataset: str) -> tuple[dict[str, Request], Json, list[Json]]:
+def _collect(
+    shards: list[str], results: Path, model: str, dataset: str
+) -> tuple[dict[str, Request], dict[str, Prediction], list[Json]]:
     """All requests and predictions by id, and the trailers; each prediction file must answer exactly its shard."""
     asked: dict[str, Request] = {}
-    answers: dict[str, Any] = {}
+    answers: dict[str, Prediction] = {}
     trailers, problems = [], []
     for shard in shards:
         path = layout.PREDICTIONS.file(results, model=model, dataset=dataset, shard=shard)
@@ -140,7 +143,12 @@ def _collect(shards: list[str], results: Path, model: str, dataset: str) -> tupl
         except UserError as error:
             problems += error.problems
             continue
-        for what, ids in (("missing", expected.keys() - found.keys()), ("foreign", found.keys() - expected.keys())):
+        odd = {
+            "missing": expected.keys() - found.keys(),
+            "foreign": found.keys() - expected.keys(),
+            "of another kind": {key for key in expected.keys() & found.keys() if not _fits(expected[key], found[key])},
+        }
+        for what, ids in odd.items():
             if ids:
                 message = f"{len(ids)} predictions are {what}, for instance that of request {min(ids)[:16]}"
                 problems.append(Problem(str(path), "", message, "delete the file; it is then made anew"))
@@ -150,6 +158,13 @@ def _collect(shards: list[str], results: Path, model: str, dataset: str) -> tupl
     if problems:
         raise UserError(problems)
     return asked, answers, trailers
+
+
+def _fits(request: Request, prediction: Prediction) -> bool:
+    """Whether a prediction has what the request asks for: so many texts, or the log-likelihoods of so many choices."""
+    if isinstance(request, GenerateRequest):
+        return not isinstance(prediction, Scored) and len(prediction.outputs) == request.samples
+    return isinstance(prediction, Scored) and len(prediction.logprobs) == len(request.pairs)
 
 
 def _model_info(record: ModelRecord) -> ModelInfo:

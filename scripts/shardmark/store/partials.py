@@ -7,19 +7,19 @@ outlived its Snakemake and the one that replaces it, don't write into each other
 
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from shardmark.files import digest, json_line
-from shardmark.records.base import parse
+from shardmark.records.base import parse, to_json
+from shardmark.records.prediction import Prediction, prediction_of
 from shardmark.store.predictions import ANSWERS
 
 PARTIAL = ".partial"
 CHECK = "check"
 BY = "by"
 "In a line, which version gave the answer: ANSWERS."
-Record = dict[str, Any]
 
 
 def partial_file(out: Path) -> Path:
@@ -32,37 +32,40 @@ def partial_files(out: Path) -> list[Path]:
     return sorted(out.parent.glob(f"{out.stem}.*{PARTIAL}"))
 
 
-def append_partial(out: Path, predictions: list[Record]) -> None:
+def append_partial(out: Path, predictions: Iterable[Prediction]) -> None:
     """Keep answers for the prediction file `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(partial_file(out), "a", encoding="utf-8") as file:
         file.write("\n")  # what stands before may be half a line, of a full disk or of a dead process of this number
-        marked = [prediction | {BY: ANSWERS} for prediction in predictions]
-        file.writelines(json_line(prediction | {CHECK: digest(prediction)}) for prediction in marked)
+        marked = [to_json(prediction) | {BY: ANSWERS} for prediction in predictions]
+        file.writelines(json_line(line | {CHECK: digest(line)}) for line in marked)
 
 
-def read_partial(path: Path) -> list[Record]:
-    """The whole lines of a partial file; none if it is gone."""
-    try:
-        with open(path, "rb") as file:
-            return [prediction for line in file if (prediction := _whole(line))]
-    except FileNotFoundError:  # its job has just finished
-        return []
-
-
-def _whole(line: bytes) -> Record | None:
-    try:
-        prediction = parse(line)
-        check = prediction.pop(CHECK)
-        whole = check == digest(prediction)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-    return {key: value for key, value in prediction.items() if key != BY} if whole else None
+def read_partial(path: Path) -> list[Prediction]:
+    """The predictions in the whole lines of a partial file; none if it is gone."""
+    return [prediction for prediction, _ in _whole_lines(path)]
 
 
 def is_marked(path: Path) -> bool:
     """Whether this version gave all answers of a partial file."""
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        lines = [line for line in file if _whole(line)]
-        return all(parse(line).get(BY) == ANSWERS for line in lines)
-    return True
+    return all(by == ANSWERS for _, by in _whole_lines(path))
+
+
+def _whole_lines(path: Path) -> list[tuple[Prediction, Any]]:
+    """Each prediction, with the version that gave it where that is noted."""
+    try:
+        with open(path, "rb") as file:
+            return [found for line in file if (found := _whole(line))]
+    except FileNotFoundError:  # its job has just finished
+        return []
+
+
+def _whole(line: bytes) -> tuple[Prediction, Any] | None:
+    try:
+        value = parse(line)
+        if value.pop(CHECK) != digest(value):
+            return None
+        by = value.pop(BY, None)
+        return prediction_of(value), by
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None

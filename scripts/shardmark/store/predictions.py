@@ -15,7 +15,8 @@ from typing import Any
 from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import json_line, write_whole
-from shardmark.records.base import parse
+from shardmark.records.base import Unreadable, to_json
+from shardmark.records.prediction import Prediction, read_prediction
 
 TRAILER = "complete"
 ANSWERS = 2
@@ -23,9 +24,9 @@ ANSWERS = 2
 TAIL_BYTES = 16384
 
 
-def write_predictions(path: Path, predictions: Iterable[dict[str, Any]], facts: dict[str, Any]) -> None:
+def write_predictions(path: Path, predictions: Iterable[Prediction], facts: dict[str, Any]) -> None:
     """Write predictions in the order of their ids, and the trailer with `facts` about how they were made."""
-    lines = [json_line(p) for p in sorted(predictions, key=lambda p: p["id"])]
+    lines = [json_line(to_json(p)) for p in sorted(predictions, key=lambda p: p.id)]
     body = "".join(lines).encode()
     identity = {"shard": path.stem, "model": _model_digest(path), "answers": ANSWERS}
     write_whole(path, body + _trailer(body, {**identity, "count": len(lines), **facts}))
@@ -42,17 +43,17 @@ def _trailer(body: bytes, facts: dict[str, Any]) -> bytes:
     return json_line({TRAILER: {**facts, "sha256": value}}).encode()
 
 
-def read_predictions(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+def read_predictions(path: Path) -> tuple[dict[str, Prediction], dict[str, Any]]:
     """The predictions by request id, and the trailer. Raises UserError if the file is not whole."""
     lines, trailer = _checked(path)
     try:
-        predictions = [parse(line) for line in lines]
-        ids = [p["id"] for p in predictions]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _refused(path, "it is not made of predictions") from error
-    if len(set(ids)) != len(ids):
+        predictions = [read_prediction(line) for line in lines]
+    except Unreadable as error:
+        raise _refused(path, f"it is not made of predictions: {error}") from error
+    by_id = {prediction.id: prediction for prediction in predictions}
+    if len(by_id) != len(predictions):
         raise _refused(path, "a request is answered twice")
-    return dict(zip(ids, predictions, strict=True)), trailer
+    return by_id, trailer
 
 
 def check_predictions(path: Path) -> None:

@@ -1,18 +1,18 @@
 """verify names whatever is not as it was written, and a run makes anew what --delete removes."""
 
-import json
 import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from finished import FACTS, finish
 from projects import GENERATE, change_yaml, plan, write_dataset, write_model, write_rows
 from shardmark.engine.stage import CHECKSUMS, checksums
 from shardmark.files import pretty_json, read_json, sealed
-from shardmark.store.predictions import write_predictions
+from shardmark.store.predictions import read_predictions, write_predictions
 from shardmark.tools.checks import Damage
 from shardmark.tools.verify import checks_for, delete_damaged, verify
 
@@ -145,8 +145,8 @@ def test_a_whole_file_in_another_ones_place_is_named(root: Path, kind: str) -> N
 
 def test_an_answer_to_a_request_of_another_shard_is_named_though_all_hashes_fit(root: Path) -> None:
     path = one(root, "predictions/*/*/*.jsonl")
-    answers = [json.loads(line) for line in path.read_text().splitlines()[:-1]]
-    write_predictions(path, [answers[0] | {"id": "0" * 64}, *answers[1:]], FACTS)
+    first, *others = read_predictions(path)[0].values()
+    write_predictions(path, [replace(first, id="0" * 64), *others], FACTS)
     (found,) = damages(root)
     assert f"are not those of shard {path.stem}" in found.problem.what
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from shardmark.errors import Problem, UserError
+from shardmark.records.prediction import Prediction
+from shardmark.records.request import Request
 from shardmark.records.sample import Sample
 from shardmark.records.score import Metric
 from shardmark.scoring.lm_eval.evaluate_metrics import load_here
@@ -18,7 +20,7 @@ from shardmark.untrusted.limits import bounded_steps
 
 
 def judge(
-    lines: list[Record], asked: Record, answers: Record, header: Record
+    lines: list[Record], asked: dict[str, Request], answers: dict[str, Prediction], header: Record
 ) -> tuple[list[Sample], dict[str, Metric]]:
     """The samples of a task file with their scores, and the metrics. Raises UserError for code that fails."""
     origin, about = header["dataset"]["origin"]["lm_eval"], header["settings"]["lm_eval"]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shardmark.records import score
+from shardmark.records.prediction import Generated, Prediction, Scored, Written
 from shardmark.records.request import GenerateRequest, Request
 from shardmark.records.sample import Sample
 from shardmark.scoring.choice import is_tied
@@ -75,7 +76,7 @@ class Task:
             return self.code.load(name), options
         return registered_metric(name, bool(metric.get("hf_evaluate"))), options
 
-    def results(self, lines: list[Record], answers: Record) -> list[Result]:
+    def results(self, lines: list[Record], answers: dict[str, Prediction]) -> list[Result]:
         """Of each line the answer and what each metric and chain of filters makes of it."""
         docs = [line["row"] for line in lines]
         found = [answers[line["request"]] for line in lines]
@@ -91,7 +92,11 @@ class Task:
         return results
 
     def samples(
-        self, lines: list[Record], asked: dict[str, Request], answers: Record, results: list[Result]
+        self,
+        lines: list[Record],
+        asked: dict[str, Request],
+        answers: dict[str, Prediction],
+        results: list[Result],
     ) -> list[Sample]:
         """The samples with their scores: of the results, the numbers."""
         return [
@@ -99,7 +104,7 @@ class Task:
             for line, result in zip(lines, results, strict=True)
         ]
 
-    def _sample(self, line: Record, request: Request, prediction: Record, result: Result) -> Sample:
+    def _sample(self, line: Record, request: Request, prediction: Prediction, result: Result) -> Sample:
         numbers = {name: value for name, value in result.values.items() if isinstance(value, NUMBER)}
         make = partial(
             Sample,
@@ -111,29 +116,29 @@ class Task:
             group=line.get("group"),
         )
         if isinstance(request, GenerateRequest):
-            several = prediction.get("samples", [prediction])
+            several = _written(prediction).outputs
             return make(
                 prompt=as_text(request.context),
-                output=several[0]["text"],
+                output=several[0].text,
                 answer=result.answer,
-                end=several[0]["end"],
-                truncated=max(one["cut"] for one in several),
+                end=several[0].end,
+                truncated=max(one.cut for one in several),
             )
-        pairs = request.pairs
+        scored, pairs = _scored(prediction), request.pairs
         choices = line.get("choices") or [continuation for _, continuation in pairs]
-        logprobs, tokens = prediction["logprobs"][: len(choices)], prediction["tokens"][: len(choices)]
+        logprobs, tokens = scored.logprobs[: len(choices)], scored.tokens[: len(choices)]
         chosen = logprobs.index(max(logprobs))
         context, continuation = pairs[chosen]
         return make(
             prompt=as_text(context or continuation),
             choices=choices,
             output=choices[chosen],
-            logprobs=logprobs,
+            logprobs=[*logprobs],
             tokens=tokens,
             answer=chosen,
-            truncated=prediction["cut"],
+            truncated=scored.cut,
             tied=self.kind == "multiple_choice" and self._is_tied(logprobs, tokens, choices),
-            alone=prediction.get("alone", 0),
+            alone=scored.alone,
         )
 
     @contextmanager
@@ -151,12 +156,12 @@ class Task:
         scoring = COMPARED.get(next(iter(self.metrics), ""), "sum")
         return is_tied(scoring, logprobs, tokens, [str(choice) for choice in choices])
 
-    def _results(self, chain: Record, predictions: list[Record], docs: list[Any]) -> list[list[Any]]:
+    def _results(self, chain: Record, predictions: list[Prediction], docs: list[Any]) -> list[list[Any]]:
         """For each document what lm-eval hands to its metrics."""
         if self.kind == "loglikelihood_rolling":
-            return [list(prediction["logprobs"]) for prediction in predictions]
+            return [list(_scored(prediction).logprobs) for prediction in predictions]
         if self.kind != "generate_until":
-            return [list(zip(p["logprobs"], p["greedy"], strict=True)) for p in predictions]
+            return [list(zip(p.logprobs, p.greedy, strict=True)) for p in map(_scored, predictions)]
         responses: Any = [self._texts(prediction) for prediction in predictions]
         for number, step in enumerate(chain["filter"]):
             options = {key: value for key, value in step.items() if key != "function"}
@@ -170,11 +175,10 @@ class Task:
                     responses = FILTERS[function](responses, docs, **options)
         return [[response] for response in responses]
 
-    def _texts(self, prediction: Record) -> list[str]:
+    def _texts(self, prediction: Prediction) -> list[str]:
         """A greedy answer would be the same each time."""
-        if "samples" in prediction:
-            return [sample["text"] for sample in prediction["samples"]]
-        return [prediction["text"]] * self.repeats
+        texts = [output.text for output in _written(prediction).outputs]
+        return texts * self.repeats if isinstance(prediction, Generated) else texts
 
     def _values(self, line: Record, result: list[Any]) -> Record:
         if self.process is not None:
@@ -226,6 +230,18 @@ class Task:
         fraction = rule == "f1" or (rule in MEANS and all(0 <= value <= 1 for value in values))
         better = bool(settings.get("higher_is_better", REGISTERED.get(metric, ("", True))[1]))
         return estimate.metric(higher_is_better=better, percent=fraction)
+
+
+def _written(prediction: Prediction) -> Written:
+    """A prediction as one of texts; score.py refuses one that does not fit its request."""
+    assert not isinstance(prediction, Scored)
+    return prediction
+
+
+def _scored(prediction: Prediction) -> Scored:
+    """A prediction as one of log-likelihoods; see `_written`."""
+    assert isinstance(prediction, Scored)
+    return prediction
 
 
 def _key(metric: str, chain: str) -> str:
