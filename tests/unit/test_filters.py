@@ -1,15 +1,39 @@
 """From raw outputs to answers."""
 
 import time
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardmark.config import Filter
-from shardmark.filters import LISTS, TEXTS, apply_filters, first_option, last_number, opencompass_first_option
+from shardmark import filters as registry
+from shardmark.filters import FILTERS
+from shardmark.filters.base import Filter
+from shardmark.filters.chain import apply_filters
+from shardmark.settings import meanings
 from shardmark.texts.numbers import exact
+
+
+def made(settings: dict[str, Any]) -> Filter:
+    return FILTERS[settings["name"]].model_validate(settings)
+
+
+def apply(texts: list[str], filters: list[dict[str, Any]], *, opened: list[str] | None = None) -> list[str | None]:
+    return apply_filters(texts, [made(settings) for settings in filters], {"q": "why"}, opened=opened or [])
+
+
+def found(name: str, text: str, **settings: Any) -> str | None:
+    return apply([text], [{"name": name, **settings}])[0]
+
+
+def first_option(text: str, options: str) -> str | None:
+    return found("first_option", text, options=options)
+
+
+def opencompass_first_option(text: str, options: str, **settings: Any) -> str | None:
+    return found("opencompass_first_option", text, options=options, **settings)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +171,7 @@ def test_what_a_filter_takes_grows_with_the_text_not_its_square(kind: str) -> No
     filters += [{"name": "first_option", "options": "ABCD"}, {"name": "xml_tag", "tag": "think"}]
     began = time.process_time()
     for settings in filters:
-        apply_filters([HOSTILE[kind]], [settings], {})
+        apply([HOSTILE[kind]], [settings])
     assert time.process_time() - began < 10  # one second on a slow machine; minutes if squared
 
 
@@ -176,12 +200,12 @@ def test_what_a_filter_takes_grows_with_the_text_not_its_square(kind: str) -> No
     ],
 )
 def test_the_last_number(text: str, number: str | None) -> None:
-    assert last_number(text) == number
+    assert found("last_number", text) == number
 
 
 @given(st.text() | st.lists(st.sampled_from([*"0123456789.,-$ x"])).map("".join))
 def test_a_number_that_is_found_is_one(text: str) -> None:
-    number = last_number(text)
+    number = found("last_number", text)
     assert number is None or len(text) > 1000 or exact(number) is not None
 
 
@@ -237,11 +261,11 @@ def test_a_number_that_is_found_is_one(text: str) -> None:
 def test_filters_follow_one_another_until_one_finds_nothing(
     text: str, filters: list[dict[str, Any]], answer: str | None
 ) -> None:
-    assert apply_filters([text], filters, {"q": "why"}) == [answer]
+    assert apply([text], filters) == [answer]
 
 
 def test_each_answer_to_a_request_is_filtered() -> None:
-    assert apply_filters(["a 1", "b", "c 3"], [{"name": "last_number"}], {}) == ["1", None, "3"]
+    assert apply(["a 1", "b", "c 3"], [{"name": "last_number"}]) == ["1", None, "3"]
 
 
 @pytest.mark.parametrize(
@@ -254,37 +278,53 @@ def test_each_answer_to_a_request_is_filtered() -> None:
     ],
 )
 def test_the_majority_is_of_the_answers_that_were_found(answers: list[str], vote: str | None) -> None:
-    assert apply_filters(answers, [{"name": "last_number"}, {"name": "majority_vote"}], {}) == [vote]
+    assert apply(answers, [{"name": "last_number"}, {"name": "majority_vote"}]) == [vote]
 
 
 def test_a_thought_that_the_prompt_has_opened_may_be_cut() -> None:
     filters = [{"name": "strip_thinking"}, {"name": "last_number"}]
-    assert apply_filters(["12 and 3", "12</think>3"], filters, {}, opened=["<think>"] * 2) == [None, "3"]
-    assert apply_filters(["12 and 3"], filters, {}, opened=[""]) == ["3"]
-    assert apply_filters(["12 and 3"], filters[1:], {}, opened=["<think>"]) == ["3"]
+    assert apply(["12 and 3", "12</think>3"], filters, opened=["<think>"] * 2) == [None, "3"]
+    assert apply(["12 and 3"], filters, opened=[""]) == ["3"]
+    assert apply(["12 and 3"], filters[1:], opened=["<think>"]) == ["3"]
     first = [{"name": "take_first"}, *filters]
-    assert apply_filters(["12 and 3", "4"], first, {}, opened=["<think>"] * 2) == [None]
+    assert apply(["12 and 3", "4"], first, opened=["<think>"] * 2) == [None]
 
 
 def test_filters_after_a_vote_go_on_with_its_answer() -> None:
     filters = [{"name": "majority_vote"}, {"name": "strip"}]
-    assert apply_filters([" b", "a", " b"], filters, {}) == ["b"]
+    assert apply([" b", "a", " b"], filters) == ["b"]
 
 
 def test_the_first_answers_are_taken() -> None:
-    assert apply_filters(["a", "b", "c"], [{"name": "take_first", "k": 2}], {}) == ["a", "b"]
+    assert apply(["a", "b", "c"], [{"name": "take_first", "k": 2}]) == ["a", "b"]
 
 
-def test_the_filters_are_those_that_a_data_set_may_name() -> None:
-    union, _ = get_args(Filter)
-    names = [name for kind in get_args(union) for name in get_args(kind.model_fields["name"].annotation)]
-    assert sorted(names) == sorted([*TEXTS, *LISTS])
+SETTINGS = {"options": "AB", "pattern": "b", "marker": "b", "tag": "b", "values": {"b": "c"}, "template": "b"}
+EXAMPLES = {
+    name: made({"name": name, **{key: value for key, value in SETTINGS.items() if key in kind.model_fields}})
+    for name, kind in FILTERS.items()
+}
 
 
-def test_a_filter_takes_the_options_that_a_data_set_may_give_it() -> None:
-    union, _ = get_args(Filter)
-    settings = {"options": "AB", "pattern": "b", "marker": "b", "tag": "b", "values": {"b": "c"}, "template": "b"}
-    for kind in get_args(union):
-        for name in get_args(kind.model_fields["name"].annotation):
-            given = {key: value for key, value in settings.items() if key in kind.model_fields}
-            apply_filters(["a b 1"], [kind(name=name, **given).model_dump()], {})
+def test_each_file_is_a_filter_of_its_name() -> None:
+    files = {path.stem for path in Path(registry.__file__).parent.glob("*.py")}
+    assert files - {"__init__", "base", "chain"} == FILTERS.keys()
+    assert all(kind.__module__ == f"shardmark.filters.{name}" for name, kind in FILTERS.items())
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_filter_says_what_it_needs_to_say(name: str) -> None:
+    each = EXAMPLES[name]
+    assert each.protocol >= 1
+    assert each.bounded_by in {"", *type(each).model_fields}
+    assert each.templates() == {key: value for key, value in each.templates().items() if getattr(each, key) == value}
+    assert meanings(type(each)).keys() == type(each).model_fields.keys() - {"name"}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("answers", [["a b 1"], ["a", "b", "b"], [None], ["b", None]])
+def test_a_filter_leaves_as_many_answers_as_it_says(name: str, answers: list[str | None]) -> None:
+    each = EXAMPLES[name]
+    assert len(each.apply(answers, {}, [])) == each.left(len(answers))
+    if answers == [None]:
+        assert each.apply(answers, {}, [""]) == [None]

@@ -9,15 +9,21 @@ from pathlib import Path
 import pytest
 
 from asked import generate
-from shardmark.filters import apply_filters
+from shardmark.filters import FILTERS as OURS
+from shardmark.filters.base import Filter
+from shardmark.filters.chain import apply_filters
 from shardmark.scoring.lm_eval.filters import FILTERS
-from shardmark.scoring.sample_scores import judge, measure
+from shardmark.scoring.sample_scores import Judging, judge, measure
 from shardmark.untrusted import limits
 from shardmark.untrusted.limits import BoundError, bounded, bounded_steps
 from shardmark.untrusted.templates import Expression, RenderError, Template
 
 SLOW = "a" * 40 + "!"
 LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def our(name: str, **settings: str) -> Filter:
+    return OURS[name].model_validate({"name": name, **settings})
 
 
 @pytest.fixture(autouse=True)
@@ -30,20 +36,20 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_pattern_without_end_is_an_error_that_names_its_filter(pattern: str) -> None:
     with pytest.raises(BoundError, match=r"it took longer than 0.2 s") as raised:
-        apply_filters([SLOW], [{"name": "strip"}, {"name": "regex", "pattern": pattern}], {})
+        apply_filters([SLOW], [our("strip"), our("regex", pattern=pattern)], {})
     assert raised.value.key == "filters.1.pattern"
 
 
 def test_a_template_filter_without_end_is_an_error() -> None:
     with pytest.raises(BoundError) as raised:
-        apply_filters(["x"], [{"name": "template", "template": LOOPS}], {}, "chains.strict")
+        apply_filters(["x"], [our("template", template=LOOPS)], {}, "chains.strict")
     assert raised.value.key == "chains.strict.0.template"
 
 
 def test_a_pattern_of_a_metric_names_the_sample() -> None:
     line = {"request": "r", "target": ["1"], "row": {}}
     metric = {"name": "exact_match", "label": None, "chain": None, "ignore_patterns": ["(a+)+$"]}
-    settings = {"kind": "generate", "chains": {}, "filters": [], "metrics": [metric], "cluster_by": None}
+    settings = Judging(kind="generate", filters=[], chains={}, metrics=[metric], cluster_by=None)
     answers = [{"text": text, "end": "stop", "cut": 0} for text in ("fine", SLOW)]
     judged = [judge(line | {"sample": f"s{n}"}, generate("?"), a, settings) for n, a in enumerate(answers)]
     with pytest.raises(BoundError) as raised:

@@ -1,6 +1,7 @@
-"""Code that decides scores changes together with its number in config/protocols.py, or is said to give the same values.
+"""Code that decides scores changes together with its number, or is said to give the same values.
 
-protocols.json has the number of each part and a digest of its code, without comments, docstrings and layout. After a
+Metrics and filters have their number in their own files, what they share in config/protocols.py. protocols.json has
+the number of each part and a digest of its code, without comments, docstrings and layout. After a
 change that gives the same answers other scores, raise the number; then, as after one that does not, `make protocols`
 writes the file anew. In a commit it says which of the two it was.
 """
@@ -16,13 +17,15 @@ from typing import Any
 import pytest
 
 from shardmark.config import protocols
-from shardmark.config.filters import Filter
 from shardmark.config.metrics import Metric
+from shardmark.filters import FILTERS
 
 LIBRARY = Path(protocols.__file__).resolve().parents[1]
 PINNED = Path(__file__).with_name("protocols.json")
-FILTERS = "filters/__init__.py"
-SCORING = ["scoring/score.py", "scoring/sample_scores.py", "metrics/base.py", "texts/thoughts.py", "tasks/targets.py"]
+SCORING = [
+    *("scoring/score.py", "scoring/sample_scores.py", "metrics/base.py", "filters/base.py", "filters/chain.py"),
+    *("texts/thoughts.py", "tasks/targets.py"),
+]
 LM_EVAL = ["tasks/lm_eval/code.py", "tasks/lm_eval/judging.py"]
 ROOMS = ("filters", "metrics", "scoring", "texts", "untrusted")
 BOUNDS = ("untrusted/limits", "untrusted/watcher", "untrusted/templates", "untrusted/printed")
@@ -37,17 +40,18 @@ BESIDE = {
 def parts() -> dict[str, tuple[Any, list[str], set[str]]]:
     """Each part: its number or numbers, the files it begins with, and those that are another part's."""
     metrics = {f"metrics/{name}.py" for name in protocols.METRICS}
-    filters = closure([FILTERS])
+    filters = {f"filters/{name}.py" for name in FILTERS} | {"filters/__init__.py"}
     lm_eval = {str(file.relative_to(LIBRARY)) for file in LIBRARY.glob("scoring/lm_eval/*.py")}
     scoring = closure(SCORING, metrics | filters | lm_eval)
     found: dict[str, tuple[Any, list[str], set[str]]] = {
         "scoring": (protocols.SCORING, SCORING, metrics | filters | lm_eval),
-        "filters": (protocols.FILTERS, [FILTERS], set()),
         "costs": (protocols.COSTS, ["plan/cost.py"], set()),
         "lm_eval": (protocols.LM_EVAL, [*sorted(lm_eval), *LM_EVAL], metrics | filters | scoring),
     }
     for name, number in protocols.METRICS.items():
         found[f"metric {name}"] = (number, [f"metrics/{name}.py", *BESIDE.get(name, [])], scoring)
+    for name, kind in FILTERS.items():
+        found[f"filter {name}"] = (kind.protocol, [f"filters/{name}.py"], scoring - {"texts/thoughts.py"})
     return found
 
 
@@ -99,7 +103,7 @@ def names(union: Any) -> set[str]:
 
 def test_every_metric_and_filter_has_a_number() -> None:
     assert names(Metric) == protocols.METRICS.keys()
-    assert names(Filter) == protocols.FILTERS.keys()
+    assert all(kind.protocol for kind in FILTERS.values())
 
 
 def test_comments_and_layout_are_no_change() -> None:
@@ -122,6 +126,9 @@ def test_a_number_is_in_the_digests_of_the_scores_that_it_decides_and_of_no_othe
     assert f1 == {"scoring": protocols.SCORING, "metric f1": 1, "filter cut": 1}
     monkeypatch.setitem(protocols.METRICS, "f1", 2)
     assert numbers("f1") == f1 | {"metric f1": 2}
+    monkeypatch.setattr(FILTERS["cut"], "protocol", 3)
+    assert numbers("f1") == f1 | {"metric f1": 2, "filter cut": 3}
+    monkeypatch.undo()
     assert numbers("bleu") == bleu
 
 

@@ -2,7 +2,6 @@
 
 from shardmark.config.dataset import DatasetConfig
 from shardmark.config.few_shot import FewShot
-from shardmark.config.filters import Filter
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.load import Benchmark, Named, load, place_of
 from shardmark.config.metrics import Metric
@@ -14,7 +13,6 @@ __all__ = [
     "Benchmark",
     "DatasetConfig",
     "FewShot",
-    "Filter",
     "LmEvalConfig",
     "Metric",
     "ModelConfig",

@@ -1,56 +1,19 @@
-"""What all settings share: strict types, unknown keys refused, a docstring per key that reaches the JSON schema."""
+"""Settings checked: what is wrong with a file, by key, and how to fix it."""
 
 import re
 from collections import defaultdict
 from functools import lru_cache
 from itertools import islice
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from shardmark.errors import Problem, nearest
+from shardmark.settings import Settings, meanings
 
 QUOTES = "put it in quotes: YAML takes numbers, yes, no, on and off for no text"
-
-
-AS_WRITTEN = {"as_written": True}
-"The context in which rules between keys are left out: settings of a record, which were checked when it was made."
-
-
-class Settings(BaseModel):
-    """Base of every section of the configuration."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True, allow_inf_nan=False)
-
-    @classmethod
-    def as_written(cls, values: Any) -> Self:
-        """Settings that an earlier Shardmark may have written: keys that are gone and rules that are new do not count.
-
-        Raises ValueError.
-        """
-        try:
-            return cls.model_validate(values, extra="ignore", context=AS_WRITTEN)
-        except ValidationError as error:
-            wrong = (f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors())
-            raise ValueError("; ".join(wrong)) from error
-
-
-S = TypeVar("S", bound=Settings)
-
-
-def _compiles(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
-    return pattern
-
-
-Pattern = Annotated[str, AfterValidator(_compiles)]
-"A regular expression."
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-
-
+S = TypeVar("S", bound=Settings)
 SHOWN = 20
 "The most wrong keys of a file that are named; the rest are counted."
 
@@ -114,7 +77,8 @@ def _meaning(kind: type[BaseModel], key: str) -> str:
     if field is None:
         return ""
     if not rest:
-        return f"{name}: {field.description}" if field.description else ""
+        meaning = meanings(kind).get(name)
+        return f"{name}: {meaning}" if meaning else ""
     inside = field.annotation
     return _meaning(inside, rest) if isinstance(inside, type) and issubclass(inside, BaseModel) else ""
 

@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from shardmark.config.base import Settings
 from shardmark.config.few_shot import FewShot
-from shardmark.config.filters import Filter
 from shardmark.config.metrics import Metric, Scoring
 from shardmark.errors import nearest
+from shardmark.filters import AnyFilter
+from shardmark.settings import Settings
 
 
 class Source(Settings):
@@ -131,9 +131,9 @@ class DatasetConfig(Settings):
     generation: Generation = Generation()
     cluster_by: str | None = None
     "Column that rows with a common passage or origin share; error bars then count clusters, not rows."
-    filters: list[Filter] = Field(default=[])
+    filters: list[AnyFilter] = Field(default=[])
     "From the raw output to the answer, in order."
-    chains: dict[Annotated[str, Field(pattern=r"^[\w@.+-]+$")], list[Filter]] = Field(default={})
+    chains: dict[Annotated[str, Field(pattern=r"^[\w@.+-]+$")], list[AnyFilter]] = Field(default={})
     "Several chains of filters by name instead, each judged by the metrics."
     metrics: list[Metric] = Field(min_length=1)
     "The first is shown in the leaderboard."
@@ -187,8 +187,7 @@ class DatasetConfig(Settings):
             raise ValueError(f"pass_at_k with k {k} needs generation.samples of at least {k}")
         chains = [self.chains[chain]] if chain else [*self.chains.values()] or [self.filters]
         for each in (each for filters in chains for each in filters):
-            left = each.k if each.name == "take_first" else 1 if each.name == "majority_vote" else k
-            if left < k:
+            if (left := each.left(k)) < k:
                 raise ValueError(f"pass_at_k with k {k} needs {k} answers, and filter {each.name} leaves {left}")
 
     def example_source(self) -> Source | None:

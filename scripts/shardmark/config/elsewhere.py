@@ -7,12 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from shardmark.config.base import SHOWN, S, Settings, validate
+from shardmark.config.base import SHOWN, S, validate
 from shardmark.config.dataset import DatasetConfig
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import RunConfig
 from shardmark.errors import Problem
+from shardmark.settings import Settings
 
 LARGEST = 2**63 - 1
 NATIVE = {

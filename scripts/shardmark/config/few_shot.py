@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from shardmark.config.base import Settings
+from shardmark.settings import Settings
 
 Pick = Literal["first", "ids", "random", "bm25", "embedding"]
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from shardmark.config.base import Settings
+from shardmark.settings import Settings
 
 
 class GroupConfig(Settings):

@@ -2,7 +2,7 @@
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from shardmark.config.base import Settings
+from shardmark.settings import Settings
 
 PREFIX = "lm_eval:"
 "In a run's `datasets`, what stands before the name of a task, group or tag, or a glob."

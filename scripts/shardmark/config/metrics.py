@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from shardmark.config.base import Pattern, Settings
+from shardmark.settings import Pattern, Settings
 
 Scoring = Literal["sum", "token", "char", "byte", "perplexity"]
 

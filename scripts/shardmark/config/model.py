@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, ValidationInfo, model_validator
 
-from shardmark.config.base import AS_WRITTEN, Dtype, Settings
+from shardmark.config.base import Dtype
+from shardmark.settings import AS_WRITTEN, Settings
 
 OWN_KEYS = {"dtype": "dtype", "torch_dtype": "dtype", "trust_remote_code": "trust_remote_code"}
 "Arguments of from_pretrained that are settings of their own here, because the plan must know them."

@@ -6,6 +6,8 @@ tests/unit/test_protocols.py fails when code changes and its number does not, an
 
 from collections.abc import Iterable
 
+from shardmark.filters import FILTERS
+
 SCORING = 1
 "How samples are made of answers, and means, errors and intervals of samples."
 LM_EVAL = 1
@@ -33,29 +35,6 @@ METRICS = {
     "squad": 1,
     "word_perplexity": 1,
 }
-FILTERS = {
-    "cut": 1,
-    "fenced_code": 1,
-    "first_capital": 1,
-    "first_line": 1,
-    "first_number": 1,
-    "first_option": 1,
-    "last_capital": 1,
-    "last_number": 1,
-    "lowercase": 1,
-    "majority_vote": 1,
-    "map": 1,
-    "multiple_select": 1,
-    "opencompass_first_option": 1,
-    "regex": 1,
-    "strip": 1,
-    "strip_thinking": 1,
-    "take_first": 1,
-    "template": 1,
-    "unquote": 1,
-    "uppercase": 1,
-    "xml_tag": 1,
-}
 
 
 def scoring_protocols(metrics: Iterable[str], filters: Iterable[str]) -> dict[str, int]:
@@ -63,5 +42,5 @@ def scoring_protocols(metrics: Iterable[str], filters: Iterable[str]) -> dict[st
     return (
         {"scoring": SCORING}
         | {f"metric {name}": METRICS[name] for name in sorted(set(metrics))}
-        | {f"filter {name}": FILTERS[name] for name in sorted(set(filters))}
+        | {f"filter {name}": FILTERS[name].protocol for name in sorted(set(filters))}
     )

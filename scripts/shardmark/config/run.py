@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
-from shardmark.config.base import Dtype, Settings
+from shardmark.config.base import Dtype
 from shardmark.config.yaml_files import load_yaml
+from shardmark.settings import Settings
 
 
 def _names(value: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from shardmark.config.base import Settings
 from shardmark.config.dataset import DatasetConfig
 from shardmark.config.group import GroupConfig
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import RunConfig
+from shardmark.settings import Settings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

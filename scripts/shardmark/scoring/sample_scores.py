@@ -5,7 +5,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from shardmark.filters import apply_filters
+from shardmark.filters import AnyFilter
+from shardmark.filters.chain import apply_filters
 from shardmark.records.prediction import Generated, Prediction, Sampled, Scored, Written
 from shardmark.records.request import ChoiceRequest, GenerateRequest, Request, RollingRequest, ScoredRequest
 from shardmark.records.sample import Sample
@@ -14,6 +15,7 @@ from shardmark.scoring.choice import is_tied, preferred
 from shardmark.scoring.metric_inputs import VIEWS, Judged
 from shardmark.scoring.modules import load_metric
 from shardmark.scoring.statistics import estimate_by_draws, estimate_mean
+from shardmark.settings import Settings
 from shardmark.tasks.requests import as_text
 from shardmark.texts.thoughts import goes_on_with_thought
 from shardmark.untrusted.limits import BoundError
@@ -27,7 +29,19 @@ COMMON = {"name", "label", "chain", "scoring", "resamples"}
 "Settings of a metric that are not for its module."
 
 
-def judge(line: Json, request: Request, prediction: Prediction, settings: Json) -> Judged:
+class Judging(Settings):
+    """The settings of a data set that decide what answers are worth."""
+
+    kind: str
+    scoring: str = "sum"
+    filters: list[AnyFilter]
+    chains: dict[str, list[AnyFilter]]
+    metrics: list[Json]
+    cluster_by: str | None
+    group_mean: str = "micro"
+
+
+def judge(line: Json, request: Request, prediction: Prediction, settings: Judging) -> Judged:
     """A sample of the task file with the model's output and the answers taken from it.
 
     Raises TypeError for a prediction that does not fit the request; score.py refuses such a file first.
@@ -40,10 +54,10 @@ def judge(line: Json, request: Request, prediction: Prediction, settings: Json) 
     raise TypeError(f"{type(prediction).__name__} is no answer to {type(request).__name__}")
 
 
-def _judge_texts(line: Json, request: GenerateRequest, prediction: Written, settings: Json) -> Judged:
+def _judge_texts(line: Json, request: GenerateRequest, prediction: Written, settings: Judging) -> Judged:
     right, outputs = _right(line), prediction.outputs
     texts = [output.text for output in outputs]
-    chains = settings["chains"] or {"": settings["filters"]}
+    chains = settings.chains or {"": settings.filters}
     opened = [output.opened or prediction.opened for output in outputs]
     answers = {
         name: apply_filters(texts, filters, line["row"], f"chains.{name}" if name else "filters", opened=opened)
@@ -56,20 +70,20 @@ def _judge_texts(line: Json, request: GenerateRequest, prediction: Written, sett
         answer=next(iter(answers.values()))[0],
         end=outputs[0].end,
         outputs=texts if len(texts) > 1 else None,
-        answers=answers if len(texts) > 1 or settings["chains"] else None,
+        answers=answers if len(texts) > 1 or settings.chains else None,
         truncated=outputs[0].cut,  # the same for all samples of a request
     )
     return Judged(sample, answers, right, [])
 
 
-def _judge_choice(line: Json, request: ScoredRequest, prediction: Scored, settings: Json) -> Judged:
+def _judge_choice(line: Json, request: ScoredRequest, prediction: Scored, settings: Judging) -> Judged:
     choices, pairs = line["choices"], request.pairs
-    chosen = preferred(settings["scoring"], prediction.logprobs, prediction.tokens, choices)
+    chosen = preferred(settings.scoring, prediction.logprobs, prediction.tokens, choices)
     prompt, continuation = pairs[chosen]
     output = choices[chosen]
-    if settings["kind"] == "loglikelihood" and not prediction.greedy[0]:
+    if settings.kind == "loglikelihood" and not prediction.greedy[0]:
         chosen = OTHER
-    scoring = settings["metrics"][0].get("scoring") or settings["scoring"]
+    scoring = settings.metrics[0].get("scoring") or settings.scoring
     sample = _sample(
         line,
         prompt=as_text(prompt or continuation),
@@ -128,27 +142,27 @@ def _with_mark(prediction: Prediction) -> Prediction:
     return prediction
 
 
-def measure(settings: Json, judged: list[Judged]) -> dict[str, Metric]:
+def measure(settings: Judging, judged: list[Judged]) -> dict[str, Metric]:
     """Each metric's estimate by its label; with several chains, `label,chain` as lm-evaluation-harness calls it.
 
     The score of each sample is put into the sample.
     """
-    column = settings["cluster_by"]
+    column = settings.cluster_by
     clusters = None if column is None else [str(each.sample.row[column]) for each in judged]
     return {label: _estimate(metric, chain, judged, clusters, label) for label, metric, chain in _judgements(settings)}
 
 
-def means(settings: Json) -> set[str]:
+def means(settings: Judging) -> set[str]:
     """The labels of the metrics that are means of the samples' scores."""
     return {
         label for label, metric, _ in _judgements(settings) if load_metric(metric["name"]).is_mean(**_options(metric))
     }
 
 
-def _judgements(settings: Json) -> Iterator[tuple[str, Json, str]]:
+def _judgements(settings: Judging) -> Iterator[tuple[str, Json, str]]:
     """The label, the metric's settings and the chain of filters of each score."""
-    for metric in settings["metrics"]:
-        for chain in settings["chains"] or [""]:
+    for metric in settings.metrics:
+        for chain in settings.chains or [""]:
             if metric["chain"] in (None, chain):
                 name = metric["label"] or metric["name"]
                 yield f"{name},{chain}" if chain else name, metric, chain

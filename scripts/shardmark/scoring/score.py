@@ -25,7 +25,7 @@ from shardmark.scoring.grouping import macro_estimates
 from shardmark.scoring.metric_inputs import Judged
 from shardmark.scoring.modules import load_metric
 from shardmark.scoring.near_misses import near_misses
-from shardmark.scoring.sample_scores import judge, means, measure, with_thoughts
+from shardmark.scoring.sample_scores import Judging, judge, means, measure, with_thoughts
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
 from shardmark.untrusted.limits import bounded_steps
@@ -60,10 +60,11 @@ def score_dataset(
 
         judged_samples, metrics = lm_eval.judge(lines, asked, answers, header)
     else:
-        judged, metrics = _judged(lines, asked, with_thoughts(answers), header)
+        settings = Judging.as_written(header["settings"])
+        judged, metrics = _judged(lines, asked, with_thoughts(answers), header["dataset"], settings)
         judged_samples = [each.sample for each in judged]
-        macro = macro_estimates(metrics, means(header["settings"]), judged_samples, header["settings"]["cluster_by"])
-        metrics = macro | metrics if header["settings"]["group_mean"] == "macro" else metrics | macro
+        macro = macro_estimates(metrics, means(settings), judged_samples, settings.cluster_by)
+        metrics = macro | metrics if settings.group_mean == "macro" else metrics | macro
     score = Scores(
         protocol=SCORE_PROTOCOL,
         model=_model_info(record),
@@ -93,10 +94,9 @@ def _counts(samples: list[Sample], requests: int) -> Counts:
 
 
 def _judged(
-    lines: list[Json], asked: dict[str, Request], answers: dict[str, Prediction], header: Json
+    lines: list[Json], asked: dict[str, Request], answers: dict[str, Prediction], dataset: Json, settings: Judging
 ) -> tuple[list[Judged], dict[str, Metric]]:
     """The samples with their answers, and the metrics. Raises UserError, with file, key and sample, for what fails."""
-    dataset, settings = header["dataset"], header["settings"]
     where = dataset.get("file") or dataset["name"]
     judged, name = [], where
     with bounded_steps() as step:

@@ -73,10 +73,10 @@ class Question:
         settings = self.settings
         chains = {f"chains.{name}": chain for name, chain in settings.chains.items()} | {"filters": settings.filters}
         return [
-            self._compile(Template, f"{key}.{n}.template", each.template)
+            self._compile(Template, f"{key}.{n}.{setting}", template)
             for key, chain in chains.items()
             for n, each in enumerate(chain)
-            if each.name == "template"
+            for setting, template in each.templates().items()
         ]
 
     def check_filters(self, row: Row) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import PositiveInt
 
-from shardmark.config.base import Settings
 from shardmark.errors import Problem, UserError
+from shardmark.settings import Settings
 from shardmark.tools.submission import State, ask, job_properties, read_file, wrap
 
 JOB_ID = re.compile(r"\|\s*(dlc[0-9a-z]+)\s*\|")

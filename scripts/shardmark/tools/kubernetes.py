@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import PositiveInt
 
-from shardmark.config.base import Settings
 from shardmark.errors import Problem, UserError
+from shardmark.settings import Settings
 from shardmark.tools.submission import State, ask, job_properties, read_file, wrap
 
 FIX = "install kubectl, put it on PATH, and choose a cluster: `kubectl config current-context`"

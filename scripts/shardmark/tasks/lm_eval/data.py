@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import Field
 
-from shardmark.config.base import Settings, validate
+from shardmark.config.base import validate
 from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem, UserError
+from shardmark.settings import Settings
 from shardmark.tasks.lm_eval.settings import TaskSettings
 from shardmark.tasks.lm_eval.wanted import draws_lots
 

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from shardmark.config.base import QUOTES, Settings, validate
+from shardmark.config.base import QUOTES, validate
 from shardmark.errors import Problem, UserError
+from shardmark.settings import Settings
 from shardmark.tasks.lm_eval.files import Config, Function, functions
 from shardmark.tasks.lm_eval.index import Task
 

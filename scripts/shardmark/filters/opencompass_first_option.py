@@ -1,7 +1,15 @@
-"""OpenCompass's own rules, for comparison with its numbers (opencompass/utils/text_postprocessors.py, Apache-2.0)."""
+"""The filter opencompass_first_option.
+
+Its rules are OpenCompass's own (opencompass/utils/text_postprocessors.py, Apache-2.0).
+"""
 
 import re
 from functools import lru_cache
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from shardmark.filters.base import TextFilter
 
 OPTION = "([{options}])"
 CHINESE = (
@@ -50,15 +58,25 @@ def _rules(options: str, cushion: bool) -> list[re.Pattern[str]]:
     return [re.compile(rule.format(options=options), re.DOTALL) for rule in rules]
 
 
-def opencompass_first_option(text: str, options: str, cushion: bool = False) -> str | None:
-    """What first_option_postprocess of OpenCompass 0.5.4 finds by its rules, in its order; None for its empty text.
+class OpenCompassFirstOption(TextFilter):
+    """OpenCompass's first_option_postprocess, for comparison with its numbers."""
 
-    With `cushion`, any letter of the text is better than none. Without, a letter in brackets is missed, as in `(C)`.
-    """
-    text = text.strip()
-    for rule in _rules(options, cushion):
-        match = rule.search(text)
-        found = [option for option in options if match and option in (match.group(1) or match.group(0))]
-        if found:
-            return found[0]
-    return None
+    protocol: ClassVar[int] = 1
+    name: Literal["opencompass_first_option"]
+    options: str = Field(pattern="^[A-Za-z]+$")
+    "The letters to look for, e.g. ABCD."
+    cushion: bool = False
+    "Where no rule finds one, any letter of the text counts; OpenCompass's default, though few of its data sets use it."
+
+    def find(self, text: str) -> str | None:
+        """What first_option_postprocess of OpenCompass 0.5.4 finds by its rules, in its order; None for its empty text.
+
+        With `cushion`, any letter of the text is better than none. Without, one in brackets is missed, as in `(C)`.
+        """
+        text = text.strip()
+        for rule in _rules(self.options, self.cushion):
+            match = rule.search(text)
+            found = [option for option in self.options if match and option in (match.group(1) or match.group(0))]
+            if found:
+                return found[0]
+        return None

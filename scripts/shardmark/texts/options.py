@@ -10,8 +10,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from shardmark.filters import wording
-from shardmark.filters.letters import (
+from shardmark.texts import wording
+from shardmark.texts.letters import (
     DIRECTLY_NOT,
     ENDS_CLAUSE,
     SUBJECT,

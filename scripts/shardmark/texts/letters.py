@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
-from shardmark.filters import wording
+from shardmark.texts import wording
 
 LONGEST = 100_000
 MOST_LETTERS = 2_000

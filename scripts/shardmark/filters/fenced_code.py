@@ -1,7 +1,9 @@
-"""Code in a model's answer."""
+"""The filter fenced_code: code in a model's answer."""
 
 import re
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
+
+from shardmark.filters.base import TextFilter
 
 FENCE = re.compile(r"(?P<indent>[ \t]*(?:>[ \t]?)?[ \t]*)(?P<marks>`{3,}|~{3,})(?P<info>[^\n]*)")
 LATE_FENCE = re.compile(r"(?P<indent>)(?P<marks>`{3,})(?P<info>[ \t]{0,9}[\w+{.-]{0,30}\}?[ \t]{0,9})\r?$")
@@ -40,36 +42,25 @@ class Opening(NamedTuple):
     label: str
 
 
-def fenced_code(text: str) -> str:
-    """The first block of Python between lines of three backticks or tildes, else the first block without a label.
+class FencedCode(TextFilter):
+    """The first block of Python between ``` lines, or all of it if there is none."""
 
-    Without either, it is the first of any label; without a fence, the whole text. A fence that nothing closes holds the
-    rest; one that only closes, as where the prompt has opened it, what stands before it. Backticks within a line are no
-    fence.
-    """
-    blocks = _blocks(text.split("\n"))
-    if blocks:
-        return "\n".join(min(blocks, key=lambda block: block.rank).lines).removesuffix("\r")
-    alone = ONE_LINE.fullmatch(text.strip())
-    tagged = TAGGED.search(text)
-    return alone.group(2) if alone else tagged.group(1).rstrip("\n") if tagged else text
+    protocol: ClassVar[int] = 1
+    name: Literal["fenced_code"]
 
+    def find(self, text: str) -> str:
+        """The first block of Python between lines of three backticks or tildes, else the first without a label.
 
-def unquote(text: str) -> str:
-    """The text without white space and one pair of quotes around it.
-
-    A quote at one end only goes if its line has an odd number of them: that of `return 'a'` stays.
-    """
-    text = text.strip()
-    for quote in ("'''", '"""', "'", '"'):
-        if len(text) >= 2 * len(quote) and text.startswith(quote) and text.endswith(quote):
-            return text[len(quote) : -len(quote)]
-    for quote in ("'", '"'):
-        if text.startswith(quote) and text.partition("\n")[0].count(quote) % 2:
-            return text[1:]
-        if text.endswith(quote) and text.rpartition("\n")[2].count(quote) % 2:
-            return text[:-1]
-    return text
+        Without either, it is the first of any label; without a fence, the whole text. A fence that nothing closes holds
+        the rest; one that only closes, as where the prompt has opened it, what stands before it. Backticks within a
+        line are no fence.
+        """
+        blocks = _blocks(text.split("\n"))
+        if blocks:
+            return "\n".join(min(blocks, key=lambda block: block.rank).lines).removesuffix("\r")
+        alone = ONE_LINE.fullmatch(text.strip())
+        tagged = TAGGED.search(text)
+        return alone.group(2) if alone else tagged.group(1).rstrip("\n") if tagged else text
 
 
 def _blocks(lines: list[str]) -> list[Block]:

@@ -1,0 +1,29 @@
+"""From a model's outputs to its answers, by the filters of a data set in order."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shardmark.filters.base import Answers, Filter
+from shardmark.untrusted.limits import bounded
+
+
+def apply_filters(
+    texts: Sequence[str],
+    filters: Sequence[Filter],
+    row: Mapping[str, Any],
+    key: str = "filters",
+    *,
+    opened: Sequence[str] = (),
+) -> Answers:
+    """The answers to a request after all filters; None from where one finds nothing in it.
+
+    `key` is where the filters stand in the data set's file. `opened` has for each text the mark of the thought that its
+    prompt has opened, which `strip_thinking` takes into account; an empty one if there is none. Raises BoundError for
+    a filter that takes too long.
+    """
+    answers: Answers = list(texts)
+    for number, each in enumerate(filters):
+        with bounded(".".join(filter(None, (f"{key}.{number}", each.bounded_by)))):
+            answers = each.apply(answers, row, opened)
+        opened = opened[: len(answers)]  # those of a request are alike
+    return answers

@@ -1,0 +1,19 @@
+"""The filter cut."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from shardmark.filters.base import TextFilter
+
+
+class Cut(TextFilter):
+    """Everything from a marker on is dropped."""
+
+    protocol: ClassVar[int] = 1
+    name: Literal["cut"]
+    marker: str = Field(min_length=1)
+    "The text at which the answer ends."
+
+    def find(self, text: str) -> str:
+        return text.partition(self.marker)[0]

@@ -1,0 +1,15 @@
+"""The filter first_capital."""
+
+from typing import ClassVar, Literal
+
+from shardmark.filters.base import TextFilter
+
+
+class FirstCapital(TextFilter):
+    """The first capital letter."""
+
+    protocol: ClassVar[int] = 1
+    name: Literal["first_capital"]
+
+    def find(self, text: str) -> str | None:
+        return next(filter(str.isupper, text), None)

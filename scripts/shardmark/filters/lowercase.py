@@ -1,0 +1,15 @@
+"""The filter lowercase."""
+
+from typing import ClassVar, Literal
+
+from shardmark.filters.base import TextFilter
+
+
+class Lowercase(TextFilter):
+    """All letters are small."""
+
+    protocol: ClassVar[int] = 1
+    name: Literal["lowercase"]
+
+    def find(self, text: str) -> str:
+        return text.lower()

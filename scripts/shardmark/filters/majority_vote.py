@@ -1,0 +1,45 @@
+"""The filter majority_vote."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from shardmark.filters.base import Answers, Filter
+
+
+class MajorityVote(Filter):
+    """Of several answers to a request, the most frequent one; the first of those if there are several."""
+
+    protocol: ClassVar[int] = 1
+    name: Literal["majority_vote"]
+    tolerance: float | None = Field(None, ge=0)
+    "Numbers that differ by no more than this are one answer, written as it first was."
+
+    def apply(self, answers: Answers, row: Mapping[str, Any], opened: Sequence[str]) -> Answers:
+        """Answers that were not found have no vote."""
+        votes = Counter(_alike([answer for answer in answers if answer is not None], self.tolerance))
+        return [votes.most_common(1)[0][0] if votes else None]
+
+    def left(self, answers: int) -> int:
+        return 1
+
+
+def _alike(answers: list[str], tolerance: float | None) -> list[str]:
+    """The answers, each as the first that equals it."""
+    from shardmark.texts.numbers import amount
+
+    if tolerance is None:
+        return answers
+    firsts: dict[str, Fraction] = {}
+    same: list[str] = []
+    for answer in answers:
+        value = found.value if (found := amount(answer)) else None
+        near = (first for first, other in firsts.items() if value is not None and abs(value - other) <= tolerance)
+        first = next(near, answer)
+        if first == answer and value is not None:
+            firsts.setdefault(answer, value)
+        same.append(first)
+    return same

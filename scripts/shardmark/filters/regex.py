@@ -1,0 +1,30 @@
+"""The filter regex."""
+
+import re
+from typing import ClassVar, Literal
+
+from shardmark.filters.base import TextFilter
+from shardmark.settings import Pattern
+
+
+class RegexFilter(TextFilter):
+    """A match of a regular expression: its first group that took part, or all of it if it has none."""
+
+    protocol: ClassVar[int] = 1
+    bounded_by: ClassVar[str] = "pattern"
+    name: Literal["regex"]
+    pattern: Pattern
+    "Python's syntax; `(?i)` in front ignores case."
+    select: int = 0
+    "Which match: 0 the first, -1 the last."
+    fallback: str | None = None
+    "The answer where nothing matches; without it, there is none."
+
+    def find(self, text: str) -> str | None:
+        matches = list(re.finditer(self.pattern, text))
+        if not -len(matches) <= self.select < len(matches):
+            return self.fallback
+        match = matches[self.select]
+        if not match.re.groups:
+            return match.group()
+        return next((group for group in match.groups() if group is not None), self.fallback)

@@ -1,0 +1,15 @@
+"""The filter strip."""
+
+from typing import ClassVar, Literal
+
+from shardmark.filters.base import TextFilter
+
+
+class Strip(TextFilter):
+    """No white space at the ends."""
+
+    protocol: ClassVar[int] = 1
+    name: Literal["strip"]
+
+    def find(self, text: str) -> str:
+        return text.strip()

@@ -1,0 +1,29 @@
+"""The filter strip_thinking."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from shardmark.filters.base import Answers, TextFilter
+
+
+class StripThinking(TextFilter):
+    """Without what a reasoning model thinks before it answers; thoughts that never end leave no answer."""
+
+    protocol: ClassVar[int] = 1
+    name: Literal["strip_thinking"]
+    tag: str | None = Field(None, pattern=r"^[A-Za-z][\w.:-]*$")
+    "The tag around thoughts; without it, all that are known: think, thinking, thought, reasoning, ..."
+
+    def find(self, text: str) -> str | None:
+        from shardmark.texts.thoughts import without_thoughts
+
+        return without_thoughts(text, self.tag)
+
+    def apply(self, answers: Answers, row: Mapping[str, Any], opened: Sequence[str]) -> Answers:
+        """A thought that the prompt has opened may end in the answer, or never."""
+        if opened:
+            pairs = zip(answers, opened, strict=True)
+            answers = [None if answer is None else mark + answer for answer, mark in pairs]
+        return super().apply(answers, row, opened)

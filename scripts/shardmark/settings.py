@@ -1,0 +1,72 @@
+"""What all settings share: strict types, unknown keys refused, a docstring per key that reaches the JSON schema."""
+
+import ast
+import inspect
+import re
+import textwrap
+from functools import cache
+from itertools import pairwise
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+
+AS_WRITTEN = {"as_written": True}
+"The context in which rules between keys are left out: settings of a record, which were checked when it was made."
+
+
+class Settings(BaseModel):
+    """Base of every section of the configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def as_written(cls, values: Any) -> Self:
+        """Settings that an earlier Shardmark may have written: keys that are gone and rules that are new do not count.
+
+        Raises ValueError.
+        """
+        try:
+            return cls.model_validate(values, extra="ignore", context=AS_WRITTEN)
+        except ValidationError as error:
+            wrong = (f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors())
+            raise ValueError("; ".join(wrong)) from error
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        found = handler(schema)
+        properties = handler.resolve_ref_schema(found)["properties"]
+        for key, meaning in meanings(cls).items():
+            properties[key] = dict(sorted({**properties[key], "description": meaning}.items()))
+        return found
+
+
+@cache
+def meanings(kind: type[BaseModel]) -> dict[str, str]:
+    """What keys are for, in the words of the docstrings below them.
+
+    These are read from the source when somebody asks. Pydantic's `use_attribute_docstrings` does so whenever a class is
+    made, which takes longer than all the rest of it, in every command.
+    """
+    found: dict[str, str] = {}
+    for part in reversed(kind.__mro__):
+        if issubclass(part, Settings) and part.__annotations__:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
+            assert isinstance(tree, ast.ClassDef)
+            for key, text in pairwise(tree.body):
+                match key, text:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                        found[name] = inspect.cleandoc(words)
+    return {key: found[key] for key in kind.model_fields if key in found}
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+"A regular expression."
