@@ -15,12 +15,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from shardmark.files import json_line, read_json, write_whole  # noqa: E402
 from shardmark.plan.machine import hardware  # noqa: E402
 from shardmark.records.prediction import Scored  # noqa: E402
+from shardmark.records.trailer import Made, Work  # noqa: E402
 from shardmark.store.predictions import write_predictions  # noqa: E402
 from shardmark.store.requests import ids_in  # noqa: E402
 
@@ -38,18 +41,18 @@ sys.path.insert(0, "scripts")
 from shardmark.plan.plan import make_plan
 make_plan(yaml.safe_load(pathlib.Path("config/config.yaml").read_text()), pathlib.Path.cwd(), "config", local=True)
 """
-FACTS: dict[str, Any] = {
-    "inferred": 0,
-    "reused": 0,
-    "seconds": 1.0,
-    "load_seconds": 1.0,
-    "work": {"read": 1, "written": 0},
-    "hardware": {},
-    "packages": {},
-    "started": "",
-    "finished": "",
-    "batch_size": "auto",
-}
+MADE = Made(
+    inferred=0,
+    reused=0,
+    seconds=1.0,
+    load_seconds=1.0,
+    work=Work(read=1, written=0),
+    started="",
+    finished="",
+    batch_size="auto",
+    hardware={},
+    packages={},
+)
 
 
 def make_project(folder: Path, models: int, datasets: int, rows: int) -> None:
@@ -94,7 +97,7 @@ def finish(folder: Path) -> None:
         for path, ids in shards.items():
             answers = [Scored(id=key, logprobs=[-1.0] * 4, tokens=[3] * 4, greedy=[False] * 4, cut=0) for key in ids]
             out = folder / "results/predictions" / model / path.parent.name / path.name
-            write_predictions(out, answers, FACTS | {"inferred": len(ids)})
+            write_predictions(out, answers, replace(MADE, inferred=len(ids)))
 
 
 def timed(command: list[str], folder: Path) -> dict[str, float]:

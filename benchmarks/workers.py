@@ -39,7 +39,9 @@ def job(plan: Plan, staged: Path, shard: str, out: Path, warm: bool) -> dict[str
     begin, used = time.monotonic(), _children_cpu()
     subprocess.run([*command, "--owner", str(os.getpid())] if warm else command, check=True)
     total, cpu = time.monotonic() - begin, _children_cpu() - used
-    return {"total": total, "inference": (read_trailer(target) or {})["seconds"], "cpu": cpu}
+    trailer = read_trailer(target)
+    assert trailer, target
+    return {"total": total, "inference": trailer.seconds, "cpu": cpu}
 
 
 def _children_cpu() -> float:

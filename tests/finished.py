@@ -1,28 +1,14 @@
 """What jobs would have made of a plan, without a model: answers that are made up, and their real scores."""
 
 from pathlib import Path
-from typing import Any
 
-from answered import wrote
+from answered import made, wrote
 from shardmark import layout
 from shardmark.files import read_jsonl
 from shardmark.plan import Pair, Plan, score_files
 from shardmark.plan.shard_counts import Divisions
 from shardmark.scoring.score import score_dataset
 from shardmark.store.predictions import write_predictions
-
-FACTS: dict[str, Any] = {
-    "inferred": 1,
-    "reused": 0,
-    "seconds": 1.0,
-    "load_seconds": 1.0,
-    "work": {"read": 10, "written": 10},
-    "started": "2026-11-25T00:00:00+00:00",
-    "finished": "2026-11-25T00:00:02+00:00",
-    "batch_size": "auto",
-    "hardware": {},
-    "packages": {},
-}
 
 
 def finish(plan: Plan) -> None:
@@ -40,7 +26,7 @@ def answer(plan: Plan, pair: Pair, shard: str) -> None:
     requests = read_jsonl(plan.results / "requests" / name / f"{shard}.jsonl")
     answers = [wrote(line["id"], "1", end="stop") for line in requests]
     out = plan.results / "predictions" / pair.model.full_name / name / f"{shard}.jsonl"
-    write_predictions(out, answers, FACTS)
+    write_predictions(out, answers, made())
 
 
 def score(plan: Plan, pair: Pair) -> None:

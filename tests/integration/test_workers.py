@@ -33,6 +33,7 @@ from shardmark.files import digest, pretty_json, sealed
 from shardmark.records.base import to_json
 from shardmark.records.model import Staged
 from shardmark.records.request import GenerateRequest
+from shardmark.records.trailer import Trailer
 from shardmark.store.partials import partial_files, read_partial
 from shardmark.store.predictions import read_predictions
 from shardmark.tasks import request_id
@@ -211,7 +212,7 @@ class Answers:
 
     requests: list[Any]
     predictions: dict[str, Any]
-    trailer: dict[str, Any]
+    trailer: Trailer
 
     @property
     def workers(self) -> list[int]:
@@ -219,7 +220,7 @@ class Answers:
 
     @property
     def loaded(self) -> bool:
-        return bool(self.trailer["load_seconds"] > 0.1)
+        return bool(self.trailer.load_seconds > 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -298,8 +299,8 @@ def test_ten_shards_load_a_model_once_and_say_what_a_process_for_each_says(run: 
     warm = [run.infer(job) for job in files]
     trailers = [trailer for _, trailer in warm]
     assert [predictions for predictions, _ in warm] == alone
-    assert [trailer["load_seconds"] > 0.1 for trailer in trailers] == [True] + 9 * [False]
-    assert [trailer["inferred"] for trailer in trailers] == 10 * [3]
+    assert [trailer.load_seconds > 0.1 for trailer in trailers] == [True] + 9 * [False]
+    assert [trailer.inferred for trailer in trailers] == 10 * [3]
     assert len(run.sockets()) == 1
 
 
@@ -365,7 +366,7 @@ def test_a_worker_that_dies_or_hangs_is_replaced_and_its_answers_are_kept(
     one, two, *more = answers.result().workers
     assert [one, two] == [faulty, faulty]
     assert set(more) == {gate.reached_by()} != {faulty}
-    assert (answers.result().trailer["reused"], answers.result().trailer["inferred"]) == (2, 2)
+    assert (answers.result().trailer.reused, answers.result().trailer.inferred) == (2, 2)
     assert not alive(faulty)
     assert "the worker of model tiny died" in caplog.text
 
@@ -513,7 +514,7 @@ def test_a_worker_drops_the_job_of_a_dead_client_at_the_next_batch_and_serves_an
     assert len([line for path in partial_files(files[3]) for line in read_partial(path)]) == 2
     predictions, trailer = run.infer(files)
     assert {prediction.text for prediction in predictions.values()} == {str(worker)}
-    assert (trailer["reused"], trailer["inferred"], trailer["load_seconds"] > 0.1) == (2, 1, False)
+    assert (trailer.reused, trailer.inferred, trailer.load_seconds > 0.1) == (2, 1, False)
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -559,7 +560,7 @@ def test_an_idle_worker_gives_its_gpu_to_another_run_and_a_busy_one_keeps_it(
         until(lambda: said.count({"alive": True}) > 25)  # for more than two seconds; it asks once a second
         gate.open()
         assert busy.result().workers == [worker, worker]
-        assert waiting.result().trailer["gpus"] == busy.result().trailer["gpus"] == ["7"]
+        assert waiting.result().trailer.gpus == busy.result().trailer.gpus == ["7"]
         assert waiting.result().loaded
     finally:
         other.close()
@@ -669,7 +670,7 @@ def test_a_very_long_name_of_the_temporary_folder_is_no_obstacle(
     monkeypatch.setenv(name, str(long))
     files = run.files("tiny", [generate("hello")])
     run.warm(files).communicate()
-    assert read_predictions(files[3])[1]["inferred"] == 1
+    assert read_predictions(files[3])[1].inferred == 1
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from answered import wrote
+from answered import made, wrote
 from shardmark.config import DatasetConfig, LmEvalConfig, ModelConfig, RunConfig
 from shardmark.config.elsewhere import checked
 from shardmark.config.group import GroupConfig
@@ -164,7 +164,7 @@ SHARD = "0123456789abcdef"
 def predictions(folder: Path) -> Path:
     """A whole prediction file."""
     path = folder / "predictions" / "m@0011223344556677" / "d" / f"{SHARD}.jsonl"
-    write_predictions(path, [wrote("a" * 64, "x"), wrote("b" * 64, "y")], {"seconds": 1.0})
+    write_predictions(path, [wrote("a" * 64, "x"), wrote("b" * 64, "y")], made())
     return path
 
 

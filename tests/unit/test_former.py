@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from answered import wrote
+from answered import made, wrote
 from asked import chat, choice, generate, line
 from projects import COMMIT, model_record, write_record
 from shardmark.files import digest, json_line, write_whole
@@ -16,7 +16,7 @@ from shardmark.records.base import to_json
 from shardmark.records.model import Folder, HubRepository, ModelRecord, Staged
 from shardmark.records.request import Request
 from shardmark.store.partials import append_partial, partial_file, partial_files, read_partial
-from shardmark.store.predictions import read_predictions, read_trailer, write_predictions
+from shardmark.store.predictions import _trailer, read_predictions, read_trailer, write_predictions
 from shardmark.tasks.requests import request_id
 
 NAME = "m@0123456789abcdef"
@@ -51,7 +51,11 @@ def answered(results: Path, request: Request, old: bool = True) -> Path:
     shard = digest([key])
     write_whole(results / f"requests/d/{shard}.jsonl", line(key, request))
     out = results / f"predictions/{NAME}/d/{shard}.jsonl"
-    write_predictions(out, [wrote(key)], {"answers": 1} if old else {})
+    write_predictions(out, [wrote(key)], made())
+    if old:
+        *lines, last = out.read_bytes().splitlines(keepends=True)
+        facts = {key: value for key, value in json.loads(last)["complete"].items() if key != "sha256"}
+        out.write_bytes(b"".join(lines) + _trailer(b"".join(lines), facts | {"answers": 1}))
     return out
 
 
@@ -103,5 +107,7 @@ def test_of_a_model_on_the_hub_its_staged_files_tell(tmp_path: Path) -> None:
 
 def test_a_trailer_says_which_version_answered(tmp_path: Path) -> None:
     out = answered(tmp_path, GENERATE, old=False)
-    assert (read_trailer(out) or {})["answers"] == 2
-    assert read_predictions(out)[1]["answers"] == 2
+    trailer = read_trailer(out)
+    assert trailer
+    assert trailer.answers == 2
+    assert read_predictions(out)[1] == trailer

@@ -21,6 +21,7 @@ from shardmark.records.base import to_json
 from shardmark.records.model import Folder, Staged
 from shardmark.records.prediction import Generated
 from shardmark.records.request import GenerateRequest
+from shardmark.records.trailer import Trailer
 from shardmark.store.hashes import HashCache
 from shardmark.store.partials import append_partial, partial_files, read_partial
 from shardmark.store.predictions import read_predictions
@@ -53,7 +54,7 @@ class Job:
     def stage(self, staged: Staged) -> None:
         self.staged.write_text(pretty_json(sealed(to_json(staged))))
 
-    def run(self, requests: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def run(self, requests: Sequence[Any]) -> tuple[dict[str, Any], Trailer]:
         """The predictions and the trailer that a job for these requests writes."""
         infer_shard(self.record, self.staged, self.ask(requests), self.out, threads=1)
         assert not partial_files(self.out)
@@ -90,8 +91,8 @@ def kept(prediction: Generated) -> str:
     return json_line(value | {"check": digest(value)})
 
 
-def counts(trailer: dict[str, Any]) -> tuple[int, int]:
-    return trailer["inferred"], trailer["reused"]
+def counts(trailer: Trailer) -> tuple[int, int]:
+    return trailer.inferred, trailer.reused
 
 
 def test_a_damaged_note_of_where_the_model_is_loads_nothing(job: Job) -> None:
@@ -107,16 +108,16 @@ def test_a_job_writes_every_prediction_and_how_it_was_made(job: Job) -> None:
     assert predictions[request_id(REQUESTS[1])] == replace(made_up(REQUESTS[1]), text="", tokens=0)
     assert predictions[request_id(REQUESTS[3])].greedy == [True, False]
     assert counts(trailer) == (4, 0)
-    assert trailer["seconds"] > 0
-    assert trailer["load_seconds"] > 0
-    assert trailer["started"] <= trailer["finished"]
-    assert trailer["batch_size"] == 2
-    assert trailer["shard"] == "shard"
-    assert trailer["work"] == work(REQUESTS)
-    assert trailer["predicted_seconds"] > 0
-    assert trailer["gpus"] == trailer["gpu_names"] == []
-    assert {"torch", "transformers"} <= trailer["packages"].keys()
-    assert trailer["hardware"]["cores"] >= 1
+    assert trailer.seconds > 0
+    assert trailer.load_seconds > 0
+    assert trailer.started <= trailer.finished
+    assert trailer.batch_size == 2
+    assert trailer.shard == "shard"
+    assert trailer.work == work(REQUESTS)
+    assert trailer.predicted_seconds > 0
+    assert trailer.gpus == trailer.gpu_names == []
+    assert {"torch", "transformers"} <= trailer.packages.keys()
+    assert trailer.hardware["cores"] >= 1
 
 
 def crash(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,8 +209,8 @@ def test_the_model_is_not_loaded_if_nothing_is_missing(job: Job) -> None:
     predictions, trailer = job.run(REQUESTS[:3])
     assert list(predictions.values()) == sorted(map(made_up, REQUESTS[:3]), key=lambda p: p.id)
     assert counts(trailer) == (0, 3)
-    assert trailer["seconds"] == trailer["load_seconds"] == 0
-    assert "torch" in trailer["packages"]
+    assert trailer.seconds == trailer.load_seconds == 0
+    assert "torch" in trailer.packages
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "removed", "renamed"])
@@ -260,7 +261,7 @@ def test_weights_that_were_only_touched_answer(tmp_path: Path, model: Path) -> N
     folder = Path(shutil.copytree(model, tmp_path / "weights"))
     job = Job(tmp_path, folder)
     (folder / "model.safetensors").touch()
-    assert job.run([generate("1")])[1]["inferred"] == 1
+    assert job.run([generate("1")])[1].inferred == 1
 
 
 def test_an_adapter_that_changed_since_the_plan_is_refused_too(tmp_path: Path, model: Path) -> None:

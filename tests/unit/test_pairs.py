@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
-from answered import wrote
+from answered import made, wrote
 from asked import generate
 from projects import files_of, model_record
 from shardmark.config import RunConfig
 from shardmark.errors import Problem
 from shardmark.plan import pairs
-from shardmark.plan.cost import Costs, prior_seconds
+from shardmark.plan.cost import Costs, Share, prior_seconds
 from shardmark.plan.datasets import PlannedDataset
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.spool import Spool
 from shardmark.records.prediction import Generated
+from shardmark.records.trailer import Work
 from shardmark.store.hashes import CheckedFiles
 from shardmark.store.partials import append_partial
 from shardmark.store.predictions import check_predictions, read_predictions, write_predictions
@@ -28,7 +29,7 @@ from shardmark.tasks import request_id
 
 MODEL = model_record("tiny")
 
-FACTS = {"inferred": 1, "seconds": 2.5, "load_seconds": 1.25, "work": {"read": 1000, "written": 80}}
+FACTS = made(seconds=2.5, load_seconds=1.25, work=Work(read=1000, written=80))
 
 
 def made_up(key: str) -> Generated:
@@ -368,8 +369,8 @@ def test_a_shard_that_was_taken_over_is_whole_when_it_is_checked(
 
 def prior(requests: int) -> float:
     """Seconds for some of the project's requests, before anything has been measured."""
-    tokens = {"read": 2 * requests, "written": 8 * requests, "longest": 8 if requests else 0}
-    return prior_seconds(MODEL, tokens | {"requests": requests})
+    tokens = Share(2 * requests, 8 * requests, 8 if requests else 0)
+    return prior_seconds(MODEL, tokens, requests)
 
 
 @pytest.mark.parametrize("known", [0, 1, 8, 31, 32])

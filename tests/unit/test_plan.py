@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+import answered
 from answered import wrote
 from projects import (
     GENERATE,
@@ -39,13 +40,14 @@ from shardmark.plan import Pair, Plan, make_plan, score_files
 from shardmark.plan.cost import Seconds, prior_load_seconds, prior_seconds
 from shardmark.plan.summary import print_summary, wall_seconds, work_seconds
 from shardmark.records.base import to_json
+from shardmark.records.trailer import Work
 from shardmark.store.partials import append_partial
 from shardmark.store.predictions import write_predictions
 from shardmark.workflow.rule_inputs import Inputs
 
 CHOICE: dict[str, Any] = {"kind": "choice", "prompt": "{{ question }}", "choices": "options", "target": "label"}
 CHOICE |= {"metrics": ["accuracy"]}
-FACTS: dict[str, Any] = {"inferred": 1, "seconds": 0.0, "load_seconds": 0.0, "work": {"read": 0, "written": 0}}
+FACTS: dict[str, Any] = {"seconds": 0.0, "load_seconds": 0.0, "work": Work(read=0, written=0)}
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +112,9 @@ def answer(made: Plan, shards: Iterable[dict[str, Any]], **facts: Any) -> None:
     (pair,) = made.pairs
     for shard in shards:
         answers = [wrote(request["id"]) for request in requests_in(made, [shard])]
-        write_predictions(predictions_of(made, pair) / f"{shard['name']}.jsonl", answers, FACTS | facts)
+        write_predictions(
+            predictions_of(made, pair) / f"{shard['name']}.jsonl", answers, answered.made(**(FACTS | facts))
+        )
 
 
 def without_times(files: dict[str, tuple[int, bytes]]) -> dict[str, bytes]:
@@ -171,7 +175,7 @@ def test_jobs_find_the_shards_of_their_model_and_data_set(sharded: Path) -> None
     write_model(sharded, "other")
     made = plan(sharded, max_shard_size=8)
     first, second = made.pairs
-    write_predictions(predictions_of(made, second) / f"{second.missing[0]['name']}.jsonl", [], FACTS)
+    write_predictions(predictions_of(made, second) / f"{second.missing[0]['name']}.jsonl", [], answered.made(**FACTS))
     inputs = Inputs(str(made.results), run_config(sharded, max_shard_size=8))
     for pair, missing in ((first, first.missing), (second, second.missing[1:])):
         record = pair.dataset
@@ -509,10 +513,19 @@ def test_each_step_is_named_as_it_begins(root: Path) -> None:
 # What is left to do
 
 
+def work_of(shard: dict[str, Any]) -> Work:
+    return Work(read=shard["read"], written=shard["written"], longest=shard["longest"])
+
+
+def prior(pair: Pair, shard: dict[str, Any]) -> float:
+    """Seconds for a shard, before anything has been measured."""
+    return prior_seconds(pair.model, work_of(shard), shard["requests"])
+
+
 def test_all_shards_are_to_run_at_first_and_should_take_what_the_prior_says(sharded: Path) -> None:
     made = plan(sharded, max_shard_size=8)
     (pair,) = made.pairs
-    priors = [prior_seconds(pair.model, shard) for shard in pair.missing]
+    priors = [prior(pair, shard) for shard in pair.missing]
     load = prior_load_seconds(pair.model)
     assert (pair.requests, pair.scored) == (64, False)
     assert all(shard["left"] == shard["requests"] for shard in pair.missing)
@@ -523,12 +536,12 @@ def test_all_shards_are_to_run_at_first_and_should_take_what_the_prior_says(shar
 def test_shards_that_are_answered_are_not_to_run_and_tell_how_long_the_others_take(sharded: Path) -> None:
     first = plan(sharded, max_shard_size=8)
     done, *others = shards_of(first)
-    answer(first, [done], seconds=30.0, load_seconds=5.0, inferred=done["requests"], work=done)
+    answer(first, [done], seconds=30.0, load_seconds=5.0, inferred=done["requests"], work=work_of(done))
     (pair,) = plan(sharded, max_shard_size=8).pairs
     assert (pair.shards, pair.missing) == (len(others) + 1, others)
     assert pair.requests == 64 - done["requests"]
-    ratio = 30 / prior_seconds(pair.model, done)
-    assert pair.seconds == pytest.approx((sum(ratio * prior_seconds(pair.model, shard) for shard in others), 5))
+    ratio = 30 / prior(pair, done)
+    assert pair.seconds == pytest.approx((sum(ratio * prior(pair, shard) for shard in others), 5))
 
 
 def test_a_shard_of_which_a_part_is_answered_has_the_rest_left(sharded: Path) -> None:
@@ -576,7 +589,7 @@ def test_a_new_division_leaves_nothing_of_what_was_answered_in_another(sharded: 
 def test_a_division_stays_while_it_has_answers_whatever_they_took(sharded: Path) -> None:
     first = plan(sharded, max_shard_size=8)
     done, *others = shards_of(first)
-    answer(first, [done], seconds=1e5, work=done)
+    answer(first, [done], seconds=1e5, work=work_of(done))
     second = plan(sharded, max_shard_size=8)
     assert second.pairs[0].missing == others
     assert second.pairs[0].longest > 1800

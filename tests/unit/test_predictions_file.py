@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from answered import scored, wrote
+from answered import made, scored, wrote
 from projects import problems, property_test
 from shardmark.files import write_whole
+from shardmark.records.base import to_json
+from shardmark.records.trailer import Work
 from shardmark.store.predictions import (
     TAIL_BYTES,
     _trailer,
@@ -21,11 +24,35 @@ from shardmark.store.predictions import (
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=30)  # lone surrogates as well
 LINE_ENDS = ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x00", "\ufeff"]
-FACTS = {"seconds": 1.5, "inferred": 2, "hardware": {"cpu": "x86", "gpus": []}}
+FACTS = made(seconds=1.5, inferred=2, hardware={"cpu": "x86", "gpus": []})
 PREDICTIONS = [wrote("b", "two\nlines", tokens=3, end="stop"), scored("a", -0.5, -1e-7, tokens=[1, 2], greedy=0)]
 
 
 FOLDER = "predictions/tiny@0123456789abcdef/demo"
+
+
+KEYS = ["shard", "model", "answers", "count", "inferred", "reused", "seconds", "load_seconds", "work"]
+KEYS += [
+    "predicted_seconds",
+    "gpus",
+    "gpu_names",
+    "started",
+    "finished",
+    "batch_size",
+    "hardware",
+    "packages",
+    "sha256",
+]
+BYTES = (
+    '{"id": "a", "logprobs": [-0.5, -1e-07], "tokens": [1, 2], "greedy": [true, false], "cut": 0}\n'
+    '{"id": "b", "text": "two\\nlines", "tokens": 3, "end": "stop", "cut": 0}\n'
+    '{"complete": {"shard": "shard", "model": "0123456789abcdef", "answers": 2'
+    ', "count": 2, "inferred": 1, "reused": 0, "seconds": 1.0, "load_seconds": 1.0'
+    ', "work": {"read": 5, "written": 7, "longest": 7}, "predicted_seconds": 2.0, "gpus": ["7"], "gpu_names": ["H100"]'
+    ', "started": "2026-11-25T00:00:00+00:00", "finished": "2026-11-25T00:00:02+00:00"'
+    ', "batch_size": "auto", "hardware": {}, "packages": {"torch": "2"}'
+    ', "sha256": "a96e012fd2d16ad8e3ed22188616c63ab51a8c00607e9b38ca6ec230b5f28699"}}\n'
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +78,17 @@ def refused(path: Path) -> str:
 def test_predictions_come_back_with_how_they_were_made(written: Path) -> None:
     predictions, trailer = read_predictions(written)
     assert predictions == {p.id: p for p in PREDICTIONS}
-    assert {key: trailer[key] for key in FACTS} == FACTS
-    assert trailer["count"] == 2
+    assert to_json(trailer).items() >= to_json(FACTS).items()
+    assert trailer.count == 2
 
 
 @property_test
 @given(texts=st.dictionaries(TEXT, TEXT, max_size=5), facts=st.dictionaries(TEXT, TEXT, max_size=2))
 def test_any_text_comes_back(scratch: Path, texts: dict[str, str], facts: dict[str, str]) -> None:
-    facts = {f"fact {key}": value for key, value in facts.items()}
-    write_predictions(scratch, [wrote(key, text) for key, text in texts.items()], facts)
+    write_predictions(scratch, [wrote(key, text) for key, text in texts.items()], made(hardware=facts, packages=facts))
     predictions, trailer = read_predictions(scratch)
     assert predictions == {key: wrote(key, text) for key, text in texts.items()}
-    assert facts.items() <= trailer.items()
+    assert trailer.hardware == trailer.packages == facts
     assert read_trailer(scratch) == trailer
 
 
@@ -70,7 +96,7 @@ def test_any_text_comes_back(scratch: Path, texts: dict[str, str], facts: dict[s
 def test_what_ends_a_line_elsewhere_does_not_here(tmp_path: Path, separator: str) -> None:
     path = tmp_path / FOLDER / "shard.jsonl"
     prediction = wrote("a", f"{separator}x{separator}{separator}")
-    write_predictions(path, [prediction], {"note": separator})
+    write_predictions(path, [prediction], made(hardware={"note": separator}))
     assert path.read_bytes().count(b"\n") == len(path.read_bytes().splitlines()) == 2
     assert read_predictions(path)[0] == {"a": prediction}
 
@@ -78,7 +104,7 @@ def test_what_ends_a_line_elsewhere_does_not_here(tmp_path: Path, separator: str
 @property_test
 @given(values=st.lists(st.floats(allow_nan=False), max_size=5))
 def test_numbers_come_back_exactly(scratch: Path, values: list[float]) -> None:
-    write_predictions(scratch, [scored("a", *values)], {})
+    write_predictions(scratch, [scored("a", *values)], made())
     assert read_predictions(scratch)[0] == {"a": scored("a", *values)}
 
 
@@ -96,9 +122,9 @@ def test_the_whole_file_of_another_shard_is_refused(written: Path) -> None:
 
 
 def test_a_shard_without_requests_is_whole_too(tmp_path: Path) -> None:
-    write_predictions(tmp_path / FOLDER / "shard.jsonl", [], {})
+    write_predictions(tmp_path / FOLDER / "shard.jsonl", [], made())
     predictions, trailer = read_predictions(tmp_path / FOLDER / "shard.jsonl")
-    assert (predictions, trailer["count"]) == ({}, 0)
+    assert (predictions, trailer.count) == ({}, 0)
 
 
 def test_a_file_cut_off_at_any_byte_is_refused(written: Path) -> None:
@@ -140,7 +166,7 @@ def test_lines_that_are_doubled_lost_or_out_of_order_are_refused(written: Path, 
 
 def test_a_request_that_is_answered_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / FOLDER / "shard.jsonl"
-    write_predictions(path, [wrote("a", "x"), wrote("b", "x"), wrote("a", "y")], {})
+    write_predictions(path, [wrote("a", "x"), wrote("b", "x"), wrote("a", "y")], made())
     assert refused(path) == "a request is answered twice"
 
 
@@ -218,3 +244,34 @@ def test_a_file_that_does_not_say_whose_answers_it_holds_counts(written: Path) -
     facts = {key: value for key, value in json.loads(last)["complete"].items() if key not in ("model", "sha256")}
     written.write_bytes(b"".join(lines) + _trailer(b"".join(lines), facts))
     check_predictions(written)
+    assert (read_predictions(written)[1].model, facts["count"]) == ("", 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"later": 1}, "its trailer cannot be read: Object contains unknown field `later`"),
+        ({"seconds": "1"}, "its trailer cannot be read: Expected `float`, got `str` - at `$.seconds`"),
+        ({"hardware": None}, "its trailer cannot be read: Expected `object`, got `null` - at `$.hardware`"),
+    ],
+)
+def test_a_trailer_that_says_something_else_is_refused_by_its_key(
+    written: Path, change: dict[str, Any], what: str
+) -> None:
+    *lines, last = written.read_bytes().splitlines(keepends=True)
+    facts = {key: value for key, value in json.loads(last)["complete"].items() if key != "sha256"}
+    written.write_bytes(b"".join(lines) + _trailer(b"".join(lines), facts | change))
+    assert refused(written) == what
+    assert read_trailer(written) is None
+
+
+def test_the_bytes_of_a_file_are_pinned(tmp_path: Path) -> None:
+    """As they were when predictions and trailers were dicts."""
+    path = tmp_path / FOLDER / "shard.jsonl"
+    work = Work(read=5, written=7, longest=7)
+    facts = made(work=work, predicted_seconds=2.0, gpus=["7"], gpu_names=["H100"], packages={"torch": "2"})
+    write_predictions(path, PREDICTIONS, facts)
+    assert path.read_text("ascii") == BYTES
+    write_predictions(path, [], made(inferred=0, work=Work(read=0, written=0)))
+    (trailer,) = map(json.loads, path.read_text("ascii").splitlines())
+    assert [*trailer["complete"]] == [key for key in KEYS if key not in ("predicted_seconds", "gpus", "gpu_names")]

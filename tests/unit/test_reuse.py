@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from answered import wrote
+from answered import made, wrote
 from projects import files_of, model_record, property_test
 from shardmark.errors import Problem
 from shardmark.files import digest, json_line, jsonl, write_if_changed
 from shardmark.plan.reuse import Answered, take_over
 from shardmark.plan.shards import Placed, Shard, request_key, split
 from shardmark.records.prediction import Generated, Prediction
+from shardmark.records.trailer import Work
 from shardmark.store.partials import append_partial, partial_files, read_partial
 from shardmark.store.predictions import read_predictions, write_predictions
 
@@ -58,7 +59,7 @@ FILES = [
 @pytest.mark.parametrize("file", FILES)
 def test_what_was_answered_under_another_name_is_known(tmp_path: Path, file: str, whole: bool) -> None:
     path, answers = tmp_path / f"predictions/{file}.jsonl", [made_up(key) for key in [*IDS[:3], FOREIGN]]
-    write_predictions(path, answers, {}) if whole else append_partial(path, answers)
+    write_predictions(path, answers, made()) if whole else append_partial(path, answers)
     source = path if whole else partial_files(path)[0]
     before = source.read_bytes()
     count, warnings, out = taken(tmp_path)
@@ -70,29 +71,29 @@ def test_what_was_answered_under_another_name_is_known(tmp_path: Path, file: str
 
 def test_a_shard_whose_requests_are_all_known_is_whole(tmp_path: Path) -> None:
     for name, keys in (("one", IDS[:2]), ("two", [*IDS[2:], FOREIGN])):
-        write_predictions(tmp_path / f"predictions/tiny@0/demo/{name}.jsonl", map(made_up, keys), {})
+        write_predictions(tmp_path / f"predictions/tiny@0/demo/{name}.jsonl", map(made_up, keys), made())
     count, _, out = taken(tmp_path)
     predictions, trailer = read_predictions(out)
     assert predictions == {key: made_up(key) for key in IDS}
-    assert (count, trailer["inferred"], trailer["reused"], trailer["seconds"]) == (4, 0, 4, 0.0)
+    assert (count, trailer.inferred, trailer.reused, trailer.seconds) == (4, 0, 4, 0.0)
     assert not partial_files(out)
 
 
 def test_nothing_is_taken_from_another_model(tmp_path: Path) -> None:
-    write_predictions(tmp_path / f"predictions/tiny@1/demo/{SHARD}.jsonl", map(made_up, IDS), {})
+    write_predictions(tmp_path / f"predictions/tiny@1/demo/{SHARD}.jsonl", map(made_up, IDS), made())
     assert taken(tmp_path)[:2] == (0, [])
 
 
 def test_a_damaged_source_is_warned_about_and_not_believed(tmp_path: Path) -> None:
     source = tmp_path / "predictions/tiny@0/demo/older.jsonl"
-    write_predictions(source, map(made_up, IDS), {})
+    write_predictions(source, map(made_up, IDS), made())
     source.write_text(source.read_text().replace("made up", "changed"))
     count, (warning,), out = taken(tmp_path)
     assert (count, warning.where, known(out)) == (0, str(source), [])
 
 
 def test_a_damaged_request_file_makes_no_shard_whole(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "predictions/tiny@0/demo/older.jsonl", map(made_up, IDS), {})
+    write_predictions(tmp_path / "predictions/tiny@0/demo/older.jsonl", map(made_up, IDS), made())
     count, _, out = taken(tmp_path, name="f" * 16)
     assert (count, out.exists()) == (0, False)
 
@@ -136,7 +137,7 @@ class Results:
     def answer(self, shards: Iterable[Shard]) -> None:
         """Answer shards, as their jobs would."""
         for shard in shards:
-            write_predictions(self.file(shard.name), map(made_up, ids_of(shard)), {"inferred": len(shard.requests)})
+            write_predictions(self.file(shard.name), map(made_up, ids_of(shard)), made(inferred=len(shard.requests)))
 
     def plan(self, level: list[Shard]) -> dict[str, int]:
         """Take over what is known of a level; how many answers there are for each shard that was missing."""
@@ -236,15 +237,15 @@ def test_answers_in_partial_files_alone_make_no_shard_whole(tmp_path: Path) -> N
 
 def test_a_whole_shard_tells_how_its_answers_were_made(tmp_path: Path) -> None:
     results, (old,), (new,) = Results(tmp_path), divided(range(8), 0), divided(range(7), 0)
-    made = {"batch_size": 4, "hardware": {"cpu": "x"}, "packages": {"torch": "2"}, "started": "then"}
-    work = {"read": 5, "written": 5}
-    facts = made | {"inferred": 8, "reused": 0, "seconds": 9.0, "load_seconds": 3.0, "work": work}
+    kept: dict[str, Any] = {"batch_size": 4, "hardware": {"cpu": "x"}, "packages": {"torch": "2"}, "started": "then"}
+    kept |= {"finished": "later", "gpus": ["7"], "gpu_names": ["H100"]}
+    facts = made(**kept, inferred=8, seconds=9.0, load_seconds=3.0, work=Work(read=5, written=5))
     write_predictions(results.file(old.name), map(made_up, ids_of(old)), facts)
     assert results.lacking([new]) == []
     trailer = read_predictions(results.file(new.name))[1]
-    assert trailer.items() >= made.items()
-    none = {"inferred": 0, "seconds": 0.0, "load_seconds": 0.0, "work": {"read": 0, "written": 0}}
-    assert trailer.items() >= ({"reused": 7, "count": 7} | none).items()  # no time is counted twice
+    none = {"inferred": 0, "seconds": 0.0, "load_seconds": 0.0, "work": Work(read=0, written=0)}  # not counted twice
+    wanted = kept | none | {"reused": 7, "count": 7}
+    assert {key: getattr(trailer, key) for key in wanted} == wanted
 
 
 def pairs(answers: Iterable[Any]) -> set[tuple[str, str]]:
@@ -270,7 +271,7 @@ def fill(results: Results, old: list[tuple[tuple[str, str], set[int], int, bool,
             path = results.file(shard.name, dataset, model)
             answers = [wrote(request.id, f"said by {run}") for request in shard.requests]
             if whole and not partial_files(path):
-                write_predictions(path, answers, {"inferred": len(answers)})
+                write_predictions(path, answers, made(inferred=len(answers)))
             elif not path.exists() and not partial_files(path):
                 append_partial(path, answers[::2])
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from answered import wrote
+from answered import made, wrote
 from projects import model_record, write_record
 from requirements_check import need
 from shardmark.config import DatasetConfig
@@ -22,20 +23,18 @@ from shardmark.scoring.score import score_dataset
 from shardmark.store.predictions import write_predictions
 from unit.report.fake_results import make_metric, make_sample
 
-FACTS = {
-    "inferred": 2,
-    "reused": 1,
-    "seconds": 1.5,
-    "load_seconds": 0.5,
-    "predicted_seconds": 2.0,
-    "work": {"read": 10, "written": 4},
-    "started": "2026-01-01T00:00:00+00:00",
-    "finished": "2026-01-01T00:01:00+00:00",
-    "batch_size": "auto",
-    "hardware": {"cpu": "one", "cores": 2},
-    "packages": {"torch": "2.13.0"},
-    "gpu_names": ["H100"],
-}
+FACTS = made(
+    inferred=2,
+    reused=1,
+    seconds=1.5,
+    load_seconds=0.5,
+    predicted_seconds=2.0,
+    started="2026-01-01T00:00:00+00:00",
+    finished="2026-01-01T00:01:00+00:00",
+    hardware={"cpu": "one", "cores": 2},
+    packages={"torch": "2.13.0"},
+    gpu_names=["H100"],
+)
 MODEL = model_record("tiny", "0" * 16, description="small", path="org/tiny", num_gpus=1)
 GENERATE = {
     "description": "sums",
@@ -97,7 +96,7 @@ class Scored:
     def answer(self, shard: str, predictions: list[dict[str, Any]], **facts: Any) -> None:
         """The prediction file of a shard."""
         answers = [prediction_of(answer | {"id": self.id(answer["id"])}) for answer in predictions]
-        write_predictions(self.file(shard), answers, FACTS | facts)
+        write_predictions(self.file(shard), answers, replace(FACTS, **facts))
 
     def write(self) -> "Scored":
         for shard in ("first", "second"):
@@ -247,8 +246,8 @@ def test_timings_are_the_sums_over_the_shards(tmp_path: Path) -> None:
         "predicted_seconds": 4.0,
         "requests": 4,
         "reused": 2,
-        "started": FACTS["started"],
-        "finished": FACTS["finished"],
+        "started": FACTS.started,
+        "finished": FACTS.finished,
         "batch_size": "auto",
     }
 

@@ -9,11 +9,11 @@ import pytest
 from projects import model_record
 from shardmark.config import RunConfig
 from shardmark.files import pretty_json, read_sealed, sealed
-from shardmark.plan.cost import Costs, prior_seconds
+from shardmark.plan.cost import Costs, Share, prior_seconds
 from shardmark.plan.shard_counts import Divisions
 
 MODEL = model_record("tiny")
-PER_SECOND = round(1000 / prior_seconds(MODEL, {"read": 1000, "written": 0}))
+PER_SECOND = round(1000 / prior_seconds(MODEL, Share(1000, 0, 0)))
 
 
 def run(**limits: Any) -> RunConfig:

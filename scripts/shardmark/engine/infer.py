@@ -29,6 +29,7 @@ from shardmark.records.base import find_sealed, read_sealed_record
 from shardmark.records.model import Folder, ModelRecord, Staged
 from shardmark.records.prediction import Prediction
 from shardmark.records.request import Request
+from shardmark.records.trailer import Made, Work
 from shardmark.store.hashes import HashCache
 from shardmark.store.partials import append_partial, partial_files, read_partial
 from shardmark.store.predictions import write_predictions
@@ -153,27 +154,38 @@ def answer_shard(loaded: LoadedModel, requests: Path, out: Path, threads: int, t
     missing = {key: request for key, request in wanted.items() if key not in known}
     log.info("%d requests, %d already answered", len(wanted), len(known))
     tokens, record = work(missing.values()), loaded.record
-    started = datetime.now(UTC)
-    facts = {"inferred": len(missing), "reused": len(known), "seconds": 0.0, "load_seconds": 0.0, "work": tokens}
+    started, predicted, seconds, load_seconds = _now(), 0.0, 0.0, 0.0
     if missing:
         _check_chats(loaded, missing, out.parent.name)
-        facts["predicted_seconds"] = _predicted(record, out, missing, tokens)
-        engine, facts["load_seconds"] = loaded.engine(threads)
+        predicted = _predicted(record, out, missing, tokens)
+        engine, load_seconds = loaded.engine(threads)
         begin = time.monotonic()
         for predictions in _reported(engine.answer(missing), len(missing), tell):
             append_partial(out, predictions)
             known |= {p.id: p for p in predictions}
-        facts |= {"seconds": time.monotonic() - begin, "gpus": loaded.gpus, "gpu_names": loaded.gpu_names}
-    facts |= {
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "batch_size": record.settings.batch_size,
-        "hardware": hardware(),
-        "packages": _packages(record.settings),
-    }
-    write_predictions(out, [known[key] for key in wanted], facts)
+        seconds = time.monotonic() - begin
+    made = Made(
+        inferred=len(missing),
+        reused=len(wanted) - len(missing),
+        seconds=seconds,
+        load_seconds=load_seconds,
+        work=tokens,
+        predicted_seconds=predicted,
+        gpus=loaded.gpus if missing else None,
+        gpu_names=loaded.gpu_names if missing else None,
+        started=started,
+        finished=_now(),
+        batch_size=record.settings.batch_size,
+        hardware=hardware(),
+        packages=_packages(record.settings),
+    )
+    write_predictions(out, [known[key] for key in wanted], made)
     for path in partial_files(out):
         path.unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _packages(settings: ModelConfig) -> dict[str, str]:
@@ -191,13 +203,12 @@ def _check_chats(loaded: LoadedModel, missing: dict[str, Request], dataset: str)
         raise UserError(Problem(record.file, "meta_template", no_template(record.name, dataset), ADD))
 
 
-def _predicted(record: ModelRecord, out: Path, missing: dict[str, Request], tokens: dict[str, int]) -> float:
+def _predicted(record: ModelRecord, out: Path, missing: dict[str, Request], tokens: Work) -> float:
     """Seconds of inference that this job was expected to take."""
     kinds = {request.kind for request in missing.values()}
     kind = kinds.pop() if len(kinds) == 1 else "mixed"
-    asked = {**tokens, "requests": len(missing)}
     costs = Costs(layout.PREDICTIONS.results(out))
-    return costs.predict(record, out.parent.name, kind, asked).inference
+    return costs.predict(record, out.parent.name, kind, tokens, len(missing)).inference
 
 
 def _reported(batches: Iterable[list[Prediction]], total: int, tell: Tell) -> Iterator[list[Prediction]]:

@@ -15,13 +15,15 @@ after each run.
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from shardmark import layout
 from shardmark.config.protocols import COSTS
 from shardmark.files import canonical_json, read_sealed, sealed, write_whole
+from shardmark.records.base import Record, convert, to_json
 from shardmark.records.model import ModelRecord
 from shardmark.records.request import GenerateRequest, Request
+from shardmark.records.trailer import Trailer, Work
 from shardmark.store.predictions import read_trailer
 from shardmark.tasks.requests import characters, shared_characters, texts_of
 
@@ -42,13 +44,50 @@ LOAD_SECONDS = 10.0
 "Starting a process and loading a small model; weights add to it at READ_BYTES_PER_SECOND."
 READ_BYTES_PER_SECOND = 5e8
 
-SUMS = {"stamp", "kind", "device", "seconds", "seconds_prior", "load_seconds", "load_seconds_prior"}
-Record = dict[str, Any]
-Sums = dict[str, Any]
-"What was measured of a model on a data set: seconds and their prior, loads and their seconds."
+
+class Tokens(Protocol):
+    """What some requests take, as `Work` says."""
+
+    @property
+    def read(self) -> float: ...
+    @property
+    def written(self) -> float: ...
+    @property
+    def longest(self) -> float: ...
 
 
-def work(requests: Iterable[Request]) -> dict[str, int]:
+class Share(NamedTuple):
+    """A share of the work of a shard."""
+
+    read: float
+    written: float
+    longest: float
+
+
+class Sums(Record):
+    """What was measured of a model on a data set: seconds and their prior, of inference and of loads."""
+
+    stamp: int
+    "When the folder of its predictions was changed last, in ns."
+    kind: str
+    device: str
+    seconds: float
+    seconds_prior: float
+    load_seconds: float
+    load_seconds_prior: float
+
+    @property
+    def inference(self) -> tuple[float, float]:
+        """Seconds of inference and their prior."""
+        return self.seconds, self.seconds_prior
+
+    @property
+    def load(self) -> tuple[float, float]:
+        """Seconds of loads and their prior."""
+        return self.load_seconds, self.load_seconds_prior
+
+
+def work(requests: Iterable[Request]) -> Work:
     """The tokens to read and to write for some requests, from their text; what all begin with is read once."""
     requests = list(requests)
     head = shared_characters([texts_of(request)[0] for request in requests])
@@ -65,29 +104,31 @@ def _limit(request: Request) -> int:
     return request.max_new_tokens if isinstance(request, GenerateRequest) else 0
 
 
-def tokens_of(read: int, written: Iterable[int]) -> dict[str, int]:
+def tokens_of(read: int, written: Iterable[int]) -> Work:
     """The work of some requests: tokens to read, to write, and to write for the `longest` answer."""
     written = list(written)
-    return {"read": read, "written": sum(written), "longest": max(written, default=0)}
+    return Work(read=read, written=sum(written), longest=max(written, default=0))
 
 
-def prior_seconds(model: ModelRecord, tokens: Record) -> float:
-    """Seconds of inference of a model that has not been measured, for a number of `requests`, with `read` and `written`
-    tokens, the `longest` answer's among them."""
+def prior_seconds(model: ModelRecord, tokens: Tokens, requests: float = 0) -> float:
+    """Seconds of inference of a model that has not been measured, for a number of requests with these tokens.
+
+    Without `requests`, what a job and each of them take beside the model is left out.
+    """
     size, device = weight_bytes(model), _device(model)
     parameters = size / WIDTHS[model.dtype]
     longest, written = _written(model, tokens)
-    computing = 2 * parameters * (tokens["read"] + written) / FLOPS[device]
+    computing = 2 * parameters * (tokens.read + written) / FLOPS[device]
     steps = max(longest, written / ROWS)
-    beside = JOB_SECONDS + REQUEST_SECONDS * tokens["requests"] if tokens.get("requests") else 0.0
+    beside = JOB_SECONDS + REQUEST_SECONDS * requests if requests else 0.0
     return beside + computing + steps * (size / BANDWIDTH[device] + STEP_SECONDS[device])
 
 
-def _written(model: ModelRecord, tokens: Record) -> tuple[float, float]:
+def _written(model: ModelRecord, tokens: Tokens) -> tuple[float, float]:
     """Tokens of the longest answer and of all, when the model's max_out_len cuts them (taken to be equally long)."""
-    longest = tokens.get("longest", 0)
+    longest = tokens.longest
     limit = model.settings.max_out_len or longest
-    return min(longest, limit), tokens["written"] * min(1, limit / longest if longest else 1)
+    return min(longest, limit), tokens.written * min(1, limit / longest if longest else 1)
 
 
 def prior_load_seconds(model: ModelRecord) -> float:
@@ -126,11 +167,8 @@ class Costs:
         self._medians: dict[tuple[str, str | None], float] = {}
         self._changed = False
         try:
-            self._sums: dict[str, dict[str, Sums]] = {
-                model: {dataset: dict(sums) for dataset, sums in measured.items() if sums.keys() >= SUMS}
-                for model, measured in _same_prior(read_sealed(self.path))["measured"].items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError):
+            self._sums = _same_prior(convert(read_sealed(self.path), _Costs)).measured
+        except ValueError:
             self._sums = {}  # lost, damaged or of another version: measured again from the prediction files
 
     def measure(self, model: ModelRecord, dataset: str, kind: str) -> None:
@@ -141,76 +179,81 @@ class Costs:
         except OSError:
             return  # nothing has been inferred; sums of files that were removed stay true
         known = self._sums.setdefault(model.full_name, {})
-        if known.get(dataset, {}).get("stamp") != stamp:
+        if dataset not in known or known[dataset].stamp != stamp:
             trailers = [trailer for path in sorted(folder.glob("*.jsonl")) if (trailer := read_trailer(path))]
-            sums = _sums(model, [trailer for trailer in trailers if _usable(trailer)])
-            known[dataset] = {"stamp": stamp, "kind": kind, "device": _device(model), **sums}
+            known[dataset] = _sums(stamp, kind, model, trailers)
             self._medians.clear()
             self._changed = True
 
-    def predict(self, model: ModelRecord, dataset: str, kind: str, tokens: Record) -> Seconds:
-        """What a job with the tokens of `work`, and `requests`, will take."""
+    def predict(self, model: ModelRecord, dataset: str, kind: str, tokens: Tokens, requests: int) -> Seconds:
+        """What a job with so many requests, which take these tokens, will take."""
         own = self._sums.get(model.full_name, {})
         same = [own[dataset]] if dataset in own else []
-        alike = [sums for sums in own.values() if sums["kind"] == kind]
-        inference = _ratio(same, "seconds") or _ratio(alike, "seconds") or self._median(_device(model), kind)
-        load = _ratio(own.values(), "load_seconds") or self._median(_device(model), None)
-        return Seconds(inference * prior_seconds(model, tokens), load * prior_load_seconds(model))
+        alike = [sums for sums in own.values() if sums.kind == kind]
+        inference = _inference_ratio(same) or _inference_ratio(alike) or self._median(_device(model), kind)
+        load = _load_ratio(own.values()) or self._median(_device(model), None)
+        return Seconds(inference * prior_seconds(model, tokens, requests), load * prior_load_seconds(model))
 
     def measured(self, model: ModelRecord, dataset: str, kind: str) -> bool:
         """Whether a prediction rests on what this model took for requests of this kind."""
         own = self._sums.get(model.full_name, {})
-        return bool(_ratio([sums for name, sums in own.items() if name == dataset or sums["kind"] == kind], "seconds"))
+        return bool(_inference_ratio(sums for name, sums in own.items() if name == dataset or sums.kind == kind))
 
     def _median(self, device: str, kind: str | None) -> float:
         """The median ratio of all pairs on a kind of device: of inference of a kind of data set, or (None) of loads."""
         if (device, kind) not in self._medians:
-            alike = [s for sums in self._sums.values() for s in sums.values() if s["device"] == device]
-            chosen = [[s] for s in alike if kind in (None, s["kind"])]
-            ratios = [ratio for s in chosen if (ratio := _ratio(s, "seconds" if kind else "load_seconds"))]
+            alike = [s for sums in self._sums.values() for s in sums.values() if s.device == device]
+            of = _inference_ratio if kind else _load_ratio
+            ratios = [ratio for s in alike if kind in (None, s.kind) and (ratio := of([s]))]
             self._medians[device, kind] = statistics.median(ratios) if ratios else 1.0
         return self._medians[device, kind]
 
     def save(self) -> None:
         """Write back what was learnt."""
         if self._changed:
-            write_whole(self.path, canonical_json(sealed({"measured": self._sums, "prior": COSTS})) + "\n")
+            write_whole(self.path, canonical_json(sealed(to_json(_Costs(measured=self._sums, prior=COSTS)))) + "\n")
             self._changed = False
 
 
-def _same_prior(costs: Record) -> Record:
-    if costs["prior"] != COSTS:
+class _Costs(Record):
+    """results/plans/costs.json."""
+
+    measured: dict[str, dict[str, Sums]]
+    prior: int
+    "The version of the prior that all was measured with."
+
+
+def _same_prior(costs: _Costs) -> _Costs:
+    if costs.prior != COSTS:
         raise ValueError("made with another prior")
     return costs
 
 
-def _usable(trailer: Record) -> bool:
-    """Whether a trailer, which nobody has checked yet, tells what a job took."""
-    try:
-        numbers = [trailer["inferred"], trailer["seconds"], trailer["load_seconds"]]
-        numbers += [trailer["work"]["read"], trailer["work"]["written"]]
-        return all(isinstance(number, int | float) for number in numbers)
-    except (KeyError, TypeError):
-        return False
+def _sums(stamp: int, kind: str, model: ModelRecord, trailers: list[Trailer]) -> Sums:
+    """What the trailers, which nobody has checked yet, tell of what jobs took."""
+    inferred = [(trailer, trailer.work) for trailer in trailers if trailer.work and trailer.inferred]
+    loads = [trailer.load_seconds for trailer, _ in inferred if trailer.load_seconds]
+    return Sums(
+        stamp=stamp,
+        kind=kind,
+        device=_device(model),
+        seconds=sum(trailer.seconds for trailer, _ in inferred),
+        seconds_prior=sum(prior_seconds(model, work, trailer.inferred) for trailer, work in inferred),
+        load_seconds=sum(loads),
+        load_seconds_prior=len(loads) * prior_load_seconds(model),
+    )
 
 
-def _work_of(trailer: Record) -> Record:
-    return {**trailer["work"], "requests": trailer["inferred"]}
+def _inference_ratio(sums: Iterable[Sums]) -> float | None:
+    return _ratio(one.inference for one in sums)
 
 
-def _sums(model: ModelRecord, trailers: list[Record]) -> Sums:
-    inferred = [trailer for trailer in trailers if trailer["inferred"]]
-    loads = [trailer["load_seconds"] for trailer in inferred if trailer["load_seconds"]]
-    return {
-        "seconds": sum(trailer["seconds"] for trailer in inferred),
-        "seconds_prior": sum(prior_seconds(model, _work_of(trailer)) for trailer in inferred),
-        "load_seconds": sum(loads),
-        "load_seconds_prior": len(loads) * prior_load_seconds(model),
-    }
+def _load_ratio(sums: Iterable[Sums]) -> float | None:
+    return _ratio(one.load for one in sums)
 
 
-def _ratio(sums: Iterable[Sums], of: str) -> float | None:
-    """What was measured over its prior; None if nothing was."""
-    sums = list(sums)
-    expected = sum(one[f"{of}_prior"] for one in sums)
-    return sum(one[of] for one in sums) / expected if expected else None
+def _ratio(pairs: Iterable[tuple[float, float]]) -> float | None:
+    """What was measured over its prior, both summed; None if nothing was."""
+    pairs = list(pairs)
+    expected = sum(prior for _, prior in pairs)
+    return sum(measured for measured, _ in pairs) / expected if expected else None

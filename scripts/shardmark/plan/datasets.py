@@ -36,6 +36,8 @@ from shardmark.plan.cost import CHARACTERS_PER_TOKEN, tokens_of
 from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
 from shardmark.plan.shards import Placed, split
 from shardmark.plan.spool import Spool
+from shardmark.records.base import to_json
+from shardmark.records.trailer import Work
 from shardmark.store.hashes import HashCache
 from shardmark.store.requests import read_requests
 from shardmark.tasks import Row, Sample, render
@@ -115,7 +117,7 @@ class PlannedDataset:
                 "name": shard.name,
                 "requests": len(shard.requests),
             }
-            | _work(shard.requests, self.record["head"])
+            | to_json(_work(shard.requests, self.record["head"]))
             for shard in shards
         ]
         self.__dict__.pop("_there", None)
@@ -276,10 +278,10 @@ def stage(
         "rows": rows.number,
         "requests": len(placed),
         "head": head,
-    } | said | _work(placed, head), spool
+    } | said | to_json(_work(placed, head)), spool
 
 
-def _work(requests: Collection[Placed], head: int) -> dict[str, int]:
+def _work(requests: Collection[Placed], head: int) -> Work:
     """What some requests take, of which all begin with the same `head` characters."""
     read = head // CHARACTERS_PER_TOKEN + sum(request.read for request in requests)
     return tokens_of(read, (request.written for request in requests))

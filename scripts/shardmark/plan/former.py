@@ -67,7 +67,7 @@ class Former:
         if path.name.endswith(PARTIAL):
             return not is_marked(path)
         trailer = read_trailer(path)
-        return trailer is not None and trailer.get("answers") != ANSWERS  # without one it is damaged
+        return trailer is not None and trailer.answers != ANSWERS  # without one it is damaged
 
     @cached_property
     def _folders(self) -> tuple[Path, Path] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from shardmark import layout
 from shardmark.config import RunConfig
 from shardmark.errors import Problem, UserError
-from shardmark.plan.cost import Costs, Seconds
+from shardmark.plan.cost import Costs, Seconds, Share
 from shardmark.plan.datasets import PlannedDataset
 from shardmark.plan.former import Former
 from shardmark.plan.reuse import WHOLE, Answered, Warn, take_over
@@ -131,7 +131,10 @@ class ModelPairs:
     def _priced(self, pair: Pair) -> Pair:
         """The pair with what its missing shards should take."""
         model, dataset = self.model, pair.dataset
-        costs = [self.costs.predict(model, dataset["name"], dataset["kind"], _share(shard)) for shard in pair.missing]
+        costs = [
+            self.costs.predict(model, dataset["name"], dataset["kind"], _share(shard), shard["left"])
+            for shard in pair.missing
+        ]
         inference = sum(cost.inference for cost in costs)
         load = max((cost.load for cost, shard in zip(costs, pair.missing, strict=True) if shard["left"]), default=0.0)
         longest = max((cost.total for cost in costs), default=0.0)
@@ -139,11 +142,10 @@ class ModelPairs:
         return replace(pair, seconds=Seconds(inference, load), longest=longest, costs=costs, measured=measured)
 
 
-def _share(shard: Record) -> Record:
-    """The requests of a shard that are left, with their tokens."""
+def _share(shard: Record) -> Share:
+    """What the requests of a shard that are left take."""
     share = shard["left"] / shard["requests"]
-    parts = {key: shard[key] * share for key in ("read", "written")}
-    return parts | {"requests": shard["left"], "longest": shard.get("longest", 0) if share else 0}
+    return Share(shard["read"] * share, shard["written"] * share, shard.get("longest", 0) if share else 0)
 
 
 def _there(folder: Path, shard: Record) -> bool:

@@ -9,22 +9,19 @@ what is there is put into a partial file, where the job finds it.
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.records.model import ModelRecord
 from shardmark.records.prediction import Prediction
+from shardmark.records.trailer import Made, Trailer, Work
 from shardmark.store.partials import PARTIAL, append_partial, partial_files, read_partial
 from shardmark.store.predictions import read_predictions, write_predictions
 from shardmark.store.requests import ids_in
 
-Record = dict[str, Any]
 Warn = Callable[[Problem], None]
 WHOLE = ".jsonl"
-KEPT = ("started", "finished", "batch_size", "hardware", "packages", "gpus", "gpu_names")
-"What a shard that was taken over tells of how it was made."
 
 
 class Answered:
@@ -79,7 +76,7 @@ def take_over(out: Path, shards: dict[str, Path], sources: Iterable[Path], warn:
     asked = {name: ids for name, path in shards.items() if digest(ids := ids_in(path)) == name}  # else it is damaged
     wanted = {key: name for name, ids in asked.items() for key in ids if key not in known[name]}
     left = {name: set(ids) for name, ids in asked.items()}
-    facts: dict[str, Record] = {}
+    facts: dict[str, Trailer] = {}
     for source in sources:
         if not wanted:
             break
@@ -99,7 +96,7 @@ def _in_partials(out: Path) -> set[str]:
     return {prediction.id for path in partial_files(out) for prediction in read_partial(path)}
 
 
-def _found(source: Path, wanted: dict[str, str], warn: Warn) -> Iterator[tuple[str, list[Prediction], Record | None]]:
+def _found(source: Path, wanted: dict[str, str], warn: Warn) -> Iterator[tuple[str, list[Prediction], Trailer | None]]:
     """The predictions in a file that are wanted, by shard; they are wanted no more then."""
     try:
         if not any(key in wanted for key in ids_in(source)):
@@ -122,11 +119,23 @@ def _found(source: Path, wanted: dict[str, str], warn: Warn) -> Iterator[tuple[s
         yield name, chosen, trailer
 
 
-def _finish(out: Path, trailer: Record) -> None:
-    """Make a whole file of a shard's partial ones."""
+def _finish(out: Path, trailer: Trailer) -> None:
+    """Make a whole file of a shard's partial ones; `trailer` is of a file that some of it is from."""
     predictions = {prediction.id: prediction for path in partial_files(out) for prediction in read_partial(path)}
-    none = {"read": 0, "written": 0}
-    facts = {"inferred": 0, "reused": len(predictions), "seconds": 0.0, "load_seconds": 0.0, "work": none}
-    write_predictions(out, predictions.values(), facts | {key: trailer[key] for key in KEPT if key in trailer})
+    made = Made(
+        inferred=0,
+        reused=len(predictions),
+        seconds=0.0,
+        load_seconds=0.0,
+        work=Work(read=0, written=0),
+        gpus=trailer.gpus,
+        gpu_names=trailer.gpu_names,
+        started=trailer.started,
+        finished=trailer.finished,
+        batch_size=trailer.batch_size,
+        hardware=trailer.hardware,
+        packages=trailer.packages,
+    )
+    write_predictions(out, predictions.values(), made)
     for path in partial_files(out):
         path.unlink(missing_ok=True)

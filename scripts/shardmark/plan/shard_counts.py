@@ -11,7 +11,7 @@ from typing import Any
 from shardmark import layout
 from shardmark.config import RunConfig
 from shardmark.files import canonical_json, read_sealed, sealed, write_whole
-from shardmark.plan.cost import Costs
+from shardmark.plan.cost import Costs, Share
 from shardmark.plan.shards import HASH_BITS, bits_for
 from shardmark.records.model import ModelRecord
 
@@ -46,7 +46,8 @@ class Divisions:
         known = self._known.get(key)
         if known and has_answers and known["requests"] / 2 < requests <= 2 * known["requests"]:
             return int(known["bits"])
-        cost = costs.predict(model, dataset["name"], dataset["kind"], dataset).inference
+        work = Share(dataset["read"], dataset["written"], dataset.get("longest", 0))
+        cost = costs.predict(model, dataset["name"], dataset["kind"], work, requests).inference
         bits = bits_for(max(requests / run.max_shard_size, cost / run.max_shard_cost))
         decided = {"bits": bits, "requests": requests}
         if decided != known:

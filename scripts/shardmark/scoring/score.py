@@ -21,6 +21,7 @@ from shardmark.records.request import GenerateRequest, Request
 from shardmark.records.sample import Sample, sample_line
 from shardmark.records.score import SCORE_PROTOCOL, Counts, DatasetInfo, Metric, ModelInfo, Provenance, Scores
 from shardmark.records.timings import Timings
+from shardmark.records.trailer import Trailer
 from shardmark.scoring.grouping import macro_estimates
 from shardmark.scoring.metric_inputs import Judged
 from shardmark.scoring.modules import load_metric
@@ -130,7 +131,7 @@ def read_task(task: Path) -> tuple[Json, list[Json]]:
 
 def _collect(
     shards: list[str], results: Path, model: str, dataset: str
-) -> tuple[dict[str, Request], dict[str, Prediction], list[Json]]:
+) -> tuple[dict[str, Request], dict[str, Prediction], list[Trailer]]:
     """All requests and predictions by id, and the trailers; each prediction file must answer exactly its shard."""
     asked: dict[str, Request] = {}
     answers: dict[str, Prediction] = {}
@@ -201,21 +202,21 @@ def _source(origin: dict[str, Any]) -> str:
     return str(origin.get("file") or origin["hub"])
 
 
-def _provenance(header: dict[str, Any], record: ModelRecord, trailers: list[dict[str, Any]]) -> Provenance:
+def _provenance(header: dict[str, Any], record: ModelRecord, trailers: list[Trailer]) -> Provenance:
     """What is needed to repeat the score."""
     first = trailers[0]
     of_metrics = {
         name for metric in header["settings"].get("metrics", ()) for name in load_metric(metric["name"]).packages
     }
     of_metrics |= {*LM_EVAL_PACKAGES} if "lm_eval" in header["settings"] else set()
-    packages = first["packages"] | {name: version(name) for name in {*PACKAGES, *of_metrics}}
-    gpus = sorted({name for trailer in trailers for name in trailer.get("gpu_names", [])})
+    packages = first.packages | {name: version(name) for name in {*PACKAGES, *of_metrics}}
+    gpus = sorted({name for trailer in trailers for name in trailer.gpu_names or []})
     return Provenance(
         shardmark=__version__,
         git_commit=_git_commit(),
         python=platform.python_version(),
         packages=dict(sorted(packages.items())),
-        hardware=first["hardware"] | {"gpus": gpus},
+        hardware=first.hardware | {"gpus": gpus},
         config={
             "model": record.settings.model_dump(),
             "dataset": header["settings"],
@@ -226,18 +227,18 @@ def _provenance(header: dict[str, Any], record: ModelRecord, trailers: list[dict
     )
 
 
-def _timings(trailers: list[dict[str, Any]], samples_sha256: str) -> Timings:
+def _timings(trailers: list[Trailer], samples_sha256: str) -> Timings:
     """How long the shards took, and how long they were expected to take."""
     return Timings(
-        shards=[trailer["shard"] for trailer in trailers],
-        seconds=sum(t["seconds"] for t in trailers),
-        load_seconds=sum(t["load_seconds"] for t in trailers),
-        predicted_seconds=sum(t.get("predicted_seconds", 0.0) for t in trailers),
-        requests=sum(t["inferred"] for t in trailers),
-        reused=sum(t["reused"] for t in trailers),
-        started=min(t["started"] for t in trailers),
-        finished=max(t["finished"] for t in trailers),
-        batch_size=trailers[0]["batch_size"],
+        shards=[trailer.shard for trailer in trailers],
+        seconds=sum(t.seconds for t in trailers),
+        load_seconds=sum(t.load_seconds for t in trailers),
+        predicted_seconds=sum(t.predicted_seconds for t in trailers),
+        requests=sum(t.inferred for t in trailers),
+        reused=sum(t.reused for t in trailers),
+        started=min(t.started for t in trailers),
+        finished=max(t.finished for t in trailers),
+        batch_size=trailers[0].batch_size,
         samples_sha256=samples_sha256,
     )
 

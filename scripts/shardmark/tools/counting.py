@@ -82,7 +82,7 @@ class Counter:
         if self._tokenizer is not None and not is_chat(request):
             with suppress(ValueError):  # no token to begin with: only transformers knows what the class may have
                 return Count(len(tokens(self._tokenizer)), True)
-        return Count(work([request])["read"], False)
+        return Count(work([request]).read, False)
 
 
 def tokenizer_folder(model: Named[ModelConfig], results: Path, pins: dict[str, str]) -> Path | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from finished import FACTS, finish
+from answered import made
+from finished import finish
 from projects import GENERATE, change_yaml, plan, write_dataset, write_model, write_rows
 from shardmark.engine.stage import CHECKSUMS, checksums
 from shardmark.files import pretty_json, read_json, sealed
@@ -146,7 +147,7 @@ def test_a_whole_file_in_another_ones_place_is_named(root: Path, kind: str) -> N
 def test_an_answer_to_a_request_of_another_shard_is_named_though_all_hashes_fit(root: Path) -> None:
     path = one(root, "predictions/*/*/*.jsonl")
     first, *others = read_predictions(path)[0].values()
-    write_predictions(path, [replace(first, id="0" * 64), *others], FACTS)
+    write_predictions(path, [replace(first, id="0" * 64), *others], made())
     (found,) = damages(root)
     assert f"are not those of shard {path.stem}" in found.problem.what
 
