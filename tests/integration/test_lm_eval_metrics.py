@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from requirements_check import need
+from shardmark.metrics import METRICS
 from shardmark.metrics.instructions import CHECKS, follows, follows_loosely
-from shardmark.scoring.modules import load_metric
+from shardmark.scoring.load_metric import load_metric
 from shardmark.scoring.statistics import estimate_by_draws
 
 pytestmark = [pytest.mark.lmeval, pytest.mark.slow]
@@ -45,9 +46,9 @@ def oracle(jobs: list[dict[str, Any]], folder: Path) -> list[Any]:
 
 def ours(name: str, predictions: list[Any], references: list[Any], draws: int, **options: Any) -> tuple[float, Any]:
     """Our value and standard error."""
-    module = load_metric(name)
-    terms = module.compute(predictions=predictions, references=references, **options)["terms"]
-    estimate = estimate_by_draws(terms, lambda sums: module.value(sums, **options), draws)
+    terms = load_metric(name).compute(predictions=predictions, references=references, **options)["terms"]
+    metric = METRICS[name].model_validate({"name": name, **options})
+    estimate = estimate_by_draws(terms, metric.value, draws)
     return estimate.value, estimate.stderr
 
 

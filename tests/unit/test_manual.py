@@ -7,20 +7,22 @@ from pathlib import Path
 import pytest
 
 from shardmark.filters import FILTERS
+from shardmark.metrics import METRICS
 
 MANUAL = (Path(__file__).parents[2] / "config/README.md").read_text("utf-8")
 CODE = re.compile(r"`([^`]+)`")
 
 
 def section(name: str) -> str:
-    """What stands under a heading, up to the next of its level."""
-    return MANUAL.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
+    """What stands under a heading, up to the next of its level, without blocks of code."""
+    found = MANUAL.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
+    return re.sub(r"^```.*?^```", "", found, flags=re.MULTILINE | re.DOTALL)
 
 
 def table(name: str) -> Iterator[tuple[list[str], list[str]]]:
     """Of each row of a section's table: the names in the first cell, and all cells."""
     for line in section(name).splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
         if line.startswith("| ") and cells[0] != "name":
             yield [re.sub(r"\{name: (\w+).*", r"\1", code) for code in CODE.findall(cells[0])], cells
 
@@ -37,3 +39,18 @@ def test_each_filter_stands_in_the_manual_once() -> None:
 @pytest.mark.parametrize("name", FILTERS)
 def test_the_settings_of_a_filter_stand_in_the_manual(name: str) -> None:
     assert FILTERS[name].model_fields.keys() <= words(section("Filters")) | {"name"}
+
+
+def test_each_metric_stands_in_the_manual_once_with_the_kinds_of_data_sets_it_is_for() -> None:
+    told = [(name, cells[-1]) for names, cells in table("Metrics") for name in names]
+    kinds = {name: {"generate", "choice"} if said == "both" else set(said.split(", ")) for name, said in told}
+    assert sorted(name for name, _ in told) == sorted(METRICS)
+    assert kinds == {name: kind.kinds for name, kind in METRICS.items()}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_settings_of_a_metric_stand_in_the_manual(name: str) -> None:
+    anywhere = {"name", "label", "chain", "resamples"}
+    (told,) = (" ".join(cells) for names, cells in table("Metrics") if name in names)
+    assert METRICS[name].model_fields.keys() - anywhere <= words(told)
+    assert anywhere - {"name"} <= words(section("Filters") + section("Metrics"))

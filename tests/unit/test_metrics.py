@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from projects import property_test
 from requirements_check import need
 from shardmark import metrics
-from shardmark.config import Metric
-from shardmark.metrics import instructions, math_process
+from shardmark.metrics import METRICS, instructions, math_process
+from shardmark.metrics.ifeval import INSTRUCTIONS
 from shardmark.metrics.math_process import MathProcess
-from shardmark.scoring.modules import load_metric
-from shardmark.tasks.targets import INSTRUCTIONS
+from shardmark.scoring.load_metric import load_metric
+from shardmark.settings import meanings
 
 SCRIPTS = Path(metrics.__file__).parents[2]
 
@@ -220,7 +220,7 @@ def test_perplexities_are_of_all_texts_together() -> None:
     assert value("byte_perplexity", logprobs, texts) == pytest.approx(math.exp(12 / 16))
     assert value("bits_per_byte", logprobs, texts) == pytest.approx(12 / 16 / math.log(2))
     assert samples("bits_per_byte", logprobs, texts)[1] == pytest.approx(2 / math.log(2))
-    assert load_metric("perplexity").higher_is_better is False
+    assert METRICS["perplexity"].higher_is_better is False
 
 
 # Instructions, programs and formulas
@@ -297,15 +297,46 @@ def test_a_comparison_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
         assert process.equal("7", "7")
 
 
-def test_the_metrics_are_those_that_a_data_set_may_name() -> None:
-    union, _ = get_args(Metric)
-    names = [name for kind in get_args(union) for name in get_args(kind.model_fields["name"].annotation)]
+def test_each_file_is_a_metric_of_its_name() -> None:
     sources = {path.stem: path.read_text() for path in Path(metrics.__file__).parent.glob("*.py")}
-    made = re.compile(r"^class \w+\((base|surprise)\.", re.MULTILINE)
-    files = [name for name, source in sources.items() if made.search(source) and name != "surprise"]
-    assert sorted(names) == sorted(files)
-    for name in names:
-        assert load_metric(name).name == name
+    assert {name for name, source in sources.items() if "    name: Literal[" in source} == METRICS.keys()
+    assert all(kind.__module__ == f"shardmark.metrics.{name}" for name, kind in METRICS.items())
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_says_what_it_needs_to_say(name: str) -> None:
+    metric = METRICS[name].model_validate({"name": name})
+    assert metric.protocol >= 1
+    assert metric.kinds
+    assert meanings(type(metric)).keys() == type(metric).model_fields.keys() - {"name"}
+    module = load_metric(name)
+    assert module.config_name == name
+    assert set(module.features) == {"predictions", "references"}
+
+
+def test_settings_of_a_metric_are_checked_when_evaluate_computes_it() -> None:
+    with pytest.raises(ValueError, match="word_order"):
+        value("chrf", ["a"], [["a"]], word_order=1)
+
+
+@pytest.mark.parametrize("before", ["import transformers", ""])
+def test_evaluate_loads_without_pipelines_and_others_have_them_as_before(tmp_path: Path, before: str) -> None:
+    package = tmp_path / "transformers"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "pipelines.py").write_text("Pipeline = pipeline = SUPPORTED_TASKS = TASK_ALIASES = check_task = None\n")
+    code = f"""
+{before}
+import sys
+from shardmark.scoring.load_metric import load_metric
+
+loaded = sys.modules.get("transformers")
+load_metric("accuracy")
+assert sys.modules.get("transformers") is loaded and "transformers.pipelines" not in sys.modules
+from transformers.pipelines import Pipeline
+"""
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{SCRIPTS}"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 ALONE = """
@@ -317,7 +348,7 @@ def refuse(*_):
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 
 import sys
-from shardmark.scoring.modules import load_metric
+from shardmark.scoring.load_metric import load_metric
 
 texts, probabilities = (["a b c d"], [["a b c d"]]), ([[-1.0, -2000.0]], [[0]])
 for name in ("exact_match", "f1", "squad", "rouge", "bleu", "chrf"):

@@ -36,6 +36,8 @@ from projects import (
 )
 from shardmark import layout
 from shardmark.files import is_sealed, jsonl, pretty_json, read_json, read_jsonl, sealed, sha256, write_whole
+from shardmark.metrics import METRICS
+from shardmark.metrics.base import Needs
 from shardmark.plan import Pair, Plan, make_plan, score_files
 from shardmark.plan.cost import Seconds, prior_load_seconds, prior_seconds
 from shardmark.plan.summary import print_summary, wall_seconds, work_seconds
@@ -814,6 +816,17 @@ def test_generated_code_without_a_sandbox_is_refused_before_anything_is_generate
     (problem,) = problems(plan, root)
     assert (problem.where, problem.key) == ("config/datasets/sums.yaml", "metrics")
     assert "apt-get install bubblewrap" in problem.fix
+    assert plan(root, local=False)
+
+
+def test_a_package_that_a_metric_needs_is_missed_before_anything_is_generated(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_yaml(root / "config/datasets/sums.yaml", metrics=["exact_match", "bleu"])
+    monkeypatch.setattr(METRICS["bleu"], "needs", Needs(packages=("sacrebleu", "no-such-package")))
+    (problem,) = problems(plan, root)
+    assert (problem.where, problem.key) == ("config/datasets/sums.yaml", "metrics")
+    assert (problem.what, problem.fix) == ("bleu needs the package no-such-package", "pip install no-such-package")
     assert plan(root, local=False)
 
 

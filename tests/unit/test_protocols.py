@@ -9,7 +9,6 @@ writes the file anew. In a commit it says which of the two it was.
 import ast
 import hashlib
 import json
-import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,14 @@ from typing import Any
 import pytest
 
 from shardmark.config import protocols
-from shardmark.config.metrics import Metric
 from shardmark.filters import FILTERS
+from shardmark.metrics import METRICS
 
 LIBRARY = Path(protocols.__file__).resolve().parents[1]
 PINNED = Path(__file__).with_name("protocols.json")
 SCORING = [
-    *("scoring/score.py", "scoring/sample_scores.py", "metrics/base.py", "filters/base.py", "filters/chain.py"),
-    *("texts/thoughts.py", "tasks/targets.py"),
+    *("scoring/score.py", "scoring/sample_scores.py", "scoring/evaluate_module.py", "texts/thoughts.py"),
+    *("metrics/base.py", "filters/base.py", "filters/chain.py"),
 ]
 LM_EVAL = ["tasks/lm_eval/code.py", "tasks/lm_eval/judging.py"]
 ROOMS = ("filters", "metrics", "scoring", "texts", "untrusted")
@@ -39,7 +38,7 @@ BESIDE = {
 
 def parts() -> dict[str, tuple[Any, list[str], set[str]]]:
     """Each part: its number or numbers, the files it begins with, and those that are another part's."""
-    metrics = {f"metrics/{name}.py" for name in protocols.METRICS}
+    metrics = {f"metrics/{name}.py" for name in METRICS} | {"metrics/__init__.py"}
     filters = {f"filters/{name}.py" for name in FILTERS} | {"filters/__init__.py"}
     lm_eval = {str(file.relative_to(LIBRARY)) for file in LIBRARY.glob("scoring/lm_eval/*.py")}
     scoring = closure(SCORING, metrics | filters | lm_eval)
@@ -48,10 +47,11 @@ def parts() -> dict[str, tuple[Any, list[str], set[str]]]:
         "costs": (protocols.COSTS, ["plan/cost.py"], set()),
         "lm_eval": (protocols.LM_EVAL, [*sorted(lm_eval), *LM_EVAL], metrics | filters | scoring),
     }
-    for name, number in protocols.METRICS.items():
-        found[f"metric {name}"] = (number, [f"metrics/{name}.py", *BESIDE.get(name, [])], scoring)
-    for name, kind in FILTERS.items():
-        found[f"filter {name}"] = (kind.protocol, [f"filters/{name}.py"], scoring - {"texts/thoughts.py"})
+    shared = scoring - {"texts/thoughts.py"}
+    for name, kind in METRICS.items():
+        found[f"metric {name}"] = (kind.protocol, [f"metrics/{name}.py", *BESIDE.get(name, [])], shared)
+    for name, each in FILTERS.items():
+        found[f"filter {name}"] = (each.protocol, [f"filters/{name}.py"], shared)
     return found
 
 
@@ -95,15 +95,8 @@ def now() -> dict[str, dict[str, Any]]:
     return said
 
 
-def names(union: Any) -> set[str]:
-    """The names that a union of settings knows."""
-    kinds = typing.get_args(typing.get_args(union)[0])
-    return {name for kind in kinds for name in typing.get_args(kind.model_fields["name"].annotation)}
-
-
 def test_every_metric_and_filter_has_a_number() -> None:
-    assert names(Metric) == protocols.METRICS.keys()
-    assert all(kind.protocol for kind in FILTERS.values())
+    assert all(kind.protocol for kind in [*METRICS.values(), *FILTERS.values()])
 
 
 def test_comments_and_layout_are_no_change() -> None:
@@ -124,7 +117,7 @@ def test_a_number_is_in_the_digests_of_the_scores_that_it_decides_and_of_no_othe
 
     f1, bleu = numbers("f1"), numbers("bleu")
     assert f1 == {"scoring": protocols.SCORING, "metric f1": 1, "filter cut": 1}
-    monkeypatch.setitem(protocols.METRICS, "f1", 2)
+    monkeypatch.setattr(METRICS["f1"], "protocol", 2)
     assert numbers("f1") == f1 | {"metric f1": 2}
     monkeypatch.setattr(FILTERS["cut"], "protocol", 3)
     assert numbers("f1") == f1 | {"metric f1": 2, "filter cut": 3}

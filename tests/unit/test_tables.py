@@ -17,7 +17,7 @@ from shardmark.errors import Problem
 from shardmark.filters import FILTERS
 from shardmark.filters.chain import apply_filters
 from shardmark.metrics.math_process import MathProcess
-from shardmark.scoring.modules import load_metric
+from shardmark.scoring.load_metric import load_metric
 from shardmark.texts.numbers import exact
 from shardmark.texts.words import bare
 

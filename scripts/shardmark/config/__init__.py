@@ -4,7 +4,6 @@ from shardmark.config.dataset import DatasetConfig
 from shardmark.config.few_shot import FewShot
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.load import Benchmark, Named, load, place_of
-from shardmark.config.metrics import Metric
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import RunConfig
 from shardmark.config.schema import schemas
@@ -14,7 +13,6 @@ __all__ = [
     "DatasetConfig",
     "FewShot",
     "LmEvalConfig",
-    "Metric",
     "ModelConfig",
     "Named",
     "RunConfig",

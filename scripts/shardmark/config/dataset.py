@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from shardmark.config.few_shot import FewShot
-from shardmark.config.metrics import Metric, Scoring
 from shardmark.errors import nearest
 from shardmark.filters import AnyFilter
+from shardmark.metrics import AnyMetric
+from shardmark.metrics.base import Metric, Scoring
 from shardmark.settings import Settings
 
 
@@ -135,7 +136,7 @@ class DatasetConfig(Settings):
     "From the raw output to the answer, in order."
     chains: dict[Annotated[str, Field(pattern=r"^[\w@.+-]+$")], list[AnyFilter]] = Field(default={})
     "Several chains of filters by name instead, each judged by the metrics."
-    metrics: list[Metric] = Field(min_length=1)
+    metrics: list[AnyMetric] = Field(min_length=1)
     "The first is shown in the leaderboard."
     chance: float | None = Field(None, ge=0, le=1)
     "What guessing scores; shown in the report."
@@ -181,14 +182,16 @@ class DatasetConfig(Settings):
             raise ValueError("messages end with system: the last one is of user, or of assistant to begin the answer")
         return self
 
-    def _leaves_enough(self, k: int, chain: str | None) -> None:
-        """Raise ValueError unless k answers are left after the filters."""
+    def _leaves_enough(self, metric: Metric) -> None:
+        """Raise ValueError unless the filters leave as many answers as the metric judges."""
+        k = metric.answers()
         if k > self.generation.samples:
-            raise ValueError(f"pass_at_k with k {k} needs generation.samples of at least {k}")
-        chains = [self.chains[chain]] if chain else [*self.chains.values()] or [self.filters]
+            raise ValueError(f"{metric.name} with k {k} needs generation.samples of at least {k}")
+        chains = [self.chains[metric.chain]] if metric.chain else [*self.chains.values()] or [self.filters]
         for each in (each for filters in chains for each in filters):
             if (left := each.left(k)) < k:
-                raise ValueError(f"pass_at_k with k {k} needs {k} answers, and filter {each.name} leaves {left}")
+                what = f"{metric.name} with k {k} needs {k} answers"
+                raise ValueError(f"{what}, and filter {each.name} leaves {left}")
 
     def example_source(self) -> Source | None:
         """Where few-shot examples come from; None if that is nowhere, or where the rows come from."""
@@ -212,8 +215,7 @@ class DatasetConfig(Settings):
             if metric.chain is not None and metric.chain not in self.chains:
                 near = nearest(metric.chain, self.chains)
                 raise ValueError(f"metric {metric.name}: there is no chain {metric.chain!r}; {near}")
-            if metric.name == "pass_at_k":
-                self._leaves_enough(metric.k, metric.chain)
+            self._leaves_enough(metric)
         labels = [metric.label or metric.name for metric in self.metrics]
         if doubled := sorted({label for label in labels if labels.count(label) > 1}):
             raise ValueError(f"metric {doubled[0]} stands twice in metrics: give one a `label` of its own")

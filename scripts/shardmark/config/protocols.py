@@ -7,6 +7,7 @@ tests/unit/test_protocols.py fails when code changes and its number does not, an
 from collections.abc import Iterable
 
 from shardmark.filters import FILTERS
+from shardmark.metrics import METRICS
 
 SCORING = 1
 "How samples are made of answers, and means, errors and intervals of samples."
@@ -15,32 +16,11 @@ LM_EVAL = 1
 COSTS = 1
 "What is taken for the time that work takes before any is measured: what was measured over another is forgotten."
 
-METRICS = {
-    "accuracy": 1,
-    "bits_per_byte": 1,
-    "bleu": 1,
-    "brier": 1,
-    "byte_perplexity": 1,
-    "chrf": 1,
-    "exact_match": 1,
-    "f1": 1,
-    "ifeval": 1,
-    "math_equivalence": 1,
-    "mc1": 1,
-    "mc2": 1,
-    "mcc": 1,
-    "pass_at_k": 1,
-    "perplexity": 1,
-    "rouge": 1,
-    "squad": 1,
-    "word_perplexity": 1,
-}
-
 
 def scoring_protocols(metrics: Iterable[str], filters: Iterable[str]) -> dict[str, int]:
     """The versions that decide the scores of a data set with these metrics and filters."""
     return (
         {"scoring": SCORING}
-        | {f"metric {name}": METRICS[name] for name in sorted(set(metrics))}
+        | {f"metric {name}": METRICS[name].protocol for name in sorted(set(metrics))}
         | {f"filter {name}": FILTERS[name].protocol for name in sorted(set(filters))}
     )

@@ -1,1 +1,54 @@
-"""What answers are worth: one file a metric."""
+"""What answers are worth: the metrics of a data set, one file each.
+
+They stand below the configuration, whose types they are part of, and import what is heavy when they compute.
+"""
+
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from shardmark.metrics.accuracy import Accuracy
+from shardmark.metrics.base import Metric
+from shardmark.metrics.bits_per_byte import BitsPerByte
+from shardmark.metrics.bleu import Bleu
+from shardmark.metrics.brier import Brier
+from shardmark.metrics.byte_perplexity import BytePerplexity
+from shardmark.metrics.chrf import Chrf
+from shardmark.metrics.exact_match import ExactMatch
+from shardmark.metrics.f1 import F1
+from shardmark.metrics.ifeval import Ifeval
+from shardmark.metrics.math_equivalence import MathEquivalence
+from shardmark.metrics.mc1 import Mc1
+from shardmark.metrics.mc2 import Mc2
+from shardmark.metrics.mcc import Mcc
+from shardmark.metrics.pass_at_k import PassAtK
+from shardmark.metrics.perplexity import Perplexity
+from shardmark.metrics.rouge import Rouge
+from shardmark.metrics.squad import Squad
+from shardmark.metrics.word_perplexity import WordPerplexity
+
+AnyMetric = Annotated[
+    Accuracy
+    | BitsPerByte
+    | Bleu
+    | Brier
+    | BytePerplexity
+    | Chrf
+    | ExactMatch
+    | F1
+    | Ifeval
+    | MathEquivalence
+    | Mc1
+    | Mc2
+    | Mcc
+    | PassAtK
+    | Perplexity
+    | Rouge
+    | Squad
+    | WordPerplexity,
+    Field(discriminator="name"),
+]
+METRICS: dict[str, type[Metric]] = {
+    name: kind for kind in get_args(get_args(AnyMetric)[0]) for name in get_args(kind.model_fields["name"].annotation)
+}
+"By name."

@@ -1,19 +1,25 @@
-"""Accuracy of labels, as a local `evaluate` module: it is loaded by path and never fetched."""
+"""The metric accuracy."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar, Literal
 
-import datasets
-
-from shardmark.metrics import base
+from shardmark.metrics.base import Mean, Scoring, View
 
 
-class Accuracy(base.Mean):
-    """Share of samples whose predicted label is a reference label. No prediction (-1) is wrong."""
+class Accuracy(Mean):
+    """Share of samples whose chosen label is the target; of kind loglikelihood, those that are the likeliest text."""
 
-    reads = "choice"
-    prediction = base.INTEGER
-    reference = datasets.Sequence(base.INTEGER)
+    protocol: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[str]] = frozenset({"choice", "loglikelihood"})
+    reads: ClassVar[View] = "choice"
 
-    def scores(self, predictions: Sequence[int], references: Sequence[list[int]], **options: Any) -> list[float]:
+    name: Literal["accuracy"]
+    scoring: Scoring | None = None
+    "How choices are ranked here; without it, as the data set says."
+
+    def ranking(self) -> Scoring | None:
+        return self.scoring
+
+    def scores(self, predictions: Sequence[int], references: Sequence[list[int]]) -> list[float]:
+        """No prediction (-1) is wrong."""
         return [float(p in right) for p, right in zip(predictions, references, strict=True)]

@@ -5,96 +5,121 @@ value. A mean has the terms (score, 1); BLEU has counts of n-grams; Matthews' co
 confusions. So one way computes values of a data set, of its groups, and of samples drawn again for an error bar; and no
 metric has to know about any of these.
 
-A metric is a module beside this file with one class made from `Mean` or `Metric`.
+A metric is a file beside this one: a class with its settings, their defaults, what it needs, its checks, and what it
+computes. What is heavy, NumPy too, it imports when it computes: whatever reads settings imports these files.
 """
 
 import abc
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-import datasets
-import evaluate
-import numpy as np
+from pydantic import ConfigDict, Field
 
-TEXT = datasets.Value("string")
-NUMBER = datasets.Value("float64")
-INTEGER = datasets.Value("int64")
+from shardmark.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Scoring = Literal["sum", "token", "char", "byte", "perplexity"]
+"How choices are ranked."
+View = Literal["text", "label", "programs", "choice", "logprobs", "likelihood"]
+"What of a sample a metric reads; scoring/metric_inputs.py has a function of each name."
 
 
-class Metric(evaluate.Metric, abc.ABC):
-    """A function of sums over samples. `compute` gives its value under its name, the terms, and a score a sample."""
+class Needs(NamedTuple):
+    """What a metric needs of a machine that scores."""
 
-    reads: ClassVar[str] = "text"
-    "What of a sample is the prediction and the reference: a name in scoring/metric_inputs.py."
-    prediction: ClassVar[Any] = TEXT
-    reference: ClassVar[Any] = datasets.Sequence(TEXT)
-    "Types of a prediction and of a reference."
+    sandbox: bool = False
+    "bubblewrap, in which generated programs run."
+    packages: tuple[str, ...] = ()
+    "Packages that decide the value: their versions are noted beside the score."
+
+
+class Metric(Settings, abc.ABC):
+    """A function of sums over samples."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    protocol: ClassVar[int]
+    "To be raised when the same answers would get other scores; what uses the metric is then scored anew."
+    kinds: ClassVar[frozenset[str]] = frozenset({"generate", "choice"})
+    "The kinds of data sets that have what it reads."
+    needs: ClassVar[Needs] = Needs()
+    reads: ClassVar[View] = "text"
     higher_is_better: ClassVar[bool] = True
     percent: ClassVar[bool] = True
     "Whether the value is a fraction, shown in percent."
     unanswered: ClassVar[str | None] = ""
     "The prediction that stands for an answer that was not found; None if such a sample simply scores 0."
-    packages: ClassVar[tuple[str, ...]] = ()
-    "Packages that decide the value: their versions are noted beside the score."
     of_samples: ClassVar[bool] = True
     "Whether the value of one sample says something."
 
-    def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features({"predictions": self.prediction, "references": self.reference})
-        return evaluate.MetricInfo(
-            description=str(self.__doc__),
-            citation="",
-            inputs_description=f"predictions, references: see the view {self.reads!r} in scoring/metric_inputs.py",
-            features=features,
-        )
+    name: str
+    label: str | None = Field(None, pattern=r"^[\w@.+-]+$")
+    "Its name in scores and report; without it, the metric's own."
+    chain: str | None = None
+    "The chain of filters it judges, if there are several; without it, each of them."
 
     @abc.abstractmethod
-    def terms(self, predictions: Any, references: Any, *_: Any, **options: Any) -> list[list[float]]:
+    def terms(self, predictions: Sequence[Any], references: Sequence[Any]) -> list[list[float]]:
         """A row of numbers for each sample, all of one length."""
 
     @abc.abstractmethod
-    def value(self, sums: np.ndarray, *_: Any, **options: Any) -> float:
+    def value(self, sums: "np.ndarray") -> float:
         """The value of samples whose terms have these sums."""
 
-    def is_mean(self, *_: Any, **options: Any) -> bool:
+    def is_mean(self) -> bool:
         """Whether the value is the mean of the samples' scores, whose error bar is a formula."""
         return False
 
-    def _compute(self, predictions: Sequence[Any], references: Sequence[Any], **options: Any) -> dict[str, Any]:
-        rows = self.terms(predictions, references, **options)
-        alone = self.of_samples or self.is_mean(**options)
-        samples = [self.value(np.array(row), **options) if alone else None for row in rows]
-        return {self.name: self.value(np.sum(rows, axis=0), **options), "samples": samples, "terms": rows}
+    def answers(self) -> int:
+        """How many of the answers to a request it judges."""
+        return 1
+
+    def ranking(self) -> Scoring | None:
+        """How it ranks choices; None if as the data set says."""
+        return None
+
+    def check_targets(self, targets: list[str]) -> None:
+        """Raise RenderError if a sample with these right answers cannot be judged; before anything is asked."""
 
 
 class Mean(Metric):
     """A mean of a score for each sample."""
 
-    unanswered = None
+    unanswered: ClassVar[str | None] = None
 
     @abc.abstractmethod
-    def scores(self, predictions: Any, references: Any, *_: Any, **options: Any) -> list[float]:
+    def scores(self, predictions: Sequence[Any], references: Sequence[Any]) -> list[float]:
         """A score for each sample."""
 
-    def terms(self, predictions: Any, references: Any, *_: Any, **options: Any) -> list[list[float]]:
-        return [[score, 1.0] for score in self.scores(predictions, references, **options)]
+    def terms(self, predictions: Sequence[Any], references: Sequence[Any]) -> list[list[float]]:
+        return [[score, 1.0] for score in self.scores(predictions, references)]
 
-    def value(self, sums: np.ndarray, *_: Any, **options: Any) -> float:
+    def value(self, sums: "np.ndarray") -> float:
         return float(sums[0] / sums[1])
 
-    def is_mean(self, *_: Any, **options: Any) -> bool:
+    def is_mean(self) -> bool:
         return True
 
 
-class Labels(Metric):
+class Resampled(Metric):
+    """A metric whose error bar comes from drawing the samples again and again."""
+
+    resamples: int = Field(1000, ge=100, le=100_000)
+    "How often all samples are drawn with replacement; the draws are the same each time."
+
+
+class Labels(Resampled):
     """A function of how often each label was right, predicted, and both. Labels are those of the references."""
 
-    reads = "label"
-    reference = TEXT
-    of_samples = False
+    reads: ClassVar[View] = "label"
+    of_samples: ClassVar[bool] = False
 
-    def terms(self, predictions: Any, references: Any, *_: Any, **options: Any) -> list[list[float]]:
+    def terms(self, predictions: Sequence[Any], references: Sequence[Any]) -> list[list[float]]:
         """Three numbers for each label. A prediction that is no label is a wrong one."""
+        import numpy as np
+
         place = {label: n for n, label in enumerate(sorted(set(references)))}
         counts = np.zeros((len(predictions), len(place), 3))
         for n, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
@@ -105,7 +130,7 @@ class Labels(Metric):
         return list(counts.reshape(len(predictions), -1).tolist())
 
     @staticmethod
-    def counts(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def counts(sums: "np.ndarray") -> tuple["np.ndarray", "np.ndarray", "np.ndarray"]:
         """For each label: how often it was right, predicted, and both."""
-        right, predicted, both = np.asarray(sums).reshape(-1, 3).T
+        right, predicted, both = sums.reshape(-1, 3).T
         return right, predicted, both

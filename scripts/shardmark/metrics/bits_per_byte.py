@@ -1,15 +1,20 @@
-"""Bits that a byte of text costs, as a local `evaluate` module: it is loaded by path and never fetched."""
+"""The metric bits_per_byte."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
+from shardmark.metrics.surprise import PerByte
 
-from shardmark.metrics import surprise
+if TYPE_CHECKING:
+    import numpy as np
 
 
-class BitsPerByte(surprise.PerByte):
-    """Bits that a byte of text costs: the negative log-likelihood of all texts over their bytes."""
+class BitsPerByte(PerByte):
+    """Bits that a byte of text costs: the negative log-likelihood of all texts over their bytes; lower is better."""
 
-    def value(self, sums: np.ndarray, **options: Any) -> float:
+    protocol: ClassVar[int] = 1
+
+    name: Literal["bits_per_byte"]
+
+    def value(self, sums: "np.ndarray") -> float:
         return float(sums[0] / sums[1] / math.log(2))

@@ -1,31 +1,39 @@
-"""BLEU by sacrebleu, as a local `evaluate` module: it is loaded by path and never fetched."""
+"""The metric bleu, by sacrebleu (Papineni et al. 2002)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
+from shardmark.metrics.base import Needs, Resampled
 
-from shardmark.metrics import base
+if TYPE_CHECKING:
+    import numpy as np
 
 
-class Bleu(base.Metric):
-    """BLEU of all answers (Papineni et al. 2002), a fraction; of one sample it is that of a data set with only it."""
+class Bleu(Resampled):
+    """BLEU of the whole data set, by sacrebleu."""
 
-    packages = ("sacrebleu",)
+    protocol: ClassVar[int] = 1
+    needs: ClassVar[Needs] = Needs(packages=("sacrebleu",))
 
-    def terms(self, predictions: Sequence[str], references: Sequence[list[str]], **options: Any) -> list[list[float]]:
+    name: Literal["bleu"]
+    tokenize: Literal["13a", "intl", "char", "zh", "none"] = "13a"
+    "How texts become words."
+    ignore_case: bool = False
+    "Capital and small letters are equal."
+
+    def terms(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[list[float]]:
         """Lengths of answer and nearest reference, and counts of right and all n-grams."""
-        bleu = _sacrebleu(**options)
+        bleu = self._sacrebleu()
         return [
             list(map(float, bleu._extract_corpus_statistics([answer], [[r] for r in right])[0]))
             for answer, right in zip(predictions, references, strict=True)
         ]
 
-    def value(self, sums: np.ndarray, **options: Any) -> float:
-        return float(_sacrebleu(**options)._compute_score_from_stats([int(x) for x in sums]).score) / 100
+    def value(self, sums: "np.ndarray") -> float:
+        """A fraction; of one sample it is that of a data set with only it."""
+        return float(self._sacrebleu()._compute_score_from_stats([int(x) for x in sums]).score) / 100
 
+    def _sacrebleu(self) -> Any:
+        from sacrebleu.metrics import BLEU
 
-def _sacrebleu(tokenize: str = "13a", ignore_case: bool = False) -> Any:
-    from sacrebleu.metrics import BLEU
-
-    return BLEU(tokenize=tokenize, lowercase=ignore_case)
+        return BLEU(tokenize=self.tokenize, lowercase=self.ignore_case)

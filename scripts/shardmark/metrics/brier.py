@@ -1,28 +1,26 @@
-"""Brier's score, as a local `evaluate` module: it is loaded by path and never fetched."""
+"""The metric brier (Brier 1950)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar, Literal
 
-import datasets
-import numpy as np
-from scipy.special import softmax
-
-from shardmark.metrics import base
+from shardmark.metrics.base import Mean, View
 
 
-class Brier(base.Mean):
-    """Squared distance of the choices' probabilities to the truth (Brier 1950): 0 is best, 2 is worst."""
+class Brier(Mean):
+    """Squared distance of the choices' probabilities to the truth: 0 is best, 2 is worst."""
 
-    reads = "logprobs"
-    prediction = datasets.Sequence(base.NUMBER)
-    reference = datasets.Sequence(base.INTEGER)
-    higher_is_better = False
-    percent = False
+    protocol: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[str]] = frozenset({"choice"})
+    reads: ClassVar[View] = "logprobs"
+    higher_is_better: ClassVar[bool] = False
+    percent: ClassVar[bool] = False
 
-    def scores(
-        self, predictions: Sequence[list[float]], references: Sequence[list[int]], **options: Any
-    ) -> list[float]:
+    name: Literal["brier"]
+
+    def scores(self, predictions: Sequence[list[float]], references: Sequence[list[int]]) -> list[float]:
         """Several right choices share the truth equally."""
+        import numpy as np
+        from scipy.special import softmax
 
         def distance(logprobs: list[float], right: list[int]) -> float:
             truth = np.zeros(len(logprobs))

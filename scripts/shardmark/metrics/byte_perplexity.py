@@ -1,7 +1,13 @@
-"""Perplexity per UTF-8 byte, as a local `evaluate` module: it is loaded by path and never fetched."""
+"""The metric byte_perplexity."""
 
-from shardmark.metrics import surprise
+from typing import ClassVar, Literal
+
+from shardmark.metrics.surprise import PerByte
 
 
-class BytePerplexity(surprise.PerByte):
-    """Perplexity per UTF-8 byte: exp of the negative log-likelihood of all texts over their bytes."""
+class BytePerplexity(PerByte):
+    """Perplexity per UTF-8 byte: exp of the negative log-likelihood of all texts over their bytes; lower is better."""
+
+    protocol: ClassVar[int] = 1
+
+    name: Literal["byte_perplexity"]

@@ -1,31 +1,37 @@
-"""chrF and chrF++ by sacrebleu, as a local `evaluate` module: it is loaded by path and never fetched."""
+"""The metric chrf, by sacrebleu (Popovic 2015, 2017)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
+from shardmark.metrics.base import Needs, Resampled
 
-from shardmark.metrics import base
+if TYPE_CHECKING:
+    import numpy as np
 
 
-class Chrf(base.Metric):
-    """F-score of characters' (and words') n-grams of all answers (Popovic 2015, 2017), a fraction."""
+class Chrf(Resampled):
+    """chrF of the whole data set, by sacrebleu."""
 
-    packages = ("sacrebleu",)
+    protocol: ClassVar[int] = 1
+    needs: ClassVar[Needs] = Needs(packages=("sacrebleu",))
 
-    def terms(self, predictions: Sequence[str], references: Sequence[list[str]], **options: Any) -> list[list[float]]:
+    name: Literal["chrf"]
+    word_order: Literal[0, 2] = 0
+    "0: chrF, 2: chrF++."
+
+    def terms(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[list[float]]:
         """For each order: n-grams of the answer, of the best reference, and in both."""
-        chrf = _sacrebleu(**options)
+        chrf = self._sacrebleu()
         return [
             list(map(float, chrf._extract_corpus_statistics([answer], [[r] for r in right])[0]))
             for answer, right in zip(predictions, references, strict=True)
         ]
 
-    def value(self, sums: np.ndarray, **options: Any) -> float:
-        return float(_sacrebleu(**options)._compute_score_from_stats([int(x) for x in sums]).score) / 100
+    def value(self, sums: "np.ndarray") -> float:
+        """A fraction."""
+        return float(self._sacrebleu()._compute_score_from_stats([int(x) for x in sums]).score) / 100
 
+    def _sacrebleu(self) -> Any:
+        from sacrebleu.metrics import CHRF
 
-def _sacrebleu(word_order: int = 0) -> Any:
-    from sacrebleu.metrics import CHRF
-
-    return CHRF(word_order=word_order)
+        return CHRF(word_order=self.word_order)

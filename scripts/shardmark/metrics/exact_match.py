@@ -1,6 +1,6 @@
-"""Exact match of answers, as a local `evaluate` module: it is loaded by path and never fetched.
+"""The metric exact_match.
 
-Its options are those of `exact_match` on the Hub (Hugging Face evaluate 0.4), which lm-evaluation-harness follows, and
+Its settings are those of `exact_match` on the Hub (Hugging Face evaluate 0.4), which lm-evaluation-harness follows, and
 a tolerance for numbers.
 """
 
@@ -8,43 +8,57 @@ import re
 import string
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from shardmark.metrics import base
-from shardmark.texts.numbers import Amount, amount
-from shardmark.untrusted.limits import bounded
+from pydantic import Field
+
+from shardmark.metrics.base import Mean
+from shardmark.settings import Pattern
+
+if TYPE_CHECKING:
+    from shardmark.texts.numbers import Amount
 
 PERCENT = {"%", "percent", "per cent"}
 
 
-class ExactMatch(base.Mean):
-    """Share of samples whose answer equals one of its references."""
+class ExactMatch(Mean):
+    """Share of samples whose answer equals the target, or one of the targets."""
 
-    def scores(
-        self,
-        predictions: Sequence[str],
-        references: Sequence[list[str]],
-        ignore_case: bool = False,
-        ignore_punctuation: bool = False,
-        ignore_numbers: bool = False,
-        ignore_patterns: Sequence[str] = (),
-        tolerance: float | None = None,
-    ) -> list[float]:
+    protocol: ClassVar[int] = 1
+
+    name: Literal["exact_match"]
+    ignore_case: bool = False
+    "Capital and small letters are equal."
+    ignore_punctuation: bool = False
+    "ASCII punctuation is taken out before comparing."
+    ignore_numbers: bool = False
+    "The digits 0 to 9 are taken out before comparing."
+    ignore_patterns: list[Pattern] = Field(default=[])
+    "Regular expressions; what they match is taken out before anything else."
+    tolerance: float | None = Field(None, ge=0)
+    "Compare as numbers; equal if they differ by no more than this."
+
+    def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
         """A 1.0 or 0.0 for each sample.
 
-        With `tolerance` answers are compared as numbers, however these are written (see `numbers`); the tolerance is
-        exact, as for whole numbers of any size. A unit counts where both have one, and 50% is 50 and 0.5. What is no
-        single number must be the same text. Raises BoundError for a pattern that takes too long.
+        With `tolerance` answers are compared as numbers, however these are written (see texts/numbers.py); the
+        tolerance is exact, as for whole numbers of any size. A unit counts where both have one, and 50% is 50 and 0.5.
+        What is no single number must be the same text. Raises BoundError for a pattern that takes too long.
         """
-        within = None if tolerance is None else Fraction(str(tolerance))
-        dropped = (string.punctuation if ignore_punctuation else "") + (string.digits if ignore_numbers else "")
+        from shardmark.texts.numbers import amount
+        from shardmark.untrusted.limits import bounded
+
+        within = None if self.tolerance is None else Fraction(str(self.tolerance))
+        punctuation = string.punctuation if self.ignore_punctuation else ""
+        dropped = str.maketrans("", "", punctuation + (string.digits if self.ignore_numbers else ""))
 
         def bare(text: str, item: int) -> str:
-            if ignore_patterns:
+            if self.ignore_patterns:
                 with bounded("ignore_patterns", item):
-                    for pattern in ignore_patterns:
+                    for pattern in self.ignore_patterns:
                         text = re.sub(pattern, "", text)
-            text = text.translate(str.maketrans("", "", dropped))
-            return text.casefold() if ignore_case else text
+            text = text.translate(dropped)
+            return text.casefold() if self.ignore_case else text
 
         def equal(answer: str, reference: str) -> bool:
             if within is None:
@@ -58,7 +72,7 @@ class ExactMatch(base.Mean):
         ]
 
 
-def _close(a: Amount, b: Amount, tolerance: Fraction) -> bool:
+def _close(a: "Amount", b: "Amount", tolerance: Fraction) -> bool:
     if a.unit and b.unit and a.unit != b.unit:
         return False
     values = {a.value, a.value / 100} if a.unit in PERCENT and not b.unit else {a.value}

@@ -1,17 +1,22 @@
-"""Equal numbers and formulas by math-verify, as a local `evaluate` module: it is loaded by path and never fetched."""
+"""The metric math_equivalence, by math-verify."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar, Literal
 
-from shardmark.metrics import base
+from shardmark.metrics.base import Mean, Needs
 
 
-class MathEquivalence(base.Mean):
-    """Share of samples whose answer means the same as a reference: 1/2, 0.5 and $\\frac{1}{2}$ do."""
+class MathEquivalence(Mean):
+    """Share of samples whose answer means the same number or formula as a target, by math-verify."""
 
-    packages = ("math-verify", "latex2sympy2-extended", "sympy")
+    protocol: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[str]] = frozenset({"generate"})
+    needs: ClassVar[Needs] = Needs(packages=("math-verify", "latex2sympy2-extended", "sympy"))
 
-    def scores(self, predictions: Sequence[str], references: Sequence[list[str]], **options: Any) -> list[float]:
+    name: Literal["math_equivalence"]
+
+    def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
+        """1/2, 0.5 and $\\frac{1}{2}$ are the same."""
         from shardmark.metrics.math_process import MathProcess
 
         with MathProcess() as process:

@@ -1,22 +1,29 @@
-"""Matthews' correlation coefficient, as a local `evaluate` module: it is loaded by path and never fetched.
+"""The metric mcc.
 
 For several labels it is R_K (Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation
 coefficient"), as scikit-learn's matthews_corrcoef; from counts, so that an error bar need not count again.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
+from shardmark.metrics.base import Labels
 
-from shardmark.metrics import base
+if TYPE_CHECKING:
+    import numpy as np
 
 
-class Mcc(base.Labels):
-    """Correlation of predicted and right labels: 1 is perfect, 0 is chance or no variation."""
+class Mcc(Labels):
+    """Matthews' correlation coefficient of labels: 1 is perfect, 0 is chance."""
 
-    percent = False
+    protocol: ClassVar[int] = 1
+    percent: ClassVar[bool] = False
 
-    def value(self, sums: np.ndarray, **options: Any) -> float:
+    name: Literal["mcc"]
+
+    def value(self, sums: "np.ndarray") -> float:
+        """0 also where nothing varies."""
+        import numpy as np
+
         right, predicted, both = self.counts(sums)
         n = right.sum()
         predicted = np.append(predicted, n - predicted.sum())  # those that are no label

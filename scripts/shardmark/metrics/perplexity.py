@@ -1,10 +1,16 @@
-"""Perplexity of whole targets, as a local `evaluate` module: it is loaded by path and never fetched."""
+"""The metric perplexity, as lm-evaluation-harness's."""
 
-from shardmark.metrics import surprise
+from typing import ClassVar, Literal
+
+from shardmark.metrics.surprise import Surprise
 
 
-class Perplexity(surprise.Surprise):
-    """Perplexity of whole targets: exp of their mean negative log-likelihood, as lm-evaluation-harness's."""
+class Perplexity(Surprise):
+    """Perplexity of whole targets: exp of their mean negative log-likelihood; lower is better."""
+
+    protocol: ClassVar[int] = 1
+
+    name: Literal["perplexity"]
 
     @staticmethod
     def units(text: str) -> int:

@@ -1,23 +1,29 @@
-"""ROUGE by Google's rouge-score, as a local `evaluate` module: it is loaded by path and never fetched."""
+"""The metric rouge, by Google's rouge-score (Lin 2004)."""
 
 from collections.abc import Sequence
+from typing import ClassVar, Literal
 
-from shardmark.metrics import base
+from shardmark.metrics.base import Mean, Needs
 
 
-class Rouge(base.Mean):
-    """F-measure of what an answer has in common with the nearest reference (Lin 2004)."""
+class Rouge(Mean):
+    """ROUGE's F-measure: what an answer has in common with the nearest target."""
 
-    packages = ("rouge-score", "nltk")
+    protocol: ClassVar[int] = 1
+    needs: ClassVar[Needs] = Needs(packages=("rouge-score", "nltk"))
 
-    def scores(
-        self, predictions: Sequence[str], references: Sequence[list[str]], type: str = "rougeL", stem: bool = False
-    ) -> list[float]:
+    name: Literal["rouge"]
+    type: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = "rougeL"
+    "Words, pairs of words, the longest common sequence, or that over lines."
+    stem: bool = False
+    "Words are reduced to their stems (Porter)."
+
+    def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
         """rougeLsum takes lines for sentences."""
         from rouge_score.rouge_scorer import RougeScorer
 
-        scorer = RougeScorer([type], use_stemmer=stem)
+        scorer = RougeScorer([self.type], use_stemmer=self.stem)
         return [
-            float(scorer.score_multi(right, answer)[type].fmeasure)
+            float(scorer.score_multi(right, answer)[self.type].fmeasure)
             for answer, right in zip(predictions, references, strict=True)
         ]

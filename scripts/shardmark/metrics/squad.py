@@ -1,22 +1,29 @@
-"""SQuAD's scores of short answers, as a local `evaluate` module: it is loaded by path and never fetched.
+"""The metric squad.
 
 Rajpurkar et al. 2016, "SQuAD: 100,000+ questions for machine comprehension of text", as in its script for version 1.1.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar, Literal
 
-from shardmark.metrics import base
+from shardmark.metrics.base import Mean
 from shardmark.texts.words import bare, word_f1
 
 
-class Squad(base.Mean):
-    """How much of an answer is that of the best reference; case, punctuation and articles don't count."""
+class Squad(Mean):
+    """SQuAD's scores: case, punctuation and the articles a, an, the don't count, and the best target does."""
 
-    def scores(self, predictions: Sequence[str], references: Sequence[list[str]], part: str = "f1") -> list[float]:
+    protocol: ClassVar[int] = 1
+
+    name: Literal["squad"]
+    part: Literal["f1", "exact_match"] = "f1"
+    "f1: words in common. exact_match: all are."
+
+    def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
         """The best reference's F1 of words, or for `part` exact_match 1.0 where all are equal."""
 
         def score(answer: str, reference: str) -> float:
-            return word_f1(answer, reference) if part == "f1" else float(bare(answer) == bare(reference))
+            return word_f1(answer, reference) if self.part == "f1" else float(bare(answer) == bare(reference))
 
         return [
             max((score(answer, r) for r in right), default=0.0)

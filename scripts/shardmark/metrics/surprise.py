@@ -3,33 +3,35 @@
 import abc
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
+from shardmark.metrics.base import Resampled, View
 
-from shardmark.metrics import base
+if TYPE_CHECKING:
+    import numpy as np
 
 WHITE_SPACE = re.compile(r"\s+")
 
 
-class Surprise(base.Metric):
+class Surprise(Resampled):
     """Mean negative log-likelihood (nats) per unit of text, and what a metric makes of it."""
 
-    reads = "likelihood"
-    prediction = base.NUMBER
-    reference = base.TEXT
-    higher_is_better = False
-    percent = False
+    kinds: ClassVar[frozenset[str]] = frozenset({"choice", "loglikelihood", "rolling"})
+    reads: ClassVar[View] = "likelihood"
+    higher_is_better: ClassVar[bool] = False
+    percent: ClassVar[bool] = False
 
     @staticmethod
     @abc.abstractmethod
     def units(text: str) -> int:
         """How many units a text has."""
 
-    def terms(self, predictions: Sequence[float], references: Sequence[str], **options: Any) -> list[list[float]]:
+    def terms(self, predictions: Sequence[float], references: Sequence[str]) -> list[list[float]]:
         return [[-logprob, float(self.units(text))] for logprob, text in zip(predictions, references, strict=True)]
 
-    def value(self, sums: np.ndarray, **options: Any) -> float:
+    def value(self, sums: "np.ndarray") -> float:
+        import numpy as np
+
         with np.errstate(over="ignore"):  # infinite, then
             return float(np.exp(sums[0] / sums[1]))
 

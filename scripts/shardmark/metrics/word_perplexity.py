@@ -1,7 +1,13 @@
-"""Perplexity per word, as a local `evaluate` module: it is loaded by path and never fetched."""
+"""The metric word_perplexity."""
 
-from shardmark.metrics import surprise
+from typing import ClassVar, Literal
+
+from shardmark.metrics.surprise import PerWord
 
 
-class WordPerplexity(surprise.PerWord):
-    """Perplexity per word: exp of the negative log-likelihood of all texts over their words."""
+class WordPerplexity(PerWord):
+    """Perplexity per word: exp of the negative log-likelihood of all texts over their words; lower is better."""
+
+    protocol: ClassVar[int] = 1
+
+    name: Literal["word_perplexity"]

@@ -30,6 +30,7 @@ from shardmark.plan.lm_eval import code_warning, expand, plan_lm_eval
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
+from shardmark.plan.preflight import missing_distributions
 from shardmark.plan.sizes import with_parameters
 from shardmark.records.base import find_sealed, to_json
 from shardmark.records.model import Folder, ModelRecord, Staged
@@ -128,6 +129,7 @@ def _make_plan(
     work = _Work(models, benchmark)
     if local:
         problems += [problem for named in benchmark.datasets for problem in _sandbox_problems(named)]
+        problems += [problem for named in benchmark.datasets for problem in _package_problems(named)]
         problems += [problem for task in tasks for problem in _sandbox_problems(task)]
     work.warnings += code_warning(tasks, place_of("lm_eval_code", where, command_line))
     own = [dataset.name for dataset in benchmark.datasets]
@@ -193,12 +195,22 @@ def _sandbox_problems(dataset: Named[DatasetConfig] | LmEvalDataset) -> list[Pro
         key, what = "unsafe_code", f"{dataset.name} runs generated code"
         runs = any(task.unsafe_code for task in dataset.tasks)
     else:
-        key, what = "metrics", "pass_at_k runs generated code"
-        runs = any(metric.name == "pass_at_k" for metric in dataset.settings.metrics)
+        running = [metric.name for metric in dataset.settings.metrics if metric.needs.sandbox]
+        key, what = "metrics", f"{' and '.join(running)} runs generated code"
+        runs = bool(running)
     if not runs or shutil.which("bwrap"):
         return []
     fix = "apt-get install bubblewrap (or your system's package of that name)"
     return [Problem(dataset.file, key, f"{what} in a sandbox, and there is no bwrap on this machine", fix)]
+
+
+def _package_problems(dataset: Named[DatasetConfig]) -> list[Problem]:
+    """Packages that its metrics need, and that are not here."""
+    return [
+        Problem(dataset.file, "metrics", f"{metric.name} needs the package {package}", f"pip install {package}")
+        for metric in dataset.settings.metrics
+        for package in missing_distributions(metric.needs.packages)
+    ]
 
 
 def _gpu_problems(name: str, file: str, wanted: int) -> list[Problem]:

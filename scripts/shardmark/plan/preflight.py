@@ -1,7 +1,8 @@
 """Whether a folder holds a model that can be loaded, found out without loading it and before a GPU is taken."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,17 @@ def missing_packages(
     if attention == "flash_attention_2" and not find_spec("flash_attn") and not find_spec("kernels"):
         fix = "pip install flash-attn, or take attn_implementation: sdpa, with which prefixes are shared, too"
         found.append(("model_kwargs.attn_implementation", "flash-attn", fix))
+    return found
+
+
+def missing_distributions(names: Iterable[str]) -> list[str]:
+    """Those that are not installed, of packages by the names that pip knows."""
+    found = []
+    for name in names:
+        try:
+            distribution(name)
+        except PackageNotFoundError:
+            found.append(name)
     return found
 
 

@@ -7,13 +7,16 @@ from msgspec.structs import replace
 
 from shardmark.filters import AnyFilter
 from shardmark.filters.chain import apply_filters
+from shardmark.metrics import AnyMetric
+from shardmark.metrics.base import Metric, Resampled
 from shardmark.records.prediction import Generated, Prediction, Sampled, Scored, Written
 from shardmark.records.request import ChoiceRequest, GenerateRequest, Request, RollingRequest, ScoredRequest
 from shardmark.records.sample import Sample
-from shardmark.records.score import Metric, finite
+from shardmark.records.score import Metric as Measured
+from shardmark.records.score import finite
 from shardmark.scoring.choice import is_tied, preferred
+from shardmark.scoring.load_metric import load_metric
 from shardmark.scoring.metric_inputs import VIEWS, Judged
-from shardmark.scoring.modules import load_metric
 from shardmark.scoring.statistics import estimate_by_draws, estimate_mean
 from shardmark.settings import Settings
 from shardmark.tasks.requests import as_text
@@ -25,8 +28,6 @@ OTHER = -1
 "kind loglikelihood: the answer where the model would rather have written another text."
 MARK = "<think>"
 "What is put for the mark that opened a thought where that was not noted."
-COMMON = {"name", "label", "chain", "scoring", "resamples"}
-"Settings of a metric that are not for its module."
 
 
 class Judging(Settings):
@@ -36,7 +37,7 @@ class Judging(Settings):
     scoring: str = "sum"
     filters: list[AnyFilter]
     chains: dict[str, list[AnyFilter]]
-    metrics: list[Json]
+    metrics: list[AnyMetric]
     cluster_by: str | None
     group_mean: str = "micro"
 
@@ -83,7 +84,7 @@ def _judge_choice(line: Json, request: ScoredRequest, prediction: Scored, settin
     output = choices[chosen]
     if settings.kind == "loglikelihood" and not prediction.greedy[0]:
         chosen = OTHER
-    scoring = settings.metrics[0].get("scoring") or settings.scoring
+    scoring = settings.metrics[0].ranking() or settings.scoring
     sample = _sample(
         line,
         prompt=as_text(prompt or continuation),
@@ -142,7 +143,7 @@ def _with_mark(prediction: Prediction) -> Prediction:
     return prediction
 
 
-def measure(settings: Judging, judged: list[Judged]) -> dict[str, Metric]:
+def measure(settings: Judging, judged: list[Judged]) -> dict[str, Measured]:
     """Each metric's estimate by its label; with several chains, `label,chain` as lm-evaluation-harness calls it.
 
     The score of each sample is put into the sample.
@@ -154,37 +155,31 @@ def measure(settings: Judging, judged: list[Judged]) -> dict[str, Metric]:
 
 def means(settings: Judging) -> set[str]:
     """The labels of the metrics that are means of the samples' scores."""
-    return {
-        label for label, metric, _ in _judgements(settings) if load_metric(metric["name"]).is_mean(**_options(metric))
-    }
+    return {label for label, metric, _ in _judgements(settings) if metric.is_mean()}
 
 
-def _judgements(settings: Judging) -> Iterator[tuple[str, Json, str]]:
-    """The label, the metric's settings and the chain of filters of each score."""
+def _judgements(settings: Judging) -> Iterator[tuple[str, Metric, str]]:
+    """The label, the metric and the chain of filters of each score."""
     for metric in settings.metrics:
         for chain in settings.chains or [""]:
-            if metric["chain"] in (None, chain):
-                name = metric["label"] or metric["name"]
+            if metric.chain in (None, chain):
+                name = metric.label or metric.name
                 yield f"{name},{chain}" if chain else name, metric, chain
 
 
-def _options(metric: Json) -> Json:
-    """The settings that are for the metric's module."""
-    return {key: value for key, value in metric.items() if key not in COMMON}
-
-
-def _estimate(metric: Json, chain: str, judged: list[Judged], clusters: list[str] | None, label: str) -> Metric:
-    module = load_metric(metric["name"])
-    options = _options(metric)
-    pairs = [VIEWS[module.reads](each, chain, metric.get("scoring")) for each in judged]
-    if module.unanswered is not None:
-        pairs = [(module.unanswered if prediction is None else prediction, right) for prediction, right in pairs]
+def _estimate(metric: Metric, chain: str, judged: list[Judged], clusters: list[str] | None, label: str) -> Measured:
+    pairs = [VIEWS[metric.reads](each, chain, metric.ranking()) for each in judged]
+    if metric.unanswered is not None:
+        pairs = [(metric.unanswered if prediction is None else prediction, right) for prediction, right in pairs]
     answered = [n for n, (prediction, _) in enumerate(pairs) if prediction is not None]
     terms, scores = [[0.0, 1.0]] * len(pairs), [0.0] * len(pairs)
     if answered:
         predictions, references = zip(*(pairs[n] for n in answered), strict=True)
+        options = metric.model_dump(exclude={"name"})
         try:
-            found = module.compute(predictions=list(predictions), references=list(references), **options)
+            found = load_metric(metric.name).compute(
+                predictions=list(predictions), references=list(references), **options
+            )
         except BoundError as error:
             sample = "" if error.item is None else f"sample {judged[answered[error.item]].sample.sample}"
             place = ": ".join(filter(None, (error.place, sample)))
@@ -193,8 +188,8 @@ def _estimate(metric: Json, chain: str, judged: list[Judged], clusters: list[str
             terms[n], scores[n] = row, score
     for each, score in zip(judged, scores, strict=True):
         each.sample.scores[label] = finite(score)
-    if module.is_mean(**options):
-        estimate = estimate_mean(scores, clusters)
+    if isinstance(metric, Resampled) and not metric.is_mean():
+        estimate = estimate_by_draws(terms, metric.value, metric.resamples, clusters)
     else:
-        estimate = estimate_by_draws(terms, lambda sums: module.value(sums, **options), metric["resamples"], clusters)
-    return estimate.metric(higher_is_better=module.higher_is_better, percent=module.percent)
+        estimate = estimate_mean(scores, clusters)
+    return estimate.metric(higher_is_better=metric.higher_is_better, percent=metric.percent)

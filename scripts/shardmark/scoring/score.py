@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from shardmark import __version__, layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import is_sealed, pretty_json, read_json, sealed, write_whole
+from shardmark.metrics import METRICS
 from shardmark.records.base import read_sealed_record, to_json
 from shardmark.records.model import HubRepository, ModelRecord
 from shardmark.records.prediction import Prediction, Scored
@@ -24,7 +25,6 @@ from shardmark.records.timings import Timings
 from shardmark.records.trailer import Trailer
 from shardmark.scoring.grouping import macro_estimates
 from shardmark.scoring.metric_inputs import Judged
-from shardmark.scoring.modules import load_metric
 from shardmark.scoring.near_misses import near_misses
 from shardmark.scoring.sample_scores import Judging, judge, means, measure, with_thoughts
 from shardmark.store.predictions import read_predictions
@@ -206,7 +206,7 @@ def _provenance(header: dict[str, Any], record: ModelRecord, trailers: list[Trai
     """What is needed to repeat the score."""
     first = trailers[0]
     of_metrics = {
-        name for metric in header["settings"].get("metrics", ()) for name in load_metric(metric["name"]).packages
+        name for metric in header["settings"].get("metrics", ()) for name in METRICS[metric["name"]].needs.packages
     }
     of_metrics |= {*LM_EVAL_PACKAGES} if "lm_eval" in header["settings"] else set()
     packages = first.packages | {name: version(name) for name in {*PACKAGES, *of_metrics}}

@@ -8,7 +8,6 @@ from shardmark.errors import Problem, UserError
 from shardmark.records.request import ChoiceRequest, Context, GenerateRequest, Request, RollingRequest
 from shardmark.tasks.contexts import ChatContext, TextContext
 from shardmark.tasks.rows import Row
-from shardmark.tasks.targets import CHECKS
 from shardmark.untrusted.printed import missing
 from shardmark.untrusted.templates import Expression, RenderError, Template
 
@@ -132,8 +131,8 @@ class Question:
         """What is right: a list of answers, or the index of a choice, or a list of these."""
         if choices is None:
             answers = self._answer_of(row)
-            for name in {metric.name for metric in self.settings.metrics} & CHECKS.keys():
-                CHECKS[name](answers)
+            for metric in self.settings.metrics:
+                metric.check_targets(answers)
             return answers
         if self.settings.kind != "choice":
             return 0

@@ -131,7 +131,7 @@ def run_program(program: str, tests: str, limits: Limits) -> Verdict:
 def _unstartable(why: str) -> UserError:
     what = f"the sandbox for generated code did not start, tried {TRIES} times: {why}"
     fix = "give the user who scores more processes, files or memory (ulimit -a), or let fewer jobs run at once"
-    return UserError(Problem("pass_at_k", "", what, fix))
+    return UserError(Problem("sandbox", "", what, fix))
 
 
 def _tried(program: str, tests: str, limits: Limits) -> Verdict:
@@ -204,12 +204,10 @@ def require_sandbox() -> None:
     """Raises UserError, with the fix, if this machine makes no sandbox."""
     if shutil.which("bwrap") is None:
         fix = "apt-get install bubblewrap (or your system's package of that name), on every machine that scores"
-        raise UserError(Problem("pass_at_k", "", "generated code runs in a sandbox only, and there is no bwrap", fix))
+        raise UserError(Problem("sandbox", "", "generated code runs in a sandbox only, and there is no bwrap", fix))
     if not known():
         what = f"the sandbox refuses system calls by their numbers, which it does not know for {platform.machine()}"
-        raise UserError(
-            Problem("pass_at_k", "", what, "score on x86_64 or aarch64, or add them to untrusted/seccomp.py")
-        )
+        raise UserError(Problem("sandbox", "", what, "score on x86_64 or aarch64, or add them to untrusted/seccomp.py"))
     fix = f"make `bwrap --unshare-all --ro-bind / / true` work, and {_python()} readable by all users"
     try:
         verdict = run_program("def one():\n    return 1\n", "assert one() == 1", Limits())
@@ -217,7 +215,7 @@ def require_sandbox() -> None:
         (problem,) = error.problems
         raise UserError(Problem(problem.where, "", problem.what, f"{fix}; {problem.fix}")) from error
     if not verdict.passed:
-        raise UserError(Problem("pass_at_k", "", f"bwrap makes no sandbox on this machine: {verdict.why}", fix))
+        raise UserError(Problem("sandbox", "", f"bwrap makes no sandbox on this machine: {verdict.why}", fix))
 
 
 class Part:
