@@ -70,24 +70,30 @@ def measured(work: Callable[[], list[str]]) -> dict[str, Any]:
 
 def run_shardmark(model: Path, asked: list[str], batch: int) -> dict[str, Any]:
     """This repository's engine, with `batch_size: auto`."""
-    from shardmark.config import ModelConfig, Named
-    from shardmark.engine.answer import Engine
-    from shardmark.engine.transformers_backend import TransformersBackend
+    from shardmark.config import Named
+    from shardmark.config.backends.transformers import TransformersConfig
+    from shardmark.engine.local import LocalBackend
+    from shardmark.engine.transformers.model import TransformersModel
     from shardmark.lock.lock import Lock
     from shardmark.plan.models import resolve_model
+    from shardmark.records.model import Staged
+    from shardmark.records.prediction import Generated
+    from shardmark.records.request import GenerateRequest
     from shardmark.store.hashes import HashCache
 
     with tempfile.TemporaryDirectory() as folder:
-        named = Named("benchmark", "benchmark.yaml", ModelConfig(path=str(model), num_gpus=0, dtype="float32"))
+        named = Named("benchmark", "benchmark.yaml", TransformersConfig(path=str(model), num_gpus=0, dtype="float32"))
         record = resolve_model(named, Lock(Path(folder, "lock")), HashCache(Path(folder, "cache")))
-    engine = Engine(record, TransformersBackend(record, {"model": str(model), "tokenizer": str(model)}))
+    staged = Staged(model=str(model), tokenizer=str(model))
+    backend = LocalBackend(record, TransformersModel(record, staged))
     requests = {
-        str(n): {"kind": "generate", "prompt": prompt, "max_new_tokens": NEW_TOKENS, "stop": STOP}
-        for n, prompt in enumerate(asked)
+        str(n): GenerateRequest(prompt=prompt, max_new_tokens=NEW_TOKENS, stop=STOP) for n, prompt in enumerate(asked)
     }
 
     def work() -> list[str]:
-        found = {p["id"]: p["text"] for predictions in engine.answer(requests) for p in predictions}
+        found = {
+            p.id: p.text for predictions in backend.answer(requests) for p in predictions if isinstance(p, Generated)
+        }
         return [found[key] for key in requests]
 
     return measured(work)
@@ -96,8 +102,8 @@ def run_shardmark(model: Path, asked: list[str], batch: int) -> dict[str, Any]:
 def run_lm_eval(model: Path, asked: list[str], batch: int) -> dict[str, Any]:
     """lm-eval's hf backend."""
     import torch
-    from lm_eval.api.instance import Instance  # type: ignore[import-not-found]
-    from lm_eval.models.huggingface import HFLM  # type: ignore[import-not-found]
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
 
     peer = HFLM(pretrained=str(model), device="cpu", dtype=torch.float32, batch_size=batch, max_length=2048)
     settings = {"until": STOP, "max_gen_toks": NEW_TOKENS, "do_sample": False, "temperature": 0.0}

@@ -17,9 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 
-from shardmark.files import read_jsonl  # noqa: E402
+from shardmark.layout import REQUESTS  # noqa: E402
 from shardmark.plan.machine import hardware  # noqa: E402
 from shardmark.plan.plan import Plan, make_plan  # noqa: E402
+from shardmark.records.request import ChoiceRequest  # noqa: E402
+from shardmark.store.requests import read_requests  # noqa: E402
 
 DEMO: dict[str, Any] = {"models": ["demo_large"], "datasets": ["demo_comparison"]}
 
@@ -48,28 +50,29 @@ def scoring(repeats: int) -> dict[str, float]:
     """Choices of demo_comparison: the token tree, against one forward a choice."""
     import torch
 
-    from shardmark.engine.answer import Engine
+    from shardmark.engine.local import LocalBackend
     from shardmark.engine.tokens import encode_pair
-    from shardmark.engine.transformers_backend import TransformersBackend
+    from shardmark.engine.transformers.model import TransformersModel
+    from shardmark.records.model import Staged
 
     with tempfile.TemporaryDirectory() as folder:
         planned = plan(Path(folder), **DEMO)
         record = planned.models[0]
-        files = [file for file in planned.datasets[0]["files"] if "/requests/" in file]
-        requests = {line.pop("id"): line for file in files for line in read_jsonl(Path(file))}
-    path = str(ROOT / record["source"]["path"])
-    backend = TransformersBackend(record, {"model": path, "tokenizer": path})
-    engine = Engine(record, backend)
+        files = REQUESTS.found(Path(folder), dataset="*", shard="*")
+        requests = {key: request for file in files for key, request in read_requests(file).items()}
+    path = str(ROOT / record.source.path)
+    model = TransformersModel(record, Staged(model=path, tokenizer=path))
+    backend = LocalBackend(record, model)
 
     @torch.inference_mode()
     def plain() -> None:
-        for request in requests.values():
-            for pair in request["pairs"]:
-                context, continuation = encode_pair(backend.tokenizer, *pair)
-                logits = backend.model(torch.tensor([(context + continuation)[:-1]])).logits[0].float()
+        for request in (request for request in requests.values() if isinstance(request, ChoiceRequest)):
+            for pair in request.pairs:
+                context, continuation = encode_pair(model.tokenizer, str(pair[0]), str(pair[1]))
+                logits = model.model(torch.tensor([(context + continuation)[:-1]])).logits[0].float()
                 logits.log_softmax(-1)[-len(continuation) :].gather(1, torch.tensor(continuation)[:, None]).sum()
 
-    return compare(lambda: list(engine.answer(requests)), plain, repeats)
+    return compare(lambda: list(backend.answer(requests)), plain, repeats)
 
 
 def planning(repeats: int, rows: int = 20_000) -> dict[str, float]:

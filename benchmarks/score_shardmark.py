@@ -13,13 +13,18 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import torch  # noqa: E402
 from peak import peak_mib  # noqa: E402
 
-from shardmark.config import ModelConfig, Named  # noqa: E402
-from shardmark.engine.answer import Engine  # noqa: E402
+from shardmark.config import Named  # noqa: E402
+from shardmark.config.backends.transformers import TransformersConfig  # noqa: E402
+from shardmark.engine.local import LocalBackend  # noqa: E402
 from shardmark.engine.tokens import encode_pair, fit_window  # noqa: E402
-from shardmark.engine.transformers_backend import TransformersBackend  # noqa: E402
+from shardmark.engine.transformers.model import TransformersModel  # noqa: E402
 from shardmark.engine.tree import TokenTree  # noqa: E402
 from shardmark.lock.lock import Lock  # noqa: E402
 from shardmark.plan.models import resolve_model  # noqa: E402
+from shardmark.records.base import convert, to_json  # noqa: E402
+from shardmark.records.model import ModelRecord, Staged  # noqa: E402
+from shardmark.records.prediction import Scored  # noqa: E402
+from shardmark.records.request import ChoiceRequest  # noqa: E402
 from shardmark.store.hashes import HashCache  # noqa: E402
 from shardmark.tasks.requests import request_id  # noqa: E402
 
@@ -47,9 +52,11 @@ def arithmetic(backend: Any, documents: list[Any]) -> dict[str, int]:
     }
 
 
-def planned(job: dict[str, Any]) -> dict[str, Any]:
+def planned(job: dict[str, Any]) -> ModelRecord:
     """The plan's record of the model, which hashes its weights."""
-    settings = ModelConfig(path=job["model"], num_gpus=0, max_seq_len=job["window"], batch_size=job["batch_size"])
+    settings = TransformersConfig(
+        path=job["model"], num_gpus=0, max_seq_len=job["window"], batch_size=job["batch_size"]
+    )
     with tempfile.TemporaryDirectory() as folder:
         lock, hashes = Lock(Path(folder, "no.lock")), HashCache(Path(folder, "no.cache"))
         return resolve_model(Named("model", "model.yaml", settings), lock, hashes)
@@ -57,17 +64,19 @@ def planned(job: dict[str, Any]) -> dict[str, Any]:
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(job["threads"])
-    record = job["record"] or planned(job)
-    backend = TransformersBackend(record, {"model": job["model"], "tokenizer": job["model"]})
+    record = convert(job["record"], ModelRecord) if job["record"] else planned(job)
+    staged = Staged(model=job["model"], tokenizer=job["model"])
+    model = TransformersModel(record, staged, job["batch_size"])
     if not job["record"]:
-        return {"record": record, "arithmetic": arithmetic(backend, job["documents"])}
-    requests = [{"kind": "choice", "pairs": document} for document in job["documents"]]
+        return {"record": to_json(record), "arithmetic": arithmetic(model, job["documents"])}
+    requests = [ChoiceRequest(pairs=[(pair[0], pair[1]) for pair in document]) for document in job["documents"]]
     ids = [request_id(request) for request in requests]
     asked = dict(zip(ids, requests, strict=True))
     cpu, wall = time.process_time(), time.monotonic()
-    predictions = {p["id"]: p for done in Engine(record, backend).answer(asked) for p in done}
+    done = (p for made in LocalBackend(record, model).answer(asked) for p in made)
+    predictions = {p.id: p.logprobs for p in done if isinstance(p, Scored)}
     result: dict[str, Any] = {"inference_cpu": time.process_time() - cpu, "inference_wall": time.monotonic() - wall}
-    return result | {"peak_mib": peak_mib(), "scores": [value for key in ids for value in predictions[key]["logprobs"]]}
+    return result | {"peak_mib": peak_mib(), "scores": [value for key in ids for value in predictions[key]]}
 
 
 if __name__ == "__main__":

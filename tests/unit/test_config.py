@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from projects import GENERATE, problems, write_dataset, write_model, write_yaml
-from shardmark.config import Benchmark, DatasetConfig, ModelConfig, RunConfig, load, schemas
+from shardmark.config import Benchmark, DatasetConfig, RunConfig, load, schemas
+from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.base import validate
 from shardmark.config.elsewhere import checked, partly_used
 from shardmark.config.yaml_files import read_yaml
@@ -217,7 +218,7 @@ def test_anchors_and_merged_keys_may_be_overridden(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
-    (problem,) = wrong(ModelConfig, settings)
+    (problem,) = wrong(TransformersConfig, settings)
     assert problem.startswith(said)
 
 
@@ -499,7 +500,8 @@ def test_a_dtype_among_the_kwargs_is_the_models_dtype(root: Path, alias: str, va
 
 
 def test_two_dtypes_for_one_model_are_refused() -> None:
-    (problem,) = wrong(ModelConfig, {"path": "x", "dtype": "float32", "model_kwargs": {"torch_dtype": "bfloat16"}})
+    values = {"path": "x", "dtype": "float32", "model_kwargs": {"torch_dtype": "bfloat16"}}
+    (problem,) = wrong(TransformersConfig, values)
     assert "model_kwargs.torch_dtype is bfloat16, but dtype is float32: keep one" in problem
 
 
@@ -620,8 +622,8 @@ def test_models_and_what_stands_in_their_place_are_not_both_given_on_the_command
         (DatasetConfig, "limit", "it belongs in the run's own"),
         (DatasetConfig, "num_fewshot", "few_shot: {count: 5"),
         (DatasetConfig, "system_instruction", "role: system"),
-        (ModelConfig, "limit", "it belongs in the run's own"),
-        (ModelConfig, "prompt", "it belongs in the file of a data set"),
+        (TransformersConfig, "limit", "it belongs in the run's own"),
+        (TransformersConfig, "prompt", "it belongs in the file of a data set"),
     ],
 )
 def test_a_key_of_another_file_is_told_where_it_belongs(kind: Any, key: str, fix: str) -> None:

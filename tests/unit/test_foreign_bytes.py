@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from answered import made, wrote
-from shardmark.config import DatasetConfig, LmEvalConfig, ModelConfig, RunConfig
+from shardmark.config import DatasetConfig, LmEvalConfig, RunConfig
+from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.elsewhere import checked
 from shardmark.config.group import GroupConfig
 from shardmark.config.merge import check_file, parse_assignments
@@ -31,7 +32,7 @@ from shardmark.tasks.lm_eval.files import read_config
 from shardmark.tasks.lm_eval.index import from_file
 
 fuzz = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
-KINDS = (RunConfig, ModelConfig, DatasetConfig, GroupConfig, LmEvalConfig)
+KINDS = (RunConfig, TransformersConfig, DatasetConfig, GroupConfig, LmEvalConfig)
 
 # Bytes that look like YAML or JSON, cut, doubled and mixed with others
 MARKS = [

@@ -216,9 +216,7 @@ def backend(name: str, folders: dict[str, Path]) -> Any:
 
 
 def engine(folder: Path, backend: Any, **more: Any) -> Any:
-    from shardmark.engine.answer import Engine
-
-    return Engine(tiny_models.model_record(folder, **more), backend)
+    return tiny_models.local_backend(folder, backend, **more)
 
 
 def requests(**more: Any) -> dict[str, Any]:
@@ -401,7 +399,7 @@ def test_rows_share_no_batch_where_rotary_embeddings_move(folders: dict[str, Pat
 
 
 def test_the_model_attends_as_before_afterwards(folders: dict[str, Path], llama: Any) -> None:
-    from shardmark.engine.continuous_attention import ATTENTION
+    from shardmark.engine.transformers.continuous_attention import ATTENTION
 
     before = llama.model.config._attn_implementation
     row = GenerateRow([1, 10**6], 2, [])

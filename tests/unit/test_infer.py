@@ -122,9 +122,9 @@ def test_a_job_writes_every_prediction_and_how_it_was_made(job: Job) -> None:
 
 def crash(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a job whose device dies when two generations are done."""
-    from shardmark.engine import transformers_backend
+    from shardmark.engine.transformers import model
 
-    class Crashing(transformers_backend.Scheduler):
+    class Crashing(model.Scheduler):
         def results(self, rows: Any) -> Any:
             left = 2
             for done in super().results(rows):
@@ -134,7 +134,7 @@ def crash(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
                     raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
 
     with monkeypatch.context() as patch:
-        patch.setattr(transformers_backend, "Scheduler", Crashing)
+        patch.setattr(model, "Scheduler", Crashing)
         with pytest.raises(RuntimeError, match="uncorrectable"):
             job.run(REQUESTS)
     assert not job.out.exists()
@@ -150,7 +150,7 @@ def test_a_job_that_crashed_goes_on_with_what_it_had(job: Job, monkeypatch: pyte
 
 
 def test_choices_that_were_scored_before_a_crash_are_kept(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardmark.engine import scoring
+    from shardmark.engine.transformers import scoring
 
     asked = [choice((f"question {n}", "x"), (f"question {n}", "yz")) for n in range(5)]
     forwards, whole = [], scoring.chunk_logits

@@ -29,10 +29,10 @@ def whole(folder: Path) -> Any:
 def load(folder: Path, **settings: Any) -> Any:
     """The backend of a model as a job gets it: planned and staged."""
     from shardmark.engine.stage import stage_model
-    from shardmark.engine.transformers_backend import TransformersBackend
+    from shardmark.engine.transformers.model import TransformersModel
 
     record = tiny_models.model_record(folder, **settings)
-    return TransformersBackend(record, stage_model(record, folder / "weights"))
+    return TransformersModel(record, stage_model(record, folder / "weights"))
 
 
 def texts(backend: Any) -> list[tuple[str, int, str]]:
@@ -71,7 +71,7 @@ def values(backend: Any) -> list[float]:
 
 def assert_answers_as(backend: Any, model: Any, near: float = NEAR) -> None:
     """Both kinds of answers are those of a model by itself, and prefixes are shared."""
-    from shardmark.engine.sharing import why_not_shared
+    from shardmark.engine.transformers.sharing import why_not_shared
 
     assert (why_not_shared(backend.model, backend.window), backend.why_plain) == (None, None)
     assert values(backend) == pytest.approx([tiny_models.plain_score(model, row)[0] for row in ROWS], abs=near)
@@ -202,7 +202,7 @@ def test_where_weights_lie_changes_no_answer(folder: Path, whole: Any, tmp_path:
 
 
 def test_layers_of_several_devices_leave_the_memory_of_the_fullest(whole: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardmark.engine import memory
+    from shardmark.engine.transformers import memory
 
     free = {"cuda:0": 30, "cuda:1": 10, "cpu": 99}
     monkeypatch.setattr(memory, "free_bytes", lambda device: free[str(device)])

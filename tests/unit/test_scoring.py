@@ -96,7 +96,7 @@ def forwards(model: Any) -> Iterator[list[int]]:
 
 def run(backend: Any, rows: list[ScoredRow], budget: Any) -> list[tuple[float, bool]]:
     """Scores by way of the tree, whatever the model."""
-    from shardmark.engine.scoring import tree_results
+    from shardmark.engine.transformers.scoring import tree_results
 
     return [score for _, score in sorted(pair for done in tree_results(backend, rows, budget) for pair in done)]
 
@@ -148,9 +148,9 @@ def test_greedy_means_that_every_scored_token_is_the_argmax(backend: Any, plain:
 
 
 def test_who_shares_prefixes_and_who_does_not(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
-    from shardmark.engine.scoring import Scorer
+    from shardmark.engine.transformers.scoring import Scorer
 
-    scorer = Scorer(backend, "auto", True)
+    scorer = Scorer(backend)
     kind = backend.model.config.model_type.removesuffix("_text")
     with caplog.at_level(logging.WARNING):
         assert scorer.shares() == scorer.shares() == (kind in tiny_models.ARCHITECTURES)
@@ -224,7 +224,7 @@ def test_a_number_bounds_the_branches_in_a_forward(llama: Any, batch_size: int) 
 def test_the_budget_follows_from_memory_or_from_the_number_that_is_set(
     llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shardmark.engine import scoring
+    from shardmark.engine.transformers import scoring
 
     usual = scoring.scoring_budget(llama, "auto", 60)
     assert (usual.rows, scoring.scoring_budget(llama, 3, 60).rows) == (None, 3)
@@ -242,7 +242,7 @@ def test_the_budget_follows_from_memory_or_from_the_number_that_is_set(
 
 
 def test_tokens_that_take_much_are_fewer_in_a_forward_on_a_cpu(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardmark.engine import scoring
+    from shardmark.engine.transformers import scoring
 
     sizes = []
     for one in (1 << 10, 150 << 10, 1 << 20):
@@ -252,7 +252,7 @@ def test_tokens_that_take_much_are_fewer_in_a_forward_on_a_cpu(llama: Any, monke
 
 
 def test_a_large_window_takes_no_memory_from_short_rows(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardmark.engine import scoring
+    from shardmark.engine.transformers import scoring
 
     short, long = (scoring.scoring_budget(llama, "auto", longest).tokens for longest in (60, 10**9))
     monkeypatch.setattr(llama, "window", 10**9)
@@ -263,7 +263,7 @@ def test_a_large_window_takes_no_memory_from_short_rows(llama: Any, monkeypatch:
 def test_memory_that_only_holds_files_counts_as_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import torch
 
-    from shardmark.engine import memory
+    from shardmark.engine.transformers import memory
 
     assert memory.free_bytes(torch.device("cpu")) > 1 << 20
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemFree: 100 kB\nMemAvailable: 5000 kB\n")
@@ -276,7 +276,7 @@ def test_memory_that_only_holds_files_counts_as_free(monkeypatch: pytest.MonkeyP
 def test_the_softmax_works_in_parts_and_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from shardmark.engine import outputs
+    from shardmark.engine.transformers import outputs
 
     logits = torch.randn(9, 50, generator=torch.Generator().manual_seed(0)).mul(8).bfloat16()
     at, targets = torch.tensor([0, 0, 3, 8, 8, 8]), torch.tensor([1, 2, 3, 4, 5, int(logits[8].argmax())])
@@ -293,7 +293,7 @@ def test_the_softmax_works_in_parts_and_in_float32(monkeypatch: pytest.MonkeyPat
 def test_a_model_whose_logits_come_from_elsewhere_is_refused(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from shardmark.engine.padded import score_padded
+    from shardmark.engine.transformers.padded import score_padded
     from shardmark.engine.tree import Budget
 
     unused = torch.nn.Linear(1, 1)
@@ -335,7 +335,7 @@ def test_random_trees_in_random_chunks_are_scored_as_their_rows(
 def test_the_size_of_attention_blocks_changes_nothing(
     llama: Any, llama_plain: Any, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shardmark.engine import tree_forward
+    from shardmark.engine.transformers import tree_forward
 
     monkeypatch.setitem(tree_forward.BLOCK, "cpu", block)
     assert_near(scores(llama, shard()), [plain_score(llama_plain, row) for row in shard()])
@@ -357,7 +357,7 @@ def test_running_out_of_memory_loses_nothing_and_repeats_only_what_failed(
 
 
 def test_what_is_done_stays_done_when_memory_runs_out_later(llama: Any) -> None:
-    from shardmark.engine.scoring import tree_results
+    from shardmark.engine.transformers.scoring import tree_results
     from shardmark.engine.tree import Budget
 
     rows = shard()
@@ -386,7 +386,7 @@ def test_a_row_that_does_not_fit_alone_is_named(tmp_path: Path, architecture: st
 
 
 def test_other_errors_are_not_swallowed(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardmark.engine import scoring
+    from shardmark.engine.transformers import scoring
 
     def broken(*_: Any) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -400,7 +400,7 @@ def test_other_errors_are_not_swallowed(llama: Any, monkeypatch: pytest.MonkeyPa
 
 
 def refusal(backend: Any) -> str:
-    from shardmark.engine.sharing import why_not_shared
+    from shardmark.engine.transformers.sharing import why_not_shared
 
     return why_not_shared(backend.model, backend.window) or ""
 
@@ -413,7 +413,7 @@ def causal_only(view: Any, mask_function: Any, device: Any) -> Any:
 
 
 def test_a_model_that_does_not_take_the_mask_is_found_out(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardmark.engine import tree_attention
+    from shardmark.engine.transformers import tree_attention
 
     wanted = scores(llama, shard())
     monkeypatch.setattr(tree_attention.View, "allowed", causal_only)
@@ -422,7 +422,7 @@ def test_a_model_that_does_not_take_the_mask_is_found_out(llama: Any, monkeypatc
 
 
 def test_a_model_that_does_not_take_positions_is_found_out(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardmark.engine import tree_forward
+    from shardmark.engine.transformers import tree_forward
 
     def without_positions(model: Any, chunk: Any, cache: Any) -> dict[str, Any]:
         return {k: v for k, v in inputs(model, chunk, cache).items() if k != "position_ids"}
@@ -434,7 +434,7 @@ def test_a_model_that_does_not_take_positions_is_found_out(llama: Any, monkeypat
 
 
 def test_a_model_whose_cache_forgets_is_found_out(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardmark.engine import tree_forward
+    from shardmark.engine.transformers import tree_forward
 
     wanted, cache = scores(llama, shard()), tree_forward._cache
     monkeypatch.setattr(tree_forward, "_cache", lambda kept, chunk: cache([], chunk))
@@ -500,7 +500,7 @@ def test_rows_beyond_the_original_window_are_scored_by_their_own_length(tmp_path
 
 
 def test_flash_attention_is_named_as_what_stands_in_the_way(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardmark.engine import sharing
+    from shardmark.engine.transformers import sharing
 
     monkeypatch.setattr(sharing, "attention_of", lambda _: "flash_attention_2")
     assert "flash_attention_2 takes no mask; with attn_implementation: sdpa" in refusal(llama)

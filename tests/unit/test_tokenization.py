@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 import tiny_models
-from shardmark.config import ModelConfig
-from shardmark.config.model import MetaTemplate
+from shardmark.config.backends.transformers import TransformersConfig
+from shardmark.config.weights import MetaTemplate
 from shardmark.engine.tokenization import Wording, WordingError, by_meta_template
 from shardmark.engine.tokens import encode
 from shardmark.records.request import Message
@@ -41,7 +41,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def wording(tokenizer: Any, template: str | None = TEMPLATE, **settings: Any) -> Wording:
     tokenizer.chat_template = template
-    return Wording(tokenizer, ModelConfig(path="x", **settings))
+    return Wording(tokenizer, TransformersConfig(path="x", **settings))
 
 
 def shown(tokenizer: Any, tokens: list[int]) -> str:

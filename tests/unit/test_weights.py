@@ -267,13 +267,11 @@ def test_tokens_without_a_row_in_the_embeddings_are_refused_by_name(
 def test_a_token_that_only_the_class_of_a_tokenizer_adds_is_refused_where_a_text_has_it(
     folders: Callable[[str], Path],
 ) -> None:
-    from shardmark.engine.answer import Engine
-
     folder = folders("qwen2")
     backend = tiny_models.load_backend(folder)
     token = tiny_models.token_id(backend.tokenizer, "<|endoftext|>")
     assert token == backend.rows
-    engine = Engine(tiny_models.model_record(folder), backend)
+    engine = tiny_models.local_backend(folder, backend)
     good = choice(("a", "b"))
     assert [p.id for done in engine.answer({"good": good}) for p in done] == ["good"]
     for bad in (choice(("a", "<|endoftext|>")), rolling("<|endoftext|>")):

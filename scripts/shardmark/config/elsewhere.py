@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from shardmark.config.backends import names, settings_class, settings_of
 from shardmark.config.base import SHOWN, S, validate
 from shardmark.config.dataset import DatasetConfig
 from shardmark.config.lm_eval import LmEvalConfig
@@ -45,6 +46,17 @@ def checked(kind: type[S], values: Any, where: str, problems: list[Problem]) -> 
     return settings
 
 
+def checked_model(values: Any, where: str, problems: list[Problem]) -> ModelConfig | None:
+    """The settings in the values of a model's file, by its backend."""
+    try:
+        kind = settings_of(values)
+    except ValueError as error:
+        what, _, fix = str(error).partition(": ")
+        problems.append(Problem(where, "backend", what, fix))
+        return None
+    return checked(kind, values, where, problems)
+
+
 def _not_settings(value: Any, key: str) -> Iterator[Problem]:
     """What no setting can be, wherever it stands, but in rows of the user's own."""
     if isinstance(value, dict):
@@ -68,8 +80,14 @@ def _pointed(problem: Problem, kind: type[Settings]) -> Problem:
         return problem
     if kind is DatasetConfig and problem.key in NATIVE:
         return replace(problem, fix=f"only tasks of lm-eval have it: {NATIVE[problem.key]}")
-    others = [file for other, file in FILES.items() if other is not kind and problem.key in other.model_fields]
+    others = [file for other, file in FILES.items() if not issubclass(kind, other) and problem.key in _fields(other)]
     return replace(problem, fix=f"it belongs in {' or '.join(others)}") if others else problem
+
+
+def _fields(kind: type[Settings]) -> set[str]:
+    """The keys of a kind of file; of a model, those of any backend."""
+    kinds = map(settings_class, names()) if kind is ModelConfig else [kind]
+    return {key for each in kinds for key in each.model_fields}
 
 
 def unused(

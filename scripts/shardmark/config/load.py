@@ -5,12 +5,14 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
+from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.base import S, validate
 from shardmark.config.dataset import DatasetConfig
-from shardmark.config.elsewhere import checked, unused
+from shardmark.config.elsewhere import checked, checked_model, unused
 from shardmark.config.group import GroupConfig
 from shardmark.config.include import read_values
 from shardmark.config.lm_eval import PREFIX, LmEvalConfig
@@ -18,19 +20,21 @@ from shardmark.config.model import ModelConfig
 from shardmark.config.run import ONE_OFF, RunConfig
 from shardmark.config.yaml_files import MAX_DEPTH, MAX_VALUES, values_in
 from shardmark.errors import Problem, UserError, nearest
+from shardmark.settings import Settings
 
+S_co = TypeVar("S_co", bound=Settings, covariant=True)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 COMMAND_LINE = "--config"
 DATASETS = ("config", "datasets")
 
 
 @dataclass(frozen=True)
-class Named(Generic[S]):
+class Named(Generic[S_co]):
     """Settings, the name that results are filed under, and the file they came from."""
 
     name: str
     file: str
-    settings: S
+    settings: S_co
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ def _named_files(
     if run.hf_path:
         models = _one_off(run, problems)
     elif wrong.isdisjoint({"models", "hf_path"}):
-        models = _validated(_select(run.models, "models", root, place("models"), problems), ModelConfig, problems)
+        found = _select(run.models, "models", root, place("models"), problems)
+        models = _checked(found, checked_model, problems)
     asked = [name.removeprefix(PREFIX) for name in run.datasets if name.startswith(PREFIX)]
     files = [name for name in run.datasets if not name.startswith(PREFIX)]
     datasets, groups, tasks = (
@@ -123,7 +128,7 @@ def _named_files(
         else _datasets(files, root, place("datasets"), problems)
     )
     named = [Named(name, place("datasets"), LmEvalConfig(lm_eval=name)) for name in dict.fromkeys(asked)]
-    return Benchmark(run, [_override(model, run) for model in models], datasets, named + tasks, groups)
+    return Benchmark(run, _overridden(models, run, place, problems), datasets, named + tasks, groups)
 
 
 def _one_off(run: RunConfig, problems: list[Problem]) -> list[Named[ModelConfig]]:
@@ -132,14 +137,29 @@ def _one_off(run: RunConfig, problems: list[Problem]) -> list[Named[ModelConfig]
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", path.rstrip("/").rsplit("/", 1)[-1]).strip("-.") or "model"
     where = f"{COMMAND_LINE} hf_path"
     values = {"path": path} | {key: getattr(run, key) for key in ONE_OFF}
-    settings = checked(ModelConfig, values, where, problems)
+    settings = checked(TransformersConfig, values, where, problems)
     return [Named(name, where, settings)] if settings else []
 
 
-def _override(model: Named[ModelConfig], run: RunConfig) -> Named[ModelConfig]:
-    keys = ("num_gpus", "batch_size", "batch_padding", "max_seq_len", "max_out_len", "dtype")
-    given = {key: getattr(run, key) for key in keys if getattr(run, key) is not None}
-    return Named(model.name, model.file, model.settings.model_copy(update=given))
+OVERRIDES = ("num_gpus", "batch_size", "batch_padding", "max_seq_len", "max_out_len", "dtype")
+"Keys of a run that stand in the place of those of its models, where their backends have them."
+
+
+def _overridden(
+    models: list[Named[ModelConfig]], run: RunConfig, place: Callable[[str], str], problems: list[Problem]
+) -> list[Named[ModelConfig]]:
+    given = {key: getattr(run, key) for key in OVERRIDES if getattr(run, key) is not None}
+    for key in given:
+        if models and not any(key in type(model.settings).model_fields for model in models):
+            backends = sorted({model.settings.backend for model in models})
+            what = f"nothing in this run uses it: models of backend {', '.join(backends)} have no {key}"
+            problems.append(Problem(place(key), key, what, "drop it"))
+    return [_override(model, given) for model in models]
+
+
+def _override(model: Named[ModelConfig], given: dict[str, Any]) -> Named[ModelConfig]:
+    own = {key: value for key, value in given.items() if key in type(model.settings).model_fields}
+    return Named(model.name, model.file, model.settings.model_copy(update=own))
 
 
 def _datasets(
@@ -181,7 +201,13 @@ def is_lm_eval(values: Any) -> bool:
 
 def _validated(found: list[Named[Any]], kind: type[S], problems: list[Problem]) -> list[Named[S]]:
     """The settings in values of files, without those that are wrong."""
-    read = [(each, checked(kind, each.settings, each.file, problems)) for each in found]
+    return _checked(found, partial(checked, kind), problems)
+
+
+def _checked(
+    found: list[Named[Any]], check: Callable[[Any, str, list[Problem]], S | None], problems: list[Problem]
+) -> list[Named[S]]:
+    read = [(each, check(each.settings, each.file, problems)) for each in found]
     return [Named(each.name, each.file, settings) for each, settings in read if settings is not None]
 
 

@@ -1,17 +1,15 @@
-"""config/models/*.yaml: one file a model."""
+"""config/models/*.yaml: one file a model. Here is what the models of all backends have; see backends/."""
 
-from typing import Any, Literal
+from abc import abstractmethod
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, PositiveInt, ValidationInfo, model_validator
+from pydantic import Field, PositiveInt
 
-from shardmark.config.base import Dtype
-from shardmark.settings import AS_WRITTEN, Settings
+from shardmark.config.backends import settings_of
+from shardmark.settings import Settings
 
-OWN_KEYS = {"dtype": "dtype", "torch_dtype": "dtype", "trust_remote_code": "trust_remote_code"}
-"Arguments of from_pretrained that are settings of their own here, because the plan must know them."
-BITS = ("load_in_8bit", "load_in_4bit")
-QUANTIZATION = (*BITS, "bnb_4bit_", "llm_int8_")
-"What keys of BitsAndBytesConfig begin with: users also write them beside quantization_config."
+KINDS = frozenset({"generate", "choice", "rolling"})
+"The kinds of requests: to continue a text, and for log-likelihoods of continuations or of whole texts."
 
 
 class SlurmConfig(Settings):
@@ -33,152 +31,53 @@ class SlurmConfig(Settings):
     "More flags for sbatch, such as `--exclude=node7`."
 
 
-class Turn(Settings):
-    """What stands around a message."""
-
-    begin: str = ""
-    "Before it."
-    end: str = ""
-    "After it."
-
-
-class MetaTemplate(Settings):
-    """How a chat becomes a text for a model without a chat template of its own."""
-
-    begin: str = ""
-    "Before the first message."
-    round: dict[Literal["system", "user", "assistant"], Turn]
-    "What stands around the messages of each role; the answer is written after the assistant's `begin`."
-    end: str = ""
-    "After the last message, where the whole chat is scored."
-
-    @model_validator(mode="after")
-    def _speaks(self, info: ValidationInfo) -> "MetaTemplate":
-        if info.context == AS_WRITTEN:
-            return self
-        if missing := [role for role in ("user", "assistant") if role not in self.round]:
-            raise ValueError(f"round has no {' and no '.join(missing)}: each role needs begin and end")
-        return self
-
-
-ELSEWHERE = {
-    "subfolder": "give path: FOLDER/SUBFOLDER",
-    "revision": "give the setting revision",
-    "gguf_file": "give the setting gguf_file",
-}
-"kwargs that lead transformers to other files than the plan looks at, and what to write instead."
-
-
 class ModelConfig(Settings):
-    """A model, how it is loaded, and the devices it needs. The file's name is the model's name."""
+    """A model, and the devices it needs. The file's name is the model's name."""
+
+    opener: ClassVar[str]
+    "`module:function` that makes its Backend from record, staged folders and a sign of life (engine/backend.py)."
+    protocol: ClassVar[int]
+    "Raised whenever the backend would answer a request differently than before; old predictions then count no more."
+    kinds: ClassVar[frozenset[str]] = KINDS
+    "The kinds of requests that it answers; the plan refuses data sets of others."
 
     include: str | list[str] = Field(default=[], exclude=True)
     "Names of other files here: their keys hold, unless this file has them. Mappings merge, null removes a key."
 
     description: str = ""
     "One line for the report."
-    backend: Literal["transformers"] = "transformers"
+    backend: str
     "What runs the model."
-    path: str | None = None
-    "A folder in Hugging Face format, or a Hub id such as Qwen/Qwen2.5-0.5B."
-    revision: str | None = None
-    "Branch, tag or commit on the Hub; the default branch if null. The commit it stands for is pinned in the lock."
-    gguf_file: str | None = None
-    "A GGUF file instead of `path`; dequantised once to safetensors, then cached."
-    gguf_package: str | None = None
-    "An installed Python package whose `assemble()` returns a GGUF file, instead of `path`."
-    tokenizer_path: str | None = None
-    "Folder or Hub id of the tokenizer, if it is not beside the weights."
-    adapter: str | None = None
-    "Folder or Hub id of a PEFT adapter (LoRA, for instance) for these weights. Needs the package peft."
-    adapter_revision: str | None = None
-    "Branch, tag or commit of the adapter on the Hub; the default branch if null."
-    dtype: Dtype = "auto"
-    "The weights' type while running; auto is bfloat16 on GPUs and float32 on the CPU."
     num_gpus: int = Field(1, ge=0)
     "GPUs a job of this model takes for itself; 0 runs on the CPU."
     cpus: PositiveInt = 4
     "Cores a job takes (at most those given to Snakemake)."
-    batch_size: PositiveInt | Literal["auto"] = "auto"
-    "Rows in a batch; auto fits it to the memory. Halved when memory runs out in mid-run. Doesn't change a score."
-    batch_padding: bool = True
-    "false: only rows of equal length share a batch, so that nothing is padded."
-    max_seq_len: PositiveInt | None = None
-    "The window in tokens (prompt and output); the model's own if null."
     max_out_len: PositiveInt | None = None
     "The most tokens that are generated, whatever the data set asks for."
-    meta_template: MetaTemplate | None = None
-    "How a chat becomes a text, if the tokenizer has no chat template, or instead of it."
-    chat_template_kwargs: dict[str, Any] = Field(default={})
-    "Passed on to the tokenizer's chat template, e.g. {enable_thinking: false}."
     slurm: SlurmConfig = Field(default=SlurmConfig())
     "What its jobs ask of a Slurm cluster, where that differs from the profile."
-    trust_remote_code: bool = False
-    "Run Python code that comes with the weights. Only for sources you trust."
-    model_kwargs: dict[str, Any] = Field(default={})
-    "Passed on to AutoModelForCausalLM.from_pretrained."
-    tokenizer_kwargs: dict[str, Any] = Field(default={})
-    "Passed on to AutoTokenizer.from_pretrained."
 
-    @model_validator(mode="before")
     @classmethod
-    def _own_keys(cls, values: Any, info: ValidationInfo) -> Any:
-        """dtype, torch_dtype and trust_remote_code among the kwargs mean the settings of those names."""
-        if not isinstance(values, dict) or info.context == AS_WRITTEN:
-            return values
-        values = dict(values)
-        for key in ("model_kwargs", "tokenizer_kwargs"):
-            kwargs = dict(values[key]) if isinstance(values.get(key), dict) else {}
-            for alias, setting in OWN_KEYS.items():
-                if alias in kwargs:
-                    value = kwargs.pop(alias)
-                    value = str(value).removeprefix("torch.") if setting == "dtype" else value
-                    if values.setdefault(setting, value) != value:
-                        raise ValueError(f"{key}.{alias} is {value}, but {setting} is {values[setting]}: keep one")
-                    values[key] = kwargs
-        if isinstance(values.get("model_kwargs"), dict):
-            values["model_kwargs"] = _one_quantization(values["model_kwargs"])
-        return values
+    def as_written(cls, values: Any) -> Self:
+        """Settings of a record, with the class of their backend. Raises ValueError."""
+        if cls is not ModelConfig:
+            return super().as_written(values)
+        return settings_of(values).as_written(values)  # type: ignore[return-value]  # it is a ModelConfig
 
-    @model_validator(mode="after")
-    def _one_source(self, info: ValidationInfo) -> "ModelConfig":
-        if info.context == AS_WRITTEN:
-            return self
-        sources = [self.path, self.gguf_file, self.gguf_package]
-        if sum(source is not None for source in sources) != 1:
-            raise ValueError("give exactly one of path, gguf_file and gguf_package")
-        if self.adapter_revision and not self.adapter:
-            raise ValueError("adapter_revision is given, but no adapter")
-        if self.meta_template and self.chat_template_kwargs:
-            raise ValueError("chat_template_kwargs without effect: meta_template takes the chat template's place")
-        for kwargs in ("model_kwargs", "tokenizer_kwargs"):
-            for key, fix in ELSEWHERE.items():
-                if key in getattr(self, kwargs):
-                    raise ValueError(f"{kwargs}.{key} reads other files than those whose hashes results carry: {fix}")
-        for key in ("truncation", "truncation_side"):
-            if self.tokenizer_kwargs.get(key) == "right":
-                raise ValueError(f"tokenizer_kwargs.{key} is right, but prompts are always cut on the left: drop it")
-        return self
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What of the settings can change an answer, beside the files of the model: the digest covers it."""
 
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where the model is, in a few words for tables: a path, an id on the Hub, an address."""
 
-def _one_quantization(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """model_kwargs with all that is said of bitsandbytes in quantization_config, where transformers looks for it."""
-    beside = {key: value for key, value in kwargs.items() if key.startswith(QUANTIZATION)}
-    given = kwargs.get("quantization_config") or {}
-    if not isinstance(given, dict):
-        raise ValueError("model_kwargs: quantization_config is no mapping, such as {load_in_8bit: true}")
-    if clash := sorted(key for key in beside.keys() & given.keys() if beside[key] != given[key]):
-        raise ValueError(f"model_kwargs: {clash[0]} differs from quantization_config.{clash[0]}: keep one")
-    whole = {key: _plain_dtype(value) for key, value in (given | beside).items() if value is not None}
-    if whole.get("load_in_8bit") and whole.get("load_in_4bit"):
-        raise ValueError("model_kwargs: load_in_8bit and load_in_4bit exclude each other: keep one")
-    whole = {key: value for key, value in whole.items() if not (key in BITS and value is False)}
-    rest = {key: value for key, value in kwargs.items() if key not in beside and key != "quantization_config"}
-    if whole and not whole.keys() & {*BITS, "quant_method"}:
-        raise ValueError(f"model_kwargs: {min(whole)} says nothing without load_in_8bit or load_in_4bit: add one")
-    return rest | ({"quantization_config": whole} if whole else {})
+    @property
+    def rows_in_batch(self) -> int | str:
+        """How many requests go together, for the record; auto if the backend decides."""
+        return "auto"
 
-
-def _plain_dtype(value: Any) -> Any:
-    """bfloat16 for torch.bfloat16, as people write it in Python."""
-    return value.removeprefix("torch.") if isinstance(value, str) else value
+    def package_names(self) -> list[str]:
+        """The Python packages whose versions belong to the provenance of its answers."""
+        return []

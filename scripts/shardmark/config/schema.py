@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from shardmark.config.backends import names, settings_class
 from shardmark.config.dataset import DatasetConfig
 from shardmark.config.group import GroupConfig
 from shardmark.config.lm_eval import LmEvalConfig
-from shardmark.config.model import ModelConfig
 from shardmark.config.run import RunConfig
 from shardmark.settings import Settings
 
@@ -16,12 +16,18 @@ def schemas() -> dict[str, dict[str, Any]]:
     """The schema of each kind of file, by the file name it has in config/schemas."""
     kinds: dict[str, type[Settings]] = {
         "config": RunConfig,
-        "model": ModelConfig,
         "dataset": DatasetConfig,
         "lm_eval": LmEvalConfig,
         "group": GroupConfig,
     }
-    return {f"{name}.schema.json": {"$schema": DIALECT, **_schema(kind)} for name, kind in kinds.items()}
+    found = {name: _schema(kind) for name, kind in kinds.items()} | {"model": _model_schema()}
+    return {f"{name}.schema.json": {"$schema": DIALECT, **schema} for name, schema in found.items()}
+
+
+def _model_schema() -> dict[str, Any]:
+    """The schema of a model's file: that of its backend."""
+    each = [_schema(settings_class(name)) for name in names()]
+    return each[0] if len(each) == 1 else {"oneOf": each}
 
 
 def _schema(kind: type[Settings]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ puts there, too, what the model has answered before in another shard.
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from shardmark import layout
-from shardmark.config import ModelConfig
+from shardmark.engine.backend import Backend, open_backend
 from shardmark.engine.devices import lease_gpus
 from shardmark.engine.scratch import on_scratch
 from shardmark.engine.watchdog import Pulse
@@ -39,9 +39,6 @@ from shardmark.tasks.requests import is_chat
 log = logging.getLogger(__name__)
 Tell = Callable[[int, int], None]
 LOG_SECONDS = 10.0
-PACKAGES = ("torch", "transformers", "tokenizers", "accelerate")
-OPTIONAL = {"adapter": "peft", "quantization_config": "bitsandbytes"}
-"Packages that a model may need, by the setting that asks for them."
 
 
 class LoadedModel:
@@ -62,44 +59,35 @@ class LoadedModel:
         "The ids of its devices."
         self.gpu_names: list[str] = []
         self.pulse = Pulse()
-        self._engine: Any = None
+        self._backend: Backend | None = None
         self._held = ExitStack()
 
-    def engine(self, threads: int) -> tuple[Any, float]:
-        """The engine, which computes with `threads` cores, and the seconds that loading it took just now."""
+    def backend(self, threads: int) -> tuple[Backend, float]:
+        """The backend, which computes with `threads` cores, and the seconds that loading it took just now."""
         seconds = 0.0
-        if self._engine is None:
+        if self._backend is None:
+            begin = time.monotonic()
             try:
-                seconds = self._load()
+                self._backend, waited = self._load()
             except BaseException:
                 self.close()
                 raise
-        import torch
+            seconds = time.monotonic() - begin - waited
+        self._backend.use_threads(threads)
+        return self._backend, seconds
 
-        torch.set_num_threads(threads)
-        return self._engine, seconds
-
-    def _load(self) -> float:
-        """Lease the devices and load the model; the seconds of loading, without those of waiting for devices."""
-        count = self.record.settings.num_gpus
-        with self.pulse.waiting():
-            self.gpus = self._held.enter_context(lease_gpus(count, holder=self.holder))
-            staged = self._held.enter_context(on_scratch(self.staged))
+    def _load(self) -> tuple[Backend, float]:
+        """Lease the devices and load the model; and the seconds of waiting for devices."""
         begin = time.monotonic()
+        with self.pulse.waiting():
+            self.gpus = self._held.enter_context(lease_gpus(self.record.settings.num_gpus, holder=self.holder))
+            staged = self._held.enter_context(on_scratch(self.staged))
+        waited = time.monotonic() - begin
         with self.pulse.loading():
-            import torch  # here, because the lease must set CUDA_VISIBLE_DEVICES first, and reused shards need no torch
-
-            from shardmark.engine.answer import Engine
-            from shardmark.engine.transformers_backend import TransformersBackend
-
-            backend = TransformersBackend(self.record, staged)
-            backend.on_forward(self.pulse.beat)
-            engine = Engine(self.record, backend)
+            backend = self._held.enter_context(closing(open_backend(self.record, staged, self.pulse.beat)))
             _refuse_changed_files(self.record, self._hashes)
-            self._engine = engine
-            names = range(torch.cuda.device_count()) if count else ()
-            self.gpu_names = [torch.cuda.get_device_name(number) for number in names]
-        return time.monotonic() - begin
+            self.gpu_names = backend.device_names
+        return backend, waited
 
     def close(self) -> None:
         """Give the devices back."""
@@ -158,9 +146,9 @@ def answer_shard(loaded: LoadedModel, requests: Path, out: Path, threads: int, t
     if missing:
         _check_chats(loaded, missing, out.parent.name)
         predicted = _predicted(record, out, missing, tokens)
-        engine, load_seconds = loaded.engine(threads)
+        backend, load_seconds = loaded.backend(threads)
         begin = time.monotonic()
-        for predictions in _reported(engine.answer(missing), len(missing), tell):
+        for predictions in _reported(backend.answer(missing), len(missing), tell):
             append_partial(out, predictions)
             known |= {p.id: p for p in predictions}
         seconds = time.monotonic() - begin
@@ -175,9 +163,9 @@ def answer_shard(loaded: LoadedModel, requests: Path, out: Path, threads: int, t
         gpu_names=loaded.gpu_names if missing else None,
         started=started,
         finished=_now(),
-        batch_size=record.settings.batch_size,
+        batch_size=record.settings.rows_in_batch,
         hardware=hardware(),
-        packages=_packages(record.settings),
+        packages={name: version(name) for name in record.settings.package_names() if find_spec(name)},
     )
     write_predictions(out, [known[key] for key in wanted], made)
     for path in partial_files(out):
@@ -188,18 +176,12 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _packages(settings: ModelConfig) -> dict[str, str]:
-    """The versions of what a model is run with."""
-    asked = {key for key, value in ({"adapter": settings.adapter} | settings.model_kwargs).items() if value}
-    found = [*PACKAGES, *(name for key, name in OPTIONAL.items() if key in asked)]
-    return {name: version(name) for name in found if find_spec(name)}
-
-
 def _check_chats(loaded: LoadedModel, missing: dict[str, Request], dataset: str) -> None:
     """Raise UserError before a device is taken if there are chats, and the model has no template for them."""
-    record = loaded.record
-    chats = any(map(is_chat, missing.values()))
-    if chats and not record.settings.meta_template and chat_template(Path(loaded.staged.tokenizer)) is None:
+    record, folder = loaded.record, loaded.staged.tokenizer
+    if not folder or record.weights.meta_template:
+        return
+    if any(map(is_chat, missing.values())) and chat_template(Path(folder)) is None:
         raise UserError(Problem(record.file, "meta_template", no_template(record.name, dataset), ADD))
 
 

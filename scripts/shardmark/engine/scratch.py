@@ -38,9 +38,9 @@ def on_scratch(staged: Staged) -> Iterator[Staged]:
     with ExitStack() as held:
         places = {folder: _copied(Path(folder), base, held) for folder in staged.folders}
         yield Staged(
-            model=str(places[staged.model]),
-            tokenizer=str(places[staged.tokenizer]),
-            adapter=str(places[staged.adapter]) if staged.adapter else None,
+            model=str(places.get(staged.model, "")),
+            tokenizer=str(places.get(staged.tokenizer, "")),
+            adapter=staged.adapter and str(places[staged.adapter]),
         )
 
 

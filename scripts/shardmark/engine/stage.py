@@ -10,11 +10,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from shardmark import layout
-from shardmark.engine.weights import check_staged, check_tensors, found
+from shardmark.engine.transformers.weights import check_staged, check_tensors, found
 from shardmark.errors import Problem, UserError
 from shardmark.files import file_sha256, pretty_json, write_whole
 from shardmark.plan.preflight import ADAPTER
-from shardmark.records.model import Folder, GgufFile, Location, ModelRecord, Staged
+from shardmark.records.model import Folder, GgufFile, Location, ModelRecord, Service, Staged
 from shardmark.tasks.rows import one_line, unsigned
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,12 @@ def stage_model(record: ModelRecord, weights_folder: Path) -> Staged:
     UserError for weights that lack tensors, or that do not fit the tokenizer.
     """
     source, tokenizer, where = record.source, record.tokenizer, record.file
+    if isinstance(source, Service):
+        return Staged(model="", tokenizer="")
     if isinstance(source, GgufFile):
         folder = _dequantised(record, source, weights_folder)
     else:
-        older = record.settings.model_kwargs.get("use_safetensors") is False
+        older = record.weights.model_kwargs.get("use_safetensors") is False
         folder = _folder(source, where, "path", UNUSED, once=not older)
     beside = _folder(tokenizer, where, "tokenizer_path", UNUSED + WEIGHTS, once=False) if tokenizer else folder
     if (folder / ADAPTER).is_file():  # of a local folder, planning has said so

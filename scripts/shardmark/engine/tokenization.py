@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from shardmark.config.model import MetaTemplate, ModelConfig
+from shardmark.config.weights import MetaTemplate, WeightsConfig
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.lock.entries import ADD
 from shardmark.records.base import to_json
@@ -30,7 +30,7 @@ class WordingError(ValueError):
 class Wording:
     """How a model is asked."""
 
-    def __init__(self, tokenizer: Any, settings: ModelConfig) -> None:
+    def __init__(self, tokenizer: Any, settings: WeightsConfig) -> None:
         """`settings` are those of the model's file."""
         self.tokenizer = tokenizer
         self._meta = settings.meta_template

@@ -20,6 +20,10 @@ class ScoredRow:
     "Whether the scored tokens are those of their text by itself (see Alone)."
 
 
+LogLikelihood = tuple[float, bool]
+"Of a row: the summed log-likelihood (nats) of its scored tokens, and whether each of them is the argmax."
+
+
 class Alone(list[int]):
     """Tokens of a continuation that was tokenized by itself: one token would span all of it and the context's end."""
 

@@ -12,11 +12,12 @@ from typing import Any
 from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, ModelConfig, Named
 from shardmark.config.dataset import Source
+from shardmark.config.weights import WeightsConfig
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import read_json, sha256
 from shardmark.lock.lock import Lock
 from shardmark.records.base import find_sealed
-from shardmark.records.model import Folder, GgufFile, HubRepository, Location, ModelRecord, Staged
+from shardmark.records.model import Folder, GgufFile, HubRepository, Location, ModelRecord, Service, Staged
 from shardmark.records.model import Source as ModelSource
 
 Record = dict[str, Any]
@@ -47,7 +48,10 @@ def note_all(
 
 def note_model(lock: Lock, model: Named[ModelConfig], record: ModelRecord, results: Path) -> None:
     """Put a model into the lock. Raises UserError if its chat template cannot be read."""
-    settings, source, tokenizer = model.settings, record.source, record.tokenizer
+    source, tokenizer = record.source, record.tokenizer
+    if isinstance(source, Service):
+        return
+    settings = record.weights
     if isinstance(source, GgufFile):
         place = {"path": settings.gguf_file} if settings.gguf_file else {"package": settings.gguf_package}
         entry: Record = {**place, "sha256": source.identity.gguf}
@@ -86,8 +90,8 @@ def _staged_template(staged: Path) -> Record:
     """The chat template of a model whose files are elsewhere: known once they have been brought here as a whole."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = find_sealed(staged, Staged)
-        if found and (folder := Path(found.tokenizer)).is_dir():
-            return {"chat_template": chat_template(folder)}
+        if found and found.tokenizer and Path(found.tokenizer).is_dir():
+            return {"chat_template": chat_template(Path(found.tokenizer))}
     return {}
 
 
@@ -127,9 +131,11 @@ def no_template(model: str, dataset: str) -> str:
 
 def known_template(record: ModelRecord, results: Path) -> Any:
     """What is known of a model's way to put chats into words: None if it has none, false if it is not known yet."""
-    if record.settings.meta_template:
-        return record.settings.meta_template
     words = record.words
+    if isinstance(words, Service):
+        return True
+    if record.weights.meta_template:
+        return record.weights.meta_template
     if isinstance(words, Folder):
         with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
             return chat_template(Path(words.path))
@@ -164,7 +170,9 @@ def _source_record(source: Source, origin: Record) -> tuple[str, Record]:
 
 def possible_kinds(settings: ModelConfig | DatasetConfig) -> set[str]:
     """The kinds of sources that a model or data set may be read from."""
-    if isinstance(settings, ModelConfig):
+    if isinstance(settings, WeightsConfig):
         return {"hub", "folder"} if settings.path else {"gguf"}
+    if isinstance(settings, ModelConfig):
+        return set()
     given = {"hub": settings.source.hub, "data_root": settings.source.local, "file": settings.source.file}
     return {kind for kind, value in given.items() if value}

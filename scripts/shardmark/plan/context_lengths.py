@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from shardmark.config.weights import WeightsConfig
 from shardmark.errors import Problem
 from shardmark.files import read_json
 from shardmark.records.model import Folder, ModelRecord
@@ -40,6 +41,8 @@ def _new_tokens(model: ModelRecord, dataset: Record) -> int:
 def known_window(model: ModelRecord) -> int | None:
     """The tokens that a model reads and writes at most: its max_seq_len, or what its folder on this machine says."""
     settings, source = model.settings, model.source
+    if not isinstance(settings, WeightsConfig):
+        return None
     if settings.max_seq_len:
         return settings.max_seq_len
     if isinstance(source, Folder):

@@ -21,7 +21,7 @@ from shardmark import layout
 from shardmark.config.protocols import COSTS
 from shardmark.files import canonical_json, read_sealed, sealed, write_whole
 from shardmark.records.base import Record, convert, to_json
-from shardmark.records.model import ModelRecord
+from shardmark.records.model import ModelRecord, Service
 from shardmark.records.request import GenerateRequest, Request
 from shardmark.records.trailer import Trailer, Work
 from shardmark.store.predictions import read_trailer
@@ -116,7 +116,7 @@ def prior_seconds(model: ModelRecord, tokens: Tokens, requests: float = 0) -> fl
     Without `requests`, what a job and each of them take beside the model is left out.
     """
     size, device = weight_bytes(model), _device(model)
-    parameters = size / WIDTHS[model.dtype]
+    parameters = size / WIDTHS[model.dtype or "float32"]
     longest, written = _written(model, tokens)
     computing = 2 * parameters * (tokens.read + written) / FLOPS[device]
     steps = max(longest, written / ROWS)
@@ -138,8 +138,10 @@ def prior_load_seconds(model: ModelRecord) -> float:
 
 def weight_bytes(model: ModelRecord) -> int:
     """What a model's weights take in memory, in the dtype that it runs in, as far as that is known."""
+    if isinstance(model.source, Service):
+        return 0
     count = model.parameters or UNKNOWN_PARAMETERS
-    return int(count * WIDTHS[model.dtype])
+    return int(count * WIDTHS[model.dtype or "float32"])
 
 
 def _device(model: ModelRecord) -> str:

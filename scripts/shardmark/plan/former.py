@@ -56,7 +56,7 @@ class Former:
         return any(map(self._spoils, asked))
 
     def _spoils(self, request: Request) -> bool:
-        if self._appends and (self.record.settings.meta_template or not is_chat(request)):
+        if self._appends and (self.record.weights.meta_template or not is_chat(request)):
             return True
         if not isinstance(request, GenerateRequest):
             return False
@@ -89,7 +89,7 @@ class Former:
         words = self._folders[0]
         files = ("special_tokens_map.json", "tokenizer_config.json")
         parts = [read_object(words / file) for file in files]
-        return {key: value for part in (*parts, self.record.settings.tokenizer_kwargs) for key, value in part.items()}
+        return {key: value for part in (*parts, self.record.weights.tokenizer_kwargs) for key, value in part.items()}
 
     @cached_property
     def _tokenizer(self) -> Any:

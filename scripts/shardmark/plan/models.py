@@ -4,30 +4,41 @@ import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from msgspec import structs
 
 from shardmark.config import ModelConfig, Named
+from shardmark.config.weights import WeightsConfig
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.lock.lock import Lock
 from shardmark.plan.preflight import adapter_faults, missing_packages, model_faults, tokenizer_faults
 from shardmark.records.base import to_json
-from shardmark.records.model import Commit, Folder, GgufFile, GgufIdentity, HubRepository, Location, ModelRecord, Source
+from shardmark.records.model import (
+    Commit,
+    Folder,
+    GgufFile,
+    GgufIdentity,
+    HubRepository,
+    Location,
+    ModelRecord,
+    Service,
+    Source,
+)
 from shardmark.store.hashes import HashCache
 
-ENGINE_PROTOCOL = 2
-"Raised whenever the engine would answer a request differently than before; old predictions then count no more."
-
 MODEL_FILES = {".safetensors", ".bin", ".json", ".model", ".txt", ".tiktoken", ".jinja", ".py", ".gguf"}
-SIDES = {"padding_side", "truncation_side", "truncation"}
-"tokenizer_kwargs without effect: the engine pads and cuts by itself, and always cuts on the left."
-PLACEMENT = {"device_map", "max_memory", "offload_folder", "low_cpu_mem_usage", "attn_implementation"}
-"model_kwargs that say where and how fast a model runs, not what it answers."
 
 
 def resolve_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> ModelRecord:
     """The record of a model: its settings, where its files are, what they hash to, its digest. Raises UserError."""
     settings = model.settings
-    source = _source(model, lock, hashes)
+    answers = {"protocol": settings.protocol, "backend": settings.backend, **settings.identity()}
+    if not isinstance(settings, WeightsConfig):
+        return _record(model, answers, Service(path=settings.place))
+    files = Named(model.name, model.file, settings)
+    source = _source(files, lock, hashes)
     tokenizer = _location(settings.tokenizer_path, "tokenizer_path", None, model.file, lock, hashes)
     if tokenizer:
         what = f"{settings.tokenizer_path} is no tokenizer: "
@@ -38,36 +49,26 @@ def resolve_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> M
     if adapter:
         what, fix = f"{settings.adapter} is no adapter for this: ", "give a folder that PEFT's save_pretrained wrote"
         _check(adapter, adapter_faults, Problem(model.file, "adapter", what, fix))
-    _check_packages(model, source)
-    dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if settings.num_gpus else "float32"
-    kwargs = {k: v for k, v in settings.model_kwargs.items() if k not in PLACEMENT}
-    answers = {
-        "protocol": ENGINE_PROTOCOL,
-        "backend": settings.backend,
-        "weights": to_json(source.identity),
-        "tokenizer": tokenizer and to_json(tokenizer.identity),
-        "dtype": dtype,
-        "max_seq_len": settings.max_seq_len,
-        "max_out_len": settings.max_out_len,
-        "model_kwargs": kwargs | ({"trust_remote_code": True} if settings.trust_remote_code else {}),
-        "tokenizer_kwargs": {k: v for k, v in settings.tokenizer_kwargs.items() if k not in SIDES},
-    } | ({"adapter": to_json(adapter.identity)} if adapter else {})
-    for key in ("meta_template", "chat_template_kwargs"):  # only where there is one: other digests stay as they were
-        if value := settings.model_dump()[key]:
-            answers[key] = value
+    _check_packages(files, source)
+    answers |= {"weights": to_json(source.identity), "tokenizer": tokenizer and to_json(tokenizer.identity)}
+    answers |= {"adapter": to_json(adapter.identity)} if adapter else {}
+    record = _record(model, answers, source)
+    return structs.replace(record, tokenizer=tokenizer, adapter=adapter, dtype=settings.resolved_dtype)
+
+
+def _record(model: Named[ModelConfig], answers: dict[str, Any], source: Source) -> ModelRecord:
     return ModelRecord(
         name=model.name,
         digest=digest(answers),
         file=model.file,
         source=source,
-        tokenizer=tokenizer,
-        adapter=adapter,
-        dtype=dtype,
-        settings=settings,
+        tokenizer=None,
+        dtype=None,
+        settings=model.settings,
     )
 
 
-def _source(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> Source:
+def _source(model: Named[WeightsConfig], lock: Lock, hashes: HashCache) -> Source:
     settings = model.settings
     if settings.gguf_file or settings.gguf_package:
         path = _gguf(model)
@@ -82,7 +83,7 @@ def _source(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> Source:
     return location
 
 
-def _check_packages(model: Named[ModelConfig], source: Source) -> None:
+def _check_packages(model: Named[WeightsConfig], source: Source) -> None:
     """Raise UserError with each optional package that a model needs and that is not installed."""
     folder = Path(source.path) if isinstance(source, Folder) else None
     missing = missing_packages(model.settings.adapter, model.settings.model_kwargs, folder)
@@ -119,7 +120,7 @@ def _location(
     return HubRepository(path=path, identity=Commit(repository=path, commit=commit))
 
 
-def _gguf(model: Named[ModelConfig]) -> Path:
+def _gguf(model: Named[WeightsConfig]) -> Path:
     """The GGUF file that a model names, or that the package it names assembles."""
     settings = model.settings
     if settings.gguf_package:

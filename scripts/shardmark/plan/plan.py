@@ -26,6 +26,7 @@ from shardmark.plan.bundles import Bundle, bundle, in_jobs, job_seconds
 from shardmark.plan.context_lengths import window_problems
 from shardmark.plan.cost import Costs
 from shardmark.plan.datasets import PlannedDataset, code_digest, plan_dataset
+from shardmark.plan.kinds import kind_problems
 from shardmark.plan.lm_eval import code_warning, expand, plan_lm_eval
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
@@ -148,6 +149,7 @@ def _make_plan(
             pairs += [part.pair(planned) for part in work.parts] if not problems else []
     problems += chat_problems(models, datasets, results)
     problems += window_problems(models, datasets)
+    problems += kind_problems(models, datasets)
     problems += note_all(lock, benchmark, models, datasets)
     hashes.save()  # also if there are problems: large weights are not hashed again after each typing mistake
     if problems:

@@ -15,7 +15,7 @@ from shardmark.lock.changes import Key
 from shardmark.lock.lock import Lock
 from shardmark.plan.cost import WIDTHS
 from shardmark.records.base import find_sealed
-from shardmark.records.model import Commit, Folder, GgufFile, HubRepository, ModelRecord, Staged
+from shardmark.records.model import Commit, Folder, GgufFile, HubRepository, ModelRecord, Service, Staged
 
 QUANTISED = 1
 "Bytes of a parameter in a GGUF file, and of other quantised weights that do not say more: half of it to two."
@@ -61,8 +61,10 @@ def _known(record: ModelRecord, results: Path) -> int | None:
     source = record.source
     if isinstance(source, Folder):
         return of_folder(Path(source.path))
+    if isinstance(source, Service):
+        return None
     staged = find_sealed(layout.STAGED.file(results, model=record.full_name), Staged)
-    if staged and (count := of_folder(Path(staged.model))):
+    if staged and staged.model and (count := of_folder(Path(staged.model))):
         return count
     if isinstance(source, GgufFile):
         return int(source.bytes / QUANTISED)

@@ -1,9 +1,10 @@
 """A model as it is planned (results/models/*.json), where its files are, and where they were staged."""
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, field
 
 from shardmark import layout
 from shardmark.config.model import ModelConfig
+from shardmark.config.weights import WeightsConfig
 from shardmark.records.base import Record
 
 
@@ -50,10 +51,20 @@ class GgufFile(Record, tag_field="kind", tag="gguf"):
     "As of a folder."
 
 
+class Service(Record, tag_field="kind", tag="service"):
+    """What answers without weights of ours: nothing is staged, and nothing of it has a hash."""
+
+    path: str
+    "Its address, or what else it is called."
+    identity: dict[str, str] = field(default_factory=dict)
+    parameters: int | UnsetType | None = UNSET
+    "As of a folder."
+
+
 Location = Folder | HubRepository
 "Where a tokenizer or an adapter is."
-Source = Location | GgufFile
-"Where weights are."
+Source = Location | GgufFile | Service
+"Where weights are, or what answers instead."
 
 
 class ModelRecord(Record, kw_only=True):
@@ -68,7 +79,8 @@ class ModelRecord(Record, kw_only=True):
     tokenizer: Location | None
     "None if it is beside the weights."
     adapter: Location | None = None
-    dtype: str
+    dtype: str | None
+    "None where nobody knows."
     settings: ModelConfig
 
     @property
@@ -87,6 +99,13 @@ class ModelRecord(Record, kw_only=True):
         return [place for place in (self.source, self.tokenizer, self.adapter) if place]
 
     @property
+    def weights(self) -> WeightsConfig:
+        """The settings of a model whose weights are loaded here. Raises TypeError for another."""
+        if not isinstance(self.settings, WeightsConfig):
+            raise TypeError(f"model {self.name} ({self.settings.backend}) has no weights here")
+        return self.settings
+
+    @property
     def parameters(self) -> int | None:
         """How many it has, if somebody knows."""
         return self.source.parameters or None
@@ -101,6 +120,7 @@ class Staged(Record, omit_defaults=True):
     """The folders that a model is loaded from (results/staged/*.json)."""
 
     model: str
+    "Empty for a service, as is the tokenizer."
     tokenizer: str
     adapter: str | None = None
 

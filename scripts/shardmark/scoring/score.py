@@ -175,7 +175,7 @@ def _model_info(record: ModelRecord) -> ModelInfo:
         digest=record.digest,
         dtype=record.dtype,
         description=settings.description,
-        source=settings.path or settings.gguf_package or settings.gguf_file or "",
+        source=settings.place,
         revision=source.identity.commit if isinstance(source, HubRepository) else None,
         num_gpus=settings.num_gpus,
     )

@@ -14,12 +14,13 @@ from rich.table import Table
 
 from shardmark import layout
 from shardmark.config import DatasetConfig, LmEvalConfig, ModelConfig, RunConfig
-from shardmark.config.elsewhere import checked
+from shardmark.config.elsewhere import checked, checked_model
 from shardmark.config.group import GroupConfig
 from shardmark.config.include import read_values
 from shardmark.config.lm_eval import PREFIX
 from shardmark.config.load import files_by_name, is_group, is_lm_eval, is_part
 from shardmark.config.merge import Merged
+from shardmark.config.weights import WeightsConfig
 from shardmark.errors import Problem
 from shardmark.lock.lock import LOCK
 from shardmark.printable import printable
@@ -102,7 +103,7 @@ def _settings(
     if values is None:
         return None
     if kind == "models":
-        return checked(ModelConfig, values, file, problems)
+        return checked_model(values, file, problems)
     if is_group(values):
         return checked(GroupConfig, values, file, problems)
     if is_lm_eval(values):
@@ -111,8 +112,8 @@ def _settings(
 
 
 def _model_source(settings: ModelConfig) -> str:
-    source = settings.path or settings.gguf_file or settings.gguf_package
-    return f"{source}@{settings.revision}" if settings.revision else str(source)
+    revision = settings.revision if isinstance(settings, WeightsConfig) else None
+    return f"{settings.place}@{revision}" if revision else settings.place
 
 
 def _dataset_source(settings: DatasetConfig) -> str:

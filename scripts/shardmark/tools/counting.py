@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from shardmark import layout
 from shardmark.config import ModelConfig, Named
+from shardmark.config.weights import WeightsConfig
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.files import read_json
 from shardmark.plan.cost import work
@@ -91,6 +92,8 @@ def tokenizer_folder(model: Named[ModelConfig], results: Path, pins: dict[str, s
     `pins` are the Hub commits of the lock, by `repository@revision`.
     """
     settings = model.settings
+    if not isinstance(settings, WeightsConfig):
+        return None
     place = settings.tokenizer_path or settings.path
     if place and (folder := Path(place).expanduser()).is_dir():
         return folder if (folder / "tokenizer.json").is_file() else None
@@ -119,6 +122,6 @@ def _staged(results: Path, name: str) -> Path | None:
     )
     for path in reversed(found):
         staged = find_sealed(path, Staged)
-        if staged and (Path(staged.tokenizer) / "tokenizer.json").is_file():
+        if staged and staged.tokenizer and (Path(staged.tokenizer) / "tokenizer.json").is_file():
             return Path(staged.tokenizer)
     return None

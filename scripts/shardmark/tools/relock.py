@@ -11,6 +11,7 @@ from typing import Any
 from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load, place_of
 from shardmark.config.merge import Merged
+from shardmark.config.weights import WeightsConfig
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.lock.changes import Change
 from shardmark.lock.entries import dataset_record, note_dataset, note_model, possible_kinds
@@ -86,6 +87,8 @@ def _meant(benchmark: Benchmark) -> set[tuple[str, str, str]]:
     for model in benchmark.models:
         keys |= {("models", model.name, kind) for kind in possible_kinds(model.settings)}
         settings = model.settings
+        if not isinstance(settings, WeightsConfig):
+            continue
         keys |= {("hub", "model", f"{settings.path}@{settings.revision or 'main'}")} if settings.path else set()
         keys |= {("hub", "model", f"{settings.tokenizer_path}@main")} if settings.tokenizer_path else set()
         adapter = f"{settings.adapter}@{settings.adapter_revision or 'main'}"

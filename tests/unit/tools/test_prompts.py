@@ -10,7 +10,8 @@ import pytest
 import tiny_models
 from projects import GENERATE, problems, write_dataset, write_model
 from shardmark import command
-from shardmark.config import ModelConfig, Named
+from shardmark.config import Named
+from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.merge import Merged
 from shardmark.tools.counting import Count, Counter
 from shardmark.tools.prompts import show_prompts
@@ -153,7 +154,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def counter(folder: Path, path: str | None = None) -> Counter:
-    settings = ModelConfig(path=path or str(folder))
+    settings = TransformersConfig(path=path or str(folder))
     return Counter(Named("m", "config/models/m.yaml", settings), folder / "results", {})
 
 

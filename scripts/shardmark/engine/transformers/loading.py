@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from shardmark.config import ModelConfig
-from shardmark.engine.weights import check_tensors, found
+from shardmark.config.weights import WeightsConfig
+from shardmark.engine.transformers.weights import check_tensors, found
 from shardmark.records.model import ModelRecord, Staged
 
 BITSANDBYTES_LOG = logging.getLogger("bitsandbytes.autograd._functions")
@@ -19,9 +19,9 @@ CHECKED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 
 def load_model(record: ModelRecord, staged: Staged) -> Any:
     """The model of the plan's record. Raises UserError for weights that lack tensors, else what the libraries raise."""
-    settings = record.settings
+    settings = record.weights
     BITSANDBYTES_LOG.setLevel(logging.ERROR)
-    kwargs = {"dtype": getattr(torch, record.dtype), "trust_remote_code": settings.trust_remote_code}
+    kwargs = {"dtype": getattr(torch, settings.resolved_dtype), "trust_remote_code": settings.trust_remote_code}
     kwargs |= _placement(settings) | settings.model_kwargs | CHECKED
     model, info = AutoModelForCausalLM.from_pretrained(staged.model, **kwargs)
     check_tensors(record, found(model, info))
@@ -32,7 +32,7 @@ def load_model(record: ModelRecord, staged: Staged) -> Any:
     return model.eval()
 
 
-def _placement(settings: ModelConfig) -> dict[str, Any]:
+def _placement(settings: WeightsConfig) -> dict[str, Any]:
     """Where the weights go, where they must go there while they are read."""
     if settings.num_gpus > 1:
         return {"device_map": "auto"}

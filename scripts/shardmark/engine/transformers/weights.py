@@ -14,9 +14,8 @@ from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shardmark.config import ModelConfig
+from shardmark.config.weights import PLACEMENT, WeightsConfig
 from shardmark.errors import Problem, UserError
-from shardmark.plan.models import PLACEMENT
 from shardmark.plan.preflight import model_faults, weight_files
 from shardmark.records.model import ModelRecord, Staged
 from shardmark.tasks.rows import one_line
@@ -89,7 +88,7 @@ def check_tensors(record: ModelRecord, checkpoint: Found) -> None:
 
 def _refuse_unused(record: ModelRecord, unused: Collection[str]) -> None:
     """Raise UserError if a config leaves out a part of a model; where model_kwargs do so, it is meant."""
-    if unused and not record.settings.model_kwargs.keys() & {"num_hidden_layers", "attention_bias", "mlp_bias"}:
+    if unused and not record.weights.model_kwargs.keys() & {"num_hidden_layers", "attention_bias", "mlp_bias"}:
         what = f"model {record.name}: its config.json leaves out {len(unused)} tensors of its weights ({_some(unused)})"
         fix = (
             "correct config.json, or say what the model is in model_kwargs, as in {num_hidden_layers: 28} or "
@@ -196,7 +195,7 @@ def check_staged(record: ModelRecord, staged: Staged) -> None:
     if faults := model_faults(folder, set(os.listdir(folder))):
         what = f"{record.source.path} is not a model: {'; '.join(faults)}"
         raise UserError(Problem(record.file, "path", what, ANEW))
-    if record.settings.num_gpus == 0:
+    if record.weights.num_gpus == 0:
         return
     try:
         looked = _on_meta(record, folder)
@@ -213,10 +212,10 @@ def check_staged(record: ModelRecord, staged: Staged) -> None:
 def _tokenizer(record: ModelRecord, folder: str) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, **tokenizer_kwargs(record.settings))
+    return AutoTokenizer.from_pretrained(folder, **tokenizer_kwargs(record.weights))
 
 
-def tokenizer_kwargs(settings: ModelConfig) -> dict[str, Any]:
+def tokenizer_kwargs(settings: WeightsConfig) -> dict[str, Any]:
     """What a tokenizer is loaded with."""
     given = {key: value for key, value in settings.tokenizer_kwargs.items() if key != "truncation"}
     return {"trust_remote_code": settings.trust_remote_code} | given
@@ -229,7 +228,7 @@ def _on_meta(record: ModelRecord, folder: Path) -> tuple[Any, dict[str, Any]] | 
     from transformers import AutoConfig, AutoModelForCausalLM
 
     transformers.utils.logging.disable_progress_bar()
-    settings = record.settings
+    settings = record.weights
     trust = {"trust_remote_code": settings.trust_remote_code}
     kwargs = {key: value for key, value in settings.model_kwargs.items() if key not in PLACEMENT}
     if "quantization_config" in kwargs or "state_dict" in kwargs:

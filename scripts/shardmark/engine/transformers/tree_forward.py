@@ -7,10 +7,10 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from shardmark.engine.loading import input_device
-from shardmark.engine.outputs import hidden_states, logits_at
+from shardmark.engine.transformers.loading import input_device
+from shardmark.engine.transformers.outputs import hidden_states, logits_at
+from shardmark.engine.transformers.tree_attention import tree_attention
 from shardmark.engine.tree import Chunk
-from shardmark.engine.tree_attention import tree_attention
 
 Kept = list[tuple[torch.Tensor, torch.Tensor] | None]
 "A path's keys and values in each layer, `[1, heads, past, size]`; None for a layer that keeps none."

@@ -8,9 +8,9 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from shardmark.engine.continuous_batch import ContinuousBatch
-from shardmark.engine.loading import input_device, precision
 from shardmark.engine.prefixes import Prefix
+from shardmark.engine.transformers.continuous_batch import ContinuousBatch
+from shardmark.engine.transformers.loading import input_device, precision
 
 MOVING_ROPE = {"dynamic", "longrope"}
 "Rotary embeddings that change with the longest row of a batch."

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from shardmark.engine.batches import is_out_of_memory
-from shardmark.engine.loading import input_device, precision
-from shardmark.engine.outputs import hidden_states
 from shardmark.engine.tokens import ScoredRow
+from shardmark.engine.transformers.loading import input_device, precision
+from shardmark.engine.transformers.outputs import hidden_states
+from shardmark.engine.transformers.tree_attention import SUPPORTED, attention_of
+from shardmark.engine.transformers.tree_forward import Kept, chunk_states
 from shardmark.engine.tree import Budget, Numbers, TokenTree
-from shardmark.engine.tree_attention import SUPPORTED, attention_of
-from shardmark.engine.tree_forward import Kept, chunk_states
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.1}
 "By dtype, how far the trial's hidden states may be from plain ones, in parts of their norm. Rounding stays below."

@@ -447,13 +447,13 @@ def lose_tokenizer(folder: Path) -> None:
 
 @pytest.mark.parametrize("harm", [damage_weights, lose_weights, lose_tokenizer])
 def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path, harm: Any) -> None:
-    from shardmark.engine.transformers_backend import TransformersBackend
+    from shardmark.engine.transformers.model import TransformersModel
 
     folder = tiny_models.random_model(tmp_path)
     record = tiny_models.model_record(folder)
     harm(folder)
     with pytest.raises(UserError, match=r"config/models/tiny.yaml: path: model tiny cannot be loaded"):
-        TransformersBackend(record, tiny_models.staged(folder))
+        TransformersModel(record, tiny_models.staged(folder))
 
 
 def test_an_unknown_model_option_names_the_model(tmp_path: Path) -> None:

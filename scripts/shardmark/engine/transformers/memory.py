@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from shardmark.engine.loading import compute_devices
+from shardmark.engine.transformers.loading import compute_devices
 
 MEMINFO = Path("/proc/meminfo")
 

@@ -15,7 +15,7 @@ from transformers import (
 
 from shardmark.engine.batches import Batches, Limit
 from shardmark.engine.generation import Answer, GenerateRow, RunningRow, next_tokens
-from shardmark.engine.loading import input_device
+from shardmark.engine.transformers.loading import input_device
 
 
 @dataclass

@@ -7,16 +7,13 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from shardmark.engine.batches import Batches, Limit
-from shardmark.engine.outputs import log_likelihoods, logits_at
-from shardmark.engine.tokens import ScoredRow
-
-Score = tuple[float, bool]
-"The summed log-likelihood (nats) of a row's scored tokens, and whether each of them is the argmax."
+from shardmark.engine.tokens import LogLikelihood, ScoredRow
+from shardmark.engine.transformers.outputs import log_likelihoods, logits_at
 
 
-def padded_results(backend: Any, rows: Sequence[ScoredRow], limit: Limit) -> Iterator[list[tuple[int, Score]]]:
+def padded_results(backend: Any, rows: Sequence[ScoredRow], limit: Limit) -> Iterator[list[tuple[int, LogLikelihood]]]:
     """Row numbers with their scores, as soon as they are there. Raises OutOfMemoryError with a row number."""
-    batches = Batches[int, Score](
+    batches = Batches[int, LogLikelihood](
         length=lambda n: len(rows[n].inputs),
         run=lambda batch: score_padded(backend, [rows[n] for n in batch]),
         limit=limit,
@@ -26,7 +23,7 @@ def padded_results(backend: Any, rows: Sequence[ScoredRow], limit: Limit) -> Ite
 
 
 @torch.inference_mode()
-def score_padded(backend: Any, rows: Sequence[ScoredRow]) -> list[Score]:
+def score_padded(backend: Any, rows: Sequence[ScoredRow]) -> list[LogLikelihood]:
     """The scores of some rows in one batch.
 
     Right-padded: causal attention then never sees the padding, and a recurrent state meets it last.

@@ -1,7 +1,7 @@
-"""Models of Hugging Face transformers: loading, and what writes answers with them."""
+"""Models of Hugging Face transformers: loading, scoring, and what writes answers with them."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +11,19 @@ import torch
 import transformers
 from transformers import AutoTokenizer, GenerationConfig
 
+from shardmark.config.backends.transformers import TransformersConfig
+from shardmark.engine.backend import Beat
 from shardmark.engine.batches import Limit
-from shardmark.engine.batching_support import moving_rope, why_not_continuous
-from shardmark.engine.continuous_batch import ContinuousBatch
-from shardmark.engine.generation import Scheduler
-from shardmark.engine.loading import input_device, load_model
-from shardmark.engine.memory import activation_bytes, cache_bytes, free_for, logits_bytes
-from shardmark.engine.plain_generation import PlainGeneration
-from shardmark.engine.weights import check_vocabulary, rows_of, tokenizer_kwargs
+from shardmark.engine.generation import Answer, GenerateRow, Scheduler
+from shardmark.engine.local import LocalBackend
+from shardmark.engine.tokens import LogLikelihood, ScoredRow
+from shardmark.engine.transformers.batching_support import moving_rope, why_not_continuous
+from shardmark.engine.transformers.continuous_batch import ContinuousBatch
+from shardmark.engine.transformers.loading import input_device, load_model
+from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
+from shardmark.engine.transformers.plain_generation import PlainGeneration
+from shardmark.engine.transformers.scoring import Scorer
+from shardmark.engine.transformers.weights import check_vocabulary, rows_of, tokenizer_kwargs
 from shardmark.errors import Problem, UserError
 from shardmark.files import read_object
 from shardmark.records.model import ModelRecord, Staged
@@ -34,14 +39,19 @@ MAX_GENERATING_ROWS = {"cpu": 64, "cuda": 256}
 DEFAULT_WINDOW = 2048
 
 
-class TransformersBackend:
-    """A causal language model on its devices."""
+class TransformersModel:
+    """A causal language model on its devices: a TokenModel."""
 
-    def __init__(self, record: ModelRecord, staged: Staged) -> None:
+    def __init__(
+        self, record: ModelRecord, staged: Staged, batch_size: int | str = "auto", batch_padding: bool = True
+    ) -> None:
+        """Load what was staged. Raises UserError with the model's file."""
+        self.batch_size, self.batch_padding = batch_size, batch_padding
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.disable_default_handler()
         transformers.utils.logging.enable_propagation()
-        settings = record.settings
+        settings = record.weights
+        self.on_gpus = record.on_gpus
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(staged.tokenizer, **tokenizer_kwargs(settings))
             model = load_model(record, staged)
@@ -82,6 +92,17 @@ class TransformersBackend:
             return Limit(rows=MAX_GENERATING_ROWS.get(self.device.type, 64), tokens=tokens, padding=padding)
         return Limit(tokens=min(tokens, CPU_SCORING_TOKENS) if self.device.type == "cpu" else tokens, padding=padding)
 
+    @property
+    def device_names(self) -> list[str]:
+        """What the GPUs that it may use are called."""
+        names = range(torch.cuda.device_count()) if self.on_gpus else ()
+        return [torch.cuda.get_device_name(number) for number in names]
+
+    @staticmethod
+    def use_threads(count: int) -> None:
+        """Compute with this many cores from now on."""
+        torch.set_num_threads(count)
+
     @staticmethod
     def free() -> None:
         """Give cached memory back to the device."""
@@ -96,6 +117,19 @@ class TransformersBackend:
             log.warning("generation goes in plain batches, without shared prefixes: %s", reason)
         return reason
 
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self)
+
+    def score(self, rows: Sequence[ScoredRow]) -> Iterator[list[tuple[int, LogLikelihood]]]:
+        """Row numbers with their log-likelihoods, as soon as they are there. Raises OutOfMemoryError."""
+        return self._scorer.results(rows)
+
+    def generate(self, rows: Sequence[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
+        """Rows with their answers, as soon as they are there. Raises OutOfMemoryError."""
+        longest = max(row.max_new_tokens for row in rows)
+        return self.generation(self.limit(self.batch_size, self.batch_padding, longest)).results(rows)
+
     def generation(self, limit: Limit) -> Scheduler | PlainGeneration:
         """What writes answers with this model, in batches within a limit."""
         if not self.why_plain:
@@ -105,6 +139,15 @@ class TransformersBackend:
         elif getattr(self.model, "_is_stateful", False):
             limit = replace(limit, padding=False)  # a state may remember what was padding
         return PlainGeneration(self.model, self.tokenizer, self.ends, self.pad, limit, self.free)
+
+
+def open_backend(record: ModelRecord, staged: Staged, beat: Beat) -> LocalBackend:
+    """The backend of `backend: transformers`. Raises UserError."""
+    settings = record.settings
+    assert isinstance(settings, TransformersConfig)
+    model = TransformersModel(record, staged, settings.batch_size, settings.batch_padding)
+    model.on_forward(beat)
+    return LocalBackend(record, model)
 
 
 def ending_tokens(tokenizer: Any, model: Any, folder: str) -> list[int]:

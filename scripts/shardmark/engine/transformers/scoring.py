@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from shardmark.engine.batches import OutOfMemoryError, is_out_of_memory
-from shardmark.engine.memory import activation_bytes, cache_bytes, free_for, logits_bytes
-from shardmark.engine.outputs import log_likelihoods
-from shardmark.engine.padded import Score, padded_results
-from shardmark.engine.sharing import lengths_matter, why_not_shared
-from shardmark.engine.tokens import ScoredRow
+from shardmark.engine.tokens import LogLikelihood, ScoredRow
+from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
+from shardmark.engine.transformers.outputs import log_likelihoods
+from shardmark.engine.transformers.padded import padded_results
+from shardmark.engine.transformers.sharing import lengths_matter, why_not_shared
+from shardmark.engine.transformers.tree_forward import Kept, chunk_logits
 from shardmark.engine.tree import Budget, Chunk, TokenTree
-from shardmark.engine.tree_forward import Kept, chunk_logits
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,11 @@ MOST_LOGITS = {"cpu": 128 << 20, "cuda": 1 << 30}
 class Scorer:
     """Scores rows with a loaded model. What it finds out about the model, it finds out once."""
 
-    def __init__(self, backend: Any, batch_size: int | str, padding: bool) -> None:
+    def __init__(self, backend: Any) -> None:
         self.backend = backend
-        self.batch_size = batch_size
-        self.padding = padding
         self._shares: bool | None = None
 
-    def results(self, rows: Sequence[ScoredRow]) -> Iterator[list[tuple[int, Score]]]:
+    def results(self, rows: Sequence[ScoredRow]) -> Iterator[list[tuple[int, LogLikelihood]]]:
         """Row numbers with their scores, each once, as soon as they are there.
 
         Raises OutOfMemoryError with the number of a row that does not fit alone.
@@ -48,10 +46,10 @@ class Scorer:
             return
         if self.shares():
             longest = max(len(row.inputs) for row in rows)
-            yield from tree_results(self.backend, rows, scoring_budget(self.backend, self.batch_size, longest))
+            yield from tree_results(self.backend, rows, scoring_budget(self.backend, self.backend.batch_size, longest))
             return
         same_length = lengths_matter(self.backend.model.config.get_text_config(), self.backend.window)
-        limit = self.backend.limit(self.batch_size, self.padding and not same_length)
+        limit = self.backend.limit(self.backend.batch_size, self.backend.batch_padding and not same_length)
         yield from padded_results(self.backend, rows, limit)
 
     def shares(self) -> bool:
@@ -84,7 +82,7 @@ def scoring_budget(backend: Any, batch_size: int | str, longest: int) -> Budget:
     )
 
 
-def tree_results(backend: Any, rows: Sequence[ScoredRow], budget: Budget) -> Iterator[list[tuple[int, Score]]]:
+def tree_results(backend: Any, rows: Sequence[ScoredRow], budget: Budget) -> Iterator[list[tuple[int, LogLikelihood]]]:
     """Scores by way of the token tree, in the order of its rows."""
     tree = TokenTree(rows)
     log.info("%d tokens, of which %d are distinct prefixes", sum(len(row.inputs) for row in rows), len(tree))

@@ -1,19 +1,17 @@
-"""From requests to predictions, with a backend that is already loaded."""
+"""Answers with a model of tokens that is loaded here: requests become rows, rows of answers become predictions."""
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
-from shardmark.engine.batches import Limit, OutOfMemoryError, is_out_of_memory
+from shardmark.engine.backend import Backend
+from shardmark.engine.batches import OutOfMemoryError, is_out_of_memory
 from shardmark.engine.generation import Answer, GenerateRow
-from shardmark.engine.padded import Score
 from shardmark.engine.sampling import Sampling
-from shardmark.engine.scoring import Scorer
+from shardmark.engine.token_model import TokenModel
 from shardmark.engine.tokenization import Wording, WordingError
-from shardmark.engine.tokens import ScoredRow, fit_window, rolling_windows
-from shardmark.engine.transformers_backend import TransformersBackend
+from shardmark.engine.tokens import LogLikelihood, ScoredRow, fit_window, rolling_windows
 from shardmark.errors import Problem, UserError
 from shardmark.records.model import ModelRecord
 from shardmark.records.prediction import Generated, Output, Prediction, Sampled, Scored, Written
@@ -23,18 +21,25 @@ NOT_FINITE = "try dtype: float32"
 MORE_MEMORY = "give the model more GPUs, lower max_seq_len, or use a smaller dtype"
 
 
-class Engine:
-    """Answers requests with a model, in batches that fit."""
+class LocalBackend(Backend):
+    """Answers requests with a TokenModel, in the wording of its tokenizer."""
 
-    def __init__(self, record: ModelRecord, backend: TransformersBackend) -> None:
+    def __init__(self, record: ModelRecord, model: TokenModel) -> None:
         self.record = record
-        self.backend = backend
+        self.model = model
         self.where = record.file
-        settings = record.settings
-        self.wording = Wording(backend.tokenizer, settings)
-        self.scorer = Scorer(backend, settings.batch_size, settings.batch_padding)
+        self.wording = Wording(model.tokenizer, record.weights)
 
-    def answer(self, requests: dict[str, Request]) -> Iterator[list[Prediction]]:
+    def use_threads(self, count: int) -> None:
+        """Compute with this many cores from now on."""
+        self.model.use_threads(count)
+
+    @property
+    def device_names(self) -> list[str]:
+        """What the model's GPUs are called."""
+        return self.model.device_names
+
+    def answer(self, requests: Mapping[str, Request]) -> Iterator[list[Prediction]]:
         """The predictions of requests by id, in lists as they are done. Raises UserError naming model and request."""
         try:
             yield from self._scored({k: r for k, r in requests.items() if not isinstance(r, GenerateRequest)})
@@ -47,16 +52,12 @@ class Engine:
             what = f"model {self.record.name}: out of memory beside its requests: {error}"
             raise UserError(Problem(self.where, "", what, MORE_MEMORY)) from error
 
-    def _limit(self, new_tokens: int = 0) -> Limit:
-        settings = self.record.settings
-        return self.backend.limit(settings.batch_size, settings.batch_padding, new_tokens)
-
     def _scored(self, requests: dict[str, ScoredRequest]) -> Iterator[list[Prediction]]:
         """A request is done when the last of its rows is."""
         asked = {key: self._scored_rows(key, request) for key, request in requests.items()}
         owners = [(key, n) for key, rows in asked.items() for n in range(len(rows))]
         rows = [asked[key][n] for key, n in owners]
-        found: dict[str, dict[int, tuple[ScoredRow, Score]]] = defaultdict(dict)
+        found: dict[str, dict[int, tuple[ScoredRow, LogLikelihood]]] = defaultdict(dict)
         for scores in self._scores(owners, rows):
             done: list[Prediction] = []
             for number, score in scores:
@@ -69,10 +70,12 @@ class Engine:
                     done.append(_SCORED[type(requests[key])](key, values))
             yield done
 
-    def _scores(self, owners: list[tuple[str, int]], rows: list[ScoredRow]) -> Iterator[list[tuple[int, Score]]]:
+    def _scores(
+        self, owners: list[tuple[str, int]], rows: list[ScoredRow]
+    ) -> Iterator[list[tuple[int, LogLikelihood]]]:
         """Row numbers with their scores, as soon as they are there."""
         try:
-            yield from self.scorer.results(rows)
+            yield from self.model.score(rows)
         except OutOfMemoryError as error:
             raise self._too_large(owners[error.row][0], len(rows[error.row].inputs)) from error
 
@@ -82,7 +85,7 @@ class Engine:
             if isinstance(request, RollingRequest):
                 prefix, tokens = self.wording.whole(request.text)
                 self._check_tokens([prefix, *tokens])
-                rows = rolling_windows(prefix, tokens, self.backend.window)
+                rows = rolling_windows(prefix, tokens, self.model.window)
                 if not rows:
                     raise WordingError("the text becomes no token", "leave such rows out with `where`")
                 return rows
@@ -92,16 +95,15 @@ class Engine:
                 if not continuation:
                     why = " of the model's tokenizer" if text else ""
                     raise WordingError(f"the choice {text!r} becomes no token{why}", "fix the data set's choices")
-        return [fit_window(*pair, self.backend.window) for pair in pairs]
+        return [fit_window(*pair, self.model.window) for pair in pairs]
 
     def _generations(self, requests: dict[str, GenerateRequest]) -> Iterator[list[Prediction]]:
         """A request is done when the last of its samples is."""
         if not requests:
             return
         rows = [row for key, request in requests.items() for row in self._generate_rows(key, request)]
-        generation = self.backend.generation(self._limit(max(row.max_new_tokens for row in rows)))
         found: dict[str, dict[int, tuple[GenerateRow, Answer]]] = defaultdict(dict)
-        for results in self._written(generation, rows):
+        for results in self._written(rows):
             done: list[Prediction] = []
             for row, answer in results:
                 key = row.request
@@ -117,9 +119,9 @@ class Engine:
         """A row for each of the request's samples."""
         limit = self.record.settings.max_out_len
         new_tokens = min(request.max_new_tokens, limit or request.max_new_tokens)
-        room = self.backend.window - new_tokens
+        room = self.model.window - new_tokens
         if room < 1:
-            what = f"{new_tokens} new tokens leave no room for a prompt in the window of {self.backend.window}"
+            what = f"{new_tokens} new tokens leave no room for a prompt in the window of {self.model.window}"
             raise self._problem(key, what, "lower max_out_len or raise max_seq_len")
         with self._named(key):
             tokens = self.wording.prompt(request.context)
@@ -135,14 +137,14 @@ class Engine:
     def _check_tokens(self, tokens: Iterable[int]) -> None:
         """Raise WordingError for a token that the model knows nothing of."""
         last = max(tokens, default=0)
-        if last >= self.backend.rows:
-            token = self.backend.tokenizer.convert_ids_to_tokens(last)
-            what = f"it has token {last} ({token!r}), and the weights have {self.backend.rows} rows of embeddings"
+        if last >= self.model.rows:
+            token = self.model.tokenizer.convert_ids_to_tokens(last)
+            what = f"it has token {last} ({token!r}), and the weights have {self.model.rows} rows of embeddings"
             raise WordingError(what, "take tokenizer and weights from one model")
 
-    def _written(self, generation: Any, rows: list[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
+    def _written(self, rows: list[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
         try:
-            yield from generation.results(rows)
+            yield from self.model.generate(rows)
         except OutOfMemoryError as error:
             raise self._too_large(error.row.request, error.row.length) from error
 
@@ -161,7 +163,7 @@ class Engine:
         return UserError(Problem(self.where, "", f"model {self.record.name}, request {key[:16]}: {what}", fix))
 
 
-def _choice_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Scored:
+def _choice_prediction(key: str, values: list[tuple[ScoredRow, LogLikelihood]]) -> Scored:
     return Scored(
         id=key,
         logprobs=[logprob for _, (logprob, _) in values],
@@ -172,7 +174,7 @@ def _choice_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Score
     )
 
 
-def _rolling_prediction(key: str, values: list[tuple[ScoredRow, Score]]) -> Scored:
+def _rolling_prediction(key: str, values: list[tuple[ScoredRow, LogLikelihood]]) -> Scored:
     """The text as a whole is scored as if it were the only choice."""
     return Scored(
         id=key,

@@ -9,9 +9,16 @@ from typing import Any, Protocol
 import torch
 from transformers import Cache, DynamicCache
 
-from shardmark.engine.continuous_attention import DecodeStep, ForwardPass, KVBlock, Prefill, Segment, attention_of
-from shardmark.engine.loading import input_device
 from shardmark.engine.prefixes import Prefix
+from shardmark.engine.transformers.continuous_attention import (
+    DecodeStep,
+    ForwardPass,
+    KVBlock,
+    Prefill,
+    Segment,
+    attention_of,
+)
+from shardmark.engine.transformers.loading import input_device
 
 PREFILL_TOKENS = {"cpu": 512, "cuda": 4096}
 "Tokens of prompts in one prefill pass: more gain no speed, but take memory."
