@@ -637,3 +637,9 @@ def test_a_key_that_only_some_data_sets_use_is_told(root: Path) -> None:
     (told,) = partly_used(RunConfig(num_fewshot=5), ["sums"], True, lambda key: "run.yaml")
     assert (told.where, told.key, "not of sums" in told.what) == ("run.yaml", "num_fewshot", True)
     assert partly_used(RunConfig(num_fewshot=5), [], True, str) == partly_used(RunConfig(), ["sums"], True, str) == []
+
+
+def test_the_manual_has_every_key_of_a_model() -> None:
+    manual = (ROOT / "config/README.md").read_text().partition("## A model")[2].partition("\n## ")[0]
+    keys = [key for key, field in TransformersConfig.model_fields.items() if not field.exclude]
+    assert not [key for key in keys if f"`{key}`" not in manual]

@@ -7,11 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from shardmark.config.backends import names, settings_class, settings_of
 from shardmark.config.base import SHOWN, S, validate
 from shardmark.config.dataset import DatasetConfig
 from shardmark.config.lm_eval import LmEvalConfig
-from shardmark.config.model import ModelConfig
+from shardmark.config.model import ModelConfig, backend_names, settings_class, settings_of
 from shardmark.config.run import RunConfig
 from shardmark.errors import Problem
 from shardmark.settings import Settings
@@ -86,7 +85,7 @@ def _pointed(problem: Problem, kind: type[Settings]) -> Problem:
 
 def _fields(kind: type[Settings]) -> set[str]:
     """The keys of a kind of file; of a model, those of any backend."""
-    kinds = map(settings_class, names()) if kind is ModelConfig else [kind]
+    kinds = map(settings_class, backend_names()) if kind is ModelConfig else [kind]
     return {key for each in kinds for key in each.model_fields}
 
 

@@ -1,15 +1,21 @@
 """config/models/*.yaml: one file a model. Here is what the models of all backends have; see backends/."""
 
 from abc import abstractmethod
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, PositiveInt
 
-from shardmark.config.backends import settings_of
+from shardmark.config import backends
+from shardmark.errors import nearest
 from shardmark.settings import Settings
 
 KINDS = frozenset({"generate", "choice", "rolling"})
 "The kinds of requests: to continue a text, and for log-likelihoods of continuations or of whole texts."
+USUAL = "transformers"
+"The backend of a file that names none."
 
 
 class SlurmConfig(Settings):
@@ -81,3 +87,25 @@ class ModelConfig(Settings):
     def package_names(self) -> list[str]:
         """The Python packages whose versions belong to the provenance of its answers."""
         return []
+
+
+@cache
+def backend_names() -> list[str]:
+    """The names of all backends."""
+    return sorted(module.name for module in iter_modules(backends.__path__))
+
+
+@cache
+def settings_class(name: str) -> type[ModelConfig]:
+    """The class of the settings of a backend's models. Raises ValueError if there is none of that name."""
+    if name not in backend_names():
+        raise ValueError(f"there is no backend {name!r}: {nearest(name, backend_names())}")
+    module = import_module(f"{backends.__name__}.{name}")
+    found: type[ModelConfig] = module.SETTINGS
+    return found
+
+
+def settings_of(values: Any) -> type[ModelConfig]:
+    """The class of the settings that a model's values are. Raises ValueError for an unknown backend."""
+    name = values.get("backend", USUAL) if isinstance(values, dict) else USUAL
+    return settings_class(str(name))

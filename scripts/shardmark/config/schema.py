@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from shardmark.config.backends import names, settings_class
 from shardmark.config.dataset import DatasetConfig
 from shardmark.config.group import GroupConfig
 from shardmark.config.lm_eval import LmEvalConfig
+from shardmark.config.model import backend_names, settings_class
 from shardmark.config.run import RunConfig
 from shardmark.settings import Settings
 
@@ -26,7 +26,7 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 def _model_schema() -> dict[str, Any]:
     """The schema of a model's file: that of its backend."""
-    each = [_schema(settings_class(name)) for name in names()]
+    each = [_schema(settings_class(name)) for name in backend_names()]
     return each[0] if len(each) == 1 else {"oneOf": each}
 
 
