@@ -351,6 +351,8 @@ import sys
 from shardmark.scoring.load_metric import load_metric
 
 texts, probabilities = (["a b c d"], [["a b c d"]]), ([[-1.0, -2000.0]], [[0]])
+load_metric("accuracy").compute(predictions=[1], references=[[1]])
+assert "scipy.stats" not in sys.modules, "a second of imports for nothing; nltk has a use for it"
 for name in ("exact_match", "f1", "squad", "rouge", "bleu", "chrf"):
     predictions, references = texts
     (sample,) = load_metric(name).compute(predictions=predictions, references=references)["samples"]
@@ -362,7 +364,6 @@ for name in ("mc1", "mc2", "brier"):
 for name in ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"):
     load_metric(name).compute(predictions=[-1.0], references=["a"])
 load_metric("mcc").compute(predictions=["a"], references=["a"])
-load_metric("accuracy").compute(predictions=[1], references=[[1]])
 assert load_metric("math_equivalence").compute(predictions=["1/2"], references=[["0.5"]])["samples"] == [1.0]
 asked = '{"ids": ["length_constraints:number_sentences", "language:response_language", '
 asked += '"change_case:capital_word_frequency"], "kwargs": [{"num_sentences": 2}, {"language": "en"}, '

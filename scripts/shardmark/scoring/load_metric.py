@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -16,26 +16,26 @@ MODULE = Path(__file__).with_name("evaluate_module.py")
 def load_metric(name: str) -> Any:
     """The metric of that name as a module of `evaluate`."""
     os.environ["HF_EVALUATE_OFFLINE"] = "1"
-    with _as_if_not_installed("transformers"):  # whose pipelines evaluate imports if it can: 6 s, and nothing is used
+    with _as_if_not_installed("transformers", "scipy.stats"):  # which evaluate imports if it can: 7 s, for nothing
         import evaluate
     return evaluate.load(str(MODULE), config_name=name, keep_in_memory=True)
 
 
 class _Refusal(MetaPathFinder):
-    """A finder that comes first, and finds that a package is not there."""
+    """A finder that comes first, and finds that packages are not there."""
 
-    def __init__(self, package: str) -> None:
-        self._package = package
+    def __init__(self, packages: Sequence[str]) -> None:
+        self._packages = tuple(f"{package}." for package in packages)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name.partition(".")[0] == self._package:
+        if f"{name}.".startswith(self._packages):
             raise ModuleNotFoundError(f"{name} is not imported here", name=name)
 
 
 @contextmanager
-def _as_if_not_installed(package: str) -> Iterator[None]:
-    """What is imported meanwhile does without a package, unless that has been imported before."""
-    refusal = _Refusal(package)
+def _as_if_not_installed(*packages: str) -> Iterator[None]:
+    """What is imported meanwhile does without these packages, unless they have been imported before."""
+    refusal = _Refusal(packages)
     sys.meta_path.insert(0, refusal)
     try:
         yield
