@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+import forked
 from fake_hub import FakeHub
 from projects import GENERATE, write_rows, write_yaml
 
@@ -78,14 +78,8 @@ class Site:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         own = {"HF_ENDPOINT": self.hub.url, "HF_HOME": str(self.cache), "NO_PROXY": "127.0.0.1,localhost"}
         own |= {"PYTHONPATH": str(ROOT / "scripts")}
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=self.project,
-            env=inherited | own | self.environment | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
+        everything = inherited | own | self.environment | environment
+        return forked.python(*command, folder=self.project, environment=everything)
 
     def plan(self, **environment: str) -> dict[str, Any]:
         """The records of all models and data sets."""

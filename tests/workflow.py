@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 import yaml
 
+import forked
+
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "demo", "local", "slurm")
 
@@ -75,15 +77,8 @@ class Project:
 
     def run(self, *arguments: str, profile: str = "local", succeeds: bool = True) -> str:
         """Run Snakemake; its output, standard error included."""
-        done = subprocess.run(
-            self.command(*arguments, profile=profile),
-            cwd=self.folder,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        words = self.command(*arguments, profile=profile)[1:]
+        done = forked.python(*words, folder=self.folder, environment=self.environment(), together=True)
         assert (done.returncode == 0) == succeeds, done.stdout
         return done.stdout
 

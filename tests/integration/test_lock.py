@@ -3,13 +3,13 @@
 import json
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+import forked
 from workflow import ROOT, Project
 
 CONFIG = {"run": "test", "models": ["demo_small"], "datasets": ["demo_grammar"], "limit": 4}
@@ -23,15 +23,15 @@ def project(tmp_path: Path) -> Project:
 
 def relock(project: Project, *options: str) -> subprocess.CompletedProcess[str]:
     """Call the command without Snakemake."""
-    command = [sys.executable, "scripts/relock.py", "--configfile", "config/test.yaml", *options]
-    return subprocess.run(command, cwd=project.folder, env=project.environment(), capture_output=True, text=True)
+    command = ("scripts/relock.py", "--configfile", "config/test.yaml", *options)
+    return forked.python(*command, folder=project.folder, environment=project.environment())
 
 
 def snakemake_relock(project: Project, *options: str, succeeds: bool = True) -> str:
     """Ask Snakemake for the target; before --configfile, which would take it for another file."""
     command = project.command(*options)
     command.insert(command.index("--profile"), "relock")
-    done = subprocess.run(command, cwd=project.folder, env=project.environment(), capture_output=True, text=True)
+    done = forked.python(*command[1:], folder=project.folder, environment=project.environment())
     assert (done.returncode == 0) == succeeds, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -75,12 +75,9 @@ def test_relock_takes_the_runs_configuration_and_no_other_target(project: Projec
     wrong = snakemake_relock(project, "--config", "datasets=demo_gramar", succeeds=False)
     assert "config/test.yaml: datasets: no file config/datasets/demo_gramar.yaml" in wrong
     assert "did you mean 'demo_grammar'" in wrong
-    both = subprocess.run(
-        [*project.command("-n")[:3], "all", "relock", *project.command("-n")[3:]],
-        cwd=project.folder,
-        env=project.environment(),
-        capture_output=True,
-        text=True,
+    words = project.command("-n")
+    both = forked.python(
+        *words[1:3], "all", "relock", *words[3:], folder=project.folder, environment=project.environment()
     )
     assert both.returncode == 1
     assert "relock: name this target alone" in both.stdout + both.stderr
