@@ -1,4 +1,7 @@
-"""An engine that loads no model, for tests of what happens around it."""
+"""Steps that start in half a second, for tests of what happens around them: no model, no chart, none of `evaluate`.
+
+Answers are made up, metrics are the real ones, and the report has everything but its charts.
+"""
 
 from workflow import Project
 
@@ -29,12 +32,55 @@ class Quick(Backend):
 
 sys.modules["shardmark.engine.transformers.model"] = SimpleNamespace(open_backend=lambda *_: Quick())
 '''
-"Stands in for the engine, in workers alone: they start in half a second. It answers generate and choice requests."
+"Stands in for the engine, in workers alone. It answers generate and choice requests."
+
+METRICS = """
+import sys
+from importlib import import_module
+from types import SimpleNamespace
+
+
+class Metric:
+    def __init__(self, config_name):
+        self.config_name = config_name
+
+    def compute(self, **given):
+        return self._compute(**given)
+
+
+def load(path, config_name, **_):
+    return import_module("shardmark.scoring.evaluate_module").ShardmarkMetric(config_name)
+
+
+sys.modules["evaluate"] = SimpleNamespace(Metric=Metric, MetricInfo=None, load=load)
+sys.modules["datasets"] = SimpleNamespace(Value=str, Sequence=list)
+"""
+"Stands in for `evaluate`, which takes two seconds to import: the metrics are the same."
+
+CHARTS = """
+import sys
+from types import SimpleNamespace
+
+nothing = lambda board: ""
+sys.modules["shardmark.report.heatmap"] = SimpleNamespace(heat_map=nothing)
+sys.modules["shardmark.report.intervals"] = SimpleNamespace(interval_panels=nothing, mean_panel=nothing)
+"""
+"Stands in for the report's charts, which take two seconds to draw."
 
 
 def use_quick_engine(project: Project) -> None:
-    """Have the workers of a project answer with it."""
-    worker = project.folder / "scripts/worker.py"
-    text = worker.read_text()
-    assert "\nimport argparse\n" in text
-    worker.write_text(text.replace("\nimport argparse\n", f"\nimport argparse\n{ENGINE}\n", 1))
+    """Have the commands of a project do without a model, `evaluate` and charts."""
+    _put_in(project, worker=ENGINE, score=METRICS, report=CHARTS)
+
+
+def use_quick_scoring(project: Project) -> None:
+    """Have them do without `evaluate` and charts, for tests of what the real engine answers."""
+    _put_in(project, score=METRICS, report=CHARTS)
+
+
+def _put_in(project: Project, **stand_ins: str) -> None:
+    for command, stand_in in stand_ins.items():
+        script = project.folder / f"scripts/{command}.py"
+        text = script.read_text()
+        assert "\nimport argparse\n" in text
+        script.write_text(text.replace("\nimport argparse\n", f"\nimport argparse\n{stand_in}\n", 1))

@@ -12,6 +12,7 @@ import pytest
 
 from fake_scheduler import install
 from projects import write_yaml
+from quick_engine import use_quick_engine
 from requirements_check import need
 from slurm_cluster import until
 from workflow import Project
@@ -47,6 +48,7 @@ def asking(profile: str) -> bool:
 def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The scores of a local run."""
     project = Project.create(tmp_path_factory.mktemp("local") / "project", **CONFIG)
+    use_quick_engine(project)
     project.run()
     return project.scores()
 
@@ -58,6 +60,7 @@ def test_scores_are_those_of_a_local_run_after_an_interrupt(
     need("clusters")
     service = install(COMMANDS[profile], tmp_path / "service", monkeypatch.setenv)
     project = Project.create(tmp_path / "project", **CONFIG)
+    use_quick_engine(project)
     write_yaml(project.folder / f"profiles/{profile}/{profile}.yaml", settings(profile, tmp_path))
     (service / "hold").touch()  # else a fast machine ends the job before it can be stopped
     run = project.start(profile=f"profiles/{profile}")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+import forked
+from quick_engine import use_quick_engine
 from workflow import Project
 
 CONFIG: dict[str, Any] = {
@@ -27,6 +29,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project.create(tmp_path_factory.mktemp("commands") / "project", **CONFIG)
     for name in ("config", "demo", "gemma"):
         (project.folder / f"config/{name}.yaml").unlink()
+    use_quick_engine(project)
     project.run()
     return project
 
@@ -40,13 +43,8 @@ def project(finished: Project, tmp_path: Path) -> Project:
 def command(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of scripts/ without Snakemake."""
     script, *rest = arguments
-    return subprocess.run(
-        [sys.executable, f"scripts/{script}.py", *rest, "--configfile", "config/test.yaml"],
-        cwd=project.folder,
-        env=project.environment(),
-        capture_output=True,
-        text=True,
-    )
+    words = (f"scripts/{script}.py", *rest, "--configfile", "config/test.yaml")
+    return forked.python(*words, folder=project.folder, environment=project.environment())
 
 
 def test_list_is_a_target(finished: Project) -> None:

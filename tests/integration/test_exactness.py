@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from quick_engine import use_quick_scoring
 from workflow import Project
 
 pytestmark = pytest.mark.slow
@@ -20,6 +21,7 @@ def test_predictions_do_not_depend_on_batches_and_shards(
     tmp_path: Path, variant: dict[str, object], reference: Project
 ) -> None:
     project = Project.create(tmp_path / "project", **CONFIG, **variant)
+    use_quick_scoring(project)
     project.run()
     expected, found = reference.samples(), project.samples()
     assert found.keys() == expected.keys()
@@ -34,5 +36,6 @@ def test_predictions_do_not_depend_on_batches_and_shards(
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """One shard, automatic batches."""
     project = Project.create(tmp_path_factory.mktemp("reference") / "project", **CONFIG)
+    use_quick_scoring(project)
     project.run()
     return project

@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from quick_engine import use_quick_engine, use_quick_scoring
 from requirements_check import need
 from shardmark.store.partials import read_partial
 from workflow import Project
@@ -57,8 +59,15 @@ def stopped_within_a_shard(results: Path) -> int | None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A run that nothing happens to."""
-    project = Project.create(tmp_path_factory.mktemp("undisturbed") / "project", **CONFIG)
+    project = quick(tmp_path_factory.mktemp("undisturbed") / "project")
     project.run()
+    return project
+
+
+def quick(folder: Path, **config: Any) -> Project:
+    """A project whose runs load no model."""
+    project = Project.create(folder, **CONFIG | config)
+    use_quick_engine(project)
     return project
 
 
@@ -72,8 +81,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, undisturbed: Project) -> None:
-    project = Project.create(tmp_path / "killed", **CONFIG)
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """With the real engine."""
+    undisturbed = Project.create(tmp_path / "undisturbed", **CONFIG)
+    use_quick_scoring(undisturbed)
+    project = undisturbed.copy(tmp_path / "killed")
+    undisturbed.run()
     kill_within_a_shard(project)
     project.run("--unlock")
     project.run()
@@ -102,7 +115,7 @@ def test_a_damaged_prediction_file_is_named_put_aside_and_inferred_again(tmp_pat
 
 
 def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_space(small_disk: Path, undisturbed: Project) -> None:
-    project = Project.create(small_disk.parent / "project", **CONFIG, results=str(small_disk / "results"))
+    project = quick(small_disk.parent / "project", results=str(small_disk / "results"))
     project.run("-n")
     filler = small_disk / "filler"
     space = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
@@ -159,7 +172,7 @@ def test_clocks_that_are_wrong_change_nothing(tmp_path: Path, undisturbed: Proje
 
 def test_two_runs_at_once_in_one_results_folder_do_not_disturb_each_other(tmp_path: Path, undisturbed: Project) -> None:
     shared = str(tmp_path / "results")
-    projects = [Project.create(tmp_path / name, **CONFIG, results=shared) for name in ("one", "two")]
+    projects = [quick(tmp_path / name, results=shared) for name in ("one", "two")]
     runs = [project.start() for project in projects]
     outputs = [run.communicate()[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], "\n\n".join(outputs)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from quick_engine import use_quick_scoring
 from shardmark.engine.stage import CHECKSUMS, checksums
 from shardmark.files import read_json
 from workflow import Project
@@ -17,6 +18,7 @@ ROWS = [("France", "Paris"), ("Japan", "Tokyo"), ("Italy", "Rome"), ("Egypt", "C
 @pytest.mark.timeout(600)
 def test_gemma_knows_capitals_and_is_dequantised_once(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "project", **CONFIG)
+    use_quick_scoring(project)
     names = [name for _, name in ROWS]
     lines = [f'{{"country": "{c}", "names": {names}, "label": {n}}}'.replace("'", '"') for n, (c, _) in enumerate(ROWS)]
     (project.folder / "capitals.jsonl").write_text("\n".join(lines))

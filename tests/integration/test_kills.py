@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from quick_engine import use_quick_engine
 from workflow import Project
 
 KILLS = 30
@@ -55,8 +56,10 @@ def disturb(project: Project, chance: random.Random, left: int) -> int:
 @pytest.mark.timeout(900)
 def test_thirty_random_kills_change_no_score(tmp_path: Path) -> None:
     undisturbed = Project.create(tmp_path / "undisturbed", **CONFIG)
+    use_quick_engine(undisturbed)
+    project = undisturbed.copy(tmp_path / "project")
     undisturbed.run()
-    project, chance, kills, rounds = Project.create(tmp_path / "project", **CONFIG), random.Random(20), 0, 0
+    chance, kills, rounds = random.Random(20), 0, 0
     while kills < KILLS:
         for folder in ("predictions", "scores", "samples", "timings") if rounds % 5 == 4 else ():
             shutil.rmtree(project.folder / "results" / folder, ignore_errors=True)  # all done: there is more to kill

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from quick_engine import use_quick_scoring
 from workflow import Project
 
 CONFIG = {"run": "test", "models": ["demo_*"], "datasets": ["demo_grammar"], "limit": 4}
@@ -9,6 +10,7 @@ CONFIG = {"run": "test", "models": ["demo_*"], "datasets": ["demo_grammar"], "li
 
 def test_a_model_without_a_file_is_evaluated(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "project", **CONFIG)
+    use_quick_scoring(project)
     options = ["hf_path=demo/models/small", "tokenizer_path=demo/models/small", "num_gpus=0", "batch_size=2"]
     options += ["max_seq_len=24", "batch_padding=false", "model_kwargs={trust_remote_code: false}"]
     options += ["tokenizer_kwargs={padding_side: left, truncation: left, use_fast: true}"]

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from quick_engine import use_quick_engine
 from workflow import Project
 
 CONFIG = {
@@ -18,7 +19,9 @@ CONFIG = {
 
 @pytest.fixture
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return Project.create(tmp_path_factory.mktemp("course") / "project", **CONFIG)
+    project = Project.create(tmp_path_factory.mktemp("course") / "project", **CONFIG)
+    use_quick_engine(project)
+    return project
 
 
 @pytest.mark.slow
