@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from snakemake.exceptions import WorkflowError
 
-import finished
+import made_up_answers
 from projects import plan, write_dataset, write_model
 from shardmark import layout
 from shardmark.files import read_json
@@ -27,8 +27,8 @@ def run(tmp_path: Path) -> Plan:
     made = plan(tmp_path)
     pair = next(pair for pair in made.pairs if pair.model.name == "good")
     for shard in pair.missing:
-        finished.answer(made, pair, shard["name"])
-    finished.score(made, pair)
+        made_up_answers.answer(made, pair, shard["name"])
+    made_up_answers.score(made, pair)
     return made
 
 
@@ -74,7 +74,7 @@ def test_only_what_is_still_to_be_done_is_looked_at(run: Plan) -> None:
     assert gap.reason.startswith("no answers of 1 of 1 shards: memory has run out")
     assert (gap.log, len(gap.reason) <= 300) == (path, True)
     for shard in pair.missing:
-        finished.answer(run, pair, shard["name"])
+        made_up_answers.answer(run, pair, shard["name"])
     staged.unlink()  # no matter any more
     log(run, "score", "no such metric")
     assert gaps(run, 0.0)[0].reason == "the answers are not scored: no such metric"

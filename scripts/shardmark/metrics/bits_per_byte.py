@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from shardmark.metrics.surprise import PerByte
+from shardmark.metrics.negative_log_likelihood import PerByte
 
 if TYPE_CHECKING:
     import numpy as np

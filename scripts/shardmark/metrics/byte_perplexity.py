@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from shardmark.metrics.surprise import PerByte
+from shardmark.metrics.negative_log_likelihood import PerByte
 
 
 class BytePerplexity(PerByte):

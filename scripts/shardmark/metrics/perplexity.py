@@ -2,10 +2,10 @@
 
 from typing import ClassVar, Literal
 
-from shardmark.metrics.surprise import Surprise
+from shardmark.metrics.negative_log_likelihood import NegativeLogLikelihood
 
 
-class Perplexity(Surprise):
+class Perplexity(NegativeLogLikelihood):
     """Perplexity of whole targets: exp of their mean negative log-likelihood; lower is better."""
 
     protocol: ClassVar[int] = 1

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from shardmark.metrics.surprise import PerWord
+from shardmark.metrics.negative_log_likelihood import PerWord
 
 
 class WordPerplexity(PerWord):

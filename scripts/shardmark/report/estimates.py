@@ -14,7 +14,7 @@ Standing = Literal["best", "tied", ""]
 
 
 def interval(metric: Metric) -> tuple[float, float] | None:
-    """Return the 95 % interval: the one given, else value ± 1.96 standard errors; None if unknown."""
+    """The 95 % interval: the one given, else value ± 1.96 standard errors; None if unknown."""
     if metric.ci95 and metric.ci95[0] is not None and metric.ci95[1] is not None:
         return metric.ci95[0], metric.ci95[1]
     if metric.value is None or metric.stderr is None:
@@ -23,19 +23,19 @@ def interval(metric: Metric) -> tuple[float, float] | None:
 
 
 def half_width(metric: Metric) -> float | None:
-    """Return half the width of the 95 % interval, in the metric's unit; None if unknown."""
+    """Half the width of the 95 % interval, in the metric's unit; None if unknown."""
     ends = interval(metric)
     return (ends[1] - ends[0]) / 2 if ends else None
 
 
 def mean_metric(metrics: Sequence[Metric]) -> Metric | None:
-    """Return the unweighted mean of independent estimates of fractions; None for no estimates."""
+    """The unweighted mean of independent estimates of fractions; None for no estimates."""
     values = [metric.value for metric in metrics if metric.value is not None]
     return weighted_mean(metrics, [1.0] * len(metrics)) if values and len(values) == len(metrics) else None
 
 
 def weighted_mean(metrics: Sequence[Metric], weights: Sequence[float]) -> Metric:
-    """Return the weighted mean of independent estimates.
+    """The weighted mean of independent estimates.
 
     Its standard error is sqrt(sum of (w_i se_i)^2) / sum of w_i, its interval made of theirs; both are None where
     one of them is unknown. The value is None if one of them has none, or if they differ in unit or direction.

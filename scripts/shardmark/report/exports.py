@@ -22,7 +22,7 @@ LEGEND = "± half the 95 % interval; **best**; ≈ not distinguishable from the 
 
 
 def leaderboard_csv(results: Results) -> str:
-    """Return one CSV row for each model, data set and metric; unknown numbers are empty fields.
+    """One CSV row for each model, data set and metric; unknown numbers are empty fields.
 
     The status is "scored"; a model that was to be scored on a data set and was not has a row without a metric, whose
     status says why. Values are as scored (fractions, not percent) and read back to the same floating-point numbers.
@@ -65,7 +65,7 @@ def _numbers(metric: Metric) -> list[float | None]:
 
 
 def leaderboard_markdown(board: Leaderboard) -> str:
-    """Return the leaderboard as a GitHub Markdown table: best in bold, ties with the best marked "≈".
+    """The leaderboard as a GitHub Markdown table: best in bold, ties with the best marked "≈".
 
     What a run was to have and has not is said above the table, and listed below it.
     """

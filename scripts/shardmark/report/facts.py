@@ -21,7 +21,7 @@ class Fact(NamedTuple):
 
 
 def run_facts(results: Results, facts: dict[str, Any]) -> list[Fact]:
-    """Return what the page says of the run as a whole; several values show that its pairs differ."""
+    """What the page says of the run as a whole; several values show that its pairs differ."""
     sources = [pair.scores.provenance for pair in results]
     timings = [pair.timings for pair in results if pair.timings]
     seconds = [each.seconds for each in timings]
@@ -52,7 +52,7 @@ def _foresight(timings: list[Timings]) -> str:
 
 
 def packages(results: Results) -> list[Fact]:
-    """Return the packages that inference used, by name, each with the versions found."""
+    """The packages that inference used, by name, each with the versions found."""
     pins = [pair.scores.provenance.packages for pair in results]
     names = sorted({name for versions in pins for name in versions}, key=str.lower)
     return [Fact(name, _distinct(versions.get(name) for versions in pins)) for name in names]
@@ -77,7 +77,7 @@ def _gpu(gpu: Any) -> str:
 
 
 def finished(results: Results) -> str | None:
-    """Return when the last inference ended (ISO 8601); None if that is unknown."""
+    """When the last inference ended (ISO 8601); None if that is unknown."""
     return max((pair.timings.finished for pair in results if pair.timings), default=None)
 
 

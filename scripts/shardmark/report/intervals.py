@@ -75,7 +75,7 @@ def _ends(estimates: Iterable[_Estimate]) -> list[float]:
 
 
 def _percent_axis(board: Leaderboard) -> alt.X:
-    """Return the axis for fractions in percent: whole tens around all intervals and chance levels."""
+    """The axis for fractions in percent: whole tens around all intervals and chance levels."""
     columns = [column for column in board.columns if column.percent]
     ends = [end for column in columns for end in _ends(_estimates(board.cells(column)))]
     ends += [column.dataset.chance for column in columns if column.dataset.chance is not None]
@@ -85,7 +85,7 @@ def _percent_axis(board: Leaderboard) -> alt.X:
 
 
 def whole_tens(low: float, high: float) -> tuple[int, int]:
-    """Return the narrowest range of whole tens, in percent and within 0 to 100, around two fractions."""
+    """The narrowest range of whole tens, in percent and within 0 to 100, around two fractions."""
     # The small term keeps rounding errors such as 0.7 * 10 = 7.000000000000001 from adding a ten.
     first, last = floor(max(0.0, low) * 10 + 1e-9) * 10, ceil(min(1.0, high) * 10 - 1e-9) * 10
     first = min(first, 90)

@@ -18,17 +18,17 @@ GAP = Page(0, "")
 
 
 def page(number: int) -> Page:
-    """Return a page by its number, the first being 1."""
+    """A page by its number, the first being 1."""
     return Page(number, "index.html" if number == 1 else f"page-{number}.html")
 
 
 def count_pages(samples: int) -> int:
-    """Return how many pages the samples fill; one if there are none."""
+    """How many pages the samples fill; one if there are none."""
     return max(1, -(-samples // PAGE_SIZE))
 
 
 def pager(current: int, total: int, around: int = 2) -> Sequence[Page]:
-    """Return the first, the last and the pages around the current one, with gaps between."""
+    """The first, the last and the pages around the current one, with gaps between."""
     near = range(current - around, current + around + 1)
     numbers = sorted({1, total, *(number for number in near if 1 <= number <= total)})
     pages: list[Page] = []
@@ -49,7 +49,7 @@ class Sibling(NamedTuple):
 
 
 def siblings(results: Results, pair: Pair, number: int) -> list[Sibling]:
-    """Return the other models' pages of the same number; a shorter set's first page instead."""
+    """The other models' pages of the same number; a shorter set's first page instead."""
     found = []
     for other in results:
         same = other.scores.dataset.name == pair.scores.dataset.name

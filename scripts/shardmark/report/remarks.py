@@ -24,12 +24,12 @@ class Warned(NamedTuple):
     alone: int = 0
 
     def share(self, amount: int) -> float | None:
-        """Return the fraction of the samples that `amount` is."""
+        """The fraction of the samples that `amount` is."""
         return amount / self.samples if self.samples else None
 
 
 def warnings(results: Results) -> list[Warned]:
-    """Return the pairs whose scores want care."""
+    """The pairs whose scores want care."""
     found = []
     for pair in results:
         scores, counts = pair.scores, pair.scores.counts
@@ -41,7 +41,7 @@ def warnings(results: Results) -> list[Warned]:
 
 
 def of_datasets(results: Results) -> list[tuple[str, str]]:
-    """Return (data set, remark) for what is to be known of the samples of data sets, whatever the model."""
+    """(data set, remark) for what is to be known of the samples of data sets, whatever the model."""
     return [(dataset.name, remark) for dataset in results.datasets for remark in dataset.remarks]
 
 

@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def environment() -> Environment:
-    """Return the template environment: autoescape for every template, an unknown name is an error."""
+    """The template environment: autoescape for every template, an unknown name is an error."""
     env = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -28,12 +28,12 @@ def environment() -> Environment:
 
 
 def script() -> Markup:
-    """Return the script that sorts tables."""
+    """The script that sorts tables."""
     return Markup((TEMPLATES / "sort.js").read_text("utf-8").strip())
 
 
 def policy(code: str) -> str:
-    """Return the content security policy of a page whose only script is `code` ("" for none).
+    """The content security policy of a page whose only script is `code` ("" for none).
 
     The script is allowed by its hash, so that nothing else could run even if it got into the page.
     """

@@ -97,7 +97,7 @@ class Results:
         return found
 
     def gap(self, model: str, dataset: str) -> Gap | None:
-        """Return why the run has no scores of a model on a data set or group; None where it has, or none were due."""
+        """Why the run has no scores of a model on a data set or group; None where it has, or none were due."""
         return self._gaps.get((model, dataset))
 
     def has_gaps(self, model: str) -> bool:
@@ -109,11 +109,11 @@ class Results:
         return [group.name for group in self.groups if dataset in group.members]
 
     def get(self, model: str, dataset: str) -> Pair | None:
-        """Return the pair, or None where the model was not run on the data set, or on all of the group."""
+        """The pair, or None where the model was not run on the data set, or on all of the group."""
         return self.pairs.get((model, dataset)) or self.grouped.get((model, dataset))
 
     def missing(self) -> list[tuple[str, str]]:
-        """Return the (model, data set) names that have no result, and were to have none."""
+        """The (model, data set) names that have no result, and were to have none."""
         grid = ((model.name, dataset.name) for model in self.models for dataset in self.datasets)
         return [names for names in grid if names not in self.pairs and not self.gap(*names)]
 

@@ -79,7 +79,7 @@ def verdict(value: float | None, percent: bool) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return a text as it is and any other JSON value as JSON."""
+    """A text as it is and any other JSON value as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -128,7 +128,7 @@ class Group(NamedTuple):
 
 
 def by_group(samples: Sequence[Sample], primary: str) -> list[Group]:
-    """Return the mean primary score of each group, by name; empty if no sample has a group."""
+    """The mean primary score of each group, by name; empty if no sample has a group."""
     groups: dict[str, list[float | None]] = defaultdict(list)
     for sample in samples:
         if sample.group is not None:

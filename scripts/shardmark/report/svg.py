@@ -31,7 +31,7 @@ THEME: dict[str, Any] = {
 
 
 def model_axis(models: list[str], characters: int) -> alt.Axis:
-    """Return an axis of model names, each shortened to at most `characters` characters."""
+    """An axis of model names, each shortened to at most `characters` characters."""
     import altair as alt
 
     labels = {model: shortened(model, characters) for model in models}
@@ -40,7 +40,7 @@ def model_axis(models: list[str], characters: int) -> alt.Axis:
 
 
 def label_expression(labels: Mapping[str, str | list[str]]) -> str:
-    """Return the Vega expression that replaces an axis's labels; a list is a label of several lines."""
+    """The Vega expression that replaces an axis's labels; a list is a label of several lines."""
     return f"{json.dumps(labels)}[datum.label]"
 
 

@@ -15,7 +15,7 @@ _REPLACEMENTS = _UNENCODABLE | _CONTROLS
 
 
 def clean(value: Any) -> Any:
-    """Return a JSON value with every string, keys included, safe to write as UTF-8, HTML and XML.
+    """A JSON value with every string, keys included, safe to write as UTF-8, HTML and XML.
 
     Surrogate pairs that a model left in two halves are joined; what stays unpaired becomes U+FFFD, and
     control characters other than tab and newline become visible control pictures (NUL: U+2400).
@@ -79,7 +79,7 @@ def fold(prompt: str, lines: int = SHOWN_LINES, width: int = LINE_WIDTH) -> Fold
 
 
 def _tail_start(prompt: str, lines: int, width: int) -> int:
-    """Return where the last `lines` lines begin; a paragraph too long for them is cut at a space."""
+    """Where the last `lines` lines begin; a paragraph too long for them is cut at a space."""
     start = len(prompt)
     for line in reversed(prompt.splitlines(keepends=True)):
         if _wrapped(line, width) > lines:
@@ -92,7 +92,7 @@ def _tail_start(prompt: str, lines: int, width: int) -> int:
 
 
 def count_lines(text: str, width: int = LINE_WIDTH) -> int:
-    """Return how many lines a text takes on the page when wrapped at `width` characters."""
+    """How many lines a text takes on the page when wrapped at `width` characters."""
     return sum(_wrapped(line, width) for line in text.splitlines())
 
 
@@ -101,7 +101,7 @@ def _wrapped(line: str, width: int) -> int:
 
 
 def anchors(sample_ids: Iterable[str]) -> list[str]:
-    """Return one distinct HTML id for each sample id, with ASCII letters, digits, "_" and "-" only."""
+    """One distinct HTML id for each sample id, with ASCII letters, digits, "_" and "-" only."""
     taken: set[str] = set()
     found = []
     for sample_id in sample_ids:
@@ -141,5 +141,5 @@ def shortened(name: str, width: int) -> str:
 
 
 def pretty_json(value: Any) -> str:
-    """Return a JSON value indented for reading, keys in their given order."""
+    """A JSON value indented for reading, keys in their given order."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from finished import finish
+from made_up_answers import finish
 from projects import GENERATE, change_yaml, plan, problems, write_dataset, write_model, write_rows, write_yaml
 from shardmark.config.merge import Merged
 from shardmark.files import pretty_json, sealed

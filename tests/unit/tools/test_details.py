@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from finished import answer, finish
+from made_up_answers import answer, finish
 from projects import plan, problems, write_dataset, write_model
 from shardmark.config.merge import Merged
 from shardmark.tools.details import plan_details, print_details

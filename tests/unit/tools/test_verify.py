@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from answered import made
-from finished import finish
+from made_up_answers import finish
 from projects import GENERATE, change_yaml, plan, write_dataset, write_model, write_rows
 from shardmark.engine.stage import CHECKSUMS, checksums
 from shardmark.files import pretty_json, read_json, sealed

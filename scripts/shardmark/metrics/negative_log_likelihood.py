@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 WHITE_SPACE = re.compile(r"\s+")
 
 
-class Surprise(Resampled):
+class NegativeLogLikelihood(Resampled):
     """Mean negative log-likelihood (nats) per unit of text, and what a metric makes of it."""
 
     kinds: ClassVar[frozenset[str]] = frozenset({"choice", "loglikelihood", "rolling"})
@@ -36,7 +36,7 @@ class Surprise(Resampled):
             return float(np.exp(sums[0] / sums[1]))
 
 
-class PerWord(Surprise, abc.ABC):
+class PerWord(NegativeLogLikelihood, abc.ABC):
     """Words are what white space parts, as lm-evaluation-harness counts: one at the beginning makes a part, too."""
 
     @staticmethod
@@ -44,7 +44,7 @@ class PerWord(Surprise, abc.ABC):
         return len(WHITE_SPACE.split(text))
 
 
-class PerByte(Surprise):
+class PerByte(NegativeLogLikelihood):
     """Bytes of the text in UTF-8."""
 
     @staticmethod
