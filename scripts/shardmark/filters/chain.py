@@ -23,7 +23,7 @@ def apply_filters(
     """
     answers: Answers = list(texts)
     for number, each in enumerate(filters):
-        with bounded(".".join(filter(None, (f"{key}.{number}", each.bounded_by)))):
+        with bounded(f"{key}.{number}.{each.bounded_by}" if each.bounded_by else f"{key}.{number}"):
             answers = each.apply(answers, row, opened)
         opened = opened[: len(answers)]  # those of a request are alike
     return answers
