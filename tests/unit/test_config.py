@@ -641,15 +641,14 @@ def test_a_key_that_only_some_data_sets_use_is_told(root: Path) -> None:
     assert partly_used(RunConfig(num_fewshot=5), [], True, str) == partly_used(RunConfig(), ["sums"], True, str) == []
 
 
-<<<<<<< HEAD
 def test_the_manual_has_every_key_of_a_model() -> None:
     manual = (ROOT / "config/README.md").read_text().partition("## A model")[2].partition("\n## ")[0]
     keys = [key for key, field in TransformersConfig.model_fields.items() if not field.exclude]
     assert not [key for key in keys if f"`{key}`" not in manual]
-=======
+
+
 def test_settings_import_nothing_that_filters_and_metrics_compute_with() -> None:
     heavy = {"torch", "numpy", "scipy", "pandas", "datasets", "evaluate", "transformers", "jinja2", "sacrebleu"}
     code = f"import shardmark.config, sys; print({heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
->>>>>>> d583c75 (Hold settings to imports that do without what metrics compute with)
