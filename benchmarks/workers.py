@@ -33,8 +33,8 @@ def job(plan: Plan, staged: Path, shard: str, out: Path, warm: bool) -> dict[str
     name = f"{model.full_name}"
     command = [sys.executable, str(ROOT / "scripts/infer.py"), "--threads", str(os.cpu_count())]
     command += ["--model", str(plan.results / "models" / f"{name}.json"), "--staged", str(staged)]
-    command += ["--requests", str(plan.results / "requests" / dataset["name"] / f"{shard}.jsonl")]
-    target = out / name / dataset["name"] / f"{shard}.jsonl"
+    command += ["--requests", str(plan.results / "requests" / dataset.name / f"{shard}.jsonl")]
+    target = out / name / dataset.name / f"{shard}.jsonl"
     command += ["--out", str(target), "--log", str(out / "logs/infer/a/b" / f"{shard}.log")]
     begin, used = time.monotonic(), _children_cpu()
     subprocess.run([*command, "--owner", str(os.getpid())] if warm else command, check=True)
@@ -67,7 +67,7 @@ def main(arguments: argparse.Namespace) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(config | {"results": f"{folder}/results"}, ROOT, "benchmarks/workers.py", local=True)
-        shards = [shard["name"] for shard in plan.pairs[0].missing]
+        shards = [shard.name for shard in plan.pairs[0].missing]
         staged = Path(folder, "staged.json")
         write_whole(staged, pretty_json(sealed(to_json(stage_model(plan.models[0], ROOT / "results/staged/weights")))))
         few = shards[:: max(1, len(shards) // arguments.cold)][: arguments.cold]

@@ -15,6 +15,9 @@ from answered import wrote
 from shardmark.config import LmEvalConfig, Named
 from shardmark.errors import UserError
 from shardmark.files import read_jsonl
+from shardmark.plan.datasets import task_line
+from shardmark.records.dataset import TaskDataset, TaskHeader
+from shardmark.records.origin import LmEvalOrigin, LmEvalTasks
 from shardmark.records.prediction import Generated, Prediction, Sampled, Scored
 from shardmark.records.request import GenerateRequest, RollingRequest
 from shardmark.scoring import lm_eval
@@ -236,15 +239,20 @@ def answered(
     code = Code(index.root, True)
     lines, asked, predictions, outputs = [], {}, {}, []
     for sample in samples(dataset, lambda settings: splits_of(settings, rows), code, limit):
-        line = {"sample": sample.id, "request": sample.request_id, "target": sample.target, "row": sample.row}
-        lines.append(line | {"choices": sample.choices, "lm_eval": sample.lm_eval})
+        lines.append(task_line(sample))
         asked[sample.request_id] = sample.request
         if sample.request_id not in predictions:
             predictions[sample.request_id] = made_up(draw, sample)
         outputs.append(_as_lm_eval_has_it(sample.request, predictions[sample.request_id]))
-    origin = {"lm_eval": {"tasks": str(index.root), "code": True}}
-    header = {"dataset": {"name": task.name, "origin": origin}, "settings": dataset.described()}
+    header = lm_eval_header(task.name, index.root, dataset.described())
     return outputs, lm_eval.judge(lines, asked, predictions, header)[1]
+
+
+def lm_eval_header(name: str, root: Path, settings: dict[str, Any]) -> TaskHeader:
+    """What scoring knows of a data set of lm-eval's whose files and code are below `root`."""
+    origin = LmEvalOrigin(lm_eval=LmEvalTasks(tasks=str(root), version=None, code=True), files={}, hub={})
+    dataset = TaskDataset(name=name, digest="0", origin=origin, rows=0)
+    return TaskHeader(dataset=dataset, settings=settings, samples_sha256="")
 
 
 def _made_up(draw: random.Random, sample: Sample) -> Prediction:

@@ -15,8 +15,10 @@ from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.errors import Problem, UserError
 from shardmark.files import pretty_json, sealed
 from shardmark.plan import Plan, make_plan
-from shardmark.records.base import to_json
-from shardmark.records.model import Commit, HubRepository, Location, ModelRecord, Source, Staged
+from shardmark.records.base import Record, to_json
+from shardmark.records.dataset import DatasetRecord
+from shardmark.records.model import Commit, HubRepository, Location, ModelRecord, Source
+from shardmark.records.shard import ShardRecord
 
 property_test = settings(max_examples=60, deadline=None)
 "For tests with hypothesis: quick, and no slower machine makes them fail."
@@ -46,7 +48,31 @@ def model_record(
     )
 
 
-def write_record(path: Path, record: ModelRecord | Staged) -> Path:
+def dataset_record(**facts: Any) -> DatasetRecord:
+    """The record of a small data set that asks for short answers, unless more is said."""
+    usual: dict[str, Any] = {
+        "name": "demo",
+        "digest": "d",
+        "file": "config/datasets/demo.yaml",
+        "kind": "generate",
+        "is_chat": False,
+        "samples": 32,
+        "rows": 32,
+        "requests": 32,
+        "head": 0,
+        "read": 0,
+        "written": 0,
+        "longest": 0,
+    }
+    return DatasetRecord(**(usual | facts))
+
+
+def shard_record(name: str, requests: int = 1) -> ShardRecord:
+    """A shard whose requests take nothing."""
+    return ShardRecord(name=name, requests=requests, read=0, written=0)
+
+
+def write_record(path: Path, record: Record) -> Path:
     """A sealed record, with its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(pretty_json(sealed(to_json(record))), "utf-8")

@@ -3,20 +3,21 @@
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import asdict
 
-from projects import model_record
+from projects import dataset_record, model_record, shard_record
 from shardmark.plan.bundles import LONGEST_MINUTES, MOST_SHARDS, START_MINUTES, bundle, in_jobs
 from shardmark.plan.cost import Seconds
-from shardmark.plan.pairs import Pair
+from shardmark.plan.pairs import MissingShard, Pair
 from shardmark.plan.summary import wall_seconds, work_seconds
 
 
 def pair(dataset: str, *seconds: float, model: str = "m", measured: bool = True, runtime: int | None = None) -> Pair:
     record = model_record(model, slurm={"runtime": runtime})
-    shards = [{"name": f"s{n}"} for n in range(len(seconds))]
+    shards = [MissingShard(**asdict(shard_record(f"s{n}")), left=1) for n in range(len(seconds))]
     costs = [Seconds(cost, 20.0) for cost in seconds]
     total = Seconds(sum(seconds), 20.0 * len(seconds))
-    return Pair(record, {"name": dataset}, len(shards), shards, False, total, costs=costs, measured=measured)
+    return Pair(record, dataset_record(name=dataset), len(shards), shards, False, total, costs=costs, measured=measured)
 
 
 def shapes(*pairs: Pair, most: float = 100.0) -> list[list[str]]:

@@ -23,12 +23,14 @@ from projects import (
 from shardmark import layout
 from shardmark.config import load
 from shardmark.errors import Problem
-from shardmark.files import pretty_json, read_json, read_jsonl
+from shardmark.files import pretty_json, read_jsonl
 from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan import datasets, origins
 from shardmark.plan.datasets import PlannedDataset, plan_dataset
 from shardmark.plan.shards import PREFIX
 from shardmark.plan.spool import Spool
+from shardmark.records.base import read_sealed_record, to_json
+from shardmark.records.shard import ShardLists, ShardRecord
 from shardmark.store.hashes import HashCache
 
 HEAD = "h" * 2 * PREFIX
@@ -72,8 +74,8 @@ def staged(root: Path, **config: Any) -> PlannedDataset:
     return plan_dataset(dataset, benchmark, Lock(root / LOCK, False), HashCache(root / "hashes.json"))
 
 
-def names(level: list[dict[str, Any]]) -> list[str]:
-    return [shard["name"] for shard in level]
+def names(level: list[ShardRecord]) -> list[str]:
+    return [shard.name for shard in level]
 
 
 def results_of(root: Path) -> dict[str, bytes]:
@@ -81,7 +83,7 @@ def results_of(root: Path) -> dict[str, bytes]:
 
 
 def task_file(root: Path, dataset: PlannedDataset) -> Path:
-    return root / "results/tasks" / f"sums@{dataset.record['digest']}.jsonl"
+    return root / "results/tasks" / f"sums@{dataset.record.digest}.jsonl"
 
 
 def task(root: Path, dataset: PlannedDataset) -> list[Any]:
@@ -89,22 +91,22 @@ def task(root: Path, dataset: PlannedDataset) -> list[Any]:
 
 
 def levels_file(root: Path, dataset: PlannedDataset) -> Path:
-    return layout.SHARDS.file(root / "results", dataset="sums", task=dataset.record["digest"])
+    return layout.SHARDS.file(root / "results", dataset="sums", task=dataset.record.digest)
 
 
 def test_a_record_tells_how_much_there_is_to_do(root: Path) -> None:
     dataset = staged(root)
     record, level = dataset.record, dataset.level(3)
-    assert (record["name"], record["kind"], record["samples"], record["rows"]) == ("sums", "generate", 64, 64)
+    assert (record.name, record.kind, record.samples, record.rows) == ("sums", "generate", 64, 64)
     for key in ("requests", "read", "written"):
-        assert record[key] == sum(shard[key] for shard in level) > 0
+        assert getattr(record, key) == sum(getattr(shard, key) for shard in level) > 0
 
 
 def test_samples_that_ask_the_same_share_a_request(root: Path) -> None:
     write_rows(root / "data/sums.jsonl", ROWS * 3)
     dataset = staged(root)
-    assert (dataset.record["samples"], dataset.record["requests"]) == (15, 5)
-    assert sum(shard["requests"] for shard in dataset.level(2)) == 5
+    assert (dataset.record.samples, dataset.record.requests) == (15, 5)
+    assert sum(shard.requests for shard in dataset.level(2)) == 5
     assert len(task(root, dataset)) == 16
 
 
@@ -127,7 +129,7 @@ def test_no_request_file_is_made_until_it_is_asked_for(root: Path) -> None:
 
 def test_the_number_of_shards_is_a_bound_until_they_are_made(root: Path) -> None:
     dataset = staged(root)
-    assert (dataset.shards(1), dataset.shards(7)) == (2, dataset.record["requests"])
+    assert (dataset.shards(1), dataset.shards(7)) == (2, dataset.record.requests)
     assert dataset.shards(7) > len(dataset.level(7)) == dataset.shards(7) == staged(root).shards(7)
 
 
@@ -143,7 +145,7 @@ def test_another_division_is_made_from_the_first_as_if_it_were_rendered(
     again = staged(root)
     level = again.level(bits)
     assert len(renders) == 1
-    assert read_json(levels_file(root, again))["levels"] == {"3": first, str(bits): level}
+    assert read_sealed_record(levels_file(root, again), ShardLists).levels == {"3": first, str(bits): level}
     assert staged(fresh).level(bits) == level
     for name in names(level):
         path = f"results/requests/sums/{name}.jsonl"
@@ -171,7 +173,7 @@ def test_a_lost_request_file_is_made_again_from_another_division(root: Path, ren
     level = dataset.level(3)
     dataset.level(1)
     before = results_of(root)
-    (root / "results/requests/sums" / f"{level[2]['name']}.jsonl").unlink()
+    (root / "results/requests/sums" / f"{level[2].name}.jsonl").unlink()
     assert staged(root).level(3) == level
     assert results_of(root) == before
     assert len(renders) == 1
@@ -224,7 +226,7 @@ def test_a_damaged_memo_only_costs_time(root: Path, content: str) -> None:
     level = first.level(3)
     before = results_of(root)
     (memo,) = (root / "results/plans/datasets").iterdir()
-    damage(memo, content.replace("TASK", str(task_file(root, first))).replace("DIGEST", first.record["digest"]))
+    damage(memo, content.replace("TASK", str(task_file(root, first))).replace("DIGEST", first.record.digest))
     again = staged(root)
     assert again.record == first.record
     assert again.level(3) == level
@@ -248,7 +250,7 @@ def test_a_list_that_lacks_a_shard_is_not_believed(root: Path) -> None:
     level = first.level(3)
     path = levels_file(root, first)
     before = path.read_bytes()
-    path.write_text(pretty_json({"levels": {"3": level[1:]}}))
+    path.write_text(pretty_json(to_json({"levels": {"3": level[1:]}})))
     again = staged(root)
     assert again.shards(3) == 8
     assert again.level(3) == level
@@ -260,7 +262,7 @@ def test_nothing_is_divided_anew_from_a_damaged_request_file(
     root: Path, renders: list[str], tmp_path_factory: pytest.TempPathFactory, content: str
 ) -> None:
     fresh = shutil.copytree(root, tmp_path_factory.mktemp("fresh") / "project")
-    path = root / "results/requests/sums" / f"{staged(root).level(3)[1]['name']}.jsonl"
+    path = root / "results/requests/sums" / f"{staged(root).level(3)[1].name}.jsonl"
     text = path.read_text()
     harmed = {"HALF": text[: len(text) // 2], "WITHOUT A LINE": text.partition("\n")[2]}
     damage(path, harmed.get(content, content))
@@ -314,13 +316,13 @@ def test_rows_are_rendered_one_by_one(root: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(origins, "read_rows", reading)
     monkeypatch.setattr(Spool, "add", adding)
-    assert staged(root).record["rows"] == 64
+    assert staged(root).record.rows == 64
     assert events == ["read", "kept"] * 64
 
 
 def test_a_limit_asks_the_first_rows_and_counts_them_all(root: Path) -> None:
     dataset = staged(root, limit=3)
-    assert (dataset.record["samples"], dataset.record["rows"]) == (3, 64)
+    assert (dataset.record.samples, dataset.record.rows) == (3, 64)
     assert task(root, dataset)[0]["dataset"]["rows"] == 64
     assert [line["row"] for line in task(root, dataset)[1:]] == many_rows()[:3]
 

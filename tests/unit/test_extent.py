@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from projects import dataset_settings, write_dataset, write_model
 from shardmark.config import RunConfig
 from shardmark.config.merge import parse_assignments
 from shardmark.config.run import GroupLimit
 from shardmark.plan import make_plan
+from shardmark.records.base import to_json
+from shardmark.records.extent import ExtentRecord
 from shardmark.tasks import render
 from shardmark.tasks.extent import Extent, described, share
 
@@ -21,7 +24,7 @@ def limit_of(value: Any) -> Any:
     return RunConfig.model_validate({"limit": value}).limit
 
 
-def asked(limit: Any, **keys: Any) -> tuple[list[int], dict[str, Any] | None]:
+def asked(limit: Any, **keys: Any) -> tuple[list[int], ExtentRecord | None]:
     """The rows that are asked, and what is said of them."""
     given = dataset_settings(prompt="{{ question }}", **keys)
     limit = limit_of(limit)
@@ -62,9 +65,9 @@ def test_a_limit_takes_the_first_rows_and_says_so(limit: Any, keys: Any, rows: l
 
 
 def test_numbers_are_grouped_and_groups_counted() -> None:
-    record = {"limit": 40, "samples": 40, "of": 14042, "group_by": "subject", "groups": 1, "of_groups": 57}
+    record = ExtentRecord(limit=40, samples=40, of=14042, group_by="subject", groups=1, of_groups=57)
     assert described(record) == "first 40 of 14,042 rows; 1 of 57 subjects"
-    assert described(record | {"group_by": "category"}).endswith("1 of 57 categories")
+    assert described(replace(record, group_by="category")).endswith("1 of 57 categories")
 
 
 @pytest.mark.parametrize(("limit", "total", "taken"), [(0.1, 30, 3), (0.07, 100, 8), (0.001, 5, 1), (3, 2, 3)])
@@ -101,10 +104,10 @@ def planned(root: Path, limit: Any) -> Any:
 
 def test_the_plan_says_it_and_so_do_the_files_that_scores_are_made_from(root: Path) -> None:
     record = planned(root, 4).datasets[0]
-    assert described(record["limit"]) == "first 4 of 30 rows; 4 of 5 subjects"
-    task = root / "results/tasks" / f"d@{record['digest']}.jsonl"
-    assert json.loads(task.read_text().partition("\n")[0])["dataset"]["limit"] == record["limit"]
-    assert planned(root, 4).datasets[0]["limit"] == record["limit"]  # from the memo
+    assert described(record.limit) == "first 4 of 30 rows; 4 of 5 subjects"
+    task = root / "results/tasks" / f"d@{record.digest}.jsonl"
+    assert json.loads(task.read_text().partition("\n")[0])["dataset"]["limit"] == to_json(record.limit)
+    assert planned(root, 4).datasets[0].limit == record.limit  # from the memo
 
 
 @pytest.mark.parametrize("limit", [0.5, {"per_group": 2}, {"per_group": 0.5}])
@@ -119,9 +122,9 @@ def test_other_rows_beyond_a_limit_make_other_scores(root: Path) -> None:
     with open(root / "data/d.jsonl", "a") as file:
         file.write(json.dumps(ROWS[0] | {"question": "new?"}) + "\n")
     after = planned(root, 4).datasets[0]
-    assert before["digest"] != after["digest"]
-    assert described(after["limit"]) == "first 4 of 31 rows; 4 of 5 subjects"
+    assert before.digest != after.digest
+    assert described(after.limit) == "first 4 of 31 rows; 4 of 5 subjects"
 
 
 def test_a_limit_that_leaves_nothing_out_changes_nothing(root: Path) -> None:
-    assert planned(root, None).datasets[0]["digest"] == planned(root, 100).datasets[0]["digest"]
+    assert planned(root, None).datasets[0].digest == planned(root, 100).datasets[0].digest

@@ -22,11 +22,11 @@ from shardmark.config.yaml_files import load_yaml, read_yaml
 from shardmark.config.yaml_lines import placed
 from shardmark.errors import Problem, UserError
 from shardmark.files import canonical_json, jsonl, read_object, read_sealed, sealed
-from shardmark.plan.datasets import read_header
 from shardmark.records.prediction import Prediction
 from shardmark.store.partials import append_partial, partial_files, read_partial
 from shardmark.store.predictions import check_predictions, read_predictions, read_trailer, write_predictions
 from shardmark.store.requests import ids_in, read_requests
+from shardmark.store.tasks import read_header
 from shardmark.tasks import read_rows, render
 from shardmark.tasks.lm_eval.files import read_config
 from shardmark.tasks.lm_eval.index import from_file
@@ -204,7 +204,7 @@ def test_our_own_files_are_whole_or_made_anew(data: bytes) -> None:
     with file_of(data, f"{SHARD}.jsonl") as path:
         assert read_sealed(path) == {}
         assert isinstance(read_object(path), dict)
-        assert read_header(path) == {}
+        assert read_header(path) is None
         assert named(read_requests, path) in (None, {})
         assert all(isinstance(found, Prediction) for found in read_partial(path))
 
@@ -220,7 +220,7 @@ def test_yaml_has_no_other_errors(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"[[null,1],[false,2]]", b'[["check",1],[null,1],[false,2]]', b'"ab"', b"[]"])
 def test_pairs_are_no_object(data: bytes) -> None:
     with file_of(data, "x.jsonl") as path:
-        assert (read_object(path), read_sealed(path), read_partial(path), read_header(path)) == ({}, {}, [], {})
+        assert (read_object(path), read_sealed(path), read_partial(path), read_header(path)) == ({}, {}, [], None)
 
 
 def test_a_sealed_file_is_read() -> None:

@@ -25,7 +25,7 @@ def group(root: Path, name: str, **keys: Any) -> None:
 
 def test_a_group_brings_its_data_sets_once(root: Path) -> None:
     made = plan(root, datasets=["words", "sums", "sums_b"])
-    assert [dataset["name"] for dataset in made.datasets] == ["words", "sums_b", "sums_a"]
+    assert [dataset.name for dataset in made.datasets] == ["words", "sums_b", "sums_a"]
     inputs = read_json(root / "results/plans/reports" / f"{made.report.name}.json")
     assert inputs["groups"] == [
         {"description": "", "mean": "macro", "weights": {}, "name": "sums", "members": ["sums_a", "sums_b"]}

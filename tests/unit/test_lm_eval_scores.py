@@ -8,9 +8,11 @@ import pytest
 
 import asked as asked_for
 from answered import scored, wrote
+from lm_eval_compare import lm_eval_header
 from requirements_check import need
 from shardmark.errors import UserError
 from shardmark.records.base import to_json
+from shardmark.records.dataset import TaskLine
 from shardmark.records.prediction import Generated, Prediction, Scored
 from shardmark.records.sample import sample_line
 from shardmark.report.inputs import read_samples
@@ -38,16 +40,15 @@ def metrics(
     **settings: Any,
 ) -> tuple[list[Any], Any]:
     about = {"tasks": tasks or {"t": JUDGED | settings}, "groups": list(groups)}
-    header = {"settings": {"lm_eval": about}}
-    header["dataset"] = {"name": "d", "origin": {"lm_eval": {"tasks": str(root), "code": True}}}
-    lines = [{"sample": str(n), "request": str(n), "row": {}} | line for n, line in enumerate(lines)]
+    header = lm_eval_header("d", root, {"lm_eval": about})
+    made = [TaskLine(**({"sample": str(n), "request": str(n), "row": {}} | line)) for n, line in enumerate(lines)]
     asked: dict[str, Any] = {}
-    for line, prediction in zip(lines, predictions, strict=True):
-        pairs = [("c", choice) for choice in line.get("choices") or ["x"]]
+    for line, prediction in zip(made, predictions, strict=True):
+        pairs = [("c", choice) for choice in line.choices or ["x"]]
         kind = asked_for.generate("p") if isinstance(prediction, Generated) else asked_for.choice(*pairs)
-        kind = asked_for.rolling(line["target"]) if settings.get("output_type") == ROLLING else kind
-        asked[line["request"]] = kind
-    return lm_eval.judge(lines, asked, dict(zip(asked, predictions, strict=True)), header)
+        kind = asked_for.rolling(line.target) if settings.get("output_type") == ROLLING else kind
+        asked[line.request] = kind
+    return lm_eval.judge(made, asked, dict(zip(asked, predictions, strict=True)), header)
 
 
 def choice(*logprobs: float, greedy: int = -1) -> Scored:

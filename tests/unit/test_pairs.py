@@ -11,7 +11,7 @@ import pytest
 
 from answered import made, wrote
 from asked import generate
-from projects import files_of, model_record
+from projects import dataset_record, files_of, model_record
 from shardmark.config import RunConfig
 from shardmark.errors import Problem
 from shardmark.plan import pairs
@@ -19,6 +19,7 @@ from shardmark.plan.cost import Costs, Share, prior_seconds
 from shardmark.plan.datasets import PlannedDataset
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.spool import Spool
+from shardmark.records.dataset import DatasetRecord
 from shardmark.records.prediction import Generated
 from shardmark.records.trailer import Work
 from shardmark.store.hashes import CheckedFiles
@@ -58,21 +59,16 @@ class Project:
             part.save()
         return pair
 
+    def record(self) -> DatasetRecord:
+        count = len(self.numbers)
+        return dataset_record(digest=self.digest, requests=count, read=2 * count, written=8 * count, longest=8)
+
     def dataset(self) -> PlannedDataset:
         spool = Spool(self.root / "tasks")
         for number in self.numbers:
             request = generate(f"{number:8}")
             spool.add(request_id(request), request, 0)
-        tokens = {"read": 2 * len(self.numbers), "written": 8 * len(self.numbers)}
-        record = {
-            "name": "demo",
-            "digest": self.digest,
-            "kind": "generate",
-            "requests": len(self.numbers),
-            "head": 0,
-            **tokens,
-        }
-        return PlannedDataset(record, self.root, spool, lambda: spool)
+        return PlannedDataset(self.record(), self.root, spool, lambda: spool)
 
     def file(self, shard: str) -> Path:
         return self.root / "predictions/tiny@0/demo" / f"{shard}.jsonl"
@@ -83,12 +79,12 @@ class Project:
     def infer(self, pair: Pair) -> list[str]:
         """Answer all shards that are missing, as their jobs would: their names."""
         for shard in pair.missing:
-            write_predictions(self.file(shard["name"]), map(made_up, self.ids(shard["name"])), FACTS)
-        return [shard["name"] for shard in pair.missing]
+            write_predictions(self.file(shard.name), map(made_up, self.ids(shard.name)), FACTS)
+        return [shard.name for shard in pair.missing]
 
     def score(self) -> list[Path]:
         """Write what scoring would."""
-        paths = list(map(Path, score_files(self.root, MODEL, {"name": "demo", "digest": self.digest})))
+        paths = list(map(Path, score_files(self.root, MODEL, self.record())))
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("{}")
@@ -109,12 +105,12 @@ def shards(project: Project) -> list[str]:
 
 def missing(pair: Pair) -> dict[str, int]:
     """How many answers each of the missing shards lacks."""
-    return {shard["name"]: shard["left"] for shard in pair.missing}
+    return {shard.name: shard.left for shard in pair.missing}
 
 
 def level(project: Project) -> set[str]:
     """The four shards that the data set is made of now."""
-    return {shard["name"] for shard in project.dataset().level(2)}
+    return {shard.name for shard in project.dataset().level(2)}
 
 
 # What is missing
@@ -123,7 +119,7 @@ def level(project: Project) -> set[str]:
 def test_all_shards_are_missing_at_first(project: Project) -> None:
     pair = project.plan()
     assert (pair.shards, len(pair.missing), pair.requests, pair.scored) == (4, 4, 32, False)
-    assert missing(pair) == {shard["name"]: len(project.ids(shard["name"])) for shard in pair.missing}
+    assert missing(pair) == {shard.name: len(project.ids(shard.name)) for shard in pair.missing}
     assert (project.warnings, project.file("").parent.exists()) == ([], False)
 
 
@@ -138,7 +134,7 @@ def test_shards_that_were_removed_are_missing_again(project: Project, shards: li
 
 
 def test_a_shard_that_was_begun_lacks_the_rest(project: Project) -> None:
-    name = project.plan().missing[0]["name"]
+    name = project.plan().missing[0].name
     ids = project.ids(name)
     append_partial(project.file(name), list(map(made_up, ids[:3])))
     pair = project.plan()
@@ -146,7 +142,7 @@ def test_a_shard_that_was_begun_lacks_the_rest(project: Project) -> None:
 
 
 def test_a_shard_whose_answers_are_all_in_a_partial_file_still_has_a_job(project: Project) -> None:
-    name = project.plan().missing[0]["name"]
+    name = project.plan().missing[0].name
     append_partial(project.file(name), list(map(made_up, project.ids(name))))
     assert missing(project.plan())[name] == 0
 

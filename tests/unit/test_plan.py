@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,8 +41,10 @@ from shardmark.metrics import METRICS
 from shardmark.metrics.base import Needs
 from shardmark.plan import Pair, Plan, make_plan, score_files
 from shardmark.plan.cost import Seconds, prior_load_seconds, prior_seconds
+from shardmark.plan.pairs import MissingShard
 from shardmark.plan.summary import print_summary, wall_seconds, work_seconds
-from shardmark.records.base import to_json
+from shardmark.records.base import read_sealed_record, to_json
+from shardmark.records.shard import ShardLists, ShardRecord
 from shardmark.records.trailer import Work
 from shardmark.store.partials import append_partial
 from shardmark.store.predictions import write_predictions
@@ -72,7 +75,7 @@ def sharded(root: Path) -> Path:
     return root
 
 
-def shards_of(made: Plan) -> list[dict[str, Any]]:
+def shards_of(made: Plan) -> list[MissingShard]:
     """The shards of a plan's only pair, of which nothing has been answered yet."""
     (pair,) = made.pairs
     assert len(pair.missing) == pair.shards
@@ -80,12 +83,12 @@ def shards_of(made: Plan) -> list[dict[str, Any]]:
 
 
 def shard_names(made: Plan) -> set[str]:
-    return {shard["name"] for shard in shards_of(made)}
+    return {shard.name for shard in shards_of(made)}
 
 
 def requests_in(made: Plan, shards: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    folder = made.results / "requests" / made.datasets[0]["name"]
-    return [line for shard in shards for line in read_jsonl(folder / f"{shard['name']}.jsonl")]
+    folder = made.results / "requests" / made.datasets[0].name
+    return [line for shard in shards for line in read_jsonl(folder / f"{shard.name}.jsonl")]
 
 
 def requests_of(made: Plan) -> dict[str, Any]:
@@ -96,27 +99,26 @@ def requests_of(made: Plan) -> dict[str, Any]:
 
 def task_of(made: Plan) -> list[Any]:
     record = made.datasets[0]
-    return list(read_jsonl(made.results / "tasks" / f"{record['name']}@{record['digest']}.jsonl"))
+    return list(read_jsonl(made.results / "tasks" / f"{record.name}@{record.digest}.jsonl"))
 
 
-def levels_of(made: Plan) -> dict[str, Any]:
+def levels_of(made: Plan) -> dict[str, list[ShardRecord]]:
     """What jobs know of a data set's shards: those of each division, by its number of bits."""
     record = made.datasets[0]
-    return dict(read_json(layout.SHARDS.file(made.results, dataset=record["name"], task=record["digest"]))["levels"])
+    path = layout.SHARDS.file(made.results, dataset=record.name, task=record.digest)
+    return read_sealed_record(path, ShardLists).levels
 
 
 def predictions_of(made: Plan, pair: Pair) -> Path:
-    return made.results / "predictions" / pair.model.full_name / pair.dataset["name"]
+    return made.results / "predictions" / pair.model.full_name / pair.dataset.name
 
 
-def answer(made: Plan, shards: Iterable[dict[str, Any]], **facts: Any) -> None:
+def answer(made: Plan, shards: Iterable[ShardRecord], **facts: Any) -> None:
     """Answers of a plan's only pair to all requests of some shards."""
     (pair,) = made.pairs
     for shard in shards:
         answers = [wrote(request["id"]) for request in requests_in(made, [shard])]
-        write_predictions(
-            predictions_of(made, pair) / f"{shard['name']}.jsonl", answers, answered.made(**(FACTS | facts))
-        )
+        write_predictions(predictions_of(made, pair) / f"{shard.name}.jsonl", answers, answered.made(**(FACTS | facts)))
 
 
 def without_times(files: dict[str, tuple[int, bytes]]) -> dict[str, bytes]:
@@ -130,7 +132,7 @@ def test_every_request_is_in_a_file_under_its_id(sharded: Path) -> None:
     made = plan(sharded, max_shard_size=8)
     found = requests_of(made)
     assert len(shards_of(made)) > 3
-    assert len(found) == sum(shard["requests"] for shard in shards_of(made)) == made.datasets[0]["requests"] == 64
+    assert len(found) == sum(shard.requests for shard in shards_of(made)) == made.datasets[0].requests == 64
     assert all(sha256(request) == key for key, request in found.items())
     assert {request["prompt"] for request in found.values()} == {f"Q: {row['question']}\nA:" for row in many_rows()}
 
@@ -157,7 +159,7 @@ def test_jobs_find_the_model_and_the_report_by_their_names(root: Path) -> None:
     write_model(root, "other")
     write_dataset(root, "words")
     made = plan(root, run="test")
-    assert [f"{pair.model.name}/{pair.dataset['name']}" for pair in made.pairs] == [
+    assert [f"{pair.model.name}/{pair.dataset.name}" for pair in made.pairs] == [
         "other/sums",
         "other/words",
         "tiny/sums",
@@ -177,13 +179,13 @@ def test_jobs_find_the_shards_of_their_model_and_data_set(sharded: Path) -> None
     write_model(sharded, "other")
     made = plan(sharded, max_shard_size=8)
     first, second = made.pairs
-    write_predictions(predictions_of(made, second) / f"{second.missing[0]['name']}.jsonl", [], answered.made(**FACTS))
+    write_predictions(predictions_of(made, second) / f"{second.missing[0].name}.jsonl", [], answered.made(**FACTS))
     inputs = Inputs(str(made.results), run_config(sharded, max_shard_size=8))
     for pair, missing in ((first, first.missing), (second, second.missing[1:])):
         record = pair.dataset
-        job = SimpleNamespace(model=pair.model.full_name, dataset=record["name"], task=record["digest"])
+        job = SimpleNamespace(model=pair.model.full_name, dataset=record.name, task=record.digest)
         folder = predictions_of(made, pair)
-        assert inputs.missing_predictions(job) == [str(folder / f"{shard['name']}.jsonl") for shard in missing]
+        assert inputs.missing_predictions(job) == [str(folder / f"{shard.name}.jsonl") for shard in missing]
 
 
 def test_the_column_to_group_by_is_in_the_task_file(root: Path) -> None:
@@ -213,8 +215,8 @@ def test_any_text_in_rows_is_planned(root: Path) -> None:
 
 
 def test_the_limit_is_part_of_what_is_asked(root: Path) -> None:
-    assert plan(root, limit=2).datasets[0]["samples"] == 2
-    assert plan(root).datasets[0]["samples"] == len(ROWS)
+    assert plan(root, limit=2).datasets[0].samples == 2
+    assert plan(root).datasets[0].samples == len(ROWS)
 
 
 # Nothing is made twice
@@ -234,7 +236,7 @@ def test_a_second_plan_reads_what_the_first_has_found_instead_of_rendering(root:
     record = read_json(memo) | {"samples": 123}
     del record["sha256"]
     memo.write_text(pretty_json(sealed(record)))
-    assert plan(root).datasets[0]["samples"] == 123
+    assert plan(root).datasets[0].samples == 123
 
 
 @pytest.mark.parametrize("part", ["requests", "tasks", "plans", "models", "."])
@@ -271,7 +273,7 @@ def test_a_project_that_was_moved_keeps_all_its_digests(root: Path, tmp_path_fac
         file.write_text(file.read_text().replace(str(root), str(moved)))
     second = plan(moved)
     assert shard_names(second) == shard_names(first)
-    assert second.datasets[0]["digest"] == first.datasets[0]["digest"]
+    assert second.datasets[0].digest == first.datasets[0].digest
     assert second.models[0].digest == first.models[0].digest
 
 
@@ -295,7 +297,7 @@ def test_one_edited_row_changes_two_shards_at_most(sharded: Path) -> None:
     second = plan(sharded, max_shard_size=8)
     assert 1 <= len(shard_names(first) - shard_names(second)) <= 2
     assert 1 <= len(shard_names(second) - shard_names(first)) <= 2
-    assert second.datasets[0]["digest"] != first.datasets[0]["digest"]
+    assert second.datasets[0].digest != first.datasets[0].digest
 
 
 def test_an_answer_that_was_wrong_is_corrected_without_a_new_shard(sharded: Path) -> None:
@@ -303,7 +305,7 @@ def test_an_answer_that_was_wrong_is_corrected_without_a_new_shard(sharded: Path
     write_rows(sharded / "data/sums.jsonl", [row | {"answer": "0"} for row in many_rows()])
     second = plan(sharded)
     assert shard_names(second) == shard_names(first)
-    assert second.datasets[0]["digest"] != first.datasets[0]["digest"]
+    assert second.datasets[0].digest != first.datasets[0].digest
     assert second.report != first.report
 
 
@@ -325,7 +327,7 @@ def test_what_only_judges_changes_the_digest_but_no_shard(sharded: Path, change:
     change_yaml(sharded / "config/datasets/sums.yaml", **change)
     second = plan(sharded, max_shard_size=8)
     assert shard_names(second) == shard_names(first)
-    assert second.datasets[0]["digest"] != first.datasets[0]["digest"]
+    assert second.datasets[0].digest != first.datasets[0].digest
 
 
 @pytest.mark.parametrize(
@@ -343,7 +345,7 @@ def test_what_is_asked_changes_every_shard(sharded: Path, change: dict[str, Any]
     change_yaml(sharded / "config/datasets/sums.yaml", **change)
     second = plan(sharded, max_shard_size=8)
     assert not shard_names(first) & shard_names(second)
-    assert second.datasets[0]["digest"] != first.datasets[0]["digest"]
+    assert second.datasets[0].digest != first.datasets[0].digest
 
 
 def test_a_description_changes_neither_shards_nor_digest_but_is_told(root: Path) -> None:
@@ -351,7 +353,7 @@ def test_a_description_changes_neither_shards_nor_digest_but_is_told(root: Path)
     for description in ("one", "two", "one"):
         change_yaml(root / "config/datasets/sums.yaml", description=description)
         made = plan(root)
-        assert (made.datasets[0]["digest"], shard_names(made)) == (first.datasets[0]["digest"], shard_names(first))
+        assert (made.datasets[0].digest, shard_names(made)) == (first.datasets[0].digest, shard_names(first))
         assert task_of(made)[0]["settings"]["description"] == description
 
 
@@ -360,7 +362,7 @@ def test_the_size_of_shards_changes_no_score_and_jobs_know_each_division(sharded
     task = task_of(first)
     for size, bits in ((100, "0"), (8, "3")):
         made = plan(sharded, max_shard_size=size)
-        assert {shard["name"] for shard in levels_of(made)[bits]} == shard_names(made)
+        assert {shard.name for shard in levels_of(made)[bits]} == shard_names(made)
         assert (made.datasets, made.report, task_of(made)) == (first.datasets, first.report, task)
     assert levels_of(first).keys() == {"0", "3"}
 
@@ -369,8 +371,8 @@ def test_a_renamed_data_set_has_a_digest_that_stays(root: Path) -> None:
     first = plan(root)
     (root / "config/datasets/sums.yaml").rename(root / "config/datasets/additions.yaml")
     second = plan(root)
-    assert second.datasets[0]["name"] == "additions"
-    assert second.datasets[0]["digest"] == first.datasets[0]["digest"]
+    assert second.datasets[0].name == "additions"
+    assert second.datasets[0].digest == first.datasets[0].digest
     assert shard_names(second) == shard_names(first)
 
 
@@ -468,7 +470,7 @@ def test_a_mended_mistake_is_planned(root: Path) -> None:
     write_dataset(root, "sums", [])
     problems(plan, root)
     write_dataset(root, "sums")
-    assert plan(root).datasets[0]["samples"] == len(ROWS)
+    assert plan(root).datasets[0].samples == len(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -515,13 +517,13 @@ def test_each_step_is_named_as_it_begins(root: Path) -> None:
 # What is left to do
 
 
-def work_of(shard: dict[str, Any]) -> Work:
-    return Work(read=shard["read"], written=shard["written"], longest=shard["longest"])
+def work_of(shard: ShardRecord) -> Work:
+    return Work(read=shard.read, written=shard.written, longest=shard.longest)
 
 
-def prior(pair: Pair, shard: dict[str, Any]) -> float:
+def prior(pair: Pair, shard: ShardRecord) -> float:
     """Seconds for a shard, before anything has been measured."""
-    return prior_seconds(pair.model, work_of(shard), shard["requests"])
+    return prior_seconds(pair.model, work_of(shard), shard.requests)
 
 
 def test_all_shards_are_to_run_at_first_and_should_take_what_the_prior_says(sharded: Path) -> None:
@@ -530,7 +532,7 @@ def test_all_shards_are_to_run_at_first_and_should_take_what_the_prior_says(shar
     priors = [prior(pair, shard) for shard in pair.missing]
     load = prior_load_seconds(pair.model)
     assert (pair.requests, pair.scored) == (64, False)
-    assert all(shard["left"] == shard["requests"] for shard in pair.missing)
+    assert all(shard.left == shard.requests for shard in pair.missing)
     assert pair.seconds == pytest.approx((sum(priors), load))
     assert pair.longest == pytest.approx(max(priors) + load)
 
@@ -538,10 +540,10 @@ def test_all_shards_are_to_run_at_first_and_should_take_what_the_prior_says(shar
 def test_shards_that_are_answered_are_not_to_run_and_tell_how_long_the_others_take(sharded: Path) -> None:
     first = plan(sharded, max_shard_size=8)
     done, *others = shards_of(first)
-    answer(first, [done], seconds=30.0, load_seconds=5.0, inferred=done["requests"], work=work_of(done))
+    answer(first, [done], seconds=30.0, load_seconds=5.0, inferred=done.requests, work=work_of(done))
     (pair,) = plan(sharded, max_shard_size=8).pairs
     assert (pair.shards, pair.missing) == (len(others) + 1, others)
-    assert pair.requests == 64 - done["requests"]
+    assert pair.requests == 64 - done.requests
     ratio = 30 / prior(pair, done)
     assert pair.seconds == pytest.approx((sum(ratio * prior(pair, shard) for shard in others), 5))
 
@@ -551,9 +553,9 @@ def test_a_shard_of_which_a_part_is_answered_has_the_rest_left(sharded: Path) ->
     (pair,) = first.pairs
     shard, *others = pair.missing
     known = [wrote(request["id"]) for request in requests_in(first, [shard])[:2]]
-    append_partial(predictions_of(first, pair) / f"{shard['name']}.jsonl", known)
+    append_partial(predictions_of(first, pair) / f"{shard.name}.jsonl", known)
     (after,) = plan(sharded, max_shard_size=8).pairs
-    assert after.missing == [shard | {"left": shard["requests"] - 2}, *others]
+    assert after.missing == [msgspec.structs.replace(shard, left=shard.requests - 2), *others]
     assert after.requests == 62
     assert after.seconds.inference < pair.seconds.inference
     assert after.seconds.load == pair.seconds.load
@@ -576,7 +578,7 @@ def test_only_what_is_new_in_an_edited_row_is_left(sharded: Path) -> None:
     rows[17]["question"] = "What is 17 and 1?"
     write_rows(sharded / "data/sums.jsonl", rows)
     (pair,) = plan(sharded, max_shard_size=8).pairs
-    assert [shard["left"] for shard in pair.missing] == [1]
+    assert [shard.left for shard in pair.missing] == [1]
 
 
 def test_a_new_division_leaves_nothing_of_what_was_answered_in_another(sharded: Path) -> None:
@@ -603,7 +605,7 @@ def test_a_damaged_prediction_file_is_put_aside_and_its_shard_is_to_run_again(sh
     first = plan(sharded, max_shard_size=8)
     answer(first, shards_of(first))
     (pair,) = first.pairs
-    damaged = predictions_of(first, pair) / f"{pair.missing[2]['name']}.jsonl"
+    damaged = predictions_of(first, pair) / f"{pair.missing[2].name}.jsonl"
     damaged.write_text(damaged.read_text().replace("?", "!"))
     second = plan(sharded, max_shard_size=8)
     assert second.pairs[0].missing == [pair.missing[2]]
@@ -705,7 +707,7 @@ def test_the_summary_counts_what_is_left_only(sharded: Path) -> None:
     done, *others = shards_of(made)
     answer(made, [done])
     _, lines = summary(plan(sharded, max_shard_size=8))
-    assert lines["tiny"][:4] == ["64", str(len(others) + 1), str(len(others)), str(64 - done["requests"])]
+    assert lines["tiny"][:4] == ["64", str(len(others) + 1), str(len(others)), str(64 - done.requests)]
     answer(made, others)
     title, lines = summary(plan(sharded, max_shard_size=8))
     assert title == f"1 model x 1 data set -> {len(others) + 1} shards, 0 to run"
@@ -771,7 +773,7 @@ def test_a_renamed_data_set_asks_nothing_anew_however_it_is_divided(
     old = sharded / "config/datasets/sums.yaml"
     change_yaml(old.rename(old.with_name("additions.yaml")), **change)
     (pair,) = plan(sharded, max_shard_size=size).pairs
-    assert (pair.dataset["name"], pair.requests, pair.missing) == ("additions", 0, [])
+    assert (pair.dataset.name, pair.requests, pair.missing) == ("additions", 0, [])
 
 
 def test_a_data_set_of_other_rows_takes_nothing_over(sharded: Path) -> None:

@@ -25,8 +25,8 @@ def run(tmp_path: Path) -> Plan:
 def prediction_file(run: Plan, pair: int, shard: int) -> Path:
     """Where a shard's predictions are to be."""
     wanted = run.pairs[pair]
-    folder = run.results / "predictions" / wanted.model.full_name / wanted.dataset["name"]
-    return folder / f"{wanted.missing[shard]['name']}.jsonl"
+    folder = run.results / "predictions" / wanted.model.full_name / wanted.dataset.name
+    return folder / f"{wanted.missing[shard].name}.jsonl"
 
 
 def finish(run: Plan, pair: int, shard: int) -> int:
@@ -34,7 +34,7 @@ def finish(run: Plan, pair: int, shard: int) -> int:
     path = prediction_file(run, pair, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    return int(run.pairs[pair].missing[shard]["requests"])
+    return int(run.pairs[pair].missing[shard].requests)
 
 
 def log(run: Plan, pair: int, shard: int, text: str) -> Path:
@@ -61,10 +61,10 @@ def test_shards_that_are_there_and_answers_of_others_are_done(run: Plan) -> None
 
 def test_answers_that_were_there_before_are_not_the_runs(run: Plan, tmp_path: Path) -> None:
     (shard, *_) = run.pairs[0].missing
-    first = next(iter(read_jsonl(run.results / "requests/more" / f"{shard['name']}.jsonl")))
+    first = next(iter(read_jsonl(run.results / "requests/more" / f"{shard.name}.jsonl")))
     append_partial(prediction_file(run, 0, 0), [wrote(first["id"], "4")])
     again = plan(tmp_path, max_shard_size=16)
-    assert again.pairs[0].missing[0]["left"] == shard["requests"] - 1
+    assert again.pairs[0].missing[0].left == shard.requests - 1
     assert done(again.results, again.pairs[0]) == Done(0, 0, 0.0)
 
 
@@ -97,14 +97,14 @@ def test_shards_that_failed_for_one_reason_are_told_together(run: Plan) -> None:
     log(run, 1, 0, "2026-01-01 10:00:00,000 INFO a: 1\n\n2026-01-01 10:00:00,000 INFO a: 2\nb\nc\n")
     finish(run, 0, 2)
     log(run, 0, 2, text.format(3, 3))
-    names = [shard["name"] for shard in run.pairs[0].missing]
+    names = [shard.name for shard in run.pairs[0].missing]
     *told, last = failures(run, since)
     assert told[:3] == [
         f"failed: tiny on more, shards {names[0]}, {names[1]}; the end of {first}:",
         "    ERROR root: no such luck",
         "        fix: none",
     ]
-    assert told[3].startswith(f"failed: tiny on sums, shard {run.pairs[1].missing[0]['name']}; the end of ")
+    assert told[3].startswith(f"failed: tiny on sums, shard {run.pairs[1].missing[0].name}; the end of ")
     assert told[4:] == ["    INFO a: 2", "    b", "    c"]
     total = sum(len(pair.missing) for pair in run.pairs)
     assert last.startswith(f"{total - 1} of {total} shards are missing")

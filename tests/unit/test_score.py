@@ -11,13 +11,17 @@ import pytest
 from msgspec.structs import replace
 
 from answered import made, wrote
-from projects import model_record, write_record
+from projects import model_record, shard_record, write_record
 from requirements_check import need
 from shardmark.config import DatasetConfig
 from shardmark.errors import UserError
-from shardmark.files import digest, file_sha256, jsonl, pretty_json, read_json, read_jsonl, sealed, sha256, write_whole
+from shardmark.files import digest, file_sha256, jsonl, read_json, read_jsonl, sealed, sha256, write_whole
+from shardmark.records.base import to_json
+from shardmark.records.dataset import TaskDataset, TaskHeader
+from shardmark.records.origin import FileOrigin, HubOrigin
 from shardmark.records.prediction import Output, Prediction, Sampled, prediction_of
 from shardmark.records.prediction import Scored as ScoredPrediction
+from shardmark.records.shard import ShardLists
 from shardmark.scoring.sample_scores import with_thoughts
 from shardmark.scoring.score import score_dataset
 from shardmark.store.predictions import write_predictions
@@ -98,21 +102,28 @@ class Scored:
         answers = [prediction_of(answer | {"id": self.id(answer["id"])}) for answer in predictions]
         write_predictions(self.file(shard), answers, replace(FACTS, **facts))
 
+    def divide(self, *shards: str) -> None:
+        """Say that these are all shards."""
+        levels = {"1": [shard_record(self.shard(shard)) for shard in shards]}
+        write_record(self.root / f"tasks/demo@{'1' * 16}.shards.json", ShardLists(levels=levels))
+
     def write(self) -> "Scored":
         for shard in ("first", "second"):
             asked = [{"id": self.id(key), **request} for key, request in self.requests[shard].items()]
             write_whole(self.request_file(shard), jsonl(asked))
             self.answer(shard, self.predictions[shard])
         lines = jsonl(line | {"request": self.id(line["request"])} for line in self.lines)
-        origin = {"hub": "org/colours", "commit": "beef"} if self.settings["source"]["hub"] else {"file": "sums.jsonl"}
-        header = {
-            "dataset": {"name": "demo", "digest": "1" * 16, "origin": origin, "rows": 9},
-            "settings": self.settings,
-            "samples_sha256": hashlib.sha256(lines.encode()).hexdigest(),
-        }
-        self.task.write_text(jsonl([sealed(header)]) + lines)
-        levels = {"1": [{"name": self.shard("first")}, {"name": self.shard("second")}]}
-        write_whole(self.root / f"tasks/demo@{'1' * 16}.shards.json", pretty_json({"levels": levels}))
+        file, hub = (
+            FileOrigin(file="sums.jsonl", sha256="f00d"),
+            HubOrigin(hub="org/colours", config=None, split="test", commit="beef"),
+        )
+        dataset = TaskDataset(
+            name="demo", digest="1" * 16, origin=hub if self.settings["source"]["hub"] else file, rows=9
+        )
+        hashed = hashlib.sha256(lines.encode()).hexdigest()
+        header = TaskHeader(dataset=dataset, settings=self.settings, samples_sha256=hashed)
+        self.task.write_text(jsonl([sealed(to_json(header))]) + lines)
+        self.divide("first", "second")
         write_record(self.root / "model.json", MODEL)
         return self
 
@@ -262,8 +273,7 @@ def test_the_same_predictions_in_other_shards_with_other_times_give_the_same_byt
     scored.write()
     later = {"seconds": 77.0, "load_seconds": 0.0, "started": "2026-02-02T00:00:00+00:00", "batch_size": 1}
     scored.answer("first", scored.predictions["first"], **later)
-    levels = {"levels": {"1": [{"name": scored.shard("first")}]}}
-    write_whole(tmp_path / f"tasks/demo@{'1' * 16}.shards.json", pretty_json(levels))
+    scored.divide("first")
     scored.score()
     assert [path.read_bytes() for path in files] == before
 
@@ -291,7 +301,7 @@ def test_provenance_tells_how_to_repeat_the_score(tmp_path: Path) -> None:
     assert provenance["hardware"] == {"cpu": "one", "cores": 2, "gpus": ["H100"]}
     assert {"torch", "evaluate", "datasets", "scipy", "snakemake"} <= provenance["packages"].keys()
     assert provenance["config"]["dataset"]["filters"] == [{"name": "last_number", "thousands": ","}]
-    assert provenance["rows"] == {"file": "sums.jsonl"}
+    assert provenance["rows"] == {"file": "sums.jsonl", "sha256": "f00d"}
     assert score["model"]["revision"] == "c0ffee"
     assert score["model"]["source"] == "org/tiny"
     assert score["dataset"] == {

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from projects import model_record
+from projects import dataset_record, model_record
 from shardmark.config import RunConfig
 from shardmark.files import pretty_json, read_sealed, sealed
 from shardmark.plan.cost import Costs, Share, prior_seconds
 from shardmark.plan.shard_counts import Divisions
+from shardmark.records.dataset import DatasetRecord
 
 MODEL = model_record("tiny")
 PER_SECOND = round(1000 / prior_seconds(MODEL, Share(1000, 0, 0)))
@@ -20,19 +21,19 @@ def run(**limits: Any) -> RunConfig:
     return RunConfig(**{"max_shard_size": 10, "max_shard_cost": 100, **limits})
 
 
-def dataset(requests: int, seconds: float = 0.0, name: str = "demo") -> dict[str, Any]:
+def dataset(requests: int, seconds: float = 0.0, name: str = "demo") -> DatasetRecord:
     """A data set with so many requests, which together should take so many seconds."""
     read = round(seconds * PER_SECOND)
-    return {"name": name, "kind": "generate", "requests": requests, "read": read, "written": 0}
+    return dataset_record(name=name, requests=requests, read=read)
 
 
-def decided(root: Path, data: dict[str, Any], has_answers: bool = True, **limits: Any) -> int:
+def decided(root: Path, data: DatasetRecord, has_answers: bool = True, **limits: Any) -> int:
     """The leading bits that one plan decides on and keeps."""
     divisions = Divisions(root, "tiny@0", run(**limits))
     bits = divisions.decide(MODEL, data, Costs(root), run(**limits), has_answers)
-    assert divisions.bits(data["name"]) == bits
+    assert divisions.bits(data.name) == bits
     divisions.save()
-    assert Divisions(root, "tiny@0", run(**limits)).bits(data["name"]) == bits
+    assert Divisions(root, "tiny@0", run(**limits)).bits(data.name) == bits
     return bits
 
 

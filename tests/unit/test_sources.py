@@ -41,7 +41,7 @@ def test_an_edited_example_is_noticed_and_locked(root: Path) -> None:
     assert record["few_shot"]["path"] == str(root / "data/shots.jsonl")
     write_rows(root / "data/shots.jsonl", [SHOTS[0] | {"answer": "ten"}])
     after = plan(root)
-    assert after.datasets[0]["digest"] != before.datasets[0]["digest"]
+    assert after.datasets[0].digest != before.datasets[0].digest
     assert any("ten" in prompt for prompt in prompts(root))
     assert [change.key[1] for change in after.lock] == ["sums"]
     (refused,) = problems(plan, root, frozen=True) if write_rows(root / "data/shots.jsonl", SHOTS) else ()
@@ -69,14 +69,14 @@ def test_a_model_that_cannot_chat_is_told_before_any_job(root: Path) -> None:
     assert problem.what == "data set sums asks chats, and model tiny has neither a chat template nor a meta_template"
     change_yaml(root / "config/models/tiny.yaml", meta_template={"round": {"user": {}, "assistant": {}}})
     (record,) = plan(root).datasets
-    assert record["is_chat"]
+    assert record.is_chat
 
 
 def test_a_tokenizer_with_a_chat_template_can_chat(root: Path) -> None:
     write_dataset(root, "sums", **CHAT)
     settings: dict[str, Any] = {"chat_template": "{{ messages }}"}
     (root / "weights/tiny/tokenizer_config.json").write_text(json.dumps(settings))
-    assert plan(root).datasets[0]["samples"] == 5
+    assert plan(root).datasets[0].samples == 5
     files = (root / "results/requests/sums").glob("*.jsonl")
     asked = [line["messages"] for file in files for line in read_jsonl(file)]
     assert [{"role": "user", "content": "What is 0 + 1?"}] in asked

@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> Plan:
     made = plan(tmp_path)
     pair = next(pair for pair in made.pairs if pair.model.name == "good")
     for shard in pair.missing:
-        made_up_answers.answer(made, pair, shard["name"])
+        made_up_answers.answer(made, pair, shard.name)
     made_up_answers.score(made, pair)
     return made
 
@@ -38,8 +38,8 @@ def log(run: Plan, step: str, text: str) -> str:
     model, data = pair.model.full_name, pair.dataset
     place = {
         "stage_model": model,
-        "infer": f"{model}/{data['name']}/{pair.missing[0]['name']}",
-        "score": f"{model}/{data['name']}@{data['digest']}",
+        "infer": f"{model}/{data.name}/{pair.missing[0].name}",
+        "score": f"{model}/{data.full_name}",
     }[step]
     path = run.results / "logs" / step / f"{place}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def test_only_what_is_still_to_be_done_is_looked_at(run: Plan) -> None:
     assert gap.reason.startswith("no answers of 1 of 1 shards: memory has run out")
     assert (gap.log, len(gap.reason) <= 300) == (path, True)
     for shard in pair.missing:
-        made_up_answers.answer(run, pair, shard["name"])
+        made_up_answers.answer(run, pair, shard.name)
     staged.unlink()  # no matter any more
     log(run, "score", "no such metric")
     assert gaps(run, 0.0)[0].reason == "the answers are not scored: no such metric"

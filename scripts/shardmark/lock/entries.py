@@ -17,8 +17,10 @@ from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import read_json, sha256
 from shardmark.lock.lock import Lock
 from shardmark.records.base import find_sealed
+from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import Folder, GgufFile, HubRepository, Location, ModelRecord, Service, Staged
 from shardmark.records.model import Source as ModelSource
+from shardmark.records.origin import HubOrigin, RowsOrigin
 
 Record = dict[str, Any]
 MODEL_KINDS: dict[type[ModelSource], str] = {HubRepository: "hub", Folder: "folder", GgufFile: "gguf"}
@@ -26,7 +28,7 @@ MODEL_KINDS: dict[type[ModelSource], str] = {HubRepository: "hub", Folder: "fold
 
 
 def note_all(
-    lock: Lock, benchmark: Benchmark, models: Iterable[ModelRecord], datasets: Iterable[Record]
+    lock: Lock, benchmark: Benchmark, models: Iterable[ModelRecord], datasets: Iterable[DatasetRecord]
 ) -> list[Problem]:
     """Put what a plan has resolved into the lock; what is wrong with it, if the lock is frozen all that would change.
 
@@ -41,8 +43,8 @@ def note_all(
                 note_model(lock, named[record.name], record, results)
     settings = {dataset.name: dataset.settings for dataset in benchmark.datasets}
     for dataset in datasets:
-        if dataset["name"] in settings:  # plan/lm_eval.py notes its own
-            note_dataset(lock, dataset["name"], settings[dataset["name"]], dataset["origin"], dataset["rows"])
+        if isinstance(dataset.origin, RowsOrigin):  # plan/lm_eval.py notes its own
+            note_dataset(lock, dataset.name, settings[dataset.name], dataset.origin, dataset.rows)
     return problems + lock.refusals()
 
 
@@ -110,12 +112,12 @@ def chat_template(folder: Path) -> str | None:
     return sha256(templates) if templates else None
 
 
-def chat_problems(models: Iterable[ModelRecord], datasets: Iterable[Record], results: Path) -> list[Problem]:
+def chat_problems(models: Iterable[ModelRecord], datasets: Iterable[DatasetRecord], results: Path) -> list[Problem]:
     """A problem for each model that is asked chats and is known to have no template for them.
 
     Of one whose tokenizer is not here yet, it is known when it has been staged.
     """
-    chats = [record["name"] for record in datasets if record["is_chat"]]
+    chats = [dataset.name for dataset in datasets if dataset.is_chat]
     lacking = [record for record in models if chats and known_template(record, results) is None]
     return [Problem(record.file, "meta_template", no_template(record.name, chats[0]), ADD) for record in lacking]
 
@@ -143,29 +145,31 @@ def known_template(record: ModelRecord, results: Path) -> Any:
     return _staged_template(layout.STAGED.file(results, model=record.full_name)).get("chat_template", False)
 
 
-def note_dataset(lock: Lock, name: str, settings: DatasetConfig, origin: Record, rows: int | None) -> None:
+def note_dataset(lock: Lock, name: str, settings: DatasetConfig, origin: RowsOrigin, rows: int | None) -> None:
     """Put a data set into the lock; `rows` is how many its source has, None if that was not looked for."""
     kind, record = dataset_record(settings, origin)
     lock.note(("datasets", name, kind), record | ({"rows": rows} if rows is not None else {}))
 
 
-def dataset_record(settings: DatasetConfig, origin: Record) -> tuple[str, Record]:
+def dataset_record(settings: DatasetConfig, origin: RowsOrigin) -> tuple[str, Record]:
     """The kind of a data set's source, and what the lock keeps of it and of its examples' source; no number of rows."""
     kind, record = _source_record(settings.source, origin)
-    examples = settings.example_source()
-    return kind, record | ({"few_shot": _source_record(examples, origin["few_shot"])[1]} if examples else {})
+    if examples := settings.example_source():
+        assert isinstance(origin.few_shot, RowsOrigin)
+        record |= {"few_shot": _source_record(examples, origin.few_shot)[1]}
+    return kind, record
 
 
-def _source_record(source: Source, origin: Record) -> tuple[str, Record]:
-    if "hub" in origin:
+def _source_record(source: Source, origin: RowsOrigin) -> tuple[str, Record]:
+    if isinstance(origin, HubOrigin):
         part = {"config": source.config, "split": source.split}
         return "hub", {
             "repository": source.hub,
             "revision": source.revision or "main",
-            "commit": origin["commit"],
+            "commit": origin.commit,
         } | part
     kind, path = ("file", source.file) if source.file else ("data_root", source.local)
-    return kind, {"path": path, "sha256": origin["sha256"]}
+    return kind, {"path": path, "sha256": origin.sha256}
 
 
 def possible_kinds(settings: ModelConfig | DatasetConfig) -> set[str]:

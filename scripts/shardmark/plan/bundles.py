@@ -73,7 +73,7 @@ def bundle(pairs: Iterable[Pair], most_seconds: float) -> list[Bundle]:
             for shard, cost in zip(pair.missing, pair.costs, strict=True):
                 if not _fits(here, cost.inference, 1, most_seconds):
                     made.append(here := Bundle(pair.model, len(made)))
-                _add(here, pair, shard["name"], cost)
+                _add(here, pair, shard.name, cost)
     return [one for one in made if one.shards]
 
 
@@ -85,7 +85,7 @@ def in_jobs(pairs: list[Pair], jobs: Iterable[Bundle]) -> list[Pair]:
 
 def _in_jobs(pair: Pair, job_of: dict[Shard, Bundle]) -> Pair:
     """Of each job its share of shards; jobs load their model by themselves."""
-    jobs = [job_of[pair.model.full_name, pair.dataset["name"], shard["name"]] for shard in pair.missing]
+    jobs = [job_of[pair.model.full_name, pair.dataset.name, shard.name] for shard in pair.missing]
     longest = max((job.seconds + pair.seconds.load for job in jobs), default=0.0)
     return replace(pair, longest=longest, jobs=sum(1 / len(job.shards) for job in jobs))
 
@@ -97,6 +97,6 @@ def _fits(here: Bundle, seconds: float, shards: int, most_seconds: float) -> boo
 def _add(here: Bundle, pair: Pair, shard: str, cost: Seconds) -> None:
     if not here.shards:
         here.allowed += SLACK[pair.measured] * cost.load
-    here.shards.append((pair.model.full_name, pair.dataset["name"], shard))
+    here.shards.append((pair.model.full_name, pair.dataset.name, shard))
     here.seconds += cost.inference
     here.allowed += SLACK[pair.measured] * cost.inference

@@ -3,27 +3,26 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from shardmark.config.weights import WeightsConfig
 from shardmark.errors import Problem
 from shardmark.files import read_json
+from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import Folder, ModelRecord
 
-Record = dict[str, Any]
 NAMES = ("max_position_embeddings", "n_positions")
 "What config.json calls a window, as in the engine; where it has neither, only the engine can tell."
 
 
-def window_problems(models: Iterable[ModelRecord], datasets: Iterable[Record]) -> list[Problem]:
+def window_problems(models: Iterable[ModelRecord], datasets: Iterable[DatasetRecord]) -> list[Problem]:
     """A problem for each model whose window is known to leave no room for a prompt beside some data sets' answers."""
     datasets = list(datasets)
     return [problem for model in models if (problem := _problem(model, datasets))]
 
 
-def _problem(model: ModelRecord, datasets: list[Record]) -> Problem | None:
+def _problem(model: ModelRecord, datasets: list[DatasetRecord]) -> Problem | None:
     window = known_window(model)
-    lengths = {dataset["name"]: _new_tokens(model, dataset) for dataset in datasets}
+    lengths = {dataset.name: _new_tokens(model, dataset) for dataset in datasets}
     long = {name: length for name, length in lengths.items() if window and length >= window}
     if not long:
         return None
@@ -32,10 +31,9 @@ def _problem(model: ModelRecord, datasets: list[Record]) -> Problem | None:
     return Problem(model.file, "max_out_len", what, "set it lower, or the data set's generation.max_new_tokens")
 
 
-def _new_tokens(model: ModelRecord, dataset: Record) -> int:
+def _new_tokens(model: ModelRecord, dataset: DatasetRecord) -> int:
     """Tokens of the longest answer, at most."""
-    longest = int(dataset.get("longest", 0))
-    return min(longest, model.settings.max_out_len or longest)
+    return min(dataset.longest, model.settings.max_out_len or dataset.longest)
 
 
 def known_window(model: ModelRecord) -> int | None:

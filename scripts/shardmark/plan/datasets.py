@@ -6,7 +6,6 @@ instead of rendering every row again.
 
 import functools
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict, replace
+
 from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named
 from shardmark.config.protocols import scoring_protocols
@@ -23,10 +24,8 @@ from shardmark.errors import UserError
 from shardmark.files import (
     digest,
     file_sha256,
-    is_sealed,
     json_line,
     pretty_json,
-    read_sealed,
     sealed,
     whole_file,
     write_if_changed,
@@ -34,12 +33,16 @@ from shardmark.files import (
 from shardmark.lock.lock import Lock
 from shardmark.plan.cost import CHARACTERS_PER_TOKEN, tokens_of
 from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
-from shardmark.plan.shards import Placed, split
+from shardmark.plan.shards import Placed, Shard, split
 from shardmark.plan.spool import Spool
-from shardmark.records.base import to_json
+from shardmark.records.base import find_sealed, shallow, to_json
+from shardmark.records.dataset import DatasetRecord, TaskDataset, TaskHeader, TaskLine
+from shardmark.records.origin import FileOrigin, Origin, RowsOrigin
+from shardmark.records.shard import ShardLists, ShardRecord
 from shardmark.records.trailer import Work
 from shardmark.store.hashes import HashCache
 from shardmark.store.requests import read_requests
+from shardmark.store.tasks import read_header
 from shardmark.tasks import Row, Sample, render
 from shardmark.tasks.extent import Extent
 from shardmark.tasks.remarks import Remark, told
@@ -69,31 +72,31 @@ class Described:
     "What of the settings decides scores."
     protocols: dict[str, int]
     "The versions of the code that decides them."
-    origin: Record
+    origin: Origin
     "Where its rows came from."
 
 
 class PlannedDataset:
     """A data set whose task file is in place, and whose requests can be had in any number of shards."""
 
-    def __init__(self, record: Record, results: Path, spool: Spool | None, render: Callable[[], Spool]) -> None:
+    def __init__(self, record: DatasetRecord, results: Path, spool: Spool | None, render: Callable[[], Spool]) -> None:
         self.record = record
         self._results = results
-        self._requests = layout.REQUESTS.folder(results, dataset=record["name"])
-        self._file = layout.SHARDS.file(results, dataset=record["name"], task=record["digest"])
-        self._levels: dict[str, list[Record]] = read_sealed(self._file).get("levels", {})
+        self._requests = layout.REQUESTS.folder(results, dataset=record.name)
+        self._file = layout.SHARDS.file(results, dataset=record.name, task=record.digest)
+        found = find_sealed(self._file, ShardLists)
+        self._levels = found.levels if found else {}
         self._spool = spool
         self._render = render
         self._kin: dict[str, bool] = {}
 
     def relatives(self, names: Iterable[str]) -> set[str]:
         """Those of some data sets whose rows are, or once were, read from where this one's are."""
-        mine = _places(self.record.get("origin"))
+        mine = self.record.origin.places if self.record.origin else set()
         for name in names:
             if name not in self._kin:
                 headers = map(read_header, layout.TASKS.found(self._results, dataset=name))
-                origins = [header["dataset"]["origin"] for header in headers if header]
-                self._kin[name] = any(mine & _places(origin) for origin in origins)
+                self._kin[name] = any(mine & header.dataset.origin.places for header in headers if header)
         return {name for name in names if self._kin[name]}
 
     @functools.cached_property
@@ -102,9 +105,9 @@ class PlannedDataset:
 
     def shards(self, bits: int) -> int:
         """How many shards there are at most; exact if they have been made before."""
-        return len(self._levels.get(str(bits), range(min(1 << bits, self.record["requests"]))))
+        return len(self._levels.get(str(bits), range(min(1 << bits, self.record.requests))))
 
-    def level(self, bits: int) -> list[Record]:
+    def level(self, bits: int) -> list[ShardRecord]:
         """The shards of a division by `bits` leading bits, each with its name and size; their request files exist."""
         known = self._levels.get(str(bits))
         if known and self._whole(known):
@@ -112,20 +115,13 @@ class PlannedDataset:
         self._spool = self._spool or self._respooled()
         shards = split(self._spool.placed(), bits)
         self._spool.write(self._requests, shards)
-        self._levels[str(bits)] = [
-            {
-                "name": shard.name,
-                "requests": len(shard.requests),
-            }
-            | to_json(_work(shard.requests, self.record["head"]))
-            for shard in shards
-        ]
+        self._levels[str(bits)] = [_recorded(shard, self.record.head) for shard in shards]
         self.__dict__.pop("_there", None)
-        write_if_changed(self._file, json_line(sealed({"levels": self._levels})))
+        write_if_changed(self._file, json_line(sealed(to_json(ShardLists(levels=self._levels)))))
         return self._levels[str(bits)]
 
-    def _whole(self, level: list[Record]) -> bool:
-        return all(f"{shard['name']}.jsonl" in self._there for shard in level)
+    def _whole(self, level: list[ShardRecord]) -> bool:
+        return all(f"{shard.name}.jsonl" in self._there for shard in level)
 
     def _respooled(self) -> Spool:
         """The requests from another division of them, which is quicker than rendering them again."""
@@ -135,8 +131,8 @@ class PlannedDataset:
         spool = Spool(self._file.parent)
         try:
             for shard in level:
-                for key, request in read_requests(self._requests / f"{shard['name']}.jsonl").items():
-                    spool.add(key, request, self.record["head"])
+                for key, request in read_requests(self._requests / f"{shard.name}.jsonl").items():
+                    spool.add(key, request, self.record.head)
         except (UserError, OSError):
             return self._render()
         return spool
@@ -153,11 +149,11 @@ def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock
     run, results = benchmark.run, Path(benchmark.run.results)
     path, origin = dataset_origin(dataset, run.data_root, lock, hashes)
     settings = dataset.settings
-    made_from: Record = {"rows": origin.get("sha256") or origin, "limit": run.model_dump()["limit"]}
+    made_from: Record = {"rows": _content(origin), "limit": run.model_dump()["limit"]}
     examples = examples_origin(dataset, run.data_root, lock, hashes)
     if examples:
-        origin |= {"few_shot": examples[1]}
-        made_from["few_shot"] = examples[1].get("sha256") or examples[1]
+        origin = replace(origin, few_shot=examples[1])
+        made_from["few_shot"] = _content(examples[1])
     if model := settings.few_shot and settings.few_shot.embedding_model:
         made_from["embedding_model"] = folder_hashes(Path(model).expanduser(), hashes)
     judged = settings.model_dump(exclude={"description", "source", "few_shot"})
@@ -167,12 +163,12 @@ def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock
     )
     about = Described(dataset.name, dataset.file, settings.kind, settings.model_dump(), judged, protocols, origin)
 
-    def rendered() -> tuple[Record, Spool]:
+    def rendered() -> tuple[DatasetRecord, Spool]:
         with hashes.steady(path), hashes.steady(examples[0] if examples else None):
-            rows = Counted(origin_rows(settings.source, dataset.file, path, origin))
+            rows = Counted(origin_rows(settings.source, dataset.file, origin))
             shots: Iterable[Row] = ()
             if examples and (source := settings.example_source()):
-                shots = origin_rows(source, dataset.file, *examples)
+                shots = origin_rows(source, dataset.file, examples[1])
             extent = Extent(run.limit, settings.group_by)
             found = render(settings, rows, dataset.file, run.limit, shots, extent)
             return stage(about, found, rows, results, extent)
@@ -181,53 +177,39 @@ def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock
 
 
 def in_place(
-    about: Described, made_from: Record, rendered: Callable[[], tuple[Record, Spool]], results: Path
+    about: Described, made_from: Record, rendered: Callable[[], tuple[DatasetRecord, Spool]], results: Path
 ) -> PlannedDataset:
     """A data set whose task file was made before from the same, or else is made now."""
     code = code_digest("filters", "metrics", "config", "tasks", "plan")
     identity = digest({"name": about.name, "settings": about.settings, "code": code, **made_from})
     memo = layout.MEMOS.file(results, memo=layout.full_name(about.name, identity))
     origin = about.origin
-    known = read_sealed(memo)
-    if known and _in_place(_task_file(results, known["name"], known["digest"]), about.settings, origin):
-        return PlannedDataset(known | {"origin": origin}, results, None, lambda: rendered()[1])
+    known = find_sealed(memo, DatasetRecord)
+    if known and _in_place(_task_file(results, known.name, known.digest), about.settings, origin):
+        return PlannedDataset(replace(known, origin=origin), results, None, lambda: rendered()[1])
     record, spool = rendered()
-    write_if_changed(memo, pretty_json(sealed(record)))
-    return PlannedDataset(record | {"origin": origin}, results, spool, lambda: spool)
+    write_if_changed(memo, pretty_json(sealed(to_json(record))))
+    return PlannedDataset(replace(record, origin=origin), results, spool, lambda: spool)
+
+
+def _content(origin: RowsOrigin) -> Any:
+    """What says which rows these are: of a file, wherever it lies."""
+    return origin.sha256 if isinstance(origin, FileOrigin) else to_json(origin)
 
 
 def _task_file(results: Path, name: str, digest: str) -> Path:
     return layout.TASKS.file(results, dataset=name, task=digest)
 
 
-def _places(origin: Record | None) -> set[str]:
-    """What says where rows come from: the path and the hash of a file, or a part of a repository."""
-    origin = origin or {}
-    if "lm_eval" in origin:  # of several splits and tasks
-        return {*origin["files"], *origin["files"].values(), *origin["hub"]}
-    part = json_line([origin[key] for key in ("hub", "config", "split")]) if "hub" in origin else None
-    return {place for place in (origin.get("file"), origin.get("sha256"), part) if place}
-
-
-def read_header(task: Path) -> Record:
-    """The first line of a task file, which tells of its data set; empty if it is damaged or not there."""
-    try:
-        with open(task, "rb") as file:
-            header = dict(json.loads(file.readline()))
-        return header if is_sealed(header) and {"origin", "name", "digest"} <= header["dataset"].keys() else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}
-
-
-def _in_place(task: Path, settings: Record, origin: Record) -> bool:
+def _in_place(task: Path, settings: Record, origin: Origin) -> bool:
     """Whether a task file is there, and its first line tells what is not judged and so not in its name, too."""
     header = read_header(task)
-    return bool(header) and header.get("settings") == settings and header["dataset"]["origin"] == origin
+    return header is not None and header.settings == settings and header.dataset.origin == origin
 
 
 def stage(
     about: Described, found: Iterable[Sample], rows: "Counted", results: Path, extent: Extent
-) -> tuple[Record, Spool]:
+) -> tuple[DatasetRecord, Spool]:
     """Take the samples one by one; write the task file when all are there.
 
     `rows` and `extent` have counted theirs by then. What a limit leaves out is part of what names the scores, which
@@ -239,46 +221,51 @@ def stage(
     remarks: Counter[Remark] = Counter()
     with tempfile.TemporaryFile(dir=tasks) as lines:
         for sample in found:
-            line = json_line(_task_line(sample)).encode()
+            line = json_line(shallow(task_line(sample))).encode()
             hashed.update(line)
             lines.write(line)
             spool.add(sample.request_id, sample.request, sample.head)
             samples, head = samples + 1, sample.head
             remarks.update(sample.remarks)
-        said: Record = {"remarks": words} if (words := told(remarks, samples)) else {}
-        cut = extent.record()
-        said |= {"limit": cut} if cut else {}
-        identity = digest([about.judged, hashed.hexdigest(), about.protocols, *([cut] if cut else [])])
-        header: Record = {
-            "dataset": {
-                "name": about.name,
-                "file": about.file,
-                "digest": identity,
-                "origin": about.origin,
-                "rows": rows.number,
-            }
-            | said,
-            "settings": about.settings,
-            "samples_sha256": hashed.hexdigest(),
-        }
+        words, cut = told(remarks, samples), extent.record()
+        identity = digest([about.judged, hashed.hexdigest(), about.protocols, *([to_json(cut)] if cut else [])])
+        dataset = TaskDataset(
+            name=about.name,
+            file=about.file,
+            digest=identity,
+            origin=about.origin,
+            rows=rows.number,
+            remarks=words,
+            limit=cut,
+        )
+        header = TaskHeader(dataset=dataset, settings=about.settings, samples_sha256=hashed.hexdigest())
         task = _task_file(results, about.name, identity)
         if not (task.is_file() and _in_place(task, about.settings, about.origin)):
             lines.seek(0)
             with whole_file(task) as file:
-                file.write(json_line(sealed(header)).encode())
+                file.write(json_line(sealed(to_json(header))).encode())
                 shutil.copyfileobj(lines, file)
     placed = spool.placed()
-    return {
-        "name": about.name,
-        "digest": identity,
-        "file": about.file,
-        "kind": about.kind,
-        "is_chat": about.settings.get("messages") is not None,
-        "samples": samples,
-        "rows": rows.number,
-        "requests": len(placed),
-        "head": head,
-    } | said | to_json(_work(placed, head)), spool
+    record = DatasetRecord(
+        name=about.name,
+        digest=identity,
+        file=about.file,
+        kind=about.kind,
+        is_chat=about.settings.get("messages") is not None,
+        samples=samples,
+        rows=rows.number,
+        requests=len(placed),
+        head=head,
+        remarks=words,
+        limit=cut,
+        **asdict(_work(placed, head)),
+    )
+    return record, spool
+
+
+def _recorded(shard: Shard, head: int) -> ShardRecord:
+    work = _work(shard.requests, head)
+    return ShardRecord(name=shard.name, requests=len(shard.requests), **asdict(work))
 
 
 def _work(requests: Collection[Placed], head: int) -> Work:
@@ -299,8 +286,14 @@ class Counted:
             yield row
 
 
-def _task_line(sample: Sample) -> dict[str, Any]:
+def task_line(sample: Sample) -> TaskLine:
     """What scoring needs to know of a sample, beside the prediction."""
-    line = {"sample": sample.id, "request": sample.request_id, "target": sample.target, "row": sample.row}
-    optional = {"choices": sample.choices, "group": sample.group, "lm_eval": sample.lm_eval or None}
-    return line | {key: value for key, value in optional.items() if value is not None}
+    return TaskLine(
+        sample=sample.id,
+        request=sample.request_id,
+        target=sample.target,
+        row=sample.row,
+        choices=sample.choices,
+        group=sample.group,
+        lm_eval=sample.lm_eval or None,
+    )

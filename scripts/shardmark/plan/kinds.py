@@ -1,12 +1,11 @@
 """Whether a model's backend answers what a data set asks, said before anything runs."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from shardmark.errors import Problem
+from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import ModelRecord
 
-Record = dict[str, Any]
 ASKS = {
     "generate": {"generate"},
     "choice": {"choice"},
@@ -17,15 +16,15 @@ ASKS = {
 "The kinds of requests that each kind of data set makes."
 
 
-def kind_problems(models: Iterable[ModelRecord], datasets: Iterable[Record]) -> list[Problem]:
+def kind_problems(models: Iterable[ModelRecord], datasets: Iterable[DatasetRecord]) -> list[Problem]:
     """A problem for each model whose backend cannot answer some data sets."""
     datasets = list(datasets)
     return [problem for model in models if (problem := _problem(model, datasets))]
 
 
-def _problem(model: ModelRecord, datasets: list[Record]) -> Problem | None:
+def _problem(model: ModelRecord, datasets: list[DatasetRecord]) -> Problem | None:
     can = model.settings.kinds
-    beyond = [f"{dataset['name']} ({dataset['kind']})" for dataset in datasets if not ASKS[dataset["kind"]] <= can]
+    beyond = [f"{dataset.name} ({dataset.kind})" for dataset in datasets if not ASKS[dataset.kind] <= can]
     if not beyond:
         return None
     backend = model.settings.backend

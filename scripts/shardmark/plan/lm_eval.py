@@ -15,6 +15,9 @@ from shardmark.errors import Problem, UserError, collecting
 from shardmark.lock.lock import Lock
 from shardmark.plan.datasets import Counted, Described, PlannedDataset, Record, in_place, stage
 from shardmark.plan.spool import Spool
+from shardmark.records.base import to_json
+from shardmark.records.dataset import DatasetRecord
+from shardmark.records.origin import LmEvalOrigin, LmEvalTasks
 from shardmark.store.hashes import HashCache
 from shardmark.tasks import Sample, hub_rows, read_rows
 from shardmark.tasks.extent import TASK, Extent, per_task
@@ -107,7 +110,7 @@ def plan_lm_eval(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, hashe
     if problems:
         raise UserError(problems)
 
-    def rendered() -> tuple[Record, Spool]:
+    def rendered() -> tuple[DatasetRecord, Spool]:
         rows = Counted()
         code = Code(dataset.root, run.lm_eval_code, dataset.file)
         code.check(dataset.judging)  # what it wants to import must not be missing first when answers are there
@@ -120,7 +123,7 @@ def plan_lm_eval(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, hashe
 
     made_from = {
         "tasks": [_asked(task) for task in dataset.tasks],
-        "origin": about.origin,
+        "origin": to_json(about.origin),
         "limit": run.model_dump()["limit"],
         "style": dataset.style._asdict(),
         "code": code_identity(dataset.asking, dataset.root),
@@ -144,10 +147,10 @@ def note_lm_eval(dataset: LmEvalDataset, run: RunConfig, lock: Lock, hashes: Has
 def _resolved(dataset: LmEvalDataset, run: RunConfig, lock: Lock, hashes: HashCache) -> tuple[_Sources, Described]:
     """Where its rows are, and what the task file says, which goes into the lock."""
     sources = _sources(dataset, run, lock)
-    about = _described(dataset, sources, run, hashes)
-    kind = "data_root" if sources.files() else "hub"
-    lock.note(("datasets", dataset.name, kind), _locked(dataset, sources, about, run))
-    return sources, about
+    origin = _origin(dataset, sources, run, hashes)
+    kind = "data_root" if origin.files else "hub"
+    lock.note(("datasets", dataset.name, kind), _locked(dataset, origin, run))
+    return sources, _described(dataset, origin)
 
 
 def _asked(task: TaskSettings) -> Any:
@@ -172,15 +175,18 @@ def _sources(dataset: LmEvalDataset, run: RunConfig, lock: Lock) -> _Sources:
     return _Sources(found, commits, dataset.file)
 
 
-def _described(dataset: LmEvalDataset, sources: _Sources, run: RunConfig, hashes: HashCache) -> Described:
+def _origin(dataset: LmEvalDataset, sources: _Sources, run: RunConfig, hashes: HashCache) -> LmEvalOrigin:
+    return LmEvalOrigin(
+        lm_eval=LmEvalTasks(tasks=str(dataset.root), version=package_version(dataset.root), code=run.lm_eval_code),
+        files={str(file): hashes.sha256(file) for file in sources.files()},
+        hub=dict(sorted(sources.commits.items())),
+    )
+
+
+def _described(dataset: LmEvalDataset, origin: LmEvalOrigin) -> Described:
     """What the task file says. Where the tasks and their code lie is told, but no part of what names the scores."""
     judged = dataset.described()
     code = code_identity(dataset.judging, dataset.root)
-    origin: Record = {
-        "lm_eval": {"tasks": str(dataset.root), "version": package_version(dataset.root), "code": run.lm_eval_code},
-        "files": {str(file): hashes.sha256(file) for file in sources.files()},
-        "hub": dict(sorted(sources.commits.items())),
-    }
     settings = judged | {"executes": code_identity([*dataset.asking, *dataset.judging], dataset.root)}
     identity = {"lm_eval": judged["lm_eval"], "code": _portable(code, dataset.root)}
     protocols = scoring_protocols((), ()) | {"lm_eval": LM_EVAL}
@@ -192,13 +198,11 @@ def _portable(code: dict[str, Any], root: Path) -> Any:
     return {key: sorted(value.values()) if isinstance(value, dict) else value for key, value in code.items()}
 
 
-def _locked(dataset: LmEvalDataset, sources: _Sources, about: Described, run: RunConfig) -> Record:
+def _locked(dataset: LmEvalDataset, origin: LmEvalOrigin, run: RunConfig) -> Record:
     """What the lock keeps: the task, and files below data_root with their hashes, or commits on the Hub."""
     name = dataset.group.name if dataset.group else dataset.tasks[0].task
-    record: Record = {"task": name, "lm_eval": about.origin["lm_eval"]["version"]}
-    if not sources.files():
-        return record | {"commits": about.origin["hub"]}
+    record: Record = {"task": name, "lm_eval": origin.lm_eval.version}
+    if not origin.files:
+        return record | {"commits": origin.hub}
     root = Path(str(run.data_root)).expanduser()
-    return record | {
-        "files": {Path(file).relative_to(root).as_posix(): sha for file, sha in about.origin["files"].items()}
-    }
+    return record | {"files": {Path(file).relative_to(root).as_posix(): sha for file, sha in origin.files.items()}}

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+from msgspec.structs import asdict
 
 from shardmark import layout
 from shardmark.config import RunConfig
@@ -15,14 +16,22 @@ from shardmark.plan.datasets import PlannedDataset
 from shardmark.plan.former import Former
 from shardmark.plan.reuse import WHOLE, Answered, Warn, take_over
 from shardmark.plan.shard_counts import Divisions
+from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import ModelRecord
+from shardmark.records.shard import ShardRecord
 from shardmark.store.hashes import CheckedFiles
 from shardmark.store.partials import partial_files
 from shardmark.store.predictions import check_predictions
 
-Record = dict[str, Any]
 OLD = "an earlier version answered some of these requests without this model's end of text, or beyond it"
 NOTHING = Seconds(0.0, 0.0)
+
+
+class MissingShard(ShardRecord, kw_only=True):
+    """A shard to run."""
+
+    left: int
+    "How many of its requests have no answer yet."
 
 
 @dataclass(frozen=True)
@@ -30,10 +39,10 @@ class Pair:
     """A model on a data set."""
 
     model: ModelRecord
-    dataset: Record
+    dataset: DatasetRecord
     shards: int
-    missing: list[Record]
-    "The shards to run; `left` is the number of their requests that have no answer yet."
+    missing: list[MissingShard]
+    "The shards to run."
     scored: bool
     seconds: Seconds = NOTHING
     "What the missing shards should take, summed over them, and the model's load, once."
@@ -49,12 +58,12 @@ class Pair:
     @property
     def requests(self) -> int:
         """Requests to infer."""
-        return sum(shard["left"] for shard in self.missing)
+        return sum(shard.left for shard in self.missing)
 
 
-def score_files(results: Path, model: ModelRecord, dataset: Record) -> tuple[str, ...]:
+def score_files(results: Path, model: ModelRecord, dataset: DatasetRecord) -> tuple[str, ...]:
     """The scores, samples and timings of a model on a data set."""
-    fields = {"model": model.full_name, "dataset": dataset["name"], "task": dataset["digest"]}
+    fields = {"model": model.full_name, "dataset": dataset.name, "task": dataset.digest}
     return tuple(str(kind.file(results, **fields)) for kind in layout.SCORED)
 
 
@@ -84,27 +93,29 @@ class ModelPairs:
     def pair(self, dataset: PlannedDataset) -> Pair:
         """What is left to do for a data set. A pair that has been scored needs no predictions any more."""
         record = dataset.record
-        folder = layout.PREDICTIONS.folder(self.results, model=self.model.full_name, dataset=record["name"])
-        self.costs.measure(self.model, record["name"], record["kind"])
-        scored = layout.full_name(record["name"], record["digest"]) in self._scored
+        folder = layout.PREDICTIONS.folder(self.results, model=self.model.full_name, dataset=record.name)
+        self.costs.measure(self.model, record.name, record.kind)
+        scored = record.full_name in self._scored
         bits = self.divisions.decide(self.model, record, self.costs, self.run, has_answers=folder.is_dir())
         if scored:
             return Pair(self.model, record, dataset.shards(bits), [], scored)
         level = dataset.level(bits)
-        names = {shard["name"] for shard in level}
+        names = {shard.name for shard in level}
         missing = self._missing(folder, names)
         if not missing:
             return Pair(self.model, record, len(level), [], scored)
-        requests = {name: layout.REQUESTS.file(self.results, dataset=record["name"], shard=name) for name in missing}
-        relatives = dataset.relatives(self._answered.datasets() - {record["name"]})
+        requests = {name: layout.REQUESTS.file(self.results, dataset=record.name, shard=name) for name in missing}
+        relatives = dataset.relatives(self._answered.datasets() - {record.name})
         for path in (path for name in missing for path in partial_files(folder / f"{name}{WHOLE}")):
             if self._former.spoils(path):
                 self.warn(_put_aside(self.results, path, Problem(str(path), "", OLD, "")))
-        sources = self._answered.sources(record["name"], missing, names, relatives)
+        sources = self._answered.sources(record.name, missing, names, relatives)
         sources = (path for path in sources if not self._former.spoils(path))
         known = take_over(folder, requests, sources, self.warn)
         shards = [
-            shard | {"left": shard["requests"] - known[shard["name"]]} for shard in level if shard["name"] in known
+            MissingShard(**asdict(shard), left=shard.requests - known[shard.name])
+            for shard in level
+            if shard.name in known
         ]
         return self._priced(Pair(self.model, record, len(level), [s for s in shards if not _there(folder, s)], scored))
 
@@ -132,24 +143,23 @@ class ModelPairs:
         """The pair with what its missing shards should take."""
         model, dataset = self.model, pair.dataset
         costs = [
-            self.costs.predict(model, dataset["name"], dataset["kind"], _share(shard), shard["left"])
-            for shard in pair.missing
+            self.costs.predict(model, dataset.name, dataset.kind, _share(shard), shard.left) for shard in pair.missing
         ]
         inference = sum(cost.inference for cost in costs)
-        load = max((cost.load for cost, shard in zip(costs, pair.missing, strict=True) if shard["left"]), default=0.0)
+        load = max((cost.load for cost, shard in zip(costs, pair.missing, strict=True) if shard.left), default=0.0)
         longest = max((cost.total for cost in costs), default=0.0)
-        measured = self.costs.measured(model, dataset["name"], dataset["kind"])
+        measured = self.costs.measured(model, dataset.name, dataset.kind)
         return replace(pair, seconds=Seconds(inference, load), longest=longest, costs=costs, measured=measured)
 
 
-def _share(shard: Record) -> Share:
+def _share(shard: MissingShard) -> Share:
     """What the requests of a shard that are left take."""
-    share = shard["left"] / shard["requests"]
-    return Share(shard["read"] * share, shard["written"] * share, shard.get("longest", 0) if share else 0)
+    share = shard.left / shard.requests
+    return Share(shard.read * share, shard.written * share, shard.longest if share else 0)
 
 
-def _there(folder: Path, shard: Record) -> bool:
-    return (folder / f"{shard['name']}{WHOLE}").is_file()
+def _there(folder: Path, shard: ShardRecord) -> bool:
+    return (folder / f"{shard.name}{WHOLE}").is_file()
 
 
 def _names(folder: Path) -> Iterable[str]:

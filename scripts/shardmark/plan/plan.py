@@ -34,6 +34,7 @@ from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.preflight import missing_distributions
 from shardmark.plan.sizes import with_parameters
 from shardmark.records.base import find_sealed, to_json
+from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import Folder, ModelRecord, Staged
 from shardmark.store.hashes import CheckedFiles, HashCache
 from shardmark.tasks.lm_eval.select import LmEvalDataset
@@ -47,7 +48,7 @@ class Plan:
 
     benchmark: Benchmark
     models: list[ModelRecord]
-    datasets: list[Record]
+    datasets: list[DatasetRecord]
     pairs: list[Pair]
     "Every model with every data set, by model."
     report: Path
@@ -88,7 +89,7 @@ class Plan:
         """Take in how long the jobs of a run took, for the next plan."""
         costs = Costs(self.results)
         for pair in self.pairs:
-            costs.measure(pair.model, pair.dataset["name"], pair.dataset["kind"])
+            costs.measure(pair.model, pair.dataset.name, pair.dataset.kind)
         costs.save()
 
 
@@ -144,8 +145,7 @@ def _make_plan(
         with collecting(problems):
             planned = make()
             datasets.append(planned.record)
-            remarks = planned.record.get("remarks", ())
-            work.warnings += [Problem(planned.record["file"], name, remark) for remark in remarks]
+            work.warnings += [Problem(planned.record.file, name, remark) for remark in planned.record.remarks]
             pairs += [part.pair(planned) for part in work.parts] if not problems else []
     problems += chat_problems(models, datasets, results)
     problems += window_problems(models, datasets)

@@ -6,17 +6,27 @@ results/plans/divisions/{model}@{digest}.json keeps them; jobs read there which 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from msgspec import Meta
 
 from shardmark import layout
 from shardmark.config import RunConfig
 from shardmark.files import canonical_json, read_sealed, sealed, write_whole
-from shardmark.plan.cost import Costs, Share
+from shardmark.plan.cost import Costs
 from shardmark.plan.shards import HASH_BITS, bits_for
+from shardmark.records.base import Record, Unreadable, convert, to_json
+from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import ModelRecord
 
-Record = dict[str, Any]
-BITS = {bits: bits for bits in range(HASH_BITS + 1)}
+
+class Division(Record):
+    """How a data set is divided for a model."""
+
+    bits: Annotated[int, Meta(ge=0, le=HASH_BITS)]
+    "Leading bits that make the buckets."
+    requests: int
+    "How many there were then."
 
 
 class Divisions:
@@ -26,30 +36,30 @@ class Divisions:
         self.path = layout.DIVISIONS.file(results, model=model)
         self._limits = [run.model_dump()["limit"], run.max_shard_cost, run.max_shard_size]
         self._known = self._read()
-        self._decided: dict[str, Record] = {}
+        self._decided: dict[str, Division] = {}
 
-    def _read(self) -> dict[str, Record]:
+    def _read(self) -> dict[str, Division]:
         """What the file has; nothing if it is lost or damaged: then it is decided anew."""
         try:
-            known = read_sealed(self.path).items()
-            return {key: {"bits": BITS[one["bits"]], "requests": int(one["requests"])} for key, one in known}
-        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+            return convert(read_sealed(self.path), dict[str, Division])
+        except Unreadable:
             return {}
 
     def bits(self, dataset: str) -> int:
         """The number of leading bits that was decided on for a data set. Raises KeyError if none was."""
-        return int(self._known[self._key(dataset)]["bits"])
+        return self._known[self._key(dataset)].bits
 
-    def decide(self, model: ModelRecord, dataset: Record, costs: Costs, run: RunConfig, has_answers: bool) -> int:
+    def decide(
+        self, model: ModelRecord, dataset: DatasetRecord, costs: Costs, run: RunConfig, has_answers: bool
+    ) -> int:
         """The number of leading bits for a data set; `has_answers` says whether shards of it are on disk."""
-        key, requests = self._key(dataset["name"]), dataset["requests"]
+        key, requests = self._key(dataset.name), dataset.requests
         known = self._known.get(key)
-        if known and has_answers and known["requests"] / 2 < requests <= 2 * known["requests"]:
-            return int(known["bits"])
-        work = Share(dataset["read"], dataset["written"], dataset.get("longest", 0))
-        cost = costs.predict(model, dataset["name"], dataset["kind"], work, requests).inference
+        if known and has_answers and known.requests / 2 < requests <= 2 * known.requests:
+            return known.bits
+        cost = costs.predict(model, dataset.name, dataset.kind, dataset, requests).inference
         bits = bits_for(max(requests / run.max_shard_size, cost / run.max_shard_cost))
-        decided = {"bits": bits, "requests": requests}
+        decided = Division(bits=bits, requests=requests)
         if decided != known:
             self._known[key] = self._decided[key] = decided
         return bits
@@ -57,7 +67,7 @@ class Divisions:
     def save(self) -> None:
         """Write what was decided, beside what other runs have decided since: their jobs read it, too."""
         if self._decided:
-            write_whole(self.path, canonical_json(sealed(self._read() | self._decided)) + "\n")
+            write_whole(self.path, canonical_json(sealed(to_json(self._read() | self._decided))) + "\n")
 
     def _key(self, dataset: str) -> str:
         return canonical_json([dataset, *self._limits])

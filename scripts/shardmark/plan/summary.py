@@ -52,7 +52,7 @@ def print_summary(plan: Plan, console: Console, slots: Callable[[Pair], int | No
 
 def limit_lines(plan: Plan) -> list[str]:
     """What part of each data set a limit leaves, to be said beside the plan."""
-    found = [(dataset["name"], described(dataset.get("limit"))) for dataset in plan.datasets]
+    found = [(dataset.name, described(dataset.limit)) for dataset in plan.datasets]
     return [f"only in part: {name}: {limit}" for name, limit in found if limit]
 
 
@@ -62,7 +62,7 @@ def _add_row(table: Table, pairs: list[Pair], wall: float, slots: int | None) ->
     seconds = work_seconds(pairs, slots)
     table.add_row(
         model.name,
-        f"{sum(pair.dataset['samples'] for pair in pairs):,}",
+        f"{sum(pair.dataset.samples for pair in pairs):,}",
         f"{sum(pair.shards for pair in pairs):,}",
         f"{sum(len(pair.missing) for pair in pairs):,}",
         f"{sum(pair.requests for pair in pairs):,}",

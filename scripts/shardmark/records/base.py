@@ -50,6 +50,27 @@ def to_json(record: Any) -> Any:
     return msgspec.to_builtins(record, enc_hook=_dumped)
 
 
+def shallow(record: Record) -> dict[str, Any]:
+    """The values of a record as they are, keys in the order of its definition, without those that it leaves out.
+
+    For a row of a data set, which json writes: it knows subclasses of numbers, and `to_json` does not.
+    """
+    values = msgspec.structs.asdict(record)
+    for name, default in _omitted(type(record)):
+        if values[name] == default:
+            del values[name]
+    return values
+
+
+@cache
+def _omitted(kind: type[Record]) -> list[tuple[str, Any]]:
+    """The values that a record of a kind leaves out when it is written."""
+    if not kind.__struct_config__.omit_defaults:
+        return []
+    fields = msgspec.structs.fields(kind)
+    return [*_defaults(kind), *((f.name, f.default_factory()) for f in fields if f.default_factory in (list, dict))]
+
+
 def _dumped(settings: Any) -> Any:
     """Settings (pydantic's models) as a part of a record."""
     return settings.model_dump()

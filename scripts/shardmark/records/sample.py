@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from shardmark.files import json_line
-from shardmark.records.base import Record, Unreadable, convert
+from shardmark.records.base import Record, Unreadable, convert, shallow
 from shardmark.records.score import finite
 
 
@@ -50,14 +50,12 @@ class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "How many choices were tokenized without the prompt."
 
 
-_DEFAULTS = {field.encode_name: field.default for field in msgspec.structs.fields(Sample) if not field.required}
 _DECODER = msgspec.json.Decoder(Sample)
 
 
 def sample_line(sample: Sample) -> str:
     """A line of a samples file. Values of a data set's rows are left to json, which knows subclasses of numbers."""
-    values = ((name, getattr(sample, name)) for name in sample.__struct_fields__)
-    return json_line({name: value for name, value in values if name not in _DEFAULTS or value != _DEFAULTS[name]})
+    return json_line(shallow(sample))
 
 
 def read_sample(line: bytes) -> Sample:

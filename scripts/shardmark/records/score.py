@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from shardmark.records.base import Record
+from shardmark.records.extent import ExtentRecord
 from shardmark.records.timings import Timings
 
 SCORE_PROTOCOL = 1
@@ -76,9 +77,9 @@ class DatasetInfo(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
     chance: float | None
     remarks: list[str] = msgspec.field(default_factory=list)
     "What a reader must know of its samples, such as prompts that contain their own answer."
-    limit: dict[str, Any] | str = ""
-    """What part of it was asked: in score files as tasks/extent.py records it, in reports in words, such as "first 40
-    of 14,042 rows". Empty for all of it."""
+    limit: ExtentRecord | str = ""
+    """What part of it was asked: in score files as a record, in reports in words, such as "first 40 of 14,042 rows".
+    Empty for all of it."""
 
     @property
     def part(self) -> str:

@@ -9,6 +9,7 @@ from shardmark.filters import AnyFilter
 from shardmark.filters.chain import apply_filters
 from shardmark.metrics import AnyMetric
 from shardmark.metrics.base import Metric, Resampled
+from shardmark.records.dataset import TaskLine
 from shardmark.records.prediction import Generated, Prediction, Sampled, Scored, Written
 from shardmark.records.request import ChoiceRequest, GenerateRequest, Request, RollingRequest, ScoredRequest
 from shardmark.records.sample import Sample
@@ -42,7 +43,7 @@ class Judging(Settings):
     group_mean: str = "micro"
 
 
-def judge(line: Json, request: Request, prediction: Prediction, settings: Judging) -> Judged:
+def judge(line: TaskLine, request: Request, prediction: Prediction, settings: Judging) -> Judged:
     """A sample of the task file with the model's output and the answers taken from it.
 
     Raises TypeError for a prediction that does not fit the request; score.py refuses such a file first.
@@ -55,13 +56,13 @@ def judge(line: Json, request: Request, prediction: Prediction, settings: Judgin
     raise TypeError(f"{type(prediction).__name__} is no answer to {type(request).__name__}")
 
 
-def _judge_texts(line: Json, request: GenerateRequest, prediction: Written, settings: Judging) -> Judged:
-    right, outputs = _right(line), prediction.outputs
+def _judge_texts(line: TaskLine, request: GenerateRequest, prediction: Written, settings: Judging) -> Judged:
+    right, outputs = line.right, prediction.outputs
     texts = [output.text for output in outputs]
     chains = settings.chains or {"": settings.filters}
     opened = [output.opened or prediction.opened for output in outputs]
     answers = {
-        name: apply_filters(texts, filters, line["row"], f"chains.{name}" if name else "filters", opened=opened)
+        name: apply_filters(texts, filters, line.row, f"chains.{name}" if name else "filters", opened=opened)
         for name, filters in chains.items()
     }
     sample = _sample(
@@ -77,8 +78,8 @@ def _judge_texts(line: Json, request: GenerateRequest, prediction: Written, sett
     return Judged(sample, answers, right, [])
 
 
-def _judge_choice(line: Json, request: ScoredRequest, prediction: Scored, settings: Judging) -> Judged:
-    choices, pairs = line["choices"], request.pairs
+def _judge_choice(line: TaskLine, request: ScoredRequest, prediction: Scored, settings: Judging) -> Judged:
+    choices, pairs = line.choices or [], request.pairs
     chosen = preferred(settings.scoring, prediction.logprobs, prediction.tokens, choices)
     prompt, continuation = pairs[chosen]
     output = choices[chosen]
@@ -97,26 +98,20 @@ def _judge_choice(line: Json, request: ScoredRequest, prediction: Scored, settin
         alone=prediction.alone,
         truncated=prediction.cut,
     )
-    return Judged(sample, {"": [chosen]}, _right(line), [as_text(asked) for _, asked in pairs], prediction.logprobs)
+    return Judged(sample, {"": [chosen]}, line.right, [as_text(asked) for _, asked in pairs], prediction.logprobs)
 
 
-def _sample(line: Json, **found: Any) -> Sample:
-    right = _right(line)
+def _sample(line: TaskLine, **found: Any) -> Sample:
+    right = line.right
     return Sample(
-        sample=line["sample"],
-        request=line["request"],
+        sample=line.sample,
+        request=line.request,
         target=right[0] if len(right) == 1 else right,
         scores={},
-        row=line["row"],
-        group=line.get("group"),
+        row=line.row,
+        group=line.group,
         **found,
     )
-
-
-def _right(line: Json) -> list[Any]:
-    """All right answers."""
-    target = line["target"]
-    return target if isinstance(target, list) else [target]
 
 
 def with_thoughts(predictions: dict[str, Prediction]) -> dict[str, Prediction]:

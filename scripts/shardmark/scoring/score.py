@@ -1,7 +1,6 @@
 """Score a model on a data set: predictions against targets, checked one by one against the plan."""
 
 import hashlib
-import json
 import platform
 import subprocess
 from importlib.metadata import version
@@ -13,14 +12,17 @@ from msgspec.structs import replace
 
 from shardmark import __version__, layout
 from shardmark.errors import Problem, UserError
-from shardmark.files import is_sealed, pretty_json, read_json, sealed, write_whole
+from shardmark.files import pretty_json, sealed, write_whole
 from shardmark.metrics import METRICS
 from shardmark.records.base import read_sealed_record, to_json
+from shardmark.records.dataset import TaskHeader, TaskLine
 from shardmark.records.model import HubRepository, ModelRecord
+from shardmark.records.origin import FileOrigin, HubOrigin, LmEvalOrigin, Origin
 from shardmark.records.prediction import Prediction, Scored
 from shardmark.records.request import GenerateRequest, Request
 from shardmark.records.sample import Sample, sample_line
 from shardmark.records.score import SCORE_PROTOCOL, Counts, DatasetInfo, Metric, ModelInfo, Provenance, Scores
+from shardmark.records.shard import ShardLists
 from shardmark.records.timings import Timings
 from shardmark.records.trailer import Trailer
 from shardmark.scoring.grouping import macro_estimates
@@ -29,6 +31,7 @@ from shardmark.scoring.near_misses import near_misses
 from shardmark.scoring.sample_scores import Judging, judge, means, measure, with_thoughts
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
+from shardmark.store.tasks import read_task
 from shardmark.untrusted.limits import bounded_steps
 from shardmark.untrusted.templates import RenderError
 
@@ -52,17 +55,17 @@ def score_dataset(
     """
     header, lines = read_task(task)
     record = read_sealed_record(model, ModelRecord)
-    name = header["dataset"]["name"]
-    levels = read_json(layout.SHARDS.file(results, dataset=name, task=header["dataset"]["digest"]))["levels"]
-    shards = [shard["name"] for shard in levels[str(bits)]]
-    asked, answers, trailers = _collect(shards, results, record.full_name, name)
-    if "lm_eval" in header["settings"]:
+    dataset = header.dataset
+    lists = read_sealed_record(layout.SHARDS.file(results, dataset=dataset.name, task=dataset.digest), ShardLists)
+    shards = [shard.name for shard in lists.level(bits)]
+    asked, answers, trailers = _collect(shards, results, record.full_name, dataset.name)
+    if isinstance(dataset.origin, LmEvalOrigin):
         from shardmark.scoring import lm_eval  # 1 s: only where its tasks are scored
 
         judged_samples, metrics = lm_eval.judge(lines, asked, answers, header)
     else:
-        settings = Judging.as_written(header["settings"])
-        judged, metrics = _judged(lines, asked, with_thoughts(answers), header["dataset"], settings)
+        settings = Judging.as_written(header.settings)
+        judged, metrics = _judged(lines, asked, with_thoughts(answers), dataset.where, settings)
         judged_samples = [each.sample for each in judged]
         macro = macro_estimates(metrics, means(settings), judged_samples, settings.cluster_by)
         metrics = macro | metrics if settings.group_mean == "macro" else metrics | macro
@@ -95,38 +98,20 @@ def _counts(samples: list[Sample], requests: int) -> Counts:
 
 
 def _judged(
-    lines: list[Json], asked: dict[str, Request], answers: dict[str, Prediction], dataset: Json, settings: Judging
+    lines: list[TaskLine], asked: dict[str, Request], answers: dict[str, Prediction], where: str, settings: Judging
 ) -> tuple[list[Judged], dict[str, Metric]]:
     """The samples with their answers, and the metrics. Raises UserError, with file, key and sample, for what fails."""
-    where = dataset.get("file") or dataset["name"]
     judged, name = [], where
     with bounded_steps() as step:
         try:
             for line in lines:
-                name = f"{where}: sample {line['sample']}"
+                name = f"{where}: sample {line.sample}"
                 with step.at(name):
-                    judged.append(judge(line, asked[line["request"]], answers[line["request"]], settings))
+                    judged.append(judge(line, asked[line.request], answers[line.request], settings))
         except RenderError as error:
             raise UserError(Problem(name, error.key or "filters", str(error), error.fix)) from error
         step.name(where)
         return judged, measure(settings, judged)
-
-
-def read_task(task: Path) -> tuple[Json, list[Json]]:
-    """The header and the samples of a task file. Raises UserError if it is damaged."""
-    hashed = hashlib.sha256()
-    with open(task, "rb") as file:
-        try:
-            header, lines = json.loads(file.readline()), []
-            for line in file:
-                hashed.update(line)
-                lines.append(json.loads(line))
-            whole = is_sealed(header) and header["samples_sha256"] == hashed.hexdigest()
-        except (ValueError, KeyError, TypeError, RecursionError):
-            whole = False
-    if not whole:
-        raise UserError(Problem(str(task), "", "the file is damaged", "delete it; the next run makes it anew"))
-    return header, lines
 
 
 def _collect(
@@ -181,34 +166,39 @@ def _model_info(record: ModelRecord) -> ModelInfo:
     )
 
 
-def _dataset_info(header: dict[str, Any]) -> DatasetInfo:
-    dataset, settings, origin = header["dataset"], header["settings"], header["dataset"]["origin"]
+def _dataset_info(header: TaskHeader) -> DatasetInfo:
+    dataset, settings, origin = header.dataset, header.settings, header.dataset.origin
     return DatasetInfo(
-        name=dataset["name"],
-        digest=dataset["digest"],
+        name=dataset.name,
+        digest=dataset.digest,
         description=settings["description"],
         kind=settings["kind"],
         source=_source(origin),
-        revision=origin.get("commit"),
+        revision=origin.commit if isinstance(origin, HubOrigin) else None,
         chance=settings["chance"],
-        remarks=dataset.get("remarks", []),
-        limit=dataset.get("limit", ""),
+        remarks=dataset.remarks,
+        limit=dataset.limit or "",
     )
 
 
-def _source(origin: dict[str, Any]) -> str:
-    if "lm_eval" in origin:
-        return ", ".join([*origin["files"], *(f"{hub}@{commit}" for hub, commit in origin["hub"].items())])
-    return str(origin.get("file") or origin["hub"])
+def _source(origin: Origin) -> str:
+    match origin:
+        case LmEvalOrigin():
+            return ", ".join([*origin.files, *(f"{hub}@{commit}" for hub, commit in origin.hub.items())])
+        case FileOrigin():
+            return origin.file
+        case HubOrigin():
+            return origin.hub
+    raise TypeError(f"no origin: {origin!r}")
 
 
-def _provenance(header: dict[str, Any], record: ModelRecord, trailers: list[Trailer]) -> Provenance:
+def _provenance(header: TaskHeader, record: ModelRecord, trailers: list[Trailer]) -> Provenance:
     """What is needed to repeat the score."""
     first = trailers[0]
     of_metrics = {
-        name for metric in header["settings"].get("metrics", ()) for name in METRICS[metric["name"]].needs.packages
+        name for metric in header.settings.get("metrics", ()) for name in METRICS[metric["name"]].needs.packages
     }
-    of_metrics |= {*LM_EVAL_PACKAGES} if "lm_eval" in header["settings"] else set()
+    of_metrics |= {*LM_EVAL_PACKAGES} if "lm_eval" in header.settings else set()
     packages = first.packages | {name: version(name) for name in {*PACKAGES, *of_metrics}}
     gpus = sorted({name for trailer in trailers for name in trailer.gpu_names or []})
     return Provenance(
@@ -219,11 +209,11 @@ def _provenance(header: dict[str, Any], record: ModelRecord, trailers: list[Trai
         hardware=first.hardware | {"gpus": gpus},
         config={
             "model": record.settings.model_dump(),
-            "dataset": header["settings"],
+            "dataset": header.settings,
             "weights": to_json(replace(record.source, parameters=UNSET)),
             **({"adapter": to_json(record.adapter)} if record.adapter else {}),
         },
-        rows=header["dataset"]["origin"],
+        rows=to_json(header.dataset.origin),
     )
 
 

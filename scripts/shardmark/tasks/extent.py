@@ -5,7 +5,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from shardmark.config.run import GroupLimit
+from shardmark.records.extent import ExtentRecord, PerGroup
 
 TASK = "task"
 "What the groups of lm-eval's data sets are: each has the whole limit for itself."
@@ -57,28 +60,29 @@ class Extent:
         self.samples += taken
         self.of += total
 
-    def record(self) -> dict[str, Any] | None:
-        """What was taken, as JSON; None if that is everything."""
-        if self.samples >= self.of:
+    def record(self) -> ExtentRecord | None:
+        """What was taken; None if that is everything."""
+        if self.limit is None or self.samples >= self.of:
             return None
-        limit = self.limit.model_dump() if isinstance(self.limit, GroupLimit) else self.limit
-        groups = {"group_by": self.group_by, "groups": len(+self.taken), "of_groups": len(self.total)}
-        found = {"limit": limit, "samples": self.samples, "of": self.of}
-        return found | (groups if self.group_by else {})
+        limit = PerGroup(per_group=self.limit.per_group) if isinstance(self.limit, GroupLimit) else self.limit
+        found = ExtentRecord(limit=limit, samples=self.samples, of=self.of)
+        if not self.group_by:
+            return found
+        return replace(found, group_by=self.group_by, groups=len(+self.taken), of_groups=len(self.total))
 
 
-def described(record: Mapping[str, Any] | None) -> str:
+def described(record: ExtentRecord | None) -> str:
     """A record in words, such as "first 40 of 14,042 rows; 1 of 57 subjects"; empty for None."""
     if not record:
         return ""
-    limit, kind = record["limit"], record.get("group_by")
-    each = limit.get("per_group") if isinstance(limit, Mapping) else limit if kind == TASK else None
-    asked = each if each is not None else limit
+    kind = record.group_by
+    each = kind if isinstance(record.limit, PerGroup) or kind == TASK else None
+    asked = record.limit.per_group if isinstance(record.limit, PerGroup) else record.limit
     amount = f"{100 * asked:.4g}%" if isinstance(asked, float) else f"{asked:,}"
-    rows = f"{record['samples']:,} of {record['of']:,} rows"
-    if kind and each is not None:
-        return f"first {amount} of each {kind}: {rows}"
-    groups = f"; {record['groups']:,} of {record['of_groups']:,} {_plural(kind)}" if kind else ""
+    rows = f"{record.samples:,} of {record.of:,} rows"
+    if each:
+        return f"first {amount} of each {each}: {rows}"
+    groups = f"; {record.groups or 0:,} of {record.of_groups or 0:,} {_plural(kind)}" if kind else ""
     return f"first {rows}{groups}"
 
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, file_sha256, is_sealed, read_json
-from shardmark.scoring.score import read_task
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
+from shardmark.store.tasks import read_task
 
 AGAIN = "delete it; the next run makes it anew"
 
@@ -56,14 +56,11 @@ def task(path: Path) -> Iterator[Damage]:
     """A task file: the hash of its samples, and that its header tells of the same data set as its name."""
     try:
         header, _ = read_task(path)
-        named = layout.full_name(header["dataset"]["name"], header["dataset"]["digest"])
     except UserError as error:
         yield Damage(error.problems[0], (path,))
-    except (KeyError, TypeError):
-        yield _damage(path, "the first line is not that of a task file")
-    else:
-        if named != path.stem:
-            yield _damage(path, f"it is that of {named}")
+        return
+    if header.dataset.full_name != path.stem:
+        yield _damage(path, f"it is that of {header.dataset.full_name}")
 
 
 def sealed_json(path: Path) -> Iterator[Damage]:

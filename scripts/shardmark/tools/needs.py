@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shardmark import layout
-from shardmark.files import read_json
+from shardmark.errors import UserError
 from shardmark.plan import Pair, Plan
 from shardmark.plan.shard_counts import Divisions
+from shardmark.records.base import find_sealed, read_sealed_record
+from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import GgufFile
+from shardmark.records.shard import ShardLists
 
 Needs = dict[str, set[str]]
 """Keys by what they name: `model` and `task` (name@digest), `request` (data set/shard), `prediction` (model/data
@@ -24,7 +27,7 @@ def needs_of(plans: Iterable[Plan]) -> Needs:
             needs["model"].add(record.full_name)
             if isinstance(record.source, GgufFile):
                 needs["weights"].add(record.source.identity.gguf[:16])
-        needs["task"] |= {layout.full_name(record["name"], record["digest"]) for record in plan.datasets}
+        needs["task"] |= {record.full_name for record in plan.datasets}
         for pair in plan.pairs:
             _add_pair(needs, plan, pair)
         needs["run"].add(plan.published.name)
@@ -36,9 +39,9 @@ def needs_of(plans: Iterable[Plan]) -> Needs:
 
 
 def _add_pair(needs: Needs, plan: Plan, pair: Pair) -> None:
-    model, dataset = pair.model.full_name, pair.dataset["name"]
+    model, dataset = pair.model.full_name, pair.dataset.name
     needs["pair"].add(f"{model}/{dataset}")
-    needs["score"].add(f"{model}/{layout.full_name(dataset, pair.dataset['digest'])}")
+    needs["score"].add(f"{model}/{layout.full_name(dataset, pair.dataset.digest)}")
     shards = _shards(plan, pair)
     if shards is None:  # it has been scored, and its division is lost: any of its predictions may be the right ones
         folder = layout.PREDICTIONS.folder(plan.results, model=model, dataset=dataset)
@@ -50,18 +53,15 @@ def _add_pair(needs: Needs, plan: Plan, pair: Pair) -> None:
 def _shards(plan: Plan, pair: Pair) -> set[str] | None:
     """The names of the shards that a pair is divided into; None if that is not known."""
     divisions = Divisions(plan.results, pair.model.full_name, plan.benchmark.run)
-    path = layout.SHARDS.file(plan.results, dataset=pair.dataset["name"], task=pair.dataset["digest"])
+    path = layout.SHARDS.file(plan.results, dataset=pair.dataset.name, task=pair.dataset.digest)
     try:
-        level = read_json(path)["levels"][str(divisions.bits(pair.dataset["name"]))]
-        return {shard["name"] for shard in level}
-    except (OSError, ValueError, KeyError):
+        level = read_sealed_record(path, ShardLists).level(divisions.bits(pair.dataset.name))
+        return {shard.name for shard in level}
+    except (UserError, KeyError):
         return None
 
 
 def _leads_to(memo: Path, needs: Needs) -> bool:
     """Whether a memo of planning stands for one of the tasks."""
-    try:
-        record = read_json(memo)
-        return layout.full_name(record["name"], record["digest"]) in needs["task"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    record = find_sealed(memo, DatasetRecord)
+    return record is not None and record.full_name in needs["task"]

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load, place_of
 from shardmark.config.merge import Merged
@@ -58,7 +60,7 @@ def _relock_dataset(dataset: Named[DatasetConfig], run: RunConfig, lock: Lock, h
     source = dataset.settings.source
     file, origin = dataset_origin(dataset, run.data_root, lock, hashes)
     if examples := examples_origin(dataset, run.data_root, lock, hashes):
-        origin |= {"few_shot": examples[1]}
+        origin = replace(origin, few_shot=examples[1])
     kind, record = dataset_record(dataset.settings, origin)
     known: dict[str, Any] = lock.get(("datasets", dataset.name, kind)) or {}
     rows = known.get("rows")
@@ -67,7 +69,7 @@ def _relock_dataset(dataset: Named[DatasetConfig], run: RunConfig, lock: Lock, h
             rows = None
         else:
             with hashes.steady(file):
-                rows = sum(1 for _ in origin_rows(source, dataset.file, file, origin))
+                rows = sum(1 for _ in origin_rows(source, dataset.file, origin))
     note_dataset(lock, dataset.name, dataset.settings, origin, rows)
 
 

@@ -8,9 +8,9 @@ from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import read_object
 from shardmark.lock.lock import LOCK, Lock
-from shardmark.plan.datasets import read_header
 from shardmark.records.base import find_sealed
 from shardmark.records.model import Folder, GgufFile, ModelRecord, Source
+from shardmark.store.tasks import read_header
 from shardmark.tools import checks
 from shardmark.tools.checks import Check, Damage
 from shardmark.tools.planned import refusals
@@ -55,12 +55,8 @@ def _sources(results: Path, root: Path) -> dict[Path, set[str]]:
             for path, value in _files_of(location):
                 found[path].add(value)
     for header in map(read_header, layout.TASKS.found(results)):
-        origin = header.get("dataset", {}).get("origin", {})
-        for path, value in origin.get("files", {}).items():
-            found[Path(path)].add(value)
-        for place in (origin, origin.get("few_shot", {})):
-            if "file" in place:
-                found[Path(place["file"])].add(place["sha256"])
+        for name, value in header.dataset.origin.read_from.items() if header else ():
+            found[Path(name)].add(value)
     for path, value in _locked(root):
         found[path].add(value)
     return found

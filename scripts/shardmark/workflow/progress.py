@@ -92,17 +92,17 @@ def file_time(folder: Path) -> float:
 
 def done(results: Path, pair: Pair) -> Done:
     """How much is there of the shards of a pair that were missing."""
-    folder = layout.PREDICTIONS.folder(results, model=pair.model.full_name, dataset=pair.dataset["name"])
+    folder = layout.PREDICTIONS.folder(results, model=pair.model.full_name, dataset=pair.dataset.name)
     names = set(os.listdir(folder)) if folder.is_dir() else set()
     partial = [name for name in names if name.endswith(PARTIAL)]
     shards, requests, seconds = 0, 0, 0.0
     for shard, cost in zip(pair.missing, pair.costs, strict=True):
-        if f"{shard['name']}.jsonl" in names:
-            shards, requests, seconds = shards + 1, requests + shard["left"], seconds + cost.inference
-        elif files := [folder / name for name in partial if name.startswith(f"{shard['name']}.")]:
-            known = sum(map(_lines, files)) - (shard["requests"] - shard["left"])
-            known = min(max(known, 0), shard["left"])
-            requests, seconds = requests + known, seconds + cost.inference * known / max(1, shard["left"])
+        if f"{shard.name}.jsonl" in names:
+            shards, requests, seconds = shards + 1, requests + shard.left, seconds + cost.inference
+        elif files := [folder / name for name in partial if name.startswith(f"{shard.name}.")]:
+            known = sum(map(_lines, files)) - (shard.requests - shard.left)
+            known = min(max(known, 0), shard.left)
+            requests, seconds = requests + known, seconds + cost.inference * known / max(1, shard.left)
     return Done(shards, requests, seconds)
 
 
@@ -133,7 +133,7 @@ def _share(shards: int, requests: int, all_shards: int, all_requests: int) -> st
 
 
 def _name(pair: Pair) -> str:
-    return f"{pair.model.name} on {pair.dataset['name']}"
+    return f"{pair.model.name} on {pair.dataset.name}"
 
 
 class Failure(NamedTuple):
@@ -178,12 +178,12 @@ def _jobs(plan: Plan) -> Iterator[tuple[str, str, Path, Path]]:
     for name in plan.model_names():
         yield f"staging {name}", "", *files(layout.STAGED, layout.STAGE_LOGS, model=name)
     for pair in plan.pairs:
-        place = {"model": pair.model.full_name, "dataset": pair.dataset["name"]}
+        place = {"model": pair.model.full_name, "dataset": pair.dataset.name}
         for shard in pair.missing:
-            made = files(layout.PREDICTIONS, layout.INFER_LOGS, **place, shard=shard["name"])
-            yield _name(pair), shard["name"], *made
+            made = files(layout.PREDICTIONS, layout.INFER_LOGS, **place, shard=shard.name)
+            yield _name(pair), shard.name, *made
         if not pair.scored:
-            scored = files(layout.SCORES, layout.SCORE_LOGS, **place, task=pair.dataset["digest"])
+            scored = files(layout.SCORES, layout.SCORE_LOGS, **place, task=pair.dataset.digest)
             yield f"scoring {_name(pair)}", "", *scored
     report = files(layout.REPORTS, layout.REPORT_LOGS, report=plan.report.name, file="index.html")
     yield "the report", "", *report

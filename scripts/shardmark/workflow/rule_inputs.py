@@ -13,6 +13,7 @@ from shardmark.plan.cost import weight_bytes
 from shardmark.plan.shard_counts import Divisions
 from shardmark.records.base import read_sealed_record
 from shardmark.records.model import ModelRecord
+from shardmark.records.shard import ShardLists
 from shardmark.workflow.slurm import RESOURCES
 
 SHARDS, SUBMITTED = "shards", "submitted"
@@ -79,10 +80,10 @@ class Inputs:
         What is there is right, as its path says, and stays out of Snakemake's sight: it would delete and make anew all
         predictions of a model whose weights are staged again. The score command reads and checks every shard itself.
         """
-        levels = read_json(layout.SHARDS.file(self.results, dataset=wildcards.dataset, task=wildcards.task))["levels"]
+        file = layout.SHARDS.file(self.results, dataset=wildcards.dataset, task=wildcards.task)
         pair = {"model": wildcards.model, "dataset": wildcards.dataset}
-        shards = (shard["name"] for shard in levels[str(self.bits(wildcards))])
-        paths = [str(layout.PREDICTIONS.file(self.results, **pair, shard=shard)) for shard in shards]
+        level = read_sealed_record(file, ShardLists).level(self.bits(wildcards))
+        paths = [str(layout.PREDICTIONS.file(self.results, **pair, shard=shard.name)) for shard in level]
         return [path for path in paths if not os.path.isfile(path)]
 
     def report(self, wildcards: Any) -> list[str]:

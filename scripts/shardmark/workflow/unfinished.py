@@ -83,7 +83,7 @@ def _gap(plan: Plan, pair: Pair, since: float) -> Gap:
     steps = list(_steps(plan, pair))
     tried = [step for step in steps if written_since(step.log, since)]
     model = Name(name=pair.model.name, digest=pair.model.digest)
-    dataset = Name(name=pair.dataset["name"], digest=pair.dataset["digest"])
+    dataset = Name(name=pair.dataset.name, digest=pair.dataset.digest)
     if tried:
         reason = f"{tried[0].what}: {_in_a_line(last_words(tried[0].log))}"
         cut = reason if len(reason) <= LONGEST else reason[: LONGEST - 1] + "…"
@@ -102,8 +102,8 @@ def _in_a_line(words: str) -> str:
 def _steps(plan: Plan, pair: Pair) -> Iterator[Step]:
     """What a pair's scores still need, in the order in which it is done."""
     results, model = plan.results, pair.model.full_name
-    place = {"model": model, "dataset": pair.dataset["name"]}
-    names = [shard["name"] for shard in pair.missing]
+    place = {"model": model, "dataset": pair.dataset.name}
+    names = [shard.name for shard in pair.missing]
     missing = [name for name in names if not layout.PREDICTIONS.file(results, **place, shard=name).is_file()]
     if missing and not layout.STAGED.file(results, model=model).is_file():
         yield Step("the model is not staged", layout.STAGE_LOGS.file(results, model=model))
@@ -111,7 +111,7 @@ def _steps(plan: Plan, pair: Pair) -> Iterator[Step]:
         what = f"no answers of {len(missing)} of {pair.shards} shards"
         yield Step(what, layout.INFER_LOGS.file(results, **place, shard=shard))
     if not missing:
-        log = layout.SCORE_LOGS.file(results, **place, task=pair.dataset["digest"])
+        log = layout.SCORE_LOGS.file(results, **place, task=pair.dataset.digest)
         yield Step("the answers are not scored", log)
 
 

@@ -39,7 +39,7 @@ def made(root: Path, **config: Any) -> Plan:
 def finish_run(root: Path, **config: Any) -> Plan:
     """Plan, and leave what the run's jobs and Snakemake leave."""
     planned = made(root, **config)
-    jobs = [f"infer/{m}/{d}/{s['name']}" for m, d, s in shards(planned)]
+    jobs = [f"infer/{m}/{d}/{s.name}" for m, d, s in shards(planned)]
     jobs += [f"stage_model/{record.full_name}" for record in planned.models]
     finish(planned)
     planned.measure()
@@ -58,7 +58,7 @@ def finish_run(root: Path, **config: Any) -> Plan:
 
 
 def shards(planned: Plan) -> list[tuple[str, str, Any]]:
-    return [(f"{p.model.full_name}", p.dataset["name"], s) for p in planned.pairs for s in p.missing]
+    return [(f"{p.model.full_name}", p.dataset.name, s) for p in planned.pairs for s in p.missing]
 
 
 def touch(path: Path, age: float = 0.0) -> Path:
@@ -251,7 +251,7 @@ def test_partial_files_stay_while_they_are_of_use(root: Path, dead: int) -> None
     edit_a_row(root)
     planned = made(root)
     missing = next(pair for pair in planned.pairs if pair.missing)
-    model, name = f"{missing.model.full_name}", missing.missing[0]["name"]
+    model, name = f"{missing.model.full_name}", missing.missing[0].name
     here, nowhere = socket.gethostname(), "nowhere"
     old = root / f"results/predictions/{model}/gone"
     wanted = touch(root / f"results/predictions/{model}/data_a/{name}.{here}-{dead}.partial", DAY_AGO)

@@ -54,10 +54,10 @@ def test_what_is_there_is_not_to_be_run(root: Path) -> None:
     first = plan(root, max_shard_size=2)
     pair = first.pairs[0]
     done = pair.missing[0]
-    answer(first, pair, done["name"])
+    answer(first, pair, done.name)
     details = plan_details(plan(root, max_shard_size=2), lambda pair: 1)["pairs"][0]
     assert details["missing_shards"] == pair.shards - 1
-    assert details["requests_to_infer"] == 5 - done["requests"]
+    assert details["requests_to_infer"] == 5 - done.requests
     finish(plan(root, max_shard_size=2))
     total = plan_details(plan(root, max_shard_size=2), lambda pair: 1)["total"]
     assert (total["missing_shards"], total["requests_to_infer"], total["seconds"]) == (0, 0, 0.0)

@@ -7,33 +7,37 @@ from typing import Any
 import numpy as np
 
 from shardmark.errors import Problem, UserError
+from shardmark.records.dataset import TaskHeader, TaskLine
+from shardmark.records.origin import LmEvalOrigin
 from shardmark.records.prediction import Prediction
 from shardmark.records.request import Request
 from shardmark.records.sample import Sample
 from shardmark.records.score import Metric
 from shardmark.scoring.lm_eval.evaluate_metrics import load_here
 from shardmark.scoring.lm_eval.groups import group_metrics
-from shardmark.scoring.lm_eval.task import Record, Task
+from shardmark.scoring.lm_eval.task import Task
 from shardmark.tasks.lm_eval.code import Code, install, judging_with
 from shardmark.tasks.lm_eval.files import Function, functions
 from shardmark.untrusted.limits import bounded_steps
 
 
 def judge(
-    lines: list[Record], asked: dict[str, Request], answers: dict[str, Prediction], header: Record
+    lines: list[TaskLine], asked: dict[str, Request], answers: dict[str, Prediction], header: TaskHeader
 ) -> tuple[list[Sample], dict[str, Metric]]:
     """The samples of a task file with their scores, and the metrics. Raises UserError for code that fails."""
-    origin, about = header["dataset"]["origin"]["lm_eval"], header["settings"]["lm_eval"]
-    code = Code(Path(origin["tasks"]), origin["code"], header["dataset"]["name"])
+    dataset, origin, about = header.dataset, header.dataset.origin, header.settings["lm_eval"]
+    assert isinstance(origin, LmEvalOrigin)
+    root = Path(origin.lm_eval.tasks)
+    code = Code(root, origin.lm_eval.code, dataset.name)
     samples: list[Sample] = []
     metrics: dict[str, dict[str, Metric]] = {}
     for name, settings in about["tasks"].items():
-        own = [line for line in lines if line.get("group", name) == name]
+        own = [line for line in lines if line.group in (None, name)]
         _seed()
         try:
             with judging_with(load_here), bounded_steps() as step:
-                step.name(header["dataset"].get("file") or header["dataset"]["name"])
-                restored = _restored(settings, Path(origin["tasks"]))
+                step.name(dataset.where)
+                restored = _restored(settings, root)
                 code.begin(functions(restored))
                 task = Task(name, restored, code)
                 results = task.results(own, answers)
@@ -44,7 +48,7 @@ def judge(
         except Exception as error:  # the tasks' own code: any exception may come out
             what = f"{name} cannot be scored: {type(error).__name__}: {_first_words(error)}"
             fix = install(error) if isinstance(error, ModuleNotFoundError) else "fix the task, or leave it out"
-            raise UserError(Problem(header["dataset"]["name"], "lm_eval", what, fix)) from error
+            raise UserError(Problem(dataset.name, "lm_eval", what, fix)) from error
     if not about["groups"]:
         return samples, next(iter(metrics.values()))
     return samples, group_metrics(about["groups"], metrics)

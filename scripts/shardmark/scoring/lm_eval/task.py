@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shardmark.records import score
+from shardmark.records.dataset import TaskLine
 from shardmark.records.prediction import Generated, Prediction, Scored, Written
 from shardmark.records.request import GenerateRequest, Request
 from shardmark.records.sample import Sample
@@ -76,10 +77,10 @@ class Task:
             return self.code.load(name), options
         return registered_metric(name, bool(metric.get("hf_evaluate"))), options
 
-    def results(self, lines: list[Record], answers: dict[str, Prediction]) -> list[Result]:
+    def results(self, lines: list[TaskLine], answers: dict[str, Prediction]) -> list[Result]:
         """Of each line the answer and what each metric and chain of filters makes of it."""
-        docs = [line["row"] for line in lines]
-        found = [answers[line["request"]] for line in lines]
+        docs = [line.row for line in lines]
+        found = [answers[line.request] for line in lines]
         results = [Result(None, {}) for _ in lines]
         for number, chain in enumerate(self.chains):
             filtered = self._results(chain, found, docs)
@@ -93,27 +94,27 @@ class Task:
 
     def samples(
         self,
-        lines: list[Record],
+        lines: list[TaskLine],
         asked: dict[str, Request],
         answers: dict[str, Prediction],
         results: list[Result],
     ) -> list[Sample]:
         """The samples with their scores: of the results, the numbers."""
         return [
-            self._sample(line, asked[line["request"]], answers[line["request"]], result)
+            self._sample(line, asked[line.request], answers[line.request], result)
             for line, result in zip(lines, results, strict=True)
         ]
 
-    def _sample(self, line: Record, request: Request, prediction: Prediction, result: Result) -> Sample:
+    def _sample(self, line: TaskLine, request: Request, prediction: Prediction, result: Result) -> Sample:
         numbers = {name: value for name, value in result.values.items() if isinstance(value, NUMBER)}
         make = partial(
             Sample,
-            sample=line["sample"],
-            request=line["request"],
-            target=line["target"],
+            sample=line.sample,
+            request=line.request,
+            target=line.target,
             scores={name: float(value) for name, value in numbers.items()},
-            row=line["row"],
-            group=line.get("group"),
+            row=line.row,
+            group=line.group,
         )
         if isinstance(request, GenerateRequest):
             several = _written(prediction).outputs
@@ -125,7 +126,7 @@ class Task:
                 truncated=max(one.cut for one in several),
             )
         scored, pairs = _scored(prediction), request.pairs
-        choices = line.get("choices") or [continuation for _, continuation in pairs]
+        choices = line.choices or [continuation for _, continuation in pairs]
         logprobs, tokens = scored.logprobs[: len(choices)], scored.tokens[: len(choices)]
         chosen = logprobs.index(max(logprobs))
         context, continuation = pairs[chosen]
@@ -180,13 +181,13 @@ class Task:
         texts = [output.text for output in _written(prediction).outputs]
         return texts * self.repeats if isinstance(prediction, Generated) else texts
 
-    def _values(self, line: Record, result: list[Any]) -> Record:
+    def _values(self, line: TaskLine, result: list[Any]) -> Record:
         if self.process is not None:
-            return dict(self.code.load(self.process)(line["row"], result))
-        several = bool(line.get("lm_eval", {}).get("several"))
-        target = line["target"]
+            return dict(self.code.load(self.process)(line.row, result))
+        several = line.several
+        target = line.target
         if self.kind == "generate_until":
-            choices = line.get("choices")
+            choices = line.choices
             gold = target if choices is None else choices[target]
             return self._flat(generated_values(gold, result[0], self.functions, several))
         if self.kind == "loglikelihood":
@@ -195,7 +196,7 @@ class Task:
         elif self.kind == "loglikelihood_rolling":
             values = rolling_values(target, result[0])
         else:
-            values = choice_values(target, line["choices"], result, several)
+            values = choice_values(target, line.choices or [], result, several)
         return {name: values[name] for name in self.metrics}
 
     def _flat(self, values: Record) -> Record:
