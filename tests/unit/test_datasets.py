@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -341,3 +343,13 @@ def test_a_description_alone_changes_the_head_of_the_task_file_and_no_digest(roo
         assert (rest, again.record, again.level(3)) == (lines[1:], first.record, level)
     assert files_of(root / "results/requests") == requests
     assert len(os.listdir(root / "results/tasks")) == 2
+
+
+def test_a_data_set_is_rendered_anew_when_any_code_changes_that_renders_it() -> None:
+    code = "import sys, shardmark.tasks.render; print(*{name for name in sys.modules if name.startswith('shardmark.')})"
+    scripts = datasets.LIBRARY.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=scripts, capture_output=True, text=True, check=True)
+    parts = {name.split(".")[1] for name in done.stdout.split()}
+    assert parts - {"errors", "files", "printable"} <= {part.removesuffix(".py") for part in datasets.RENDERING}
+    assert datasets.code_digest("settings.py") != datasets.code_digest()
+    assert all((datasets.LIBRARY / part).exists() for part in datasets.RENDERING)

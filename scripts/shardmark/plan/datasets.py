@@ -48,14 +48,17 @@ from shardmark.tasks.extent import Extent
 from shardmark.tasks.remarks import Remark, told
 
 Record = dict[str, Any]
+RENDERING = ("settings.py", "untrusted", "texts", "filters", "metrics", "config", "records", "tasks", "plan")
+"The parts that decide what a data set asks and how it is judged: it is rendered anew when they change."
 SOURCES = {".py", ".j2", ".css", ".js"}
 LIBRARY = Path(__file__).resolve().parent.parent
 
 
 @functools.cache
-def code_digest(*packages: str) -> str:
-    """The digest of the source of parts of this library: what they make changes with it."""
-    files = sorted(f for package in packages for f in (LIBRARY / package).rglob("*") if f.suffix in SOURCES)
+def code_digest(*parts: str) -> str:
+    """The digest of the source of parts of this library, packages or files: what they make changes with it."""
+    found = [path for part in parts for path in (LIBRARY / part, *(LIBRARY / part).rglob("*"))]
+    files = sorted(path for path in found if path.suffix in SOURCES)
     return digest({str(path.relative_to(LIBRARY)): file_sha256(path) for path in files})
 
 
@@ -180,7 +183,7 @@ def in_place(
     about: Described, made_from: Record, rendered: Callable[[], tuple[DatasetRecord, Spool]], results: Path
 ) -> PlannedDataset:
     """A data set whose task file was made before from the same, or else is made now."""
-    code = code_digest("filters", "metrics", "config", "tasks", "plan")
+    code = code_digest(*RENDERING)
     identity = digest({"name": about.name, "settings": about.settings, "code": code, **made_from})
     memo = layout.MEMOS.file(results, memo=layout.full_name(about.name, identity))
     origin = about.origin
