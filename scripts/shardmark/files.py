@@ -20,17 +20,17 @@ SEAL = "sha256"
 "The key of a JSON object's checksum of the rest of it."
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """The one JSON text of a value: sorted keys, no spaces, ASCII (so that lone surrogates survive)."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-def sha256(value: Any) -> str:
+def sha256(value: object) -> str:
     """Full SHA-256 of a value's canonical JSON, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Short SHA-256 of a value's canonical JSON, for use in paths."""
     return sha256(value)[:DIGEST_LENGTH]
 
@@ -83,19 +83,19 @@ def sealed(value: dict[str, Any]) -> dict[str, Any]:
     return {**value, SEAL: sha256(value)}
 
 
-def is_sealed(value: Any) -> bool:
+def is_sealed(value: object) -> bool:
     """Whether a value is as it was sealed."""
     if not isinstance(value, dict):
         return False
     return value.get(SEAL) == sha256({key: part for key, part in value.items() if key != SEAL})
 
 
-def pretty_json(value: Any) -> str:
+def pretty_json(value: object) -> str:
     """JSON for people: indented, keys in the given order, final newline."""
     return json.dumps(value, indent=2, ensure_ascii=True) + "\n"
 
 
-def json_line(value: Any) -> str:
+def json_line(value: object) -> str:
     """One line of a JSON-lines file, keys in the given order."""
     return json.dumps(value, ensure_ascii=True, separators=(", ", ": ")) + "\n"
 

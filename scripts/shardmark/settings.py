@@ -6,10 +6,11 @@ import re
 import textwrap
 from functools import cache
 from itertools import pairwise
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 AS_WRITTEN = {"as_written": True}
 "The context in which rules between keys are left out: settings of a record, which were checked when it was made."
@@ -21,7 +22,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
-    def as_written(cls, values: Any) -> Self:
+    def as_written(cls, values: object) -> Self:
         """Settings that an earlier Shardmark may have written: keys that are gone and rules that are new do not count.
 
         Raises ValueError.
@@ -33,7 +34,7 @@ class Settings(BaseModel):
             raise ValueError("; ".join(wrong)) from error
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         found = handler(schema)
         properties = handler.resolve_ref_schema(found)["properties"]
         for key, meaning in meanings(cls).items():

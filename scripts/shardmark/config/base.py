@@ -4,12 +4,15 @@ import re
 from collections import defaultdict
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from shardmark.errors import Problem, nearest
 from shardmark.settings import Settings, meanings
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 QUOTES = "put it in quotes: YAML takes numbers, yes, no, on and off for no text"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -18,7 +21,7 @@ SHOWN = 20
 "The most wrong keys of a file that are named; the rest are counted."
 
 
-def validate(kind: type[S], values: Any, where: str, problems: list[Problem]) -> S | None:
+def validate(kind: type[S], values: object, where: str, problems: list[Problem]) -> S | None:
     """The settings in `values`, or None with one problem for each key that is wrong."""
     if not isinstance(values, dict):
         problems.append(Problem(where, "", f"expected keys and values, found {type(values).__name__}"))
@@ -36,7 +39,7 @@ def validate(kind: type[S], values: Any, where: str, problems: list[Problem]) ->
         return None
 
 
-def _key(detail: Any, values: Any) -> str:
+def _key(detail: "ErrorDetails", values: Any) -> str:
     """The key as the user wrote it; pydantic's location also holds the types it tried."""
     keys = []
     for part in detail["loc"]:

@@ -145,7 +145,7 @@ class DatasetConfig(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _names_alone(cls, values: Any) -> Any:
+    def _names_alone(cls, values: object) -> Any:
         """`metrics: [accuracy]` is short for `metrics: [{name: accuracy}]`; the same for filters."""
         if not isinstance(values, dict):
             return values
@@ -222,7 +222,7 @@ class DatasetConfig(Settings):
         return self
 
 
-def _named(values: Any) -> Any:
+def _named(values: object) -> Any:
     """Names become sections with that name, also inside chains."""
     if isinstance(values, dict):
         return {key: _named(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from shardmark.config.base import SHOWN, S, validate
 from shardmark.config.dataset import DatasetConfig
@@ -34,7 +33,7 @@ FILES: dict[type[Settings], str] = {
 }
 
 
-def checked(kind: type[S], values: Any, where: str, problems: list[Problem]) -> S | None:
+def checked(kind: type[S], values: object, where: str, problems: list[Problem]) -> S | None:
     """The settings in a file's values; a key that is unknown there is told with the file that it belongs in."""
     found = list(islice(_not_settings(values, ""), SHOWN))
     if found:
@@ -45,7 +44,7 @@ def checked(kind: type[S], values: Any, where: str, problems: list[Problem]) -> 
     return settings
 
 
-def checked_model(values: Any, where: str, problems: list[Problem]) -> ModelConfig | None:
+def checked_model(values: object, where: str, problems: list[Problem]) -> ModelConfig | None:
     """The settings in the values of a model's file, by its backend."""
     try:
         kind = settings_of(values)
@@ -56,7 +55,7 @@ def checked_model(values: Any, where: str, problems: list[Problem]) -> ModelConf
     return checked(kind, values, where, problems)
 
 
-def _not_settings(value: Any, key: str) -> Iterator[Problem]:
+def _not_settings(value: object, key: str) -> Iterator[Problem]:
     """What no setting can be, wherever it stands, but in rows of the user's own."""
     if isinstance(value, dict):
         for name, part in value.items():

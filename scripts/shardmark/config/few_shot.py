@@ -58,7 +58,7 @@ class FewShot(Settings):
 
     @field_validator("examples", mode="before")
     @classmethod
-    def _as_json(cls, examples: Any) -> Any:
+    def _as_json(cls, examples: object) -> Any:
         """YAML's dates become text, as in rows from the Hub."""
         return json.loads(json.dumps(examples, default=_date))
 
@@ -83,7 +83,7 @@ class FewShot(Settings):
         return self
 
 
-def _date(value: Any) -> str:
+def _date(value: object) -> str:
     if not isinstance(value, date):
         raise ValueError(f"expected columns as JSON has them, found {type(value).__name__}")
     return str(value)

@@ -46,7 +46,7 @@ class _Reader:
             found = merged(found, base)
         return found
 
-    def _included(self, name: Any, file: Path, chain: list[Path]) -> Values | None:
+    def _included(self, name: object, file: Path, chain: list[Path]) -> Values | None:
         target = self._files.get(str(name).rpartition("/")[2].removesuffix(".yaml"))
         if target is None:
             self._tell(file, "include", f"there is no file {name!r} to include", nearest(str(name), self._files))

@@ -189,12 +189,12 @@ def _datasets(
     return _validated(own, DatasetConfig, problems), groups, _validated(theirs, LmEvalConfig, problems)
 
 
-def is_group(values: Any) -> bool:
+def is_group(values: object) -> bool:
     """Whether the values of a file in config/datasets are those of a group."""
     return isinstance(values, dict) and "group" in values
 
 
-def is_lm_eval(values: Any) -> bool:
+def is_lm_eval(values: object) -> bool:
     """Whether the values of a file in config/datasets are those of tasks of lm-eval."""
     return isinstance(values, dict) and not {"lm_eval", "task_path"}.isdisjoint(values)
 

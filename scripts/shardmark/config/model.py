@@ -64,7 +64,7 @@ class ModelConfig(Settings):
     "What its jobs ask of a Slurm cluster, where that differs from the profile."
 
     @classmethod
-    def as_written(cls, values: Any) -> Self:
+    def as_written(cls, values: object) -> Self:
         """Settings of a record, with the class of their backend. Raises ValueError."""
         if cls is not ModelConfig:
             return super().as_written(values)
@@ -105,7 +105,7 @@ def settings_class(name: str) -> type[ModelConfig]:
     return found
 
 
-def settings_of(values: Any) -> type[ModelConfig]:
+def settings_of(values: object) -> type[ModelConfig]:
     """The class of the settings that a model's values are. Raises ValueError for an unknown backend."""
     name = values.get("backend", USUAL) if isinstance(values, dict) else USUAL
     return settings_class(str(name))

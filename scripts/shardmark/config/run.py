@@ -11,7 +11,7 @@ from shardmark.config.yaml_files import load_yaml
 from shardmark.settings import Settings
 
 
-def _names(value: Any) -> Any:
+def _names(value: object) -> Any:
     """`models=a,b` on the command line arrives as one string, as does `[*_ppl]`, whose star is no YAML."""
     if not isinstance(value, str):
         return value
@@ -19,7 +19,7 @@ def _names(value: Any) -> Any:
     return [part.strip(" '\"") for part in inner.split(",") if part.strip()]
 
 
-def _mapping(value: Any) -> Any:
+def _mapping(value: object) -> Any:
     """`model_kwargs="device_map=auto trust_remote_code=True"`, as OpenCompass spells it, is a mapping as well."""
     return spelt_mapping(value) if isinstance(value, str) else _typed(value)
 
@@ -38,7 +38,7 @@ def spelt_mapping(text: str) -> dict[str, Any]:
         raise ValueError(f"a value is not valid YAML: {getattr(error, 'problem', error)}") from None
 
 
-def _typed(value: Any) -> Any:
+def _typed(value: object) -> Any:
     """Numbers, true, false and null: in `--config 'model_kwargs={use_cache: false}'` Snakemake leaves them as text."""
     if isinstance(value, dict):
         return {key: _typed(part) for key, part in value.items()}
@@ -55,7 +55,7 @@ ONE_OFF = ("revision", "tokenizer_path", "adapter", "adapter_revision", "model_k
 "Settings of a model that `--config` may give beside hf_path."
 
 
-def _kind_of_limit(value: Any) -> str:
+def _kind_of_limit(value: object) -> str:
     if isinstance(value, dict | Settings):
         return "group"
     return "fraction" if isinstance(value, float) and not value.is_integer() else "rows"
@@ -81,7 +81,7 @@ Limit = Annotated[
 ]
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> Any:
     """A limit as YAML means it; yes and no are none."""
     value = _typed(value)
     inner = value.get("per_group") if isinstance(value, dict) else value

@@ -117,7 +117,7 @@ class WeightsConfig(ModelConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _own_keys(cls, values: Any, info: ValidationInfo) -> Any:
+    def _own_keys(cls, values: object, info: ValidationInfo) -> Any:
         """dtype, torch_dtype and trust_remote_code among the kwargs mean the settings of those names."""
         if not isinstance(values, dict) or info.context == AS_WRITTEN:
             return values
@@ -174,6 +174,6 @@ def _one_quantization(kwargs: dict[str, Any]) -> dict[str, Any]:
     return rest | ({"quantization_config": whole} if whole else {})
 
 
-def _plain_dtype(value: Any) -> Any:
+def _plain_dtype(value: object) -> Any:
     """bfloat16 for torch.bfloat16, as people write it in Python."""
     return value.removeprefix("torch.") if isinstance(value, str) else value

@@ -151,7 +151,7 @@ def _parts(node: yaml.Node) -> list[yaml.Node]:
     return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
-def values_in(value: Any) -> int:
+def values_in(value: object) -> int:
     """How many values something is, each counted as often as it stands there; at most one more than MAX_VALUES.
 
     It is infinite, and so more, if it is a part of itself.

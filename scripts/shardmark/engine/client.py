@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -35,6 +35,9 @@ from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.records.base import read_record
 from shardmark.records.model_brief import ModelBrief
+
+Show = Callable[[int, int], None]
+"Told how many requests are done, of how many."
 
 WORKER = Path(__file__).resolve().parents[2] / "worker.py"
 TRIES = 2
@@ -174,7 +177,7 @@ def _message(line: bytes) -> dict[str, Any]:
         raise WorkerDied(f"it sent what is no message: {error}"[:200]) from error
 
 
-def _heard(message: dict[str, Any], show: Any) -> bool:
+def _heard(message: dict[str, Any], show: Show) -> bool:
     """Act on a message; whether it is the last one."""
     match message:
         case {"log": [int() as level, str() as name, str() as text]}:
@@ -195,7 +198,7 @@ def _heard(message: dict[str, Any], show: Any) -> bool:
     return False
 
 
-def _is_problem(problem: Any) -> bool:
+def _is_problem(problem: object) -> bool:
     names = {field.name for field in fields(Problem)}
     return (
         isinstance(problem, dict)
@@ -205,7 +208,7 @@ def _is_problem(problem: Any) -> bool:
 
 
 @contextmanager
-def _bar(name: str) -> Iterator[Any]:
+def _bar(name: str) -> Iterator[Show]:
     """A function that shows progress, where there is somebody to see it."""
     if not sys.stderr.isatty():
         yield lambda done, total: None

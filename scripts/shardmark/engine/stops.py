@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from shardmark.plan.former import may_meet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 INCOMPLETE = "\ufffd"
 "What decoders write for the bytes of a character that is not whole yet."
@@ -20,7 +23,7 @@ class TextStream:
     new. The end of a text that is no whole character yet is held back, and counted as pending.
     """
 
-    def __init__(self, tokenizer: Any, special: bool = False) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", special: bool = False) -> None:
         """`special` says whether special tokens are part of the text."""
         self.tokenizer = tokenizer
         self.special = special
@@ -55,7 +58,7 @@ class StopFinder:
     may meet a special token, the text with them is searched as well.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", stop: Sequence[str]) -> None:
         self.stop = list(stop)
         self._longest = max(map(len, self.stop), default=1)
         kinds = [False, True] if meets_special(tokenizer, tuple(self.stop)) else [False]
@@ -77,20 +80,20 @@ class StopFinder:
 
 
 @lru_cache(maxsize=1024)
-def meets_special(tokenizer: Any, stop: tuple[str, ...]) -> bool:
+def meets_special(tokenizer: "PreTrainedTokenizerBase", stop: tuple[str, ...]) -> bool:
     """Whether a stop string may be found in special tokens, or in such a token and the text beside it."""
     return any(may_meet(string, token) for string in stop for token in _special(tokenizer))
 
 
 @lru_cache(maxsize=8)
-def _special(tokenizer: Any) -> tuple[str, ...]:
+def _special(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
     """The texts of the tokens that are left out of answers."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     marked = [token.content for token in added if token.special]
     return tuple(dict.fromkeys([*marked, *getattr(tokenizer, "all_special_tokens", ())]))
 
 
-def text_and_end(tokenizer: Any, tokens: Sequence[int], stop: Sequence[str]) -> tuple[str, bool]:
+def text_and_end(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int], stop: Sequence[str]) -> tuple[str, bool]:
     """The text of tokens before the first stop string in it, and whether there is one there or among special tokens.
 
     What is left of a stop string without its special tokens stays, as in lm-evaluation-harness.

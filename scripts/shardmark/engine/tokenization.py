@@ -4,7 +4,7 @@ A chat template brings its own special tokens, so nothing is added to what it ma
 other, whose BOS is not doubled.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
@@ -15,6 +15,9 @@ from shardmark.records.base import to_json
 from shardmark.records.request import Context, Message
 from shardmark.texts.thoughts import opened_mark
 from shardmark.untrusted.limits import BoundError, bounded_steps
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 GIVE_PREFIX = "give the tokenizer a BOS or EOS token"
 
@@ -30,7 +33,7 @@ class WordingError(ValueError):
 class Wording:
     """How a model is asked."""
 
-    def __init__(self, tokenizer: Any, settings: WeightsConfig) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", settings: WeightsConfig) -> None:
         """`settings` are those of the model's file."""
         self.tokenizer = tokenizer
         self._meta = settings.meta_template

@@ -3,7 +3,10 @@
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -32,7 +35,7 @@ PROBES = ("a", "0", "the", "。", " ")
 "Texts of which any tokenizer should know one."
 
 
-def prefix_token(tokenizer: Any) -> int:
+def prefix_token(tokenizer: "PreTrainedTokenizerBase") -> int:
     """The token an empty context is replaced by: BOS, else EOS. Raises ValueError if the tokenizer has neither."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
@@ -45,7 +48,7 @@ def well_formed(text: str) -> str:
     return LONE_SURROGATE.sub("\ufffd", text)
 
 
-def encode(tokenizer: Any, text: str, **kwargs: Any) -> list[int]:
+def encode(tokenizer: "PreTrainedTokenizerBase", text: str, **kwargs: Any) -> list[int]:
     """Tokens of a text, special ones before it included unless kwargs say otherwise.
 
     What a tokenizer puts after a text, such as EOS, is left out: the text goes on, or its own tokens are scored.
@@ -56,7 +59,7 @@ def encode(tokenizer: Any, text: str, **kwargs: Any) -> list[int]:
 
 
 @lru_cache(maxsize=16)
-def appended(tokenizer: Any, special: bool = True) -> tuple[int, ...]:
+def appended(tokenizer: "PreTrainedTokenizerBase", special: bool = True) -> tuple[int, ...]:
     """The tokens that a tokenizer puts after each text. They are those that follow a text's own tokens."""
     marks = {getattr(tokenizer, name, None) for name in ("eos_token_id", "sep_token_id")} - {None}
     for probe in PROBES:
@@ -69,7 +72,9 @@ def appended(tokenizer: Any, special: bool = True) -> tuple[int, ...]:
     return ()
 
 
-def encode_pair(tokenizer: Any, context: str, continuation: str, **kwargs: Any) -> tuple[list[int], list[int]]:
+def encode_pair(
+    tokenizer: "PreTrainedTokenizerBase", context: str, continuation: str, **kwargs: Any
+) -> tuple[list[int], list[int]]:
     """Tokens of the context and of the continuation after it, special ones included unless kwargs say otherwise.
 
     The context's trailing white space belongs to the continuation, and both are tokenized as one text, because a

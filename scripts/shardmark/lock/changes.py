@@ -64,14 +64,14 @@ def lock_lines(changes: list[Change]) -> Iterator[str]:
         yield f"lock: {' and '.join(told)} in config/benchmark.lock, which is meant to be committed"
 
 
-def is_completed(old: Any, new: Any) -> bool:
+def is_completed(old: object, new: object) -> bool:
     """Whether a record is another one and what that one did not know."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return False
     return set(new) - set(old) <= LATER and all(part in new and new[part] == value for part, value in old.items())
 
 
-def _moves(old: Any, new: Any) -> Iterator[str]:
+def _moves(old: object, new: object) -> Iterator[str]:
     before, after = dict(_leaves("", old)), dict(_leaves("", new))
     for label in dict.fromkeys([*before, *after]):
         was, now = before.get(label, "absent"), after.get(label, "absent")
@@ -83,11 +83,11 @@ def _moves(old: Any, new: Any) -> Iterator[str]:
             yield f"{label} {_short(was)} -> {_short(now)}".lstrip()
 
 
-def _summary(value: Any) -> str:
+def _summary(value: object) -> str:
     return ", ".join(f"{label} {_short(leaf)}".lstrip() for label, leaf in _leaves("", value))
 
 
-def _leaves(label: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _leaves(label: str, value: object) -> Iterator[tuple[str, Any]]:
     """The single values in a record. `files` goes without saying, and so does what a pin is."""
     if not isinstance(value, dict):
         yield label, value
@@ -96,6 +96,6 @@ def _leaves(label: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _leaves(f"{label} {part}".strip() if part != "files" else label, inner)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = "none" if value is None else str(value)
     return text[:DIGITS] if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", text) else text

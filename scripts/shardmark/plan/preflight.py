@@ -92,7 +92,7 @@ def missing_distributions(names: Iterable[str]) -> list[str]:
     return found
 
 
-def _is_bitsandbytes(quantization: Any) -> bool:
+def _is_bitsandbytes(quantization: object) -> bool:
     if not isinstance(quantization, dict):
         return False
     method = str(quantization.get("quant_method") or "")

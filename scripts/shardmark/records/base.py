@@ -3,12 +3,15 @@
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import msgspec
 
 from shardmark.errors import Problem, UserError
 from shardmark.files import SEAL, read_sealed
+
+if TYPE_CHECKING:
+    from shardmark.settings import Settings
 
 FORMAT = "format"
 "The key of a file's version. A file without one is of version 1."
@@ -45,7 +48,7 @@ class Unreadable(ValueError):
     """A text that is no record of its kind; says what is wrong, and at which key."""
 
 
-def to_json(record: Any) -> Any:
+def to_json(record: object) -> Any:
     """The plain JSON value of a record, keys in the order of its definition."""
     return msgspec.to_builtins(record, enc_hook=_dumped)
 
@@ -71,12 +74,12 @@ def _omitted(kind: type[Record]) -> list[tuple[str, Any]]:
     return [*_defaults(kind), *((f.name, f.default_factory()) for f in fields if f.default_factory in (list, dict))]
 
 
-def _dumped(settings: Any) -> Any:
+def _dumped(settings: "Settings") -> Any:
     """Settings (pydantic's models) as a part of a record."""
     return settings.model_dump()
 
 
-def _settings(kind: Any, value: Any) -> Any:
+def _settings(kind: "type[Settings]", value: object) -> Any:
     return kind.as_written(value)
 
 
@@ -110,7 +113,7 @@ def parse(text: bytes | str) -> Any:
         raise Unreadable(f"not JSON: {error}") from error
 
 
-def convert(value: Any, kind: type[R], version: int = 1) -> R:
+def convert(value: object, kind: type[R], version: int = 1) -> R:
     """The record that a JSON value is, of format `version` or an older one. Raises Unreadable."""
     if isinstance(value, dict) and FORMAT in value:
         found = value[FORMAT]

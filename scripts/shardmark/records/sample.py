@@ -71,7 +71,7 @@ def read_sample(line: bytes) -> Sample:
     return sample_of(value)
 
 
-def sample_of(value: Any) -> Sample:
+def sample_of(value: object) -> Sample:
     """The sample that a JSON value is, as `read_sample`."""
     if isinstance(value, dict):
         value = dict(value)

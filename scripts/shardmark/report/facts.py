@@ -72,7 +72,7 @@ def hardware_text(hardware: dict[str, Any]) -> str | None:
     return ", ".join(str(part) for part in parts if part)
 
 
-def _gpu(gpu: Any) -> str:
+def _gpu(gpu: object) -> str:
     return str(gpu.get("name", gpu)) if isinstance(gpu, dict) else str(gpu)
 
 
@@ -91,5 +91,5 @@ def _distinct(values: Iterable[str | None]) -> list[str]:
     return list(dict.fromkeys(value for value in values if value))
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     return value if isinstance(value, str) else pretty_json(value)

@@ -54,7 +54,7 @@ def read_timings(path: Path) -> Timings:
     return _record(_read(path), Timings, str(path))
 
 
-def read_gap(value: Any) -> Gap:
+def read_gap(value: object) -> Gap:
     """A model on a data set without scores, from its JSON; raise UserError if it is not one."""
     gap = _record(clean(value), Gap, "gaps")
     check_names("gaps", gap)
@@ -74,7 +74,7 @@ def _read(path: Path) -> Any:
     return clean(value)
 
 
-def _record(value: Any, kind: type[R], where: str) -> R:
+def _record(value: object, kind: type[R], where: str) -> R:
     try:
         return convert(value, kind)
     except Unreadable as error:

@@ -78,12 +78,12 @@ def verdict(value: float | None, percent: bool) -> str:
     return {1.0: "right", 0.0: "wrong"}.get(value, "partial") if percent else "partial"
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """A text as it is and any other JSON value as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _as_list(value: Any) -> list[Any]:
+def _as_list(value: object) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]

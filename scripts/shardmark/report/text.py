@@ -14,7 +14,7 @@ _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t
 _REPLACEMENTS = _UNENCODABLE | _CONTROLS
 
 
-def clean(value: Any) -> Any:
+def clean(value: object) -> Any:
     """A JSON value with every string, keys included, safe to write as UTF-8, HTML and XML.
 
     Surrogate pairs that a model left in two halves are joined; what stays unpaired becomes U+FFFD, and
@@ -140,6 +140,6 @@ def shortened(name: str, width: int) -> str:
     return f"{name[:head]}…{name[len(name) - (width - head - 1) :]}"
 
 
-def pretty_json(value: Any) -> str:
+def pretty_json(value: object) -> str:
     """A JSON value indented for reading, keys in their given order."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)

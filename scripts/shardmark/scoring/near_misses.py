@@ -1,7 +1,6 @@
 """Answers that are a target but for white space and case: a missing filter, more often than a model that is wrong."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from shardmark.records.sample import Sample
 
@@ -11,7 +10,7 @@ def near_misses(samples: Iterable[Sample]) -> int:
     return sum(0 in sample.scores.values() and _is_near(sample.answer, sample.target) for sample in samples)
 
 
-def _is_near(answer: Any, target: Any) -> bool:
+def _is_near(answer: object, target: object) -> bool:
     targets = [one for one in (target if isinstance(target, list) else [target]) if isinstance(one, str)]
     if not isinstance(answer, str) or answer in targets:
         return False

@@ -139,7 +139,7 @@ def _drawn(n: int, draws: int) -> Any:
             yield (random.random_sample(n) * n).astype(np.intp)
 
 
-def _sums_by(values: Any, clusters: Sequence[str]) -> np.ndarray:
+def _sums_by(values: Sequence[float] | np.ndarray, clusters: Sequence[str]) -> np.ndarray:
     """The sum of each cluster's values, in order of their first samples."""
     place = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
     table = np.asarray(values, dtype=float)

@@ -12,7 +12,7 @@ PRINTED = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uu
 "What JSON does not have, and templates print as `str` does: so it becomes that text."
 
 
-def as_json(value: Any, where: str = "") -> Any:
+def as_json(value: object, where: str = "") -> Any:
     """The value with Python's own numbers, texts, lists and dictionaries; dates and bytes as templates print them.
 
     Raises TypeError for anything else, with its place in the value (after `where`) and its type.
@@ -33,17 +33,17 @@ def as_json(value: Any, where: str = "") -> Any:
     raise _unfit(value, where)
 
 
-def _unfit(value: Any, where: str) -> TypeError:
+def _unfit(value: object, where: str) -> TypeError:
     return TypeError(f"{where}{': ' if where else ''}a {type_name(value)}, which JSON does not have")
 
 
-def type_name(value: Any) -> str:
+def type_name(value: object) -> str:
     """The type of a value as an error names it."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def is_numpy(value: Any) -> bool:
+def is_numpy(value: object) -> bool:
     """Whether a value is one of NumPy's scalars or arrays; NumPy is not imported to tell."""
     return type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "dtype")
 

@@ -232,7 +232,7 @@ class Question:
         return str(self.context.query(row | {"choice": ""} if self.settings.kind == "choice" else row))
 
 
-def _as_text(value: Any, key: str, why: str) -> str:
+def _as_text(value: object, key: str, why: str) -> str:
     """A text, a number or a bool as text. Raises RenderError, with `why`, for anything that is more, or nothing."""
     if missing(value) or isinstance(value, dict | list | tuple):
         shown = "null" if value is None else repr(value)

@@ -93,7 +93,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> Row:
     return row
 
 
-def _depth(value: Any) -> int:
+def _depth(value: object) -> int:
     """How many lists and mappings are in each other."""
     depth, level = 0, [value]
     while level := [part for part in level if isinstance(part, dict | list)]:
@@ -146,7 +146,7 @@ def plain_rows(split: Any) -> list[Row]:
     return [json.loads(json.dumps(row, default=_text_of)) for row in split.remove_columns(media)]
 
 
-def _text_of(value: Any) -> str:
+def _text_of(value: object) -> str:
     if isinstance(value, date | time | timedelta | Decimal | bytes):
         return str(value)
     raise TypeError(f"a column holds objects of type {type(value).__name__}, which are no text, number or list")

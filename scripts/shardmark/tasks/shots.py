@@ -8,7 +8,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shardmark.config.few_shot import FewShot
 from shardmark.errors import nearest
@@ -17,6 +17,9 @@ from shardmark.tasks.rows import Row
 from shardmark.tasks.similar import Similar
 from shardmark.untrusted.printed import gaps
 from shardmark.untrusted.templates import RenderError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Shots:
@@ -145,12 +148,12 @@ class Shots:
         return chosen[np.argsort(-scores, kind="stable")[: self.settings.count]]
 
 
-def row_key(value: Any) -> int:
+def row_key(value: object) -> int:
     """64 bits of a hash of a row."""
     return int.from_bytes(hashlib.sha256(canonical_json(value).encode()).digest()[:8])
 
 
-def _mixed(values: Any) -> Any:
+def _mixed(values: "np.ndarray") -> Any:
     """Each 64-bit number spread over all of them (the finalizer of SplitMix64, G. Steele et al., OOPSLA 2014)."""
     import numpy as np
 

@@ -98,7 +98,7 @@ def _entries(kind: str, root: Path, run: RunConfig | None, results: Path) -> Ite
 
 
 def _settings(
-    kind: str, values: Any, file: str, problems: list[Problem]
+    kind: str, values: object, file: str, problems: list[Problem]
 ) -> ModelConfig | DatasetConfig | GroupConfig | LmEvalConfig | None:
     if values is None:
         return None

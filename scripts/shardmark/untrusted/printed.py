@@ -9,7 +9,7 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, V
 from functools import update_wrapper
 from typing import Any
 
-from jinja2 import Undefined, nodes
+from jinja2 import Environment, Undefined, nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.filters import FILTERS, do_format, do_join, do_tojson, make_attrgetter
 from jinja2.nodes import EvalContext
@@ -38,7 +38,7 @@ class NoValue(NoText):
     """Null, NaN or an infinite number would be printed."""
 
 
-def missing(value: Any) -> str | None:
+def missing(value: object) -> str | None:
     """What to call a value that is none: null, NaN, or infinite; None for any other."""
     if value is None:
         return "null"
@@ -47,7 +47,7 @@ def missing(value: Any) -> str | None:
     return None
 
 
-def gaps(value: Any, path: str) -> Iterator[tuple[str, str]]:
+def gaps(value: object, path: str) -> Iterator[tuple[str, str]]:
     """The places in a value, called `path`, where something is missing, and what to call that."""
     if what := missing(value):
         yield path, what
@@ -59,7 +59,7 @@ def gaps(value: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from gaps(part, f"{path}[{number}]")
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """The value as JSON has it, null and NaN included. Raises NoText for an object that has no text of its own."""
     if isinstance(value, list | tuple | LAZY) and not callable(value):  # Jinja's `loop` is both
         return [plain(part) for part in value]
@@ -67,7 +67,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _check(value: Any) -> None:
+def _check(value: object) -> None:
     """Raise NoText unless Python's own text of a value is one that anybody could have written."""
     if value is None or isinstance(value, str | int | float):
         return
@@ -84,7 +84,7 @@ def _check(value: Any) -> None:
         raise NoText(f"an object of type {type(value).__name__}, which has no text of its own")
 
 
-def printed(value: Any) -> Any:
+def printed(value: object) -> Any:
     """The value as it is printed. Raises NoText if it, or a part of it, has no text of its own."""
     if isinstance(value, str):
         return value
@@ -97,14 +97,14 @@ def printed(value: Any) -> Any:
 class _Printed(dict[Any, Any]):
     """The values of a format string, looked at as they are used."""
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: object) -> Any:
         return printed(super().__getitem__(key))
 
 
 class _Formatter(SandboxedFormatter):
     """Jinja's formatter in a sandbox, which looks at each value."""
 
-    def convert_field(self, value: Any, conversion: Any) -> Any:
+    def convert_field(self, value: object, conversion: str | None) -> Any:
         return super().convert_field(printed(value), conversion)
 
 
@@ -124,14 +124,14 @@ def joined(parts: Iterable[Any]) -> str:
     return "".join(str(_as_is(part)) for part in parts)
 
 
-def percent(text: str, values: Any) -> str:
+def percent(text: str, values: object) -> str:
     """What `text % values` gives."""
     if isinstance(values, dict) and "%(" in text:
         return text % _Printed(values)
     return text % _as_is(values)
 
 
-def formatted(environment: Any, method: Any) -> Callable[..., str]:
+def formatted(environment: Environment, method: Any) -> Callable[..., str]:
     """A text's `format` or `format_map` that looks at what it is given."""
     text, formatter = method.__self__, _Formatter(environment)
 
@@ -143,7 +143,7 @@ def formatted(environment: Any, method: Any) -> Callable[..., str]:
     return update_wrapper(wrapper, method)
 
 
-def _as_is(value: Any) -> Any:
+def _as_is(value: object) -> Any:
     """The value itself, if Python's own text of it may be printed. Raises NoText."""
     _check(value)
     printed(value)
@@ -163,7 +163,7 @@ def _looking(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pass_eval_context
-def _join(context: EvalContext, value: Any, d: str = "", attribute: str | int | None = None) -> str:
+def _join(context: EvalContext, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
     """Jinja's join, which looks at each part."""
     if attribute is not None:
         value = map(make_attrgetter(context.environment, attribute), value)
@@ -178,7 +178,7 @@ def _format(value: Any, *args: Any, **kwargs: Any) -> str:
 
 
 @pass_eval_context
-def _tojson(context: EvalContext, value: Any, indent: int | None = None) -> Any:
+def _tojson(context: EvalContext, value: object, indent: int | None = None) -> Any:
     """Jinja's tojson: JSON has null, but no NaN."""
     for path, what in gaps(value, ""):
         if what != "null":
@@ -186,7 +186,7 @@ def _tojson(context: EvalContext, value: Any, indent: int | None = None) -> Any:
     return do_tojson(context, value, indent)
 
 
-def look_everywhere(environment: Any) -> None:
+def look_everywhere(environment: Environment) -> None:
     """Make all filters of an environment look at what they make a text of, and drop those that draw by lot."""
     for name in TEXT_FILTERS:
         environment.filters[name] = _looking(FILTERS[name])

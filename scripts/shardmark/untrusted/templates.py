@@ -49,7 +49,7 @@ def check_size(operator: str, left: Any, right: Any) -> None:
 
 
 @pass_context
-def _printed(context: Context, value: Any) -> Any:
+def _printed(context: Context, value: object) -> Any:
     """The value as it is printed. As it wants the context, Jinja evaluates nothing while it compiles, out of bounds."""
     return printed.printed(value)
 
@@ -58,7 +58,7 @@ ENVIRONMENT = _Environment(undefined=StrictUndefined, finalize=_printed, keep_tr
 printed.look_everywhere(ENVIRONMENT)
 
 
-def indices(values: Iterable[Any], wanted: Any) -> list[int]:
+def indices(values: Iterable[Any], wanted: object) -> list[int]:
     """Where a value stands in a list, from 0: `indices(labels, 1)` are the right choices."""
     return [number for number, value in enumerate(values) if value == wanted]
 

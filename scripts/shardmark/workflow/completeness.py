@@ -9,11 +9,14 @@ job makes only while it is missing, and never as `ancient`; and whatever Snakema
 """
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snakemake.exceptions import WorkflowError
 
 from shardmark.workflow import patches
+
+if TYPE_CHECKING:
+    from snakemake.dag import DAG
 
 NAMED = 10
 "How many missing files are named at most."
@@ -22,13 +25,13 @@ NAMED = 10
 def trusts_files(dag: type[Any]) -> None:
     """Have Snakemake's graph of jobs take every file that exists for whole, with or without --rerun-incomplete."""
 
-    async def check_incomplete(self: Any) -> None:
+    async def check_incomplete(self: "DAG") -> None:
         """Look for no marks."""
 
     patches.replace(dag, patches.INCOMPLETE, lambda found: check_incomplete)
 
 
-def missing_targets(dag: Any) -> list[str]:
+def missing_targets(dag: "DAG") -> list[str]:
     """The files that a run was asked for, by its command line or by the rule `all`, and that are not there."""
     wanted = {str(path) for job in dag.targetjobs for path in (job.input if job.rule.norun else job.output)}
     return sorted(path for path in wanted if not os.path.exists(path))

@@ -15,9 +15,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial, wraps
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shardmark.workflow import patches
+
+if TYPE_CHECKING:
+    from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+    from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+    from snakemake_interface_executor_plugins.scheduler import JobSchedulerExecutorInterface
 
 Function = Callable[..., Any]
 CANCEL_SECONDS = 60
@@ -30,27 +35,29 @@ def cancels_all(executor: type[Any]) -> None:
     """Have a class of remote executors cancel each job that was submitted and has not ended, whoever interrupts it."""
 
     def noted(report: Function) -> Function:
-        def report_job_submission(self: Any, job_info: Any, register_job: bool = True) -> None:
+        def report_job_submission(
+            self: "RemoteExecutor", job_info: "SubmittedJobInfo", register_job: bool = True
+        ) -> None:
             _running(self)[id(job_info)] = job_info
             report(self, job_info, register_job=register_job)
 
         return report_job_submission
 
     def forgotten(report: Function) -> Function:
-        def report_end(self: Any, job_info: Any, *more: Any, **context: Any) -> None:
+        def report_end(self: "RemoteExecutor", job_info: "SubmittedJobInfo", *more: Any, **context: Any) -> None:
             _running(self).pop(id(job_info), None)
             report(self, job_info, *more, **context)
 
         return report_end
 
     def cancelling_all(cancel_jobs: Function) -> Function:
-        def cancel_all(self: Any, active_jobs: list[Any]) -> None:
+        def cancel_all(self: "RemoteExecutor", active_jobs: list[Any]) -> None:
             cancel_jobs(self, list((_running(self) | {id(job): job for job in active_jobs}).values()))
 
         return cancel_all
 
     def undisturbed(cancel: Function) -> Function:
-        def cancel_undisturbed(self: Any) -> None:
+        def cancel_undisturbed(self: "RemoteExecutor") -> None:
             with suppress(ValueError):  # not in the main thread, which alone is interrupted
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # for good: what is left takes seconds
             cancel(self)
@@ -72,7 +79,7 @@ def ends_soon(executor: type[Any]) -> None:
     """
 
     def ending(sleep: Function) -> Function:
-        async def sleep_until_over(self: Any) -> None:
+        async def sleep_until_over(self: "RemoteExecutor") -> None:
             pause = asyncio.ensure_future(sleep(self))
             while self.wait and not pause.done():
                 await asyncio.wait([pause], timeout=LOOK_SECONDS)
@@ -101,7 +108,7 @@ def terminates(scheduler: type[Any]) -> None:
     """
 
     def in_a_thread(handler: Function) -> Function:
-        def exit_gracefully(self: Any, *args: Any) -> None:
+        def exit_gracefully(self: "JobSchedulerExecutorInterface", *args: Any) -> None:
             threading.Thread(target=handler, args=(self, *args), daemon=True).start()
 
         return exit_gracefully
@@ -118,7 +125,7 @@ def submits_none_afterwards(executor: type[Any]) -> None:
     """
 
     def after_submissions(cancel: Function) -> Function:
-        def cancel_after_submissions(self: Any) -> None:
+        def cancel_after_submissions(self: "RemoteExecutor") -> None:
             with suppress(AttributeError):
                 self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
             cancel(self)
@@ -126,7 +133,7 @@ def submits_none_afterwards(executor: type[Any]) -> None:
         return cancel_after_submissions
 
     def by_name(cancel_jobs: Function) -> Function:
-        def cancel_by_name(self: Any, active_jobs: list[Any]) -> None:
+        def cancel_by_name(self: "RemoteExecutor", active_jobs: list[Any]) -> None:
             try:
                 everywhere = ["--clusters=all"] if self._submitted_job_clusters else []
                 words = ["scancel", f"--name={self.run_uuid}", *everywhere]
@@ -170,7 +177,7 @@ def finished_first(function: Function) -> Function:
     return called
 
 
-def _running(executor: Any) -> dict[int, Any]:
+def _running(executor: "RemoteExecutor") -> dict[int, Any]:
     """The jobs of an executor that are not known to have ended, by identity."""
     found: dict[int, Any] = executor.__dict__.setdefault("shardmark_running", {})
     return found

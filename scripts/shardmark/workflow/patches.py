@@ -9,6 +9,7 @@ without.
 import functools
 import inspect
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 ANY: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
@@ -46,7 +47,9 @@ SUBPROCESS = Part("subprocess", (), "Ctrl-C in a terminal also interrupts sbatch
 _unlike: dict[str, Part] = {}
 
 
-def replace(owner: Any, part: Part, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+def replace(
+    owner: type[Any] | ModuleType, part: Part, make: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> None:
     """Put what `make` makes of a part of `owner`, a class or module, in its place; or note that it is not as read."""
     found = getattr(owner, part.name, None)
     if callable(found) and _parameters(found) == part.parameters:
@@ -55,7 +58,7 @@ def replace(owner: Any, part: Part, make: Callable[[Callable[..., Any]], Callabl
         note(owner, part)
 
 
-def note(owner: Any, part: Part) -> None:
+def note(owner: type[Any] | ModuleType, part: Part) -> None:
     """Note that a part of `owner` is not as it was read."""
     _unlike[f"{owner.__name__}.{part.name}"] = part
 

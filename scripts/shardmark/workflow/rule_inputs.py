@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from shardmark import layout
 from shardmark.config import RunConfig
@@ -20,7 +20,42 @@ SHARDS, SUBMITTED = "shards", "submitted"
 "What the profiles' group-components call the groups of all jobs; and the group that a job on a cluster itself is."
 
 
-class _Wildcards(NamedTuple):
+class OfModel(Protocol):
+    """Snakemake's wildcards of a job of a model."""
+
+    @property
+    def model(self) -> str: ...
+
+
+class OfPair(OfModel, Protocol):
+    """The same, of a model's job for a data set."""
+
+    @property
+    def dataset(self) -> str: ...
+
+
+class OfShard(OfPair, Protocol):
+    """The same, of a job that infers."""
+
+    @property
+    def shard(self) -> str: ...
+
+
+class OfScore(OfPair, Protocol):
+    """The same, of a job that scores."""
+
+    @property
+    def task(self) -> str: ...
+
+
+class OfReport(Protocol):
+    """The same, of a job that makes a report."""
+
+    @property
+    def report(self) -> str: ...
+
+
+class _Shard(NamedTuple):
     model: str
     dataset: str
     shard: str
@@ -50,31 +85,31 @@ class Inputs:
         self._config = config
         self._divisions: dict[str, Divisions] = {}
 
-    def model(self, wildcards: Any) -> ModelRecord:
+    def model(self, wildcards: OfModel) -> ModelRecord:
         """The record of the model of a job."""
         return read_sealed_record(layout.MODELS.file(self.results, model=wildcards.model), ModelRecord)
 
-    def priority(self, wildcards: Any) -> int:
+    def priority(self, wildcards: OfModel) -> int:
         """A model's jobs come before those of the next model, so that each is loaded once."""
         return len(self._order) - self._order.index(wildcards.model) if wildcards.model in self._order else 0
 
-    def staging_priority(self, wildcards: Any) -> int:
+    def staging_priority(self, wildcards: OfModel) -> int:
         """Weights come before all inference, and in the order of the models: the second must not start first."""
         return len(self._order) + self.priority(wildcards)
 
-    def bits(self, wildcards: Any) -> int:
+    def bits(self, wildcards: OfPair) -> int:
         """Into how many shards the data set of a score is divided for its model, as a number of bits."""
         if wildcards.model not in self._divisions:
             run = RunConfig.model_validate(self._config)
             self._divisions[wildcards.model] = Divisions(self.results, wildcards.model, run)
         return self._divisions[wildcards.model].bits(wildcards.dataset)
 
-    def missing_staged(self, wildcards: Any) -> list[str]:
+    def missing_staged(self, wildcards: OfModel) -> list[str]:
         """Where a model's weights are, as long as nobody has said so; see completeness.py."""
         path = str(layout.STAGED.file(self.results, model=wildcards.model))
         return [] if os.path.isfile(path) else [path]
 
-    def missing_predictions(self, wildcards: Any) -> list[str]:
+    def missing_predictions(self, wildcards: OfScore) -> list[str]:
         """The shards of a data set that are still to be inferred.
 
         What is there is right, as its path says, and stays out of Snakemake's sight: it would delete and make anew all
@@ -86,7 +121,7 @@ class Inputs:
         paths = [str(layout.PREDICTIONS.file(self.results, **pair, shard=shard.name)) for shard in level]
         return [path for path in paths if not os.path.isfile(path)]
 
-    def report(self, wildcards: Any) -> list[str]:
+    def report(self, wildcards: OfReport) -> list[str]:
         """The scores, samples and timings of a run that are not there yet."""
         made_of = read_json(layout.REPORT_INPUTS.file(self.results, report=wildcards.report))
         return [path for kind in ("scores", "samples", "timings") for path in made_of[kind] if not os.path.isfile(path)]
@@ -95,24 +130,24 @@ class Inputs:
         """All groups that jobs of this process can belong to."""
         return {one.name for one in self.bundled.values()} if self._main else {SUBMITTED}
 
-    def group(self, wildcards: Any) -> str | None:
+    def group(self, wildcards: OfShard) -> str | None:
         """The group of a shard's job; None if it is alone. On the cluster, what one job got is one group."""
         if not self._main:
             return SUBMITTED
         mine = self.bundled.get((wildcards.model, wildcards.dataset, wildcards.shard))
         return mine.name if mine and len(mine.shards) > 1 else None
 
-    def score_group(self, wildcards: Any) -> str | None:
+    def score_group(self, wildcards: OfScore) -> str | None:
         """The group that infers all that a score waits for; None if there are several, or none."""
         if not self._main:
             return SUBMITTED
         groups = {
-            self.group(_Wildcards(wildcards.model, wildcards.dataset, Path(path).stem))
+            self.group(_Shard(wildcards.model, wildcards.dataset, Path(path).stem))
             for path in self.missing_predictions(wildcards)
         }
         return groups.pop() if len(groups) == 1 else None
 
-    def minutes(self, wildcards: Any, attempt: int, **context: Any) -> int:
+    def minutes(self, wildcards: OfShard, attempt: int, **context: Any) -> int:
         """How long a shard's job may take; of several in a group, whose times add up, the first has nearly all.
 
         Where the user says how long a job may take, that is the whole job: a partition may allow no minute more.
@@ -127,7 +162,7 @@ class Inputs:
             return 0 if own or least else 1
         return max(mine.minutes(attempt), least)
 
-    def score_minutes(self, wildcards: Any, attempt: int, **context: Any) -> int:
+    def score_minutes(self, wildcards: OfScore, attempt: int, **context: Any) -> int:
         """How long scoring may take: a job of its own takes longer to start."""
         least = self._least("runtime", wildcards, attempt, context)
         if self.score_group(wildcards):
@@ -135,7 +170,7 @@ class Inputs:
             return 0 if own or least else attempt * 2
         return max(attempt * START_MINUTES, least)
 
-    def score_memory_mb(self, wildcards: Any, attempt: int, **context: Any) -> int:
+    def score_memory_mb(self, wildcards: OfScore, attempt: int, **context: Any) -> int:
         """Main memory for scoring; in a job that infers, what that asks for."""
         if self.score_group(wildcards):
             return self.memory_mb(wildcards, attempt, **context)
@@ -165,16 +200,16 @@ class Inputs:
 
         return asked
 
-    def _default(self, key: str, wildcards: Any, context: dict[str, Any]) -> Any:
+    def _default(self, key: str, wildcards: OfModel, context: dict[str, Any]) -> Any:
         default = self._defaults.get(key)  # an expression, which may need the context: attempt, threads, ...
         return default.evaluate(wildcards, **context).value if default else None
 
-    def _least(self, key: str, wildcards: Any, attempt: int, context: dict[str, Any]) -> int:
+    def _least(self, key: str, wildcards: OfModel, attempt: int, context: dict[str, Any]) -> int:
         """What a job asks for at least: a number of the profile's default-resources; 0 without one."""
         found = self._default(key, wildcards, {"attempt": attempt, **context})
         return found if isinstance(found, int) else 0
 
-    def memory_mb(self, wildcards: Any, attempt: int, **context: Any) -> int:
+    def memory_mb(self, wildcards: OfModel, attempt: int, **context: Any) -> int:
         """Main memory for a job of a model: twice its weights and room for the libraries; more with each attempt."""
         record = self.model(wildcards)
         if own := record.settings.slurm.mem_mb:

@@ -15,11 +15,18 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from logging import Logger
+from typing import TYPE_CHECKING, Any
 
 from shardmark.errors import Problem, UserError
 from shardmark.workflow import patches
 from shardmark.workflow.interrupts import submits_none_afterwards
+
+if TYPE_CHECKING:
+    from snakemake.workflow import Workflow
+    from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+    from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+    from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 RESOURCES = {
     "slurm_partition": "partition",
@@ -47,7 +54,7 @@ Answer = tuple[dict[str, str] | None, float | None]
 "What the plugin's query returns: the state of each job, or None if the scheduler did not answer; and seconds."
 
 
-def prepare_slurm(workflow: Any) -> None:
+def prepare_slurm(workflow: "Workflow") -> None:
     """Check how a run on Slurm asks after its jobs, and correct it; called when the run starts."""
     plugin = workflow.executor_plugin
     if plugin is None or plugin.name != "slurm":
@@ -76,7 +83,7 @@ def submitting(run_job: Callable[[Any, Any], None]) -> Callable[[Any, Any], None
     It asks the job for its rule to say so, which a group has not: the job was neither submitted nor failed.
     """
 
-    def submit(executor: Any, job: Any) -> None:
+    def submit(executor: "RemoteExecutor", job: "JobExecutorInterface") -> None:
         try:
             run_job(executor, job)
         except Exception as error:
@@ -90,7 +97,9 @@ def submitting(run_job: Callable[[Any, Any], None]) -> Callable[[Any, Any], None
 def explaining(report: Callable[..., None]) -> Callable[..., None]:
     """The plugin's report of a job that failed, which says why of groups as well, and remembers what was refused."""
 
-    def explained(executor: Any, job_info: Any, msg: str | None = None, **context: Any) -> None:
+    def explained(
+        executor: "RemoteExecutor", job_info: "SubmittedJobInfo", msg: str | None = None, **context: Any
+    ) -> None:
         if msg:
             found = SBATCH_WORDS.search(msg)
             reason = " ".join((found[1] if found else msg).split())
@@ -140,7 +149,7 @@ def telling(query: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[
     """The plugin's query, which says why jobs wait if it is not for others: for some reasons, they wait for ever."""
     told = set(QUEUED)
 
-    async def asked(command: str, logger: Any) -> Answer:
+    async def asked(command: str, logger: Logger) -> Answer:
         states, seconds = await query(command, logger)
         if "PENDING" in (states or {}).values():
             words = shlex.split(command)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
@@ -32,6 +32,10 @@ from shardmark.workflow.completeness import check_targets
 from shardmark.workflow.interrupts import cancels_all, ends_soon, out_of_reach
 from shardmark.workflow.publish import publish
 from shardmark.workflow.slurm import prepare_slurm, refusals
+
+if TYPE_CHECKING:
+    from snakemake.settings.types import ResourceSettings
+    from snakemake.workflow import Workflow
 
 DRY_RUN = {"-n", "--dry-run", "--dryrun"}
 TOOLS = {
@@ -146,7 +150,7 @@ def tool_config(config: dict[str, Any], results: str) -> str:
     return str(path)
 
 
-def tool_options(tool: str, resource_settings: Any) -> str:
+def tool_options(tool: str, resource_settings: "ResourceSettings") -> str:
     """What a command must know of this call of Snakemake beside the configuration."""
     if tool != "plan":
         return ""
@@ -154,13 +158,13 @@ def tool_options(tool: str, resource_settings: Any) -> str:
     return "".join(f" {option} {value}" for option, value in given.items() if value)
 
 
-def not_planned(wildcards: Any) -> list[str]:
+def not_planned(wildcards: object) -> list[str]:
     """The targets of a run beside a command: none are known, so that it is an error to want both."""
     wanted = [word for word in sys.argv[1:] if word in TOOLS]
     raise ValueError(f"{' and '.join(wanted)}: name this target alone, then start the run")
 
 
-def prepare(workflow: Any) -> None:
+def prepare(workflow: "Workflow") -> None:
     """What is left to do before the first job, now that it is known where jobs run."""
     if workflow.is_main_process:
         with _exit_on_mistakes("results"):
@@ -207,12 +211,12 @@ def warn_of_changes(plan: Plan | None) -> None:
         print(printable(f"changed during the run: {path}; run again to evaluate what is there now"), file=sys.stderr)
 
 
-def cores_here(resource_settings: Any) -> int | None:
+def cores_here(resource_settings: "ResourceSettings") -> int | None:
     """How many cores jobs may use on this machine; None if they run elsewhere."""
     return (resource_settings.cores or 1) if runs_here(resource_settings) else None
 
 
-def runs_here(resource_settings: Any) -> bool:
+def runs_here(resource_settings: "ResourceSettings") -> bool:
     """Whether jobs run on this machine, as far as is known while the Snakefile is parsed.
 
     The executor is chosen later, but only a cluster's has no number of cores (except in a dry run, which makes one up).
@@ -246,13 +250,13 @@ def prepare_cluster(basedir: str) -> None:
     os.environ["SNAKEMAKE_PROFILE"] = os.path.join(basedir, "profiles", "job")
 
 
-def uses_conda(workflow: Any) -> bool:
+def uses_conda(workflow: "Workflow") -> bool:
     """Whether jobs run in the rules' conda environments."""
     deployment = workflow.deployment_settings
     return bool(deployment) and any(str(method) == "conda" for method in deployment.deployment_method)
 
 
-def python_command(workflow: Any) -> str:
+def python_command(workflow: "Workflow") -> str:
     """How rules call the commands in scripts/: this interpreter, or their conda environment's if it is on."""
     interpreter = "python" if uses_conda(workflow) else shlex.quote(sys.executable)
     return f"{interpreter} {shlex.quote(os.path.join(workflow.basedir, 'scripts'))}"

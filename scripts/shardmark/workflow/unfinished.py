@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from snakemake.exceptions import WorkflowError
 
@@ -26,6 +26,10 @@ from shardmark.workflow.publish import publish
 from shardmark.workflow.slurm import refusals
 from shardmark.workflow.snakefile import uses_conda
 
+if TYPE_CHECKING:
+    from snakemake.scheduling.job_scheduler import JobScheduler
+    from snakemake.workflow import Workflow
+
 COMMAND = "{command}/report.py --inputs {inputs:q} --out {folder:q} --log {notes:q}"
 LEVEL = re.compile(r"^[A-Z]+ [\w.]+: ")
 LONGEST = 300
@@ -39,7 +43,7 @@ class Step(NamedTuple):
     log: Path
 
 
-def publish_unfinished(plan: Plan | None, since: float, workflow: Any, command: str) -> None:
+def publish_unfinished(plan: Plan | None, since: float, workflow: "Workflow", command: str) -> None:
     """Report what a run has that failed after the time `since`; `command` calls the commands in scripts/.
 
     Nothing is published if the run was interrupted, if it was to make no report, or if it has no scores at all.
@@ -123,7 +127,7 @@ def _files(plan: Plan, pair: Pair) -> tuple[str, ...]:
     return score_files(plan.results, pair.model, pair.dataset)
 
 
-def _interrupted(scheduler: Any) -> bool:
+def _interrupted(scheduler: "JobScheduler") -> bool:
     """Whether a run has ended before all of its jobs had, by Ctrl-C or a signal."""
     return bool(scheduler.running) or scheduler._user_kill is not None
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from shardmark.engine.prefixes import Prefix
@@ -27,7 +26,7 @@ class _Probe:
     max_length: int = 16
 
 
-def why_not_continuous(model: Any) -> str | None:
+def why_not_continuous(model: PreTrainedModel) -> str | None:
     """Why rows of a model cannot share keys and values, or None if they can.
 
     A model's traits rule out what is known to fail; then a few tokens are run both ways, and the logits compared.
@@ -51,12 +50,12 @@ def why_not_continuous(model: Any) -> str | None:
     return None if difference <= NEAR.get(precision(model), ROUGHLY) else f"a trial was off by {difference:.2g}"
 
 
-def moving_rope(config: Any) -> bool:
+def moving_rope(config: PreTrainedConfig) -> bool:
     """Whether positions are embedded differently when some row is long, so that rows must not share a batch."""
     return bool(MOVING_ROPE & set(_rope_types(getattr(config.get_text_config(), "rope_parameters", None))))
 
 
-def _rope_types(parameters: Any) -> Iterator[str]:
+def _rope_types(parameters: object) -> Iterator[str]:
     """Of all layers: some models have one set of parameters for each kind of layer."""
     if isinstance(parameters, dict):
         yield str(parameters.get("rope_type"))
@@ -65,7 +64,7 @@ def _rope_types(parameters: Any) -> Iterator[str]:
 
 
 @torch.inference_mode()
-def _difference(model: Any) -> float:
+def _difference(model: PreTrainedModel) -> float:
     """The largest difference between logits of shared and of plain computation, relative to the largest logit."""
     size = len(model.get_input_embeddings().weight)
     tokens = [(7 * n + 3) % size for n in range(14)]

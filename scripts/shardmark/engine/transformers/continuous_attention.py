@@ -7,7 +7,7 @@ approximated.
 """
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ class ForwardPass(abc.ABC):
     def attend(self, layer: int, query: torch.Tensor, scaling: float, capping: "Capping") -> torch.Tensor:
         """From queries [heads, tokens, size] to [tokens, heads, size of a value]."""
 
-    def _mask(self, name: Any, device: torch.device, make: Any) -> torch.Tensor:
+    def _mask(self, name: Hashable, device: torch.device, make: Callable[..., torch.Tensor]) -> torch.Tensor:
         """A mask that is the same for all layers with the same window."""
         if (name, device) not in self._masks:
             self._masks[name, device] = make().to(device)
@@ -240,15 +240,15 @@ _step: ContextVar[ForwardPass] = ContextVar("step")
 
 
 def _attend(
-    module: Any,
+    module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: Any,
+    attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,
-    position_bias: Any = None,
+    position_bias: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: queries [1, heads, tokens, size] to [1, tokens, heads, size of a value]."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
-from transformers import Cache, DynamicCache
+from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from shardmark.engine.prefixes import Prefix
 from shardmark.engine.transformers.continuous_attention import (
@@ -42,17 +42,19 @@ class _NoCache(Cache):
     makes keys and values of afterwards.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(layers=DynamicCache(config=config).layers)
 
-    def update(self, key_states: Any, value_states: Any, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> Any:
         return key_states, value_states
 
 
 class ContinuousBatch:
     """The rows that a model generates for at the moment, and their KV cache."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.rows: list[Any] = []
         "BatchRow's, in the order of the logits."
@@ -121,7 +123,7 @@ class ContinuousBatch:
     def _blocks(self, prefix: Prefix | None) -> list[KVBlock]:
         return [self._prefixes[part] for part in reversed(list(prefix.chain()))] if prefix else []
 
-    def _segment(self, place: int, row: Any) -> Segment:
+    def _segment(self, place: int, row: BatchRow) -> Segment:
         """The row's newest token."""
         base = row.prefix.end if row.prefix else 0
         return Segment(place, base, len(row.sequence) - 1 - base, row.sequence[-1:], self._blocks(row.prefix))
@@ -133,7 +135,7 @@ class ContinuousBatch:
         for line in _lines(segments, most):
             self._forward(body, Prefill(block, line, self.windows))
 
-    def _forward(self, body: Any, step: ForwardPass) -> Any:
+    def _forward(self, body: PreTrainedModel, step: ForwardPass) -> Any:
         device = input_device(self.model)
         with attention_of(self._configs, step):
             return body(
@@ -144,7 +146,7 @@ class ContinuousBatch:
             )
 
 
-def _own_length(row: Any) -> int:
+def _own_length(row: BatchRow) -> int:
     """Tokens that a row needs KV cache for, beside its prefixes; the last one generated is never run."""
     return max(1, row.max_length - (row.prefix.end if row.prefix else 0))
 

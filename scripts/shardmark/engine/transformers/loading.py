@@ -5,7 +5,7 @@ import warnings
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from shardmark.config.weights import WeightsConfig
 from shardmark.engine.transformers.weights import check_tensors, found
@@ -41,7 +41,7 @@ def _placement(settings: WeightsConfig) -> dict[str, Any]:
     return {}
 
 
-def _adapted(model: Any, adapter: str) -> Any:
+def _adapted(model: PreTrainedModel, adapter: str) -> Any:
     """The model with a PEFT adapter's layers in it, of the class that it was.
 
     They are not merged into the weights: that would round them, and quantised ones cannot take them.
@@ -56,20 +56,20 @@ def _adapted(model: Any, adapter: str) -> Any:
     return peft.base_model.model
 
 
-def precision(model: Any) -> torch.dtype:
+def precision(model: PreTrainedModel) -> torch.dtype:
     """The type whose rounding a model's outputs have. 8-bit weights are multiplied with inputs cut to float16."""
     dtype: torch.dtype = torch.float16 if getattr(model, "is_loaded_in_8bit", False) else model.dtype
     return dtype
 
 
-def input_device(model: Any) -> torch.device:
+def input_device(model: PreTrainedModel) -> torch.device:
     """Where inputs go: where the first layer computes, though its weights may wait on another device or on disk."""
     hook = getattr(model.get_input_embeddings(), "_hf_hook", None)
     device = getattr(hook, "execution_device", None)
     return torch.device(model.device if device is None else device)
 
 
-def compute_devices(model: Any) -> set[torch.device]:
+def compute_devices(model: PreTrainedModel) -> set[torch.device]:
     """The devices that a model's layers compute on."""
     placed = set((getattr(model, "hf_device_map", None) or {}).values()) - {"cpu", "disk"}
     return {torch.device(place) for place in placed} or {input_device(model)}

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from shardmark.engine.transformers.loading import compute_devices
 
@@ -20,32 +20,32 @@ def free_bytes(device: torch.device) -> int:
     return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
-def free_for(model: Any) -> int:
+def free_for(model: PreTrainedModel) -> int:
     """Free memory of the fullest device that a model computes on."""
     return min(free_bytes(device) for device in compute_devices(model))
 
 
-def activation_bytes(model: Any) -> int:
+def activation_bytes(model: PreTrainedModel) -> int:
     """What one more token takes in the layer that is at work."""
     return _width(model) * (16 * _size(model, "hidden_size") + 3 * _size(model, "intermediate_size"))
 
 
-def cache_bytes(model: Any) -> int:
+def cache_bytes(model: PreTrainedModel) -> int:
     """What the keys and values of one more token take in all layers."""
     heads = _size(model, "num_key_value_heads") or _size(model, "num_attention_heads")
     head = _size(model, "head_dim") or _size(model, "hidden_size") // max(1, _size(model, "num_attention_heads"))
     return 2 * _width(model) * _size(model, "num_hidden_layers") * heads * head
 
 
-def logits_bytes(model: Any) -> int:
+def logits_bytes(model: PreTrainedModel) -> int:
     """What the logits of one position take."""
     return _width(model) * _size(model, "vocab_size")
 
 
-def _width(model: Any) -> int:
+def _width(model: PreTrainedModel) -> int:
     return torch.finfo(model.dtype).bits // 8
 
 
-def _size(model: Any, name: str) -> int:
+def _size(model: PreTrainedModel, name: str) -> int:
     value = getattr(model.config.get_text_config(), name, None) or 0
     return int(value if isinstance(value, int) else max(value))  # some models give one for each layer

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.engine.backend import Beat
@@ -150,7 +150,7 @@ def open_backend(record: ModelRecord, staged: Staged, beat: Beat) -> LocalBacken
     return LocalBackend(record, model)
 
 
-def ending_tokens(tokenizer: Any, model: Any, folder: str) -> list[int]:
+def ending_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, folder: str) -> list[int]:
     """The tokens that end a text: those that the generation config, config.json or the tokenizer call so.
 
     config.json counts as it is written, not with what the library puts in where it says nothing.
@@ -163,7 +163,7 @@ def ending_tokens(tokenizer: Any, model: Any, folder: str) -> list[int]:
     return list(dict.fromkeys(end for end in ends if isinstance(end, int)))  # 0 is a token
 
 
-def _check_positions(record: ModelRecord, model: Any, window: int) -> None:
+def _check_positions(record: ModelRecord, model: PreTrainedModel, window: int) -> None:
     """Raise UserError if the model looks its positions up in a table that is smaller than the window."""
     for name, module in model.named_modules():
         last = name.rpartition(".")[2]
@@ -174,7 +174,7 @@ def _check_positions(record: ModelRecord, model: Any, window: int) -> None:
                 raise UserError(Problem(record.file, "max_seq_len", what, f"set it to {size} or less"))
 
 
-def _window(config: Any, tokenizer: Any) -> int:
+def _window(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """The model's own window in tokens."""
     text = config.get_text_config()
     for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length"):

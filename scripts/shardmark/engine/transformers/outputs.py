@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 SOFTMAX_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}
 "About how many bytes of float32 logits the softmax works on at once: on a CPU, what its caches hold."
 
 
-def logits_at(model: Any, rows: torch.Tensor, positions: torch.Tensor, **inputs: Any) -> torch.Tensor:
+def logits_at(model: PreTrainedModel, rows: torch.Tensor, positions: torch.Tensor, **inputs: Any) -> torch.Tensor:
     """The model's logits at some (row, position) of its input, `[positions, vocabulary]`, in the model's dtype.
 
     A hook in front of the output layer keeps only these positions of the hidden states. What a model does with its
@@ -31,7 +32,7 @@ def logits_at(model: Any, rows: torch.Tensor, positions: torch.Tensor, **inputs:
     return logits
 
 
-def hidden_states(model: Any, **inputs: Any) -> torch.Tensor:
+def hidden_states(model: PreTrainedModel, **inputs: Any) -> torch.Tensor:
     """What the output layer would work on, `[rows, length, size]`. It does not run."""
     seen: list[torch.Tensor] = []
 
@@ -45,7 +46,7 @@ def hidden_states(model: Any, **inputs: Any) -> torch.Tensor:
 
 
 @contextmanager
-def _before_output_layer(model: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+def _before_output_layer(model: PreTrainedModel, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
     layer = model.get_output_embeddings()
     hook = layer.register_forward_pre_hook(lambda _, args: (change(args[0]), *args[1:]))
     try:

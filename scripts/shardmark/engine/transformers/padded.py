@@ -1,17 +1,40 @@
 """Scoring in padded batches, for models that cannot share prefixes."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 
 from shardmark.engine.batches import Batches, Limit
 from shardmark.engine.tokens import LogLikelihood, ScoredRow
 from shardmark.engine.transformers.outputs import log_likelihoods, logits_at
 
 
-def padded_results(backend: Any, rows: Sequence[ScoredRow], limit: Limit) -> Iterator[list[tuple[int, LogLikelihood]]]:
+class ScoringModel(Protocol):
+    """What scoring must know of a TransformersModel."""
+
+    model: PreTrainedModel
+    batch_size: int | str
+    batch_padding: bool
+    window: int
+    pad: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+
+    def limit(self, batch_size: int | str, padding: bool, new_tokens: int = 0) -> Limit:
+        """The bound on batches."""
+
+    def free(self) -> None:
+        """Give cached memory back to the device."""
+
+
+def padded_results(
+    backend: ScoringModel, rows: Sequence[ScoredRow], limit: Limit
+) -> Iterator[list[tuple[int, LogLikelihood]]]:
     """Row numbers with their scores, as soon as they are there. Raises OutOfMemoryError with a row number."""
     batches = Batches[int, LogLikelihood](
         length=lambda n: len(rows[n].inputs),
@@ -23,7 +46,7 @@ def padded_results(backend: Any, rows: Sequence[ScoredRow], limit: Limit) -> Ite
 
 
 @torch.inference_mode()
-def score_padded(backend: Any, rows: Sequence[ScoredRow]) -> list[LogLikelihood]:
+def score_padded(backend: ScoringModel, rows: Sequence[ScoredRow]) -> list[LogLikelihood]:
     """The scores of some rows in one batch.
 
     Right-padded: causal attention then never sees the padding, and a recurrent state meets it last.

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from shardmark.engine.batches import OutOfMemoryError, is_out_of_memory
 from shardmark.engine.tokens import LogLikelihood, ScoredRow
 from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
 from shardmark.engine.transformers.outputs import log_likelihoods
-from shardmark.engine.transformers.padded import padded_results
+from shardmark.engine.transformers.padded import ScoringModel, padded_results
 from shardmark.engine.transformers.sharing import lengths_matter, why_not_shared
 from shardmark.engine.transformers.tree_forward import Kept, chunk_logits
 from shardmark.engine.tree import Budget, Chunk, TokenTree
@@ -33,7 +34,7 @@ MOST_LOGITS = {"cpu": 128 << 20, "cuda": 1 << 30}
 class Scorer:
     """Scores rows with a loaded model. What it finds out about the model, it finds out once."""
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: ScoringModel) -> None:
         self.backend = backend
         self._shares: bool | None = None
 
@@ -62,7 +63,7 @@ class Scorer:
         return self._shares
 
 
-def scoring_budget(backend: Any, batch_size: int | str, longest: int) -> Budget:
+def scoring_budget(backend: ScoringModel, batch_size: int | str, longest: int) -> Budget:
     """The bound on forwards that fits the free memory; a number also bounds their branches.
 
     A path, at most as long as the longest row, is in memory twice: as it was, and as it will be.
@@ -82,7 +83,9 @@ def scoring_budget(backend: Any, batch_size: int | str, longest: int) -> Budget:
     )
 
 
-def tree_results(backend: Any, rows: Sequence[ScoredRow], budget: Budget) -> Iterator[list[tuple[int, LogLikelihood]]]:
+def tree_results(
+    backend: ScoringModel, rows: Sequence[ScoredRow], budget: Budget
+) -> Iterator[list[tuple[int, LogLikelihood]]]:
     """Scores by way of the token tree, in the order of its rows."""
     tree = TokenTree(rows)
     log.info("%d tokens, of which %d are distinct prefixes", sum(len(row.inputs) for row in rows), len(tree))
@@ -109,7 +112,7 @@ def tree_results(backend: Any, rows: Sequence[ScoredRow], budget: Budget) -> Ite
 
 
 @torch.inference_mode()
-def _run(model: Any, chunk: Chunk, kept: Kept) -> tuple[Any, Any, Kept]:
+def _run(model: PreTrainedModel, chunk: Chunk, kept: Kept) -> tuple[Any, Any, Kept]:
     """The chunk's values, whether each is the argmax, and what the next chunk goes on from."""
     logits, kept = chunk_logits(model, chunk, kept)
     if not len(chunk.slot_outputs):

@@ -6,10 +6,10 @@ and what its output layer would see is compared with plain rows'. This takes thr
 """
 
 import inspect
-from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from shardmark.engine.batches import is_out_of_memory
 from shardmark.engine.tokens import ScoredRow
@@ -27,7 +27,7 @@ TRIAL_TOKENS = 8
 "Tokens in one forward of the trial, so that its second one goes on from kept keys and values."
 
 
-def lengths_matter(config: Any, window: int) -> bool:
+def lengths_matter(config: PreTrainedConfig, window: int) -> bool:
     """Whether a token's rotary embedding depends on the longest sequence in the batch, not on its position alone.
 
     ("dynamic" also depends on earlier batches: transformers keeps the longest length it has seen.)
@@ -42,12 +42,12 @@ def lengths_matter(config: Any, window: int) -> bool:
     return False
 
 
-def why_not_shared(model: Any, window: int) -> str | None:
+def why_not_shared(model: PreTrainedModel, window: int) -> str | None:
     """Why prefixes cannot be shared among rows of this model; None if they can."""
     return _by_its_own_word(model, window) or _by_trial(model)
 
 
-def _by_its_own_word(model: Any, window: int) -> str | None:
+def _by_its_own_word(model: PreTrainedModel, window: int) -> str | None:
     if getattr(model, "_is_stateful", False):
         return "it has recurrent layers, whose state cannot be cut and branched"
     takes = inspect.signature(type(model).forward).parameters
@@ -60,7 +60,7 @@ def _by_its_own_word(model: Any, window: int) -> str | None:
     return None
 
 
-def _by_trial(model: Any) -> str | None:
+def _by_trial(model: PreTrainedModel) -> str | None:
     size = len(model.get_input_embeddings().weight)
     rows = [ScoredRow([(1 + 7 * n) % size for n in row], [0], 0) for row in TRIAL]
     try:
@@ -76,14 +76,14 @@ def _by_trial(model: Any) -> str | None:
     return f"in a trial its hidden states were off by {apart:.2g} of their norm"
 
 
-def _plain_states(model: Any, rows: list[ScoredRow]) -> torch.Tensor:
+def _plain_states(model: PreTrainedModel, rows: list[ScoredRow]) -> torch.Tensor:
     """The hidden state of each row's last token, `[rows, size]`."""
     tokens = torch.tensor([row.inputs for row in rows], device=input_device(model))
     states = hidden_states(model, input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
     return states[:, -1].float().cpu()
 
 
-def _tree_states(model: Any, rows: list[ScoredRow]) -> torch.Tensor:
+def _tree_states(model: PreTrainedModel, rows: list[ScoredRow]) -> torch.Tensor:
     """The same, by way of the tree."""
     tree, parts = TokenTree(rows), []
     start, path, kept = 0, np.zeros(0, dtype=np.int64), Kept()

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from shardmark.engine.tree import Chunk
 
@@ -119,14 +119,14 @@ AttentionInterface.register(NAME, _attention)
 AttentionMaskInterface.register(NAME, _mask)
 
 
-def attention_of(model: Any) -> str | None:
+def attention_of(model: PreTrainedModel) -> str | None:
     """The name of a model's attention function."""
     name: str | None = model.config.get_text_config()._attn_implementation
     return name
 
 
 @contextmanager
-def tree_attention(model: Any, chunk: Chunk, block: int) -> Iterator[None]:
+def tree_attention(model: PreTrainedModel, chunk: Chunk, block: int) -> Iterator[None]:
     """While it lasts, the model's tokens see what a chunk says. `block` tokens attend together.
 
     Within, the model must be called with the chunk's tokens as its one row, their depths as position_ids, a cache of

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from shardmark.engine.transformers.loading import input_device
@@ -19,7 +19,7 @@ BLOCK = {"cpu": 64, "cuda": 1024}
 "How many tokens attend together. Small blocks compute little that the mask then drops, large ones are fewer calls."
 
 
-def chunk_logits(model: Any, chunk: Chunk, kept: Kept) -> tuple[torch.Tensor, Kept]:
+def chunk_logits(model: PreTrainedModel, chunk: Chunk, kept: Kept) -> tuple[torch.Tensor, Kept]:
     """Logits at the chunk's outputs, `[outputs, vocabulary]`, and what to keep for the next chunk.
 
     `kept` is left as it is, so that a chunk which ran out of memory can be tried again in parts.
@@ -31,7 +31,7 @@ def chunk_logits(model: Any, chunk: Chunk, kept: Kept) -> tuple[torch.Tensor, Ke
     return logits, _kept(cache)
 
 
-def chunk_states(model: Any, chunk: Chunk, kept: Kept) -> tuple[torch.Tensor, Kept]:
+def chunk_states(model: PreTrainedModel, chunk: Chunk, kept: Kept) -> tuple[torch.Tensor, Kept]:
     """What the output layer would work on at each of the chunk's tokens, `[tokens, size]`, and what to keep."""
     cache = _cache(kept, chunk)
     with tree_attention(model, chunk, _block(model)):
@@ -39,13 +39,13 @@ def chunk_states(model: Any, chunk: Chunk, kept: Kept) -> tuple[torch.Tensor, Ke
     return states[0], _kept(cache)
 
 
-def _inputs(model: Any, chunk: Chunk, cache: DynamicCache) -> dict[str, Any]:
+def _inputs(model: PreTrainedModel, chunk: Chunk, cache: DynamicCache) -> dict[str, Any]:
     tokens = torch.from_numpy(chunk.tokens)[None].to(input_device(model))
     depth = torch.from_numpy(chunk.depth[chunk.past :])[None].to(input_device(model))
     return {"input_ids": tokens, "position_ids": depth, "past_key_values": cache, "use_cache": True}
 
 
-def _block(model: Any) -> int:
+def _block(model: PreTrainedModel) -> int:
     return BLOCK.get(input_device(model).type, 1024)
 
 

@@ -12,13 +12,16 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from os.path import commonprefix
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shardmark.config.weights import PLACEMENT, WeightsConfig
 from shardmark.errors import Problem, UserError
 from shardmark.plan.preflight import model_faults, weight_files
 from shardmark.records.model import ModelRecord, Staged
 from shardmark.tasks.rows import one_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ class Found(NamedTuple):
         return biases | {name for name in self.unexpected if NUMBER.sub("#", name) in numbered}
 
 
-def found(model: Any, info: Mapping[str, Any]) -> Found:
+def found(model: "PreTrainedModel", info: Mapping[str, Any]) -> Found:
     """What `from_pretrained(..., output_loading_info=True, ignore_mismatched_sizes=True)` tells of a model."""
     mismatched = {name: (tuple(there), tuple(wanted)) for name, there, wanted in info["mismatched_keys"]}
     return Found(set(info["missing_keys"]), set(info["unexpected_keys"]), mismatched, set(model.state_dict()))
@@ -139,7 +142,9 @@ def _added(unexpected: Collection[str], missing: Collection[str]) -> str | None:
     return (prefix or None) if len(pairs) > len(missing) // 2 else None
 
 
-def check_vocabulary(record: ModelRecord, model: Any, tokenizer: Any, folder: str) -> None:
+def check_vocabulary(
+    record: ModelRecord, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: str
+) -> None:
     """Raise UserError if the tokenizer in a folder has a token that the weights have no row for.
 
     A class of tokenizers may add a token of its own that its files do not know: it is no fault until a text has it.
@@ -157,7 +162,7 @@ def check_vocabulary(record: ModelRecord, model: Any, tokenizer: Any, folder: st
         raise UserError(Problem(record.file, "tokenizer_path" if record.tokenizer else "path", what, fix))
 
 
-def rows_of(model: Any) -> int:
+def rows_of(model: "PreTrainedModel") -> int:
     """How many tokens a model has embeddings and outputs for."""
     layers = [
         getattr(layer, "base_layer", layer) for layer in (model.get_input_embeddings(), model.get_output_embeddings())
@@ -173,7 +178,7 @@ def _is_known(token: str, folder: Path) -> bool:
     return not (folder / "tokenizer.json").is_file() or any(name in text for name in spelled for text in texts)
 
 
-def _vocabulary(tokenizer: Any) -> dict[str, int]:
+def _vocabulary(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:
     """A tokenizer's tokens and their numbers, added ones included."""
     added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items()}
     try:

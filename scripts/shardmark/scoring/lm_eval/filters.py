@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
+from shardmark.tasks.lm_eval.fewshot import Doc
 from shardmark.untrusted.limits import bounded, note_key
 
 Responses = Iterable[Sequence[Any]]
 "For each document its responses, or what an earlier filter made of them."
+
+Docs = Sequence[Doc]
+"The documents themselves."
 
 Rule = tuple[re.Pattern[str], Callable[[str], str], dict[str, str]]
 "A pattern, what is done to a text before, and what a match means."
@@ -40,12 +44,12 @@ NUMBER = r"#### (\-?[0-9\.\,]+)"
 
 
 def regex(
-    responses: Responses, docs: Any, regex_pattern: str = NUMBER, group_select: int = 0, fallback: str = NOTHING
+    responses: Responses, docs: Docs, regex_pattern: str = NUMBER, group_select: int = 0, fallback: str = NOTHING
 ) -> list[Any]:
     """The match of that number, counted from 0 (or from the end), of each response."""
     pattern = re.compile(regex_pattern)
 
-    def found(text: Any) -> str:
+    def found(text: object) -> str:
         matches = pattern.findall(text if isinstance(text, str) else "")
         if not matches:
             return fallback
@@ -63,7 +67,7 @@ def regex(
 
 def multi_choice_regex(
     responses: Responses,
-    docs: Any,
+    docs: Docs,
     regex_pattern: str = NUMBER,
     group_select: int = 0,
     fallback: str = NOTHING,
@@ -82,7 +86,7 @@ def multi_choice_regex(
         text = text.lower() if ignore_case else text
         return text.translate(_punctuation()) if ignore_punctuation else text
 
-    def match(rule: re.Pattern[str], text: Any, meanings: dict[str, str]) -> str:
+    def match(rule: re.Pattern[str], text: object, meanings: dict[str, str]) -> str:
         matches = rule.findall(text if isinstance(text, str) else "")
         if not matches:
             return ""
@@ -91,7 +95,7 @@ def multi_choice_regex(
             found = next((part for part in found if part), "")
         return meanings.get(found.strip(), found.strip())
 
-    def filtered(texts: Sequence[str], doc: Any) -> list[str]:
+    def filtered(texts: Sequence[str], doc: Doc) -> list[str]:
         choices = [plain(choice.strip()) for choice in doc["choices"]]
         letters = [chr(ord("A") + number) for number in range(len(choices))]
         by_choice = {choice: f"({letter})" for choice, letter in zip(choices, letters, strict=True)}
@@ -122,10 +126,10 @@ def _punctuation() -> dict[int, None]:
 
 def regex_pos(
     responses: Responses,
-    docs: Any,
+    docs: Docs,
     regex_pattern: str = "",
     group_select: int = 0,
-    fallback: Any = None,
+    fallback: object = None,
 ) -> list[Any]:
     """The tags of a list of ('word', 'TAG') in each response; the other options have no effect, as in lm-eval."""
 
@@ -136,7 +140,7 @@ def regex_pos(
     return [[tags(text) for text in texts] for texts in responses]
 
 
-def format_span(responses: Responses, docs: Any) -> list[Any]:
+def format_span(responses: Responses, docs: Docs) -> list[Any]:
     """Named entities of each response as `per: name $ loc: place`, whatever their kinds are called."""
 
     def spans(text: str) -> str:
@@ -150,34 +154,34 @@ def format_span(responses: Responses, docs: Any) -> list[Any]:
     return [[spans(text) for text in texts] for texts in responses]
 
 
-def remove_whitespace(responses: Responses, docs: Any) -> list[Any]:
+def remove_whitespace(responses: Responses, docs: Docs) -> list[Any]:
     """Without white space at both ends."""
     return [[text.strip() for text in texts] for texts in responses]
 
 
-def lowercase(responses: Responses, docs: Any) -> list[Any]:
+def lowercase(responses: Responses, docs: Docs) -> list[Any]:
     """In small letters."""
     return [[text.lower() for text in texts] for texts in responses]
 
 
-def uppercase(responses: Responses, docs: Any) -> list[Any]:
+def uppercase(responses: Responses, docs: Docs) -> list[Any]:
     """In capital letters."""
     return [[text.upper() for text in texts] for texts in responses]
 
 
 def map_(
-    responses: Responses, docs: Any, mapping_dict: dict[Any, Any] | None = None, default_value: Any = None
+    responses: Responses, docs: Docs, mapping_dict: dict[Any, Any] | None = None, default_value: object = None
 ) -> list[Any]:
     """What each response stands for."""
     return [[(mapping_dict or {}).get(text, default_value) for text in texts] for texts in responses]
 
 
-def take_first(responses: Responses, docs: Any) -> list[Any]:
+def take_first(responses: Responses, docs: Docs) -> list[Any]:
     """The first response alone, no longer in a list."""
     return [texts[0] for texts in responses]
 
 
-def take_first_k(responses: Responses, docs: Any, k: int) -> list[Any]:
+def take_first_k(responses: Responses, docs: Docs, k: int) -> list[Any]:
     """The first k responses. Raises ValueError if there are fewer."""
     found = [texts[:k] for texts in responses]
     if any(len(texts) < k for texts in found):
@@ -185,12 +189,12 @@ def take_first_k(responses: Responses, docs: Any, k: int) -> list[Any]:
     return found
 
 
-def majority_vote(responses: Responses, docs: Any) -> list[Any]:
+def majority_vote(responses: Responses, docs: Docs) -> list[Any]:
     """The commonest response, of equals the first."""
     return [[Counter(texts).most_common(1)[0][0]] for texts in responses]
 
 
-def custom(responses: Responses, docs: Any, filter_fn: Callable[[Responses, Any], Iterable[Any]]) -> list[Any]:
+def custom(responses: Responses, docs: Docs, filter_fn: Callable[[Responses, Docs], Iterable[Any]]) -> list[Any]:
     """What a function of the task's own makes of them."""
     return list(filter_fn(responses, docs))
 

@@ -66,7 +66,7 @@ def _seed() -> None:
     np.random.seed(1234)
 
 
-def _restored(value: Any, root: Path) -> Any:
+def _restored(value: object, root: Path) -> Any:
     """A configuration with its functions."""
     if isinstance(value, dict):
         if "!function" in value:

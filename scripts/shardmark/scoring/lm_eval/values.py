@@ -23,7 +23,7 @@ def rolling_values(text: str, logprob: float) -> Record:
     return {"word_perplexity": (logprob, words), "byte_perplexity": (logprob, size), "bits_per_byte": (logprob, size)}
 
 
-def choice_values(gold: Any, choices: list[str], result: list[tuple[float, bool]], several: bool) -> Record:
+def choice_values(gold: object, choices: list[str], result: list[tuple[float, bool]], several: bool) -> Record:
     """lm-eval's metrics of a choice. What is right but no choice counts as wrong."""
     scored = [logprob for logprob, _ in result[: len(choices)]]
     alone = [logprob for logprob, _ in result[len(choices) :]]
@@ -49,7 +49,7 @@ def choice_values(gold: Any, choices: list[str], result: list[tuple[float, bool]
     return values
 
 
-def _label(gold: Any, choices: list[str]) -> int:
+def _label(gold: object, choices: list[str]) -> int:
     found = choice_number(gold, choices)
     return NO_CHOICE if found is None else found
 

@@ -5,7 +5,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -210,7 +210,9 @@ class _PackageFinder(MetaPathFinder):
     def __init__(self, package: Path) -> None:
         self.package = package
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """The package, if this is what is looked for."""
         if name != PACKAGE:
             return None
@@ -229,7 +231,9 @@ class _PackageFinder(MetaPathFinder):
 class _RemovedFinder(MetaPathFinder):
     """Finds what Transformers 5 no longer has, where nobody else does."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """The package of metrics, if this is what is looked for."""
         if name != "transformers.data.metrics":
             return None

@@ -21,7 +21,9 @@ def _joined(prefix: str | None, suffix: str, delimiter: str = " ") -> str:
     return prefix + apart + suffix
 
 
-def turn(question: Any, choices: Any, answer: Any, prefix: str | None, delimiter: str, ending: str) -> list[Message]:
+def turn(
+    question: object, choices: Sequence[object] | None, answer: object, prefix: str | None, delimiter: str, ending: str
+) -> list[Message]:
     """A question, with its answer if it is an example. Raises TypeError for what is not text."""
     if not isinstance(question, str):
         raise TypeError(f"the question is no text, but {question!r}")

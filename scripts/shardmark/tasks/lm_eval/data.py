@@ -91,7 +91,7 @@ class DataMap:
         return Part(split, self.root / local.file.format(**filled), found, hub, config)
 
 
-def _filled(value: Any, values: dict[str, str]) -> Any:
+def _filled(value: object, values: dict[str, str]) -> Any:
     return value.format(**values) if isinstance(value, str) else value
 
 

@@ -2,11 +2,11 @@
 
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shardmark.errors import Problem, UserError
 from shardmark.records.request import Context
@@ -22,6 +22,9 @@ from shardmark.tasks.lm_eval.style import Style
 from shardmark.tasks.plain import type_name
 from shardmark.tasks.remarks import Remark
 from shardmark.untrusted.limits import FIX, TooLong, stopped
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 TEXT = Style()
 "Contexts are texts."
@@ -136,7 +139,7 @@ def _pool(settings: TaskSettings, splits: Splits, code: Code) -> Sequence[Doc] |
     return _processed(splits[str(settings.shot_split)], process, code)
 
 
-def _processed(rows: Any, process: Any, code: Code) -> Any:
+def _processed(rows: "Dataset", process: Function | None, code: Code) -> Any:
     return rows if process is None else code.load(process)(rows)
 
 
@@ -153,20 +156,21 @@ def _state() -> Any:
     return random.getstate(), str(numpy.random.get_state(legacy=False))
 
 
-def _texts(choices: Any) -> list[str]:
+def _texts(choices: Iterable[object]) -> list[str]:
     """Choices that are texts. Raises TypeError for others, of which lm-eval cannot tell the length."""
-    found = list(choices)
-    for number, choice in enumerate(found):
+    found: list[str] = []
+    for number, choice in enumerate(choices):
         if not isinstance(choice, str):
             what = f"choice {number} is {choice!r}, a {type_name(choice)}"
             raise TypeError(f"{what}, and must be text: put it in quotes, or write | string behind it")
+        found.append(choice)
     return found
 
 
 class _Task:
     """A task with its documents at hand."""
 
-    def __init__(self, settings: TaskSettings, code: Code, docs: Any, pool: Sequence[Doc], style: Style) -> None:
+    def __init__(self, settings: TaskSettings, code: Code, docs: "Dataset", pool: Sequence[Doc], style: Style) -> None:
         self.settings, self.style = settings, style
         prompts = self.prompts = Prompts(settings, code, list(docs.features.keys()))
         first = docs[0]
@@ -202,13 +206,19 @@ class _Task:
         common = self.contexts.common(head)
         return Document(doc, arguments, gold, self.several_gold, choices, common, tuple(remarks))
 
-    def _loglikelihood(self, contexts: list[Context], target: Any, choices: Any) -> list[tuple[Any, ...]]:
+    def _loglikelihood(
+        self, contexts: list[Context], target: object, choices: list[str] | None
+    ) -> list[tuple[Any, ...]]:
         return [(contexts[0], target)]
 
-    def _loglikelihood_rolling(self, contexts: list[Context], target: Any, choices: Any) -> list[tuple[Any, ...]]:
+    def _loglikelihood_rolling(
+        self, contexts: list[Context], target: object, choices: list[str] | None
+    ) -> list[tuple[Any, ...]]:
         return [(target,)]
 
-    def _generate_until(self, contexts: list[Context], target: Any, choices: Any) -> list[tuple[Any, ...]]:
+    def _generate_until(
+        self, contexts: list[Context], target: object, choices: list[str] | None
+    ) -> list[tuple[Any, ...]]:
         return [(contexts[0], self.settings.generation)]
 
     def _delimiter(self) -> str:
@@ -217,7 +227,7 @@ class _Task:
         apart = not self.style.apply_chat_template or (begun and not str(begun)[-1].isspace())
         return self.settings.target_delimiter if apart else ""
 
-    def _multiple_choice(self, contexts: list[Context], target: Any, choices: Any) -> list[tuple[Any, ...]]:
+    def _multiple_choice(self, contexts: list[Context], target: object, choices: list[str]) -> list[tuple[Any, ...]]:
         delimiter = self._delimiter()
         if self.several_inputs:
             pairs = [(context, f"{delimiter}{target}") for context in contexts]

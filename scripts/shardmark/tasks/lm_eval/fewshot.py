@@ -4,7 +4,7 @@ The stream is begun once a task; each document in order draws from it. So a docu
 it, and are drawn for a whole split in order, never for a part of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -60,7 +60,7 @@ class FirstSampler:
 class OwnSampler:
     """A sampler class of the task's own Python, with the interface of lm-eval's."""
 
-    def __init__(self, kind: Any, pool: Sequence[Doc]) -> None:
+    def __init__(self, kind: Callable[..., Any], pool: Sequence[Doc]) -> None:
         self._sampler = kind(list(pool), rnd=None)
         self._sampler.set_rnd(SEED)
 
@@ -69,7 +69,7 @@ class OwnSampler:
         return self._sampler.sample(n=count, eval_doc=doc)
 
 
-def sampler(kind: Any, pool: Sequence[Doc]) -> Sampler:
+def sampler(kind: str | Callable[..., Any], pool: Sequence[Doc]) -> Sampler:
     """The sampler of a name, or of a class."""
     if isinstance(kind, str):
         return FirstSampler(pool) if kind == "first_n" else RandomSampler(pool)

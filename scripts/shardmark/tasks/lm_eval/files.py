@@ -110,7 +110,7 @@ def _files(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names)
 
 
-def functions(value: Any) -> Iterator[Function]:
+def functions(value: object) -> Iterator[Function]:
     """All functions in a configuration."""
     if isinstance(value, Function):
         yield value

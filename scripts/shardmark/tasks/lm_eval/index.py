@@ -215,7 +215,7 @@ def _group(index: Index, name: str, config: Config, overrides: Config, where: st
     return Group(name, _each_once(name, members, where), aggregates)
 
 
-def _strange(group: str, number: int, aggregate: Any, where: str) -> Iterator[Problem]:
+def _strange(group: str, number: int, aggregate: object, where: str) -> Iterator[Problem]:
     """What lm-eval refuses of an entry of aggregate_metric_list."""
     key = f"aggregate_metric_list.{number}"
     if not isinstance(aggregate, dict) or not isinstance(aggregate.get("metric"), str):
@@ -243,7 +243,7 @@ def _each_once(group: str, members: list[Task | Group], where: str) -> list[Task
     return list(found.values())
 
 
-def _members(index: Index, group: str, item: Any, overrides: Config, where: str) -> list[Task | Group]:
+def _members(index: Index, group: str, item: object, overrides: Config, where: str) -> list[Task | Group]:
     """What one entry of a group's list stands for."""
     if isinstance(item, str):
         item, own = {"task": item}, {}

@@ -103,7 +103,7 @@ def choice_number(gold: Any, choices: Sequence[str]) -> int | None:
     return None
 
 
-def default_aggregation(metric: Any) -> str:
+def default_aggregation(metric: object) -> str:
     """lm-eval's aggregation of a metric whose task names none."""
     return REGISTERED.get(metric, ("mean", True))[0] if isinstance(metric, str) else "mean"
 
@@ -175,7 +175,7 @@ def _generates(settings: TaskSettings) -> bool:
     return settings.output_type == "generate_until"
 
 
-def _spelt(name: Any) -> str:
+def _spelt(name: object) -> str:
     return name.name if isinstance(name, Function) else str(name)
 
 

@@ -24,13 +24,13 @@ class _Environment(SandboxedEnvironment):
 
     intercepted_binops = frozenset(["**", "*"])
 
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+    def call_binop(self, context: Context, operator: str, left: object, right: object) -> Any:
         check_size(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
 
 @pass_context
-def _stable(context: Context, value: Any) -> Any:
+def _stable(context: Context, value: object) -> Any:
     """The value; raises for what is written with its address in memory, and so would be another request each time.
 
     An `if` without `else` that is false gives Jinja's lenient Undefined, which prints nothing in lm-eval, too. As this

@@ -36,7 +36,7 @@ def _context(value: Any) -> Context:
     return value if isinstance(value, list) else _text(value)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is to be scored, which is no text")
     return value

@@ -81,7 +81,7 @@ def _version(task: TaskSettings) -> Any:
     return task.metadata.get("version") if isinstance(task.metadata, dict) else None
 
 
-def plain(value: Any, root: Path) -> Any:
+def plain(value: object, root: Path) -> Any:
     """A configuration as JSON; functions by name and folder, below the root if they are there."""
     if isinstance(value, Function):
         inside = value.folder.is_relative_to(root)

@@ -196,7 +196,7 @@ def _not_text(settings: TaskSettings, task: Task) -> Iterator[Problem]:
                 yield Problem(task.file, place, f"{task.name}: {one!r} is a {type(one).__name__}, not text", QUOTES)
 
 
-def _is_text(settings: TaskSettings, key: str, value: Any, in_list: bool) -> bool:
+def _is_text(settings: TaskSettings, key: str, value: object, in_list: bool) -> bool:
     """Whether a value may stand there: numbers may where they are those of choices."""
     if isinstance(value, str | Function):
         return True

@@ -16,7 +16,7 @@ program = types.ModuleType("program")
 objects: list[Any] = []
 
 
-def keep(value: Any) -> int:
+def keep(value: object) -> int:
     """The number of an object."""
     for number, known in enumerate(objects):
         if known is value:

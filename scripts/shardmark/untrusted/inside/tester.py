@@ -10,6 +10,7 @@ import importlib
 import json
 import socket
 import sys
+from io import BufferedRWPair
 from typing import Any, NoReturn
 
 from shardmark.untrusted.inside import wire
@@ -23,7 +24,7 @@ ENDS = (StopIteration, StopAsyncIteration)
 class Program:
     """The program, asked through a channel."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: BufferedRWPair) -> None:
         self.channel = channel
 
     def ask(self, do: str, *arguments: Any) -> Any:
@@ -51,10 +52,10 @@ class Remote:
             raise AttributeError(name)
         return self._program.ask("getattr", self, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         self._program.ask("setattr", self, name, value)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: object) -> Any:
         return self._program.ask("getitem", self, key)
 
     def __iter__(self) -> Any:
@@ -76,7 +77,7 @@ class Remote:
         return hash(self._number)
 
 
-def _number(value: Any) -> int:
+def _number(value: object) -> int:
     if not isinstance(value, Remote):
         raise TypeError(f"a {type(value).__name__} of the tests cannot be given to the program")
     return int(value._number)

@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from io import BufferedRWPair
 from typing import Any
 
 LONGEST = 64 << 20
@@ -107,7 +108,7 @@ def begin(control_fd: str, *limits: str) -> socket.socket:
     return control
 
 
-def encode(value: Any, keep: Callable[[Any], int]) -> Any:
+def encode(value: object, keep: Callable[[Any], int]) -> Any:
     """JSON for a value; `keep` gives the number of an object. A type derived from a plain one is that."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 3 * DIGITS:
         return {"int": hex(value)}
@@ -128,7 +129,7 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Any:
     return {"object": keep(value)}
 
 
-def decode(value: Any, find: Callable[[int], Any]) -> Any:
+def decode(value: object, find: Callable[[int], Any]) -> Any:
     """The value of its JSON; `find` gives the object of a number. Raises WireError."""
     try:
         return _decoded(value, find)
@@ -136,7 +137,7 @@ def decode(value: Any, find: Callable[[int], Any]) -> Any:
         raise WireError("a value that is nested too deeply") from None
 
 
-def _decoded(value: Any, find: Callable[[int], Any]) -> Any:
+def _decoded(value: object, find: Callable[[int], Any]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if not isinstance(value, dict) or len(value) != 1:
@@ -171,13 +172,13 @@ def _read(make: Callable[[], Any]) -> Any:
         raise WireError(str(error)) from None
 
 
-def send(channel: Any, message: Any) -> None:
+def send(channel: BufferedRWPair, message: object) -> None:
     """Write a message."""
     channel.write(json.dumps(message).encode() + b"\n")
     channel.flush()
 
 
-def receive(channel: Any) -> Any:
+def receive(channel: BufferedRWPair) -> Any:
     """Read a message. Raises EOFError if there is no more, or one that is too long, and WireError for what is none."""
     line = channel.readline(LONGEST)
     if not line.endswith(b"\n"):
