@@ -9,6 +9,8 @@ import pytest
 from projects import problems, write_yaml
 from shardmark.config import LmEvalConfig, Named
 from shardmark.errors import UserError
+from shardmark.records.base import convert
+from shardmark.records.dataset import LmEvalJudging
 from shardmark.records.score import Metric
 from shardmark.scoring.lm_eval.groups import group_metrics
 from shardmark.scoring.lm_eval.values import choice_values
@@ -283,8 +285,8 @@ def test_a_group_of_several_kinds_is_one_data_set_with_lm_evals_aggregate(tmp_pa
     kinds = {sample.group: sample.request.kind for sample in rendered(tmp_path, "g")}
     assert kinds == {"chosen": "choice", "written": "generate"}
     metric = Metric(value=0.5, stderr=0.1, ci95=None, n=4, higher_is_better=True, percent=True)
-    described = dataset.described()["lm_eval"]["groups"]
-    found = group_metrics(described, {"chosen": {"acc": metric}, "written": {"exact_match": metric}})
+    judging = convert(dataset.described()["lm_eval"], LmEvalJudging)
+    found = group_metrics(judging.groups, {"chosen": {"acc": metric}, "written": {"exact_match": metric}})
     assert list(found) == ["acc", "acc (chosen)", "exact_match (written)"]
     assert (found["acc"].value, found["acc"].n) == (0.5, 4)
 

@@ -71,6 +71,24 @@ class TaskDataset(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return layout.full_name(self.name, self.digest)
 
 
+class LmEvalGroup(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A group of lm-eval's tasks."""
+
+    name: str
+    tasks: list[str]
+    aggregates: list[dict[str, Any]]
+    "What it makes of its tasks' metrics, as its YAML has it."
+
+
+class LmEvalJudging(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What scoring must know of lm-eval's tasks: the setting `lm_eval` of a task file."""
+
+    tasks: dict[str, dict[str, Any]]
+    "Of each task the keys that decide scores, as its YAML has them."
+    groups: list[LmEvalGroup]
+    "The group that was asked for, then those in it; none if it is one task."
+
+
 class TaskHeader(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The first line of a task file."""
 

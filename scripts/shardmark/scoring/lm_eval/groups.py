@@ -4,29 +4,28 @@ import math
 from typing import Any
 
 from shardmark.errors import Problem, UserError
+from shardmark.records.dataset import LmEvalGroup
 from shardmark.records.score import Metric
 
 Record = dict[str, Any]
 
 
-def group_metrics(groups: list[Record], tasks: dict[str, dict[str, Metric]]) -> dict[str, Metric]:
+def group_metrics(groups: list[LmEvalGroup], tasks: dict[str, dict[str, Metric]]) -> dict[str, Metric]:
     """The aggregates of a group, then those of the groups in it and the metrics of its tasks, with their names."""
     found: dict[str, Metric] = {}
     for group in groups:
-        for aggregate in group["aggregates"]:
-            names = [
-                name for name in dict.fromkeys(n for t in group["tasks"] for n in tasks[t]) if _fits(name, aggregate)
-            ]
+        for aggregate in group.aggregates:
+            names = [name for name in dict.fromkeys(n for t in group.tasks for n in tasks[t]) if _fits(name, aggregate)]
             for name in names:
-                key = name if group is groups[0] else f"{name} ({group['name']})"
-                having = [tasks[task] for task in group["tasks"] if name in tasks[task]]
+                key = name if group is groups[0] else f"{name} ({group.name})"
+                having = [tasks[task] for task in group.tasks if name in tasks[task]]
                 sizes = [max(metric.n for metric in metrics.values()) for metrics in having]
                 parts = [metrics[name] for metrics in having]
                 found[key] = _aggregate(parts, sizes, aggregate.get("weight_by_size", True))
         if not found:  # lm-eval warns, and the group has no score
-            wanted = ", ".join(dict.fromkeys(aggregate["metric"] for aggregate in group["aggregates"]))
-            what = f"group {group['name']} aggregates {wanted}, which none of its tasks has"
-            raise UserError(Problem(group["name"], "aggregate_metric_list", what, "correct the group's file"))
+            wanted = ", ".join(dict.fromkeys(aggregate["metric"] for aggregate in group.aggregates))
+            what = f"group {group.name} aggregates {wanted}, which none of its tasks has"
+            raise UserError(Problem(group.name, "aggregate_metric_list", what, "correct the group's file"))
     return found | {f"{name} ({task})": metric for task, metrics in tasks.items() for name, metric in metrics.items()}
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from shardmark.errors import Problem, UserError
-from shardmark.records.dataset import TaskHeader, TaskLine
+from shardmark.records.base import convert
+from shardmark.records.dataset import LmEvalJudging, TaskHeader, TaskLine
 from shardmark.records.origin import LmEvalOrigin
 from shardmark.records.prediction import Prediction
 from shardmark.records.request import Request
@@ -25,13 +26,14 @@ def judge(
     lines: list[TaskLine], asked: dict[str, Request], answers: dict[str, Prediction], header: TaskHeader
 ) -> tuple[list[Sample], dict[str, Metric]]:
     """The samples of a task file with their scores, and the metrics. Raises UserError for code that fails."""
-    dataset, origin, about = header.dataset, header.dataset.origin, header.settings["lm_eval"]
+    dataset, origin = header.dataset, header.dataset.origin
+    about = convert(header.settings["lm_eval"], LmEvalJudging)
     assert isinstance(origin, LmEvalOrigin)
     root = Path(origin.lm_eval.tasks)
     code = Code(root, origin.lm_eval.code, dataset.name)
     samples: list[Sample] = []
     metrics: dict[str, dict[str, Metric]] = {}
-    for name, settings in about["tasks"].items():
+    for name, settings in about.tasks.items():
         own = [line for line in lines if line.group in (None, name)]
         _seed()
         try:
@@ -49,9 +51,9 @@ def judge(
             what = f"{name} cannot be scored: {type(error).__name__}: {_first_words(error)}"
             fix = install(error) if isinstance(error, ModuleNotFoundError) else "fix the task, or leave it out"
             raise UserError(Problem(dataset.name, "lm_eval", what, fix)) from error
-    if not about["groups"]:
+    if not about.groups:
         return samples, next(iter(metrics.values()))
-    return samples, group_metrics(about["groups"], metrics)
+    return samples, group_metrics(about.groups, metrics)
 
 
 def _first_words(error: Exception) -> str:

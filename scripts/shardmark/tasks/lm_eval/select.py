@@ -10,6 +10,8 @@ from shardmark.config import RunConfig
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.load import Named
 from shardmark.errors import Problem, UserError
+from shardmark.records.base import to_json
+from shardmark.records.dataset import LmEvalGroup, LmEvalJudging
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.index import Group, Index, Task, find, from_file
 from shardmark.tasks.lm_eval.judging import missing
@@ -66,14 +68,18 @@ class LmEvalDataset:
             for task in self.tasks
         }
         groups = [
-            {"name": group.name, "tasks": [task.name for task in group.tasks()], "aggregates": group.aggregates}
+            LmEvalGroup(
+                name=group.name,
+                tasks=[task.name for task in group.tasks()],
+                aggregates=plain(group.aggregates, self.root),
+            )
             for group in (self.group.groups() if self.group else ())
         ]
         return {
             "description": self.config.description,
             "kind": self.kind,
             "chance": self.config.chance,
-            "lm_eval": {"tasks": tasks, "groups": [plain(group, self.root) for group in groups]},
+            "lm_eval": to_json(LmEvalJudging(tasks=tasks, groups=groups)),
         }
 
 
