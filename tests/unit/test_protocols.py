@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def code(source: str) -> str:
     return ast.unparse(tree)
 
 
+@cache
 def now() -> dict[str, dict[str, Any]]:
     """What protocols.json has to say."""
     said = {}
