@@ -16,10 +16,8 @@ SERVER = """
 import json, os, runpy, sys
 import numpy, pandas, pyarrow, pydantic, yaml
 import jinja2.sandbox, pygments.lexers, requests, smart_open, snakemake.cli, snakemake.report
-import inspect
 
 snakemake.cli.get_argument_parser()  # looks for plugins
-inspect.getmodule(compile("", "<nowhere>", "exec"))  # notes the files of all modules, for pydantic's docstrings
 for line in sys.stdin:
     words, folder, environment, out, err = json.loads(line)
     child = os.fork()
