@@ -124,6 +124,7 @@ def test_the_pinned_commit_is_downloaded_without_what_is_not_loaded(
     assert "*.safetensors" not in downloads[0][2]
 
 
+@pytest.mark.usefixtures("downloads")  # else the real Hub would be asked for its files, and again after each failure
 def test_a_download_that_fails_names_the_models_file_and_the_commit(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
