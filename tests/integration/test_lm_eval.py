@@ -4,12 +4,13 @@ import json
 import os
 import random
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import asked as made
 import tiny_models
@@ -71,7 +72,7 @@ def generate(prompt: str, new: int, stop: Sequence[str] = ()) -> GenerateRequest
     return made.generate(prompt, new, stop)
 
 
-def generations(documents: int = 3, new: int = 20) -> dict[str, dict[str, Any]]:
+def generations(documents: int = 3, new: int = 20) -> dict[str, GenerateRequest]:
     """The same for texts, at first without stop strings."""
     draw = random.Random(11)
     fixed = shots(draw)
@@ -87,17 +88,17 @@ def generations(documents: int = 3, new: int = 20) -> dict[str, dict[str, Any]]:
     return found
 
 
-def with_stops(asked: dict[str, dict[str, Any]], written: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def with_stops(asked: dict[str, GenerateRequest], written: dict[str, Any]) -> dict[str, GenerateRequest]:
     """The same requests, stopped by a letter or by several that the model is known to write, or by what it does not."""
     stopped = {}
     for name, request in asked.items():
         text = written[name].text
         ends = {"a letter": [text[1:2]], "letters": ["never", text[2:5], text[6:8]], "nothing": ["never"]}
-        stopped |= {f"{name}, {kind}": request | {"stop": [t for t in stop if t]} for kind, stop in ends.items()}
+        stopped |= {f"{name}, {kind}": replace(request, stop=[t for t in stop if t]) for kind, stop in ends.items()}
     return stopped
 
 
-def answers(folder: Path, asked: dict[str, dict[str, Any]], **settings: Any) -> dict[str, dict[str, Any]]:
+def answers(folder: Path, asked: Mapping[str, Request], **settings: Any) -> dict[str, Any]:
     """The engine's predictions, by the requests' names."""
     engine = tiny_models.local_backend(folder, tiny_models.load_backend(folder, **settings), **settings)
     found = {p.id: p for done in engine.answer({request_id(r): r for r in asked.values()}) for p in done}
@@ -108,7 +109,7 @@ PARTS = {"choice": "scores", "generate": "texts", "rolling": "rolling"}
 "What lm_eval_oracle.py answers to each kind of request."
 
 
-def oracle(asked: dict[Path, dict[str, dict[str, Any]]], window: int, here: Path) -> list[dict[str, Any]]:
+def oracle(asked: Mapping[Path, Mapping[str, Request]], window: int, here: Path) -> list[dict[str, Any]]:
     """For each folder's model, what lm-eval says, by the requests' names.
 
     To a choice, [log-likelihood, is greedy] of each pair; to a prompt, the text.
@@ -160,7 +161,7 @@ class Peer:
     """A model, what it is asked to write, and what lm-eval says to that and to `requests()`."""
 
     folder: Path
-    asked: dict[str, dict[str, Any]]
+    asked: dict[str, GenerateRequest]
     answers: dict[str, Any]
 
 
@@ -201,16 +202,18 @@ def test_random_models_write_as_in_lm_eval(
 SPECIAL_STOPS = ("<bos>", "y<pad>", "<pad>z", "x<bos>y<pad>z", "os>y", "<", "yz", "xy", "never", "<eos>")
 
 
-@pytest.mark.parametrize("eos", ["<eos>", "<pad>"])
-def test_texts_end_where_lm_eval_ends_them(tmp_path: Path, eos: str) -> None:
+def test_texts_end_where_lm_eval_ends_them(tmp_path: Path) -> None:
     """Special tokens in stop strings, and an EOS of the tokenizer that the configs do not have."""
-    folder = tiny_models.chain_model(tmp_path / "model", "1x<bos>y<pad>zw<eos>", "2abc")
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": eos}))
     asked = {f"{prompt}, {stop}": generate(prompt, 9, [stop]) for prompt in "12" for stop in SPECIAL_STOPS}
     asked["no stop"] = generate("1", 9)
-    (theirs,) = oracle({folder: asked}, 64, tmp_path)
-    assert {name: prediction.text for name, prediction in answers(folder, asked).items()} == theirs
+    folders = {}
+    for eos in ("<eos>", "<pad>"):
+        folder = folders[eos] = tiny_models.chain_model(tmp_path / eos, "1x<bos>y<pad>zw<eos>", "2abc")
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": eos}))
+    wanted = oracle(dict.fromkeys(folders.values(), asked), 64, tmp_path)
+    for (eos, folder), theirs in zip(folders.items(), wanted, strict=True):
+        assert {name: prediction.text for name, prediction in answers(folder, asked).items()} == theirs, eos
 
 
 @pytest.mark.timeout(1800)
@@ -232,7 +235,7 @@ def test_gemma_answers_as_in_lm_eval(tmp_path: Path) -> None:
     asked = requests(documents=1) | {name + ", text": request for name, request in written.items()}
     (theirs,) = oracle({folder: asked}, GEMMA_WINDOW, tmp_path)
     for name, prediction in answers(folder, asked, max_seq_len=GEMMA_WINDOW).items():
-        if asked[name]["kind"] == "generate":
+        if asked[name].kind == "generate":
             assert prediction.text == theirs[name], name
         else:
             assert_agrees(prediction, theirs[name])
