@@ -23,7 +23,6 @@ from shardmark.config.protocols import scoring_protocols
 from shardmark.errors import UserError
 from shardmark.files import (
     digest,
-    file_sha256,
     json_line,
     pretty_json,
     sealed,
@@ -31,6 +30,8 @@ from shardmark.files import (
     write_if_changed,
 )
 from shardmark.lock.lock import Lock
+from shardmark.plan.code import code_digest
+from shardmark.plan.components import components
 from shardmark.plan.cost import CHARACTERS_PER_TOKEN, tokens_of
 from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
 from shardmark.plan.shards import Placed, Shard, split
@@ -50,16 +51,6 @@ from shardmark.tasks.remarks import Remark, told
 Record = dict[str, Any]
 RENDERING = ("settings.py", "untrusted", "texts", "filters", "metrics", "config", "records", "tasks", "plan")
 "The parts that decide what a data set asks and how it is judged: it is rendered anew when they change."
-SOURCES = {".py", ".j2", ".css", ".js"}
-LIBRARY = Path(__file__).resolve().parent.parent
-
-
-@functools.cache
-def code_digest(*parts: str) -> str:
-    """The digest of the source of parts of this library, packages or files: what they make changes with it."""
-    found = [path for part in parts for path in (LIBRARY / part, *(LIBRARY / part).rglob("*"))]
-    files = sorted(path for path in found if path.suffix in SOURCES)
-    return digest({str(path.relative_to(LIBRARY)): file_sha256(path) for path in files})
 
 
 @dataclass(frozen=True)
@@ -77,6 +68,8 @@ class Described:
     "The versions of the code that decides them."
     origin: Origin
     "Where its rows came from."
+    components: dict[str, str]
+    "The digest of each part, see components.py."
 
 
 class PlannedDataset:
@@ -164,7 +157,16 @@ def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock
     protocols = scoring_protocols(
         (metric.name for metric in settings.metrics), (each.name for chain in chains for each in chain)
     )
-    about = Described(dataset.name, dataset.file, settings.kind, settings.model_dump(), judged, protocols, origin)
+    about = Described(
+        name=dataset.name,
+        file=dataset.file,
+        kind=settings.kind,
+        settings=settings.model_dump(),
+        judged=judged,
+        protocols=protocols,
+        origin=origin,
+        components=components(settings, made_from, protocols),
+    )
 
     def rendered() -> tuple[DatasetRecord, Spool]:
         with hashes.steady(path), hashes.steady(examples[0] if examples else None):
@@ -183,12 +185,12 @@ def in_place(
     about: Described, made_from: Record, rendered: Callable[[], tuple[DatasetRecord, Spool]], results: Path
 ) -> PlannedDataset:
     """A data set whose task file was made before from the same, or else is made now."""
-    code = code_digest(*RENDERING)
+    code = code_digest(results, *RENDERING)
     identity = digest({"name": about.name, "settings": about.settings, "code": code, **made_from})
     memo = layout.MEMOS.file(results, memo=layout.full_name(about.name, identity))
     origin = about.origin
     known = find_sealed(memo, DatasetRecord)
-    if known and _in_place(_task_file(results, known.name, known.digest), about.settings, origin):
+    if known and _in_place(_task_file(results, known.name, known.digest), about):
         return PlannedDataset(replace(known, origin=origin), results, None, lambda: rendered()[1])
     record, spool = rendered()
     write_if_changed(memo, pretty_json(sealed(to_json(record))))
@@ -204,10 +206,13 @@ def _task_file(results: Path, name: str, digest: str) -> Path:
     return layout.TASKS.file(results, dataset=name, task=digest)
 
 
-def _in_place(task: Path, settings: Record, origin: Origin) -> bool:
+def _in_place(task: Path, about: Described) -> bool:
     """Whether a task file is there, and its first line tells what is not judged and so not in its name, too."""
     header = read_header(task)
-    return header is not None and header.settings == settings and header.dataset.origin == origin
+    if header is None:
+        return False
+    told = header.settings, header.dataset.origin, header.dataset.components
+    return told == (about.settings, about.origin, about.components)
 
 
 def stage(
@@ -240,10 +245,11 @@ def stage(
             rows=rows.number,
             remarks=words,
             limit=cut,
+            components=about.components,
         )
         header = TaskHeader(dataset=dataset, settings=about.settings, samples_sha256=hashed.hexdigest())
         task = _task_file(results, about.name, identity)
-        if not (task.is_file() and _in_place(task, about.settings, about.origin)):
+        if not (task.is_file() and _in_place(task, about)):
             lines.seek(0)
             with whole_file(task) as file:
                 file.write(json_line(sealed(to_json(header))).encode())

@@ -13,6 +13,7 @@ from shardmark.config.dataset import Source
 from shardmark.config.protocols import LM_EVAL, scoring_protocols
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.lock.lock import Lock
+from shardmark.plan.components import of_parts
 from shardmark.plan.datasets import Counted, Described, PlannedDataset, Record, in_place, stage
 from shardmark.plan.spool import Spool
 from shardmark.records.base import to_json
@@ -150,7 +151,7 @@ def _resolved(dataset: LmEvalDataset, run: RunConfig, lock: Lock, hashes: HashCa
     origin = _origin(dataset, sources, run, hashes)
     kind = "data_root" if origin.files else "hub"
     lock.note(("datasets", dataset.name, kind), _locked(dataset, origin, run))
-    return sources, _described(dataset, origin)
+    return sources, _described(dataset, origin, run.model_dump()["limit"])
 
 
 def _asked(task: TaskSettings) -> Any:
@@ -183,14 +184,32 @@ def _origin(dataset: LmEvalDataset, sources: _Sources, run: RunConfig, hashes: H
     )
 
 
-def _described(dataset: LmEvalDataset, origin: LmEvalOrigin) -> Described:
+def _described(dataset: LmEvalDataset, origin: LmEvalOrigin, limit: object) -> Described:
     """What the task file says. Where the tasks and their code lie is told, but no part of what names the scores."""
     judged = dataset.described()
     code = code_identity(dataset.judging, dataset.root)
     settings = judged | {"executes": code_identity([*dataset.asking, *dataset.judging], dataset.root)}
     identity = {"lm_eval": judged["lm_eval"], "code": _portable(code, dataset.root)}
     protocols = scoring_protocols((), ()) | {"lm_eval": LM_EVAL}
-    return Described(dataset.name, dataset.file, dataset.kind, settings, identity, protocols, origin)
+    made_of = {
+        "template": [_asked(task) for task in dataset.tasks],
+        "few_shot": dataset.style._asdict(),
+        "rows": limit,
+        "code": settings["executes"],
+        "metrics": judged,
+        "revision": to_json(origin),
+        "protocol": protocols,
+    }
+    return Described(
+        name=dataset.name,
+        file=dataset.file,
+        kind=dataset.kind,
+        settings=settings,
+        judged=identity,
+        protocols=protocols,
+        origin=origin,
+        components=of_parts(made_of),
+    )
 
 
 def _portable(code: dict[str, Any], root: Path) -> Any:

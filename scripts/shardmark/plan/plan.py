@@ -23,9 +23,10 @@ from shardmark.lock.changes import Change
 from shardmark.lock.entries import chat_problems, note_all
 from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.bundles import Bundle, bundle, in_jobs, job_seconds
+from shardmark.plan.code import source_digest
 from shardmark.plan.context_lengths import window_problems
 from shardmark.plan.cost import Costs
-from shardmark.plan.datasets import PlannedDataset, code_digest, plan_dataset
+from shardmark.plan.datasets import PlannedDataset, plan_dataset
 from shardmark.plan.kinds import kind_problems
 from shardmark.plan.lm_eval import code_warning, expand, plan_lm_eval
 from shardmark.plan.machine import visible_gpus
@@ -256,7 +257,7 @@ def _plan_report(benchmark: Benchmark, descriptions: dict[str, str], pairs: list
             group.settings.model_dump(exclude={"group"}) | {"name": group.name, "members": group.members}
             for group in benchmark.groups
         ]
-    name = layout.full_name(benchmark.run.run, digest([made_of, code_digest("report")]))
+    name = layout.full_name(benchmark.run.run, digest([made_of, source_digest("report")]))
     facts = {
         "command": shlex.join(["snakemake", *sys.argv[1:]]),
         "config": benchmark.run.model_dump(exclude_defaults=True),

@@ -59,6 +59,8 @@ class TaskDataset(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
     rows: int
     remarks: list[str] = msgspec.field(default_factory=list)
     limit: ExtentRecord | None = None
+    components: dict[str, str] = msgspec.field(default_factory=dict)
+    "The digest of each of its parts, such as `template`, `few_shot`, `rows`, `filters` and `metrics`."
 
     @property
     def where(self) -> str:

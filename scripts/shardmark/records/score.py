@@ -125,6 +125,8 @@ class Provenance(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     "The settings of the `model` and the `dataset`, the `weights`, and the `adapter` if there is one."
     rows: dict[str, Any]
     "Where the data set's rows are from."
+    components: dict[str, str] = msgspec.field(default_factory=dict)
+    "The digest of each part of the data set, so that it can be said what differs between two scores."
     inference: Timings | None = None
     "In files of version 0.1; now a file of its own."
     shards: Any = None

@@ -214,6 +214,7 @@ def _provenance(header: TaskHeader, record: ModelRecord, trailers: list[Trailer]
             **({"adapter": to_json(record.adapter)} if record.adapter else {}),
         },
         rows=to_json(header.dataset.origin),
+        components=header.dataset.components,
     )
 
 

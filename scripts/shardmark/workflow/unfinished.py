@@ -16,7 +16,7 @@ from snakemake.exceptions import WorkflowError
 from shardmark import layout
 from shardmark.errors import UserError
 from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_changed
-from shardmark.plan.datasets import code_digest
+from shardmark.plan.code import source_digest
 from shardmark.plan.pairs import Pair, score_files
 from shardmark.plan.plan import Plan
 from shardmark.records.base import to_json
@@ -72,7 +72,7 @@ def plan_unfinished(plan: Plan, since: float) -> Path:
     timings, facts = given.pop("timings"), given.pop("facts")
     made_of = given | {kind: [file for file in given[kind] if file not in absent] for kind in ("scores", "samples")}
     made_of |= {"gaps": [to_json(gap) for gap in gaps(plan, since)]}
-    name = layout.full_name(plan.benchmark.run.run, digest([made_of, code_digest("report")]))
+    name = layout.full_name(plan.benchmark.run.run, digest([made_of, source_digest("report")]))
     more = {"timings": [file for file in timings if file not in absent], "facts": facts}
     write_if_changed(layout.REPORT_INPUTS.file(plan.results, report=name), pretty_json(sealed(made_of | more)))
     return layout.REPORTS.folder(plan.results, report=name)

@@ -1,0 +1,34 @@
+"""What a data set is made of, each part with a digest of its own: what differs between two scores can then be said."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shardmark.config import DatasetConfig
+from shardmark.files import digest
+
+PARTS = {
+    "rows": ("source", "where", "id_column"),
+    "template": ("kind", "preamble", "prompt", "messages", "choices", "continuation", "target", "duplicate_choices"),
+    "few_shot": ("few_shot",),
+    "generation": ("generation",),
+    "filters": ("filters", "chains"),
+    "metrics": ("metrics", "scoring", "group_by", "group_mean", "cluster_by", "chance"),
+    "version": ("version",),
+}
+"The settings of each part. The plan adds the limit and the content of rows and examples, and numbers of protocols."
+
+
+def components(settings: DatasetConfig, made_from: Mapping[str, Any], protocols: Mapping[str, int]) -> dict[str, str]:
+    """The digest of each part of a data set; `made_from` is the content of its rows and examples, and the limit."""
+    written = settings.model_dump()
+    parts: dict[str, Any] = {part: {key: written[key] for key in keys} for part, keys in PARTS.items()}
+    parts["rows"] |= {"limit": made_from["limit"]}
+    parts["few_shot"] |= {
+        f"{key} content": made_from[key] for key in ("few_shot", "embedding_model") if key in made_from
+    }
+    return of_parts(parts | {"revision": made_from["rows"], "protocol": dict(protocols)})
+
+
+def of_parts(parts: Mapping[str, Any]) -> dict[str, str]:
+    """A digest for each part."""
+    return {part: digest(value) for part, value in parts.items()}
