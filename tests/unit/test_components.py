@@ -51,7 +51,6 @@ def test_the_digest_of_code_is_remembered_for_the_source_it_was_made_of(tmp_path
     first = code_digest(tmp_path, "plan")
     memo = tmp_path / "plans/code.json"
     assert source_digest("plan") in memo.read_text()
-    code_digest.cache_clear()
     memo.write_text("damaged")
     assert code_digest(tmp_path, "plan") == first
     assert source_digest("plan") in memo.read_text()

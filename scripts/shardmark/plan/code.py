@@ -18,7 +18,6 @@ def source_digest(*parts: str) -> str:
     return digest({str(path.relative_to(LIBRARY)): file_sha256(path) for path in _files(parts)})
 
 
-@functools.cache
 def code_digest(results: Path, *parts: str) -> str:
     """The digest of what parts of this library do: of their Python without comments, docstrings and layout.
 
