@@ -27,7 +27,7 @@ from shardmark.config import load
 from shardmark.errors import Problem
 from shardmark.files import pretty_json, read_jsonl
 from shardmark.lock.lock import LOCK, Lock
-from shardmark.plan import datasets, origins
+from shardmark.plan import code, datasets, origins
 from shardmark.plan.datasets import PlannedDataset, plan_dataset
 from shardmark.plan.shards import PREFIX
 from shardmark.plan.spool import Spool
