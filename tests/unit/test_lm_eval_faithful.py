@@ -1,5 +1,6 @@
 """Where lm-eval's tasks could have given another number than lm-eval without a word."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,16 @@ CHOICE: dict[str, Any] = {
     "doc_to_target": "label",
 }
 ROWS = [{"q": f"q{n}", "label": n % 2, "parts": list("abcdefgh")} for n in range(6)]
+
+
+PINNED = (
+    '{"tasks": {"a": {"output_type": "multiple_choice", "metric_list": [{"metric": "acc", "aggregation": "mean'
+    '", "higher_is_better": true, "k": 2}], "filter_list": null, "process_results": {"!function": "a_code.proc'
+    'ess", "in": "."}, "repeats": 1, "unsafe_code": false, "num_fewshot": 0, "version": 1.5}}, "groups": [{"na'
+    'me": "g", "tasks": ["a"], "aggregates": [{"weight_by_size": true, "metric": "acc", "filter_list": "none"}'
+    "]}]}"
+)
+"As before there was a record of it."
 
 
 def chosen(root: Path, pattern: str) -> list[LmEvalDataset]:
@@ -289,6 +300,16 @@ def test_a_group_of_several_kinds_is_one_data_set_with_lm_evals_aggregate(tmp_pa
     found = group_metrics(judging.groups, {"chosen": {"acc": metric}, "written": {"exact_match": metric}})
     assert list(found) == ["acc", "acc (chosen)", "exact_match (written)"]
     assert (found["acc"].value, found["acc"].n) == (0.5, 4)
+
+
+def test_what_scoring_is_told_keeps_the_bytes_that_name_scores(tmp_path: Path) -> None:
+    own = {"metric": "acc", "aggregation": "mean", "higher_is_better": True, "k": 2}
+    code = "def process(*_): ..."
+    task(tmp_path, "a", code, metric_list=[own], process_results="!process", metadata={"version": 1.5})
+    entries = [{"weight_by_size": True, "metric": "acc", "filter_list": "none"}]
+    write_yaml(tmp_path / "g.yaml", {"group": "g", "task": ["a"], "aggregate_metric_list": entries})
+    (dataset,) = chosen(tmp_path, "g")
+    assert json.dumps(dataset.described()["lm_eval"]) == PINNED
 
 
 def test_a_task_that_a_group_names_twice_counts_once_and_other_tasks_of_its_name_are_refused(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from typing import ClassVar, Literal, NamedTuple
 
 from shardmark.filters.base import TextFilter
 
-FENCE = re.compile(r"(?P<indent>[ \t]*(?:>[ \t]?)?[ \t]*)(?P<marks>`{3,}|~{3,})(?P<info>[^\n]*)")
-LATE_FENCE = re.compile(r"(?P<indent>)(?P<marks>`{3,})(?P<info>[ \t]{0,9}[\w+{.-]{0,30}\}?[ \t]{0,9})\r?$")
+FENCE = re.compile(r"([ \t]*(?:>[ \t]?)?[ \t]*)(`{3,}|~{3,})([^\n]*)")
+LATE_FENCE = re.compile(r"()(`{3,})([ \t]{0,9}[\w+{.-]{0,30}\}?[ \t]{0,9})\r?$")
 LABEL = re.compile(r"[ \t]*\{?\.?([\w+#-]+)(?=[\s}:,]|$)")
 ONE_LINE = re.compile(r"(`{1,9})(?:(?:python3?|py)\b(?=\s))?\s*([^`\n]+)\1", re.IGNORECASE)
 TAGGED = re.compile(r"\[PYTHON\]\n?(.*?)(?:\[/PYTHON\]|\Z)", re.DOTALL)
@@ -31,6 +31,14 @@ class Block(NamedTuple):
         if first.startswith((">>>", "In [")):
             return 3
         return 0 if self.label in PYTHON else 2 if self.label else 1
+
+
+class Fence(NamedTuple):
+    """The parts of a fence: the groups of both patterns."""
+
+    indent: str
+    marks: str
+    info: str
 
 
 class Opening(NamedTuple):
@@ -67,7 +75,7 @@ def _blocks(lines: list[str]) -> list[Block]:
     found: list[Block] = []
     opening: Opening | None = None
     for number, line in enumerate(lines):
-        fence = FENCE.match(line)
+        fence = _fence(FENCE.match(line))
         if opening is None:
             new = _opening(number, line, fence)
             if new and not new.label and not found and _is_code(lines[:number]):
@@ -75,30 +83,34 @@ def _blocks(lines: list[str]) -> list[Block]:
             else:
                 opening = new
         elif fence and _closes(opening, fence):
-            label = _label(fence["info"])
+            label = _label(fence.info)
             if label and not opening.label and not found and _is_code(lines[: opening.line]):
                 found.append(Block("python", lines[: opening.line]))  # what seemed to open has closed
             else:
                 found.append(_block(opening, lines[opening.line + 1 : number]))
-            opening = Opening(number, fence["indent"], fence["marks"], label) if label else None
+            opening = Opening(number, fence.indent, fence.marks, label) if label else None
     if opening and (not found or any(line.strip() for line in lines[opening.line + 1 :])):
         found.append(_block(opening, _up_to_marks(lines[opening.line + 1 :])))
     return found
 
 
-def _opening(number: int, line: str, fence: re.Match[str] | None) -> Opening | None:
+def _fence(found: re.Match[str] | None) -> Fence | None:
+    return Fence(*found.groups()) if found else None
+
+
+def _opening(number: int, line: str, fence: Fence | None) -> Opening | None:
     """A fence at the beginning of a line, or one with at most a label after it at the end of a line of prose."""
     if fence is None and line.count("```") % 2:
-        fence = LATE_FENCE.search(line)
-    if fence is None or (fence["marks"][0] in fence["info"]):
+        fence = _fence(LATE_FENCE.search(line))
+    if fence is None or (fence.marks[0] in fence.info):
         return None
-    return Opening(number, fence["indent"], fence["marks"], _label(fence["info"]))
+    return Opening(number, fence.indent, fence.marks, _label(fence.info))
 
 
-def _closes(opening: Opening, fence: re.Match[str]) -> bool:
+def _closes(opening: Opening, fence: Fence) -> bool:
     """Whether a fence closes a block: as long, and not indented by four more, as one within a docstring may be."""
-    deeper = len(fence["indent"].expandtabs(4)) - len(opening.indent.expandtabs(4))
-    return fence["marks"].startswith(opening.marks) and deeper < 4
+    deeper = len(fence.indent.expandtabs(4)) - len(opening.indent.expandtabs(4))
+    return fence.marks.startswith(opening.marks) and deeper < 4
 
 
 def _label(info: str) -> str:

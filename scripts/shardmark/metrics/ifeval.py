@@ -2,42 +2,32 @@
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from shardmark.errors import nearest
 from shardmark.metrics.base import Needs, Resampled
+from shardmark.metrics.instructions import INSTRUCTIONS, follows, follows_loosely
 
 if TYPE_CHECKING:
     import numpy as np
 
-INSTRUCTIONS: dict[str, tuple[str, ...]] = {
-    "change_case:capital_word_frequency": ("capital_frequency",),
-    "change_case:english_capital": (),
-    "change_case:english_lowercase": (),
-    "combination:repeat_prompt": (),
-    "combination:two_responses": (),
-    "detectable_content:number_placeholders": ("num_placeholders",),
-    "detectable_content:postscript": ("postscript_marker",),
-    "detectable_format:constrained_response": (),
-    "detectable_format:json_format": (),
-    "detectable_format:multiple_sections": ("section_spliter", "num_sections"),
-    "detectable_format:number_bullet_lists": ("num_bullets",),
-    "detectable_format:number_highlighted_sections": ("num_highlights",),
-    "detectable_format:title": (),
-    "keywords:existence": ("keywords",),
-    "keywords:forbidden_words": ("forbidden_words",),
-    "keywords:frequency": ("keyword", "frequency"),
-    "keywords:letter_frequency": ("letter", "let_frequency"),
-    "language:response_language": ("language",),
-    "length_constraints:nth_paragraph_first_word": ("num_paragraphs", "nth_paragraph", "first_word"),
-    "length_constraints:number_paragraphs": ("num_paragraphs",),
-    "length_constraints:number_sentences": ("num_sentences",),
-    "length_constraints:number_words": ("num_words",),
-    "punctuation:no_comma": (),
-    "startend:end_checker": ("end_phrase",),
-    "startend:quotation": (),
-}
-"Those that metrics/instructions.py can check, and the arguments that each needs."
+
+class Asked(NamedTuple):
+    """What a target asks for."""
+
+    instructions: list[tuple[str, dict[str, Any]]]
+    "The id of each, with its arguments."
+    prompt: str
+
+
+def _asked(target: str) -> Asked:
+    """What the JSON of a target asks for. Raises ValueError."""
+    match json.loads(target):
+        case {"ids": list(ids), "kwargs": list(kwargs), "prompt": str(prompt)}:
+            pairs = list(zip(ids, kwargs, strict=True))
+            if pairs and all(isinstance(name, str) and isinstance(given, dict) for name, given in pairs):
+                return Asked(pairs, prompt)
+    raise ValueError("no instructions with their arguments")
 
 
 class Ifeval(Resampled):
@@ -59,15 +49,11 @@ class Ifeval(Resampled):
 
         try:
             (target,) = targets
-            asked = json.loads(target)
-            pairs = list(zip(asked["ids"], asked["kwargs"], strict=True))
-            fits = all(isinstance(name, str) and isinstance(kwargs, dict) for name, kwargs in pairs)
-            fits &= bool(pairs) and isinstance(asked["prompt"], str)
-        except (ValueError, KeyError, TypeError):
-            fits = False
-        if not fits:
+            pairs = _asked(target).instructions
+        except ValueError as error:
             fix = "target: \"{'ids': [...], 'kwargs': [...], 'prompt': prompt} | tojson\", with kwargs for each id"
-            raise RenderError("metric ifeval needs instructions with their arguments, in JSON", fix, key="target")
+            what = "metric ifeval needs instructions with their arguments, in JSON"
+            raise RenderError(what, fix, key="target") from error
         if unknown := [name for name, _ in pairs if name not in INSTRUCTIONS]:
             what = f"metric ifeval knows no instruction {unknown[0]!r}"
             raise RenderError(what, nearest(unknown[0], INSTRUCTIONS), key="target")
@@ -79,16 +65,14 @@ class Ifeval(Resampled):
 
     def terms(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[list[float]]:
         """How many are followed, and of how many. A reference is JSON with ids, kwargs and prompt."""
-        from shardmark.metrics.instructions import follows, follows_loosely
         from shardmark.untrusted.limits import bounded
 
         check = follows_loosely if self.loose else follows
         rows = []
         for n, (response, (reference,)) in enumerate(zip(predictions, references, strict=True)):
-            asked = json.loads(reference)
-            pairs = zip(asked["ids"], asked["kwargs"], strict=True)
+            asked = _asked(reference)
             with bounded("keywords of the row", n):  # they are patterns
-                followed = [check(name, arguments, asked["prompt"], response) for name, arguments in pairs]
+                followed = [check(name, given, asked.prompt, response) for name, given in asked.instructions]
             whole = self.level == "prompt"
             rows.append([float(all(followed)), 1.0] if whole else [float(sum(followed)), len(followed)])
         return rows

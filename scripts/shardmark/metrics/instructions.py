@@ -7,26 +7,93 @@ such as what a word or a paragraph is, are those of its published checker, and s
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
-Arguments = dict[str, Any]
+INSTRUCTIONS: dict[str, tuple[str, ...]] = {
+    "change_case:capital_word_frequency": ("capital_frequency",),
+    "change_case:english_capital": (),
+    "change_case:english_lowercase": (),
+    "combination:repeat_prompt": (),
+    "combination:two_responses": (),
+    "detectable_content:number_placeholders": ("num_placeholders",),
+    "detectable_content:postscript": ("postscript_marker",),
+    "detectable_format:constrained_response": (),
+    "detectable_format:json_format": (),
+    "detectable_format:multiple_sections": ("section_spliter", "num_sections"),
+    "detectable_format:number_bullet_lists": ("num_bullets",),
+    "detectable_format:number_highlighted_sections": ("num_highlights",),
+    "detectable_format:title": (),
+    "keywords:existence": ("keywords",),
+    "keywords:forbidden_words": ("forbidden_words",),
+    "keywords:frequency": ("keyword", "frequency"),
+    "keywords:letter_frequency": ("letter", "let_frequency"),
+    "language:response_language": ("language",),
+    "length_constraints:nth_paragraph_first_word": ("num_paragraphs", "nth_paragraph", "first_word"),
+    "length_constraints:number_paragraphs": ("num_paragraphs",),
+    "length_constraints:number_sentences": ("num_sentences",),
+    "length_constraints:number_words": ("num_words",),
+    "punctuation:no_comma": (),
+    "startend:end_checker": ("end_phrase",),
+    "startend:quotation": (),
+}
+"The ids of all instructions, and the arguments that each needs."
+
+
+class Arguments(NamedTuple):
+    """The arguments of an instruction, by their published names, and its prompt; of the others the defaults stand."""
+
+    prompt: str
+    capital_frequency: int = 0
+    capital_relation: str = ""
+    end_phrase: str = ""
+    first_word: str = ""
+    forbidden_words: Sequence[str] = ()
+    frequency: int = 0
+    keyword: str = ""
+    keywords: Sequence[str] = ()
+    language: str = ""
+    let_frequency: int = 0
+    let_relation: str = ""
+    letter: str = ""
+    nth_paragraph: int = 0
+    num_bullets: int = 0
+    num_highlights: int = 0
+    num_paragraphs: int = 0
+    num_placeholders: int = 0
+    num_sections: int = 0
+    num_sentences: int = 0
+    num_words: int = 0
+    postscript_marker: str = ""
+    prompt_to_repeat: str = ""
+    relation: str = ""
+    section_spliter: str = ""
+
+
 YES_NO_MAYBE = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 FIRST_WORD_ENDS = re.compile(r"""[.,?!'"]""")
 CODE_FENCES = ("```json", "```Json", "```JSON", "```")
 
 
-def follows(instruction: str, arguments: Arguments, prompt: str, response: str) -> bool:
+def _arguments(instruction: str, given: Mapping[str, Any], prompt: str) -> Arguments:
+    """The arguments of an instruction. Raises KeyError for an unknown one, or without an argument that it needs."""
+    for name in INSTRUCTIONS[instruction]:
+        if not given.get(name):
+            raise KeyError(name)
+    known = {name: value for name, value in given.items() if value and name in Arguments._fields}
+    return Arguments(**(known | {"prompt": prompt}))
+
+
+def follows(instruction: str, arguments: Mapping[str, Any], prompt: str, response: str) -> bool:
     """Whether a response follows an instruction, by its id such as `length_constraints:number_words`.
 
     An empty response follows none. Raises KeyError for an unknown instruction.
     """
-    given = {key: value for key, value in arguments.items() if value} | {"prompt": prompt}
-    return bool(response.strip()) and CHECKS[instruction](response, given)
+    return bool(response.strip()) and CHECKS[instruction](response, _arguments(instruction, arguments, prompt))
 
 
-def follows_loosely(instruction: str, arguments: Arguments, prompt: str, response: str) -> bool:
+def follows_loosely(instruction: str, arguments: Mapping[str, Any], prompt: str, response: str) -> bool:
     """Whether the response follows it as it is, or without its first line, its last line, both, or asterisks."""
     lines = response.split("\n")
     parts = [response, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]
@@ -34,10 +101,9 @@ def follows_loosely(instruction: str, arguments: Arguments, prompt: str, respons
     return any(follows(instruction, arguments, prompt, variant) for variant in variants)
 
 
-def _compares(count: int, arguments: Arguments, bound: str, relation: str = "relation") -> bool:
+def _compares(count: int, bound: int, relation: str) -> bool:
     """Less than, or (as the default) at least."""
-    wanted = int(arguments[bound])
-    return count < wanted if arguments.get(relation) == "less than" else count >= wanted
+    return count < int(bound) if relation == "less than" else count >= int(bound)
 
 
 def _matches(pattern: str, text: str) -> int:
@@ -110,12 +176,12 @@ def _two_responses(text: str) -> bool:
 def _first_word(text: str, arguments: Arguments) -> bool:
     """Whether there are as many paragraphs as asked for, and the n-th begins with a word."""
     paragraphs = text.split("\n\n")
-    count, n = sum(bool(part.strip()) for part in paragraphs), int(arguments["nth_paragraph"])
+    count, n = sum(bool(part.strip()) for part in paragraphs), int(arguments.nth_paragraph)
     if n > count or not paragraphs[n - 1].strip():
         return False
     word = paragraphs[n - 1].split()[0].lstrip("'").lstrip('"').lower()
     first = FIRST_WORD_ENDS.split(word)[0]
-    return count == int(arguments["num_paragraphs"]) and first == arguments["first_word"].lower()
+    return count == int(arguments.num_paragraphs) and first == arguments.first_word.lower()
 
 
 def _postscript(text: str, marker: str) -> bool:
@@ -139,39 +205,43 @@ def _title(text: str) -> bool:
 
 
 CHECKS: dict[str, Callable[[str, Arguments], bool]] = {
-    "keywords:existence": lambda text, a: all(_matches(_word(word), text) for word in a["keywords"]),
-    "keywords:frequency": lambda text, a: _compares(_matches(_word(a["keyword"].strip()), text), a, "frequency"),
-    "keywords:forbidden_words": lambda text, a: (
-        not any(_matches(rf"\b{_word(w)}\b", text) for w in a["forbidden_words"])
-    ),
+    "keywords:existence": lambda text, a: all(_matches(_word(word), text) for word in a.keywords),
+    "keywords:frequency": lambda text, a: _compares(_matches(_word(a.keyword.strip()), text), a.frequency, a.relation),
+    "keywords:forbidden_words": lambda text, a: not any(_matches(rf"\b{_word(w)}\b", text) for w in a.forbidden_words),
     "keywords:letter_frequency": lambda text, a: _compares(
-        Counter(text.lower())[a["letter"].strip().lower()], a, "let_frequency", "let_relation"
+        Counter(text.lower())[a.letter.strip().lower()], a.let_frequency, a.let_relation
     ),
-    "language:response_language": lambda text, a: _language(text, a["language"]),
-    "length_constraints:number_sentences": lambda text, a: _compares(len(_splitter()(text)), a, "num_sentences"),
-    "length_constraints:number_paragraphs": lambda text, a: _paragraphs(text, int(a["num_paragraphs"])),
-    "length_constraints:number_words": lambda text, a: _compares(len(re.findall(r"\w+", text)), a, "num_words"),
+    "language:response_language": lambda text, a: _language(text, a.language),
+    "length_constraints:number_sentences": lambda text, a: _compares(
+        len(_splitter()(text)), a.num_sentences, a.relation
+    ),
+    "length_constraints:number_paragraphs": lambda text, a: _paragraphs(text, int(a.num_paragraphs)),
+    "length_constraints:number_words": lambda text, a: _compares(
+        len(re.findall(r"\w+", text)), a.num_words, a.relation
+    ),
     "length_constraints:nth_paragraph_first_word": _first_word,
     "detectable_content:number_placeholders": lambda text, a: _compares(
-        len(re.findall(r"\[.*?\]", text)), a, "num_placeholders"
+        len(re.findall(r"\[.*?\]", text)), a.num_placeholders, a.relation
     ),
-    "detectable_content:postscript": lambda text, a: _postscript(text, a["postscript_marker"].strip()),
-    "detectable_format:number_bullet_lists": lambda text, a: _bullets(text) == int(a["num_bullets"]),
+    "detectable_content:postscript": lambda text, a: _postscript(text, a.postscript_marker.strip()),
+    "detectable_format:number_bullet_lists": lambda text, a: _bullets(text) == int(a.num_bullets),
     "detectable_format:constrained_response": lambda text, a: any(answer in text for answer in YES_NO_MAYBE),
-    "detectable_format:number_highlighted_sections": lambda text, a: _compares(_highlights(text), a, "num_highlights"),
+    "detectable_format:number_highlighted_sections": lambda text, a: _compares(
+        _highlights(text), a.num_highlights, a.relation
+    ),
     "detectable_format:multiple_sections": lambda text, a: _compares(
-        len(re.split(rf"\s?{_word(a['section_spliter'].strip())}\s?\d+\s?", text)) - 1, a, "num_sections"
+        len(re.split(rf"\s?{_word(a.section_spliter.strip())}\s?\d+\s?", text)) - 1, a.num_sections, a.relation
     ),
     "detectable_format:json_format": lambda text, a: _json(text),
     "detectable_format:title": lambda text, a: _title(text),
     "combination:two_responses": lambda text, a: _two_responses(text),
     "combination:repeat_prompt": lambda text, a: (
-        text.strip().lower().startswith(str(a.get("prompt_to_repeat") or a["prompt"]).strip().lower())
+        text.strip().lower().startswith(str(a.prompt_to_repeat or a.prompt).strip().lower())
     ),
-    "startend:end_checker": lambda text, a: text.strip().strip('"').lower().endswith(a["end_phrase"].strip().lower()),
+    "startend:end_checker": lambda text, a: text.strip().strip('"').lower().endswith(a.end_phrase.strip().lower()),
     "startend:quotation": lambda text, a: re.fullmatch(r'\s*".*"\s*', text, re.DOTALL) is not None,
     "change_case:capital_word_frequency": lambda text, a: _compares(
-        _capital_words(text), a, "capital_frequency", "capital_relation"
+        _capital_words(text), a.capital_frequency, a.capital_relation
     ),
     "change_case:english_capital": lambda text, a: text.isupper() and _language(text, "en"),
     "change_case:english_lowercase": lambda text, a: text.islower() and _language(text, "en"),

@@ -73,6 +73,23 @@ class TaskDataset(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return layout.full_name(self.name, self.digest)
 
 
+class LmEvalRules(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of one of lm-eval's tasks that decide its scores, by its names.
+
+    Functions are `{"!function": NAME, "in": FOLDER}`; scoring puts a `Function` in the place of each.
+    """
+
+    output_type: str
+    metric_list: list[dict[str, Any]] | None
+    filter_list: list[dict[str, Any]] | None
+    process_results: Any
+    repeats: int
+    unsafe_code: Any = False
+    num_fewshot: int | None = None
+    "This and the version are told, and decide nothing."
+    version: Any = None
+
+
 class LmEvalGroup(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A group of lm-eval's tasks."""
 
@@ -85,8 +102,7 @@ class LmEvalGroup(Record, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class LmEvalJudging(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What scoring must know of lm-eval's tasks: the setting `lm_eval` of a task file."""
 
-    tasks: dict[str, dict[str, Any]]
-    "Of each task the keys that decide scores, as its YAML has them."
+    tasks: dict[str, LmEvalRules]
     groups: list[LmEvalGroup]
     "The group that was asked for, then those in it; none if it is one task."
 

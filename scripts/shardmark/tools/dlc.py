@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 
 from shardmark.errors import Problem, UserError
 from shardmark.settings import Settings
-from shardmark.tools.submission import State, ask, job_properties, read_file, wrap
+from shardmark.tools.submission import State, Wanted, ask, job_wanted, read_file, wrap
 
 JOB_ID = re.compile(r"\|\s*(dlc[0-9a-z]+)\s*\|")
 OVER: Mapping[str, str] = {"Succeeded": "success", "Failed": "failed", "Stopped": "failed"}
@@ -45,24 +45,21 @@ def read_settings(path: Path) -> DlcConfig:
     return read_file(DlcConfig, path, numbers=("workspace_id",))
 
 
-def submit_words(settings: DlcConfig, properties: dict[str, Any], wrapper: Path) -> list[str]:
+def submit_words(settings: DlcConfig, wanted: Wanted, wrapper: Path) -> list[str]:
     """The command line that submits a job: one worker, with the model's GPUs."""
-    resources = properties["resources"]
-    name = str(properties.get("groupid") or properties["rule"])
-    memory = math.ceil(int(resources["mem_mb"]) / 1024)
     flags: dict[str, Any] = {
-        "name": f"shardmark-{name}",
+        "name": f"shardmark-{wanted.name}",
         "command": f"sh {shlex.quote(str(wrapper))}",
         "workspace_id": settings.workspace_id,
         "resource_id": settings.resource_id,
         "data_sources": settings.data_sources,
         "priority": settings.priority,
-        "job_max_running_time_minutes": resources.get("runtime"),
+        "job_max_running_time_minutes": wanted.minutes,
         "workers": 1,
         "worker_image": settings.image,
-        "worker_cpu": properties["threads"],
-        "worker_gpu": int(resources.get("gpu", 0)),
-        "worker_memory": f"{memory}Gi",
+        "worker_cpu": wanted.cores,
+        "worker_gpu": wanted.gpus,
+        "worker_memory": f"{math.ceil(wanted.memory_mb / 1024)}Gi",
         "worker_shared_memory": f"{settings.shared_memory_gb}Gi" if settings.shared_memory_gb else None,
     }
     given = [f"--{key}={value}" for key, value in flags.items() if value is not None]
@@ -72,7 +69,7 @@ def submit_words(settings: DlcConfig, properties: dict[str, Any], wrapper: Path)
 def submit(script: Path, settings_file: Path) -> str:
     """Submit one of Snakemake's job scripts; the job's id."""
     wrapper = wrap(script.resolve(), os.environ, Path.cwd())
-    words = submit_words(read_settings(settings_file), job_properties(script), wrapper)
+    words = submit_words(read_settings(settings_file), job_wanted(script), wrapper)
     done = _dlc(words)
     found = JOB_ID.search(done)
     if found is None:

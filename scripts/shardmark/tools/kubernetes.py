@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 
 from shardmark.errors import Problem, UserError
 from shardmark.settings import Settings
-from shardmark.tools.submission import State, ask, job_properties, read_file, wrap
+from shardmark.tools.submission import State, Wanted, ask, job_wanted, read_file, wrap
 
 FIX = "install kubectl, put it on PATH, and choose a cluster: `kubectl config current-context`"
 GONE = "(NotFound)"
@@ -50,12 +50,11 @@ def read_settings(path: Path) -> KubernetesConfig:
     return read_file(KubernetesConfig, path)
 
 
-def job_spec(settings: KubernetesConfig, properties: dict[str, Any], wrapper: Path, folder: Path) -> dict[str, Any]:
+def job_spec(settings: KubernetesConfig, wanted: Wanted, wrapper: Path, folder: Path) -> dict[str, Any]:
     """The Kubernetes job of one of Snakemake's: one pod, with the model's GPUs, as this user, tried once."""
-    resources = properties["resources"]
-    wanted = {"cpu": str(properties["threads"]), "memory": f"{int(resources['mem_mb'])}M"}
-    if gpus := int(resources.get("gpu", 0)):
-        wanted[settings.gpu] = str(gpus)
+    resources = {"cpu": str(wanted.cores), "memory": f"{wanted.memory_mb}M"}
+    if wanted.gpus:
+        resources[settings.gpu] = str(wanted.gpus)
     volumes: list[dict[str, Any]] = [{"name": "shared", "persistentVolumeClaim": {"claimName": settings.claim}}]
     mounts = [{"name": "shared", "mountPath": settings.mount_path}]
     if settings.shared_memory_gb:
@@ -75,16 +74,15 @@ def job_spec(settings: KubernetesConfig, properties: dict[str, Any], wrapper: Pa
                 "command": ["sh", str(wrapper)],
                 "workingDir": str(folder),
                 "env": [{"name": "HOME", "value": "/tmp"}],
-                "resources": {"requests": wanted, "limits": wanted},
+                "resources": {"requests": resources, "limits": resources},
                 "volumeMounts": mounts,
             }
         ],
     }
-    if "runtime" in resources:  # of the pod, since that of a job counts the time in the queue, too
-        pod["activeDeadlineSeconds"] = 60 * int(resources["runtime"])
+    if wanted.minutes is not None:  # of the pod, since that of a job counts the time in the queue, too
+        pod |= {"activeDeadlineSeconds": 60 * wanted.minutes}
     if settings.service_account:
-        pod["serviceAccountName"] = settings.service_account
-    name = str(properties.get("groupid") or properties["rule"])
+        pod |= {"serviceAccountName": settings.service_account}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -92,7 +90,7 @@ def job_spec(settings: KubernetesConfig, properties: dict[str, Any], wrapper: Pa
             "name": f"shardmark-{uuid.uuid4().hex[:16]}",
             "namespace": settings.namespace,
             "labels": {"app": "shardmark"},
-            "annotations": {"shardmark/job": name},
+            "annotations": {"shardmark/job": wanted.name},
         },
         "spec": {
             "backoffLimit": 0,
@@ -109,7 +107,7 @@ def submit(script: Path, settings_file: Path) -> str:
     if not Path.cwd().is_relative_to(settings.mount_path):
         raise UserError(Problem(str(Path.cwd()), "", problem, f"put the clone on the volume, or fix {settings_file}"))
     wrapper = wrap(script.resolve(), os.environ, Path.cwd())
-    spec = job_spec(settings, job_properties(script), wrapper, Path.cwd())
+    spec = job_spec(settings, job_wanted(script), wrapper, Path.cwd())
     told = ask(["kubectl", "create", "--filename=-", "--output=name"], FIX, json.dumps(spec))
     name = str(spec["metadata"]["name"])
     if f"job.batch/{name}" not in told.split():

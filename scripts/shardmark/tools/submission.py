@@ -10,7 +10,7 @@ import shlex
 import subprocess
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from shardmark.config.base import S, validate
 from shardmark.config.yaml_files import read_yaml
@@ -22,6 +22,18 @@ PASSED = re.compile(r"HF_\w+|HUGGING_FACE_\w+|TRANSFORMERS_\w+|SHARDMARK_\w+|(ht
 "Variables that jobs get, too."
 ASK_SECONDS = 60
 State = Literal["running", "success", "failed"]
+
+
+class Wanted(NamedTuple):
+    """What Snakemake notes of a job, or a group of jobs, in its script."""
+
+    name: str
+    "Of its group, or else of its rule."
+    cores: int
+    memory_mb: int
+    gpus: int
+    minutes: int | None
+    "How long it may take; None for as long as it likes."
 
 
 def read_file(kind: type[S], path: Path, numbers: Collection[str] = ()) -> S:
@@ -36,12 +48,25 @@ def read_file(kind: type[S], path: Path, numbers: Collection[str] = ()) -> S:
     return settings
 
 
-def job_properties(script: Path) -> dict[str, Any]:
-    """What Snakemake notes of a job in its script: rule or group, threads, resources."""
+def job_wanted(script: Path) -> Wanted:
+    """What a job script of Snakemake's asks for. Raises UserError."""
     found = PROPERTIES.search(script.read_text())
     if found is None:
         raise UserError(Problem(str(script), "", "is no job script of Snakemake", "let Snakemake call this command"))
-    return dict(json.loads(found[1]))
+    return wanted(json.loads(found[1]))
+
+
+def wanted(properties: dict[str, Any]) -> Wanted:
+    """The same, of Snakemake's properties of a job."""
+    resources = properties["resources"]
+    minutes = resources.get("runtime")
+    return Wanted(
+        name=str(properties.get("groupid") or properties["rule"]),
+        cores=int(properties["threads"]),
+        memory_mb=int(resources["mem_mb"]),
+        gpus=int(resources.get("gpu", 0)),
+        minutes=None if minutes is None else int(minutes),
+    )
 
 
 def wrap(script: Path, environment: Mapping[str, str], folder: Path) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from fake_scheduler import install
 from projects import problems, write_yaml
 from shardmark.tools.dlc import DlcConfig, read_settings, state, submit, submit_words
-from shardmark.tools.submission import job_properties, wrap
+from shardmark.tools.submission import job_wanted, wanted, wrap
 from slurm_cluster import until
 
 PROFILE = Path(__file__).parents[3] / "profiles/dlc"
@@ -42,14 +42,14 @@ def test_a_job_asks_for_what_its_model_needs() -> None:
         shared_memory_gb=64,
         extra=["--vpc_id=v"],
     )
-    assert submit_words(settings, GROUP, Path("/a b/job.sh")) == [
+    assert submit_words(settings, wanted(GROUP), Path("/a b/job.sh")) == [
         *("dlc", "submit", "pytorchjob", "--name=shardmark-m-0", "--command=sh '/a b/job.sh'", "--workspace_id=7"),
         *("--resource_id=quota1", "--data_sources=d-1", "--priority=5", "--job_max_running_time_minutes=30"),
         *("--workers=1", "--worker_image=i", "--worker_cpu=4", "--worker_gpu=2", "--worker_memory=8Gi"),
         *("--worker_shared_memory=64Gi", "--vpc_id=v"),
     ]
     score = {"rule": "score", "threads": 1, "resources": {"mem_mb": 4000}}
-    words = submit_words(DlcConfig(workspace_id="7", image="i", data_sources="d-1"), score, Path("/job.sh"))
+    words = submit_words(DlcConfig(workspace_id="7", image="i", data_sources="d-1"), wanted(score), Path("/job.sh"))
     assert "--worker_gpu=0" in words
     assert not [word for word in words if word.startswith(("--resource_id", "--priority", "--job_max"))]
 
@@ -94,6 +94,6 @@ def test_what_is_wrong_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write_yaml(tmp_path / "dlc.yaml", SETTINGS | {"piority": 1})
     assert problems(read_settings, tmp_path / "dlc.yaml")[0].key == "piority"
     (tmp_path / "x.sh").write_text("echo\n")
-    assert "no job script" in problems(job_properties, tmp_path / "x.sh")[0].what
+    assert "no job script" in problems(job_wanted, tmp_path / "x.sh")[0].what
     monkeypatch.setenv("PATH", str(tmp_path))
     assert problems(state, "dlc1")[0].what == "there is no such command"

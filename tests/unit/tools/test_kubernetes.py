@@ -11,6 +11,7 @@ import pytest
 from fake_scheduler import install
 from projects import problems, write_yaml
 from shardmark.tools.kubernetes import KubernetesConfig, job_spec, read_settings, state, submit
+from shardmark.tools.submission import wanted
 from slurm_cluster import until
 
 PROFILE = Path(__file__).parents[3] / "profiles/kubernetes"
@@ -29,7 +30,7 @@ def script_in(folder: Path, end: str = "") -> Path:
 
 
 def test_the_specification_of_a_job() -> None:
-    spec = job_spec(settings(), GROUP, Path("/shared/job.sh"), Path("/shared/clone"))
+    spec = job_spec(settings(), wanted(GROUP), Path("/shared/job.sh"), Path("/shared/clone"))
     assert (spec["apiVersion"], spec["kind"], spec["spec"]["backoffLimit"]) == ("batch/v1", "Job", 0)
     assert spec["metadata"]["annotations"] == {"shardmark/job": "m@1-0"}
     pod = spec["spec"]["template"]["spec"]
@@ -40,8 +41,11 @@ def test_the_specification_of_a_job() -> None:
     assert container["command"] == ["sh", "/shared/job.sh"]
     assert (container["image"], container["workingDir"]) == ("registry/x:1", "/shared/clone")
     assert container["volumeMounts"] == [{"name": "shared", "mountPath": "/shared"}]
-    wanted = {"cpu": "4", "memory": "8100M", "nvidia.com/gpu": "2"}
-    assert container["resources"] == {"requests": wanted, "limits": wanted}  # for GPUs, both must be there and equal
+    resources = {"cpu": "4", "memory": "8100M", "nvidia.com/gpu": "2"}
+    assert container["resources"] == {
+        "requests": resources,
+        "limits": resources,
+    }  # for GPUs, both must be there and equal
 
 
 def test_what_a_cluster_may_ask_for_besides() -> None:
@@ -54,12 +58,12 @@ def test_what_a_cluster_may_ask_for_besides() -> None:
         shared_memory_gb=8,
         gpu="amd.com/gpu",
     )
-    pod = job_spec(more, score, Path("/shared/job.sh"), Path("/shared"))["spec"]["template"]["spec"]
+    pod = job_spec(more, wanted(score), Path("/shared/job.sh"), Path("/shared"))["spec"]["template"]["spec"]
     assert (pod["serviceAccountName"], pod["nodeSelector"], pod["tolerations"]) == ("me", {"zone": "a"}, [toleration])
     assert pod["volumes"][1] == {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}
     assert pod["containers"][0]["resources"]["limits"] == {"cpu": "1", "memory": "4000M"}
     assert "activeDeadlineSeconds" not in pod
-    more = job_spec(settings(gpu="amd.com/gpu"), GROUP, Path("/j"), Path("/"))["spec"]["template"]["spec"]
+    more = job_spec(settings(gpu="amd.com/gpu"), wanted(GROUP), Path("/j"), Path("/"))["spec"]["template"]["spec"]
     assert more["containers"][0]["resources"]["limits"]["amd.com/gpu"] == "2"
 
 

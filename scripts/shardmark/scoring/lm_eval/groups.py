@@ -1,40 +1,48 @@
 """The scores of lm-eval's groups, from those of their tasks."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from shardmark.errors import Problem, UserError
 from shardmark.records.dataset import LmEvalGroup
 from shardmark.records.score import Metric
 
-Record = dict[str, Any]
+
+class Aggregate(NamedTuple):
+    """An entry of a group's aggregate_metric_list; its aggregation is the mean."""
+
+    metric: str
+    filter_list: str | list[str] | None = None
+    aggregation: Any = "mean"
+    weight_by_size: bool = True
 
 
 def group_metrics(groups: list[LmEvalGroup], tasks: dict[str, dict[str, Metric]]) -> dict[str, Metric]:
     """The aggregates of a group, then those of the groups in it and the metrics of its tasks, with their names."""
     found: dict[str, Metric] = {}
     for group in groups:
-        for aggregate in group.aggregates:
+        aggregates = [Aggregate(**entry) for entry in group.aggregates]
+        for aggregate in aggregates:
             names = [name for name in dict.fromkeys(n for t in group.tasks for n in tasks[t]) if _fits(name, aggregate)]
             for name in names:
                 key = name if group is groups[0] else f"{name} ({group.name})"
                 having = [tasks[task] for task in group.tasks if name in tasks[task]]
                 sizes = [max(metric.n for metric in metrics.values()) for metrics in having]
                 parts = [metrics[name] for metrics in having]
-                found[key] = _aggregate(parts, sizes, aggregate.get("weight_by_size", True))
+                found[key] = _aggregate(parts, sizes, aggregate.weight_by_size)
         if not found:  # lm-eval warns, and the group has no score
-            wanted = ", ".join(dict.fromkeys(aggregate["metric"] for aggregate in group.aggregates))
+            wanted = ", ".join(dict.fromkeys(aggregate.metric for aggregate in aggregates))
             what = f"group {group.name} aggregates {wanted}, which none of its tasks has"
             raise UserError(Problem(group.name, "aggregate_metric_list", what, "correct the group's file"))
     return found | {f"{name} ({task})": metric for task, metrics in tasks.items() for name, metric in metrics.items()}
 
 
-def _fits(name: str, aggregate: Record) -> bool:
+def _fits(name: str, aggregate: Aggregate) -> bool:
     """Whether a metric of a task is one that a group aggregates: all its chains of filters, or those it names."""
     metric, _, chain = name.partition(",")
-    wanted = aggregate.get("filter_list")
+    wanted = aggregate.filter_list
     wanted = [wanted] if isinstance(wanted, str) else wanted
-    return bool(metric == aggregate["metric"] and (wanted is None or (chain or "none") in wanted))
+    return bool(metric == aggregate.metric and (wanted is None or (chain or "none") in wanted))
 
 
 def _aggregate(parts: list[Metric], sizes: list[int], by_size: bool) -> Metric:

@@ -4,10 +4,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from shardmark.errors import Problem, UserError
-from shardmark.records.base import convert
+from shardmark.records.base import MADE_ANEW, Unreadable, convert
 from shardmark.records.dataset import LmEvalJudging, TaskHeader, TaskLine
 from shardmark.records.origin import LmEvalOrigin
 from shardmark.records.prediction import Prediction
@@ -27,20 +28,28 @@ def judge(
 ) -> tuple[list[Sample], dict[str, Metric]]:
     """The samples of a task file with their scores, and the metrics. Raises UserError for code that fails."""
     dataset, origin = header.dataset, header.dataset.origin
-    about = convert(header.settings["lm_eval"], LmEvalJudging)
     assert isinstance(origin, LmEvalOrigin)
+    try:
+        judged = convert(header.settings.get("lm_eval"), LmEvalJudging)
+    except Unreadable as error:
+        raise UserError(Problem(dataset.where, "lm_eval", str(error), MADE_ANEW)) from error
     root = Path(origin.lm_eval.tasks)
     code = Code(root, origin.lm_eval.code, dataset.name)
     samples: list[Sample] = []
     metrics: dict[str, dict[str, Metric]] = {}
-    for name, settings in about.tasks.items():
+    for name, settings in judged.tasks.items():
         own = [line for line in lines if line.group in (None, name)]
         _seed()
         try:
             with judging_with(load_here), bounded_steps() as step:
                 step.name(dataset.where)
-                restored = _restored(settings, root)
-                code.begin(functions(restored))
+                restored = msgspec.structs.replace(
+                    settings,
+                    metric_list=_restored(settings.metric_list, root),
+                    filter_list=_restored(settings.filter_list, root),
+                    process_results=_restored(settings.process_results, root),
+                )
+                code.begin(functions([restored.metric_list, restored.filter_list, restored.process_results]))
                 task = Task(name, restored, code)
                 results = task.results(own, answers)
                 samples += task.samples(own, asked, answers, results)
@@ -51,9 +60,9 @@ def judge(
             what = f"{name} cannot be scored: {type(error).__name__}: {_first_words(error)}"
             fix = install(error) if isinstance(error, ModuleNotFoundError) else "fix the task, or leave it out"
             raise UserError(Problem(dataset.name, "lm_eval", what, fix)) from error
-    if not about.groups:
+    if not judged.groups:
         return samples, next(iter(metrics.values()))
-    return samples, group_metrics(about.groups, metrics)
+    return samples, group_metrics(judged.groups, metrics)
 
 
 def _first_words(error: Exception) -> str:
@@ -70,8 +79,11 @@ def _seed() -> None:
 
 def _restored(value: object, root: Path) -> Any:
     """A configuration with its functions."""
-    if isinstance(value, dict):
-        if "!function" in value:
-            return Function(root / value["in"], value["!function"])
-        return {key: _restored(part, root) for key, part in value.items()}
-    return [_restored(part, root) for part in value] if isinstance(value, list) else value
+    match value:
+        case {"!function": name, "in": folder}:
+            return Function(root / folder, name)
+        case dict():
+            return {key: _restored(part, root) for key, part in value.items()}
+        case list():
+            return [_restored(part, root) for part in value]
+    return value

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shardmark.records import score
-from shardmark.records.dataset import TaskLine
+from shardmark.records.dataset import LmEvalRules, TaskLine
 from shardmark.records.prediction import Generated, Prediction, Scored, Written
 from shardmark.records.request import GenerateRequest, Request
 from shardmark.records.sample import Sample
@@ -25,20 +25,39 @@ from shardmark.scoring.lm_eval.values import (
 from shardmark.scoring.statistics import Estimate
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.files import Function
-from shardmark.tasks.lm_eval.judging import DEFAULTS, REGISTERED, default_aggregation
+from shardmark.tasks.lm_eval.judging import (
+    REGISTERED,
+    MetricRule,
+    default_aggregation,
+    metric_entries,
+    metric_rule,
+)
 from shardmark.tasks.requests import as_text
 from shardmark.untrusted.limits import BoundError
 
 Record = dict[str, Any]
-DEFAULT_CHAIN = {"name": "none", "filter": [{"function": "take_first"}]}
-OWN_KEYS = ("metric", "aggregation", "higher_is_better", "hf_evaluate")
-"Keys of a metric that are no options of its function."
-
+DEFAULT_CHAINS: list[Record] = [{"name": "none", "filter": [{"function": "take_first"}]}]
+NO_RULE = metric_rule({})
 NUMBER = (bool, int, float, np.number, np.bool_)
 COMPARED = {"acc_norm": "char", "acc_bytes": "byte"}
 "How metrics compare choices (see scoring/choice.py), where it is not by the sum of log-likelihoods."
 MEANS = {"mean", "nanmean", "median"}
 "Aggregations whose value is a fraction if all values are."
+
+
+class Chain(NamedTuple):
+    """A chain of filters."""
+
+    name: str
+    steps: list[Record] | None
+
+    def filters(self) -> Iterator[tuple[Any, Record]]:
+        """Each filter, by its name or as a Function, with its options. Raises ValueError if there are none."""
+        if self.steps is None:
+            raise ValueError(f"the chain {self.name} of filter_list has no filter")
+        for step in self.steps:
+            options = dict(step)
+            yield options.pop("function"), options
 
 
 class Result(NamedTuple):
@@ -53,29 +72,28 @@ class Result(NamedTuple):
 class Task:
     """A task's rules. Functions of its own are imported when they are needed."""
 
-    def __init__(self, name: str, settings: Record, code: Code) -> None:
+    def __init__(self, name: str, settings: LmEvalRules, code: Code) -> None:
         self.name, self.code = name, code
-        self.kind = settings["output_type"]
-        self.repeats = settings["repeats"]
-        self.process: Function | None = settings["process_results"]
-        self.chains = settings["filter_list"] or [DEFAULT_CHAIN]
-        given = settings["metric_list"]
-        given = [{"metric": metric} for metric in DEFAULTS[self.kind]] if given is None else given
-        self.metrics: dict[str, Record] = {self._called(metric): metric for metric in given}
+        self.kind = settings.output_type
+        self.repeats = settings.repeats
+        self.process: Function | None = settings.process_results
+        self.chains = [Chain(chain["name"], chain.get("filter")) for chain in settings.filter_list or DEFAULT_CHAINS]
+        given = map(metric_rule, metric_entries(settings.metric_list, self.kind))
+        self.metrics = {self._called(rule): rule for rule in given}
         self.rules = dict(self.metrics)
         self.functions: dict[str, tuple[Metric, Record]] = {}
         if self.process is None and self.kind == "generate_until":
-            self.functions = {name: self._function(metric) for name, metric in self.metrics.items()}
+            self.functions = {name: self._function(rule) for name, rule in self.metrics.items()}
 
-    def _called(self, metric: Record) -> str:
-        name = metric["metric"]
-        return str(self.code.load(name).__name__) if isinstance(name, Function) else str(name)
+    def _called(self, rule: MetricRule) -> str:
+        if rule.metric is None:
+            raise ValueError("an entry of metric_list names no metric")
+        return str(self.code.load(rule.metric).__name__) if isinstance(rule.metric, Function) else str(rule.metric)
 
-    def _function(self, metric: Record) -> tuple[Metric, Record]:
-        name, options = metric["metric"], {key: value for key, value in metric.items() if key not in OWN_KEYS}
-        if isinstance(name, Function):
-            return self.code.load(name), options
-        return registered_metric(name, bool(metric.get("hf_evaluate"))), options
+    def _function(self, rule: MetricRule) -> tuple[Metric, Record]:
+        if isinstance(rule.metric, Function):
+            return self.code.load(rule.metric), rule.options
+        return registered_metric(rule.metric, rule.from_evaluate), rule.options
 
     def results(self, lines: list[TaskLine], answers: dict[str, Prediction]) -> list[Result]:
         """Of each line the answer and what each metric and chain of filters makes of it."""
@@ -87,7 +105,7 @@ class Task:
             for doc, (result, line, answer) in enumerate(zip(results, lines, filtered, strict=True)):
                 with self._named("metric_list", doc):
                     values = self._values(line, answer)
-                result.values.update({_key(metric, chain["name"]): value for metric, value in values.items()})
+                result.values.update({_key(metric, chain.name): value for metric, value in values.items()})
                 if self.kind == "generate_until" and not number:
                     results[doc] = result._replace(answer=answer[0])
         return results
@@ -157,22 +175,20 @@ class Task:
         scoring = COMPARED.get(next(iter(self.metrics), ""), "sum")
         return is_tied(scoring, logprobs, tokens, [str(choice) for choice in choices])
 
-    def _results(self, chain: Record, predictions: list[Prediction], docs: list[Any]) -> list[list[Any]]:
+    def _results(self, chain: Chain, predictions: list[Prediction], docs: list[Any]) -> list[list[Any]]:
         """For each document what lm-eval hands to its metrics."""
         if self.kind == "loglikelihood_rolling":
             return [list(_scored(prediction).logprobs) for prediction in predictions]
         if self.kind != "generate_until":
             return [list(zip(p.logprobs, p.greedy, strict=True)) for p in map(_scored, predictions)]
         responses: Any = [self._texts(prediction) for prediction in predictions]
-        for number, step in enumerate(chain["filter"]):
-            options = {key: value for key, value in step.items() if key != "function"}
-            if isinstance(options.get("filter_fn"), Function):
-                options["filter_fn"] = self.code.load(options["filter_fn"])
-            function = step["function"]
+        for number, (function, options) in enumerate(chain.filters()):
+            if isinstance(own := options.get("filter_fn"), Function):
+                options |= {"filter_fn": self.code.load(own)}
             if isinstance(function, Function):
                 responses = list(self.code.load(function)(**options).apply(responses, docs))
             else:
-                with self._named(f"filter_list.{chain['name']}.{number}"):
+                with self._named(f"filter_list.{chain.name}.{number}"):
                     responses = FILTERS[function](responses, docs, **options)
         return [[response] for response in responses]
 
@@ -222,14 +238,14 @@ class Task:
     def _measured(self, name: str, results: list[Result]) -> score.Metric:
         values = [result.values[name] for result in results if name in result.values]
         metric = name.partition(",")[0]
-        settings = self.rules.get(metric, {})
-        rule = settings.get("aggregation") or default_aggregation(metric)
-        if isinstance(rule, Function):
-            estimate = Estimate(float(self.code.load(rule)(values)), None, None, len(values))
+        rule = self.rules.get(metric, NO_RULE)
+        aggregation = rule.aggregation or default_aggregation(metric)
+        if isinstance(aggregation, Function):
+            estimate = Estimate(float(self.code.load(aggregation)(values)), None, None, len(values))
         else:
-            estimate = aggregate(rule, metric, values)
-        fraction = rule == "f1" or (rule in MEANS and all(0 <= value <= 1 for value in values))
-        better = bool(settings.get("higher_is_better", REGISTERED.get(metric, ("", True))[1]))
+            estimate = aggregate(aggregation, metric, values)
+        fraction = aggregation == "f1" or (aggregation in MEANS and all(0 <= value <= 1 for value in values))
+        better = REGISTERED.get(metric, ("", True))[1] if rule.higher_is_better is None else rule.higher_is_better
         return estimate.metric(higher_is_better=better, percent=fraction)
 
 

@@ -63,28 +63,28 @@ def documents(
 
     Raises UserError for what fails, with the document's number.
     """
-    state = {"key": str(settings.eval_split)}
+    place = str(settings.eval_split)
     number = -1
     try:
         _seed()
         code.begin([*settings.asking(), *settings.judging()])
         with _on_disk(settings, splits) as stored:
             tried, docs, pool = _docs(settings, stored, code, where)
-            state["key"] = f"{settings.task}, document 0"
+            place = f"{settings.task}, document 0"
             task = _Task(settings, code, tried, pool, style)
             wanted = len(docs) if limit is None else min(share(limit, len(docs)), len(docs))
             if extent:
                 extent.add(settings.task if extent.group_by else "", wanted, len(docs))
             for number, doc in enumerate(islice(docs, wanted)):
-                state["key"] = f"{settings.task}, document {number}"
+                place = f"{settings.task}, document {number}"
                 yield task.document(doc)
     except (UserError, GeneratorExit, KeyboardInterrupt):
         raise
     except (MemoryError, TooLong) as error:
-        raise UserError(Problem(where, state["key"], stopped(error), FIX)) from error
+        raise UserError(Problem(where, place, stopped(error), FIX)) from error
     except Exception as error:  # templates and the task's own code: any exception may come out
         what = f"{type(error).__name__}: {error}"
-        raise UserError(Problem(where, state["key"], what, "fix the task, or leave it out")) from error
+        raise UserError(Problem(where, place, what, "fix the task, or leave it out")) from error
     if number < 0:
         raise UserError(Problem(where, settings.task, "the split has no documents", "name another split"))
 

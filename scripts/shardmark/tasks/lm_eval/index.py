@@ -12,6 +12,7 @@ from typing import Any
 
 from shardmark.errors import Problem, UserError, nearest
 from shardmark.files import digest, json_line, read_sealed, sealed, write_if_changed
+from shardmark.records.base import Record, Unreadable, convert, to_json
 from shardmark.tasks.lm_eval.files import Config, Function, listing, read_config, yaml_files
 
 INDEX_FORMAT = 1
@@ -22,6 +23,14 @@ AGGREGATE_KEYS = {"metric", "filter_list", "aggregation", "weight_by_size"}
 
 GROUP_KEYS = {"group", "group_alias", "task", "aggregate_metric_list", "metadata"}
 "The keys of a group; its other keys override those of its tasks."
+
+
+class Names(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An index as it is kept; see `Index`."""
+
+    tasks: dict[str, str]
+    groups: dict[str, str]
+    tags: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -114,12 +123,20 @@ def read_index(root: Path, kept: Path | None = None) -> Index:
     """The index of a folder, from the folder `kept` if it was made before."""
     made_from = digest([str(root), _state(root), INDEX_FORMAT])
     file = kept / f"{made_from}.json" if kept else None
-    known = read_sealed(file) if file else {}
-    if not known:
-        known = _index(root)
+    names = _kept(file) if file else None
+    if names is None:
+        names = _names(root)
         if file:
-            write_if_changed(file, json_line(sealed(known)))
-    return Index(root, known["tasks"], known["groups"], known["tags"])
+            write_if_changed(file, json_line(sealed(to_json(names))))
+    return Index(root, names.tasks, names.groups, names.tags)
+
+
+def _kept(file: Path) -> Names | None:
+    """What an index says; None if it is not there or damaged."""
+    try:
+        return convert(read_sealed(file), Names)
+    except Unreadable:
+        return None
 
 
 def _state(root: Path) -> Any:
@@ -135,7 +152,7 @@ def _state(root: Path) -> Any:
     return listing(root)
 
 
-def _index(root: Path) -> dict[str, Any]:
+def _names(root: Path) -> Names:
     """The names in order of their files. Files that are not valid define nothing, as in lm-eval."""
     tasks: dict[str, str] = {}
     groups: dict[str, str] = {}
@@ -154,7 +171,7 @@ def _index(root: Path) -> dict[str, Any]:
         for tag in _tags(config) if not is_group else ():
             if tag not in tasks and tag not in groups:
                 tags.setdefault(tag, []).append(name)
-    return {"tasks": tasks, "groups": groups, "tags": {tag: sorted(set(names)) for tag, names in tags.items()}}
+    return Names(tasks=tasks, groups=groups, tags={tag: sorted(set(names)) for tag, names in tags.items()})
 
 
 def _tags(config: Config) -> list[str]:

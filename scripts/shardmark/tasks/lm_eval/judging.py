@@ -4,7 +4,7 @@ scoring/lm_eval does what these names say.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from shardmark.errors import Problem, nearest
 from shardmark.tasks.lm_eval.files import Function
@@ -41,6 +41,9 @@ REGISTERED: dict[str, tuple[str, bool]] = {
     "bypass": ("bypass", True),
 }
 "How lm-eval aggregates each of its metrics, and whether more is better, where a task does not say."
+
+OWN_KEYS = ("metric", "aggregation", "higher_is_better", "hf_evaluate")
+"Keys of an entry of metric_list that are no options of its function."
 
 EVALUATE = {"accuracy", "code_eval", "exact_match", "f1", "rouge"}
 "The metrics of the package `evaluate` there are."
@@ -108,12 +111,42 @@ def default_aggregation(metric: object) -> str:
     return REGISTERED.get(metric, ("mean", True))[0] if isinstance(metric, str) else "mean"
 
 
-def metric_list(settings: TaskSettings) -> list[dict[str, Any]]:
-    """A task's metrics, each with what it is called and how its values are aggregated."""
-    given = settings.metric_list
-    if given is None:
-        given = [{"metric": name} for name in DEFAULTS[settings.output_type]]
-    return [{"aggregation": default_aggregation(metric.get("metric")), **metric} for metric in given]
+class MetricRule(NamedTuple):
+    """An entry of a task's metric_list."""
+
+    metric: Any
+    "Its name, or a Function."
+    aggregation: Any
+    "A name, or a Function."
+    higher_is_better: bool | None
+    "None where the entry does not say."
+    from_evaluate: bool
+    "Whether it is one of the package `evaluate`."
+    options: dict[str, Any]
+    "What its function is called with."
+
+
+def metric_rule(entry: dict[str, Any], aggregation: str | None = None) -> MetricRule:
+    """What an entry says; `aggregation` is that of an entry which names none."""
+    better = entry.get("higher_is_better")
+    return MetricRule(
+        metric=entry.get("metric"),
+        aggregation=entry.get("aggregation", aggregation),
+        higher_is_better=bool(better) if "higher_is_better" in entry else None,
+        from_evaluate=bool(entry.get("hf_evaluate")),
+        options={key: value for key, value in entry.items() if key not in OWN_KEYS},
+    )
+
+
+def metric_entries(given: list[dict[str, Any]] | None, output_type: str) -> list[dict[str, Any]]:
+    """A task's metric_list, or lm-eval's of its type of output."""
+    return [{"metric": name} for name in DEFAULTS[output_type]] if given is None else given
+
+
+def metric_rules(settings: TaskSettings) -> list[MetricRule]:
+    """A task's metrics, each with how its values are aggregated."""
+    entries = metric_entries(settings.metric_list, settings.output_type)
+    return [metric_rule(entry, default_aggregation(entry.get("metric"))) for entry in entries]
 
 
 def missing(settings: TaskSettings, where: str) -> list[Problem]:
@@ -135,8 +168,8 @@ def _unsafe(settings: TaskSettings, where: str) -> Iterator[Problem]:
 
 def _metrics(settings: TaskSettings, where: str) -> Iterator[Problem]:
     known = METRICS[settings.output_type]
-    for metric in metric_list(settings):
-        name, aggregation = metric.get("metric"), metric["aggregation"]
+    for rule in metric_rules(settings):
+        name, aggregation = rule.metric, rule.aggregation
         if not isinstance(aggregation, Function) and aggregation not in AGGREGATIONS:
             what = f"{settings.task}: there is no aggregation {aggregation!r} for {_spelt(name)}"
             yield Problem(where, "metric_list", what, nearest(str(aggregation), AGGREGATIONS))
@@ -145,21 +178,21 @@ def _metrics(settings: TaskSettings, where: str) -> Iterator[Problem]:
                 if settings.output_type != "generate_until":
                     what = f"{settings.task}: metrics that are functions ({name.name}) are for generate_until only"
                     yield Problem(where, "metric_list", what, "leave the metric out")
-            elif name not in known or (metric.get("hf_evaluate") and _generates(settings) and name not in EVALUATE):
+            elif name not in known or (rule.from_evaluate and _generates(settings) and name not in EVALUATE):
                 what = f"{settings.task}: there is no metric {name!r} for {settings.output_type}"
                 yield Problem(where, "metric_list", what, nearest(str(name), known))
-            elif not isinstance(aggregation, Function) and not _fits(settings, metric):
+            elif not isinstance(aggregation, Function) and not _fits(settings, rule):
                 what = f"{settings.task}: {name} of {settings.output_type} has no {aggregation}, in lm-eval neither"
                 yield Problem(where, "metric_list", what, f"aggregation: {default_aggregation(name)}")
 
 
-def _fits(settings: TaskSettings, metric: dict[str, Any]) -> bool:
+def _fits(settings: TaskSettings, rule: MetricRule) -> bool:
     """Whether an aggregation can read what a metric gives for each sample. Generated texts are handed on as such."""
-    name, aggregation = metric["metric"], metric["aggregation"]
+    name, aggregation = rule.metric, rule.aggregation
     if aggregation == "bypass":
         return True
     numbers = NUMBERS if not _generates(settings) else {"exact_match"}
-    number = name in numbers or (_generates(settings) and (metric.get("hf_evaluate") or name not in REGISTERED))
+    number = name in numbers or (_generates(settings) and (rule.from_evaluate or name not in REGISTERED))
     return bool(number) == (aggregation in SCALAR)
 
 
@@ -168,7 +201,7 @@ def unfit_for_several(settings: TaskSettings) -> list[str]:
     if settings.process_results is not None or not _generates(settings):
         return []
     texts = AGGREGATIONS - SCALAR - {"bypass"}
-    return [_spelt(metric["metric"]) for metric in metric_list(settings) if metric["aggregation"] in texts]
+    return [_spelt(rule.metric) for rule in metric_rules(settings) if rule.aggregation in texts]
 
 
 def _generates(settings: TaskSettings) -> bool:

@@ -11,7 +11,7 @@ from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.load import Named
 from shardmark.errors import Problem, UserError
 from shardmark.records.base import to_json
-from shardmark.records.dataset import LmEvalGroup, LmEvalJudging
+from shardmark.records.dataset import LmEvalGroup, LmEvalJudging, LmEvalRules
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.index import Group, Index, Task, find, from_file
 from shardmark.tasks.lm_eval.judging import missing
@@ -62,25 +62,27 @@ class LmEvalDataset:
 
     def described(self) -> dict[str, Any]:
         """What scoring has to know, as JSON."""
-        tasks = {
-            task.task: {key: plain(getattr(task, key), self.root) for key in JUDGED}
-            | {"num_fewshot": task.num_fewshot, "version": _version(task)}
-            for task in self.tasks
-        }
-        groups = [
-            LmEvalGroup(
-                name=group.name,
-                tasks=[task.name for task in group.tasks()],
-                aggregates=plain(group.aggregates, self.root),
-            )
-            for group in (self.group.groups() if self.group else ())
-        ]
+        judged = LmEvalJudging(
+            tasks={task.task: self._judged(task) for task in self.tasks},
+            groups=[
+                LmEvalGroup(
+                    name=group.name,
+                    tasks=[task.name for task in group.tasks()],
+                    aggregates=plain(group.aggregates, self.root),
+                )
+                for group in (self.group.groups() if self.group else ())
+            ],
+        )
         return {
             "description": self.config.description,
             "kind": self.kind,
             "chance": self.config.chance,
-            "lm_eval": to_json(LmEvalJudging(tasks=tasks, groups=groups)),
+            "lm_eval": to_json(judged),
         }
+
+    def _judged(self, task: TaskSettings) -> LmEvalRules:
+        keys = {key: plain(getattr(task, key), self.root) for key in JUDGED}
+        return LmEvalRules(**keys, num_fewshot=task.num_fewshot, version=_version(task))
 
 
 def _version(task: TaskSettings) -> Any:
