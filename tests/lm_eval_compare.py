@@ -183,7 +183,7 @@ def same_scores(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
     if other.keys() != mine.keys():
         return f"metrics are {sorted(mine)}, lm-eval's {sorted(other)}"
     for name, pair in other.items():
-        found = [mine[name]["value"], mine[name]["stderr"]]
+        found = [mine[name].value, mine[name].stderr]
         if not all(_close(a, b) for a, b in zip(found, pair, strict=True)):
             return f"{name} is {found[0]} +- {found[1]}, lm-eval's {pair[0]} +- {pair[1]}"
     return "identical"
