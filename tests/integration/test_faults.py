@@ -127,6 +127,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_space(small_disk:
     filler.unlink()
     project.run()
     assert project.scores() == undisturbed.scores()
+    assert project.samples() == undisturbed.samples()
 
 
 def test_a_read_only_results_folder_is_a_clear_error(small_disk: Path) -> None:
@@ -177,3 +178,4 @@ def test_two_runs_at_once_in_one_results_folder_do_not_disturb_each_other(tmp_pa
     outputs = [run.communicate()[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], "\n\n".join(outputs)
     assert projects[0].scores() == undisturbed.scores()
+    assert projects[0].samples() == undisturbed.samples()
