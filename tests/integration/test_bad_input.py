@@ -49,10 +49,12 @@ def test_a_configuration_that_snakemake_cannot_read_is_named_without_its_traceba
     project = Project.create(tmp_path / "project", **CONFIG)
     with open(project.folder / "config/test.yaml", "a") as file:
         file.write("note: 2026-02-30\n")
-    output = project.run(succeeds=False)
-    assert "config/test.yaml: cannot be read: config/test.yaml:" in output
-    assert "'2026-02-30' is no value: day is out of range" in output
-    assert "Traceback" not in output
+    without_profile = project.plain("--cores", "1")
+    assert without_profile.returncode
+    for output in (project.run(succeeds=False), without_profile.stdout + without_profile.stderr):
+        assert "config/test.yaml: cannot be read: config/test.yaml:" in output
+        assert "'2026-02-30' is no value: day is out of range" in output
+        assert "Traceback" not in output
 
 
 def test_weights_that_cannot_be_loaded_name_the_model_and_its_file(tmp_path: Path) -> None:

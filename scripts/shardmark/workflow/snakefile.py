@@ -125,7 +125,7 @@ def check_or_exit(file: Path) -> None:
 def check_configfiles(words: list[str]) -> None:
     """End the process with a message if Snakemake could not read a file that its command line names.
 
-    Called from the profiles: Snakemake reads these files before the Snakefile.
+    Called from profiles/default: Snakemake reads these files before the Snakefile.
     """
     parser = argparse.ArgumentParser(add_help=False)
     add_config_arguments(parser)
