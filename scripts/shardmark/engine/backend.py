@@ -1,4 +1,9 @@
-"""What answers requests: the seam between a job and whatever runs its model."""
+"""What answers requests: the seam between a job and whatever runs its model.
+
+To add a backend, put NAME.py into config/backends/: it has `SETTINGS`, a ModelConfig that says which keys a model's file
+with `backend: NAME` has, what of them changes answers, and which function makes the Backend of such a model. See
+docs/architecture.md, "Backends".
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
