@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "benchmarks")]
 import real_tasks  # noqa: E402
 from tasks import CASES, WORDS, Pairs  # noqa: E402
 
-from shardmark.engine.client import ALLOCATOR  # noqa: E402
+from shardmark.engine.worker_client import ALLOCATOR  # noqa: E402
 from shardmark.plan.machine import hardware  # noqa: E402
 
 WINDOW = 2048

@@ -15,7 +15,7 @@ def main(arguments: argparse.Namespace) -> None:
         return
     files = (arguments.model, arguments.staged, arguments.requests, arguments.out)
     if arguments.owner:
-        from shardmark.engine.client import infer_with_worker
+        from shardmark.engine.worker_client import infer_with_worker
 
         logs = layout.WORKER_LOGS.folder(layout.PREDICTIONS.results(arguments.out))
         infer_with_worker(*files, arguments.threads, arguments.owner, logs)

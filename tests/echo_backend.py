@@ -15,7 +15,7 @@ from shardmark.records.prediction import Generated, Prediction
 class EchoConfig(ModelConfig):
     """A model that repeats the last words of its prompt."""
 
-    opener: ClassVar[str] = f"{__name__}:Echo"
+    factory: ClassVar[str] = f"{__name__}:Echo"
     protocol: ClassVar[int] = 1
     kinds: ClassVar[frozenset[str]] = frozenset({"generate"})
 

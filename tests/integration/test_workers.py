@@ -24,9 +24,9 @@ import pytest
 import asked
 import tiny_models
 from projects import model_record
-from shardmark.engine import client, devices, worker
-from shardmark.engine.client import WorkerFailed, infer_with_worker
+from shardmark.engine import devices, worker, worker_client
 from shardmark.engine.infer import infer_shard
+from shardmark.engine.worker_client import WorkerFailed, infer_with_worker
 from shardmark.engine.worker_sockets import LOCK, SOCKET, claimed, run_folder
 from shardmark.errors import UserError
 from shardmark.files import digest, pretty_json, sealed
@@ -265,8 +265,8 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 def said(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the workers of this process's clients have told them."""
     messages: list[Any] = []
-    heard = client._heard
-    monkeypatch.setattr(client, "_heard", lambda message, show: messages.append(message) or heard(message, show))
+    heard = worker_client._heard
+    monkeypatch.setattr(worker_client, "_heard", lambda message, show: messages.append(message) or heard(message, show))
     return messages
 
 
@@ -345,7 +345,7 @@ def test_a_worker_gives_memory_back_unless_the_user_says_otherwise(run: Run, mon
     monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
     (worker,) = run.say("hello").result().workers
     told = psutil.Process(worker).environ()
-    assert {name: told[name] for name in client.ALLOCATOR} == client.ALLOCATOR | {"MALLOC_ARENA_MAX": "4"}
+    assert {name: told[name] for name in worker_client.ALLOCATOR} == worker_client.ALLOCATOR | {"MALLOC_ARENA_MAX": "4"}
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -353,7 +353,7 @@ def test_a_worker_gives_memory_back_unless_the_user_says_otherwise(run: Run, mon
 def test_a_worker_that_dies_or_hangs_is_replaced_and_its_answers_are_kept(
     run: Run, gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: signal.Signals
 ) -> None:
-    monkeypatch.setattr(client, "SILENT_SECONDS", 2.5)  # the first sign of life comes after two
+    monkeypatch.setattr(worker_client, "SILENT_SECONDS", 2.5)  # the first sign of life comes after two
     answers = run.say("hello", "hello", f"wait {gate}", "hello")
     faulty = gate.reached_by()
     os.kill(faulty, fault)
@@ -371,7 +371,7 @@ def test_a_worker_that_computes_for_long_shows_that_it_lives(
     run: Run, gate: Gate, said: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = run.say("hello").result().workers
-    monkeypatch.setattr(client, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(worker_client, "SILENT_SECONDS", 1.0)
     answers = run.say(f"wait {gate}")
     until(lambda: said.count({"alive": True}) > 15)
     gate.open()
@@ -520,7 +520,7 @@ def test_who_comes_during_a_long_batch_for_a_dead_client_waits_for_the_warm_work
     with run.warm(run.files("tiny", [generate(f"wait {gate}"), generate("hello")])) as died:
         assert gate.reached_by() == worker
         died.kill()
-    monkeypatch.setattr(client, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(worker_client, "SILENT_SECONDS", 1.0)
     answers = run.say("hello")
     until(lambda: said.count({"alive": True}) > 15)
     gate.open()
@@ -690,7 +690,7 @@ def test_a_client_needs_no_results_folder_around_its_log(run: Run, tmp_path: Pat
 
 def test_the_client_imports_nothing_that_is_slow_to_import() -> None:
     code = "import runpy, sys; sys.argv = ['infer.py', '--help']; sys.path.insert(0, 'scripts')"
-    show = "import shardmark.engine.client\nprint(*{name.partition('.')[0] for name in sys.modules})"
+    show = "import shardmark.engine.worker_client\nprint(*{name.partition('.')[0] for name in sys.modules})"
     run_infer = "try: runpy.run_path('scripts/infer.py', run_name='__main__')\nexcept SystemExit: pass"
     command = [sys.executable, "-c", f"{code}\n{run_infer}\n{show}"]
     output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -13,7 +13,7 @@ from projects import GENERATE, problems, write_dataset, write_model, write_yaml
 from shardmark.config import Benchmark, DatasetConfig, RunConfig, load, schemas
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.base import validate
-from shardmark.config.elsewhere import checked, partly_used
+from shardmark.config.misplaced_keys import checked, partly_used
 from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem, UserError
 from shardmark.files import pretty_json

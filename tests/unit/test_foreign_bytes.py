@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from answered import made, wrote
 from shardmark.config import DatasetConfig, LmEvalConfig, RunConfig
 from shardmark.config.backends.transformers import TransformersConfig
-from shardmark.config.elsewhere import checked
 from shardmark.config.group import GroupConfig
 from shardmark.config.merge import check_file, parse_assignments
+from shardmark.config.misplaced_keys import checked
 from shardmark.config.yaml_files import load_yaml, read_yaml
 from shardmark.config.yaml_lines import placed
 from shardmark.errors import Problem, UserError

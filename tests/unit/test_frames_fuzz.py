@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardmark.engine import client
-from shardmark.engine.client import WorkerDied, WorkerFailed
+from shardmark.engine import worker_client
+from shardmark.engine.worker_client import WorkerDied, WorkerFailed
 from shardmark.engine.worker_sockets import read_message
 from shardmark.errors import UserError
 
@@ -36,7 +36,7 @@ def followed(sent: bytes) -> None:
     thread.start()
     try:
         with ours:
-            client._follow(ours, "model")
+            worker_client._follow(ours, "model")
     finally:
         thread.join()
 
@@ -84,7 +84,7 @@ def test_what_is_no_message_comes_from_a_dead_worker(line: bytes) -> None:
 
 
 def test_a_line_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "LONGEST_LINE", 100_000)
+    monkeypatch.setattr(worker_client, "LONGEST_LINE", 100_000)
     with pytest.raises(WorkerDied, match="a line of more than"):
         followed(b"x" * 10_000_000)
 

@@ -276,14 +276,14 @@ def test_memory_that_only_holds_files_counts_as_free(monkeypatch: pytest.MonkeyP
 def test_the_softmax_works_in_parts_and_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from shardmark.engine.transformers import outputs
+    from shardmark.engine.transformers import logits as layer
 
     logits = torch.randn(9, 50, generator=torch.Generator().manual_seed(0)).mul(8).bfloat16()
     at, targets = torch.tensor([0, 0, 3, 8, 8, 8]), torch.tensor([1, 2, 3, 4, 5, int(logits[8].argmax())])
     wanted = logits.double().log_softmax(1)[at, targets].tolist()
     for size in (1, 3 * 8 * 50, 1 << 30):
-        monkeypatch.setitem(outputs.SOFTMAX_BYTES, "cpu", size)
-        values, best = outputs.log_likelihoods(logits, at, targets)
+        monkeypatch.setitem(layer.SOFTMAX_BYTES, "cpu", size)
+        values, best = layer.log_likelihoods(logits, at, targets)
         assert values.dtype == torch.float32
         assert values.tolist() == pytest.approx(wanted, abs=1e-5)
         assert best.tolist() == (logits[at].argmax(1) == targets).tolist()

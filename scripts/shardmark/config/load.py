@@ -12,10 +12,10 @@ from typing import Any, Generic, TypeVar
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.base import S, validate
 from shardmark.config.dataset import DatasetConfig
-from shardmark.config.elsewhere import checked, checked_model, unused
 from shardmark.config.group import GroupConfig
 from shardmark.config.include import read_values
 from shardmark.config.lm_eval import PREFIX, LmEvalConfig
+from shardmark.config.misplaced_keys import checked, checked_model, unused
 from shardmark.config.model import ModelConfig
 from shardmark.config.run import ONE_OFF, RunConfig
 from shardmark.config.yaml_files import MAX_DEPTH, MAX_VALUES, values_in

@@ -40,7 +40,7 @@ class SlurmConfig(Settings):
 class ModelConfig(Settings):
     """A model, and the devices it needs. The file's name is the model's name."""
 
-    opener: ClassVar[str]
+    factory: ClassVar[str]
     "`module:function` that makes its Backend from record, staged folders and a sign of life (engine/backend.py)."
     protocol: ClassVar[int]
     "Raised whenever the backend would answer a request differently than before; old predictions then count no more."

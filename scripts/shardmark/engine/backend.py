@@ -1,7 +1,7 @@
 """What answers requests: the seam between a job and whatever runs its model.
 
-To add a backend, put NAME.py into config/backends/: it has `SETTINGS`, a ModelConfig that says which keys a model's file
-with `backend: NAME` has, what of them changes answers, and which function makes the Backend of such a model. See
+To add a backend, put NAME.py into config/backends/: it has `SETTINGS`, a ModelConfig that says which keys the file of a
+model with `backend: NAME` has, what of them changes answers, and which function makes the Backend of such a model. See
 docs/architecture.md, "Backends".
 """
 
@@ -40,7 +40,7 @@ class Backend(ABC):
         """Give back what it holds."""
 
 
-Opener = Callable[[ModelRecord, Staged, Beat], Backend]
+Factory = Callable[[ModelRecord, Staged, Beat], Backend]
 
 
 def open_backend(record: ModelRecord, staged: Staged, beat: Beat) -> Backend:
@@ -49,6 +49,6 @@ def open_backend(record: ModelRecord, staged: Staged, beat: Beat) -> Backend:
     Its module is imported here and not before: a lease must set CUDA_VISIBLE_DEVICES before torch is imported, and
     what another backend needs may not be installed.
     """
-    module, _, name = record.settings.opener.partition(":")
-    opener: Opener = getattr(import_module(module), name)
-    return opener(record, staged, beat)
+    module, _, name = record.settings.factory.partition(":")
+    factory: Factory = getattr(import_module(module), name)
+    return factory(record, staged, beat)

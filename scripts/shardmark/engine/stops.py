@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from shardmark.plan.former import may_meet
+from shardmark.plan.outdated_answers import may_meet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -13,7 +13,7 @@ from shardmark.config import RunConfig
 from shardmark.errors import Problem, UserError
 from shardmark.plan.cost import Costs, Seconds, Share
 from shardmark.plan.datasets import PlannedDataset
-from shardmark.plan.former import Former
+from shardmark.plan.outdated_answers import OutdatedAnswers
 from shardmark.plan.reuse import WHOLE, Answered, Warn, take_over
 from shardmark.plan.shard_counts import Divisions
 from shardmark.records.dataset import DatasetRecord
@@ -80,8 +80,8 @@ class ModelPairs:
         return Answered(self.results, self.model)
 
     @cached_property
-    def _former(self) -> Former:
-        return Former(self.model, self.results)
+    def _outdated(self) -> OutdatedAnswers:
+        return OutdatedAnswers(self.model, self.results)
 
     @cached_property
     def _scored(self) -> set[str]:
@@ -107,10 +107,10 @@ class ModelPairs:
         requests = {name: layout.REQUESTS.file(self.results, dataset=record.name, shard=name) for name in missing}
         relatives = dataset.relatives(self._answered.datasets() - {record.name})
         for path in (path for name in missing for path in partial_files(folder / f"{name}{WHOLE}")):
-            if self._former.spoils(path):
+            if self._outdated.spoils(path):
                 self.warn(_put_aside(self.results, path, Problem(str(path), "", OLD, "")))
         sources = self._answered.sources(record.name, missing, names, relatives)
-        sources = (path for path in sources if not self._former.spoils(path))
+        sources = (path for path in sources if not self._outdated.spoils(path))
         known = take_over(folder, requests, sources, self.warn)
         shards = [
             MissingShard(**asdict(shard), left=shard.requests - known[shard.name])
@@ -130,7 +130,7 @@ class ModelPairs:
                 continue
             try:
                 self.checked.check(path, check_predictions)
-                if self._former.spoils(path):
+                if self._outdated.spoils(path):
                     raise UserError(Problem(str(path), "", OLD, ""))
             except FileNotFoundError:  # a link to nowhere, or another run has just put it aside
                 missing.add(name)

@@ -15,7 +15,7 @@ from typing import Any
 
 from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
-from shardmark.config.elsewhere import partly_used
+from shardmark.config.misplaced_keys import partly_used
 from shardmark.config.yaml_lines import lines_named
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, pretty_json, sealed, write_if_changed

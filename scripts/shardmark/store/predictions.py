@@ -21,7 +21,7 @@ from shardmark.records.trailer import Made, Trailer
 
 TRAILER = "complete"
 ANSWERS = 2
-"Raised when some requests of some models are answered otherwise; plan/former.py knows which. In the trailer."
+"Raised when some requests of some models are answered otherwise; plan/outdated_answers.py knows which. In the trailer."
 TAIL_BYTES = 16384
 
 

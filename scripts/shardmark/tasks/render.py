@@ -9,7 +9,7 @@ from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError, nearest
 from shardmark.records.request import Request
 from shardmark.tasks.extent import Extent, Limit
-from shardmark.tasks.questions import Question
+from shardmark.tasks.prompt_templates import Question
 from shardmark.tasks.remarks import Remark
 from shardmark.tasks.requests import request_id
 from shardmark.tasks.rows import Row

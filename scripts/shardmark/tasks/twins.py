@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from shardmark.files import digest
-from shardmark.tasks.questions import Question
+from shardmark.tasks.prompt_templates import Question
 from shardmark.tasks.rows import Row
 from shardmark.untrusted.templates import RenderError
 

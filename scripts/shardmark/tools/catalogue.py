@@ -14,12 +14,12 @@ from rich.table import Table
 
 from shardmark import layout
 from shardmark.config import DatasetConfig, LmEvalConfig, ModelConfig, RunConfig
-from shardmark.config.elsewhere import checked, checked_model
 from shardmark.config.group import GroupConfig
 from shardmark.config.include import read_values
 from shardmark.config.lm_eval import PREFIX
 from shardmark.config.load import files_by_name, is_group, is_lm_eval, is_part
 from shardmark.config.merge import Merged
+from shardmark.config.misplaced_keys import checked, checked_model
 from shardmark.config.weights import WeightsConfig
 from shardmark.errors import Problem
 from shardmark.lock.lock import LOCK

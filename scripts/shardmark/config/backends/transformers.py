@@ -14,7 +14,7 @@ OPTIONAL = {"adapter": "peft", "quantization_config": "bitsandbytes"}
 class TransformersConfig(WeightsConfig):
     """A model, how transformers loads it, and the devices it needs. The file's name is the model's name."""
 
-    opener: ClassVar[str] = "shardmark.engine.transformers.model:open_backend"
+    factory: ClassVar[str] = "shardmark.engine.transformers.model:open_backend"
     protocol: ClassVar[int] = 2
 
     backend: Literal["transformers"] = "transformers"

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from shardmark.engine.batches import Batches, Limit
 from shardmark.engine.tokens import LogLikelihood, ScoredRow
-from shardmark.engine.transformers.outputs import log_likelihoods, logits_at
+from shardmark.engine.transformers.logits import log_likelihoods, logits_at
 
 
 class ScoringModel(Protocol):

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from shardmark.engine.batches import OutOfMemoryError, is_out_of_memory
 from shardmark.engine.tokens import LogLikelihood, ScoredRow
+from shardmark.engine.transformers.logits import log_likelihoods
 from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
-from shardmark.engine.transformers.outputs import log_likelihoods
 from shardmark.engine.transformers.padded import ScoringModel, padded_results
 from shardmark.engine.transformers.sharing import lengths_matter, why_not_shared
 from shardmark.engine.transformers.tree_forward import Kept, chunk_logits

@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from shardmark.engine.batches import is_out_of_memory
 from shardmark.engine.tokens import ScoredRow
 from shardmark.engine.transformers.loading import input_device, precision
-from shardmark.engine.transformers.outputs import hidden_states
+from shardmark.engine.transformers.logits import hidden_states
 from shardmark.engine.transformers.tree_attention import SUPPORTED, attention_of
 from shardmark.engine.transformers.tree_forward import Kept, chunk_states
 from shardmark.engine.tree import Budget, Numbers, TokenTree

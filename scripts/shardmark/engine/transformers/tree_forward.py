@@ -8,7 +8,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from shardmark.engine.transformers.loading import input_device
-from shardmark.engine.transformers.outputs import hidden_states, logits_at
+from shardmark.engine.transformers.logits import hidden_states, logits_at
 from shardmark.engine.transformers.tree_attention import tree_attention
 from shardmark.engine.tree import Chunk
 

@@ -11,7 +11,7 @@ from answered import made, wrote
 from asked import chat, choice, generate, line
 from projects import COMMIT, model_record, write_record
 from shardmark.files import digest, json_line, write_whole
-from shardmark.plan.former import Former
+from shardmark.plan.outdated_answers import OutdatedAnswers
 from shardmark.records.base import to_json
 from shardmark.records.model import Folder, HubRepository, ModelRecord, Staged
 from shardmark.records.request import Request
@@ -71,7 +71,7 @@ MODELS: dict[str, tuple[dict[str, Any], list[Request]]] = {
 @pytest.mark.parametrize("name", MODELS)
 def test_only_answers_that_were_wrong_are_given_up(tmp_path: Path, name: str) -> None:
     settings, spoilt = MODELS[name]
-    former = Former(model(tmp_path / "model", **settings), tmp_path)
+    former = OutdatedAnswers(model(tmp_path / "model", **settings), tmp_path)
     for request in (GENERATE, CHOICE, CHAT, STOPPED):
         assert former.spoils(answered(tmp_path, request)) == (request in spoilt or request is STOPPED)
         assert not former.spoils(answered(tmp_path, request, old=False))
@@ -80,11 +80,11 @@ def test_only_answers_that_were_wrong_are_given_up(tmp_path: Path, name: str) ->
 def test_a_stop_string_that_ended_texts_anyway_changes_nothing(tmp_path: Path) -> None:
     record = model(tmp_path / "model", eos="<|im_end|>", eos_token_id=3)
     (tmp_path / "model/generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3]}))
-    assert not Former(record, tmp_path).spoils(answered(tmp_path, STOPPED))
+    assert not OutdatedAnswers(record, tmp_path).spoils(answered(tmp_path, STOPPED))
 
 
 def test_partial_answers_are_told_apart_too(tmp_path: Path) -> None:
-    former = Former(model(tmp_path / "model", eos="<|im_end|>"), tmp_path)
+    former = OutdatedAnswers(model(tmp_path / "model", eos="<|im_end|>"), tmp_path)
     out = answered(tmp_path, GENERATE)
     append_partial(out, [wrote("a")])
     (partial,) = partial_files(out)
@@ -99,10 +99,10 @@ def test_partial_answers_are_told_apart_too(tmp_path: Path) -> None:
 def test_of_a_model_on_the_hub_its_staged_files_tell(tmp_path: Path) -> None:
     record = model(tmp_path / "model", eos="<|im_end|>")
     record = replace(record, source=HubRepository(path="org/model", identity=COMMIT))
-    assert not Former(record, tmp_path).spoils(answered(tmp_path, GENERATE))
+    assert not OutdatedAnswers(record, tmp_path).spoils(answered(tmp_path, GENERATE))
     staged = Staged(model=str(tmp_path / "model"), tokenizer=str(tmp_path / "model"))
     write_record(tmp_path / f"staged/{NAME}.json", staged)
-    assert Former(record, tmp_path).spoils(answered(tmp_path, GENERATE))
+    assert OutdatedAnswers(record, tmp_path).spoils(answered(tmp_path, GENERATE))
 
 
 def test_a_trailer_says_which_version_answered(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def may_meet(string: str, token: str) -> bool:
     return inside or any(string[:n] == token[-n:] or string[-n:] == token[:n] for n in ends)
 
 
-class Former:
+class OutdatedAnswers:
     """Which of a model's answers an earlier version got wrong."""
 
     def __init__(self, record: ModelRecord, results: Path) -> None:
