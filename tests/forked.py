@@ -61,6 +61,8 @@ def python(
 ) -> "subprocess.CompletedProcess[str]":
     """Call `python WORDS...` in a folder; with `together`, standard error comes between the lines of the output."""
     with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
+        if _server().poll() is not None:  # somebody has ended it
+            _server.cache_clear()
         server = _server()
         assert server.stdin is not None
         assert server.stdout is not None
