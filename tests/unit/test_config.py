@@ -652,3 +652,18 @@ def test_settings_import_nothing_that_filters_and_metrics_compute_with() -> None
     code = f"import shardmark.config, sys; print({heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
+
+
+@pytest.mark.parametrize("day", ["2026-02-30", "tomorrow", "20260101T00"])
+def test_a_template_date_is_a_day(day: str) -> None:
+    (problem,) = wrong(TransformersConfig, {"path": "x", "template_date": day})
+    assert "template_date: not a day as YYYY-MM-DD" in problem
+
+
+def test_only_another_template_date_is_another_model() -> None:
+    usual, same, other = (
+        TransformersConfig(path="x", **more).identity()
+        for more in ({}, {"template_date": "2024-07-26"}, {"template_date": "2026-11-28"})
+    )
+    assert usual == same == {key: value for key, value in other.items() if key != "template_date"}
+    assert other["template_date"] == "2026-11-28"

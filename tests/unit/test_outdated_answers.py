@@ -45,7 +45,7 @@ def model(folder: Path, append: bool = False, eos: str = "</s>", **config: Any) 
     return model_record(name, number, Folder(path=str(folder), identity={}))
 
 
-def answered(results: Path, request: Request, old: bool = True) -> Path:
+def answered(results: Path, request: Request, old: bool = True, version: int = 1) -> Path:
     """A file with the answer to a request, of an earlier version or of this one."""
     key = request_id(request)
     shard = digest([key])
@@ -55,7 +55,7 @@ def answered(results: Path, request: Request, old: bool = True) -> Path:
     if old:
         *lines, last = out.read_bytes().splitlines(keepends=True)
         facts = {key: value for key, value in json.loads(last)["complete"].items() if key != "sha256"}
-        out.write_bytes(b"".join(lines) + _trailer(b"".join(lines), facts | {"answers": 1}))
+        out.write_bytes(b"".join(lines) + _trailer(b"".join(lines), facts | {"answers": version}))
     return out
 
 
@@ -75,6 +75,18 @@ def test_only_answers_that_were_wrong_are_given_up(tmp_path: Path, name: str) ->
     for request in (GENERATE, CHOICE, CHAT, STOPPED):
         assert former.spoils(answered(tmp_path, request)) == (request in spoilt or request is STOPPED)
         assert not former.spoils(answered(tmp_path, request, old=False))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_chats_whose_template_read_the_clock_are_given_up(tmp_path: Path, version: int) -> None:
+    record = model(tmp_path / "model")
+    (tmp_path / "model/chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }}{{ messages[0].content }}")
+    for request in (GENERATE, CHOICE, CHAT):
+        answers = answered(tmp_path, request, version=version)
+        assert OutdatedAnswers(record, tmp_path).spoils(answers) == (request is CHAT)
+    assert not OutdatedAnswers(record, tmp_path).spoils(answered(tmp_path, CHAT, old=False))
+    (tmp_path / "model/chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert not OutdatedAnswers(record, tmp_path).spoils(answered(tmp_path, CHAT, version=version))
 
 
 def test_a_stop_string_that_ended_texts_anyway_changes_nothing(tmp_path: Path) -> None:
@@ -109,5 +121,5 @@ def test_a_trailer_says_which_version_answered(tmp_path: Path) -> None:
     out = answered(tmp_path, GENERATE, old=False)
     trailer = read_trailer(out)
     assert trailer
-    assert trailer.answers == 2
+    assert trailer.answers == 3
     assert read_predictions(out)[1] == trailer

@@ -92,6 +92,13 @@ def test_arguments_reach_the_chat_template(tokenizer: Any) -> None:
     assert shown(tokenizer, words.prompt(CHAT[:1])) == "Kindly: Be brief."
 
 
+def test_a_template_that_asks_for_the_date_is_told_one_day(tokenizer: Any) -> None:
+    dated = "{{ strftime_now('%d %b %Y') }} {{ messages[0].content }}"
+    assert shown(tokenizer, wording(tokenizer, dated).prompt(CHAT[:1])) == "26 Jul 2024 Be brief."
+    later = wording(tokenizer, dated, template_date="2026-11-28")
+    assert shown(tokenizer, later.prompt(CHAT[:1])) == "28 Nov 2026 Be brief."
+
+
 def test_a_text_is_encoded_as_before(tokenizer: Any) -> None:
     assert wording(tokenizer).prompt("abc") == encode(tokenizer, "abc")
 

@@ -1,8 +1,9 @@
 """Models whose weights are loaded here: where they are, and how they are asked."""
 
-from typing import Any, Literal
+from datetime import date
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, model_validator
 
 from shardmark.config.base import Dtype
 from shardmark.config.model import ModelConfig
@@ -12,6 +13,8 @@ SIDES = {"padding_side", "truncation_side", "truncation"}
 "tokenizer_kwargs without effect: the engine pads and cuts by itself, and always cuts on the left."
 PLACEMENT = {"device_map", "max_memory", "offload_folder", "low_cpu_mem_usage", "attn_implementation"}
 "model_kwargs that say where and how fast a model runs, not what it answers."
+TEMPLATE_DATE = "2024-07-26"
+"What Llama's templates say where there is no clock."
 OWN_KEYS = {"dtype": "dtype", "torch_dtype": "dtype", "trust_remote_code": "trust_remote_code"}
 "Arguments of from_pretrained that are settings of their own here, because the plan must know them."
 BITS = ("load_in_8bit", "load_in_4bit")
@@ -55,6 +58,13 @@ ELSEWHERE = {
 "kwargs that lead transformers to other files than the plan looks at, and what to write instead."
 
 
+def _date(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise ValueError("not a day as YYYY-MM-DD") from None
+
+
 class WeightsConfig(ModelConfig):
     """A model with weights and a tokenizer in files, in the formats of Hugging Face or GGUF."""
 
@@ -80,6 +90,8 @@ class WeightsConfig(ModelConfig):
     "How a chat becomes a text, if the tokenizer has no chat template, or instead of it."
     chat_template_kwargs: dict[str, Any] = Field(default={})
     "Passed on to the tokenizer's chat template, e.g. {enable_thinking: false}."
+    template_date: Annotated[str, AfterValidator(_date)] = TEMPLATE_DATE
+    "The day that a chat template is told when it asks for today's (`strftime_now`), as YYYY-MM-DD in quotes."
     trust_remote_code: bool = False
     "Run Python code that comes with the weights. Only for sources you trust."
     model_kwargs: dict[str, Any] = Field(default={})
@@ -113,6 +125,8 @@ class WeightsConfig(ModelConfig):
         for key in ("meta_template", "chat_template_kwargs"):  # only where there is one, so that other digests stay
             if written[key]:
                 answers[key] = written[key]
+        if self.template_date != TEMPLATE_DATE:
+            answers["template_date"] = self.template_date
         return answers
 
     @model_validator(mode="before")
@@ -146,6 +160,8 @@ class WeightsConfig(ModelConfig):
             raise ValueError("adapter_revision is given, but no adapter")
         if self.meta_template and self.chat_template_kwargs:
             raise ValueError("chat_template_kwargs without effect: meta_template takes the chat template's place")
+        if self.meta_template and self.template_date != TEMPLATE_DATE:
+            raise ValueError("template_date without effect: meta_template takes the chat template's place")
         for kwargs in ("model_kwargs", "tokenizer_kwargs"):
             for key, fix in ELSEWHERE.items():
                 if key in getattr(self, kwargs):

@@ -4,6 +4,10 @@ A chat template brings its own special tokens, so nothing is added to what it ma
 other, whose BOS is not doubled.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
@@ -38,6 +42,7 @@ class Wording:
         self.tokenizer = tokenizer
         self._meta = settings.meta_template
         self._kwargs = settings.chat_template_kwargs
+        self._day = datetime.fromisoformat(settings.template_date)
 
     def prompt(self, context: Context) -> list[int]:
         """The tokens of what the model is to continue. Raises WordingError."""
@@ -83,7 +88,7 @@ class Wording:
         begun = messages[-1].role == "assistant"
         how = {"add_generation_prompt": is_open and not begun, "continue_final_message": is_open and begun}
         try:
-            with bounded_steps() as step, step.at("the model's chat template"):
+            with bounded_steps() as step, step.at("the model's chat template"), today_is(self._day):
                 return str(self.tokenizer.apply_chat_template(to_json(messages), tokenize=False, **how, **self._kwargs))
         except BoundError as error:
             what = f"the chat template cannot be rendered: {error.what}"
@@ -91,6 +96,22 @@ class Wording:
         except (TemplateError, ValueError, TypeError, KeyError) as error:
             what = f"the chat template refuses its messages: {error}"
             raise WordingError(what, "fix the data set's messages, or give the model a meta_template") from error
+
+
+@contextmanager
+def today_is(day: datetime) -> Iterator[None]:
+    """A block in which chat templates are told this day as today's: else each day would ask something else.
+
+    transformers takes no such argument, and reads its clock as `datetime.now()`. A test holds it to that.
+    """
+    from transformers.utils import chat_template_utils
+
+    clock = chat_template_utils.datetime
+    chat_template_utils.datetime = SimpleNamespace(now=lambda: day)
+    try:
+        yield
+    finally:
+        chat_template_utils.datetime = clock
 
 
 def by_meta_template(meta: MetaTemplate, messages: list[Message], is_open: bool) -> str:

@@ -98,7 +98,13 @@ def _staged_template(staged: Path) -> Record:
 
 
 def chat_template(folder: Path) -> str | None:
-    """The SHA-256 of a tokenizer's chat templates by name, or None if it has none.
+    """The SHA-256 of a tokenizer's chat templates by name, or None if it has none."""
+    templates = chat_templates(folder)
+    return sha256(templates) if templates else None
+
+
+def chat_templates(folder: Path) -> dict[str, str]:
+    """A tokenizer's chat templates by name.
 
     As in transformers, files of their own go before what tokenizer_config.json holds.
     """
@@ -109,7 +115,7 @@ def chat_template(folder: Path) -> str | None:
     if not templates and settings.is_file():
         given = read_json(settings).get("chat_template")
         templates = {"default": given} if isinstance(given, str) else {t["name"]: t["template"] for t in given or ()}
-    return sha256(templates) if templates else None
+    return templates
 
 
 def chat_problems(models: Iterable[ModelRecord], datasets: Iterable[DatasetRecord], results: Path) -> list[Problem]:

@@ -7,6 +7,10 @@ to be kept. Those of all other models stay. Before version 2:
 - EOS and the like, where a tokenizer appends them, were read and scored;
 - an answer was ended by the EOS of generation_config.json alone, or else of config.json;
 - a stop string with a special token in it was never found.
+
+Before version 3:
+
+- a chat template that asks for the date was told the day on which it was asked.
 """
 
 import json
@@ -19,10 +23,11 @@ from typing import Any
 from shardmark import layout
 from shardmark.errors import UserError
 from shardmark.files import read_object
+from shardmark.lock.entries import chat_templates
 from shardmark.records.base import find_sealed
 from shardmark.records.model import Folder, ModelRecord, Staged
 from shardmark.records.request import GenerateRequest, Request
-from shardmark.store.partials import PARTIAL, is_marked
+from shardmark.store.partials import PARTIAL, oldest_version
 from shardmark.store.predictions import ANSWERS, read_trailer
 from shardmark.store.requests import read_requests
 from shardmark.tasks.requests import is_chat
@@ -45,7 +50,9 @@ class OutdatedAnswers:
 
     def spoils(self, path: Path) -> bool:
         """Whether a file of answers is of an earlier version, and has some that this one would not give."""
-        if not self._is_old(path) or not any((self._appends, self._ends, self._special)):
+        version = self._version(path)
+        early = version < 2 and any((self._appends, self._ends, self._special))
+        if not early and not (version < 3 and self._reads_clock):
             return False
         stem = path.name.partition(".")[0]
         try:
@@ -53,7 +60,10 @@ class OutdatedAnswers:
             asked = read_requests(requests).values()
         except (UserError, OSError):  # whoever asks for these answers has other requests
             return True
-        return any(map(self._spoils, asked))
+        return any((early and self._spoils(request)) or self._dated(request) for request in asked)
+
+    def _dated(self, request: Request) -> bool:
+        return self._reads_clock and is_chat(request)
 
     def _spoils(self, request: Request) -> bool:
         if self._appends and (self.record.weights.meta_template or not is_chat(request)):
@@ -63,11 +73,12 @@ class OutdatedAnswers:
         return self._ends or any(may_meet(stop, token) for stop in request.stop for token in self._special)
 
     @staticmethod
-    def _is_old(path: Path) -> bool:
+    def _version(path: Path) -> int:
+        """By which version of the engine its answers were given, the oldest of them; this one if it is damaged."""
         if path.name.endswith(PARTIAL):
-            return not is_marked(path)
+            return oldest_version(path)
         trailer = read_trailer(path)
-        return trailer is not None and trailer.answers != ANSWERS  # without one it is damaged
+        return trailer.answers if trailer else ANSWERS
 
     @cached_property
     def _folders(self) -> tuple[Path, Path] | None:
@@ -100,6 +111,15 @@ class OutdatedAnswers:
             if self._folders:
                 return tokenizers.Tokenizer.from_file(str(self._folders[0] / "tokenizer.json"))
         return None
+
+    @cached_property
+    def _reads_clock(self) -> bool:
+        """Whether the model's chat template asks for the date."""
+        if not self._folders or self.record.weights.meta_template:
+            return False
+        with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
+            return any("strftime_now" in text for text in chat_templates(self._folders[0]).values())
+        return False
 
     @cached_property
     def _appends(self) -> bool:

@@ -46,9 +46,9 @@ def read_partial(path: Path) -> list[Prediction]:
     return [prediction for prediction, _ in _whole_lines(path)]
 
 
-def is_marked(path: Path) -> bool:
-    """Whether this version gave all answers of a partial file."""
-    return all(by == ANSWERS for _, by in _whole_lines(path))
+def oldest_version(path: Path) -> int:
+    """The oldest version that gave answers of a partial file; this one if there are none."""
+    return min((by if isinstance(by, int) else 1 for _, by in _whole_lines(path)), default=ANSWERS)
 
 
 def _whole_lines(path: Path) -> list[tuple[Prediction, Any]]:
