@@ -16,6 +16,7 @@ from shardmark.config import LmEvalConfig, Named
 from shardmark.errors import UserError
 from shardmark.files import read_jsonl
 from shardmark.plan.datasets import task_line
+from shardmark.records.base import to_json
 from shardmark.records.dataset import TaskDataset, TaskHeader
 from shardmark.records.origin import LmEvalOrigin, LmEvalTasks
 from shardmark.records.prediction import Generated, Prediction, Sampled, Scored
@@ -106,7 +107,7 @@ def ours(settings: TaskSettings, rows: Rows, code: Code, limit: int, style: Styl
 
 
 def _rendered(part: Any) -> Any:
-    return json.dumps([part, part[-1]["role"] != "assistant"]) if isinstance(part, list) else part
+    return json.dumps([to_json(part), part[-1].role != "assistant"]) if isinstance(part, list) else part
 
 
 def counts_of(task: Task) -> list[int | None]:
