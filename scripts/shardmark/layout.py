@@ -161,6 +161,7 @@ CONFIGS = Kind("plans/configs/{config}.json", "plans", check="named_by_digest", 
 HASHES = Kind("plans/hashes.json", "plans", check="sealed_json", always=True)
 CHECKED = Kind("plans/checked.json", "plans", check="sealed_json", always=True)
 COSTS = Kind("plans/costs.json", "plans", check="sealed_json", always=True)
+CODE = Kind("plans/code.json", "plans", check="sealed_json", always=True)
 STATE = Kind("plans/{state}.json", "plans", always=True)
 LM_EVAL_INDEXES = Kind("plans/lm_eval/{file}", "plans", always=True)
 DAMAGED = Kind("damaged/{file}", "damaged files")

@@ -12,6 +12,7 @@ from asked import generate
 from shardmark.filters import FILTERS as OURS
 from shardmark.filters.base import Filter
 from shardmark.filters.chain import apply_filters
+from shardmark.records.dataset import TaskLine
 from shardmark.records.prediction import Generated
 from shardmark.scoring.lm_eval.filters import FILTERS
 from shardmark.scoring.sample_scores import Judging, judge, measure
@@ -47,12 +48,15 @@ def test_a_template_filter_without_end_is_an_error() -> None:
     assert raised.value.key == "chains.strict.0.template"
 
 
+def task(sample: str) -> TaskLine:
+    return TaskLine(sample=sample, request="r", target=["1"], row={})
+
+
 def test_a_pattern_of_a_metric_names_the_sample() -> None:
-    line = {"request": "r", "target": ["1"], "row": {}}
     metric = {"name": "exact_match", "label": None, "chain": None, "ignore_patterns": ["(a+)+$"]}
     settings = Judging(kind="generate", filters=[], chains={}, metrics=[metric], cluster_by=None)
     answers = [Generated(id="r", text=text, tokens=1, end="stop", cut=0) for text in ("fine", SLOW)]
-    judged = [judge(line | {"sample": f"s{n}"}, generate("?"), a, settings) for n, a in enumerate(answers)]
+    judged = [judge(task(f"s{n}"), generate("?"), a, settings) for n, a in enumerate(answers)]
     with pytest.raises(BoundError) as raised:
         measure(settings, judged)
     assert (raised.value.place, raised.value.key) == ("sample s1", "metrics.exact_match.ignore_patterns")

@@ -23,7 +23,7 @@ def code_digest(results: Path, *parts: str) -> str:
 
     To find it out takes a moment, so it is remembered in the results folder for the files as they are.
     """
-    memo, key = layout.STATE.file(results, state="code"), source_digest(*parts)
+    memo, key = layout.CODE.file(results), source_digest(*parts)
     known = read_sealed(memo)
     if key not in known:
         known = {key: digest({str(path.relative_to(LIBRARY)): _meaning(path) for path in _files(parts)})}
