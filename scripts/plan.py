@@ -11,6 +11,7 @@ from shardmark.command import run_command
 from shardmark.config.merge import add_config_arguments, merged
 from shardmark.files import pretty_json
 from shardmark.plan.summary import progress
+from shardmark.records.base import to_json
 from shardmark.tools.details import plan_details, print_details
 from shardmark.tools.planned import console, plan_run
 from shardmark.workflow.snakefile import slots
@@ -23,10 +24,10 @@ def main(arguments: argparse.Namespace) -> None:
         plan = plan_run(run, Path.cwd(), cores is not None, step)
     details = plan_details(plan, lambda pair: slots(pair.model.settings, run.config, cores, jobs))
     if arguments.json:
-        print(pretty_json(details), end="")
+        print(pretty_json(to_json(details)), end="")
         return
     print_details(details, console())
-    for warning in details["warnings"]:
+    for warning in details.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 
 

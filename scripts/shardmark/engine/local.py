@@ -44,11 +44,10 @@ class LocalBackend(Backend):
         try:
             yield from self._scored({k: r for k, r in requests.items() if not isinstance(r, GenerateRequest)})
             yield from self._generations({k: r for k, r in requests.items() if isinstance(r, GenerateRequest)})
-        except (
-            Exception
-        ) as error:  # of a batch this is no error: it is halved; so it was in the trial before, or beside
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            # Of a batch this is no error, since it is halved: so it was in the trial before, or beside the requests.
             what = f"model {self.record.name}: out of memory beside its requests: {error}"
             raise UserError(Problem(self.where, "", what, MORE_MEMORY)) from error
 

@@ -1,5 +1,6 @@
 """Where a data set's rows are from, as its task file and its scores tell: which of three classes, its keys say."""
 
+from abc import abstractmethod
 from typing import Any
 
 from shardmark.files import json_line
@@ -20,9 +21,9 @@ class Origin:
         return convert(value, FileOrigin) if "file" in keys else convert(value, HubOrigin)
 
     @property
+    @abstractmethod
     def places(self) -> set[str]:
         """What says where the rows come from: the path and the hash of a file, or a part of a repository."""
-        raise NotImplementedError
 
     @property
     def read_from(self) -> dict[str, str]:

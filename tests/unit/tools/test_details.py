@@ -25,29 +25,29 @@ def root(tmp_path: Path) -> Path:
 
 def test_every_pair_has_its_shards_requests_and_times(root: Path) -> None:
     details = plan_details(plan(root, max_shard_size=2, run="r"), lambda pair: 2)
-    assert [(p["model"], p["dataset"], p["samples"]) for p in details["pairs"]] == [
+    assert [(p.model, p.dataset, p.samples) for p in details.pairs] == [
         ("a", "d", 5),
         ("a", "e", 5),
         ("b", "d", 5),
         ("b", "e", 5),
     ]
-    for pair in details["pairs"]:
-        assert pair["missing_shards"] == pair["shards"] > 1
-        assert pair["requests_to_infer"] == 5
-        assert pair["gpu_hours"] == 0.0
-        assert pair["wall_seconds"] == pytest.approx(pair["seconds"] / 2, rel=0.3)
-    total = details["total"]
-    assert total["requests_to_infer"] == 20
+    for pair in details.pairs:
+        assert pair.missing_shards == pair.shards > 1
+        assert pair.requests_to_infer == 5
+        assert pair.gpu_hours == 0.0
+        assert pair.wall_seconds == pytest.approx(pair.seconds / 2, rel=0.3)
+    total = details.total
+    assert total.requests_to_infer == 20
     # each model is loaded at two places, and not again for its second data set
-    assert total["seconds"] == pytest.approx(sum(pair["seconds"] for pair in details["pairs"]) / 2, rel=0.01)
-    assert (details["run"], details["results"]) == ("r", str(root / "results"))
+    assert total.seconds == pytest.approx(sum(pair.seconds for pair in details.pairs) / 2, rel=0.01)
+    assert (details.run, details.results) == ("r", str(root / "results"))
 
 
 def test_gpu_hours_count_every_gpu_of_a_job(root: Path) -> None:
     made = plan(root, local=False, num_gpus=4, models=["a"], datasets=["d"])
-    (pair,) = plan_details(made, lambda pair: None)["pairs"]
-    assert pair["gpu_hours"] == pytest.approx(4 * pair["seconds"] / 3600)
-    assert pair["gpu_hours"] > 0
+    (pair,) = plan_details(made, lambda pair: None).pairs
+    assert pair.gpu_hours == pytest.approx(4 * pair.seconds / 3600)
+    assert pair.gpu_hours > 0
 
 
 def test_what_is_there_is_not_to_be_run(root: Path) -> None:
@@ -55,13 +55,13 @@ def test_what_is_there_is_not_to_be_run(root: Path) -> None:
     pair = first.pairs[0]
     done = pair.missing[0]
     answer(first, pair, done.name)
-    details = plan_details(plan(root, max_shard_size=2), lambda pair: 1)["pairs"][0]
-    assert details["missing_shards"] == pair.shards - 1
-    assert details["requests_to_infer"] == 5 - done.requests
+    details = plan_details(plan(root, max_shard_size=2), lambda pair: 1).pairs[0]
+    assert details.missing_shards == pair.shards - 1
+    assert details.requests_to_infer == 5 - done.requests
     finish(plan(root, max_shard_size=2))
-    total = plan_details(plan(root, max_shard_size=2), lambda pair: 1)["total"]
-    assert (total["missing_shards"], total["requests_to_infer"], total["seconds"]) == (0, 0, 0.0)
-    assert total["wall_seconds"] == 0.0
+    total = plan_details(plan(root, max_shard_size=2), lambda pair: 1).total
+    assert (total.missing_shards, total.requests_to_infer, total.seconds) == (0, 0, 0.0)
+    assert total.wall_seconds == 0.0
 
 
 def test_a_results_folder_that_cannot_be_made_is_named(root: Path) -> None:

@@ -183,7 +183,7 @@ def _vocabulary(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:
     added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items()}
     try:
         return {**tokenizer.get_vocab(), **added}
-    except NotImplementedError:  # code of a model's own
+    except NotImplementedError:  # as transformers' base class raises it, where a model's own code has no vocabulary
         return added
 
 
