@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from workflow import ROOT, Project
 
@@ -97,6 +98,11 @@ def test_a_key_it_lacks_and_a_data_set_it_cannot_answer_are_refused_at_once(proj
 def test_editors_and_the_list_know_it(project: Project) -> None:
     subprocess.run([sys.executable, "scripts/schema.py"], cwd=project.folder, check=True)
     schema = json.loads((project.folder / "config/schemas/model.schema.json").read_text())
-    words = [one["properties"]["words"]["description"] for one in schema["oneOf"] if "words" in one["properties"]]
+    words = [one["properties"]["words"]["description"] for one in schema["anyOf"] if "words" in one["properties"]]
     assert words == ["How many words it repeats."]
+    fits = Draft202012Validator(schema).is_valid
+    assert fits({"backend": "echo", "words": 2, "slurm": {"qos": "high"}})
+    assert fits({"path": "org/m", "meta_template": {"round": {"user": {}, "assistant": {}}}})
+    assert not fits({"backend": "echo", "path": "org/m"})
+    assert not fits({"backend": "echo", "slurm": {"qso": "high"}})
     assert "the last 1 words" in project.run("--", "list")

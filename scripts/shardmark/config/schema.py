@@ -27,7 +27,10 @@ def schemas() -> dict[str, dict[str, Any]]:
 def _model_schema() -> dict[str, Any]:
     """The schema of a model's file: that of its backend."""
     each = [_schema(settings_class(name)) for name in backend_names()]
-    return each[0] if len(each) == 1 else {"oneOf": each}
+    if len(each) == 1:
+        return each[0]
+    parts = {name: part for schema in each for name, part in schema.pop("$defs", {}).items()}  # references start there
+    return {"anyOf": each, "$defs": parts}
 
 
 def _schema(kind: type[Settings]) -> dict[str, Any]:
