@@ -6,7 +6,7 @@ each token is followed by one other, whatever stands before it.
 torch and transformers are imported where they are used, so that collecting other tests stays quick.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -30,8 +30,13 @@ MERGES = ("ab", "abc", "\nQ", "END")
 "Texts of more than one byte that are one token, beside all bytes."
 
 
-def save_tokenizer(folder: Path, bos: bool = True, eos: bool = True, pad: bool = True) -> Any:
-    """A byte-level BPE tokenizer with MERGES, which begins each text with BOS if it has one."""
+def save_tokenizer(
+    folder: Path, bos: bool = True, eos: bool = True, pad: bool = True, marks: Sequence[str] = (), special: bool = True
+) -> Any:
+    """A byte-level BPE tokenizer with MERGES, which begins each text with BOS if it has one.
+
+    `marks` are more tokens; `special` says whether they are left out of texts.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -47,13 +52,15 @@ def save_tokenizer(folder: Path, bos: bool = True, eos: bool = True, pad: bool =
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = level
     tokenizer.decoder = decoders.ByteLevel()
-    special = {name: f"<{name}>" for name, wanted in (("bos", bos), ("eos", eos), ("pad", pad)) if wanted}
-    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special.values()])
+    known = {name: f"<{name}>" for name, wanted in (("bos", bos), ("eos", eos), ("pad", pad)) if wanted}
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in known.values()])
+    add = tokenizer.add_special_tokens if special else tokenizer.add_tokens
+    add([AddedToken(text, special=special, normalized=False) for text in marks])
     if bos:
         start = [("<bos>", tokenizer.token_to_id("<bos>"))]
         tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=start)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, **{f"{name}_token": text for name, text in special.items()}
+        tokenizer_object=tokenizer, **{f"{name}_token": text for name, text in known.items()}
     )
     fast.save_pretrained(folder)
     return fast
@@ -75,7 +82,7 @@ def random_model(
     return _save(model, folder)
 
 
-def chain_model(folder: Path, *texts: str, **special: bool) -> Path:
+def chain_model(folder: Path, *texts: str, **special: Any) -> Path:
     """A model that writes after each token the one that follows it in one of the texts, else the same token again.
 
     `<eos>` in a text is the end. The attention and the feed-forward part give nothing; a token's embedding is a unit

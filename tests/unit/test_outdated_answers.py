@@ -89,6 +89,25 @@ def test_chats_whose_template_read_the_clock_are_given_up(tmp_path: Path, versio
     assert not OutdatedAnswers(record, tmp_path).spoils(answered(tmp_path, CHAT, version=version))
 
 
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_texts_that_lost_the_marks_of_thoughts_are_given_up(tmp_path: Path, version: int) -> None:
+    def spoilt(*tokens: str, special: bool = True) -> list[Request]:
+        from tokenizers import AddedToken, Tokenizer
+
+        record = model(tmp_path / "model")
+        tokenizer = Tokenizer.from_file(file := str(tmp_path / "model/tokenizer.json"))
+        (tokenizer.add_special_tokens if special else tokenizer.add_tokens)([AddedToken(text) for text in tokens])
+        tokenizer.save(file)
+        former = OutdatedAnswers(record, tmp_path)
+        asked = [GENERATE, CHOICE, CHAT]
+        assert not any(former.spoils(answered(tmp_path, request, old=False)) for request in asked)
+        return [request for request in asked if former.spoils(answered(tmp_path, request, version=version))]
+
+    for tokens in (["<think>", "</think>"], ["[THINK]"], ["<|channel|>", "<|message|>"], ["<|END_THINKING|>"]):
+        assert spoilt(*tokens) == [GENERATE, CHAT]
+    assert spoilt("<think>", "</think>", special=False) == spoilt("<|message|>", "<thin>") == []
+
+
 def test_a_stop_string_that_ended_texts_anyway_changes_nothing(tmp_path: Path) -> None:
     record = model(tmp_path / "model", eos="<|im_end|>", eos_token_id=3)
     (tmp_path / "model/generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3]}))
@@ -121,5 +140,5 @@ def test_a_trailer_says_which_version_answered(tmp_path: Path) -> None:
     out = answered(tmp_path, GENERATE, old=False)
     trailer = read_trailer(out)
     assert trailer
-    assert trailer.answers == 3
+    assert trailer.answers == 4
     assert read_predictions(out)[1] == trailer

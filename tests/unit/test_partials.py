@@ -21,7 +21,8 @@ COUNTS = st.integers(0, 10**6)
 LOGPROBS = st.lists(st.floats(allow_nan=False), max_size=5)
 COUNTED, FLAGS = st.lists(COUNTS, max_size=3), st.lists(st.booleans(), max_size=3)
 SCORED = st.builds(Scored, id=TEXT, logprobs=LOGPROBS, tokens=COUNTED, greedy=FLAGS, cut=COUNTS, alone=COUNTS)
-OUTPUT = {"text": TEXT, "tokens": COUNTS, "end": TEXT, "cut": COUNTS, "opened": TEXT}
+MARKS = st.lists(st.tuples(COUNTS, TEXT), max_size=2)
+OUTPUT = {"text": TEXT, "tokens": COUNTS, "end": TEXT, "cut": COUNTS, "opened": TEXT, "thought": COUNTS, "marks": MARKS}
 SAMPLED = st.builds(Sampled, id=TEXT, samples=st.lists(st.builds(Output, **OUTPUT), max_size=3), opened=TEXT)
 MANY = st.lists(st.builds(Generated, id=TEXT, **OUTPUT) | SCORED | SAMPLED, min_size=1, max_size=5)
 LINES: list[Prediction] = [

@@ -26,6 +26,11 @@ LINES: list[tuple[str, Prediction]] = [
         wrote("a", "", tokens=0, end="stop", opened="<think>"),
     ),
     (
+        '{"id": "a", "text": "ab", "tokens": 4, "end": "eos", "cut": 0, "thought": 3, '
+        '"marks": [[0, "<think>"], [1, "</think>"]]}\n',
+        wrote("a", "ab", tokens=4, thought=3, marks=[(0, "<think>"), (1, "</think>")]),
+    ),
+    (
         '{"id": "a", "samples": [{"text": "x", "tokens": 2, "end": "length", "cut": 3}], "opened": "<think>"}\n',
         Sampled(id="a", samples=[OUTPUT], opened="<think>"),
     ),

@@ -550,6 +550,19 @@ def test_a_cut_thought_is_no_answer_where_the_other_outputs_end_one_that_the_pro
     assert opened({"a": Sampled(id="a", samples=samples)}) == [["", "<think>"]]
 
 
+def test_only_a_chain_that_strips_thoughts_sees_their_marks(tmp_path: Path) -> None:
+    chains = {"whole": ["first_number"], "after": ["strip_thinking", "first_number"]}
+    marked = {"marks": [(3, "<think>"), (4, "</think>")], "thought": 3}
+    scored = sums(tmp_path, filters=[], chains=chains)
+    scored.predictions["first"][0] |= {"text": "so 3. 2", **marked}
+    scored.predictions["second"][0] |= {"text": "so 4", "marks": [(2, "<|START_THINKING|>")], "end": "length"}
+    scored.write()
+    samples = scored.score()[1].values()
+    found = [(sample["output"], sample["answers"]) for sample in samples if "<" in sample["output"]]
+    assert ("so <think>3</think>. 2", {"whole": ["3"], "after": ["2"]}) in found
+    assert ("so<|START_THINKING|> 4", {"whole": ["4"], "after": [None]}) in found
+
+
 def test_all_answers_reach_pass_at_k(tmp_path: Path) -> None:
     need("bwrap")
     metrics = [{"name": "pass_at_k", "k": k, "label": f"pass@{k}"} for k in (1, 2)]

@@ -12,6 +12,8 @@ from shardmark.engine.batches import Limit, OutOfMemoryError, is_out_of_memory
 from shardmark.engine.prefixes import Prefix, shared_prefixes
 from shardmark.engine.sampling import GREEDY, Sampling, choose, generator
 from shardmark.engine.stops import StopFinder, text_and_end
+from shardmark.engine.thoughts import marks_in, thought_tokens
+from shardmark.records.prediction import Mark
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,10 @@ class Answer(NamedTuple):
     "Tokens up to the one that completed a stop string, without the one that ends texts."
     end: str
     "stop, eos, length, or nan where the model's output was not finite."
+    thought: int = 0
+    "Tokens of thoughts, marks and all."
+    marks: tuple[Mark, ...] = ()
+    "The special tokens that mark thoughts in the text."
 
 
 class Batch(Protocol):
@@ -115,7 +121,9 @@ class RunningRow:
 
     def _answer(self, end: str) -> Answer:
         text, stopped = text_and_end(self.tokenizer, self.generated, self.row.stop)
-        return Answer(text, len(self.generated), "stop" if stopped else end)
+        marks = tuple(mark for mark in marks_in(self.tokenizer, self.generated) if mark[0] <= len(text))
+        thought = thought_tokens(self.tokenizer, self.generated, self.row.opened)
+        return Answer(text, len(self.generated), "stop" if stopped else end, thought, marks)
 
 
 @dataclass

@@ -190,8 +190,7 @@ _SCORED = {ChoiceRequest: _choice_prediction, RollingRequest: _rolling_predictio
 def _generate_prediction(key: str, values: list[tuple[GenerateRow, Answer]]) -> Written:
     """One sample stands in the prediction itself, several in a list; `opened` only where the prompt opens a thought."""
     opened = values[0][0].opened
+    facts = [{**answer._asdict(), "marks": list(answer.marks), "cut": row.cut} for row, answer in values]
     if len(values) > 1:
-        samples = [Output(**answer._asdict(), cut=row.cut) for row, answer in values]
-        return Sampled(id=key, samples=samples, opened=opened)
-    ((row, answer),) = values
-    return Generated(id=key, **answer._asdict(), cut=row.cut, opened=opened)
+        return Sampled(id=key, samples=[Output(**each) for each in facts], opened=opened)
+    return Generated(id=key, **facts[0], opened=opened)

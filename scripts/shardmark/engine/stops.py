@@ -32,9 +32,9 @@ class TextStream:
         "The text of the first `_read` of the tokens kept here."
         self._read = 0
 
-    def push(self, token: int) -> tuple[str, str]:
-        """The text that this token completes, and what is pending after it without the incomplete characters."""
-        self.tokens.append(token)
+    def push(self, *tokens: int) -> tuple[str, str]:
+        """The text that these tokens complete, and what is pending after it without the incomplete characters."""
+        self.tokens.extend(tokens)
         whole = self._decode()
         stable = whole.rstrip(INCOMPLETE)
         waiting = len(stable) < len(whole) and len(self.tokens) - self._read < PATIENCE

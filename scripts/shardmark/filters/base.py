@@ -24,6 +24,8 @@ class Filter(Settings, abc.ABC):
     "To be raised when the same outputs would get other answers; what uses the filter is then scored anew."
     bounded_by: ClassVar[str] = ""
     "The setting that decides how long it takes, if one does."
+    reads_marks: ClassVar[bool] = False
+    "Whether outputs have the special tokens that mark thoughts for it, and for all filters of its chain."
     name: str
 
     @abc.abstractmethod

@@ -12,6 +12,7 @@ class StripThinking(TextFilter):
     """Without what a reasoning model thinks before it answers; thoughts that never end leave no answer."""
 
     protocol: ClassVar[int] = 1
+    reads_marks: ClassVar[bool] = True
     name: Literal["strip_thinking"]
     tag: str | None = Field(None, pattern=r"^[A-Za-z][\w.:-]*$")
     "The tag around thoughts; without it, all that are known: think, thinking, thought, reasoning, ..."

@@ -11,6 +11,10 @@ to be kept. Those of all other models stay. Before version 2:
 Before version 3:
 
 - a chat template that asks for the date was told the day on which it was asked.
+
+Before version 4:
+
+- special tokens that mark thoughts were lost, so that nothing told thoughts from answers.
 """
 
 import json
@@ -31,6 +35,7 @@ from shardmark.store.partials import PARTIAL, oldest_version
 from shardmark.store.predictions import ANSWERS, read_trailer
 from shardmark.store.requests import read_requests
 from shardmark.tasks.requests import is_chat
+from shardmark.texts.thoughts import marks_among
 
 Record = dict[str, Any]
 
@@ -52,7 +57,8 @@ class OutdatedAnswers:
         """Whether a file of answers is of an earlier version, and has some that this one would not give."""
         version = self._version(path)
         early = version < 2 and any((self._appends, self._ends, self._special))
-        if not early and not (version < 3 and self._reads_clock):
+        dated, unmarked = version < 3 and self._reads_clock, version < 4 and self._marks_thoughts
+        if not (early or dated or unmarked):
             return False
         stem = path.name.partition(".")[0]
         try:
@@ -60,10 +66,12 @@ class OutdatedAnswers:
             asked = read_requests(requests).values()
         except (UserError, OSError):  # whoever asks for these answers has other requests
             return True
-        return any((early and self._spoils(request)) or self._dated(request) for request in asked)
-
-    def _dated(self, request: Request) -> bool:
-        return self._reads_clock and is_chat(request)
+        return any(
+            (early and self._spoils(request))
+            or (dated and is_chat(request))
+            or (unmarked and isinstance(request, GenerateRequest))
+            for request in asked
+        )
 
     def _spoils(self, request: Request) -> bool:
         if self._appends and (self.record.weights.meta_template or not is_chat(request)):
@@ -157,6 +165,11 @@ class OutdatedAnswers:
             return False
         told = _told(read_object(self._folders[1] / "config.json"))
         return bool({*self._own_ends, *told} - self._former_ends)
+
+    @cached_property
+    def _marks_thoughts(self) -> bool:
+        """Whether some of its special tokens mark thoughts."""
+        return bool(marks_among(self._special))
 
     @cached_property
     def _special(self) -> list[str]:

@@ -25,6 +25,17 @@ class Scored(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "How many choices were tokenized without their context, because a token spans both."
 
 
+Mark = tuple[int, str]
+"A special token that marks a thought, and the place in the text where it stands; a text has no special tokens."
+
+
+def _marked(text: str, marks: list[Mark]) -> str:
+    """A text with its marks."""
+    ends = [place for place, _ in marks]
+    parts = (text[begin:end] + mark for begin, (end, mark) in zip([0, *ends], marks, strict=False))
+    return "".join(parts) + text[ends[-1] if ends else 0 :]
+
+
 class Output(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One of several texts that a model wrote."""
 
@@ -37,7 +48,14 @@ class Output(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     cut: int
     "How many tokens of the prompt were cut to fit the window."
     opened: str = ""
-    "As of `Generated`."
+    "As of `Generated`, as are the next two."
+    thought: int = 0
+    marks: list[Mark] = msgspec.field(default_factory=list)
+
+    @property
+    def marked(self) -> str:
+        """The text with its marks."""
+        return _marked(self.text, self.marks)
 
 
 class Generated(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -52,6 +70,15 @@ class Generated(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     cut: int
     opened: str = ""
     "The mark of a thought that the prompt ends with, such as <think>."
+    thought: int = 0
+    "How many of the tokens are thoughts, marks and all. Earlier versions did not count them."
+    marks: list[Mark] = msgspec.field(default_factory=list)
+    "The special tokens that mark thoughts in the text, in order."
+
+    @property
+    def marked(self) -> str:
+        """The text with its marks."""
+        return _marked(self.text, self.marks)
 
     @property
     def outputs(self) -> "list[Generated]":

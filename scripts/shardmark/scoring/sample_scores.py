@@ -58,20 +58,26 @@ def judge(line: TaskLine, request: Request, prediction: Prediction, settings: Ju
 
 def _judge_texts(line: TaskLine, request: GenerateRequest, prediction: Written, settings: Judging) -> Judged:
     right, outputs = line.right, prediction.outputs
-    texts = [output.text for output in outputs]
+    texts, marked = [output.text for output in outputs], [output.marked for output in outputs]
     chains = settings.chains or {"": settings.filters}
     opened = [output.opened or prediction.opened for output in outputs]
     answers = {
-        name: apply_filters(texts, filters, line.row, f"chains.{name}" if name else "filters", opened=opened)
+        name: apply_filters(
+            marked if any(each.reads_marks for each in filters) else texts,
+            filters,
+            line.row,
+            f"chains.{name}" if name else "filters",
+            opened=opened,
+        )
         for name, filters in chains.items()
     }
     sample = _sample(
         line,
         prompt=as_text(request.context),
-        output=texts[0],
+        output=marked[0],
         answer=next(iter(answers.values()))[0],
         end=outputs[0].end,
-        outputs=texts if len(texts) > 1 else None,
+        outputs=marked if len(texts) > 1 else None,
         answers=answers if len(texts) > 1 or settings.chains else None,
         truncated=outputs[0].cut,  # the same for all samples of a request
     )
@@ -122,7 +128,7 @@ def with_thoughts(predictions: dict[str, Prediction]) -> dict[str, Prediction]:
     """
     written = [each for each in predictions.values() if not isinstance(each, Scored)]
     outputs = [output for each in written for output in each.outputs]
-    ended = [goes_on_with_thought(output.text) for output in outputs if output.end != "length"]
+    ended = [goes_on_with_thought(output.marked) for output in outputs if output.end != "length"]
     if not ended or 2 * sum(ended) <= len(ended) or any(each.opened for each in written):
         return predictions
     return {key: _with_mark(each) for key, each in predictions.items()}

@@ -20,7 +20,7 @@ from shardmark.records.prediction import Prediction, read_prediction
 from shardmark.records.trailer import Made, Trailer
 
 TRAILER = "complete"
-ANSWERS = 3
+ANSWERS = 4
 "Raised when some requests of some models are answered otherwise; plan/outdated_answers.py knows which. In the trailer."
 TAIL_BYTES = 16384
 

@@ -6,6 +6,7 @@ and the output has only the closing one; or none, if the thought is cut.
 
 import re
 from bisect import bisect
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,8 +23,25 @@ CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<\n]{0,60}<\|message\|>")
 BARE_CHANNEL = re.compile(r"\s*analysis(?=[^\s\w]|[A-Z0-9]|[^\x00-\x7f])")
 "The same where special tokens are left out of the text: `analysisWe need ...assistantfinalParis`."
 BARE_FINAL = "assistantfinal"
+HARMONY = ("<|channel|>", "<|message|>", "<|start|>", "<|end|>")
+"The special tokens that its channels are made of; the first one shows that a tokenizer has them."
 CODE = re.compile(r"^[ \t]*(```|~~~)[^\n]*$", re.MULTILINE)
 QUOTES = "`'\"“”‘’「」«»"
+
+
+Tags = tuple[str, str]
+"How a model opens and closes its thoughts."
+
+
+class Thoughts(NamedTuple):
+    """Where thoughts stand in a text."""
+
+    end: int
+    "The character that follows the last thought that ends, with its closing mark; 0 if none does."
+    unfinished: bool
+    "Whether the text ends within a thought."
+    stop: int
+    "Where the answer ends."
 
 
 class Mark(NamedTuple):
@@ -34,28 +52,50 @@ class Mark(NamedTuple):
     closes: bool
 
 
-def without_thoughts(text: str, tag: str | None = None) -> str | None:
+def without_thoughts(text: str, tag: str | None = None, tags: Tags | None = None) -> str | None:
     """What follows the last thought; None if nothing does, or if the last thought does not end.
 
-    `tag` names the tag; without it, all that are known count. A closing mark alone ends a thought that the prompt has
-    opened. A mark in quotes is one that is spoken of, as is one in a block of code after the first thought.
+    `tag` names the tag, or `tags` are the marks; without either, all that are known count. A closing mark alone ends a
+    thought that the prompt has opened. A mark in quotes is one that is spoken of, as is one in a block of code after
+    the first thought.
     """
-    channels = list(CHANNEL.finditer(text)) if tag is None else []
-    if channels:
-        return _final(text, channels[-1])
-    if tag is None and BARE_CHANNEL.match(text):
-        return text.rpartition(BARE_FINAL)[2].strip() or None if BARE_FINAL in text else None
-    marks = _marks(text, tag)
-    end = max((mark.end for mark in marks if mark.closes), default=0)
-    if any(not mark.closes and mark.start >= end for mark in marks):
+    found = thoughts_in(text, tag, tags)
+    if found.unfinished:
         return None
-    return text[end:].strip() or None if end else text if text.strip() else None
+    if not found.end:
+        return text if text.strip() else None
+    return text[found.end : found.stop].strip() or None
 
 
-def opened_mark(prompt: str) -> str:
+def thoughts_in(text: str, tag: str | None = None, tags: Tags | None = None) -> Thoughts:
+    """Where the thoughts of a text are, by the rules of `without_thoughts`."""
+    if tag is None and tags is None:
+        channels = list(CHANNEL.finditer(text))
+        if channels:
+            last = channels[-1]
+            stop = text.find("<|", last.end())
+            return Thoughts(last.end(), last.group(1) != "final", len(text) if stop < 0 else stop)
+        if BARE_CHANNEL.match(text):
+            final = text.rfind(BARE_FINAL)
+            return Thoughts(final + len(BARE_FINAL) if final >= 0 else 0, final < 0, len(text))
+    marks = _marks(text, tag, tags)
+    end = max((mark.end for mark in marks if mark.closes), default=0)
+    return Thoughts(end, any(not mark.closes and mark.start >= end for mark in marks), len(text))
+
+
+def marks_among(tokens: Iterable[str], tags: Tags | None = None) -> set[str]:
+    """Those of a tokenizer's tokens that mark thoughts, or are a part of a model's own `tags`."""
+    tokens = set(tokens)
+    if tags is not None:
+        return {token for token in tokens if token and any(token in tag for tag in tags)}
+    channels = set(HARMONY) if HARMONY[0] in tokens else set()
+    return {token for token in tokens if token in channels or _pattern(None).fullmatch(token)}
+
+
+def opened_mark(prompt: str, tags: Tags | None = None) -> str:
     """The mark with which a prompt ends within a thought, so that the model goes on with it; else an empty text."""
     end = prompt[-200:].rstrip()
-    marks = _marks(end, None)
+    marks = _marks(end, None, tags)
     return end[marks[-1].start :] if marks and not marks[-1].closes and marks[-1].end == len(end) else ""
 
 
@@ -65,16 +105,11 @@ def goes_on_with_thought(text: str) -> bool:
     return bool(marks) and marks[0].closes
 
 
-def _final(text: str, channel: re.Match[str]) -> str | None:
-    answer = text[channel.end() :].partition("<|")[0].strip()
-    return answer or None if channel.group(1) == "final" else None
-
-
-def _marks(text: str, tag: str | None) -> list[Mark]:
+def _marks(text: str, tag: str | None, tags: Tags | None = None) -> list[Mark]:
     """The marks of a text that are not only spoken of."""
     found: list[Mark] = []
     code: list[tuple[int, int]] | None = None
-    for match in _pattern(tag).finditer(text):
+    for match in _pattern(tag, tags).finditer(text):
         before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
         if before and after and before in QUOTES and after in QUOTES:
             continue
@@ -87,7 +122,10 @@ def _marks(text: str, tag: str | None) -> list[Mark]:
 
 
 @lru_cache
-def _pattern(tag: str | None) -> re.Pattern[str]:
+def _pattern(tag: str | None, tags: Tags | None = None) -> re.Pattern[str]:
+    if tags is not None:  # a model may take a part of one for the other, as <|im_start|> and <|im_start|>answer
+        opening, closing = re.escape(tags[0]), f"(?P<closes>{re.escape(tags[1])})"
+        return re.compile(f"{closing}|{opening}" if len(tags[1]) > len(tags[0]) else f"{opening}|{closing}")
     names = "|".join(map(re.escape, TAGS if tag is None else [tag]))
     opens = [rf"<(?:{names})(?:\s[^<>\n]{{0,100}})?>", rf"\[(?:{names})\]"]
     closes = [rf"</(?:{names})\s?>", rf"\[/(?:{names})\]"]

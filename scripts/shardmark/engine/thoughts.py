@@ -1,0 +1,67 @@
+"""Where the thoughts of a reasoning model stand among the tokens that it writes.
+
+Texts have no special tokens, which in some models mark thoughts: their places are kept beside the text.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from shardmark.engine.stops import TextStream
+from shardmark.records.prediction import Mark
+from shardmark.texts.thoughts import Tags, marks_among, thoughts_in
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@lru_cache(maxsize=8)
+def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> Mapping[int, str]:
+    """The tokens that are left out of texts, by id."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return {number: token.content for number, token in added.items() if token.special}
+
+
+@lru_cache(maxsize=8)
+def marking_tokens(tokenizer: "PreTrainedTokenizerBase", tags: Tags | None = None) -> Mapping[int, str]:
+    """Those of them that mark thoughts."""
+    special = special_tokens(tokenizer)
+    marks = marks_among(special.values(), tags)
+    return {number: text for number, text in special.items() if text in marks}
+
+
+def marks_in(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int], tags: Tags | None = None) -> list[Mark]:
+    """The special tokens that mark thoughts among some tokens, with their places in the text."""
+    marking = marking_tokens(tokenizer, tags)
+    if marking.keys().isdisjoint(tokens):
+        return []
+    stream, found, begin, place = TextStream(tokenizer), [], 0, 0
+    for number, token in enumerate(tokens):
+        if token in marking:
+            place += len(stream.push(*tokens[begin : number + 1])[0])
+            begin = number + 1
+            found.append((place, marking[token]))
+    return found
+
+
+def thought_tokens(
+    tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int], opened: str = "", tags: Tags | None = None
+) -> int:
+    """How many of the tokens are thoughts, marks and all; `opened` is the mark that the prompt has opened one with."""
+    left_out = special_tokens(tokenizer).keys() - marking_tokens(tokenizer, tags).keys()
+    kept = [number for number, token in enumerate(tokens) if token not in left_out]
+
+    def text(count: int) -> str:
+        return str(tokenizer.decode([tokens[number] for number in kept[:count]], skip_special_tokens=False))
+
+    found = thoughts_in(opened + text(len(kept)), tags=tags)
+    if found.unfinished:
+        return len(tokens)
+    end = found.end - len(opened)
+    if end <= 0:
+        return 0
+    low, high = 1, len(kept)  # the fewest tokens whose text reaches the end
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(text(middle)) >= end else (middle + 1, high)
+    return kept[low - 1] + 1

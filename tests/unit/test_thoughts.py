@@ -1,0 +1,109 @@
+"""Thoughts are told from answers, however a model marks them: in its text, or with special tokens that texts lack."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tiny_models
+from asked import by_id, generate
+from shardmark.engine.thoughts import marks_in, thought_tokens
+from shardmark.records.prediction import Generated
+from shardmark.texts.thoughts import marks_among, without_thoughts
+
+TAGS = ("<|im_start|>think", "<|im_start|>answer")
+PAIRS = [
+    ("<think>", "</think>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("◁think▷", "◁/think▷"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+]
+SPECIAL = ("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|im_start|>", "<|other|>")
+
+
+def tokens_of(*pairs: tuple[str, str]) -> list[str]:
+    """The tokens that tokenizers have for marks."""
+    return [token for pair in pairs for mark in pair for token in ([] if "channel" in mark else [mark])]
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["special", "plain"])
+def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    marks = [*SPECIAL, *tokens_of(*PAIRS)]
+    return tiny_models.save_tokenizer(folder, marks=marks, special=request.param)
+
+
+def written(tokenizer: Any, text: str, opened: str = "", tags: Any = None) -> Generated:
+    """What the engine keeps of a text that a model wrote."""
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    clean = tokenizer.decode(tokens, skip_special_tokens=True)
+    thought = thought_tokens(tokenizer, tokens, opened, tags)
+    marks = marks_in(tokenizer, tokens, tags)
+    return Generated(id="a", text=clean, tokens=len(tokens), end="eos", cut=0, thought=thought, marks=marks)
+
+
+@pytest.mark.parametrize(("opens", "closes"), PAIRS)
+def test_thoughts_are_told_from_the_answer_and_counted(tokenizer: Any, opens: str, closes: str) -> None:
+    head = f"{opens} 3, é 4?\n{closes}"
+    tokens = len(tokenizer.encode(head, add_special_tokens=False))
+    whole = written(tokenizer, f"{head}\n\n5<|other|>")
+    assert (without_thoughts(whole.marked.replace("<|other|>", "")), whole.thought) == ("5", tokens)
+    cut = written(tokenizer, f"{opens} 3, é 4?")
+    assert (without_thoughts(cut.marked), cut.thought) == (None, cut.tokens)
+    none = written(tokenizer, "5")
+    assert (none.marked, none.thought, none.marks) == ("5", 0, [])
+
+
+@pytest.mark.parametrize(("opens", "closes"), PAIRS[:-1])
+def test_a_thought_that_the_prompt_has_opened_ends_in_the_text_or_never(
+    tokenizer: Any, opens: str, closes: str
+) -> None:
+    whole, cut = written(tokenizer, f"3?{closes}5", opens), written(tokenizer, "3? 5", opens)
+    assert (without_thoughts(opens + whole.marked), whole.thought) == ("5", whole.tokens - 1)
+    assert (without_thoughts(opens + cut.marked), cut.thought) == (None, cut.tokens)
+
+
+def test_a_model_may_have_marks_of_its_own(tokenizer: Any) -> None:
+    whole = written(tokenizer, f"{TAGS[0]} <think>3?{TAGS[1]} 5", tags=TAGS)
+    assert without_thoughts(whole.marked, tags=TAGS) == "5"
+    assert whole.thought == whole.tokens - 2
+    assert without_thoughts(written(tokenizer, f"{TAGS[0]} 3", tags=TAGS).marked, tags=TAGS) is None
+
+
+WORDS = st.lists(st.sampled_from(["a", "é", " ", "\n", "😀", "<bos>", "<|other|>", *SPECIAL, *PAIRS[0]]), max_size=12)
+
+
+@given(words=WORDS)
+def test_a_text_with_its_marks_is_all_but_other_special_tokens(tokenizer: Any, words: list[str]) -> None:
+    found = written(tokenizer, "".join(words))
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    left_out = special & {"<bos>", "<|other|>", "<|im_start|>"}
+    assert found.marked == "".join(word for word in words if word not in left_out)
+    assert 0 <= found.thought <= found.tokens
+
+
+def test_only_marks_of_thoughts_are_kept() -> None:
+    assert marks_among(["<s>", "<think>", "<|im_end|>", "<|message|>", "</think>"]) == {"<think>", "</think>"}
+    assert marks_among(SPECIAL) == {"<|channel|>", "<|message|>", "<|start|>", "<|end|>"}
+    assert marks_among(["<think>", "<|im_start|>", ""], TAGS) == {"<|im_start|>"}
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_an_answer_keeps_the_marks_of_its_thoughts(tmp_path: Path, special: bool) -> None:
+    """The output once was `x?yz`, with nothing to tell thought and answer apart."""
+    text = "Q<think>x?</think>yz<eos>"
+    folder = tiny_models.chain_model(tmp_path, text, marks=["<think>", "</think>"], special=special)
+    backend = tiny_models.local_backend(folder, tiny_models.load_backend(folder))
+    requests = by_id([generate("Q", 9), generate("Q", 3), generate("Q", 9, ["y"]), generate("Q<think>", 9)])
+    found = {p.id: p for predictions in backend.answer(requests) for p in predictions}
+    whole, cut, stopped, opened = (found[key] for key in requests)
+    assert (whole.text, whole.marked) == ("x?yz" if special else "<think>x?</think>yz", "<think>x?</think>yz")
+    assert (whole.tokens, whole.thought) == (6, 4)
+    assert (cut.marked, cut.tokens, cut.thought, cut.end) == ("<think>x?", 3, 3, "length")
+    assert (stopped.marked, stopped.end) == ("<think>x?</think>", "stop")
+    assert (opened.opened, opened.marked, opened.thought) == ("<think>", "x?</think>yz", 3)
