@@ -18,11 +18,14 @@ class Quick(Backend):
     def answer(self, requests):
         import time
 
-        from shardmark.records.prediction import Generated, Scored
+        from shardmark.records.prediction import Generated, Output, Sampled, Scored
 
         for key, request in requests.items():
             time.sleep(0.05)
-            if request.kind == "generate":
+            if request.kind == "generate" and request.samples > 1:
+                texts = [str(int(key[2 * n : 2 * n + 2], 16)) for n in range(request.samples)]
+                yield [Sampled(id=key, samples=[Output(text=text, tokens=1, end="eos", cut=0) for text in texts])]
+            elif request.kind == "generate":
                 yield [Generated(id=key, text=str(int(key[:2], 16)), tokens=1, end="eos", cut=0)]
             else:
                 scores = [-int(key[n : n + 4], 16) / 1000 for n in range(len(request.pairs))]

@@ -4,13 +4,14 @@ import ast
 import inspect
 import re
 import textwrap
+from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 AS_WRITTEN = {"as_written": True}
 "The context in which rules between keys are left out: settings of a record, which were checked when it was made."
@@ -67,6 +68,23 @@ def _compiles(pattern: str) -> str:
     except re.error as error:
         raise ValueError(f"not a regular expression: {error}") from None
     return pattern
+
+
+class Wrong(NamedTuple):
+    """What a rule between keys finds: the key, by its path, what is wrong with it, and how to fix it."""
+
+    key: tuple[str | int, ...]
+    what: str
+    fix: str
+
+
+def refusal(kind: type[BaseModel], wrong: Iterable[Wrong]) -> ValidationError:
+    """An error for validators to raise, of which each key is told by itself, with its fix."""
+    details: list[InitErrorDetails] = [
+        {"type": PydanticCustomError("rule", "{what}", {"what": what, "fix": fix}), "loc": key, "input": {}}
+        for key, what, fix in wrong
+    ]
+    return ValidationError.from_exception_data(kind.__name__, details)
 
 
 Pattern = Annotated[str, AfterValidator(_compiles)]

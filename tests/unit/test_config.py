@@ -240,11 +240,14 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
             {"metrics": ["pass_at_2"]},
             "f.yaml: metrics.0.name: there is no 'pass_at_2'\n    fix: did you mean 'pass_at_k'?",
         ),
-        ({"metrics": [{"name": "pass_at_k", "k": 2}]}, "f.yaml: pass_at_k with k 2 needs generation.samples of at le"),
+        (
+            {"metrics": [{"name": "pass_at_k", "k": 2}]},
+            "f.yaml: metrics.0.k: k 2 is more than the answers to a request: generation.samples is 1\n    fix: set gen",
+        ),
         (
             {"metrics": [{"name": "pass_at_k", "k": 3}], "generation": {"temperature": 1, "samples": 4}}
             | {"chains": {"all": ["strip"], "two": [{"name": "take_first", "k": 2}]}},
-            "f.yaml: pass_at_k with k 3 needs 3 answers, and filter take_first leaves 2",
+            "f.yaml: metrics.0.k: k 3 is more than the answers to a request: chain 'two' leaves 2",
         ),
         (
             {"metrics": ["squad", "squad"]},

@@ -8,6 +8,7 @@ import pytest
 
 from shardmark.filters import FILTERS
 from shardmark.metrics import METRICS
+from shardmark.metrics.repeats import STATISTICS
 
 MANUAL = (Path(__file__).parents[2] / "config/README.md").read_text("utf-8")
 CODE = re.compile(r"`([^`]+)`")
@@ -21,7 +22,7 @@ def section(name: str) -> str:
 
 def table(name: str) -> Iterator[tuple[list[str], list[str]]]:
     """Of each row of a section's table: the names in the first cell, and all cells."""
-    for line in section(name).splitlines():
+    for line in section(name).partition("\n#### ")[0].splitlines():
         cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
         if line.startswith("| ") and cells[0] != "name":
             yield [re.sub(r"\{name: (\w+).*", r"\1", code) for code in CODE.findall(cells[0])], cells
@@ -50,7 +51,17 @@ def test_each_metric_stands_in_the_manual_once_with_the_kinds_of_data_sets_it_is
 
 @pytest.mark.parametrize("name", METRICS)
 def test_the_settings_of_a_metric_stand_in_the_manual(name: str) -> None:
-    anywhere = {"name", "label", "chain", "resamples"}
+    anywhere = {"name", "label", "chain", "repeats", "resamples"}
     (told,) = (" ".join(cells) for names, cells in table("Metrics") if name in names)
     assert METRICS[name].model_fields.keys() - anywhere <= words(told)
     assert anywhere - {"name"} <= words(section("Filters") + section("Metrics"))
+
+
+def test_what_may_become_of_several_answers_stands_in_the_manual() -> None:
+    told = section("Metrics").partition("| `repeats` |")[2].partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in told.splitlines()[2:]]
+    assert {CODE.findall(first)[0]: last == "any metric" for first, _, last in rows} == {
+        name: not kind.right_or_wrong for name, kind in STATISTICS.items()
+    }
+    settings = {key for kind in STATISTICS.values() for key in kind.model_fields}
+    assert settings <= words(section("Metrics"))

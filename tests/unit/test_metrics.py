@@ -299,7 +299,8 @@ def test_a_comparison_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
 
 def test_each_file_is_a_metric_of_its_name() -> None:
     sources = {path.stem: path.read_text() for path in Path(metrics.__file__).parent.glob("*.py")}
-    assert {name for name, source in sources.items() if "    name: Literal[" in source} == METRICS.keys()
+    named = {name for name, source in sources.items() if "    name: Literal[" in source}
+    assert named - {"repeats"} == METRICS.keys()  # what becomes of several answers, to each metric
     assert all(kind.__module__ == f"shardmark.metrics.{name}" for name, kind in METRICS.items())
 
 

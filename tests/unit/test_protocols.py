@@ -31,6 +31,7 @@ LM_EVAL = ["tasks/lm_eval/code.py", "tasks/lm_eval/judging.py"]
 ROOMS = ("filters", "metrics", "scoring", "texts", "untrusted")
 BOUNDS = ("untrusted/limits", "untrusted/watcher", "untrusted/templates", "untrusted/printed")
 "What renders prompts, too, or only ends what takes too long."
+REPEATS = "metrics/repeats.py"
 BESIDE = {
     "math_equivalence": ["metrics/math_process.py"],
     "pass_at_k": ["untrusted/sandbox.py", "untrusted/inside/program.py", "untrusted/inside/tester.py"],
@@ -43,9 +44,10 @@ def parts() -> dict[str, tuple[Any, list[str], set[str]]]:
     metrics = {f"metrics/{name}.py" for name in METRICS} | {"metrics/__init__.py"}
     filters = {f"filters/{name}.py" for name in FILTERS} | {"filters/__init__.py"}
     lm_eval = {str(file.relative_to(LIBRARY)) for file in LIBRARY.glob("scoring/lm_eval/*.py")}
-    scoring = closure(SCORING, metrics | filters | lm_eval)
+    scoring = closure(SCORING, metrics | filters | lm_eval | {REPEATS})
     found: dict[str, tuple[Any, list[str], set[str]]] = {
-        "scoring": (protocols.SCORING, SCORING, metrics | filters | lm_eval),
+        "scoring": (protocols.SCORING, SCORING, metrics | filters | lm_eval | {REPEATS}),
+        "repeats": (protocols.REPEATS, [REPEATS], scoring),
         "costs": (protocols.COSTS, ["plan/cost.py"], set()),
         "lm_eval": (protocols.LM_EVAL, [*sorted(lm_eval), *LM_EVAL], metrics | filters | scoring),
     }
@@ -86,6 +88,11 @@ def now() -> dict[str, dict[str, Any]]:
         texts = [without_comments((LIBRARY / file).read_text()) for file in sorted(closure(files, others))]
         said[name] = {"number": number, "code": hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]}
     return said
+
+
+def test_several_answers_have_a_number_where_they_are_judged() -> None:
+    assert "repeats" not in protocols.scoring_protocols(["f1"], [])
+    assert protocols.scoring_protocols(["f1"], [], repeats=True)["repeats"] == protocols.REPEATS
 
 
 def test_every_metric_and_filter_has_a_number() -> None:

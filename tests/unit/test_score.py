@@ -16,6 +16,7 @@ from requirements_check import need
 from shardmark.config import DatasetConfig
 from shardmark.errors import UserError
 from shardmark.files import digest, file_sha256, jsonl, read_json, read_jsonl, sealed, sha256, write_whole
+from shardmark.metrics import METRICS
 from shardmark.records.base import to_json
 from shardmark.records.dataset import TaskDataset, TaskHeader
 from shardmark.records.origin import FileOrigin, HubOrigin
@@ -512,14 +513,84 @@ def several(root: Path, *texts: str, **settings: Any) -> Scored:
     return scored.write()
 
 
-def test_the_first_of_several_answers_counts_unless_filters_choose(tmp_path: Path) -> None:
-    chains = {"first": ["last_number"], "vote": ["last_number", "majority_vote"]}
+def test_several_answers_are_averaged_unless_filters_choose(tmp_path: Path) -> None:
+    chains = {"each": ["last_number"], "vote": ["last_number", "majority_vote"]}
     score, samples = several(tmp_path, "so 3", "so 2", "2", "I", filters=[], chains=chains).score()
-    assert score["metrics"]["exact_match,first"]["value"] == 0.0
-    assert score["metrics"]["exact_match,vote"]["value"] == 1.0
+    values = {label: metric["value"] for label, metric in score["metrics"].items()}
+    assert values == {"exact_match avg@4,each": 0.5, "exact_match,vote": 1.0}
     assert samples["a"]["outputs"] == ["so 3", "so 2", "2", "I"]
-    assert samples["a"]["answers"] == {"first": ["3", "2", "2", None], "vote": ["2"]}
+    assert samples["a"]["answers"] == {"each": ["3", "2", "2", None], "vote": ["2"]}
+    assert samples["a"]["answer_scores"] == {"exact_match avg@4,each": [0.0, 1.0, 1.0, 0.0]}
     assert samples["a"]["truncated"] == 2
+    assert score["metrics"]["exact_match avg@4,each"]["n"] == 1
+
+
+def test_several_statistics_of_a_metric_stand_side_by_side(tmp_path: Path) -> None:
+    kinds = ["avg", "pass", "maj", {"name": "pass", "k": 2}, {"name": "all", "k": 2}, "mg_pass"]
+    kinds.append({"name": "g_pass", "k": 3, "threshold": 0.5})
+    metrics = [{"name": "exact_match", "repeats": kind} for kind in kinds]
+    score, samples = several(tmp_path, "so 3", "so 2", "2", "I", metrics=metrics).score()
+    assert samples["a"]["scores"] == {
+        "exact_match avg@4": 0.5,
+        "exact_match pass@4": 1.0,
+        "exact_match maj@4": 1.0,
+        "exact_match pass@2": pytest.approx(5 / 6),
+        "exact_match pass^2": pytest.approx(1 / 6),
+        "exact_match mG-Pass@4": 0.0,
+        "exact_match G-Pass@3_0.5": pytest.approx(1 / 2),
+    }
+    assert score["primary"] == "exact_match avg@4"
+    assert samples["a"]["answer_scores"]["exact_match pass^2"] == [0.0, 1.0, 1.0, 0.0]
+    assert "exact_match maj@4" not in samples["a"]["answer_scores"]
+    assert samples["a"]["answer"] == "3"
+
+
+def test_the_answer_that_was_voted_for_is_the_samples(tmp_path: Path) -> None:
+    metrics = [{"name": "exact_match", "repeats": "maj"}]
+    _, samples = several(tmp_path, "so 3", "so 2", "2", "I", metrics=metrics).score()
+    assert samples["a"]["answer"] == "2"
+    assert "answer_scores" not in samples["a"]
+
+
+def test_a_metric_of_all_samples_is_averaged_over_the_first_answers_the_second_and_so_on(tmp_path: Path) -> None:
+    import sacrebleu
+
+    texts, target = ["the cat sat on the mat", "a dog sat on the mat today"], "the cat sat on the mat"
+    metrics = [{"name": "bleu", "resamples": 100}, {"name": "f1", "average": "macro", "resamples": 100}]
+    scored = several(tmp_path, *texts, filters=[], metrics=metrics)
+    scored.lines[0]["target"] = [target]
+    score, samples = scored.write().score()
+    bleu = [sacrebleu.corpus_bleu([text], [[target]]).score / 100 for text in texts]
+    assert score["metrics"]["bleu avg@2"]["value"] == pytest.approx(sum(bleu) / 2)
+    assert samples["a"]["answer_scores"]["bleu avg@2"] == pytest.approx(bleu)
+    assert samples["a"]["scores"] == {"bleu avg@2": pytest.approx(sum(bleu) / 2), "f1 avg@2": None}
+    assert score["metrics"]["f1 avg@2"]["value"] == 0.5
+
+
+GENERATED = sorted(name for name, kind in METRICS.items() if "generate" in kind.kinds and not kind.needs.sandbox)
+ASKED = json.dumps({"ids": ["punctuation:no_comma"], "kwargs": [{}], "prompt": "no commas"})
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_equal_answers_are_worth_as_much_as_one(tmp_path: Path, name: str) -> None:
+    def measured(times: int) -> Any:
+        scored = sums(tmp_path / str(times), filters=[], metrics=[{"name": name}])
+        scored.settings["generation"] |= {"temperature": 1.0, "samples": times}
+        for shard, answers in scored.predictions.items():
+            for request in scored.requests[shard].values():
+                request["samples"] = times
+            for answer in answers if times > 1 else ():
+                text = {key: answer.pop(key) for key in ("text", "tokens", "end", "cut")}
+                answer["samples"] = [text] * times
+        for line in scored.lines if name == "ifeval" else ():
+            line["target"] = [ASKED]
+        scored.write()
+        (metric,) = scored.score()[0]["metrics"].values()
+        return [metric["value"], metric["stderr"], *metric["ci95"]], metric["n"]
+
+    (one, n), (three, questions) = measured(1), measured(3)
+    assert three == pytest.approx(one)
+    assert n == questions == 5
 
 
 def test_a_cut_thought_is_no_answer_where_the_other_outputs_end_one_that_the_prompt_has_opened() -> None:
@@ -572,6 +643,17 @@ def test_all_answers_reach_pass_at_k(tmp_path: Path) -> None:
     score, samples = scored.write().score()
     assert samples["a"]["scores"] == {"pass@1": 0.5, "pass@2": pytest.approx(1 - 1 / 6)}
     assert score["primary"] == "pass@1"
+
+
+def test_any_statistic_takes_programs(tmp_path: Path) -> None:
+    need("bwrap")
+    programs = ["def f(): return 2", "def f(): return 3", "def f(): return 2", "no"]
+    metrics = [{"name": "pass_at_k", "repeats": {"name": "all", "k": 2}}]
+    scored = several(tmp_path, *programs, filters=[], metrics=metrics)
+    scored.lines[0]["target"] = ["assert f() == 2"]
+    _, samples = scored.write().score()
+    assert samples["a"]["scores"] == {"pass_at_k pass^2": pytest.approx(1 / 6)}
+    assert samples["a"]["answer_scores"] == {"pass_at_k pass^2": [1.0, 0.0, 1.0, 0.0]}
 
 
 def test_rows_that_share_a_passage_are_a_cluster(tmp_path: Path) -> None:

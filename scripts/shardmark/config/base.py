@@ -70,7 +70,7 @@ def _problem(kind: type[Settings], key: str, details: list[Any], where: str) -> 
         return Problem(where, key, what + shown, nearest(str(found), re.findall(r"'([^']+)'", context["expected"])))
     if detail["type"] == "string_type" and isinstance(found, bool | int | float):
         return Problem(where, key, what + shown, QUOTES)
-    return Problem(where, key, what + shown, _meaning(kind, key))
+    return Problem(where, key, what + shown, context.get("fix") or _meaning(kind, key))
 
 
 def _meaning(kind: type[BaseModel], key: str) -> str:

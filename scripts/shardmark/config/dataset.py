@@ -1,5 +1,7 @@
 """config/datasets/*.yaml: one file a data set: where rows come from, what is asked, how answers are judged."""
 
+from collections.abc import Iterator
+from functools import reduce
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -9,7 +11,7 @@ from shardmark.errors import nearest
 from shardmark.filters import AnyFilter
 from shardmark.metrics import AnyMetric
 from shardmark.metrics.base import Metric, Scoring
-from shardmark.settings import Settings
+from shardmark.settings import Settings, Wrong, refusal
 
 
 class Source(Settings):
@@ -65,7 +67,7 @@ class Generation(Settings):
     seed: NonNegativeInt = 0
     "Another number draws other answers. Each request draws for itself, so nothing else changes them."
     samples: PositiveInt = 1
-    "How many answers to each request, for pass_at_k and the filter majority_vote."
+    "How many answers to each request: `repeats` of a metric, or a filter, says what becomes of them."
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Generation":
@@ -182,16 +184,44 @@ class DatasetConfig(Settings):
             raise ValueError("messages end with system: the last one is of user, or of assistant to begin the answer")
         return self
 
-    def _leaves_enough(self, metric: Metric) -> None:
-        """Raise ValueError unless the filters leave as many answers as the metric judges."""
-        k = metric.answers()
-        if k > self.generation.samples:
-            raise ValueError(f"{metric.name} with k {k} needs generation.samples of at least {k}")
-        chains = [self.chains[metric.chain]] if metric.chain else [*self.chains.values()] or [self.filters]
-        for each in (each for filters in chains for each in filters):
-            if (left := each.left(k)) < k:
-                what = f"{metric.name} with k {k} needs {k} answers"
-                raise ValueError(f"{what}, and filter {each.name} leaves {left}")
+    def _answers_left(self, metric: Metric) -> dict[str, int]:
+        """How many answers to a request each chain of filters leaves for a metric."""
+        chains = self.chains or {"": self.filters}
+        return {
+            name: reduce(lambda answers, each: each.left(answers), filters, self.generation.samples)
+            for name, filters in chains.items()
+            if metric.chain in (None, name)
+        }
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether `repeats` of a metric, or its default, makes one value of several answers."""
+        return any(m.is_repeated(left) for m in self.metrics for left in self._answers_left(m).values())
+
+    def _wrong_repeats(self, number: int, metric: Metric) -> Iterator[Wrong]:
+        """What is wrong with what a metric makes of several answers."""
+        samples, repeats = self.generation.samples, metric.repeats
+        chain, left = min(self._answers_left(metric).items(), key=lambda item: item[1])
+        k, key = metric.wanted()
+        taken = f"{f'chain {chain!r}' if chain else 'a filter'} leaves {left}"
+        here = ("metrics", number, "repeats")
+        if repeats and self.kind != "generate":
+            yield Wrong(here, f"without effect: kind {self.kind} has one answer", "drop it")
+        elif repeats and samples == 1:
+            fix = "set generation.samples above 1, with a temperature, or drop it"
+            yield Wrong(here, "without effect: one answer to a request, as generation.samples is 1", fix)
+        elif k > samples:
+            what = f"k {k} is more than the answers to a request: generation.samples is {samples}"
+            yield Wrong(("metrics", number, *key), what, f"set generation.samples to at least {k}, or lower k")
+        elif k > left:
+            what = f"k {k} is more than the answers to a request: {taken}"
+            yield Wrong(("metrics", number, *key), what, "lower k, or change the filters")
+        elif repeats and left == 1:
+            yield Wrong(here, f"without effect: {taken}", "drop it, or change the filters")
+        if repeats and repeats.right_or_wrong and not metric.is_right_or_wrong():
+            what = f"{repeats.name} counts right answers, and the score of an answer may be a fraction"
+            fix = f"take avg or maj for {metric.name}, or a metric of right or wrong, such as exact_match"
+            yield Wrong((*here, "name"), what, fix)
 
     def example_source(self) -> Source | None:
         """Where few-shot examples come from; None if that is nowhere, or where the rows come from."""
@@ -215,8 +245,13 @@ class DatasetConfig(Settings):
             if metric.chain is not None and metric.chain not in self.chains:
                 near = nearest(metric.chain, self.chains)
                 raise ValueError(f"metric {metric.name}: there is no chain {metric.chain!r}; {near}")
-            self._leaves_enough(metric)
-        labels = [metric.label or metric.name for metric in self.metrics]
+        if wrong := [each for n, metric in enumerate(self.metrics) for each in self._wrong_repeats(n, metric)]:
+            raise refusal(DatasetConfig, wrong)
+        labels = [
+            title
+            for metric in self.metrics
+            for title in {metric.title(answers) for answers in self._answers_left(metric).values()}
+        ]
         if doubled := sorted({label for label in labels if labels.count(label) > 1}):
             raise ValueError(f"metric {doubled[0]} stands twice in metrics: give one a `label` of its own")
         return self

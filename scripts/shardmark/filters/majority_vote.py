@@ -20,11 +20,16 @@ class MajorityVote(Filter):
 
     def apply(self, answers: Answers, row: Mapping[str, Any], opened: Sequence[str]) -> Answers:
         """Answers that were not found have no vote."""
-        votes = Counter(_alike([answer for answer in answers if answer is not None], self.tolerance))
-        return [votes.most_common(1)[0][0] if votes else None]
+        return [most_frequent(answers, self.tolerance)]
 
     def left(self, answers: int) -> int:
         return 1
+
+
+def most_frequent(answers: Answers, tolerance: float | None) -> str | None:
+    """The most frequent answer that was found, the first of those if there are several; None if none was."""
+    votes = Counter(_alike([answer for answer in answers if answer is not None], tolerance))
+    return votes.most_common(1)[0][0] if votes else None
 
 
 def _alike(answers: list[str], tolerance: float | None) -> list[str]:

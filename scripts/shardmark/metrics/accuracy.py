@@ -20,6 +20,9 @@ class Accuracy(Mean):
     def ranking(self) -> Scoring | None:
         return self.scoring
 
+    def is_right_or_wrong(self) -> bool:
+        return True
+
     def scores(self, predictions: Sequence[int], references: Sequence[list[int]]) -> list[float]:
         """No prediction (-1) is wrong."""
         return [float(p in right) for p, right in zip(predictions, references, strict=True)]

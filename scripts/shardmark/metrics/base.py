@@ -10,11 +10,13 @@ computes. What is heavy, NumPy too, it imports when it computes: whatever reads 
 """
 
 import abc
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 
+from shardmark.metrics.repeats import AnyRepeats, Average, Repeats
 from shardmark.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 Scoring = Literal["sum", "token", "char", "byte", "perplexity"]
 "How choices are ranked."
-View = Literal["text", "label", "programs", "choice", "logprobs", "likelihood"]
+View = Literal["text", "label", "program", "choice", "logprobs", "likelihood"]
 "What of a sample a metric reads; scoring/metric_inputs.py has a function of each name."
 
 
@@ -59,6 +61,8 @@ class Metric(Settings, abc.ABC):
     "Its name in scores and report; without it, the metric's own."
     chain: str | None = None
     "The chain of filters it judges, if there are several; without it, each of them."
+    repeats: AnyRepeats | None = Field(None, exclude_if=lambda repeats: repeats is None)  # so that digests stay
+    "What becomes of several answers to a request (`generation.samples`); without it, avg: their mean."
 
     @abc.abstractmethod
     def terms(self, predictions: Sequence[Any], references: Sequence[Any]) -> list[list[float]]:
@@ -72,9 +76,29 @@ class Metric(Settings, abc.ABC):
         """Whether the value is the mean of the samples' scores, whose error bar is a formula."""
         return False
 
-    def answers(self) -> int:
-        """How many of the answers to a request it judges."""
-        return 1
+    def is_right_or_wrong(self) -> bool:
+        """Whether the score of an answer is 1 or 0."""
+        return False
+
+    def statistic(self, answers: int) -> Repeats | None:
+        """What becomes of that many answers to a request; None if it is only one."""
+        return None if answers == 1 else self.repeats or Average()
+
+    def is_repeated(self, answers: int) -> bool:
+        """Whether `repeats` decides what becomes of that many answers, and not the metric itself."""
+        return answers > 1
+
+    def wanted(self) -> tuple[int, tuple[str, ...]]:
+        """The fewest answers to a request that it can be had from, and the key that says so."""
+        return (self.repeats.wanted(), ("repeats", "k")) if self.repeats else (1, ())
+
+    def title(self, answers: int) -> str:
+        """What its value is called: of several answers, with what became of them, unless the label says it."""
+        name, statistic = self.label or self.name, self.statistic(answers)
+        if statistic is None or not self.is_repeated(answers):
+            return name
+        title = statistic.title(answers)
+        return name if re.search(rf"(?<![a-zA-Z\d]){re.escape(title)}(?!\d)", name) else f"{name} {title}"
 
     def ranking(self) -> Scoring | None:
         """How it ranks choices; None if as the data set says."""

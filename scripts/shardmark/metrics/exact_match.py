@@ -38,6 +38,9 @@ class ExactMatch(Mean):
     tolerance: float | None = Field(None, ge=0)
     "Compare as numbers; equal if they differ by no more than this."
 
+    def is_right_or_wrong(self) -> bool:
+        return True
+
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
         """A 1.0 or 0.0 for each sample.
 

@@ -82,3 +82,6 @@ class Ifeval(Resampled):
 
     def is_mean(self) -> bool:
         return self.level == "prompt"
+
+    def is_right_or_wrong(self) -> bool:
+        return self.level == "prompt"

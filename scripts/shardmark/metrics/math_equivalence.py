@@ -15,6 +15,9 @@ class MathEquivalence(Mean):
 
     name: Literal["math_equivalence"]
 
+    def is_right_or_wrong(self) -> bool:
+        return True
+
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
         """1/2, 0.5 and $\\frac{1}{2}$ are the same."""
         from shardmark.metrics.math_process import MathProcess

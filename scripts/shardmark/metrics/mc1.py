@@ -15,6 +15,9 @@ class Mc1(Mean):
 
     name: Literal["mc1"]
 
+    def is_right_or_wrong(self) -> bool:
+        return True
+
     def scores(self, predictions: Sequence[list[float]], references: Sequence[list[int]]) -> list[float]:
         pairs = zip(predictions, references, strict=True)
         return [float(logprobs.index(max(logprobs)) in right) for logprobs, right in pairs]

@@ -19,6 +19,9 @@ class Squad(Mean):
     part: Literal["f1", "exact_match"] = "f1"
     "f1: words in common. exact_match: all are."
 
+    def is_right_or_wrong(self) -> bool:
+        return self.part == "exact_match"
+
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
         """The best reference's F1 of words, or for `part` exact_match 1.0 where all are equal."""
 

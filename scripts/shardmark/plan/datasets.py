@@ -155,7 +155,9 @@ def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock
     judged = settings.model_dump(exclude={"description", "source", "few_shot"})
     chains = [settings.filters, *settings.chains.values()]
     protocols = scoring_protocols(
-        (metric.name for metric in settings.metrics), (each.name for chain in chains for each in chain)
+        (metric.name for metric in settings.metrics),
+        (each.name for chain in chains for each in chain),
+        settings.is_repeated,
     )
     about = Described(
         name=dataset.name,

@@ -29,7 +29,8 @@ class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     tokens: list[int] | None = None
     "How many tokens of each choice were scored."
     answer: Any
-    "What was found in the output, or the index of the chosen choice; None if nothing was found."
+    """What was found in the output, or the index of the chosen choice; None if nothing was found. Of several answers
+    the first, or the one that was voted for."""
     target: Any
     "The right answer, or a list of them; of choices, indices."
     end: str | None = None
@@ -39,6 +40,8 @@ class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     answers: dict[str, list[Any]] | None = None
     "By chain of filters, the answers, where there are several outputs or chains."
     scores: dict[str, float | None]
+    answer_scores: dict[str, list[float | None]] = msgspec.field(default_factory=dict)
+    "By metric, the score of each answer, where several are judged."
     truncated: int
     "How many tokens of the prompt were cut to fit the model."
     row: Any

@@ -33,6 +33,15 @@ class Choice(NamedTuple):
         return self.logprob / self.tokens if self.logprob is not None and self.tokens else None
 
 
+class Answered(NamedTuple):
+    """One of several answers to a question: the output, what was found in it, and the verdict on that, or ""."""
+
+    output: list[Piece]
+    answer: str | None
+    verdict: str
+    score: str
+
+
 @dataclass(frozen=True)
 class Shown:
     """A sample as a page shows it; verdict is "right", "wrong", "partial" or "unscored"."""
@@ -46,6 +55,10 @@ class Shown:
     answer: str | None
     targets: list[str]
     choices: list[Choice]
+    several: list[Answered]
+    "All answers, where there are several."
+    chosen: bool
+    "Whether `answer` is the one that counts, and not the first of several that do."
     row: str
 
 
@@ -67,8 +80,22 @@ def _shown(sample: Sample, anchor: str, scores: Scores) -> Shown:
         answer=None if sample.answer is None else as_text(sample.answer),
         targets=[as_text(target) for target in _as_list(sample.target)],
         choices=list(_choices(sample)),
+        several=list(_several(sample, scores)),
+        chosen=not sample.answer_scores,
         row=pretty_json(sample.row) if sample.row else "",
     )
+
+
+def _several(sample: Sample, scores: Scores) -> Iterator[Answered]:
+    """Each output with what the first chain of filters found in it, and its score by the first metric that has one."""
+    outputs, percent = sample.outputs or [], scores.main.percent
+    found = next(iter((sample.answers or {}).values()), [])
+    each = sample.answer_scores.get(scores.primary) or next(iter(sample.answer_scores.values()), [])
+    answers, marks = _padded(found if len(found) == len(outputs) else [], len(outputs)), _padded(each, len(outputs))
+    for output, answer, mark in zip(outputs, answers, marks, strict=True):
+        told = None if answer is None else as_text(answer)
+        own = "" if mark is None else verdict(mark, percent)
+        yield Answered(whitespace_pieces(output), told, own, number(mark, percent))
 
 
 def verdict(value: float | None, percent: bool) -> str:

@@ -15,7 +15,7 @@ INTEGER = datasets.Value("int64")
 FEATURES: dict[str, tuple[Any, Any]] = {
     "text": (TEXT, datasets.Sequence(TEXT)),
     "label": (TEXT, TEXT),
-    "programs": (datasets.Sequence(TEXT), TEXT),
+    "program": (TEXT, TEXT),
     "choice": (INTEGER, datasets.Sequence(INTEGER)),
     "logprobs": (datasets.Sequence(NUMBER), datasets.Sequence(INTEGER)),
     "likelihood": (NUMBER, TEXT),

@@ -1,4 +1,4 @@
-"""What of a sample a metric reads: a prediction and a reference as plain values, by the name in `Metric.reads`."""
+"""What of an answer a metric reads: a prediction and a reference as plain values, by the name in `Metric.reads`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,42 +25,40 @@ class Judged:
     "kind choice: the log-likelihood of each."
 
 
-def text(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
-    """The first answer, and all right ones."""
-    answer = judged.answers[chain][0]
+def text(judged: Judged, answer: Any, scoring: str | None) -> tuple[Any, Any]:
+    """The answer, and all right ones."""
     return None if answer is None else well_formed(str(answer)), [well_formed(str(right)) for right in judged.right]
 
 
-def label(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
-    """The first answer, and the first right one, as texts."""
-    answer, right = text(judged, chain, scoring)
+def label(judged: Judged, answer: Any, scoring: str | None) -> tuple[Any, Any]:
+    """The answer, and the first right one, as texts."""
+    answer, right = text(judged, answer, scoring)
     return answer, right[0]
 
 
-def programs(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
-    """All answers, an empty text for one that was not found; and the tests that they should pass."""
-    answers = [well_formed(answer or "") for answer in judged.answers[chain]]
-    return answers, "\n".join(map(str, judged.right))
+def program(judged: Judged, answer: Any, scoring: str | None) -> tuple[Any, Any]:
+    """The answer, and the tests that it should pass."""
+    return None if answer is None else well_formed(answer), "\n".join(map(str, judged.right))
 
 
-def choice(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
+def choice(judged: Judged, answer: Any, scoring: str | None) -> tuple[Any, Any]:
     """The index of the preferred choice, and those of the right ones."""
     if scoring is None:
-        return judged.answers[chain][0], judged.right
+        return answer, judged.right
     sample = judged.sample
     return preferred(scoring, judged.logprobs, sample.tokens or [], sample.choices or []), judged.right
 
 
-def logprobs(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
+def logprobs(judged: Judged, answer: Any, scoring: str | None) -> tuple[Any, Any]:
     """The log-likelihood of each choice, and the indices of the right ones."""
     return list(judged.logprobs), judged.right
 
 
-def likelihood(judged: Judged, chain: str, scoring: str | None) -> tuple[Any, Any]:
+def likelihood(judged: Judged, answer: Any, scoring: str | None) -> tuple[Any, Any]:
     """The log-likelihood of the right choice, and its text."""
     right = judged.right[0]
     return judged.logprobs[right], well_formed(judged.asked[right])
 
 
-View = Callable[[Judged, str, str | None], tuple[Any, Any]]
-VIEWS: dict[str, View] = {f.__name__: f for f in (text, label, programs, choice, logprobs, likelihood)}
+View = Callable[[Judged, Any, str | None], tuple[Any, Any]]
+VIEWS: dict[str, View] = {f.__name__: f for f in (text, label, program, choice, logprobs, likelihood)}

@@ -1,14 +1,18 @@
 """Samples to scores: the answers to each sample, and what the metrics make of them."""
 
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from statistics import fmean
+from typing import Any, NamedTuple
 
+import numpy as np
 from msgspec.structs import replace
 
 from shardmark.filters import AnyFilter
 from shardmark.filters.chain import apply_filters
 from shardmark.metrics import AnyMetric
 from shardmark.metrics.base import Metric, Resampled
+from shardmark.metrics.repeats import Repeats
 from shardmark.records.dataset import TaskLine
 from shardmark.records.prediction import Generated, Prediction, Sampled, Scored, Written
 from shardmark.records.request import ChoiceRequest, GenerateRequest, Request, RollingRequest, ScoredRequest
@@ -71,11 +75,13 @@ def _judge_texts(line: TaskLine, request: GenerateRequest, prediction: Written, 
         )
         for name, filters in chains.items()
     }
+    first = next(iter(answers.values()))
+    statistic = settings.metrics[0].statistic(len(first))
     sample = _sample(
         line,
         prompt=as_text(request.context),
         output=marked[0],
-        answer=next(iter(answers.values()))[0],
+        answer=(statistic.judged(first) if statistic else first)[0],
         end=outputs[0].end,
         outputs=marked if len(texts) > 1 else None,
         answers=answers if len(texts) > 1 or settings.chains else None,
@@ -147,50 +153,87 @@ def _with_mark(prediction: Prediction) -> Prediction:
 def measure(settings: Judging, judged: list[Judged]) -> dict[str, Measured]:
     """Each metric's estimate by its label; with several chains, `label,chain` as lm-evaluation-harness calls it.
 
-    The score of each sample is put into the sample.
+    The score of each sample is put into the sample, and those of its answers where there are several.
     """
     column = settings.cluster_by
     clusters = None if column is None else [str(each.sample.row[column]) for each in judged]
-    return {label: _estimate(metric, chain, judged, clusters, label) for label, metric, chain in _judgements(settings)}
+    return {
+        label: _estimate(metric, chain, judged, clusters, label)
+        for label, metric, chain in _judgements(settings, judged)
+    }
 
 
-def means(settings: Judging) -> set[str]:
+def means(settings: Judging, judged: list[Judged]) -> set[str]:
     """The labels of the metrics that are means of the samples' scores."""
-    return {label for label, metric, _ in _judgements(settings) if metric.is_mean()}
+    return {label for label, metric, _ in _judgements(settings, judged) if metric.is_mean()}
 
 
-def _judgements(settings: Judging) -> Iterator[tuple[str, Metric, str]]:
+def _judgements(settings: Judging, judged: list[Judged]) -> Iterator[tuple[str, Metric, str]]:
     """The label, the metric and the chain of filters of each score."""
     for metric in settings.metrics:
         for chain in settings.chains or [""]:
             if metric.chain in (None, chain):
-                name = metric.label or metric.name
-                yield f"{name},{chain}" if chain else name, metric, chain
+                title = metric.title(len(judged[0].answers[chain]))
+                yield f"{title},{chain}" if chain else title, metric, chain
+
+
+class _Marks(NamedTuple):
+    """What a metric makes of an answer; of several answers to a sample, their terms one after the other."""
+
+    terms: list[float]
+    score: Any
+    "A number; None where that of one sample says nothing."
 
 
 def _estimate(metric: Metric, chain: str, judged: list[Judged], clusters: list[str] | None, label: str) -> Measured:
-    pairs = [VIEWS[metric.reads](each, chain, metric.ranking()) for each in judged]
+    statistic = metric.statistic(len(judged[0].answers[chain]))
+    answers = [each.answers[chain] if statistic is None else statistic.judged(each.answers[chain]) for each in judged]
+    asked = [(each, answer) for each, several in zip(judged, answers, strict=True) for answer in several]
+    marks = iter(_marks(metric, asked, label))
+    found = []
+    for each, several in zip(judged, answers, strict=True):
+        own = [next(marks) for _ in several]
+        found.append(own[0] if statistic is None else _together(statistic, own))
+        each.sample.scores[label] = finite(found[-1].score)
+        if len(own) > 1:
+            each.sample.answer_scores[label] = [finite(mark.score) for mark in own]
+    if isinstance(metric, Resampled) and not metric.is_mean():
+        value = partial(_mean_value, metric, len(answers[0]))
+        estimate = estimate_by_draws([mark.terms for mark in found], value, metric.resamples, clusters)
+    else:
+        estimate = estimate_mean([mark.score for mark in found], clusters)
+    return estimate.metric(higher_is_better=metric.higher_is_better, percent=metric.percent)
+
+
+def _together(statistic: Repeats, answers: list[_Marks]) -> _Marks:
+    scores = [answer.score for answer in answers]
+    terms = [term for answer in answers for term in answer.terms]
+    return _Marks(terms, None if None in scores else statistic.value(scores))
+
+
+def _mean_value(metric: Metric, answers: int, sums: np.ndarray) -> float:
+    """The mean of a metric's values of the first, the second, ... answers to all samples."""
+    return metric.value(sums) if answers == 1 else fmean(map(metric.value, np.split(sums, answers)))
+
+
+def _marks(metric: Metric, asked: list[tuple[Judged, Any]], label: str) -> list[_Marks]:
+    """What a metric makes of each answer. Raises BoundError, with the sample, for what takes too long."""
+    pairs = [VIEWS[metric.reads](each, answer, metric.ranking()) for each, answer in asked]
     if metric.unanswered is not None:
         pairs = [(metric.unanswered if prediction is None else prediction, right) for prediction, right in pairs]
     answered = [n for n, (prediction, _) in enumerate(pairs) if prediction is not None]
-    terms, scores = [[0.0, 1.0]] * len(pairs), [0.0] * len(pairs)
+    found = [_Marks([0.0, 1.0], 0.0)] * len(pairs)
     if answered:
         predictions, references = zip(*(pairs[n] for n in answered), strict=True)
         options = metric.model_dump(exclude={"name"})
         try:
-            found = load_metric(metric.name).compute(
+            computed = load_metric(metric.name).compute(
                 predictions=list(predictions), references=list(references), **options
             )
         except BoundError as error:
-            sample = "" if error.item is None else f"sample {judged[answered[error.item]].sample.sample}"
+            sample = "" if error.item is None else f"sample {asked[answered[error.item]][0].sample.sample}"
             place = ": ".join(filter(None, (error.place, sample)))
             raise BoundError(error.what, place, f"metrics.{label}.{error.key}") from error
-        for n, row, score in zip(answered, found["terms"], found["samples"], strict=True):
-            terms[n], scores[n] = row, score
-    for each, score in zip(judged, scores, strict=True):
-        each.sample.scores[label] = finite(score)
-    if isinstance(metric, Resampled) and not metric.is_mean():
-        estimate = estimate_by_draws(terms, metric.value, metric.resamples, clusters)
-    else:
-        estimate = estimate_mean(scores, clusters)
-    return estimate.metric(higher_is_better=metric.higher_is_better, percent=metric.percent)
+        for n, terms, score in zip(answered, computed["terms"], computed["samples"], strict=True):
+            found[n] = _Marks(terms, score)
+    return found

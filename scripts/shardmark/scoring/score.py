@@ -67,7 +67,7 @@ def score_dataset(
         settings = Judging.as_written(header.settings)
         judged, metrics = _judged(lines, asked, with_thoughts(answers), dataset.where, settings)
         judged_samples = [each.sample for each in judged]
-        macro = macro_estimates(metrics, means(settings), judged_samples, settings.cluster_by)
+        macro = macro_estimates(metrics, means(settings, judged), judged_samples, settings.cluster_by)
         metrics = macro | metrics if settings.group_mean == "macro" else metrics | macro
     score = Scores(
         protocol=SCORE_PROTOCOL,

@@ -175,6 +175,19 @@ def test_surrogates_and_nul_in_outputs_do_not_stop_the_report(tmp_path: Path) ->
     assert "\ufffd␀␛[0m\ufffd" in (index.parent / "samples/m/demo_arithmetic/index.html").read_text("utf-8")
 
 
+def test_a_page_shows_all_answers_to_a_question(tmp_path: Path) -> None:
+    samples = make_samples("m", "demo_arithmetic", 2)
+    answers = {"outputs": ["so <2>", "so 3"], "answers": {"": ["<2>", "3"]}}
+    samples[0] |= answers | {"answer_scores": {"accuracy": [1.0, 0.0]}, "scores": {"accuracy": 0.5}}
+    files = Files([], [])
+    write_pair(tmp_path, files, make_scores("m", "demo_arithmetic", samples), samples)
+    index = build_report("r", *files, tmp_path / "out", {})
+    text = (index.parent / "samples/m/demo_arithmetic/index.html").read_text("utf-8")
+    assert "<h3>2 answers</h3>" in text
+    assert re.findall(r'<summary>([✓✗] )<span class="mono">(.*?)</span>', text) == [("✓ ", "&lt;2&gt;"), ("✗ ", "3")]
+    assert text.count("<h3>Extracted answer</h3>") == 1
+
+
 def test_a_report_can_be_made_from_scores_alone(files: Files, tmp_path: Path) -> None:
     index = build_report("demo", files.scores, [], tmp_path / "out", {})
     assert not (index.parent / "samples").exists()

@@ -52,6 +52,17 @@ def test_shares_of_choices_add_up_to_one_even_for_very_unlikely_ones() -> None:
     assert item.choices[2].share is None
 
 
+def test_several_answers_are_shown_each_with_its_verdict() -> None:
+    outputs = {"outputs": ["It is 2.", " "], "answers": {"": ["2", None]}}
+    item = shown(**outputs, output="It is 2.", answer="2", answer_scores={"exact_match avg@2": [1.0, 0.0]})
+    assert [(each.answer, each.verdict) for each in item.several] == [("2", "right"), (None, "wrong")]
+    assert not item.chosen
+    voted = shown(**outputs | {"answers": {"": ["2"]}}, output="It is 2.", answer="2")
+    assert [(each.answer, each.verdict) for each in voted.several] == [(None, ""), (None, "")]
+    assert voted.chosen
+    assert shown(output="2", answer="2").several == []
+
+
 def test_targets_of_any_type_are_shown_as_text() -> None:
     assert shown(target=["a", 72, 1.5]).targets == ["a", "72", "1.5"]
     assert shown(target=0).targets == ["0"]

@@ -6,12 +6,12 @@ Metrics give what those of Hugging Face evaluate 0.4 do; code_eval runs programs
 import re
 import string
 from collections.abc import Sequence
-from math import comb
 from typing import Any
 
 import numpy as np
 
 from shardmark.errors import Problem, UserError, nearest
+from shardmark.metrics.repeats import chance
 from shardmark.untrusted.limits import bounded
 
 PUNCTUATION: Any = str.maketrans("", "", string.punctuation)
@@ -43,7 +43,7 @@ class CodeEval:
         counts = [(len(each), sum(verdict.passed for verdict in each)) for each in verdicts]
         few = min(n for n, _ in counts)
         rates = {
-            f"pass@{size}": float(np.mean([1 - comb(n - passed, size) / comb(n, size) for n, passed in counts]))
+            f"pass@{size}": float(np.mean([1 - chance(n, passed, size, [0]) for n, passed in counts]))
             for size in k
             if few >= size
         }

@@ -1,0 +1,83 @@
+"""Several answers to each question, from the plan to the report."""
+
+import csv
+import json
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pytest
+import yaml
+
+from quick_engine import use_quick_engine
+from workflow import Project
+
+ROWS = [{"q": f"Is {n} odd?", "odd": n % 2} for n in range(12)]
+REPEATS = ["avg", {"name": "pass", "k": 3}, "maj"]
+SETTINGS: dict[str, Any] = {
+    "source": {"file": "data/rows.jsonl"},
+    "kind": "generate",
+    "prompt": "{{ q }}",
+    "target": "odd",
+    "generation": {"max_new_tokens": 3, "temperature": 1.0, "samples": 6},
+    "filters": [{"name": "template", "template": "{{ answer | int % 2 }}"}],
+    "metrics": [{"name": "exact_match", "repeats": repeats} for repeats in REPEATS],
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run."""
+    project = Project.create(
+        tmp_path_factory.mktemp("repeats") / "project", run="test", models=["demo_small"], datasets=["t_odd"]
+    )
+    use_quick_engine(project)
+    (project.folder / "data").mkdir()
+    (project.folder / "data/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    write(project, SETTINGS)
+    project.run()
+    return project
+
+
+def write(project: Project, settings: dict[str, Any]) -> None:
+    (project.folder / "config/datasets/t_odd.yaml").write_text(yaml.safe_dump(settings))
+
+
+def right(project: Project) -> list[list[bool]]:
+    """Which of the answers to each question are right, from the outputs alone."""
+    samples = [sample for (_, name, _), sample in project.samples().items() if name == "t_odd"]
+    return [[int(text) % 2 == sample["row"]["odd"] for text in sample["outputs"]] for sample in samples]
+
+
+def test_scores_are_of_questions_and_named_by_what_became_of_the_answers(project: Project) -> None:
+    verdicts = right(project)
+    assert [len(each) for each in verdicts] == [6] * 12
+    means = [fmean(each) for each in verdicts]
+    passes = [fmean(any(choice) for choice in combinations(each, 3)) for each in verdicts]
+    rows = list(csv.DictReader((project.results / "reports/test/leaderboard.csv").open()))
+    found = {row["metric"]: (float(row["value"]), float(row["stderr"]), int(row["n"])) for row in rows}
+    assert list(found) == ["exact_match avg@6", "exact_match pass@3", "exact_match maj@6"]
+    assert found["exact_match avg@6"] == pytest.approx((fmean(means), stdev(means) / 12**0.5, 12))
+    assert found["exact_match pass@3"] == pytest.approx((fmean(passes), stdev(passes) / 12**0.5, 12))
+    assert "exact_match avg@6" in (project.results / "reports/test/index.html").read_text()
+    (page,) = (project.results / "reports/test").glob("samples/*/*/index.html")
+    assert page.read_text().count("<h3>6 answers</h3>") == 12
+
+
+def test_another_statistic_is_scored_from_the_same_answers(project: Project, tmp_path: Path) -> None:
+    other = project.copy(tmp_path / "other")
+    write(other, SETTINGS | {"metrics": [{"name": "exact_match", "repeats": {"name": "all", "k": 2}}]})
+    assert other.jobs(other.run()) == {"score": 1, "report": 1}
+    (scores,) = (json.loads(text) for name, text in other.scores().items() if name not in project.scores())
+    value = fmean(fmean(all(choice) for choice in combinations(each, 2)) for each in right(project))
+    assert scores["metrics"]["exact_match pass^2"]["value"] == pytest.approx(value)
+
+
+def test_a_k_above_samples_is_refused_before_anything_runs(project: Project, tmp_path: Path) -> None:
+    other = project.copy(tmp_path / "other")
+    write(other, SETTINGS | {"metrics": [{"name": "exact_match", "repeats": {"name": "pass", "k": 7}}]})
+    output = other.run(succeeds=False)
+    assert "config/datasets/t_odd.yaml:" in output
+    assert "metrics.0.repeats.k: k 7 is more than the answers to a request: generation.samples is 6" in output
+    assert "fix: set generation.samples to at least 7" in output
