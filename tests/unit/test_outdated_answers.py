@@ -108,6 +108,27 @@ def test_texts_that_lost_the_marks_of_thoughts_are_given_up(tmp_path: Path, vers
     assert spoilt("<think>", "</think>", special=False) == spoilt("<|message|>", "<thin>") == []
 
 
+DROPS = (
+    "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>\n{{ m.content | trim }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>\n{% endif %}"
+)
+SYSTEM, BLANK = chat(("system", "s"), ("user", "a"), new=2), chat(("user", "a"), ("assistant", " "), new=2)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_chats_whose_system_message_was_dropped_are_given_up(tmp_path: Path, version: int) -> None:
+    record = model(tmp_path / "model")
+    template = tmp_path / "model/chat_template.jinja"
+    template.write_text(DROPS)
+    for request in (GENERATE, CHOICE, CHAT, SYSTEM, BLANK):
+        answers = answered(tmp_path, request, version=version)
+        assert OutdatedAnswers(record, tmp_path).spoils(answers) == (request in (SYSTEM, BLANK))
+    assert not OutdatedAnswers(record, tmp_path).spoils(answered(tmp_path, SYSTEM, old=False))
+    template.write_text(DROPS.replace("m.role != 'system'", "true").replace(" | trim", ""))
+    for request in (CHAT, SYSTEM, chat(("user", "a"), ("assistant", ""), new=2)):
+        assert not OutdatedAnswers(record, tmp_path).spoils(answered(tmp_path, request, version=version))
+
+
 def test_a_stop_string_that_ended_texts_anyway_changes_nothing(tmp_path: Path) -> None:
     record = model(tmp_path / "model", eos="<|im_end|>", eos_token_id=3)
     (tmp_path / "model/generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3]}))

@@ -8,9 +8,10 @@ import pytest
 import tiny_models
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.weights import MetaTemplate
-from shardmark.engine.tokenization import Wording, WordingError, by_meta_template
+from shardmark.engine.tokenization import Wording
 from shardmark.engine.tokens import encode
 from shardmark.records.request import Message
+from shardmark.tasks.chat_templates import WordingError, by_meta_template
 from shardmark.untrusted import limits
 
 CHAT = [

@@ -22,7 +22,8 @@ from shardmark.engine.devices import lease_gpus
 from shardmark.engine.scratch import on_scratch
 from shardmark.engine.watchdog import Pulse
 from shardmark.errors import Problem, UserError
-from shardmark.lock.entries import ADD, chat_template, no_template
+from shardmark.lock.entries import ADD, no_template
+from shardmark.plan.chats import shape_problems, template_of
 from shardmark.plan.cost import Costs, work
 from shardmark.plan.machine import hardware
 from shardmark.records.base import find_sealed, read_sealed_record
@@ -34,7 +35,7 @@ from shardmark.store.hashes import HashCache
 from shardmark.store.partials import append_partial, partial_files, read_partial
 from shardmark.store.predictions import write_predictions
 from shardmark.store.requests import read_requests
-from shardmark.tasks.requests import is_chat
+from shardmark.tasks.requests import chats_of
 
 log = logging.getLogger(__name__)
 Tell = Callable[[int, int], None]
@@ -177,12 +178,18 @@ def _now() -> str:
 
 
 def _check_chats(loaded: LoadedModel, missing: dict[str, Request], dataset: str) -> None:
-    """Raise UserError before a device is taken if there are chats, and the model has no template for them."""
+    """Raise UserError before a device is taken if there are chats that the model's template does not take."""
     record, folder = loaded.record, loaded.staged.tokenizer
-    if not folder or record.weights.meta_template:
+    shapes = dict.fromkeys(chat.shape for request in missing.values() for chat in chats_of(request))
+    if not folder or not shapes:
         return
-    if any(map(is_chat, missing.values())) and chat_template(Path(folder)) is None:
+    template = template_of(Path(folder), record.weights)
+    if not template:
         raise UserError(Problem(record.file, "meta_template", no_template(record.name, dataset), ADD))
+    if problems := shape_problems(record, template, shapes, dataset):
+        raise UserError(problems)
+    for note in template.notes():
+        log.warning("model %s: %s", record.name, note)
 
 
 def _predicted(record: ModelRecord, out: Path, missing: dict[str, Request], tokens: Work) -> float:

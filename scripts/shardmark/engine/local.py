@@ -10,12 +10,13 @@ from shardmark.engine.batches import OutOfMemoryError, is_out_of_memory
 from shardmark.engine.generation import Answer, GenerateRow
 from shardmark.engine.sampling import Sampling
 from shardmark.engine.token_model import TokenModel
-from shardmark.engine.tokenization import Wording, WordingError
+from shardmark.engine.tokenization import Wording
 from shardmark.engine.tokens import LogLikelihood, ScoredRow, fit_window, rolling_windows
 from shardmark.errors import Problem, UserError
 from shardmark.records.model import ModelRecord
 from shardmark.records.prediction import Generated, Output, Prediction, Sampled, Scored, Written
 from shardmark.records.request import ChoiceRequest, GenerateRequest, Request, RollingRequest, ScoredRequest
+from shardmark.tasks.chat_templates import WordingError
 
 NOT_FINITE = "try dtype: float32"
 MORE_MEMORY = "give the model more GPUs, lower max_seq_len, or use a smaller dtype"

@@ -4,34 +4,20 @@ A chat template brings its own special tokens, so nothing is added to what it ma
 other, whose BOS is not doubled.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
-from types import SimpleNamespace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
-
-from shardmark.config.weights import MetaTemplate, WeightsConfig
+from shardmark.config.weights import WeightsConfig
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.lock.entries import ADD
-from shardmark.records.base import to_json
-from shardmark.records.request import Context, Message
+from shardmark.records.request import Context
+from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template, by_transformers
 from shardmark.texts.thoughts import opened_mark
-from shardmark.untrusted.limits import BoundError, bounded_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 GIVE_PREFIX = "give the tokenizer a BOS or EOS token"
-
-
-class WordingError(ValueError):
-    """A request that cannot be put into tokens; says what is wrong and how to fix it."""
-
-    def __init__(self, what: str, fix: str) -> None:
-        super().__init__(what)
-        self.fix = fix
 
 
 class Wording:
@@ -41,8 +27,7 @@ class Wording:
         """`settings` are those of the model's file."""
         self.tokenizer = tokenizer
         self._meta = settings.meta_template
-        self._kwargs = settings.chat_template_kwargs
-        self._day = datetime.fromisoformat(settings.template_date)
+        self._template = self._chat_template(settings)
 
     def prompt(self, context: Context) -> list[int]:
         """The tokens of what the model is to continue. Raises WordingError."""
@@ -77,56 +62,15 @@ class Wording:
         """The text of a context, which goes on if it is open, and how it is to be encoded."""
         if isinstance(context, str):
             return context, {}
-        if not self._meta:
-            return self._templated(context, is_open), {"add_special_tokens": False}
-        text, bos = by_meta_template(self._meta, context, is_open), self.tokenizer.bos_token
-        return text, {"add_special_tokens": False} if bos and text.startswith(bos) else {}
-
-    def _templated(self, messages: list[Message], is_open: bool) -> str:
-        if not self.tokenizer.chat_template:
+        if not self._meta and not self.tokenizer.chat_template:
             raise WordingError("it is a chat, and the tokenizer has no chat template", ADD)
-        begun = messages[-1].role == "assistant"
-        how = {"add_generation_prompt": is_open and not begun, "continue_final_message": is_open and begun}
-        try:
-            with bounded_steps() as step, step.at("the model's chat template"), today_is(self._day):
-                return str(self.tokenizer.apply_chat_template(to_json(messages), tokenize=False, **how, **self._kwargs))
-        except BoundError as error:
-            what = f"the chat template cannot be rendered: {error.what}"
-            raise WordingError(what, "give the model another chat template, or a meta_template") from error
-        except (TemplateError, ValueError, TypeError, KeyError) as error:
-            what = f"the chat template refuses its messages: {error}"
-            raise WordingError(what, "fix the data set's messages, or give the model a meta_template") from error
+        text = self._template.text(context, is_open)
+        bos = self.tokenizer.bos_token
+        is_whole = not self._meta or (bos and text.startswith(bos))
+        return text, {"add_special_tokens": False} if is_whole else {}
 
-
-@contextmanager
-def today_is(day: datetime) -> Iterator[None]:
-    """A block in which chat templates are told this day as today's: else each day would ask something else.
-
-    transformers takes no such argument, and reads its clock as `datetime.now()`. A test holds it to that.
-    """
-    from transformers.utils import chat_template_utils
-
-    clock = chat_template_utils.datetime
-    chat_template_utils.datetime = SimpleNamespace(now=lambda: day)
-    try:
-        yield
-    finally:
-        chat_template_utils.datetime = clock
-
-
-def by_meta_template(meta: MetaTemplate, messages: list[Message], is_open: bool) -> str:
-    """The text of a chat; if it is open, up to where the assistant goes on. Raises WordingError."""
-    parts = [meta.begin]
-    turns = {str(role): turn for role, turn in meta.round.items()}
-    for message in messages:
-        turn = turns.get(message.role)
-        if turn is None:
-            known = ", ".join(meta.round)
-            fix = f"add {message.role} to meta_template.round in the model's file (it has {known})"
-            raise WordingError(f"its meta template has no role {message.role}", fix)
-        parts += [turn.begin, message.content, turn.end]
-    if not is_open:
-        return "".join(parts) + meta.end
-    if messages[-1].role == "assistant":
-        return "".join(parts[:-1])
-    return "".join(parts) + meta.round["assistant"].begin
+    def _chat_template(self, settings: WeightsConfig) -> ChatTemplate:
+        if meta := settings.meta_template:
+            return ChatTemplate(partial(by_meta_template, meta))
+        apply = partial(self.tokenizer.apply_chat_template, tokenize=False, **settings.chat_template_kwargs)
+        return ChatTemplate(by_transformers(apply, settings.template_date))

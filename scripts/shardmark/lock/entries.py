@@ -142,13 +142,19 @@ def known_template(record: ModelRecord, results: Path) -> Any:
     words = record.words
     if isinstance(words, Service):
         return True
-    if record.weights.meta_template:
-        return record.weights.meta_template
+    if given := given_template(record.weights):
+        return given
     if isinstance(words, Folder):
         with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
             return chat_template(Path(words.path))
         return False
     return _staged_template(layout.STAGED.file(results, model=record.full_name)).get("chat_template", False)
+
+
+def given_template(settings: WeightsConfig) -> Any:
+    """The template that a model's file gives in the place of the tokenizer's own, if it does."""
+    kwargs = settings.tokenizer_kwargs, settings.chat_template_kwargs
+    return settings.meta_template or next((given for part in kwargs if (given := part.get("chat_template"))), None)
 
 
 def note_dataset(lock: Lock, name: str, settings: DatasetConfig, origin: RowsOrigin, rows: int | None) -> None:

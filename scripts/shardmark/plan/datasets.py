@@ -39,6 +39,7 @@ from shardmark.plan.spool import Spool
 from shardmark.records.base import find_sealed, shallow, to_json
 from shardmark.records.dataset import DatasetRecord, TaskDataset, TaskHeader, TaskLine
 from shardmark.records.origin import FileOrigin, Origin, RowsOrigin
+from shardmark.records.request import ChatShape
 from shardmark.records.shard import ShardLists, ShardRecord
 from shardmark.records.trailer import Work
 from shardmark.store.hashes import HashCache
@@ -47,10 +48,14 @@ from shardmark.store.tasks import read_header
 from shardmark.tasks import Row, Sample, render
 from shardmark.tasks.extent import Extent
 from shardmark.tasks.remarks import Remark, told
+from shardmark.tasks.requests import chats_of
 
 Record = dict[str, Any]
 RENDERING = ("settings.py", "untrusted", "texts", "filters", "metrics", "config", "records", "tasks", "plan")
 "The parts that decide what a data set asks and how it is judged: it is rendered anew when they change."
+
+MOST_CHATS = 100
+"Shapes of chats that are noted, of a data set in which each is another; jobs look at all of theirs."
 
 
 @dataclass(frozen=True)
@@ -229,6 +234,7 @@ def stage(
     spool = Spool(tasks)
     samples, head, hashed = 0, 0, hashlib.sha256()
     remarks: Counter[Remark] = Counter()
+    chats: dict[ChatShape, None] = {}
     with tempfile.TemporaryFile(dir=tasks) as lines:
         for sample in found:
             line = json_line(shallow(task_line(sample))).encode()
@@ -237,6 +243,8 @@ def stage(
             spool.add(sample.request_id, sample.request, sample.head)
             samples, head = samples + 1, sample.head
             remarks.update(sample.remarks)
+            if len(chats) < MOST_CHATS:
+                chats |= dict.fromkeys(chat.shape for chat in chats_of(sample.request))
         words, cut = told(remarks, samples), extent.record()
         identity = digest([about.judged, hashed.hexdigest(), about.protocols, *([to_json(cut)] if cut else [])])
         dataset = TaskDataset(
@@ -262,7 +270,8 @@ def stage(
         digest=identity,
         file=about.file,
         kind=about.kind,
-        is_chat=about.settings.get("messages") is not None,
+        is_chat=bool(chats),
+        chats=[*chats],
         samples=samples,
         rows=rows.number,
         requests=len(placed),

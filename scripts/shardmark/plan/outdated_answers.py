@@ -14,7 +14,9 @@ Before version 3:
 
 Before version 4:
 
-- special tokens that mark thoughts were lost, so that nothing told thoughts from answers.
+- special tokens that mark thoughts were lost, so that nothing told thoughts from answers;
+- a system message that the chat template drops without a word was not said;
+- the beginning of an answer that is empty was continued, in some templates without the end of the assistant's header.
 """
 
 import json
@@ -28,16 +30,24 @@ from shardmark import layout
 from shardmark.errors import UserError
 from shardmark.files import read_object
 from shardmark.lock.entries import chat_templates
+from shardmark.plan.chats import template_of
 from shardmark.records.base import find_sealed
 from shardmark.records.model import Folder, ModelRecord, Staged
-from shardmark.records.request import GenerateRequest, Request
+from shardmark.records.request import GenerateRequest, Message, Request
 from shardmark.store.partials import PARTIAL, oldest_version
 from shardmark.store.predictions import ANSWERS, read_trailer
 from shardmark.store.requests import read_requests
-from shardmark.tasks.requests import is_chat
+from shardmark.tasks.chat_templates import ChatTemplate, WordingError
+from shardmark.tasks.requests import Chat, chats_of, is_chat
 from shardmark.texts.thoughts import marks_among
 
 Record = dict[str, Any]
+_SYSTEM, _USER, _ANSWER, _EMPTY = (
+    Message(role=role, content=content)
+    for role, content in (("system", "Be brief."), ("user", "1+1?"), ("assistant", "2"), ("assistant", ""))
+)
+PROBED = [[_SYSTEM, _USER], [_SYSTEM, _USER, _ANSWER], [_SYSTEM, _USER, _ANSWER, _USER], [_USER, _EMPTY]]
+"If a template says these as before, it does all others, too."
 
 
 def may_meet(string: str, token: str) -> bool:
@@ -58,7 +68,8 @@ class OutdatedAnswers:
         version = self._version(path)
         early = version < 2 and any((self._appends, self._ends, self._special))
         dated, unmarked = version < 3 and self._reads_clock, version < 4 and self._marks_thoughts
-        if not (early or dated or unmarked):
+        unsaid = version < 4 and self._leaves_unsaid
+        if not (early or dated or unmarked or unsaid):
             return False
         stem = path.name.partition(".")[0]
         try:
@@ -70,8 +81,15 @@ class OutdatedAnswers:
             (early and self._spoils(request))
             or (dated and is_chat(request))
             or (unmarked and isinstance(request, GenerateRequest))
+            or (unsaid and any(map(self._unsaid, chats_of(request))))
             for request in asked
         )
+
+    def _unsaid(self, chat: Chat) -> bool:
+        """Whether the template once said something else of this chat."""
+        with suppress(WordingError):  # a chat that is refused has no answer
+            return self._template is not None and self._template.changes(*chat)
+        return False
 
     def _spoils(self, request: Request) -> bool:
         if self._appends and (self.record.weights.meta_template or not is_chat(request)):
@@ -128,6 +146,18 @@ class OutdatedAnswers:
         with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
             return any("strftime_now" in text for text in chat_templates(self._folders[0]).values())
         return False
+
+    @cached_property
+    def _template(self) -> ChatTemplate | None:
+        """The model's chat template; None if there is no answer by which it matters."""
+        if not self._folders or self.record.weights.meta_template:
+            return None
+        return template_of(self._folders[0], self.record.weights)
+
+    @cached_property
+    def _leaves_unsaid(self) -> bool:
+        """Whether the chat template says some chats in another way now."""
+        return any(self._unsaid(Chat(messages, is_open=True)) for messages in PROBED)
 
     @cached_property
     def _appends(self) -> bool:

@@ -23,7 +23,7 @@ from shardmark.store.hashes import CheckedFiles
 from shardmark.store.partials import partial_files
 from shardmark.store.predictions import check_predictions
 
-OLD = "an earlier version gave some of these answers without this model's end of text, date or marks of thoughts"
+OLD = "an earlier version gave some of these answers without this model's end of text, date, thoughts or system message"
 NOTHING = Seconds(0.0, 0.0)
 
 

@@ -23,6 +23,7 @@ from shardmark.lock.changes import Change
 from shardmark.lock.entries import chat_problems, note_all
 from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.bundles import Bundle, bundle, in_jobs, job_seconds
+from shardmark.plan.chats import wording_problems
 from shardmark.plan.code import source_digest
 from shardmark.plan.context_lengths import window_problems
 from shardmark.plan.cost import Costs
@@ -149,6 +150,9 @@ def _make_plan(
             work.warnings += [Problem(planned.record.file, name, remark) for remark in planned.record.remarks]
             pairs += [part.pair(planned) for part in work.parts] if not problems else []
     problems += chat_problems(models, datasets, results)
+    refused, notes = wording_problems(models, datasets, results)
+    problems += refused
+    work.warnings += notes
     problems += window_problems(models, datasets)
     problems += kind_problems(models, datasets)
     problems += note_all(lock, benchmark, models, datasets)

@@ -11,6 +11,7 @@ from shardmark import layout
 from shardmark.records.base import Record
 from shardmark.records.extent import ExtentRecord
 from shardmark.records.origin import Origin
+from shardmark.records.request import ChatShape
 
 
 class DatasetRecord(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -25,6 +26,8 @@ class DatasetRecord(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     "What models are asked for, as in its scores (`Kind`)."
     is_chat: bool
     "Whether models are asked messages, and not a text."
+    chats: list[ChatShape] = msgspec.field(default_factory=list)
+    "The shapes of these chats, each once: as many as are looked at before a model is loaded."
     samples: int
     rows: int
     "Of the source; a limit leaves some out."

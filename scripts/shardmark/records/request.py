@@ -12,6 +12,16 @@ class Message(Record, gc=False):
     content: str
 
 
+class ChatShape(Record):
+    """What of a chat decides whether a model's template takes it."""
+
+    roles: tuple[str, ...]
+    is_open: bool
+    "Whether the model is to go on, and does not score the chat as a whole."
+    begun: str = ""
+    "The beginning of the answer, where the assistant speaks last."
+
+
 Context = str | list[Message]
 "A text, or a chat."
 

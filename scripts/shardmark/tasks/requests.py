@@ -4,11 +4,20 @@ The id is the SHA-256 of its canonical JSON, so equal questions are asked once, 
 the data set or its file is called.
 """
 
+from collections.abc import Iterator
 from os.path import commonprefix
+from typing import NamedTuple
 
 from shardmark.files import sha256
 from shardmark.records.base import to_json
-from shardmark.records.request import ChoiceRequest, Context, Request
+from shardmark.records.request import (
+    ChatShape,
+    ChoiceRequest,
+    Context,
+    GenerateRequest,
+    Message,
+    Request,
+)
 
 
 def request_id(request: Request) -> str:
@@ -26,6 +35,31 @@ def as_text(context: Context) -> str:
 def is_chat(request: Request) -> bool:
     """Whether a model needs a chat template to be asked this."""
     return not isinstance(request.context, str)
+
+
+class Chat(NamedTuple):
+    """A chat in a request."""
+
+    messages: list[Message]
+    is_open: bool
+    "Whether the model is to go on, and does not score the chat as a whole."
+
+    @property
+    def shape(self) -> ChatShape:
+        """What of it decides whether a model's template takes it."""
+        last = self.messages[-1]
+        begun = last.content if self.is_open and last.role == "assistant" else ""
+        return ChatShape(roles=tuple(message.role for message in self.messages), is_open=self.is_open, begun=begun)
+
+
+def chats_of(request: Request) -> Iterator[Chat]:
+    """The chats that a model reads for a request."""
+    pairs = [(request.context, "")] if isinstance(request, GenerateRequest) else request.pairs
+    for context, continuation in pairs:
+        if context and not isinstance(context, str):
+            yield Chat(context, is_open=True)
+        if not isinstance(continuation, str):
+            yield Chat(continuation, is_open=False)
 
 
 def characters(request: Request) -> int:

@@ -1,0 +1,109 @@
+"""Whether models take the chats that they are asked, found out from their templates before anything runs."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from shardmark import layout
+from shardmark.config.weights import WeightsConfig
+from shardmark.errors import Problem
+from shardmark.files import read_object
+from shardmark.lock.entries import chat_templates, given_template
+from shardmark.records.base import find_sealed
+from shardmark.records.dataset import DatasetRecord
+from shardmark.records.model import Folder, ModelRecord, Service, Staged
+from shardmark.records.request import ChatShape
+from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template, by_transformers
+
+TOKENS = ("special_tokens_map.json", "tokenizer_config.json")
+"Where a tokenizer's special tokens are named; the last has the last word."
+
+
+def wording_problems(
+    models: Iterable[ModelRecord], datasets: Iterable[DatasetRecord], results: Path
+) -> tuple[list[Problem], list[Problem]]:
+    """What models refuse of the chats that they are asked; and what a reader should know of how they are asked.
+
+    Nothing is said of a model whose template is not here yet: its first job looks before it takes a device.
+    """
+    problems: list[Problem] = []
+    notes: list[Problem] = []
+    chats = [dataset for dataset in datasets if dataset.chats]
+    for record in models if chats else ():
+        template = known_chat_template(record, results)
+        if template:
+            problems += [p for d in chats for p in shape_problems(record, template, d.chats, f"{d.name} ({d.file})")]
+            notes += [Problem(record.file, "", f"model {record.name}: {note}") for note in template.notes()]
+    return problems, notes
+
+
+def shape_problems(
+    record: ModelRecord, template: ChatTemplate, shapes: Iterable[ChatShape], dataset: str
+) -> list[Problem]:
+    """The problem of a model with the first of a data set's chats that its template does not take."""
+    for shape in shapes:
+        try:
+            template.check(shape)
+        except WordingError as error:
+            what = f"model {record.name} cannot be asked the chats of data set {dataset}: {error}"
+            return [Problem(record.file, "meta_template", what, error.fix)]
+    return []
+
+
+def known_chat_template(record: ModelRecord, results: Path) -> ChatTemplate | None:
+    """How a model puts chats into words, if it does and that is known on this machine."""
+    words = record.words
+    if isinstance(words, Service):
+        return None
+    if isinstance(words, Folder):
+        return template_of(Path(words.path), record.weights)
+    staged = find_sealed(layout.STAGED.file(results, model=record.full_name), Staged)
+    folder = Path(staged.tokenizer) if staged and staged.tokenizer else None
+    return template_of(folder, record.weights) if folder and folder.is_dir() else None
+
+
+def template_of(folder: Path, settings: WeightsConfig) -> ChatTemplate | None:
+    """How a tokenizer in a folder, or the meta template in its place, puts chats into words; None if neither does."""
+    if meta := settings.meta_template:
+        return ChatTemplate(partial(by_meta_template, meta))
+    with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
+        if apply := chat_applier(folder, settings):
+            return ChatTemplate(by_transformers(apply, settings.template_date))
+    return None
+
+
+def chat_applier(folder: Path, settings: WeightsConfig) -> Callable[..., str] | None:
+    """apply_chat_template of the tokenizer in a folder, for texts, without loading it; None if it has no template.
+
+    Special tokens that only the tokenizer's class knows are empty in it.
+    """
+    templates = chat_templates(folder)
+    if given := settings.tokenizer_kwargs.get("chat_template"):
+        templates = given if isinstance(given, dict) else {"default": given}
+    if not templates and not given_template(settings):
+        return None
+    tokens = {"bos_token": "", "eos_token": ""} | special_tokens(folder, settings.tokenizer_kwargs)
+
+    def apply(
+        messages: list[dict[str, str]], chat_template: str | None = None, tools: Any = None, **kwargs: Any
+    ) -> str:
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        name = chat_template or ("tool_use" if tools and "tool_use" in templates else "default")
+        if chat_template is None and name not in templates:
+            raise ValueError(f"several chat templates ({', '.join(templates)}), and none is called default")
+        text = templates.get(name, name)
+        texts, _ = render_jinja_template([messages], tools=tools, chat_template=text, **(tokens | kwargs))
+        return str(texts[0])
+
+    return partial(apply, **settings.chat_template_kwargs)
+
+
+def special_tokens(folder: Path, tokenizer_kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """The texts of a tokenizer's special tokens by name, such as bos_token, as its files tell."""
+    parts = [*(read_object(folder / name) for name in TOKENS), tokenizer_kwargs]
+    named = {key: value for part in parts for key, value in part.items() if key.endswith("_token")}
+    texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in named.items()}
+    return {key: text for key, text in texts.items() if isinstance(text, str)}

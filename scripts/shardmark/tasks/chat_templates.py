@@ -1,0 +1,223 @@
+"""How a model's template puts chats into words: as transformers renders it, within bounds, and with nothing lost.
+
+A template is first asked for each shape of chat with marks in the place of what is said. That shows which roles it
+refuses and which messages it drops without a word, whatever the model is called, and before anything runs. A system
+message that a template does not take stands at the beginning of the first user's; anything else is an error.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from jinja2 import TemplateSyntaxError
+
+from shardmark.config.weights import MetaTemplate
+from shardmark.records.base import to_json
+from shardmark.records.request import ChatShape, Message
+from shardmark.untrusted.limits import BoundError, bounded_steps
+
+Render = Callable[[list[Message], bool], str]
+"The text of a chat; if it is open (the second argument), up to where the assistant goes on. Raises WordingError."
+
+ANOTHER = "give the model another chat template, or a meta_template"
+MESSAGES = "fix the data set's messages, or give the model a meta_template"
+NO_SYSTEM = (
+    "its template has no place for the system message of some chats: it stands at the beginning of the first user's "
+    "message, with a blank line between"
+)
+SHOWN_ROLES = 8
+"The most roles of a chat that a message names."
+
+
+class WordingError(ValueError):
+    """A request that cannot be put into tokens; says what is wrong and how to fix it."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what)
+        self.fix = fix
+
+
+class RefusedError(WordingError):
+    """A chat that a template does not take as it is."""
+
+
+class Shape(NamedTuple):
+    """What decides how a template takes a chat: its roles, and whether the assistant is to go on."""
+
+    roles: tuple[str, ...]
+    is_open: bool
+
+
+class ChatTemplate:
+    """A chat template or a meta template, which says each chat as a whole or not at all."""
+
+    def __init__(self, render: Render) -> None:
+        self._render = render
+        self._merges: dict[Shape, bool] = {}
+
+    def text(self, messages: Sequence[Message], is_open: bool) -> str:
+        """The text of a chat; if it is open, up to where the assistant goes on. Raises WordingError."""
+        said = without_empty_answer(messages) if is_open else list(messages)
+        if self._merges_system(said, is_open):
+            said = merged(said)
+        return self._whole(said, is_open)
+
+    def check(self, shape: ChatShape) -> None:
+        """Raise WordingError for chats of a shape that the template does not take as a whole."""
+        self.text(_marked(shape.roles, shape.begun), shape.is_open)
+
+    def changes(self, messages: list[Message], is_open: bool) -> bool:
+        """Whether `text` is not what the template alone makes of a chat. Raises WordingError."""
+        return self._render(messages, is_open) != self.text(messages, is_open)
+
+    def notes(self) -> list[str]:
+        """What a reader should know of how the chats so far were put into words."""
+        notes = [NO_SYSTEM] if any(self._merges.values()) else []
+        if any(shape.is_open and shape.roles[-1] != "assistant" for shape in self._merges):
+            notes += self._unopened()
+        return notes
+
+    def _merges_system(self, messages: list[Message], is_open: bool) -> bool:
+        """Whether the system message of a chat like this stands in the first user's. Raises WordingError."""
+        shape = Shape(tuple(message.role for message in messages), is_open)
+        if shape not in self._merges:
+            begun = messages[-1].content if is_open and messages[-1].role == "assistant" else ""
+            self._merges[shape] = self._must_merge(shape, _marked(shape.roles, begun))
+        return self._merges[shape]
+
+    def _must_merge(self, shape: Shape, marked: list[Message]) -> bool:
+        try:
+            self._check(marked, shape)
+            return False
+        except RefusedError as error:
+            refusal = error
+        with suppress(RefusedError):
+            if shape.roles[0] == "system" and "user" in shape.roles:
+                self._check(merged(marked), shape)
+                return True
+        raise refusal
+
+    def _check(self, marked: list[Message], shape: Shape) -> None:
+        """Raise RefusedError if the template refuses or drops one of the messages."""
+        text = self._whole(marked, shape.is_open).casefold()
+        for message in marked:
+            if any(mark.casefold() not in text for mark in message.content.split()):
+                what = f"the chat template drops the message of the {message.role}{_of(shape.roles)}"
+                raise RefusedError(what, MESSAGES)
+
+    def _whole(self, messages: list[Message], is_open: bool) -> str:
+        text, last = self._render(messages, is_open), messages[-1]
+        begun = is_open and last.role == "assistant"
+        if begun and not text.rstrip().endswith(last.content.strip()):
+            what = f"the chat template does not end with the beginning of the answer, {last.content!r}"
+            raise RefusedError(what, _WITHOUT_BEGINNING)
+        return text
+
+    def _unopened(self) -> Iterator[str]:
+        """The note on a template that writes something before the assistant's messages, but does not end with it."""
+        user, answer = _marked(("user", "assistant"))
+        try:
+            opened, closed = (self._render([user], is_open) for is_open in (True, False))
+            whole = self._render([user, answer], False)
+        except WordingError:
+            return
+        header = whole.partition(answer.content)[0].removeprefix(opened)
+        if opened == closed and header.strip():
+            yield (
+                f"its chat template does not open the answer (it has no add_generation_prompt): prompts end with "
+                f"{opened[-20:].rpartition(user.content)[2]!r}, and the model must write {header!r} itself"
+            )
+
+
+_WITHOUT_BEGINNING = "leave the assistant's last message out of the data set's chat, or give the model a meta_template"
+
+
+def without_empty_answer(messages: Sequence[Message]) -> list[Message]:
+    """The messages without a beginning of the answer that says nothing: the template opens the answer itself."""
+    last = messages[-1]
+    ends_empty = last.role == "assistant" and not last.content.strip() and len(messages) > 1
+    return list(messages[:-1] if ends_empty else messages)
+
+
+def merged(messages: Sequence[Message]) -> list[Message]:
+    """The messages with the system's, which come first, at the beginning of the first user's."""
+    roles = [message.role for message in messages]
+    count = next(n for n, role in enumerate(roles) if role != "system")
+    user = roles.index("user")
+    parts = [*(text for m in messages[:count] if (text := m.content.rstrip())), messages[user].content]
+    first = Message(role="user", content="\n\n".join(parts))
+    return [*messages[count:user], first, *messages[user + 1 :]]
+
+
+def _marked(roles: Sequence[str], begun: str = "") -> list[Message]:
+    """A chat of these roles, in which each message is a mark; or the last one `begun`, where that is given."""
+    marks = [f"Zq{number}xw" for number in range(len(roles))]
+    if begun:
+        marks[-1] = begun
+    return [Message(role=role, content=mark) for role, mark in zip(roles, marks, strict=True)]
+
+
+def _of(roles: Sequence[str]) -> str:
+    named = ", ".join(roles[:SHOWN_ROLES]) + (f" and {len(roles) - SHOWN_ROLES} more" * (len(roles) > SHOWN_ROLES))
+    return f" (of {named})"
+
+
+def by_transformers(apply: Callable[..., str], day: str) -> Render:
+    """A model's own chat template, which `apply` renders as a tokenizer's apply_chat_template; told `day` as today."""
+    today = datetime.fromisoformat(day)
+
+    def render(messages: list[Message], is_open: bool) -> str:
+        begun = messages[-1].role == "assistant"
+        how = {"add_generation_prompt": is_open and not begun, "continue_final_message": is_open and begun}
+        try:
+            with bounded_steps() as step, step.at("the model's chat template"), today_is(today):
+                return str(apply(to_json(messages), **how))
+        except BoundError as error:
+            raise WordingError(f"the chat template cannot be rendered: {error.what}", ANOTHER) from error
+        except TemplateSyntaxError as error:
+            what = f"the chat template is not valid: line {error.lineno}: {error.message}"
+            raise WordingError(what, ANOTHER) from error
+        except Exception as error:  # a template is a program: any exception may come out
+            if "continue_final_message is set" in str(error):  # it shows the whole chat
+                what = f"the chat template drops the beginning of the answer, {messages[-1].content!r}"
+                raise RefusedError(what, _WITHOUT_BEGINNING) from error
+            roles = _of([message.role for message in messages])
+            raise RefusedError(f"the chat template refuses its messages: {error}{roles}", MESSAGES) from error
+
+    return render
+
+
+@contextmanager
+def today_is(day: datetime) -> Iterator[None]:
+    """A block in which chat templates are told this day as today's: else each day would ask something else.
+
+    transformers takes no such argument, and reads its clock as `datetime.now()`. A test holds it to that.
+    """
+    from transformers.utils import chat_template_utils
+
+    clock: Any = chat_template_utils.datetime
+    chat_template_utils.datetime = SimpleNamespace(now=lambda: day)
+    try:
+        yield
+    finally:
+        chat_template_utils.datetime = clock
+
+
+def by_meta_template(meta: MetaTemplate, messages: list[Message], is_open: bool) -> str:
+    """The text of a chat; if it is open, up to where the assistant goes on. Raises WordingError."""
+    parts = [meta.begin]
+    turns = {str(role): turn for role, turn in meta.round.items()}
+    for message in messages:
+        turn = turns.get(message.role)
+        if turn is None:
+            known = ", ".join(meta.round)
+            fix = f"add {message.role} to meta_template.round in the model's file (it has {known})"
+            raise RefusedError(f"its meta template has no role {message.role}", fix)
+        parts += [turn.begin, message.content, turn.end]
+    if not is_open:
+        return "".join(parts) + meta.end
+    if messages[-1].role == "assistant":
+        return "".join(parts[:-1])
+    return "".join(parts) + meta.round["assistant"].begin

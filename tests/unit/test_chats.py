@@ -1,0 +1,153 @@
+"""A chat that a model's template does not take is refused before anything runs; what it does otherwise is told."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asked import by_id, chat, choice, lines, said
+from projects import GENERATE, model_record, plan, problems, write_dataset, write_model, write_record, write_weights
+from shardmark.engine.infer import LoadedModel, answer_shard
+from shardmark.files import digest
+from shardmark.plan.chats import template_of, wording_problems
+from shardmark.records.model import Folder, Staged
+from shardmark.records.request import ChatShape
+from shardmark.tasks.chat_templates import NO_SYSTEM
+from shardmark.tasks.requests import chats_of
+
+TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"
+OPENED = TURNS + "{% if add_generation_prompt %}<assistant>{% endif %}"
+ALTERNATE = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}" + OPENED
+)
+NO_BEGINNING = OPENED.replace("{{ m.content }}", "{{ m.content if m.role == 'user' else '' }}")
+META = {"round": {"user": {"end": "\n"}, "assistant": {"begin": "A: ", "end": "\n"}}}
+SYSTEM, USER, ANSWER = ("system", "Be brief."), ("user", "{{ question }}"), ("assistant", "It is")
+
+
+def chats_dataset(root: Path, *turns: tuple[str, str], **keys: Any) -> None:
+    messages = [{"role": role, "content": content} for role, content in turns]
+    rest = {key: value for key, value in GENERATE.items() if key != "prompt"}
+    write_dataset(root, "talk", messages=messages, **rest | keys)
+
+
+def model(root: Path, template: str, **keys: Any) -> None:
+    folder = write_weights(root / "weights/m")
+    (folder / "chat_template.jinja").write_text(template)
+    write_model(root, "m", path=str(folder), **keys)
+
+
+@pytest.mark.parametrize(
+    ("template", "turns", "what"),
+    [
+        (ALTERNATE, [USER, USER], "refuses its messages: roles must alternate (of user, user)"),
+        (ALTERNATE, [ANSWER, USER], "refuses its messages: roles must alternate (of assistant, user)"),
+        (ALTERNATE, [SYSTEM, USER, USER], "roles must alternate (of system, user, user)"),
+        (NO_BEGINNING, [USER, ANSWER], "drops the beginning of the answer, 'It is'"),
+        (OPENED.replace("{{ m.content }}", "{{ m.content[:9] }}"), [USER, ANSWER], "drops the beginning"),
+        ("{{ messages[-1].content }}", [USER, ANSWER, USER], "drops the message of the user"),
+        ("{{ messages[0].name.first }}", [USER], "refuses its messages: "),
+        ("{% for %}", [USER], "the chat template is not valid: line 1"),
+    ],
+)
+def test_a_chat_that_the_template_does_not_take_is_refused_by_the_plan(
+    tmp_path: Path, template: str, turns: list[tuple[str, str]], what: str
+) -> None:
+    model(tmp_path, template)
+    chats_dataset(tmp_path, *turns)
+    (problem,) = problems(plan, tmp_path)
+    assert (problem.where, problem.key) == ("config/models/m.yaml", "meta_template")
+    start = "model m cannot be asked the chats of data set talk (config/datasets/talk.yaml): "
+    assert problem.what.startswith(start)
+    assert what in problem.what
+    assert "meta_template" in problem.fix
+
+
+def test_a_system_message_without_a_place_is_told_once_for_a_model(tmp_path: Path) -> None:
+    model(tmp_path, ALTERNATE)
+    chats_dataset(tmp_path, SYSTEM, USER)
+    write_dataset(tmp_path, "plain")
+    assert [str(w.what) for w in plan(tmp_path).warnings] == [f"model m: {NO_SYSTEM}"]
+
+
+def test_a_template_that_takes_all_needs_no_note(tmp_path: Path) -> None:
+    model(tmp_path, OPENED)
+    chats_dataset(tmp_path, SYSTEM, USER, ANSWER)
+    assert plan(tmp_path).warnings == []
+
+
+def test_a_template_that_opens_no_answer_is_told(tmp_path: Path) -> None:
+    model(tmp_path, TURNS)
+    chats_dataset(tmp_path, USER)
+    (warning,) = plan(tmp_path).warnings
+    assert "prompts end with '</>', and the model must write '<assistant>' itself" in warning.what
+
+
+def test_a_meta_template_takes_a_system_message_without_a_turn_for_it(tmp_path: Path) -> None:
+    write_model(tmp_path, "m", meta_template=META)
+    chats_dataset(tmp_path, SYSTEM, USER)
+    assert [w.what for w in plan(tmp_path).warnings] == [f"model m: {NO_SYSTEM}"]
+
+
+def test_a_template_of_the_models_file_counts(tmp_path: Path) -> None:
+    chats_dataset(tmp_path, USER)
+    for keys in ({"tokenizer_kwargs": {"chat_template": OPENED}}, {"chat_template_kwargs": {"chat_template": OPENED}}):
+        write_model(tmp_path, "m", **keys)
+        assert plan(tmp_path).warnings == []
+
+
+def test_chats_have_the_shapes_that_templates_tell_apart() -> None:
+    begun = chat(("user", "a"), ("assistant", "b"))
+    scored = choice(
+        (said(("user", "a")), "x"), (said(("user", "c")), "x"), ("", said(("user", "a"), ("assistant", "b")))
+    )
+    shapes = [each.shape for each in (*chats_of(begun), *chats_of(scored))]
+    asked = ChatShape(roles=("user",), is_open=True)
+    talk = ("user", "assistant")
+    assert shapes == [
+        ChatShape(roles=talk, is_open=True, begun="b"),
+        asked,
+        asked,
+        ChatShape(roles=talk, is_open=False),
+    ]
+
+
+def test_nothing_is_said_of_a_template_that_is_not_here(tmp_path: Path) -> None:
+    chats_dataset(tmp_path, USER)
+    write_model(tmp_path, "m", meta_template=META)
+    datasets = plan(tmp_path).datasets
+    assert wording_problems([model_record()], datasets, tmp_path) == ([], [])
+
+
+def loaded(folder: Path, template: str) -> LoadedModel:
+    """A model whose files have been staged, and which cannot be loaded."""
+    folder = write_weights(folder)
+    (folder / "chat_template.jinja").write_text(template)
+    record = model_record(source=Folder(path=str(folder), identity={}))
+    staged = write_record(folder / "results/staged/m@0.json", Staged(model=str(folder), tokenizer=str(folder)))
+    return LoadedModel(write_record(folder / "results/models/m@0.json", record), staged)
+
+
+def test_a_job_looks_at_its_chats_before_it_takes_a_device(tmp_path: Path) -> None:
+    asked = by_id([chat(("user", "a"), ("user", "b"))])
+    ready = loaded(tmp_path / "refuses", ALTERNATE)
+    requests = tmp_path / f"{digest(list(asked))}.jsonl"
+    requests.write_text(lines(asked), "utf-8")
+    out = tmp_path / "refuses/results/predictions/m@0/talk/a.jsonl"
+    (problem,) = problems(answer_shard, ready, requests, out, 1, lambda done, total: None)
+    assert "cannot be asked the chats of data set talk: the chat template refuses" in problem.what
+
+
+def test_a_job_logs_what_its_template_has_no_place_for(tmp_path: Path, caplog: Any) -> None:
+    from shardmark.engine.infer import _check_chats
+
+    ready = loaded(tmp_path / "merges", ALTERNATE)
+    with caplog.at_level(logging.WARNING):
+        _check_chats(ready, by_id([chat(("system", "s"), ("user", "b"))]), "talk")
+    assert caplog.messages == [f"model m: {NO_SYSTEM}"]
+
+
+def test_a_folder_without_a_template_has_none(tmp_path: Path) -> None:
+    assert template_of(write_weights(tmp_path), model_record().weights) is None
