@@ -34,9 +34,13 @@ class Wording:
         text, special = self._text(context, is_open=True)
         return encode(self.tokenizer, text, **special) or [self._prefix()]
 
+    def text(self, context: Context) -> str:
+        """The text that a model goes on with, but for what its tokenizer puts before it. Raises WordingError."""
+        return self._text(context, is_open=True)[0]
+
     def opened(self, context: Context) -> str:
         """The mark of the thought in which the model is to continue, such as <think>, if the prompt ends with it."""
-        return opened_mark(self._text(context, is_open=True)[0])
+        return opened_mark(self.text(context))
 
     def pair(self, context: Context, continuation: Context) -> tuple[list[int], list[int]]:
         """The tokens of a context, and of the continuation that is scored after it. Raises WordingError."""

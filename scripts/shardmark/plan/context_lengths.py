@@ -41,11 +41,16 @@ def known_window(model: ModelRecord) -> int | None:
     settings, source = model.settings, model.source
     if not isinstance(settings, WeightsConfig):
         return None
+    return window_of(settings, Path(source.path) if isinstance(source, Folder) else None)
+
+
+def window_of(settings: WeightsConfig, folder: Path | None) -> int | None:
+    """The tokens that a model with these settings reads and writes at most; `folder` holds its config.json, if any."""
     if settings.max_seq_len:
         return settings.max_seq_len
-    if isinstance(source, Folder):
+    if folder:
         with suppress(OSError, ValueError, TypeError, AttributeError):
-            config = read_json(Path(source.path) / "config.json")
+            config = read_json(folder / "config.json")
             told = (config.get("text_config") or config) | settings.model_kwargs
             return next((int(told[name]) for name in NAMES if told.get(name)), None)
     return None

@@ -4,22 +4,27 @@ transformers would import torch, so the tokenizer.json of a model is read by the
 without such a file, or one that is not on this machine, is estimated, and said to be.
 """
 
-import itertools
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from shardmark import layout
 from shardmark.config import ModelConfig, Named
 from shardmark.config.weights import WeightsConfig
-from shardmark.engine.tokens import encode, encode_pair, prefix_token
-from shardmark.files import read_json
+from shardmark.engine.tokenization import GIVE_PREFIX, Wording
+from shardmark.plan.chats import chat_applier, special_tokens
+from shardmark.plan.context_lengths import window_of
 from shardmark.plan.cost import work
 from shardmark.records.base import find_sealed
 from shardmark.records.model import Staged
-from shardmark.records.request import ChoiceRequest, Context, Request
-from shardmark.tasks.requests import is_chat
+from shardmark.records.request import ChoiceRequest, Context
+from shardmark.tasks.chat_templates import WordingError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+KNOWN = {"chat_template", "bos_token", "eos_token", "pad_token", "padding_side", "truncation_side"}
+"tokenizer_kwargs after which tokens are counted as without the library that reads them."
 
 
 class Count(NamedTuple):
@@ -34,56 +39,105 @@ class Count(NamedTuple):
 
 
 class Tokenizer:
-    """A tokenizer.json, with as much of transformers' interface as counting needs."""
+    """A tokenizer.json, with as much of transformers' interface as putting requests into tokens needs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: WeightsConfig) -> None:
         import tokenizers
 
         self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        settings = folder / "tokenizer_config.json"
-        special = read_json(settings) if settings.is_file() else {}
-        self.bos_token_id = self._id(special.get("bos_token"))
-        self.eos_token_id = self._id(special.get("eos_token"))
+        named = special_tokens(folder, settings.tokenizer_kwargs)
+        self.bos_token, self.eos_token = named.get("bos_token"), named.get("eos_token")
+        self.bos_token_id, self.eos_token_id = map(self._id, (self.bos_token, self.eos_token))
+        apply = chat_applier(folder, settings)
+        self.chat_template = apply is not None
+        if apply:
+            self._apply = apply
+        self.special = {number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        "The ids of the special tokens."
 
-    def _id(self, token: Any) -> int | None:
-        text = token.get("content") if isinstance(token, dict) else token
+    def _id(self, text: str | None) -> int | None:
         return self._tokenizer.token_to_id(text) if text else None
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """The tokens of a text."""
         return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
 
+    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool = False, **how: Any) -> str:
+        """The text of a chat; `how` as of transformers, with the chat_template_kwargs of the model's file in it."""
+        return self._apply(messages, **how)
+
+    def piece(self, number: int) -> str:
+        """The text of a token; its name if it is a part of a character."""
+        text = self.text([number], [number])
+        return str(self._tokenizer.id_to_token(number)) if not text or "\ufffd" in text else text
+
+    def text(self, before: list[int], tokens: list[int]) -> str:
+        """The text of tokens after others, special ones included."""
+        head, whole = (
+            str(self._tokenizer.decode(numbers, skip_special_tokens=False)) for numbers in (before, before + tokens)
+        )
+        return whole[len(head) :]
+
+
+class Read(NamedTuple):
+    """The tokens that a model reads for a request, or for one of its choices."""
+
+    context: list[int]
+    scored: list[int]
+    "Those whose log-likelihood is asked for; none if the model is to go on."
+
 
 class Counter:
-    """Counts with a model's tokenizer if it is on this machine, else guesses."""
+    """Puts requests into tokens as the engine does, with a model's tokenizer if it is on this machine; else guesses."""
 
     def __init__(self, model: Named[ModelConfig], results: Path, pins: dict[str, str]) -> None:
         self.name = model.name
-        self._tokenizer: Tokenizer | None = None
-        folder = tokenizer_folder(model, results, pins)
-        if folder:
+        self.tokenizer: Tokenizer | None = None
+        self.window: int | None = None
+        "How many tokens the model reads and writes at most, if that is known."
+        self.longest_answer = model.settings.max_out_len
+        settings, folder = model.settings, tokenizer_folder(model, results, pins)
+        if not isinstance(settings, WeightsConfig):
+            return
+        own = Path(settings.path or "").expanduser()
+        self.window = window_of(settings, own if settings.path and own.is_dir() else folder)
+        if folder and settings.tokenizer_kwargs.keys() <= KNOWN:
             with suppress(Exception):  # the library raises plain Exception for what it cannot read; planning names it
-                self._tokenizer = Tokenizer(folder)
+                self.tokenizer = Tokenizer(folder, settings)
+                self._wording = Wording(cast("PreTrainedTokenizerBase", self.tokenizer), settings)
 
-    def prompt(self, text: Context) -> Count:
-        """The tokens of a prompt that the model is to continue, special ones included; of a chat a guess."""
-        request = ChoiceRequest(pairs=[(text, "")])
-        return self._count(request, lambda tokenizer: encode(tokenizer, str(text)) or [prefix_token(tokenizer)])
+    def text(self, context: Context) -> str:
+        """The text of a chat in the model's words. Raises WordingError."""
+        return self._wording.text(context)
+
+    def read(self, context: Context, continuation: Context | None = None) -> Read | None:
+        """What the model reads, if its tokenizer is here. Raises WordingError for what it cannot be asked."""
+        if self.tokenizer is None:
+            return None
+        try:
+            if continuation is None:
+                return Read(self._wording.prompt(context), [])
+            return Read(*self._wording.pair(context, continuation))
+        except WordingError as error:
+            if error.fix == GIVE_PREFIX:  # only transformers knows what the tokenizer's class may have
+                return None
+            raise
+
+    def prompt(self, context: Context) -> Count:
+        """The tokens of a prompt that the model is to continue, special ones included."""
+        return self._count(context, None)
 
     def pair(self, context: Context, continuation: Context) -> Count:
         """The tokens of a context and of the continuation whose log-likelihood is asked for."""
-        request = ChoiceRequest(pairs=[(context, continuation)])
-        return self._count(
-            request, lambda tokenizer: [*itertools.chain(*encode_pair(tokenizer, str(context), str(continuation)))]
-        )
+        return self._count(context, continuation)
 
-    def _count(self, request: Request, tokens: Callable[[Tokenizer], list[int]]) -> Count:
-        if self._tokenizer is not None and not is_chat(request):
-            with suppress(ValueError):  # no token to begin with: only transformers knows what the class may have
-                return Count(len(tokens(self._tokenizer)), True)
-        return Count(work([request]).read, False)
+    def _count(self, context: Context, continuation: Context | None) -> Count:
+        with suppress(WordingError):
+            if read := self.read(context, continuation):
+                return Count(len(read.context) + len(read.scored), True)
+        return Count(work([ChoiceRequest(pairs=[(context, continuation or "")])]).read, False)
 
 
 def tokenizer_folder(model: Named[ModelConfig], results: Path, pins: dict[str, str]) -> Path | None:

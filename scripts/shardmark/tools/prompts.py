@@ -1,76 +1,92 @@
 """The first samples of each data set as the model is asked them, to be read before anything runs."""
 
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load, place_of
+from shardmark.config import Benchmark, DatasetConfig, ModelConfig, Named, RunConfig, load, place_of
 from shardmark.config.dataset import Source
 from shardmark.config.merge import Merged
 from shardmark.config.yaml_lines import lines_named
 from shardmark.errors import Problem, UserError, collecting, nearest
 from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.lm_eval import expand, lm_eval_samples
-from shardmark.records.request import GenerateRequest, RollingRequest, ScoredRequest
+from shardmark.records.request import Context, GenerateRequest, RollingRequest, ScoredRequest
 from shardmark.tasks import Row, Sample, hub_rows, read_rows, render, rows_file
 from shardmark.tasks.extent import per_task
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 from shardmark.tasks.requests import as_text
 from shardmark.tools.counting import Count, Counter
+from shardmark.tools.reading import MARGIN, read_as
 from shardmark.tools.visible import LEGEND, visible
 
 Chosen = Named[DatasetConfig] | LmEvalDataset
-
-MARGIN = "  | "
-"Stands before each line of a text, so that its beginning and its empty lines are seen."
+N = TypeVar("N", Chosen, Named[ModelConfig])
 
 
-def show_prompts(run: Merged, root: Path, wanted: list[str], count: int) -> Iterator[str]:
+class _Models(NamedTuple):
+    """The models of a run, and how much is to be shown of what they read."""
+
+    counters: list[Counter]
+    tokens: bool
+
+    def read(self, context: Context, continuation: Context | None = None, new_tokens: int = 0) -> Iterator[str]:
+        """How they read a prompt, or a continuation after it."""
+        return read_as(self.counters, context, continuation, new_tokens, self.tokens)
+
+
+def show_prompts(
+    run: Merged, root: Path, wanted: list[str], count: int, models: Sequence[str] = (), tokens: bool = False
+) -> Iterator[str]:
     """The lines to print for `count` samples of each data set of a run whose name matches one of `wanted`, or of all.
 
-    Nothing is written and no weights are read; the Hub is only asked for what is in neither lock nor cache. Raises
-    UserError with all problems of the configuration, and for rows that cannot be had or rendered.
+    What models read is told of all in the run, or of those that match one of `models`; `tokens` lists ids and texts of
+    tokens, too. Nothing is written and no weights are read; the Hub is only asked for what is in neither lock nor
+    cache. Raises UserError with all problems of the configuration, and for rows that cannot be had or rendered.
     """
     problems: list[Problem] = []
     if count < 1:
         problems.append(Problem("--samples", "", f"{count} samples are none", "give a number from 1"))
     benchmark = load(run.config, root, run.where, problems, run.command_line)
     tasks = expand(benchmark, place_of("lm_eval_path", run.where, run.command_line), problems)
-    datasets = _chosen([*benchmark.datasets, *tasks], wanted, problems)
+    all_datasets: list[Chosen] = [*benchmark.datasets, *tasks]
+    datasets = _chosen(all_datasets, wanted, "--datasets", "data set", problems)
+    asked = _chosen(benchmark.models, models, "--models", "model", problems)
     if problems:
         raise UserError(problems)
     lock = Lock(root / LOCK, benchmark.run.frozen)
-    counters = _counters(benchmark, lock)
+    readers = _Models(_counters(benchmark, asked, lock), tokens)
     lines: list[str] = []
     with lines_named(root):
         for dataset in datasets:
             with collecting(problems):
-                lines += _dataset(dataset, benchmark, lock, counters, count)
+                lines += _dataset(dataset, benchmark, lock, readers, count)
         if problems:
             raise UserError(problems)
     yield from lines
     yield from (f"{symbol} is {meaning}" for symbol, meaning in LEGEND.items() if any(symbol in line for line in lines))
 
 
-def _chosen(datasets: list[Chosen], wanted: list[str], problems: list[Problem]) -> list[Chosen]:
-    names = {dataset.name for dataset in datasets}
+def _chosen(named: Sequence[N], wanted: Sequence[str], option: str, what: str, problems: list[Problem]) -> list[N]:
+    names = {each.name for each in named}
     problems += [
-        Problem("--datasets", "", f"no data set of this run is called {pattern}", nearest(pattern, names))
+        Problem(option, "", f"no {what} of this run is called {pattern}", nearest(pattern, names))
         for pattern in wanted
         if not fnmatch.filter(names, pattern)
     ]
-    return [d for d in datasets if any(fnmatch.fnmatchcase(d.name, pattern) for pattern in wanted or ["*"])]
+    return [each for each in named if any(fnmatch.fnmatchcase(each.name, pattern) for pattern in wanted or ["*"])]
 
 
-def _counters(benchmark: Benchmark, lock: Lock) -> list[Counter]:
+def _counters(benchmark: Benchmark, models: list[Named[ModelConfig]], lock: Lock) -> list[Counter]:
     results = Path(benchmark.run.results)
     pins = {key[2]: str(lock.get(key)) for key in lock.known if key[:2] == ("hub", "model")}
-    return [Counter(model, results, pins) for model in benchmark.models]
+    return [Counter(model, results, pins) for model in models]
 
 
-def _dataset(dataset: Chosen, benchmark: Benchmark, lock: Lock, counters: list[Counter], count: int) -> Iterator[str]:
+def _dataset(dataset: Chosen, benchmark: Benchmark, lock: Lock, models: _Models, count: int) -> Iterator[str]:
     if isinstance(dataset, LmEvalDataset):
-        yield from _lm_eval(dataset, benchmark, lock, counters, count)
+        yield from _lm_eval(dataset, benchmark, lock, models, count)
         return
     settings, run = dataset.settings, benchmark.run
     rows, origin = _rows(settings.source, dataset.file, "source", run.data_root, lock)
@@ -81,7 +97,7 @@ def _dataset(dataset: Chosen, benchmark: Benchmark, lock: Lock, counters: list[C
     shots = (few.count or len(few.ids or few.examples or ())) if few else 0
     yield f"== {dataset.name}: {settings.kind}, {shots} shot{'s' * (shots != 1)}, {dataset.file}, rows of {origin}"
     for sample in render(settings, rows, dataset.file, _first(run, count), examples):
-        yield from _sample(dataset.name, sample, counters)
+        yield from _sample(dataset.name, sample, models)
     yield ""
 
 
@@ -94,12 +110,10 @@ def _rows(source: Source, where: str, key: str, data_root: str | None, lock: Loc
     return iter(hub_rows(source, commit, where)), f"{source.hub}@{commit}"
 
 
-def _lm_eval(
-    dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, counters: list[Counter], count: int
-) -> Iterator[str]:
+def _lm_eval(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, models: _Models, count: int) -> Iterator[str]:
     yield f"== {dataset.name}: {dataset.kind}, {len(dataset.tasks)} task(s) of lm-eval in {dataset.root}"
     for sample in lm_eval_samples(dataset, benchmark.run, lock, _first(benchmark.run, count)):
-        yield from _sample(dataset.name, sample, counters)
+        yield from _sample(dataset.name, sample, models)
     yield ""
 
 
@@ -109,29 +123,30 @@ def _first(run: RunConfig, count: int) -> int:
     return min(count, limit) if isinstance(limit, int) else count
 
 
-def _sample(name: str, sample: Sample, counters: list[Counter]) -> Iterator[str]:
+def _sample(name: str, sample: Sample, models: _Models) -> Iterator[str]:
     yield ""
     yield f"-- {name}, sample {sample.id}"
     match sample.request:
         case GenerateRequest() as request:
-            yield from _generation(sample, request, counters)
+            yield from _generation(sample, request, models)
         case request:
-            yield from _scored(sample, request, counters)
+            yield from _scored(sample, request, models)
 
 
-def _generation(sample: Sample, request: GenerateRequest, counters: list[Counter]) -> Iterator[str]:
+def _generation(sample: Sample, request: GenerateRequest, models: _Models) -> Iterator[str]:
     context = request.context
-    yield from _text("prompt", as_text(context), [(c.name, c.prompt(context)) for c in counters])
+    yield from _text("prompt", as_text(context), [(c.name, c.prompt(context)) for c in models.counters])
+    yield from models.read(context, new_tokens=request.max_new_tokens)
     stop = ", ".join(map(repr, request.stop)) or "nothing else"
     yield f"at most {request.max_new_tokens} new tokens; stops before: {stop}"
     targets = sample.target if isinstance(sample.target, list) else [sample.target]
     yield f"target: {' or '.join(map(repr, targets))}"
 
 
-def _scored(sample: Sample, request: ScoredRequest, counters: list[Counter]) -> Iterator[str]:
+def _scored(sample: Sample, request: ScoredRequest, models: _Models) -> Iterator[str]:
     if isinstance(request, RollingRequest):
         text = request.text
-        yield from _text("text", text, [(counter.name, counter.prompt(text)) for counter in counters])
+        yield from _text("text", text, [(counter.name, counter.prompt(text)) for counter in models.counters])
         return
     pairs = request.pairs
     targets = sample.target if isinstance(sample.target, list) else [sample.target]
@@ -139,12 +154,15 @@ def _scored(sample: Sample, request: ScoredRequest, counters: list[Counter]) -> 
     shared = len(contexts) == 1 and contexts != {""}
     if shared:
         yield from _text("prompt", as_text(pairs[0][0]), [])
+        yield from models.read(pairs[0][0])
     for number, (context, continuation) in enumerate(pairs):
         if context and not shared:
             yield from _text(f"prompt of choice {number}", as_text(context), [])
-        counts = [(counter.name, counter.pair(context, continuation)) for counter in counters]
+            yield from models.read(context)
+        counts = [(counter.name, counter.pair(context, continuation)) for counter in models.counters]
         what = f"choice {number}" + ", prompt and all" * (not context) + " (the target)" * (number in targets)
         yield from _text(what, as_text(continuation), counts, " with the prompt" * bool(context))
+        yield from models.read(context, continuation)
     known = sample.choices or []
     named = [f"{target} ({known[int(target)]!r})" if target in range(len(known)) else str(target) for target in targets]
     yield f"target: {' or '.join(named)}"

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 import tiny_models
+from asked import said
 from projects import GENERATE, problems, write_dataset, write_model
 from shardmark import command
 from shardmark.config import Named
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.merge import Merged
+from shardmark.engine.tokenization import Wording
 from shardmark.tools.counting import Count, Counter
 from shardmark.tools.prompts import show_prompts
 from shardmark.tools.visible import visible
@@ -173,6 +175,32 @@ def test_tokens_are_as_many_as_the_engine_makes(folder: Path, text: str) -> None
     assert counter(folder).pair(text, " yes") == Count(len(pair[0]) + len(pair[1]), True)
 
 
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+META = {"begin": "<bos>", "round": {"user": {"end": "\n"}, "assistant": {"begin": "A: "}}}
+CHAT = said(("system", "Be brief."), ("user", " 1 + 1? "), ("assistant", "It is "))
+
+
+@pytest.mark.parametrize(("context", "continuation"), [(CHAT[:2], None), (CHAT, None), (CHAT[:2], "2"), ("", CHAT)])
+@pytest.mark.parametrize("settings", [{"tokenizer_kwargs": {"chat_template": TEMPLATE}}, {"meta_template": META}])
+def test_a_chat_is_read_as_by_the_engine(folder: Path, context: Any, continuation: Any, settings: Any) -> None:
+    from transformers import AutoTokenizer
+
+    config = TransformersConfig(path=str(folder), **settings)
+    counts = Counter(Named("m", "config/models/m.yaml", config), folder / "results", {})
+    tokenizer = AutoTokenizer.from_pretrained(folder, **config.tokenizer_kwargs)
+    wording = Wording(tokenizer, config)
+    expected = (wording.prompt(context), []) if continuation is None else wording.pair(context, continuation)
+    read = counts.read(context, continuation)
+    assert read == expected
+    assert counts.tokenizer
+    whole = read.context + read.scored
+    assert counts.tokenizer.text([], whole) == tokenizer.decode(whole)
+    assert "".join(map(counts.tokenizer.piece, whole)) == tokenizer.decode(whole)
+
+
 def test_a_tokenizer_that_is_elsewhere_is_estimated_and_never_downloaded(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -180,6 +208,89 @@ def test_a_tokenizer_that_is_elsewhere_is_estimated_and_never_downloaded(
     guess = counter(folder, "org/model").prompt("x" * 400)
     assert guess == Count(100, False)
     assert str(guess) == "about 100"
+
+
+TALK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "{{ question }}"}]
+
+
+def chat_model(root: Path, folder: Path, template: str | None = TEMPLATE, **keys: Any) -> None:
+    kwargs = {"tokenizer_kwargs": {"chat_template": template}} if template else {}
+    write_model(root, "m", path=str(folder), **kwargs, **keys)
+
+
+def chats_dataset(root: Path, **keys: Any) -> None:
+    rest = {key: value for key, value in GENERATE.items() if key != "prompt"}
+    write_dataset(root, "d", **rest | {"messages": TALK, "generation": {"max_new_tokens": 8}} | keys)
+
+
+def test_a_chat_is_shown_in_the_words_of_the_models_template(tmp_path: Path, folder: Path) -> None:
+    chat_model(tmp_path, folder, max_seq_len=256)
+    chats_dataset(tmp_path)
+    shown = lines(tmp_path)
+    text = "<bos><system>Be brief.<eos><user>What is 0 + 1?<eos><assistant>"
+    assert shown[3:] == [
+        "prompt: 40 characters; 51 tokens for m",
+        "  | [system]",
+        "  | Be brief.",
+        "  | [user]",
+        "  | What is 0 + 1?",
+        "as m reads it:",
+        f"    | {text}",
+        "  special tokens: <bos>, <eos> (2 times); the first token is '<bos>'",
+        "at most 8 new tokens; stops before: nothing else",
+        "target: '1'",
+        "",
+    ]
+
+
+def test_what_the_window_cuts_is_told_and_all_tokens_if_wanted(tmp_path: Path, folder: Path) -> None:
+    chat_model(tmp_path, folder, max_seq_len=30)
+    chats_dataset(tmp_path)
+    shown = list(show_prompts(run_of(tmp_path), tmp_path, [], 1, ["m"], tokens=True))
+    cut = "cut: the window of 30 tokens, 8 of them for the answer, leaves out its first 29 tokens; it begins with "
+    assert f"  {cut}' is 0 + 1?<eos><assistant>'" in shown
+    (first,) = (line for line in shown if line.startswith("  cut:    "))
+    assert first.startswith("  cut:    261 '<bos>', 27 '<', 82 's'")
+    (number,) = (number for number, line in enumerate(shown) if line.startswith("  read:   220 ' ', 72 'i'"))
+    assert shown[number + 1].endswith("83 't', 29 '>'")
+
+
+def test_where_the_scored_continuation_begins_is_told(tmp_path: Path, folder: Path) -> None:
+    chat_model(tmp_path, folder, template=None)
+    keys = {"kind": "choice", "prompt": "{{ q }} ", "choices": "o", "target": "l", "metrics": ["accuracy"]}
+    write_dataset(tmp_path, "d", [{"q": "a", "o": ["b", "c"], "l": 1}], continuation="{{ choice }}", **keys)
+    shown = list(show_prompts(run_of(tmp_path), tmp_path, [], 1, tokens=True))
+    assert [line for line in shown if line.startswith("  scored:")] == [
+        "  scored: ' b' (2 tokens)",
+        "  scored: 220 ' ', 65 'b'",
+        "  scored: ' c' (2 tokens)",
+        "  scored: 220 ' ', 66 'c'",
+    ]
+    assert shown.count("  after:  261 '<bos>', 64 'a'") == 2
+
+
+def test_a_model_that_cannot_be_asked_is_told_why(tmp_path: Path, folder: Path) -> None:
+    chat_model(tmp_path, folder, template=None)
+    chats_dataset(tmp_path)
+    (said,) = (line for line in lines(tmp_path) if "not at all" in line)
+    assert said.startswith("  not at all: it is a chat, and the tokenizer has no chat template; fix: add meta_template")
+
+
+def test_only_the_models_that_are_wanted(tmp_path: Path, folder: Path) -> None:
+    for name in ("one", "two"):
+        write_model(tmp_path, name, path=str(folder))
+    write_dataset(tmp_path, "d")
+    shown = "\n".join(show_models(tmp_path, ["tw*"]))
+    assert "; 21 tokens for two\n" in shown
+    assert (
+        "as two reads it:\n  not at all: 256 new tokens leave no room for a prompt in the window of 64; fix:" in shown
+    )
+    (found,) = problems(show_models, tmp_path, ["ones"])
+    assert (found.where, found.fix) == ("--models", "did you mean 'one'?")
+
+
+def show_models(root: Path, models: list[str]) -> list[str]:
+    return list(show_prompts(run_of(root), root, [], 1, models))
 
 
 def test_no_torch_pandas_or_datasets_is_imported(tmp_path: Path, folder: Path) -> None:
