@@ -73,6 +73,8 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "description: all of SuperGLUE": (DATASET, {}),
     "include: gsm8k_gen": (DATASET, {}),
+    "include: mmlu_gen": (DATASET, {}),
+    "generation: {max_new_tokens: 512, temperature": (DATASET, GSM8K | {"prompt": "{{ question }}"}),
     "datasets: [siqa_gen": (RUN, {"models": ["wide"]}),
     "cais/mmlu:": (LM_EVAL_DATA, {}),
     "json:": (LM_EVAL_DATA, {"cais/mmlu": "mmlu/{split}.jsonl"}),

@@ -13,7 +13,7 @@ import yaml
 from quick_engine import use_quick_engine
 from workflow import Project
 
-ROWS = [{"q": f"Is {n} odd?", "odd": n % 2} for n in range(12)]
+ROWS = [{"q": f"Is {n} odd?", "odd": n % 2, "options": ["yes", "no", str(n)], "right": 1 - n % 2} for n in range(12)]
 REPEATS = ["avg", {"name": "pass", "k": 3}, "maj"]
 SETTINGS: dict[str, Any] = {
     "source": {"file": "data/rows.jsonl"},
@@ -24,17 +24,27 @@ SETTINGS: dict[str, Any] = {
     "filters": [{"name": "template", "template": "{{ answer | int % 2 }}"}],
     "metrics": [{"name": "exact_match", "repeats": repeats} for repeats in REPEATS],
 }
+CIRCULAR: dict[str, Any] = {
+    "source": {"file": "data/rows.jsonl"},
+    "kind": "choice",
+    "prompt": "{{ q }}\nA. {{ options[0] }}\nB. {{ options[1] }}\nC. {{ options[2] }}\nAnswer:",
+    "choices": ["A", "B", "C"],
+    "target": "right",
+    "circular": "options",
+    "metrics": ["accuracy"],
+}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished run."""
     project = Project.create(
-        tmp_path_factory.mktemp("repeats") / "project", run="test", models=["demo_small"], datasets=["t_odd"]
+        tmp_path_factory.mktemp("repeats") / "project", run="test", models=["demo_small"], datasets=["t_odd", "t_turn"]
     )
     use_quick_engine(project)
     (project.folder / "data").mkdir()
     (project.folder / "data/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (project.folder / "config/datasets/t_turn.yaml").write_text(yaml.safe_dump(CIRCULAR))
     write(project, SETTINGS)
     project.run()
     return project
@@ -50,19 +60,47 @@ def right(project: Project) -> list[list[bool]]:
     return [[int(text) % 2 == sample["row"]["odd"] for text in sample["outputs"]] for sample in samples]
 
 
+def leaderboard(project: Project, dataset: str) -> dict[str, tuple[float, float, int]]:
+    """By metric, the value, the standard error and the number of samples."""
+    rows = csv.DictReader((project.results / "reports/test/leaderboard.csv").open())
+    return {
+        row["metric"]: (float(row["value"]), float(row["stderr"]), int(row["n"]))
+        for row in rows
+        if row["dataset"] == dataset
+    }
+
+
 def test_scores_are_of_questions_and_named_by_what_became_of_the_answers(project: Project) -> None:
     verdicts = right(project)
     assert [len(each) for each in verdicts] == [6] * 12
     means = [fmean(each) for each in verdicts]
     passes = [fmean(any(choice) for choice in combinations(each, 3)) for each in verdicts]
-    rows = list(csv.DictReader((project.results / "reports/test/leaderboard.csv").open()))
-    found = {row["metric"]: (float(row["value"]), float(row["stderr"]), int(row["n"])) for row in rows}
+    found = leaderboard(project, "t_odd")
     assert list(found) == ["exact_match avg@6", "exact_match pass@3", "exact_match maj@6"]
     assert found["exact_match avg@6"] == pytest.approx((fmean(means), stdev(means) / 12**0.5, 12))
     assert found["exact_match pass@3"] == pytest.approx((fmean(passes), stdev(passes) / 12**0.5, 12))
     assert "exact_match avg@6" in (project.results / "reports/test/index.html").read_text()
-    (page,) = (project.results / "reports/test").glob("samples/*/*/index.html")
+    (page,) = (project.results / "reports/test").glob("samples/*/t_odd/index.html")
     assert page.read_text().count("<h3>6 answers</h3>") == 12
+
+
+def test_all_rotations_of_a_rows_options_are_one_sample(project: Project) -> None:
+    samples = [sample for (_, name, _), sample in project.samples().items() if name == "t_turn"]
+    verdicts = []
+    for sample in samples:
+        right = sample["row"]["options"][sample["row"]["right"]]
+        places = [sample["row"]["options"][turn:] + sample["row"]["options"][:turn] for turn in range(3)]
+        logprobs = [rotation["logprobs"] for rotation in sample["rotations"]]
+        verdicts.append([max(zip(*both, strict=True))[1] == right for both in zip(logprobs, places, strict=True)])
+    found = leaderboard(project, "t_turn")
+    whole, means = [float(all(each)) for each in verdicts], [fmean(each) for each in verdicts]
+    assert list(found) == ["accuracy circular", "accuracy avg over rotations"]
+    assert found["accuracy circular"] == pytest.approx((fmean(whole), stdev(whole) / 12**0.5, 12))
+    assert found["accuracy avg over rotations"] == pytest.approx((fmean(means), stdev(means) / 12**0.5, 12))
+    (scores,) = (json.loads(text) for name, text in project.scores().items() if "/t_turn@" in name)
+    assert (scores["counts"]["samples"], scores["counts"]["requests"]) == (12, 36)
+    (page,) = (project.results / "reports/test").glob("samples/*/t_turn/index.html")
+    assert page.read_text().count("<h3>3 rotations of the options</h3>") == 12
 
 
 def test_another_statistic_is_scored_from_the_same_answers(project: Project, tmp_path: Path) -> None:

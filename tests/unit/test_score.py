@@ -113,7 +113,7 @@ class Scored:
             asked = [{"id": self.id(key), **request} for key, request in self.requests[shard].items()]
             write_whole(self.request_file(shard), jsonl(asked))
             self.answer(shard, self.predictions[shard])
-        lines = jsonl(line | {"request": self.id(line["request"])} for line in self.lines)
+        lines = jsonl(self._with_ids(line) for line in self.lines)
         file, hub = (
             FileOrigin(file="sums.jsonl", sha256="f00d"),
             HubOrigin(hub="org/colours", config=None, split="test", commit="beef"),
@@ -127,6 +127,10 @@ class Scored:
         self.divide("first", "second")
         write_record(self.root / "model.json", MODEL)
         return self
+
+    def _with_ids(self, line: dict[str, Any]) -> dict[str, Any]:
+        turns = {"turns": [self._with_ids(turn) for turn in line["turns"]]} if "turns" in line else {}
+        return line | {"request": self.id(line["request"])} | turns
 
     def score(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The score file and the samples by name."""
@@ -565,6 +569,71 @@ def test_a_metric_of_all_samples_is_averaged_over_the_first_answers_the_second_a
     assert samples["a"]["answer_scores"]["bleu avg@2"] == pytest.approx(bleu)
     assert samples["a"]["scores"] == {"bleu avg@2": pytest.approx(sum(bleu) / 2), "f1 avg@2": None}
     assert score["metrics"]["f1 avg@2"]["value"] == 0.5
+
+
+ROTATED = [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
+
+
+def circular(root: Path, *answers: str) -> Scored:
+    """A question for each text of letters, its options rotated; A, C, B are right."""
+    settings = {"prompt": "{{ o | join }}", "target": "'A'", "circular": "o", "chance": None}
+    scored = Scored(root, GENERATE | settings | {"filters": ["strip"]})
+    for number, letters in enumerate(answers):
+        keys = [f"{number}/{turn}" for turn in range(3)]
+        for turn, key in enumerate(keys):
+            cut = {"cut": 5 * (turn == 2)}
+            scored.ask(key, {"prompt": "".join(ROTATED[turn]) + str(number)}, answered(letters[turn]) | cut)
+        turns = [{"request": key, "target": [right]} for key, right in zip(keys[1:], "CB", strict=True)]
+        scored.sample(str(number), keys[0], ["A"], turns=turns)
+        scored.lines[-1]["row"] = {"o": ROTATED[0]}
+    return scored.write()
+
+
+def test_a_circular_sample_is_right_if_all_rotations_are(tmp_path: Path) -> None:
+    score, samples = circular(tmp_path, "ACB", "ACC", "AAA", " C ").score()
+    found = {label: (metric["value"], metric["n"]) for label, metric in score["metrics"].items()}
+    assert found == {
+        "exact_match circular": (1 / 4, 4),
+        "exact_match avg over rotations": (pytest.approx((1 + 2 / 3 + 1 / 3 + 1 / 3) / 4), 4),
+    }
+    assert score["primary"] == "exact_match circular"
+    assert score["metrics"]["exact_match circular"]["interval"] == "wilson"
+    assert samples["1"]["answer_scores"]["exact_match circular"] == [1.0, 1.0, 0.0]
+    assert [(each["answer"], each["target"]) for each in samples["2"]["rotations"]] == [
+        ("A", "A"),
+        ("A", "C"),
+        ("A", "B"),
+    ]
+    assert samples["0"]["truncated"] == 5
+    assert score["counts"] | {"samples": 4, "requests": 12, "truncated": 4, "unanswered": 0} == score["counts"]
+
+
+def test_filters_see_the_row_as_it_was_asked(tmp_path: Path) -> None:
+    scored = circular(tmp_path, "ACB")
+    text = "{{ 'ABC'[o.index(answer)] if answer in o else answer }}"  # from an option's text to its letter
+    scored.settings |= DatasetConfig.model_validate(
+        GENERATE | {"circular": "o", "chance": None, "filters": [{"name": "template", "template": text}]}
+    ).model_dump(include={"filters"})
+    scored.predictions["first"] = [answer | {"text": "a"} for answer in scored.predictions["first"]]
+    score, _ = scored.write().score()
+    assert score["metrics"]["exact_match circular"]["value"] == 1.0
+
+
+def test_circular_choices_are_each_judged_by_their_own_target(tmp_path: Path) -> None:
+    settings = {"circular": "o", "prompt": "{{ o | join }}", "choices": ["A", "B"], "target": "0"}
+    scored = Scored(tmp_path, CHOICE | settings)
+    for key, logprobs in (("one", [-1.0, -2.0]), ("two", [-2.0, -1.0]), ("always", [-1.0, -2.0])):
+        pairs = [[key, " A"], [key, " B"]]
+        told = {"logprobs": logprobs, "tokens": [1, 1], "greedy": [False, False]}
+        scored.ask(key, {"pairs": pairs}, told)
+    for name, turn in (("right", "two"), ("first", "always")):
+        turns = [{"request": turn, "target": 1, "choices": ["A", "B"]}]
+        scored.sample(name, "one", 0, choices=["A", "B"], turns=turns)
+        scored.lines[-1]["row"] = {"o": ["x", "y"]}
+    _, samples = scored.write().score()
+    assert samples["right"]["scores"] == {"accuracy circular": 1.0, "accuracy avg over rotations": 1.0}
+    assert samples["first"]["scores"] == {"accuracy circular": 0.0, "accuracy avg over rotations": 0.5}
+    assert [each["logprobs"] for each in samples["right"]["rotations"]] == [[-1.0, -2.0], [-2.0, -1.0]]
 
 
 GENERATED = sorted(name for name, kind in METRICS.items() if "generate" in kind.kinds and not kind.needs.sandbox)

@@ -23,7 +23,9 @@ GENERATED = (
 )
 CHOSEN = (
     '{"sample": "a", "request": "r", "prompt": "Q", "choices": ["x", 2], "output": "x", "logprobs": [-1.0, -1.0], '
-    '"tokens": [1, 2], "answer": 0, "target": 1, "scores": {"acc": 0.0, "mc2": null}, "truncated": 3, "row": [], '
+    '"tokens": [1, 2], "answer": 0, "target": 1, "scores": {"acc": 0.0, "mc2": null}, '
+    '"rotations": [{"request": "s", "output": "x", "answer": 0, "target": 1, "logprobs": [-1.0]}], '
+    '"truncated": 3, "row": [], '
     '"tied": true, "alone": 1}\n'
 )
 TIMINGS = {

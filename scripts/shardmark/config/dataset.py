@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from shardmark.config.circular import Circular
 from shardmark.config.few_shot import FewShot
 from shardmark.errors import nearest
 from shardmark.filters import AnyFilter
@@ -89,8 +90,8 @@ WRITING = {"generation", "filters", "chains"}
 FOREIGN = {
     "generate": CHOOSING | LIKELIHOOD,
     "choice": WRITING,
-    "loglikelihood": CHOOSING | WRITING,
-    "rolling": CHOOSING | LIKELIHOOD | WRITING | {"preamble", "messages", "target", "few_shot"},
+    "loglikelihood": CHOOSING | WRITING | {"circular"},
+    "rolling": CHOOSING | LIKELIHOOD | WRITING | {"circular", "preamble", "messages", "target", "few_shot"},
 }
 "The keys that a kind does not have."
 
@@ -130,6 +131,8 @@ class DatasetConfig(Settings):
     "kind choice: a row whose right choice stands among its choices twice is an error, or is asked as it is."
     target: str | None = None
     "Jinja expression: the answer (or list of right answers); for kind choice the index from 0 (or a list of them)."
+    circular: Circular | None = Field(None, exclude_if=lambda circular: circular is None)  # so that digests stay
+    "Ask a row once for each rotation of its options, which stand where this says; it is right if all of them are."
     few_shot: FewShot | None = None
     generation: Generation = Generation()
     cluster_by: str | None = None
@@ -196,7 +199,9 @@ class DatasetConfig(Settings):
     @property
     def is_repeated(self) -> bool:
         """Whether `repeats` of a metric, or its default, makes one value of several answers."""
-        return any(m.is_repeated(left) for m in self.metrics for left in self._answers_left(m).values())
+        return bool(self.circular) or any(
+            m.is_repeated(left) for m in self.metrics for left in self._answers_left(m).values()
+        )
 
     def _wrong_repeats(self, number: int, metric: Metric) -> Iterator[Wrong]:
         """What is wrong with what a metric makes of several answers."""
@@ -232,6 +237,29 @@ class DatasetConfig(Settings):
             return Source(**own)
         inherited = self.source.model_dump(exclude_none=True, include={"hub", "config", "revision", "split"})
         return Source.model_validate(inherited | own)
+
+    @model_validator(mode="after")
+    def _circular_fits(self) -> "DatasetConfig":
+        if self.circular is None:
+            return self
+        wrong = []
+        if self.generation.samples > 1:
+            what = "circular judges one answer to each rotation"
+            wrong.append(Wrong(("generation", "samples"), what, "drop samples, or circular"))
+        if self.kind == "choice" and "letters" in self.circular.model_fields_set:
+            what = "without effect: the target of kind choice is an index"
+            wrong.append(Wrong(("circular", "letters"), what, "drop it"))
+        if self.chance is not None:
+            what = "guessing scores less where all rotations must be right"
+            wrong.append(Wrong(("chance",), what, "drop it; `chance: null` drops that of an included file"))
+        wrong += [
+            Wrong(("metrics", number), f"{metric.name} does not say of each answer whether it is right", "drop it")
+            for number, metric in enumerate(self.metrics)
+            if not metric.is_right_or_wrong()
+        ]
+        if wrong:
+            raise refusal(DatasetConfig, wrong)
+        return self
 
     @model_validator(mode="after")
     def _metrics_fit(self) -> "DatasetConfig":

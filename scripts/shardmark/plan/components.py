@@ -8,7 +8,10 @@ from shardmark.files import digest
 
 PARTS = {
     "rows": ("source", "where", "id_column"),
-    "template": ("kind", "preamble", "prompt", "messages", "choices", "continuation", "target", "duplicate_choices"),
+    "template": (
+        *("kind", "preamble", "prompt", "messages", "choices", "continuation", "target", "duplicate_choices"),
+        "circular",
+    ),
     "few_shot": ("few_shot",),
     "generation": ("generation",),
     "filters": ("filters", "chains"),
@@ -21,7 +24,9 @@ PARTS = {
 def components(settings: DatasetConfig, made_from: Mapping[str, Any], protocols: Mapping[str, int]) -> dict[str, str]:
     """The digest of each part of a data set; `made_from` is the content of its rows and examples, and the limit."""
     written = settings.model_dump()
-    parts: dict[str, Any] = {part: {key: written[key] for key in keys} for part, keys in PARTS.items()}
+    parts: dict[str, Any] = {
+        part: {key: written[key] for key in keys if key in written} for part, keys in PARTS.items()
+    }
     parts["rows"] |= {"limit": made_from["limit"]}
     parts["few_shot"] |= {
         f"{key} content": made_from[key] for key in ("few_shot", "embedding_model") if key in made_from

@@ -37,7 +37,7 @@ from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
 from shardmark.plan.shards import Placed, Shard, split
 from shardmark.plan.spool import Spool
 from shardmark.records.base import find_sealed, shallow, to_json
-from shardmark.records.dataset import DatasetRecord, TaskDataset, TaskHeader, TaskLine
+from shardmark.records.dataset import DatasetRecord, TaskDataset, TaskHeader, TaskLine, TaskTurn
 from shardmark.records.origin import FileOrigin, Origin, RowsOrigin
 from shardmark.records.request import ChatShape
 from shardmark.records.shard import ShardLists, ShardRecord
@@ -240,7 +240,8 @@ def stage(
             line = json_line(shallow(task_line(sample))).encode()
             hashed.update(line)
             lines.write(line)
-            spool.add(sample.request_id, sample.request, sample.head)
+            for asked in sample.rotations:
+                spool.add(asked.request_id, asked.request, asked.head)
             samples, head = samples + 1, sample.head
             remarks.update(sample.remarks)
             if len(chats) < MOST_CHATS:
@@ -316,4 +317,5 @@ def task_line(sample: Sample) -> TaskLine:
         choices=sample.choices,
         group=sample.group,
         lm_eval=sample.lm_eval or None,
+        turns=[TaskTurn(request=t.request_id, target=t.target, choices=t.choices) for t in sample.turns],
     )

@@ -56,12 +56,16 @@ def to_json(record: object) -> Any:
 def shallow(record: Record) -> dict[str, Any]:
     """The values of a record as they are, keys in the order of its definition, without those that it leaves out.
 
-    For a row of a data set, which json writes: it knows subclasses of numbers, and `to_json` does not.
+    For a row of a data set, which json writes: it knows subclasses of numbers, and `to_json` does not. Lists of records
+    become lists of their values.
     """
     values = msgspec.structs.asdict(record)
     for name, default in _omitted(type(record)):
         if values[name] == default:
             del values[name]
+    for name, value in values.items():
+        if isinstance(value, list) and value and isinstance(value[0], Record):
+            values[name] = [shallow(part) for part in value]
     return values
 
 

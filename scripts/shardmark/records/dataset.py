@@ -120,6 +120,14 @@ class TaskHeader(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     "Of the lines that follow."
 
 
+class TaskTurn(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A sample asked with its options rotated; the keys are as of `TaskLine`."""
+
+    request: str
+    target: Any
+    choices: list[Any] | None = None
+
+
 class TaskLine(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What scoring needs to know of a sample, beside the prediction."""
 
@@ -135,6 +143,8 @@ class TaskLine(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     group: str | None = None
     lm_eval: dict[str, bool] | None = None
     "Of a task of lm-eval's: `several`, whether `target` is a list of right answers."
+    turns: list[TaskTurn] = msgspec.field(default_factory=list)
+    "Of a circular data set, the other rotations of the row's options: the first by one place."
 
     @property
     def several(self) -> bool:

@@ -13,6 +13,16 @@ from shardmark.records.base import Record, Unreadable, convert, shallow
 from shardmark.records.score import finite
 
 
+class Rotation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What came of one rotation of a sample's options; the keys are as of `Sample`."""
+
+    request: str
+    output: Any
+    answer: Any
+    target: Any
+    logprobs: list[float | None] | None = None
+
+
 class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One scored sample. Keys with a default are left out where they have it."""
 
@@ -41,7 +51,9 @@ class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "By chain of filters, the answers, where there are several outputs or chains."
     scores: dict[str, float | None]
     answer_scores: dict[str, list[float | None]] = msgspec.field(default_factory=dict)
-    "By metric, the score of each answer, where several are judged."
+    "By metric, the score of each answer, where several are judged; or of each rotation."
+    rotations: list[Rotation] = msgspec.field(default_factory=list)
+    "Of a circular data set, what came of each rotation of the options; the first is the row as it stands."
     truncated: int
     "How many tokens of the prompt were cut to fit the model."
     row: Any
@@ -77,14 +89,22 @@ def read_sample(line: bytes) -> Sample:
 def sample_of(value: object) -> Sample:
     """The sample that a JSON value is, as `read_sample`."""
     if isinstance(value, dict):
-        value = dict(value)
+        value = _with_known(value)
         match value:
-            case {"logprobs": list(numbers)}:
-                value["logprobs"] = [_known(number) for number in numbers]
+            case {"rotations": list(rotations)}:
+                value["rotations"] = [_with_known(part) if isinstance(part, dict) else part for part in rotations]
         match value:
             case {"scores": dict(scores)}:
                 value["scores"] = {name: _known(score) for name, score in scores.items()}
     return convert(value, Sample)
+
+
+def _with_known(value: dict[str, Any]) -> dict[str, Any]:
+    """A copy in which log-likelihoods that are not finite are None."""
+    match value:
+        case {"logprobs": list(numbers)}:
+            return value | {"logprobs": [_known(number) for number in numbers]}
+    return dict(value)
 
 
 def _known(value: Any) -> Any:

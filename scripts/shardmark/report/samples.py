@@ -40,6 +40,8 @@ class Answered(NamedTuple):
     answer: str | None
     verdict: str
     score: str
+    target: str = ""
+    "What is right, where that is not the same for all: of a rotation of options."
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,20 @@ def _shown(sample: Sample, anchor: str, scores: Scores) -> Shown:
 
 
 def _several(sample: Sample, scores: Scores) -> Iterator[Answered]:
-    """Each output with what the first chain of filters found in it, and its score by the first metric that has one."""
-    outputs, percent = sample.outputs or [], scores.main.percent
-    found = next(iter((sample.answers or {}).values()), [])
+    """Each output with what the first chain of filters found in it, and its score by the first metric that has one.
+
+    Of a circular data set, each rotation of the options.
+    """
+    turns = sample.rotations
+    outputs = [turn.output for turn in turns] if turns else sample.outputs or []
+    found = [turn.answer for turn in turns] if turns else next(iter((sample.answers or {}).values()), [])
     each = sample.answer_scores.get(scores.primary) or next(iter(sample.answer_scores.values()), [])
     answers, marks = _padded(found if len(found) == len(outputs) else [], len(outputs)), _padded(each, len(outputs))
-    for output, answer, mark in zip(outputs, answers, marks, strict=True):
-        told = None if answer is None else as_text(answer)
+    targets = [" or ".join(map(as_text, _as_list(turn.target))) for turn in turns] or [""] * len(outputs)
+    for output, answer, mark, target in zip(outputs, answers, marks, targets, strict=True):
+        told, percent = None if answer is None else as_text(answer), scores.main.percent
         own = "" if mark is None else verdict(mark, percent)
-        yield Answered(whitespace_pieces(output), told, own, number(mark, percent))
+        yield Answered(whitespace_pieces(as_text(output)), told, own, number(mark, percent), target)
 
 
 def verdict(value: float | None, percent: bool) -> str:

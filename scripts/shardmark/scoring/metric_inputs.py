@@ -23,6 +23,8 @@ class Judged:
     "kind choice: for each choice the text whose log-likelihood was taken."
     logprobs: Sequence[float] = ()
     "kind choice: the log-likelihood of each."
+    rotations: Sequence["Judged"] = ()
+    "Of a circular data set, the same of each rotation of the options; the first is the row as it stands."
 
 
 def text(judged: Judged, answer: Any, scoring: str | None) -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """Samples to scores: the answers to each sample, and what the metrics make of them."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -8,15 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
+from shardmark.config.circular import Circular
 from shardmark.filters import AnyFilter
 from shardmark.filters.chain import apply_filters
 from shardmark.metrics import AnyMetric
 from shardmark.metrics.base import Metric, Resampled
-from shardmark.metrics.repeats import Repeats
+from shardmark.metrics.repeats import All, Average, Repeats
 from shardmark.records.dataset import TaskLine
 from shardmark.records.prediction import Generated, Prediction, Sampled, Scored, Written
 from shardmark.records.request import ChoiceRequest, GenerateRequest, Request, RollingRequest, ScoredRequest
-from shardmark.records.sample import Sample
+from shardmark.records.sample import Rotation, Sample
 from shardmark.records.score import Metric as Measured
 from shardmark.records.score import finite
 from shardmark.scoring.choice import is_tied, preferred
@@ -24,6 +26,7 @@ from shardmark.scoring.load_metric import load_metric
 from shardmark.scoring.metric_inputs import VIEWS, Judged
 from shardmark.scoring.statistics import estimate_by_draws, estimate_mean
 from shardmark.settings import Settings
+from shardmark.tasks.circular import rotated
 from shardmark.tasks.requests import as_text
 from shardmark.texts.thoughts import goes_on_with_thought
 from shardmark.untrusted.limits import BoundError
@@ -45,6 +48,34 @@ class Judging(Settings):
     metrics: list[AnyMetric]
     cluster_by: str | None
     group_mean: str = "micro"
+    circular: Circular | None = None
+
+
+def judge_row(
+    line: TaskLine, asked: Mapping[str, Request], answers: Mapping[str, Prediction], settings: Judging
+) -> Judged:
+    """A sample of the task file, as `judge`; of a circular data set with all its rotations."""
+    first = judge(line, asked[line.request], answers[line.request], settings)
+    if settings.circular is None:
+        return first
+    rotations = [first]
+    for number, turn in enumerate(line.turns, 1):
+        row = rotated(line.row, settings.circular.options, number)
+        own = replace(line, row=row, request=turn.request, target=turn.target, choices=turn.choices)
+        rotations.append(judge(own, asked[turn.request], answers[turn.request], settings))
+    samples = [each.sample for each in rotations]
+    told = [
+        Rotation(request=s.request, output=s.output, answer=s.answer, target=s.target, logprobs=s.logprobs)
+        for s in samples
+    ]
+    sample = replace(
+        first.sample,
+        rotations=told,
+        truncated=max(s.truncated for s in samples),
+        tied=any(s.tied for s in samples),
+        alone=max(s.alone for s in samples),
+    )
+    return dataclasses.replace(first, sample=sample, rotations=rotations)
 
 
 def judge(line: TaskLine, request: Request, prediction: Prediction, settings: Judging) -> Judged:
@@ -157,24 +188,35 @@ def measure(settings: Judging, judged: list[Judged]) -> dict[str, Measured]:
     """
     column = settings.cluster_by
     clusters = None if column is None else [str(each.sample.row[column]) for each in judged]
-    return {
-        label: _estimate(metric, chain, judged, clusters, label)
-        for label, metric, chain in _judgements(settings, judged)
-    }
+    return {each.label: _estimate(each, judged, clusters) for each in _judgements(settings, judged)}
 
 
 def means(settings: Judging, judged: list[Judged]) -> set[str]:
     """The labels of the metrics that are means of the samples' scores."""
-    return {label for label, metric, _ in _judgements(settings, judged) if metric.is_mean()}
+    return {each.label for each in _judgements(settings, judged) if each.metric.is_mean()}
 
 
-def _judgements(settings: Judging, judged: list[Judged]) -> Iterator[tuple[str, Metric, str]]:
-    """The label, the metric and the chain of filters of each score."""
+class _Judgement(NamedTuple):
+    """A score: its label, what judges answers, which ones, and what becomes of several."""
+
+    label: str
+    metric: Metric
+    chain: str
+    statistic: Repeats | None
+
+
+def _judgements(settings: Judging, judged: list[Judged]) -> Iterator[_Judgement]:
     for metric in settings.metrics:
         for chain in settings.chains or [""]:
-            if metric.chain in (None, chain):
-                title = metric.title(len(judged[0].answers[chain]))
-                yield f"{title},{chain}" if chain else title, metric, chain
+            if metric.chain not in (None, chain):
+                continue
+            answers = len(judged[0].answers[chain])
+            named = {metric.title(answers): metric.statistic(answers)}
+            if settings.circular:
+                name = metric.title(1)
+                named = {f"{name} circular": All(name="all"), f"{name} avg over rotations": Average()}
+            for title, statistic in named.items():
+                yield _Judgement(f"{title},{chain}" if chain else title, metric, chain, statistic)
 
 
 class _Marks(NamedTuple):
@@ -185,24 +227,31 @@ class _Marks(NamedTuple):
     "A number; None where that of one sample says nothing."
 
 
-def _estimate(metric: Metric, chain: str, judged: list[Judged], clusters: list[str] | None, label: str) -> Measured:
-    statistic = metric.statistic(len(judged[0].answers[chain]))
-    answers = [each.answers[chain] if statistic is None else statistic.judged(each.answers[chain]) for each in judged]
-    asked = [(each, answer) for each, several in zip(judged, answers, strict=True) for answer in several]
-    marks = iter(_marks(metric, asked, label))
+def _estimate(judgement: _Judgement, judged: list[Judged], clusters: list[str] | None) -> Measured:
+    label, metric, chain, statistic = judgement
+    asked = [_answers(each, chain, statistic) for each in judged]
+    marks = iter(_marks(metric, [pair for pairs in asked for pair in pairs], label))
     found = []
-    for each, several in zip(judged, answers, strict=True):
-        own = [next(marks) for _ in several]
+    for each, pairs in zip(judged, asked, strict=True):
+        own = [next(marks) for _ in pairs]
         found.append(own[0] if statistic is None else _together(statistic, own))
         each.sample.scores[label] = finite(found[-1].score)
         if len(own) > 1:
             each.sample.answer_scores[label] = [finite(mark.score) for mark in own]
     if isinstance(metric, Resampled) and not metric.is_mean():
-        value = partial(_mean_value, metric, len(answers[0]))
+        value = partial(_mean_value, metric, len(asked[0]))
         estimate = estimate_by_draws([mark.terms for mark in found], value, metric.resamples, clusters)
     else:
         estimate = estimate_mean([mark.score for mark in found], clusters)
     return estimate.metric(higher_is_better=metric.higher_is_better, percent=metric.percent)
+
+
+def _answers(judged: Judged, chain: str, statistic: Repeats | None) -> list[tuple[Judged, Any]]:
+    """The answers to a sample that a metric judges, each with what was asked."""
+    if judged.rotations:
+        return [(turn, turn.answers[chain][0]) for turn in judged.rotations]
+    answers = judged.answers[chain]
+    return [(judged, answer) for answer in (statistic.judged(answers) if statistic else answers)]
 
 
 def _together(statistic: Repeats, answers: list[_Marks]) -> _Marks:

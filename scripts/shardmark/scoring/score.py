@@ -28,7 +28,7 @@ from shardmark.records.trailer import Trailer
 from shardmark.scoring.grouping import macro_estimates
 from shardmark.scoring.metric_inputs import Judged
 from shardmark.scoring.near_misses import near_misses
-from shardmark.scoring.sample_scores import Judging, judge, means, measure, with_thoughts
+from shardmark.scoring.sample_scores import Judging, judge_row, means, measure, with_thoughts
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
 from shardmark.store.tasks import read_task
@@ -107,7 +107,7 @@ def _judged(
             for line in lines:
                 name = f"{where}: sample {line.sample}"
                 with step.at(name):
-                    judged.append(judge(line, asked[line.request], answers[line.request], settings))
+                    judged.append(judge_row(line, asked, answers, settings))
         except RenderError as error:
             raise UserError(Problem(name, error.key or "filters", str(error), error.fix)) from error
         step.name(where)

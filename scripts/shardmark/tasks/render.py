@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError, nearest
 from shardmark.records.request import Request
+from shardmark.tasks.circular import Turn, turns
 from shardmark.tasks.extent import Extent, Limit
 from shardmark.tasks.prompt_templates import Question
 from shardmark.tasks.remarks import Remark
@@ -45,6 +46,14 @@ class Sample:
     "Of a task of lm-eval, what else its metrics need: `several`, whether `target` is a list of right answers."
     remarks: tuple[Remark, ...] = ()
     "What the reader of the score should know of it."
+    turns: tuple[Turn, ...] = ()
+    "Where the data set is circular, the other rotations of its options."
+
+    @property
+    def rotations(self) -> "list[Sample]":
+        """The sample as it is asked: once, or in all rotations of its options."""
+        own = [(turn.request, turn.request_id, turn.target, turn.choices) for turn in self.turns]
+        return [self, *(replace(self, request=r, request_id=i, target=t, choices=c, turns=()) for r, i, t, c in own)]
 
 
 def render(
@@ -239,6 +248,7 @@ class _Renderer:
             if not self.question.filter(row):
                 return None
         name = group = choices = target = request = None
+        rotations: list[Turn] = []
         if not errors:
             with _into(errors):
                 name, group = self._name(number, row), self._group(row)
@@ -250,7 +260,10 @@ class _Renderer:
                 choices = self.question.choices(row)
                 with _into(errors):
                     target = self.question.target(row, choices)
-                request = self.question.request(row, choices, self.examples.of(row))
+                shots = self.examples.of(row)
+                request = self.question.request(row, choices, shots)
+                if self.settings.circular and not errors:
+                    rotations = turns(self.question, self.settings.circular, row, target, shots)
         for error in errors:
             self.failures.setdefault(error.key, []).append((number, error))
         if errors or name is None or request is None:
@@ -260,7 +273,9 @@ class _Renderer:
         if name in self.ids:
             self.doubled.append(name)
         self.ids.add(name)
-        return Sample(name, row, request, request_id(request), target, choices, group, self.head)
+        return Sample(
+            name, row, request, request_id(request), target, choices, group, self.head, turns=tuple(rotations)
+        )
 
     def _name(self, number: int, row: Row) -> str:
         column = self.settings.id_column

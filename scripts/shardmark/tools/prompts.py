@@ -124,13 +124,14 @@ def _first(run: RunConfig, count: int) -> int:
 
 
 def _sample(name: str, sample: Sample, models: _Models) -> Iterator[str]:
-    yield ""
-    yield f"-- {name}, sample {sample.id}"
-    match sample.request:
-        case GenerateRequest() as request:
-            yield from _generation(sample, request, models)
-        case request:
-            yield from _scored(sample, request, models)
+    for turn, asked in enumerate(sample.rotations):
+        yield ""
+        yield f"-- {name}, sample {sample.id}" + f", options rotated by {turn}" * bool(turn)
+        match asked.request:
+            case GenerateRequest() as request:
+                yield from _generation(asked, request, models)
+            case request:
+                yield from _scored(asked, request, models)
 
 
 def _generation(sample: Sample, request: GenerateRequest, models: _Models) -> Iterator[str]:

@@ -1,0 +1,32 @@
+"""Circular evaluation: a question with choices is asked once for each rotation of its options."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from shardmark.settings import Settings
+
+Column = Annotated[str, Field(min_length=1)]
+
+
+class Circular(Settings):
+    """Ask all rotations of a row's options; the row is right if all of them are."""
+
+    options: Column | Annotated[list[Column], Field(min_length=2)]
+    "The column with the list of options, `choices.text` for one within a column; or the columns with an option each."
+    letters: str = Field("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_length=2)
+    "kind generate: what the target calls the options, in their order, a character each."
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_alone(cls, values: object) -> Any:
+        """`circular: choices.text` is short for `circular: {options: choices.text}`."""
+        return {"options": values} if isinstance(values, str | list) else values
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Circular":
+        for key, values in (("options", self.options), ("letters", list(self.letters))):
+            doubled = sorted({value for value in values if isinstance(values, list) and values.count(value) > 1})
+            if doubled:
+                raise ValueError(f"{key} has {doubled[0]!r} twice")
+        return self
