@@ -197,14 +197,14 @@ def test_no_requests_need_no_answers(folder: Path, backend: Any) -> None:
 
 def test_a_prompt_that_is_too_long_is_cut_on_the_left_and_counted(folder: Path, backend: Any) -> None:
     from shardmark.engine.batches import Limit
-    from shardmark.engine.generation import GenerateRow
+    from shardmark.engine.generation import Answer, GenerateRow
 
     long = "0123456789" * 12  # and BOS
     cut = answer(engine(folder, backend), generate(long, 4))
     kept = long[-(tiny_models.WINDOW - 4) :]
     assert cut.cut == len(long) + 1 - len(kept)
     row = GenerateRow(backend.tokenizer.encode(kept, add_special_tokens=False), 4, [])
-    assert [[(row, (cut.text, cut.tokens, cut.end))]] == list(backend.generation(Limit()).results([row]))
+    assert [[(row, Answer(cut.text, cut.tokens, cut.end))]] == list(backend.generation(Limit()).results([row]))
 
 
 def test_a_prompt_that_just_fits_is_not_cut(folder: Path, backend: Any) -> None:
@@ -305,13 +305,13 @@ def test_an_empty_context_needs_a_bos_or_eos_token(tmp_path: Path) -> None:
 
 def test_an_empty_prompt_is_the_prefix_token_alone(tmp_path: Path) -> None:
     from shardmark.engine.batches import Limit
-    from shardmark.engine.generation import GenerateRow
+    from shardmark.engine.generation import Answer, GenerateRow
 
     folder = tiny_models.random_model(tmp_path, bos=False)
     backend = tiny_models.load_backend(folder)
     prediction = answer(engine(folder, backend), generate(""))
     row = GenerateRow([backend.tokenizer.eos_token_id], 4, [])
-    answer_ = (prediction.text, prediction.tokens, prediction.end)
+    answer_ = Answer(prediction.text, prediction.tokens, prediction.end)
     assert [[(row, answer_)]] == list(backend.generation(Limit()).results([row]))
 
 

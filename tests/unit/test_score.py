@@ -25,6 +25,7 @@ from shardmark.records.prediction import Scored as ScoredPrediction
 from shardmark.records.shard import ShardLists
 from shardmark.scoring.sample_scores import with_thoughts
 from shardmark.scoring.score import score_dataset
+from shardmark.scoring.thinking import Thinking
 from shardmark.store.predictions import write_predictions
 from unit.report.fake_results import make_metric, make_sample
 
@@ -701,6 +702,60 @@ def test_only_a_chain_that_strips_thoughts_sees_their_marks(tmp_path: Path) -> N
     found = [(sample["output"], sample["answers"]) for sample in samples if "<" in sample["output"]]
     assert ("so <think>3</think>. 2", {"whole": ["3"], "after": ["2"]}) in found
     assert ("so<|START_THINKING|> 4", {"whole": ["4"], "after": [None]}) in found
+
+
+def test_thoughts_are_counted_and_what_is_cut_is_said(tmp_path: Path) -> None:
+    def counts(*answers: dict[str, Any]) -> dict[str, Any]:
+        scored = sums(tmp_path)
+        for answer, more in zip(scored.predictions["first"], answers, strict=False):
+            answer |= more
+        score, samples = scored.write().score()
+        found: dict[str, Any] = score["counts"]
+        return found | {"samples": [sample for sample in samples.values() if "thought_cut" in str(sample)]}
+
+    assert "reasoning" not in counts()
+    whole = {"text": "<think>3?</think>2", "tokens": 8, "thought": 7}
+    cut = {"text": "3?", "opened": "<think>", "tokens": 4, "thought": 4, "end": "length"}
+    found = counts(whole, cut)
+    asked = found["requests"]
+    tokens = {"thought_tokens": 11, "answer_tokens": 1 + 3 * (asked - 2)}  # the others are of three tokens each
+    assert found["reasoning"] == {"answers": asked, "reasoned": 2, "cut": 1, **tokens}
+    (sample,) = found["samples"]
+    assert (sample["thought_tokens"], sample["answer_tokens"], sample["thought_cut"]) == (4, 0, True)
+    old = counts({"text": "<think>3?</think>2", "tokens": 8})["reasoning"]
+    assert (old["reasoned"], old["thought_tokens"], old["answer_tokens"]) == (1, None, None)
+    assert counts({"end": "time"})["late"] == 1
+
+
+def test_thoughts_are_taken_off_before_filters_where_the_models_file_tells_of_them(tmp_path: Path) -> None:
+    texts = {"a": "[r]3[/r] 2", "b": "[r]3", "c": "<think>3</think>2"}
+
+    def numbers(**said: Any) -> list[str | None]:
+        scored = Scored(tmp_path, GENERATE | {"filters": ["first_number"]})
+        for key, text in texts.items():
+            scored.ask(key, {"prompt": key}, answered(text))
+            scored.sample(key, key, ["2"])
+        scored.write()
+        write_record(tmp_path / "model.json", model_record("tiny", "0" * 16, path="org/tiny", num_gpus=1, **said))
+        return [sample["answer"] for sample in scored.score()[1].values()]
+
+    assert numbers() == ["3", "3", "3"]
+    assert numbers(reasoning_tags=["[r]", "[/r]"]) == ["2", None, "3"]
+    assert numbers(reasoning="on") == ["3", "3", "2"]
+
+
+def test_lm_evals_tasks_see_what_follows_the_thoughts() -> None:
+    outputs = {"a": wrote("a", "<think>3</think>\n2 \n"), "b": wrote("b", "3", opened="<think>"), "c": wrote("c", " 2")}
+    assert Thinking().answers(outputs) == outputs
+    found = Thinking(apart=True).answers(outputs)
+    assert [each.text for each in found.values() if not isinstance(each, ScoredPrediction | Sampled)] == [
+        "2 \n",
+        "",
+        " 2",
+    ]
+    many = Sampled(id="a", samples=[Output(text="3</think>2", tokens=1, end="eos", cut=0)], opened="<think>")
+    (sampled,) = Thinking(apart=True).answers({"a": many}).values()
+    assert [output.text for output in getattr(sampled, "samples", ())] == ["2"]
 
 
 def test_all_answers_reach_pass_at_k(tmp_path: Path) -> None:

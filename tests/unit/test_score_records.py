@@ -19,7 +19,7 @@ GENERATED = (
     '{"sample": "b", "request": "r", "prompt": "1+1=", "output": "\\ud83d is 2.", "answer": "2", '
     '"target": ["2", "two"], "end": "stop", "outputs": ["a", "b"], "answers": {"": ["2", null]}, '
     '"scores": {"exact_match": 1.0}, "answer_scores": {"exact_match": [1.0, 0.0]}, "truncated": 0, '
-    '"row": {"n": "b"}, "group": "g"}\n'
+    '"row": {"n": "b"}, "group": "g", "thought_tokens": 3, "answer_tokens": 2, "thought_cut": true}\n'
 )
 CHOSEN = (
     '{"sample": "a", "request": "r", "prompt": "Q", "choices": ["x", 2], "output": "x", "logprobs": [-1.0, -1.0], '

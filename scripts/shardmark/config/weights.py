@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, model_v
 
 from shardmark.config.base import Dtype
 from shardmark.config.model import ModelConfig
+from shardmark.config.reasoning import Reasoning, ReasoningBudget, ReasoningTags, contradictions, switch
 from shardmark.settings import AS_WRITTEN, Settings
 
 SIDES = {"padding_side", "truncation_side", "truncation"}
@@ -92,6 +93,14 @@ class WeightsConfig(ModelConfig):
     "Passed on to the tokenizer's chat template, e.g. {enable_thinking: false}."
     template_date: Annotated[str, AfterValidator(_date)] = TEMPLATE_DATE
     "The day that a chat template is told when it asks for today's (`strftime_now`), as YYYY-MM-DD in quotes."
+    reasoning: Reasoning | None = None
+    "on or off, or low, medium or high, by the chat template's own argument; or {budget: TOKENS} of a thought."
+    reasoning_tags: ReasoningTags | None = None
+    "How the model opens and closes its thoughts, such as [<think>, </think>]; found in its template if null."
+    reasoning_tokens: PositiveInt | None = None
+    "This many tokens of thoughts do not count towards the limit of an answer."
+    request_seconds: PositiveInt | None = None
+    "An answer that takes longer ends there. Other machines then give other answers, so the report counts them."
     trust_remote_code: bool = False
     "Run Python code that comes with the weights. Only for sources you trust."
     model_kwargs: dict[str, Any] = Field(default={})
@@ -111,6 +120,36 @@ class WeightsConfig(ModelConfig):
         """The path, Hub id, package or file of the weights."""
         return self.path or self.gguf_package or self.gguf_file or ""
 
+    @property
+    def tells_of_reasoning(self) -> bool:
+        """Whether its file says something of its thoughts; they are then taken off before any filter."""
+        return any(value is not None for value in (self.reasoning, self.reasoning_tags, self.reasoning_tokens))
+
+    def template_text(self, own: str | dict[str, str] | None) -> str:
+        """The chat template that is rendered, where `own` are those of the tokenizer; empty if there is none."""
+        given = self.tokenizer_kwargs.get("chat_template") or own
+        named = self.chat_template_kwargs.get("chat_template")
+        if isinstance(given, dict):
+            given = given.get(named or "default", named)
+        elif named:
+            given = named
+        return "" if self.meta_template else str(given or "")
+
+    def switch(self, own: str | dict[str, str] | None) -> dict[str, Any] | None:
+        """The arguments that make the chat template reason as the file says; None if it knows no such thing."""
+        return {} if self.meta_template else switch(self.reasoning, self.template_text(own))
+
+    def template_arguments(self, own: str | dict[str, str] | None) -> dict[str, Any]:
+        """What is passed on to the chat template, where `own` are those of the tokenizer."""
+        return self.chat_template_kwargs | (self.switch(own) or {})
+
+    @property
+    def thought_tokens(self) -> int:
+        """Tokens of thoughts that do not count towards the limit of an answer."""
+        if isinstance(self.reasoning, ReasoningBudget):
+            return self.reasoning.budget
+        return self.reasoning_tokens or 0
+
     def identity(self) -> dict[str, Any]:
         """What of the settings can change an answer. Placement and speed cannot."""
         trust = {"trust_remote_code": True} if self.trust_remote_code else {}
@@ -127,6 +166,9 @@ class WeightsConfig(ModelConfig):
                 answers[key] = written[key]
         if self.template_date != TEMPLATE_DATE:
             answers["template_date"] = self.template_date
+        for key in ("reasoning", "reasoning_tags", "reasoning_tokens", "request_seconds"):
+            if written[key] is not None:
+                answers[key] = written[key]
         return answers
 
     @model_validator(mode="before")
@@ -162,6 +204,7 @@ class WeightsConfig(ModelConfig):
             raise ValueError("chat_template_kwargs without effect: meta_template takes the chat template's place")
         if self.meta_template and self.template_date != TEMPLATE_DATE:
             raise ValueError("template_date without effect: meta_template takes the chat template's place")
+        self._check_reasoning()
         for kwargs in ("model_kwargs", "tokenizer_kwargs"):
             for key, fix in ELSEWHERE.items():
                 if key in getattr(self, kwargs):
@@ -170,6 +213,18 @@ class WeightsConfig(ModelConfig):
             if self.tokenizer_kwargs.get(key) == "right":
                 raise ValueError(f"tokenizer_kwargs.{key} is right, but prompts are always cut on the left: drop it")
         return self
+
+    def _check_reasoning(self) -> None:
+        """Raise ValueError for settings of reasoning that contradict each other."""
+        budget = isinstance(self.reasoning, ReasoningBudget)
+        for key in contradictions(self.reasoning, self.chat_template_kwargs):
+            raise ValueError(f"chat_template_kwargs.{key} says otherwise than reasoning: keep one")
+        if self.meta_template and self.reasoning is not None and not budget:
+            raise ValueError("reasoning without effect: meta_template takes the chat template's place")
+        if self.reasoning_tokens and budget:
+            raise ValueError("reasoning_tokens without effect: the budget's tokens count towards no limit anyway")
+        if self.reasoning_tokens and self.reasoning == "off":
+            raise ValueError("reasoning_tokens without effect: reasoning is off")
 
 
 def _one_quantization(kwargs: dict[str, Any]) -> dict[str, Any]:

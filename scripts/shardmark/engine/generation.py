@@ -1,6 +1,7 @@
 """Generating answers with continuous batching: rows join a running batch, get a token a step, and leave when done."""
 
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from shardmark.engine.batches import Limit, OutOfMemoryError, is_out_of_memory
 from shardmark.engine.prefixes import Prefix, shared_prefixes
 from shardmark.engine.sampling import GREEDY, Sampling, choose, generator
 from shardmark.engine.stops import StopFinder, text_and_end
-from shardmark.engine.thoughts import marks_in, thought_tokens
+from shardmark.engine.thoughts import ThoughtLimits, ThoughtWatch, marks_in, thought_tokens
 from shardmark.records.prediction import Mark
+from shardmark.texts.thoughts import Tags
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,12 @@ class GenerateRow:
     "Which of the request's samples this is, from 0."
     opened: str = ""
     "The mark of a thought that the prompt ends with, such as <think>."
+    tags: Tags | None = None
+    "The marks of thoughts that the model's file names."
+    thoughts: ThoughtLimits | None = None
+    "Where the model's file tells of its thoughts: stop strings are then sought after them only."
+    seconds: float | None = None
+    "The time after which it ends."
 
     @property
     def length(self) -> int:
@@ -52,7 +60,7 @@ class Answer(NamedTuple):
     tokens: int
     "Tokens up to the one that completed a stop string, without the one that ends texts."
     end: str
-    "stop, eos, length, or nan where the model's output was not finite."
+    "stop, eos, length, time, or nan where the model's output was not finite."
     thought: int = 0
     "Tokens of thoughts, marks and all."
     marks: tuple[Mark, ...] = ()
@@ -88,6 +96,10 @@ class RunningRow:
         self.sequence = list(self.row.inputs)
         self.max_length = self.row.length
         self._finder = StopFinder(self.tokenizer, self.row.stop)
+        limits = self.row.thoughts
+        self._watch = ThoughtWatch(self.tokenizer, limits, bool(self.row.opened)) if limits else None
+        self._due: deque[int] = deque()
+        self._began: float | None = None
         self._numbers = generator(self.row.request, self.row.sample) if self.row.sampling.temperature > 0 else None
         self._number: float | None = None
 
@@ -107,22 +119,60 @@ class RunningRow:
             self._number = float(self._numbers.random())
         return self._number
 
+    @property
+    def due(self) -> int | None:
+        """The token that must come next: of the mark that ends a thought which has used up its budget."""
+        return self._due[0] if self._due else None
+
     def take(self, token: int, finite: bool) -> Answer | None:
         """The answer, if it ends with this next token."""
         self._number = None
         if not finite:
             return Answer("", len(self.generated), "nan")
-        if token in self.ends:
+        if token in self.ends and not self._due:
             return self._answer("eos")
         self.generated.append(token)
         self.sequence.append(token)
-        stopped = self._finder.push(token) and text_and_end(self.tokenizer, self.generated, self.row.stop)[1]
-        return self._answer("length") if stopped or len(self.generated) >= self.row.max_new_tokens else None
+        if self._searches(token) and self._stopped()[1]:
+            return self._answer("stop")
+        unused = self._watch.unused if self._watch else 0
+        if len(self.generated) + unused >= self.row.max_new_tokens:
+            return self._answer("length")
+        return self._answer("time") if self._late() else None
+
+    def _searches(self, token: int) -> bool:
+        """Whether a stop string may have come to its end with this token: not within a thought."""
+        watch = self._watch
+        if watch is None:
+            return self._finder.push(token)
+        thinking = watch.thinking
+        watch.push(token)
+        if self._due:
+            self._due.popleft()
+            if not self._due:
+                watch.close()
+        elif watch.exhausted:
+            self._due.extend(watch.limits.closing)
+        if watch.thinking or thinking:
+            self._finder = StopFinder(self.tokenizer, self.row.stop)
+            return False
+        return self._finder.push(token)
+
+    def _stopped(self) -> tuple[str, bool]:
+        after = self._watch.length if self._watch else 0
+        return text_and_end(self.tokenizer, self.generated, self.row.stop, after)
+
+    def _late(self) -> bool:
+        if self.row.seconds is None:
+            return False
+        now = time.monotonic()
+        self._began = now if self._began is None else self._began
+        return now - self._began > self.row.seconds
 
     def _answer(self, end: str) -> Answer:
-        text, stopped = text_and_end(self.tokenizer, self.generated, self.row.stop)
-        marks = tuple(mark for mark in marks_in(self.tokenizer, self.generated) if mark[0] <= len(text))
-        thought = thought_tokens(self.tokenizer, self.generated, self.row.opened)
+        text, stopped = self._stopped()
+        marks = tuple(mark for mark in marks_in(self.tokenizer, self.generated, self.row.tags) if mark[0] <= len(text))
+        thought = thought_tokens(self.tokenizer, self.generated, self.row.opened, self.row.tags)
         return Answer(text, len(self.generated), "stop" if stopped else end, thought, marks)
 
 
@@ -224,7 +274,7 @@ def next_tokens(logits: torch.Tensor, rows: Sequence[RunningRow]) -> list[tuple[
         logits = logits.masked_fill(~finite[:, None], 0)  # a draw needs numbers; the row ends anyway
     tokens = choose(logits, [row.row.sampling for row in rows], [row.draw() for row in rows])
     both = torch.stack([tokens, finite.long()]).tolist()  # one transfer from the device
-    return [(token, bool(good)) for token, good in zip(*both, strict=True)]
+    return [(token if row.due is None else row.due, bool(good)) for row, token, good in zip(rows, *both, strict=True)]
 
 
 def _affected(here: Sequence[RunningRow], joining: Sequence[RunningRow]) -> list[RunningRow]:

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from shardmark.engine.backend import Backend
 from shardmark.engine.batches import OutOfMemoryError, is_out_of_memory
@@ -117,22 +118,30 @@ class LocalBackend(Backend):
 
     def _generate_rows(self, key: str, request: GenerateRequest) -> list[GenerateRow]:
         """A row for each of the request's samples."""
-        limit = self.record.settings.max_out_len
-        new_tokens = min(request.max_new_tokens, limit or request.max_new_tokens)
+        settings = self.record.weights
+        with self._named(key):
+            tokens, opened = self.wording.prompt(request.context), self.wording.opened(request.context)
+            thoughts = self.wording.thoughts
+            self._check_tokens(tokens)
+        new_tokens = min(request.max_new_tokens, settings.max_out_len or request.max_new_tokens)
+        new_tokens += thoughts.free if thoughts else 0
         room = self.model.window - new_tokens
         if room < 1:
             what = f"{new_tokens} new tokens leave no room for a prompt in the window of {self.model.window}"
             raise self._problem(key, what, "lower max_out_len or raise max_seq_len")
-        with self._named(key):
-            tokens = self.wording.prompt(request.context)
-            opened = self.wording.opened(request.context)
-            self._check_tokens(tokens)
-        sampling = Sampling(request.temperature, request.top_k, request.top_p, request.min_new_tokens)
-        cut = max(0, len(tokens) - room)
-        return [
-            GenerateRow(tokens[-room:], new_tokens, request.stop, cut, sampling, key, sample, opened)
-            for sample in range(request.samples)
-        ]
+        first = GenerateRow(
+            inputs=tokens[-room:],
+            max_new_tokens=new_tokens,
+            stop=request.stop,
+            cut=max(0, len(tokens) - room),
+            sampling=Sampling(request.temperature, request.top_k, request.top_p, request.min_new_tokens),
+            request=key,
+            opened=opened,
+            tags=settings.reasoning_tags,
+            thoughts=thoughts,
+            seconds=settings.request_seconds,
+        )
+        return [replace(first, sample=sample) for sample in range(request.samples)]
 
     def _check_tokens(self, tokens: Iterable[int]) -> None:
         """Raise WordingError for a token that the model knows nothing of."""

@@ -14,6 +14,7 @@ from shardmark.engine.transformers.weights import check_staged, check_tensors, f
 from shardmark.errors import Problem, UserError
 from shardmark.files import file_sha256, pretty_json, write_whole
 from shardmark.plan.preflight import ADAPTER
+from shardmark.plan.reasoning import faults
 from shardmark.records.model import Folder, GgufFile, Location, ModelRecord, Service, Staged
 from shardmark.tasks.rows import one_line, unsigned
 
@@ -55,6 +56,8 @@ def stage_model(record: ModelRecord, weights_folder: Path) -> Staged:
     adapter = str(_folder(record.adapter, where, "adapter", UNUSED)) if record.adapter else None
     staged = Staged(model=str(folder), tokenizer=str(beside), adapter=adapter)
     check_staged(record, staged)
+    if problems := list(faults(record, beside)):
+        raise UserError(problems)
     return staged
 
 

@@ -93,14 +93,18 @@ def _special(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
     return tuple(dict.fromkeys([*marked, *getattr(tokenizer, "all_special_tokens", ())]))
 
 
-def text_and_end(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int], stop: Sequence[str]) -> tuple[str, bool]:
+def text_and_end(
+    tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int], stop: Sequence[str], after: int = 0
+) -> tuple[str, bool]:
     """The text of tokens before the first stop string in it, and whether there is one there or among special tokens.
 
-    What is left of a stop string without its special tokens stays, as in lm-evaluation-harness.
+    In the first `after` tokens no stop string is sought. What is left of one without its special tokens stays, as in
+    lm-evaluation-harness.
     """
     text = str(tokenizer.decode(list(tokens), skip_special_tokens=True))
-    found = [place for string in stop if (place := text.find(string)) >= 0]
+    begin = len(str(tokenizer.decode(list(tokens[:after]), skip_special_tokens=True))) if after and stop else 0
+    found = [place for string in stop if (place := text.find(string, begin)) >= 0]
     if found or not stop or not meets_special(tokenizer, tuple(stop)):
         return (text[: min(found)], True) if found else (text, False)
-    whole = str(tokenizer.decode(list(tokens), skip_special_tokens=False))
+    whole = str(tokenizer.decode(list(tokens[after:]), skip_special_tokens=False))
     return text, any(string in whole for string in stop)

@@ -4,12 +4,13 @@ Texts have no special tokens, which in some models mark thoughts: their places a
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from shardmark.engine.stops import TextStream
 from shardmark.records.prediction import Mark
-from shardmark.texts.thoughts import Tags, marks_among, thoughts_in
+from shardmark.texts.thoughts import Tags, mark_pattern, marks_among, thoughts_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,3 +66,59 @@ def thought_tokens(
         middle = (low + high) // 2
         low, high = (low, middle) if len(text(middle)) >= end else (middle + 1, high)
     return kept[low - 1] + 1
+
+
+@dataclass(frozen=True)
+class ThoughtLimits:
+    """How a row's thoughts are marked and bounded."""
+
+    tags: Tags
+    closing: tuple[int, ...]
+    "The tokens of the closing mark."
+    budget: int | None = None
+    "Tokens of thoughts after which the closing mark is written."
+    free: int = 0
+    "Tokens up to the end of the last thought that do not count towards the limit of new tokens."
+
+
+class ThoughtWatch:
+    """Whether a row is within a thought, told from its tokens as they come."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", limits: ThoughtLimits, opened: bool) -> None:
+        """`opened`: the prompt has begun a thought."""
+        self.limits = limits
+        self.thinking = opened
+        self.length = 0
+        "Tokens up to the end of the last thought, or all of them within one."
+        self.spent = 0
+        "Those within thoughts, without opening marks."
+        self._stream = TextStream(tokenizer, special=True)
+        self._tail, self._keep, self._count = "", max(map(len, limits.tags)) - 1, 0
+
+    def push(self, token: int) -> None:
+        """Hear of the next token."""
+        self._count += 1
+        self.spent += self.thinking
+        ended = False
+        text = self._tail + self._stream.push(token)[0]
+        end = 0
+        for mark in mark_pattern(None, self.limits.tags).finditer(text):
+            self.thinking, end = not mark["closes"], mark.end()
+            ended |= not self.thinking
+        self._tail = text[max(end, len(text) - self._keep) :]
+        if self.thinking or ended:
+            self.length = self._count
+
+    def close(self) -> None:
+        """Hear that the closing mark has been written."""
+        self.thinking, self._tail = False, ""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it is time to end the thought."""
+        return self.thinking and self.limits.budget is not None and self.spent >= self.limits.budget
+
+    @property
+    def unused(self) -> int:
+        """Tokens left for thoughts alone."""
+        return max(0, self.limits.free - self.length)

@@ -4,15 +4,17 @@ A chat template brings its own special tokens, so nothing is added to what it ma
 other, whose BOS is not doubled.
 """
 
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS, ReasoningBudget
 from shardmark.config.weights import WeightsConfig
+from shardmark.engine.thoughts import ThoughtLimits
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.lock.entries import ADD
 from shardmark.records.request import Context
 from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template, by_transformers
-from shardmark.texts.thoughts import opened_mark
+from shardmark.texts.thoughts import known_tags, opened_mark
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,6 +28,7 @@ class Wording:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", settings: WeightsConfig) -> None:
         """`settings` are those of the model's file."""
         self.tokenizer = tokenizer
+        self._settings = settings
         self._meta = settings.meta_template
         self._template = self._chat_template(settings)
 
@@ -40,7 +43,22 @@ class Wording:
 
     def opened(self, context: Context) -> str:
         """The mark of the thought in which the model is to continue, such as <think>, if the prompt ends with it."""
-        return opened_mark(self.text(context))
+        return opened_mark(self.text(context), self._settings.reasoning_tags)
+
+    @cached_property
+    def thoughts(self) -> ThoughtLimits | None:
+        """How thoughts are bounded, where the model's file tells of them. Raises WordingError."""
+        settings = self._settings
+        if not settings.tells_of_reasoning or settings.reasoning == "off":
+            return None
+        added = (token.content for token in self.tokenizer.added_tokens_decoder.values())
+        tags = settings.reasoning_tags or known_tags([settings.template_text(self.tokenizer.chat_template), *added])
+        if tags is None:
+            raise WordingError(NO_TAGS, GIVE_TAGS)
+        budget = settings.reasoning.budget if isinstance(settings.reasoning, ReasoningBudget) else None
+        opening, closing = (self.tokenizer.encode(tag, add_special_tokens=False) for tag in tags)
+        free = settings.thought_tokens + (len(opening) + len(closing) if budget else 0)
+        return ThoughtLimits(tags, tuple(closing), budget, free)
 
     def pair(self, context: Context, continuation: Context) -> tuple[list[int], list[int]]:
         """The tokens of a context, and of the continuation that is scored after it. Raises WordingError."""
@@ -68,6 +86,8 @@ class Wording:
             return context, {}
         if not self._meta and not self.tokenizer.chat_template:
             raise WordingError("it is a chat, and the tokenizer has no chat template", ADD)
+        if self._settings.switch(self.tokenizer.chat_template) is None:
+            raise WordingError(NO_SWITCH.format(self._settings.reasoning), DROP_SWITCH)
         text = self._template.text(context, is_open)
         bos = self.tokenizer.bos_token
         is_whole = not self._meta or (bos and text.startswith(bos))
@@ -76,5 +96,6 @@ class Wording:
     def _chat_template(self, settings: WeightsConfig) -> ChatTemplate:
         if meta := settings.meta_template:
             return ChatTemplate(partial(by_meta_template, meta))
-        apply = partial(self.tokenizer.apply_chat_template, tokenize=False, **settings.chat_template_kwargs)
+        kwargs = settings.template_arguments(self.tokenizer.chat_template)
+        apply = partial(self.tokenizer.apply_chat_template, tokenize=False, **kwargs)
         return ChatTemplate(by_transformers(apply, settings.template_date))

@@ -8,7 +8,7 @@ from shardmark.untrusted.limits import bounded
 
 
 def apply_filters(
-    texts: Sequence[str],
+    texts: Sequence[str | None],
     filters: Sequence[Filter],
     row: Mapping[str, Any],
     key: str = "filters",

@@ -98,7 +98,7 @@ def chat_applier(folder: Path, settings: WeightsConfig) -> Callable[..., str] | 
         texts, _ = render_jinja_template([messages], tools=tools, chat_template=text, **(tokens | kwargs))
         return str(texts[0])
 
-    return partial(apply, **settings.chat_template_kwargs)
+    return partial(apply, **settings.template_arguments(templates))
 
 
 def special_tokens(folder: Path, tokenizer_kwargs: Mapping[str, Any]) -> dict[str, str]:

@@ -33,7 +33,9 @@ def _problem(model: ModelRecord, datasets: list[DatasetRecord]) -> Problem | Non
 
 def _new_tokens(model: ModelRecord, dataset: DatasetRecord) -> int:
     """Tokens of the longest answer, at most."""
-    return min(dataset.longest, model.settings.max_out_len or dataset.longest)
+    settings = model.settings
+    thoughts = settings.thought_tokens if isinstance(settings, WeightsConfig) else 0
+    return min(dataset.longest, settings.max_out_len or dataset.longest) + thoughts * bool(dataset.longest)
 
 
 def known_window(model: ModelRecord) -> int | None:

@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 from shardmark import layout
 from shardmark.config.protocols import COSTS
+from shardmark.config.weights import WeightsConfig
 from shardmark.files import canonical_json, read_sealed, sealed, write_whole
 from shardmark.records.base import Record, convert, to_json
 from shardmark.records.model import ModelRecord, Service
@@ -125,10 +126,17 @@ def prior_seconds(model: ModelRecord, tokens: Tokens, requests: float = 0) -> fl
 
 
 def _written(model: ModelRecord, tokens: Tokens) -> tuple[float, float]:
-    """Tokens of the longest answer and of all, when the model's max_out_len cuts them (taken to be equally long)."""
+    """Tokens of the longest answer and of all, when max_out_len cuts them and thoughts come before them.
+
+    They are taken to be equally long.
+    """
     longest = tokens.longest
-    limit = model.settings.max_out_len or longest
-    return min(longest, limit), tokens.written * min(1, limit / longest if longest else 1)
+    if not longest:
+        return 0, tokens.written
+    settings = model.settings
+    limit = min(longest, settings.max_out_len or longest)
+    limit += settings.thought_tokens if isinstance(settings, WeightsConfig) else 0
+    return limit, tokens.written * (limit / longest)
 
 
 def prior_load_seconds(model: ModelRecord) -> float:

@@ -34,6 +34,7 @@ from shardmark.plan.machine import visible_gpus
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.preflight import missing_distributions
+from shardmark.plan.reasoning import reasoning_problems
 from shardmark.plan.sizes import with_parameters
 from shardmark.records.base import find_sealed, to_json
 from shardmark.records.dataset import DatasetRecord
@@ -153,6 +154,7 @@ def _make_plan(
     refused, notes = wording_problems(models, datasets, results)
     problems += refused
     work.warnings += notes
+    problems += reasoning_problems(models, results)
     problems += window_problems(models, datasets)
     problems += kind_problems(models, datasets)
     problems += note_all(lock, benchmark, models, datasets)

@@ -44,7 +44,7 @@ class Output(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     tokens: int
     "How many were written."
     end: str
-    "What ended it: eos, stop or length."
+    "What ended it: eos, stop, length, or time where the model's file has a limit of seconds."
     cut: int
     "How many tokens of the prompt were cut to fit the window."
     opened: str = ""

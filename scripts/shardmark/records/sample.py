@@ -44,7 +44,7 @@ class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     target: Any
     "The right answer, or a list of them; of choices, indices."
     end: str | None = None
-    "What ended an output: eos, stop or length."
+    "What ended an output: eos, stop, length or time."
     outputs: list[str] | None = None
     "All outputs, where a request was answered several times."
     answers: dict[str, list[Any]] | None = None
@@ -63,6 +63,12 @@ class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "Whether another choice is exactly as good as the best."
     alone: int = 0
     "How many choices were tokenized without the prompt."
+    thought_tokens: int | None = None
+    "How many tokens of an output are thoughts; None where there are none, or nobody counted."
+    answer_tokens: int | None = None
+    "How many follow them."
+    thought_cut: bool = False
+    "Whether an output ends within a thought, so that it has no answer."
 
 
 _DECODER = msgspec.json.Decoder(Sample)

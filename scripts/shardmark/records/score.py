@@ -92,6 +92,35 @@ class DatasetInfo(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return cls(name=name, digest=digest, description=description, kind=kind, source="", revision=None, chance=None)
 
 
+class Reasoning(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much was thought before the answers."""
+
+    answers: int
+    reasoned: int
+    "How many of the answers have a thought."
+    cut: int
+    "How many end within one, and so have no answer."
+    thought_tokens: int | None
+    "Of all answers together; None where earlier versions did not count them."
+    answer_tokens: int | None
+    "Those that are no thoughts."
+
+    @property
+    def share_cut(self) -> float:
+        """The fraction of answers that end within a thought."""
+        return self.cut / self.answers
+
+    @property
+    def mean_thought(self) -> float | None:
+        """Tokens of thoughts for an answer."""
+        return None if self.thought_tokens is None else self.thought_tokens / self.answers
+
+    @property
+    def mean_answer(self) -> float | None:
+        """Tokens of an answer without thoughts."""
+        return None if self.answer_tokens is None else self.answer_tokens / self.answers
+
+
 class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How many samples and requests there were, prompts cut to fit, and answers that were not found."""
 
@@ -106,11 +135,19 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     alone: int = 0
     "Samples with a choice that was tokenized without its prompt, because a token of the model's spans both."
 
+    reasoning: Reasoning | None = None
+    "None where nothing was thought."
+    late: int = 0
+    "Answers that the model's request_seconds ended."
+
     def remarks(self) -> list[str]:
         """What must be said wherever the score stands."""
         tied = f"{self.tied:,} of {self.samples:,} samples with tied choices" if self.tied else ""
         alone = f"{self.alone:,} of {self.samples:,} samples with choices tokenized alone" if self.alone else ""
-        return [text for text in (tied, alone) if text]
+        how = self.reasoning
+        cut = f"reasoning of {how.cut:,} of {how.answers:,} answers cut" if how and how.cut else ""
+        late = f"answers ended by the clock, which another run may not repeat: {self.late:,}" if self.late else ""
+        return [text for text in (tied, alone, cut, late) if text]
 
 
 class Provenance(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -16,7 +16,7 @@ from .inputs import read_gap, read_samples
 from .intervals import interval_panels, mean_panel
 from .leaderboard import rank_models
 from .pages import count_pages, page, pager, siblings
-from .remarks import headline, incomplete, limits, near_misses, of_datasets, reasons_left_out, warnings
+from .remarks import headline, incomplete, limits, near_misses, of_datasets, reasoning, reasons_left_out, warnings
 from .render import environment, script, write_page, write_text
 from .results import Descriptions, Pair, Results, read_results
 from .samples import PAGE_SIZE, Shown, by_group, prepare
@@ -66,6 +66,7 @@ def _write_index(env: Environment, folder: Path, run: str, results: Results, fac
         "run": run, "facts": facts, "results": results, "board": board, "headline": headline(board),
         "left_out": reasons_left_out(board), "warnings": warnings(results), "missing": results.missing(),
         "limits": limits(board), "remarks": of_datasets(results), "incomplete": incomplete(board),
+        "reasoning": reasoning(results),
         "heat_map": heat_map(board), "mean_panel": mean_panel(board), "panels": interval_panels(board),
         "run_facts": run_facts(results, facts), "packages": packages(results),
         "finished": finished(results), "samples": sum(pair.scores.counts.samples for pair in results),

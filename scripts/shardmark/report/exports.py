@@ -5,7 +5,7 @@ from typing import Any
 
 from shardmark.printable import printable
 from shardmark.records.gap import Gap
-from shardmark.records.score import Metric, Scores
+from shardmark.records.score import Metric, Reasoning, Scores
 
 from .formats import DASH, figure, margin
 from .leaderboard import Cell, Column, Leaderboard, Row
@@ -15,6 +15,7 @@ from .results import Results
 CSV_COLUMNS = [
     "model", "model_digest", "dataset", "dataset_digest",
     "metric", "value", "stderr", "ci95_low", "ci95_high", "n", "status", "limit",
+    "reasoning_cut", "reasoning_tokens", "answer_tokens",
 ]  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 MARKUP = re.compile(r"[\\`*_{}\[\]#|!~$@^]|(?<=www)\.|:(?=//)", re.IGNORECASE)
@@ -26,8 +27,9 @@ def leaderboard_csv(results: Results) -> str:
 
     The status is "scored"; a model that was to be scored on a data set and was not has a row without a metric, whose
     status says why. Values are as scored (fractions, not percent) and read back to the same floating-point numbers.
-    `limit` says what part of the data set was asked; it is empty for all of it. A text that a spreadsheet would compute
-    begins with "'".
+    `limit` says what part of the data set was asked; it is empty for all of it. Where models reason, the last columns
+    have the share of answers whose reasoning was cut, and the mean tokens of reasoning and of the rest of an answer. A
+    text that a spreadsheet would compute begins with "'".
     """
     import pandas as pd
 
@@ -37,6 +39,7 @@ def leaderboard_csv(results: Results) -> str:
             *_numbers(metric),
             "scored",
             _cell_text(pair.scores.dataset.part),
+            *_reasoning(pair.scores.counts.reasoning),
         ]
         for pair in [*results.grouped.values(), *results]
         for name, metric in pair.scores.metrics.items()
@@ -57,7 +60,11 @@ def _names(scores: Scores) -> list[str]:
 
 def _gap(gap: Gap) -> list[Any]:
     names = [gap.model.name, gap.model.digest, gap.dataset.name, gap.dataset.digest]
-    return [*map(_cell_text, names), *[None] * 6, _cell_text(gap.text), ""]
+    return [*map(_cell_text, names), *[None] * 6, _cell_text(gap.text), "", *_reasoning(None)]
+
+
+def _reasoning(found: Reasoning | None) -> list[float | None]:
+    return [found.share_cut, found.mean_thought, found.mean_answer] if found else [None] * 3
 
 
 def _numbers(metric: Metric) -> list[float | None]:

@@ -7,7 +7,7 @@ from math import fsum
 
 from msgspec.structs import replace
 
-from shardmark.records.score import Counts, DatasetInfo, Scores
+from shardmark.records.score import Counts, DatasetInfo, Reasoning, Scores
 
 from .estimates import weighted_mean
 
@@ -42,9 +42,25 @@ def group_scores(group: Group, scores: Sequence[Scores]) -> Scores:
         chance=_chance(group, scores),
         limit=_limit(scores),
     )
-    totals = {name: sum(getattr(one.counts, name) for one in scores) for name in ("samples", "tied", "alone")}
-    counts = Counts(requests=0, truncated=0, unanswered=0, **totals)
+    totals = {name: sum(getattr(one.counts, name) for one in scores) for name in ("samples", "tied", "alone", "late")}
+    counts = Counts(requests=0, truncated=0, unanswered=0, **totals, reasoning=_reasoning(scores))
     return replace(first, dataset=info, primary=name, metrics={name: metric}, counts=counts)
+
+
+def _reasoning(scores: Sequence[Scores]) -> Reasoning | None:
+    """What was thought for all members together."""
+    parts = [one.counts.reasoning for one in scores if one.counts.reasoning]
+    if not parts:
+        return None
+    tokens = [(part.thought_tokens, part.answer_tokens) for part in parts]
+    known = [(thought, answer) for thought, answer in tokens if thought is not None and answer is not None]
+    return Reasoning(
+        answers=sum(part.answers for part in parts),
+        reasoned=sum(part.reasoned for part in parts),
+        cut=sum(part.cut for part in parts),
+        thought_tokens=sum(thought for thought, _ in known) if len(known) == len(parts) else None,
+        answer_tokens=sum(answer for _, answer in known) if len(known) == len(parts) else None,
+    )
 
 
 def _limit(scores: Sequence[Scores]) -> str:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from shardmark.records.score import Reasoning
+
 from .formats import figure, margin, plural
 from .leaderboard import Leaderboard
 from .results import Results
@@ -22,6 +24,7 @@ class Warned(NamedTuple):
     link: str | None
     tied: int = 0
     alone: int = 0
+    thought_cut: int = 0
 
     def share(self, amount: int) -> float | None:
         """The fraction of the samples that `amount` is."""
@@ -36,8 +39,15 @@ def warnings(results: Results) -> list[Warned]:
         amounts = (counts.truncated, counts.unanswered, counts.near_misses)
         if any(amounts) or counts.remarks():
             head = (scores.model.name, scores.dataset.name, counts.samples)
-            found.append(Warned(*head, *amounts, pair.link, counts.tied, counts.alone))
+            cut = counts.reasoning.cut if counts.reasoning else 0
+            found.append(Warned(*head, *amounts, pair.link, counts.tied, counts.alone, cut))
     return found
+
+
+def reasoning(results: Results) -> list[tuple[str, str, Reasoning]]:
+    """(model, data set, how much was thought) of the pairs that reason."""
+    known = [(pair.scores.model.name, pair.scores.dataset.name, pair.scores.counts.reasoning) for pair in results]
+    return [(model, dataset, found) for model, dataset, found in known if found]
 
 
 def of_datasets(results: Results) -> list[tuple[str, str]]:

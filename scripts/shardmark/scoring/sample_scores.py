@@ -25,6 +25,7 @@ from shardmark.scoring.choice import is_tied, preferred
 from shardmark.scoring.load_metric import load_metric
 from shardmark.scoring.metric_inputs import VIEWS, Judged
 from shardmark.scoring.statistics import estimate_by_draws, estimate_mean
+from shardmark.scoring.thinking import Thinking
 from shardmark.settings import Settings
 from shardmark.tasks.circular import rotated
 from shardmark.tasks.requests import as_text
@@ -32,6 +33,7 @@ from shardmark.texts.thoughts import goes_on_with_thought
 from shardmark.untrusted.limits import BoundError
 
 Json = dict[str, Any]
+AS_WRITTEN = Thinking()
 OTHER = -1
 "kind loglikelihood: the answer where the model would rather have written another text."
 MARK = "<think>"
@@ -52,17 +54,21 @@ class Judging(Settings):
 
 
 def judge_row(
-    line: TaskLine, asked: Mapping[str, Request], answers: Mapping[str, Prediction], settings: Judging
+    line: TaskLine,
+    asked: Mapping[str, Request],
+    answers: Mapping[str, Prediction],
+    settings: Judging,
+    how: Thinking = AS_WRITTEN,
 ) -> Judged:
     """A sample of the task file, as `judge`; of a circular data set with all its rotations."""
-    first = judge(line, asked[line.request], answers[line.request], settings)
+    first = judge(line, asked[line.request], answers[line.request], settings, how)
     if settings.circular is None:
         return first
     rotations = [first]
     for number, turn in enumerate(line.turns, 1):
         row = rotated(line.row, settings.circular.options, number)
         own = replace(line, row=row, request=turn.request, target=turn.target, choices=turn.choices)
-        rotations.append(judge(own, asked[turn.request], answers[turn.request], settings))
+        rotations.append(judge(own, asked[turn.request], answers[turn.request], settings, how))
     samples = [each.sample for each in rotations]
     told = [
         Rotation(request=s.request, output=s.output, answer=s.answer, target=s.target, logprobs=s.logprobs)
@@ -78,27 +84,31 @@ def judge_row(
     return dataclasses.replace(first, sample=sample, rotations=rotations)
 
 
-def judge(line: TaskLine, request: Request, prediction: Prediction, settings: Judging) -> Judged:
-    """A sample of the task file with the model's output and the answers taken from it.
+def judge(
+    line: TaskLine, request: Request, prediction: Prediction, settings: Judging, how: Thinking = AS_WRITTEN
+) -> Judged:
+    """A sample of the task file with the model's output and the answers taken from it; `how` tells of its thoughts.
 
     Raises TypeError for a prediction that does not fit the request; score.py refuses such a file first.
     """
     match request, prediction:
         case GenerateRequest(), Generated() | Sampled():
-            return _judge_texts(line, request, prediction, settings)
+            return _judge_texts(line, request, prediction, settings, how)
         case ((ChoiceRequest() | RollingRequest()), Scored()):
             return _judge_choice(line, request, prediction, settings)
     raise TypeError(f"{type(prediction).__name__} is no answer to {type(request).__name__}")
 
 
-def _judge_texts(line: TaskLine, request: GenerateRequest, prediction: Written, settings: Judging) -> Judged:
+def _judge_texts(
+    line: TaskLine, request: GenerateRequest, prediction: Written, settings: Judging, how: Thinking
+) -> Judged:
     right, outputs = line.right, prediction.outputs
-    texts, marked = [output.text for output in outputs], [output.marked for output in outputs]
+    texts = [output.marked for output in outputs]
     chains = settings.chains or {"": settings.filters}
-    opened = [output.opened or prediction.opened for output in outputs]
+    opened = ["" if how.apart else output.opened or prediction.opened for output in outputs]
     answers = {
         name: apply_filters(
-            marked if any(each.reads_marks for each in filters) else texts,
+            how.texts(prediction, marked=any(each.reads_marks for each in filters)),
             filters,
             line.row,
             f"chains.{name}" if name else "filters",
@@ -111,10 +121,10 @@ def _judge_texts(line: TaskLine, request: GenerateRequest, prediction: Written, 
     sample = _sample(
         line,
         prompt=as_text(request.context),
-        output=marked[0],
+        output=texts[0],
         answer=(statistic.judged(first) if statistic else first)[0],
         end=outputs[0].end,
-        outputs=marked if len(texts) > 1 else None,
+        outputs=texts if len(texts) > 1 else None,
         answers=answers if len(texts) > 1 or settings.chains else None,
         truncated=outputs[0].cut,  # the same for all samples of a request
     )

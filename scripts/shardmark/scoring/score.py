@@ -29,6 +29,7 @@ from shardmark.scoring.grouping import macro_estimates
 from shardmark.scoring.metric_inputs import Judged
 from shardmark.scoring.near_misses import near_misses
 from shardmark.scoring.sample_scores import Judging, judge_row, means, measure, with_thoughts
+from shardmark.scoring.thinking import Thinking, reasoning, thinking, with_facts
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
 from shardmark.store.tasks import read_task
@@ -59,23 +60,27 @@ def score_dataset(
     lists = read_sealed_record(layout.SHARDS.file(results, dataset=dataset.name, task=dataset.digest), ShardLists)
     shards = [shard.name for shard in lists.level(bits)]
     asked, answers, trailers = _collect(shards, results, record.full_name, dataset.name)
+    how = thinking(record)
     if isinstance(dataset.origin, LmEvalOrigin):
         from shardmark.scoring import lm_eval  # 1 s: only where its tasks are scored
 
-        judged_samples, metrics = lm_eval.judge(lines, asked, answers, header)
+        judged_samples, metrics = lm_eval.judge(lines, asked, how.answers(answers), header)
     else:
-        settings = Judging.as_written(header.settings)
-        judged, metrics = _judged(lines, asked, with_thoughts(answers), dataset.where, settings)
+        settings, answers = Judging.as_written(header.settings), with_thoughts(answers)
+        judged, metrics = _judged(lines, asked, answers, dataset.where, settings, how)
         judged_samples = [each.sample for each in judged]
         macro = macro_estimates(metrics, means(settings, judged), judged_samples, settings.cluster_by)
         metrics = macro | metrics if settings.group_mean == "macro" else metrics | macro
+    judged_samples = [with_facts(how, sample, answers[sample.request]) for sample in judged_samples]
     score = Scores(
         protocol=SCORE_PROTOCOL,
         model=_model_info(record),
         dataset=_dataset_info(header),
         primary=next(iter(metrics)),
         metrics=metrics,
-        counts=_counts(judged_samples, len(asked)),
+        counts=replace(
+            _counts(judged_samples, len(asked)), reasoning=reasoning(how, answers.values()), late=_late(answers)
+        ),
         provenance=_provenance(header, record, trailers),
     )
     lines_of_samples = "".join(map(sample_line, judged_samples)).encode()
@@ -97,8 +102,19 @@ def _counts(samples: list[Sample], requests: int) -> Counts:
     )
 
 
+def _late(answers: dict[str, Prediction]) -> int:
+    """Answers that were ended by the clock."""
+    written = (output for each in answers.values() if not isinstance(each, Scored) for output in each.outputs)
+    return sum(output.end == "time" for output in written)
+
+
 def _judged(
-    lines: list[TaskLine], asked: dict[str, Request], answers: dict[str, Prediction], where: str, settings: Judging
+    lines: list[TaskLine],
+    asked: dict[str, Request],
+    answers: dict[str, Prediction],
+    where: str,
+    settings: Judging,
+    how: Thinking,
 ) -> tuple[list[Judged], dict[str, Metric]]:
     """The samples with their answers, and the metrics. Raises UserError, with file, key and sample, for what fails."""
     judged, name = [], where
@@ -107,7 +123,7 @@ def _judged(
             for line in lines:
                 name = f"{where}: sample {line.sample}"
                 with step.at(name):
-                    judged.append(judge_row(line, asked, answers, settings))
+                    judged.append(judge_row(line, asked, answers, settings, how))
         except RenderError as error:
             raise UserError(Problem(name, error.key or "filters", str(error), error.fix)) from error
         step.name(where)

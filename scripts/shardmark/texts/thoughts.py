@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+Tags = tuple[str, str]
+"How a model opens and closes its thoughts."
 TAGS = ("think", "thinking", "thought", "reasoning", "reason", "seed:think")
 "Names of the tags <...> and [...] around thoughts."
 OTHER_MARKS = (
@@ -25,12 +27,15 @@ BARE_CHANNEL = re.compile(r"\s*analysis(?=[^\s\w]|[A-Z0-9]|[^\x00-\x7f])")
 BARE_FINAL = "assistantfinal"
 HARMONY = ("<|channel|>", "<|message|>", "<|start|>", "<|end|>")
 "The special tokens that its channels are made of; the first one shows that a tokenizer has them."
+HARMONY_TAGS = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>")
+KNOWN_TAGS = (
+    *((f"<{name}>", f"</{name}>") for name in TAGS),
+    *((f"[{name}]", f"[/{name}]") for name in map(str.upper, TAGS)),
+    *OTHER_MARKS,
+)
+"What models write, spelt as they do."
 CODE = re.compile(r"^[ \t]*(```|~~~)[^\n]*$", re.MULTILINE)
 QUOTES = "`'\"“”‘’「」«»"
-
-
-Tags = tuple[str, str]
-"How a model opens and closes its thoughts."
 
 
 class Thoughts(NamedTuple):
@@ -89,7 +94,17 @@ def marks_among(tokens: Iterable[str], tags: Tags | None = None) -> set[str]:
     if tags is not None:
         return {token for token in tokens if token and any(token in tag for tag in tags)}
     channels = set(HARMONY) if HARMONY[0] in tokens else set()
-    return {token for token in tokens if token in channels or _pattern(None).fullmatch(token)}
+    return {token for token in tokens if token in channels or mark_pattern(None).fullmatch(token)}
+
+
+def known_tags(texts: Iterable[str]) -> Tags | None:
+    """The marks of thoughts in the first text that has some, such as a model's chat template, or one of its tokens."""
+    for text in texts:
+        if HARMONY[0] in text:
+            return HARMONY_TAGS
+        if found := next((tags for tags in KNOWN_TAGS if any(mark in text for mark in tags)), None):
+            return found
+    return None
 
 
 def opened_mark(prompt: str, tags: Tags | None = None) -> str:
@@ -109,7 +124,7 @@ def _marks(text: str, tag: str | None, tags: Tags | None = None) -> list[Mark]:
     """The marks of a text that are not only spoken of."""
     found: list[Mark] = []
     code: list[tuple[int, int]] | None = None
-    for match in _pattern(tag, tags).finditer(text):
+    for match in mark_pattern(tag, tags).finditer(text):
         before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
         if before and after and before in QUOTES and after in QUOTES:
             continue
@@ -122,7 +137,7 @@ def _marks(text: str, tag: str | None, tags: Tags | None = None) -> list[Mark]:
 
 
 @lru_cache
-def _pattern(tag: str | None, tags: Tags | None = None) -> re.Pattern[str]:
+def mark_pattern(tag: str | None, tags: Tags | None = None) -> re.Pattern[str]:
     if tags is not None:  # a model may take a part of one for the other, as <|im_start|> and <|im_start|>answer
         opening, closing = re.escape(tags[0]), f"(?P<closes>{re.escape(tags[1])})"
         return re.compile(f"{closing}|{opening}" if len(tags[1]) > len(tags[0]) else f"{opening}|{closing}")

@@ -1,9 +1,13 @@
 """Which model stands where, and over which data sets the mean is taken."""
 
+import csv
+import io
 from pathlib import Path
 from typing import Any
 
-from shardmark.report.exports import leaderboard_markdown
+from shardmark.report import build_report
+from shardmark.report.exports import leaderboard_csv, leaderboard_markdown
+from shardmark.report.groups import Group
 from shardmark.report.leaderboard import Leaderboard, rank_models
 from shardmark.report.remarks import headline, near_misses, reasons_left_out, warnings
 from shardmark.report.results import read_results
@@ -76,6 +80,34 @@ def test_ties_and_choices_tokenized_alone_stand_with_the_score(tmp_path: Path) -
     board = rank_models(results)
     assert board.rows[0].cells[0].remarks == said
     assert f"({'; '.join(said)})" in leaderboard_markdown(board)
+
+
+def test_reasoning_is_told_with_what_was_cut(tmp_path: Path) -> None:
+    samples, files = make_samples("a", "x", 20), Files([], [])
+    tokens = [(900, 100), (None, None)]
+    for dataset, (thought, answer) in zip("xy", tokens, strict=True):
+        scores = make_scores("a", dataset, samples)
+        counted = {"thought_tokens": thought, "answer_tokens": answer}
+        scores["counts"] |= {"reasoning": {"answers": 20, "reasoned": 18, "cut": 5, **counted}, "late": 1}
+        write_pair(tmp_path, files, scores, samples)
+    write_pair(tmp_path, files, make_scores("a", "z", samples), samples)
+    results = read_results(*files, groups=[Group("both", ["x", "y"])])
+    said = ("reasoning of 5 of 20 answers cut", "answers ended by the clock, which another run may not repeat: 1")
+    cells = {cell.column.dataset.name: cell for cell in rank_models(results).rows[0].cells}
+    assert cells["x"].remarks == cells["y"].remarks == said
+    assert cells["both"].remarks[0] == "reasoning of 10 of 40 answers cut"
+    assert cells["z"].remarks == ()
+    table = [row[-3:] for row in csv.reader(io.StringIO(leaderboard_csv(results)))]
+    assert ["0.25", "45.0", "5.0"] in table
+    assert ["0.25", "", ""] in table
+    assert ["", "", ""] in table
+    page = build_report("run", files.scores, files.samples, tmp_path / "report", {})
+    text = page.read_text()
+    assert "Mean tokens of reasoning" in text
+    assert "<td>a</td><td>x</td>" in text
+    assert "<td>a</td><td>z</td>" not in text.partition('id="reasoning"')[2].partition("</section>")[0]
+    pages = (page.parent / "samples/a/x/index.html").read_text()
+    assert "with reasoning cut (25.0 %)" in pages
 
 
 def test_truncated_prompts_and_unanswered_samples_are_warned_of(tmp_path: Path) -> None:

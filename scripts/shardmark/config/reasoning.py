@@ -1,0 +1,93 @@
+"""What a model's file says of the thoughts before its answers, and the switches of chat templates for it."""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
+
+from shardmark.settings import Settings
+
+Word = Literal["on", "off", "low", "medium", "high"]
+LEVELS = ("low", "medium", "high")
+EFFORT = "reasoning_effort"
+SWITCHES: dict[str, dict[str, Any]] = {
+    **{name: {"on": True, "off": False} for name in ("enable_thinking", "thinking", "reasoning")},
+    "thinking_budget": {"on": -1, "off": 0},
+    EFFORT: {level: level for level in LEVELS},
+}
+"Arguments of chat templates, and what they are given: of Qwen, GLM, Granite, DeepSeek, Command, Seed-OSS, gpt-oss."
+GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+"A tag of transformers that jinja does not know."
+
+
+NO_SWITCH = "reasoning is {}, and the chat template knows no such switch"
+DROP_SWITCH = f"drop it, or give chat_template_kwargs what the template reads (known are {', '.join(SWITCHES)})"
+
+NO_TAGS = (
+    "nothing tells how it marks its thoughts: neither its chat template nor its tokenizer has marks that are known"
+)
+GIVE_TAGS = "add reasoning_tags: [OPENING, CLOSING], such as [<think>, </think>]"
+
+
+class ReasoningBudget(Settings):
+    """How much a model may think."""
+
+    budget: PositiveInt
+    "Tokens of a thought, after which its closing mark is written; they do not count towards the limit of the answer."
+
+
+def _word(value: object) -> object:
+    """YAML reads on and off as booleans."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
+def _differ(tags: tuple[str, str]) -> tuple[str, str]:
+    if tags[0] == tags[1]:
+        raise ValueError("the opening and the closing mark are the same")
+    return tags
+
+
+Reasoning = Annotated[
+    Word | ReasoningBudget, BeforeValidator(_word, json_schema_input_type=bool | Word | ReasoningBudget)
+]
+Text = Annotated[str, Field(min_length=1)]
+ReasoningTags = Annotated[tuple[Text, Text], AfterValidator(_differ)]
+
+
+def switch(reasoning: Word | ReasoningBudget | None, template: str) -> dict[str, Any] | None:
+    """The arguments of a chat template that make a model reason as its file says; None if the template has none.
+
+    A budget turns reasoning on where that can be said, and else changes nothing.
+    """
+    if reasoning is None:
+        return {}
+    word = "on" if isinstance(reasoning, ReasoningBudget) else reasoning
+    variables = variables_of(template)
+    for name, values in SWITCHES.items():
+        if name in variables and word in values:
+            return {name: values[word]}
+    return {} if isinstance(reasoning, ReasoningBudget) else None
+
+
+def variables_of(template: str) -> set[str]:
+    """The variables that a template reads; none if it cannot be parsed."""
+    from jinja2 import Environment, TemplateError, meta
+
+    environment = Environment(extensions=["jinja2.ext.loopcontrols"], optimized=False)  # so that nothing is evaluated
+    try:
+        return meta.find_undeclared_variables(environment.parse(GENERATION.sub("", template)))
+    except (TemplateError, RecursionError):
+        return set()
+
+
+def contradictions(reasoning: Word | ReasoningBudget | None, given: dict[str, Any]) -> Iterable[str]:
+    """The arguments among those `given` to chat templates that say otherwise."""
+    if reasoning is None:
+        return []
+    word = "on" if isinstance(reasoning, ReasoningBudget) else reasoning
+    return [
+        name
+        for name, values in SWITCHES.items()
+        if name in given and given[name] != values.get(word) and (word in values or word == "off")
+    ]

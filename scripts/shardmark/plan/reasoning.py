@@ -1,0 +1,60 @@
+"""Whether a model can reason as its file says: what its chat template knows, and how its thoughts are marked."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from shardmark import layout
+from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS
+from shardmark.config.weights import WeightsConfig
+from shardmark.errors import Problem
+from shardmark.files import read_json
+from shardmark.lock.entries import chat_templates
+from shardmark.records.base import find_sealed
+from shardmark.records.model import Folder, ModelRecord, Staged
+from shardmark.texts.thoughts import Tags, known_tags
+
+
+def reasoning_problems(models: Iterable[ModelRecord], results: Path) -> list[Problem]:
+    """A problem for each model that is known not to reason as its file says; of others, staging tells."""
+    return [
+        problem for record in models if (folder := _tokenizer(record, results)) for problem in faults(record, folder)
+    ]
+
+
+def faults(record: ModelRecord, folder: Path) -> Iterator[Problem]:
+    """What keeps a model with the tokenizer in a folder from reasoning as its file says."""
+    settings = record.settings
+    if not isinstance(settings, WeightsConfig) or not settings.tells_of_reasoning:
+        return
+    with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
+        templates = chat_templates(folder)
+        if settings.switch(templates) is None:
+            yield Problem(record.file, "reasoning", NO_SWITCH.format(settings.reasoning), DROP_SWITCH)
+        elif settings.reasoning != "off" and not tags_of(settings, settings.template_text(templates), folder):
+            key = "reasoning" if settings.reasoning is not None else "reasoning_tokens"
+            yield Problem(record.file, key, NO_TAGS, GIVE_TAGS)
+
+
+def tags_of(settings: WeightsConfig, template: str, folder: Path) -> Tags | None:
+    """How a model marks its thoughts: as its file, its chat template or its tokenizer says."""
+    return settings.reasoning_tags or known_tags([template]) or known_tags(_tokens(folder))
+
+
+def _tokens(folder: Path) -> list[str]:
+    """The tokens that were added to a tokenizer's vocabulary."""
+    found: list[Any] = []
+    with suppress(OSError, ValueError, AttributeError):
+        found += read_json(folder / "tokenizer.json").get("added_tokens") or []
+    with suppress(OSError, ValueError, AttributeError):
+        found += (read_json(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}).values()
+    return [str(token["content"]) for token in found if isinstance(token, dict) and "content" in token]
+
+
+def _tokenizer(record: ModelRecord, results: Path) -> Path | None:
+    """Where a model's tokenizer is, if that is this machine."""
+    if isinstance(record.words, Folder):
+        return Path(record.words.path)
+    staged = find_sealed(layout.STAGED.file(results, model=record.full_name), Staged)
+    return Path(staged.tokenizer) if staged and staged.tokenizer and Path(staged.tokenizer).is_dir() else None

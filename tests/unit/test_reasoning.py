@@ -1,0 +1,305 @@
+"""A model reasons as its file says: by its template's switch, within a budget, and with room beside its answers."""
+
+import json
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import tiny_models
+from asked import by_id, chat, generate
+from projects import model_record
+from shardmark.config.backends.transformers import TransformersConfig
+from shardmark.config.reasoning import switch
+from shardmark.engine import generation
+from shardmark.engine.tokenization import Wording, WordingError
+from shardmark.plan.cost import prior_seconds, tokens_of
+from shardmark.plan.reasoning import faults, reasoning_problems
+from shardmark.records.model import Folder
+from shardmark.records.request import GenerateRequest, Message
+
+MARKS = ["<think>", "</think>"]
+QWEN = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+
+
+# What a file may say
+
+
+def settings(**more: Any) -> TransformersConfig:
+    return TransformersConfig(**{"path": "x", "num_gpus": 0, **more})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("off", "off"), ("on", "on"), ('"off"', "off"), ("true", "on"), ("low", "low"), ("{budget: 8}", {"budget": 8})],
+)
+def test_yaml_reads_on_and_off_as_booleans(text: str, said: Any) -> None:
+    given = settings(reasoning=yaml.safe_load(text))
+    assert given.model_dump()["reasoning"] == said
+    assert TransformersConfig.as_written(json.loads(given.model_dump_json())) == given
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"reasoning": "much"},
+        {"reasoning": 1},
+        {"reasoning": {"budget": 0}},
+        {"reasoning_tags": ["<think>"]},
+        {"reasoning_tags": ["<t>", "<t>"]},
+        {"reasoning_tags": ["", "</t>"]},
+        {"reasoning_tokens": 0},
+        {"reasoning": "off", "reasoning_tokens": 8},
+        {"reasoning": {"budget": 8}, "reasoning_tokens": 8},
+        {"reasoning": "off", "chat_template_kwargs": {"enable_thinking": True}},
+        {"reasoning": "on", "chat_template_kwargs": {"thinking": False}},
+        {"reasoning": "off", "chat_template_kwargs": {"reasoning_effort": "low"}},
+        {"reasoning": "low", "chat_template_kwargs": {"reasoning_effort": "high"}},
+        {"reasoning": {"budget": 8}, "chat_template_kwargs": {"enable_thinking": False}},
+        {"reasoning": "off", "meta_template": {"round": {"user": {}, "assistant": {}}}},
+    ],
+)
+def test_what_contradicts_itself_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"reasoning|budget"):
+        settings(**wrong)
+
+
+def test_what_says_the_same_twice_is_fine() -> None:
+    settings(reasoning="off", chat_template_kwargs={"enable_thinking": False, "other": 1})
+    settings(reasoning="low", chat_template_kwargs={"reasoning_effort": "low", "enable_thinking": True})
+
+
+def test_only_what_is_said_is_part_of_the_models_digest() -> None:
+    said: list[dict[str, Any]] = [
+        {"reasoning": "off"},
+        {"reasoning": "on"},
+        {"reasoning": {"budget": 8}},
+        {"reasoning_tags": MARKS},
+        {"reasoning_tokens": 8},
+        {"request_seconds": 8},
+    ]
+    usual = settings().identity()
+    assert not {"reasoning", "reasoning_tags", "reasoning_tokens", "request_seconds"} & usual.keys()
+    for each in said:
+        identity = settings(**each).identity()
+        (key,) = identity.keys() - usual.keys()
+        assert usual.items() <= identity.items()
+        assert key in each
+
+
+# The template's switch
+
+
+SMOLLM = "{%- if enable_thinking is not defined %}{%- set enable_thinking = true %}{% endif %}{{ enable_thinking }}"
+GPT_OSS = "{% if reasoning_effort is not defined %}{% set reasoning_effort = 'low' %}{% endif %}{{ reasoning_effort }}"
+TEMPLATES: list[tuple[str, str, Any]] = [
+    (QWEN, "off", {"enable_thinking": False}),
+    (QWEN, "on", {"enable_thinking": True}),
+    (QWEN, "low", None),
+    (SMOLLM, "off", {"enable_thinking": False}),
+    ("{% if not thinking is defined %}{% set thinking = false %}{% endif %}{{ thinking }}", "on", {"thinking": True}),
+    ("{% generation %}{{ reasoning or reasoning is not defined }}{% endgeneration %}", "off", {"reasoning": False}),
+    ("{% set thinking_budget = thinking_budget | default(-1) %}{{ thinking_budget }}", "off", {"thinking_budget": 0}),
+    (GPT_OSS, "low", {"reasoning_effort": "low"}),
+    ("{{ reasoning_effort }}", "off", None),
+    ("{% macro f(thinking) %}{{ thinking }}{% endmacro %}{{ f(1) }} enable_thinking", "on", None),
+    ("{% for m in messages %}{% break %}{% endfor %}{{ m.reasoning }}", "on", None),
+    ("{{ broken", "on", None),
+    ("", "off", None),
+]
+
+
+@pytest.mark.parametrize(("template", "said", "arguments"), TEMPLATES)
+def test_the_switch_is_the_variable_that_the_template_reads(template: str, said: Any, arguments: Any) -> None:
+    assert switch(said, template) == arguments
+    assert switch(None, template) == {}
+
+
+def test_a_budget_turns_reasoning_on_where_that_can_be_said() -> None:
+    budget = settings(reasoning={"budget": 8}).reasoning
+    assert switch(budget, "{{ thinking }}") == {"thinking": True}
+    assert switch(budget, "{{ reasoning_effort }}") == switch(budget, "") == {}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return tiny_models.save_tokenizer(tmp_path_factory.mktemp("tokenizer"), marks=MARKS)
+
+
+def test_the_template_is_told(tokenizer: Any) -> None:
+    def prompt(template: str = QWEN, **more: Any) -> str:
+        tokenizer.chat_template = template
+        words = Wording(tokenizer, settings(**more))
+        return str(tokenizer.decode(words.prompt([Message(role="user", content="x")])))
+
+    assert prompt() == prompt(reasoning="on") == prompt(reasoning={"budget": 1}) == "<user>x<assistant>"
+    assert prompt(reasoning="off") == "<user>x<assistant><think>\n\n</think>\n\n"
+    named = {"default": QWEN, "tool_use": ""}
+    assert prompt(named, reasoning="off") == prompt(reasoning="off")  # type: ignore[arg-type]
+    with pytest.raises(WordingError, match="reasoning is low, and the chat template knows no such switch"):
+        prompt(reasoning="low")
+
+
+# What the plan refuses
+
+
+def model(folder: Path, template: str = "", marks: list[str] | None = None, **more: Any) -> Any:
+    tiny_models.save_tokenizer(folder, marks=marks or [])
+    (folder / "chat_template.jinja").write_text(template)
+    return model_record("m", "0" * 16, Folder(path=str(folder), identity={}), **more)
+
+
+@pytest.mark.parametrize(
+    ("template", "marks", "said", "key", "what"),
+    [
+        ("{{ messages }}", MARKS, {"reasoning": "off"}, "reasoning", "the chat template knows no such switch"),
+        (QWEN, MARKS, {"reasoning": "high"}, "reasoning", "the chat template knows no such switch"),
+        ("{{ messages }}", [], {"reasoning": {"budget": 8}}, "reasoning", "nothing tells how it marks"),
+        ("{{ thinking }}", [], {"reasoning": "on"}, "reasoning", "nothing tells how it marks"),
+        ("{{ messages }}", [], {"reasoning_tokens": 8}, "reasoning_tokens", "nothing tells how it marks"),
+    ],
+)
+def test_a_model_that_cannot_reason_so_is_refused(
+    tmp_path: Path, template: str, marks: list[str], said: dict[str, Any], key: str, what: str
+) -> None:
+    record = model(tmp_path, template, marks, **said)
+    (problem,) = reasoning_problems([record], tmp_path)
+    assert (problem.where, problem.key) == (record.file, key)
+    assert what in problem.what
+    assert problem.fix
+
+
+@pytest.mark.parametrize(
+    ("template", "marks", "said"),
+    [
+        ("{{ messages }}", [], {}),
+        (QWEN, [], {"reasoning": "off"}),
+        ("{{ thinking }}", [], {"reasoning": "off"}),
+        (QWEN, [], {"reasoning": {"budget": 8}}),
+        ("", MARKS, {"reasoning": {"budget": 8}}),
+        ("", ["<|channel|>", "<|message|>"], {"reasoning_tokens": 8}),
+        ("", [], {"reasoning_tokens": 8, "reasoning_tags": ["<a>", "</a>"]}),
+    ],
+)
+def test_one_that_can_is_not(tmp_path: Path, template: str, marks: list[str], said: dict[str, Any]) -> None:
+    assert list(faults(model(tmp_path, template, marks, **said), tmp_path)) == []
+
+
+# What the engine writes
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["special", "plain"])
+def thinker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model that writes <think>mnop</think>yz after Q, y after R, and the same letter again after x."""
+    folder = tmp_path_factory.mktemp("thinker")
+    texts = ("Q<think>mnop</think>yz<eos>", "Ry")
+    tiny_models.chain_model(folder, *texts, marks=MARKS, special=request.param)
+    return folder, tiny_models.load_backend(folder)
+
+
+def write(thinker: Any, request: GenerateRequest, **said: Any) -> Any:
+    folder, loaded = thinker
+    backend = tiny_models.local_backend(folder, loaded, **said)
+    (prediction,) = [p for predictions in backend.answer(by_id([request])) for p in predictions]
+    return prediction
+
+
+def test_a_budget_ends_the_thought_with_its_mark(thinker: Any) -> None:
+    def written(budget: int, prompt: str = "Q", new: int = 3, **more: Any) -> tuple[str, int, str]:
+        found = write(thinker, generate(prompt, new, **more), reasoning={"budget": budget})
+        return found.marked, found.thought, found.end
+
+    assert written(2) == ("<think>mn</think>yz", 4, "eos")
+    assert written(1) == ("<think>m</think>yz", 3, "eos")
+    assert written(4) == written(30) == ("<think>mnop</think>yz", 6, "eos")
+    assert written(2, prompt="Q<think>") == ("mn</think>yz", 3, "eos")
+    assert written(2, new=1) == ("<think>mn</think>y", 4, "length")
+    assert written(2, prompt="R") == ("yz", 0, "eos")
+
+
+def test_tokens_of_thoughts_do_not_count_towards_the_limit(thinker: Any) -> None:
+    def written(prompt: str = "Q", new: int = 2, **said: Any) -> tuple[str, str]:
+        found = write(thinker, generate(prompt, new), **said)
+        return found.marked, found.end
+
+    assert written() == ("<think>m", "length")
+    assert written(reasoning_tokens=6) == ("<think>mnop</think>yz", "length")
+    assert written(reasoning_tokens=6, new=1) == ("<think>mnop</think>y", "length")
+    assert written(reasoning_tokens=4) == ("<think>mnop</think>", "length")
+    assert written(reasoning_tokens=30, max_out_len=1) == ("<think>mnop</think>y", "length")
+    assert written("x", reasoning_tokens=6) == written("x") == ("xx", "length")
+
+
+def test_stop_strings_end_answers_and_not_thoughts(thinker: Any) -> None:
+    def written(stop: str, prompt: str = "Q", **said: Any) -> tuple[str, str]:
+        found = write(thinker, generate(prompt, 9, [stop]), **said)
+        return found.marked, found.end
+
+    assert written("o") == ("<think>mn", "stop")
+    for said in ({"reasoning_tokens": 9}, {"reasoning": {"budget": 9}}, {"reasoning_tags": MARKS}):
+        assert written("o", **said) == ("<think>mnop</think>yz", "eos")
+        assert written("z", **said) == ("<think>mnop</think>y", "stop")
+        assert written("o", "Q<think>", **said) == ("mnop</think>yz", "eos")
+
+
+def test_marks_may_be_any_text(thinker: Any) -> None:
+    found = write(thinker, generate("Q", 2), reasoning={"budget": 2}, reasoning_tags=["<think>m", "yz"])
+    assert (found.marked, found.thought) == ("<think>mnoyz", 6)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mamba", "bloom"])
+def test_what_ends_a_thought_does_not_depend_on_what_stands_beside_it(tmp_path: Path, architecture: str) -> None:
+    folder = tiny_models.random_model(tmp_path, architecture, marks=MARKS)
+    loaded = tiny_models.load_backend(folder)
+    drawn = {"temperature": 1.0, "samples": 2}
+    requests = by_id(
+        [generate(f"{n}{'<think>' * (n % 2)}", 3 + n % 3, **(drawn if n % 3 else {})) for n in range(8)]
+        + [generate("a longer prompt<think>", 5)]
+    )
+
+    def answers(size: Any, order: int = 1) -> dict[str, Any]:
+        backend = tiny_models.local_backend(folder, loaded, size, reasoning={"budget": 4})
+        asked = dict(list(requests.items())[::order])
+        return {p.id: p for predictions in backend.answer(asked) for p in predictions}
+
+    alone = answers(1)
+    texts = [output.marked for each in alone.values() for output in each.outputs]
+    assert sum("</think>" in text for text in texts) >= 5
+    assert answers(3) == answers("auto", -1) == alone
+
+
+def test_a_request_that_takes_too_long_ends_there(thinker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count()
+    monkeypatch.setattr(generation.time, "monotonic", lambda: next(clock))
+    found = write(thinker, generate("x", 20), request_seconds=3)
+    assert (found.text, found.end) == ("xxxxx", "time")
+    assert write(thinker, generate("x", 3), request_seconds=3).end == "length"
+
+
+def test_marks_that_nobody_knows_are_an_error(tmp_path: Path) -> None:
+    folder = tiny_models.chain_model(tmp_path, "ab")
+    loaded = tiny_models.load_backend(folder)
+    with pytest.raises(Exception, match="nothing tells how it marks its thoughts"):
+        write((folder, loaded), generate("a"), reasoning_tokens=8)
+
+
+def test_thoughts_take_time() -> None:
+    tokens = tokens_of(10, [8, 8])
+    short, long = (prior_seconds(model_record(**more), tokens, 2) for more in ({}, {"reasoning_tokens": 4000}))
+    assert long > 20 * short
+    assert prior_seconds(model_record(reasoning_tokens=9), tokens_of(10, []), 2) == prior_seconds(
+        model_record(), tokens_of(10, []), 2
+    )
+
+
+def test_a_chat_is_answered_in_one_way_whether_its_thought_is_opened(tmp_path: Path) -> None:
+    folder = tiny_models.chain_model(tmp_path, "><think>mnop</think>yz<eos>", marks=MARKS)
+    loaded = tiny_models.load_backend(folder)
+    loaded.tokenizer.chat_template = QWEN
+    asked = chat(("user", "k"), new=2)
+    assert write((folder, loaded), asked, reasoning={"budget": 2}).marked == "<think>mn</think>yz"
