@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tiny_models
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.engine.tokenization import Wording
-from shardmark.plan.chats import template_of
+from shardmark.plan.chats import chat_applier, template_of
 from shardmark.records.base import to_json
 from shardmark.records.request import Message
-from shardmark.tasks.chat_templates import NO_SYSTEM, WordingError, today_is
+from shardmark.tasks.chat_templates import NO_SYSTEM, ONE_SYSTEM, WordingError, today_is
 
 TEMPLATES = Path(__file__).parents[1] / "fixtures/chat_templates"
 FAMILIES = sorted(path.stem for path in TEMPLATES.glob("*.jinja"))
@@ -103,11 +105,11 @@ def test_a_chat_becomes_the_tokens_that_transformers_makes(root: Path, family: s
     folder, messages = tokenizer_folder(root, family), CHATS[chat]
     truth = with_system_merged(messages) if chat in MERGED.get(family, ()) else messages
     for kwargs in ({}, *KWARGS.get(family, ())):
-        settings = TransformersConfig(path=str(folder), chat_template_kwargs=kwargs)
+        config = TransformersConfig(path=str(folder), chat_template_kwargs=kwargs)
         expected = by_transformers(tokenizer(folder), truth, **kwargs)
-        assert Wording(tokenizer(folder), settings).prompt(messages) == expected
+        assert Wording(tokenizer(folder), config).prompt(messages) == expected
         assert expected.count(tokenizer(folder).bos_token_id) <= 1 + (family == "llama_2")
-        template = template_of(folder, settings)
+        template = template_of(folder, config)
         assert template
         text = template.text(messages, is_open=True)
         assert tokenizer(folder).encode(text, add_special_tokens=False) == expected, "without the tokenizer"
@@ -142,6 +144,20 @@ def test_an_answer_that_is_opened_by_the_users_end_needs_no_note(root: Path, fam
     assert template.notes() == []
 
 
+def test_several_system_messages_are_one_where_a_template_takes_one(root: Path) -> None:
+    several, one = said(SYSTEM, ("system", "Be kind. "), USER), said(("system", "Be brief.\n\nBe kind. "), USER)
+    for family, note in [("command_r", [ONE_SYSTEM]), ("deepseek_r1", [ONE_SYSTEM]), ("gemma_2", [NO_SYSTEM])]:
+        template = template_of(tokenizer_folder(root, family), TransformersConfig(path="x"))
+        assert template
+        text = template.text(several, is_open=True)
+        assert template.notes() == note
+        assert text == template.text(one, is_open=True).replace("kind. \n", "kind.\n")
+    template = template_of(tokenizer_folder(root, "qwen_2_5"), TransformersConfig(path="x"))
+    assert template
+    assert template.text(several, is_open=True).count("<|im_start|>system") == 2
+    assert template.notes() == []
+
+
 REFUSED = {
     "two users": said(USER, USER),
     "the assistant first": said(ANSWER, USER),
@@ -171,9 +187,41 @@ def test_nothing_that_a_chat_says_is_dropped_without_a_word(
     root: Path, family: str, messages: list[Message], what: str
 ) -> None:
     folder = tokenizer_folder(root, family)
-    settings = TransformersConfig(path=str(folder))
+    config = TransformersConfig(path=str(folder))
     with pytest.raises(WordingError, match=what):
-        Wording(tokenizer(folder), settings).prompt(messages)
+        Wording(tokenizer(folder), config).prompt(messages)
+
+
+ROLES = st.lists(st.sampled_from(["system", "user", "assistant", "tool"]), min_size=1, max_size=5)
+
+
+@settings(deadline=None, max_examples=150)
+@given(family=st.sampled_from(FAMILIES), roles=ROLES, is_open=st.booleans())
+def test_whatever_a_chat_says_is_in_its_text_or_it_is_refused(
+    root: Path, family: str, roles: list[str], is_open: bool
+) -> None:
+    messages = said(*((role, f"message {number}.") for number, role in enumerate(roles)))
+    plain = chat_applier(tokenizer_folder(root, family), TransformersConfig(path="x"))
+    template = template_of(tokenizer_folder(root, family), TransformersConfig(path="x"))
+    assert plain
+    assert template
+    begun = is_open and roles[-1] == "assistant"
+    how = {"add_generation_prompt": is_open and not begun, "continue_final_message": begun}
+    try:
+        with today_is(datetime(2024, 7, 26)):
+            alone = plain(to_json(messages), **how)
+    except Exception:
+        alone = ""
+    whole = all(message.content in alone for message in messages)
+    try:
+        text = template.text(messages, is_open)
+    except WordingError:
+        assert not whole
+        return
+    assert all(message.content in text for message in messages)
+    assert not begun or text.rstrip().endswith(messages[-1].content)
+    assert whole or roles[0] == "system"
+    assert (text == alone) == whole
 
 
 def test_a_beginning_that_says_nothing_is_none(root: Path) -> None:
@@ -190,19 +238,19 @@ def test_named_templates_are_chosen_as_transformers_does(root: Path, tmp_path: P
     named.chat_template = texts
     named.save_pretrained(tmp_path)
     for kwargs in ({}, {"chat_template": "rag"}, {"tools": [{"name": "add"}]}):
-        settings = TransformersConfig(path=str(tmp_path), chat_template_kwargs=kwargs)
-        template = template_of(tmp_path, settings)
+        config = TransformersConfig(path=str(tmp_path), chat_template_kwargs=kwargs)
+        template = template_of(tmp_path, config)
         assert template
         truth = named.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False, **kwargs)
         assert template.text(said(("user", "a")), is_open=True) == truth
-        assert Wording(named, settings).prompt(said(("user", "a"))) == named.encode(truth, add_special_tokens=False)
+        assert Wording(named, config).prompt(said(("user", "a"))) == named.encode(truth, add_special_tokens=False)
 
 
 def test_special_tokens_in_any_of_a_tokenizers_files_reach_its_template(root: Path, tmp_path: Path) -> None:
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"bos_token": {"content": "<s>"}}))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "chat_template": "x"}))
     own = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}{{ pad_token }}"
-    settings = TransformersConfig(path="x", tokenizer_kwargs={"chat_template": own, "pad_token": "<pad>"})
-    template = template_of(tmp_path, settings)
+    config = TransformersConfig(path="x", tokenizer_kwargs={"chat_template": own, "pad_token": "<pad>"})
+    template = template_of(tmp_path, config)
     assert template
     assert template.text(said(("user", "a")), is_open=True) == "<s>a</s><pad>"

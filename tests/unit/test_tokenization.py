@@ -1,5 +1,6 @@
 """A chat in the words of a model: its chat template or a meta template, and never two BOS tokens."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 import tiny_models
 from shardmark.config.backends.transformers import TransformersConfig
-from shardmark.config.weights import MetaTemplate
+from shardmark.config.weights import SET_HERE, MetaTemplate
 from shardmark.engine.tokenization import Wording
 from shardmark.engine.tokens import encode
 from shardmark.records.request import Message
@@ -91,6 +92,16 @@ def test_a_whole_chat_is_scored_after_its_bos(tokenizer: Any) -> None:
 def test_arguments_reach_the_chat_template(tokenizer: Any) -> None:
     words = wording(tokenizer, "{{ mood }}{{ messages[0].content }}", chat_template_kwargs={"mood": "Kindly: "})
     assert shown(tokenizer, words.prompt(CHAT[:1])) == "Kindly: Be brief."
+
+
+def test_arguments_that_are_not_the_templates_are_refused() -> None:
+    from transformers import PreTrainedTokenizerBase
+
+    own = inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters.keys()
+    assert own - {"self", "kwargs", "tools", "documents", "chat_template"} == SET_HERE - {"messages"}
+    for key in SET_HERE:
+        with pytest.raises(ValueError, match=f"chat_template_kwargs: {key}: not for a template"):
+            TransformersConfig(path="x", chat_template_kwargs={key: True})
 
 
 def test_a_template_that_asks_for_the_date_is_told_one_day(tokenizer: Any) -> None:

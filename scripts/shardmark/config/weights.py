@@ -19,6 +19,24 @@ TEMPLATE_DATE = "2024-07-26"
 OWN_KEYS = {"dtype": "dtype", "torch_dtype": "dtype", "trust_remote_code": "trust_remote_code"}
 "Arguments of from_pretrained that are settings of their own here, because the plan must know them."
 BITS = ("load_in_8bit", "load_in_4bit")
+SET_HERE = frozenset(
+    [
+        "messages",
+        "conversation",
+        "add_generation_prompt",
+        "continue_final_message",
+        "tokenize",
+        "return_tensors",
+        "return_dict",
+        "padding",
+        "truncation",
+        "max_length",
+        "tokenizer_kwargs",
+        "return_assistant_tokens_mask",
+        "sanitize_control_tokens",
+    ]
+)
+"Arguments of apply_chat_template that are no variables of a template."
 QUANTIZATION = (*BITS, "bnb_4bit_", "llm_int8_")
 "What keys of BitsAndBytesConfig begin with: users also write them beside quantization_config."
 
@@ -205,6 +223,8 @@ class WeightsConfig(ModelConfig):
         if self.meta_template and self.template_date != TEMPLATE_DATE:
             raise ValueError("template_date without effect: meta_template takes the chat template's place")
         self._check_reasoning()
+        if given := sorted(SET_HERE & self.chat_template_kwargs.keys()):
+            raise ValueError(f"chat_template_kwargs: {', '.join(given)}: not for a template, but set by what is asked")
         for kwargs in ("model_kwargs", "tokenizer_kwargs"):
             for key, fix in ELSEWHERE.items():
                 if key in getattr(self, kwargs):

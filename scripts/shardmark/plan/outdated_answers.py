@@ -46,7 +46,13 @@ _SYSTEM, _USER, _ANSWER, _EMPTY = (
     Message(role=role, content=content)
     for role, content in (("system", "Be brief."), ("user", "1+1?"), ("assistant", "2"), ("assistant", ""))
 )
-PROBED = [[_SYSTEM, _USER], [_SYSTEM, _USER, _ANSWER], [_SYSTEM, _USER, _ANSWER, _USER], [_USER, _EMPTY]]
+PROBED = [
+    [_SYSTEM, _USER],
+    [_SYSTEM, _SYSTEM, _USER],
+    [_SYSTEM, _USER, _ANSWER],
+    [_SYSTEM, _USER, _ANSWER, _USER],
+    [_USER, _EMPTY],
+]
 "If a template says these as before, it does all others, too."
 
 

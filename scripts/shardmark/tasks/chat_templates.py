@@ -6,7 +6,7 @@ message that a template does not take stands at the beginning of the first user'
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -21,11 +21,17 @@ from shardmark.untrusted.limits import BoundError, bounded_steps
 Render = Callable[[list[Message], bool], str]
 "The text of a chat; if it is open (the second argument), up to where the assistant goes on. Raises WordingError."
 
+Way = Callable[[Sequence[Message]], list[Message]]
+"What becomes of a chat's messages before a template says them."
+
 ANOTHER = "give the model another chat template, or a meta_template"
 MESSAGES = "fix the data set's messages, or give the model a meta_template"
 NO_SYSTEM = (
     "its template has no place for the system message of some chats: it stands at the beginning of the first user's "
     "message, with a blank line between"
+)
+ONE_SYSTEM = (
+    "its template takes one system message: where there are several, they are joined, with a blank line between"
 )
 SHOWN_ROLES = 8
 "The most roles of a chat that a message names."
@@ -55,14 +61,12 @@ class ChatTemplate:
 
     def __init__(self, render: Render) -> None:
         self._render = render
-        self._merges: dict[Shape, bool] = {}
+        self._ways: dict[Shape, Way] = {}
 
     def text(self, messages: Sequence[Message], is_open: bool) -> str:
         """The text of a chat; if it is open, up to where the assistant goes on. Raises WordingError."""
         said = without_empty_answer(messages) if is_open else list(messages)
-        if self._merges_system(said, is_open):
-            said = merged(said)
-        return self._whole(said, is_open)
+        return self._whole(self._way(said, is_open)(said), is_open)
 
     def check(self, shape: ChatShape) -> None:
         """Raise WordingError for chats of a shape that the template does not take as a whole."""
@@ -74,29 +78,28 @@ class ChatTemplate:
 
     def notes(self) -> list[str]:
         """What a reader should know of how the chats so far were put into words."""
-        notes = [NO_SYSTEM] if any(self._merges.values()) else []
-        if any(shape.is_open and shape.roles[-1] != "assistant" for shape in self._merges):
+        notes = [note for way, note in NOTES.items() if way in self._ways.values()]
+        if any(shape.is_open and shape.roles[-1] != "assistant" for shape in self._ways):
             notes += self._unopened()
         return notes
 
-    def _merges_system(self, messages: list[Message], is_open: bool) -> bool:
-        """Whether the system message of a chat like this stands in the first user's. Raises WordingError."""
+    def _way(self, messages: list[Message], is_open: bool) -> Way:
+        """How a chat like this is said. Raises WordingError."""
         shape = Shape(tuple(message.role for message in messages), is_open)
-        if shape not in self._merges:
+        if shape not in self._ways:
             begun = messages[-1].content if is_open and messages[-1].role == "assistant" else ""
-            self._merges[shape] = self._must_merge(shape, _marked(shape.roles, begun))
-        return self._merges[shape]
+            self._ways[shape] = self._first_that_does(shape, _marked(shape.roles, begun))
+        return self._ways[shape]
 
-    def _must_merge(self, shape: Shape, marked: list[Message]) -> bool:
-        try:
-            self._check(marked, shape)
-            return False
-        except RefusedError as error:
-            refusal = error
-        with suppress(RefusedError):
-            if shape.roles[0] == "system" and "user" in shape.roles:
-                self._check(merged(marked), shape)
-                return True
+    def _first_that_does(self, shape: Shape, marked: list[Message]) -> Way:
+        refusal: RefusedError | None = None
+        for way in _ways(shape.roles):
+            try:
+                self._check(way(marked), shape)
+                return way
+            except RefusedError as error:
+                refusal = refusal or error
+        assert refusal is not None  # there is always a first way
         raise refusal
 
     def _check(self, marked: list[Message], shape: Shape) -> None:
@@ -123,12 +126,13 @@ class ChatTemplate:
             whole = self._render([user, answer], False)
         except WordingError:
             return
-        header = whole.partition(answer.content)[0].removeprefix(opened)
-        if opened == closed and header.strip():
-            yield (
-                f"its chat template does not open the answer (it has no add_generation_prompt): prompts end with "
-                f"{opened[-20:].rpartition(user.content)[2]!r}, and the model must write {header!r} itself"
-            )
+        before = whole.partition(answer.content)[0]
+        if opened != closed or before.strip() == opened.strip():
+            return
+        end = opened.rpartition(user.content)[2]
+        note = f"its chat template does not open the answer (it has no add_generation_prompt): prompts end with {end!r}"
+        header = before.removeprefix(opened)
+        yield note + f", and the model must write {header!r} itself" * before.startswith(opened)
 
 
 _WITHOUT_BEGINNING = "leave the assistant's last message out of the data set's chat, or give the model a meta_template"
@@ -141,14 +145,46 @@ def without_empty_answer(messages: Sequence[Message]) -> list[Message]:
     return list(messages[:-1] if ends_empty else messages)
 
 
+def as_said(messages: Sequence[Message]) -> list[Message]:
+    """The messages as they are."""
+    return list(messages)
+
+
+def joined(messages: Sequence[Message]) -> list[Message]:
+    """The messages with the system's, which come first, as one."""
+    count = _systems([message.role for message in messages])
+    return [Message(role="system", content=_paragraphs(messages[:count])), *messages[count:]]
+
+
 def merged(messages: Sequence[Message]) -> list[Message]:
     """The messages with the system's, which come first, at the beginning of the first user's."""
     roles = [message.role for message in messages]
-    count = next(n for n, role in enumerate(roles) if role != "system")
-    user = roles.index("user")
-    parts = [*(text for m in messages[:count] if (text := m.content.rstrip())), messages[user].content]
-    first = Message(role="user", content="\n\n".join(parts))
+    count, user = _systems(roles), roles.index("user")
+    first = Message(role="user", content=_paragraphs([*messages[:count], messages[user]]))
     return [*messages[count:user], first, *messages[user + 1 :]]
+
+
+NOTES: dict[Way, str] = {joined: ONE_SYSTEM, merged: NO_SYSTEM}
+
+
+def _ways(roles: Sequence[str]) -> Iterator[Way]:
+    """The ways to say a chat, the best one first."""
+    yield as_said
+    if _systems(roles) > 1:
+        yield joined
+    if _systems(roles) and "user" in roles:
+        yield merged
+
+
+def _systems(roles: Sequence[str]) -> int:
+    """How many system messages stand at the beginning."""
+    return next((number for number, role in enumerate(roles) if role != "system"), len(roles))
+
+
+def _paragraphs(messages: Sequence[Message]) -> str:
+    """What messages say, with a blank line between; the last keeps its white space."""
+    *first, last = [message.content for message in messages]
+    return "\n\n".join([*(text for content in first if (text := content.rstrip())), last])
 
 
 def _marked(roles: Sequence[str], begun: str = "") -> list[Message]:
