@@ -256,9 +256,11 @@ def test_pass_at_k_is_the_chance_that_one_of_k_passes() -> None:
     need("bwrap")
     right, wrong = "def f(): return 1", "def f(): return 2"
     programs = [[right, wrong, wrong, wrong], [wrong] * 4, [right] * 4]
-    tests = ["assert f() == 1"] * 3
-    assert samples("pass_at_k", programs, tests) == pytest.approx([0.25, 0.0, 1.0])
-    assert samples("pass_at_k", programs, tests, k=2) == pytest.approx([0.5, 0.0, 1.0])
+    marks = [samples("pass_at_k", each, ["assert f() == 1"] * 4) for each in programs]
+    for k, chances in ((1, [0.25, 0.0, 1.0]), (2, [0.5, 0.0, 1.0])):
+        statistic = METRICS["pass_at_k"].model_validate({"name": "pass_at_k", "k": k}).statistic(4)
+        assert statistic
+        assert [statistic.value(each) for each in marks] == pytest.approx(chances)
 
 
 @pytest.mark.parametrize(

@@ -198,3 +198,12 @@ def test_fractions_are_not_counted_as_right_answers_and_all_that_is_wrong_is_tol
 def test_what_has_no_effect_is_refused(changes: dict[str, Any], key: str, what: str) -> None:
     ((found, message),) = told(**{"metrics": [{"name": "exact_match", "repeats": "pass"}], **changes})
     assert (found, message[: len(what)]) == (key, what)
+
+
+def test_choices_are_answered_once() -> None:
+    found: list[Any] = []
+    metrics = [{"name": "accuracy", "repeats": "pass"}]
+    values = {"source": {"file": "d"}, "kind": "choice", "prompt": "q", "choices": "c", "target": "a"}
+    assert validate(DatasetConfig, values | {"metrics": metrics}, "f.yaml", found) is None
+    ((key, what),) = [(problem.key, problem.what) for problem in found]
+    assert (key, what) == ("metrics.0.repeats", "without effect: kind choice has one answer")
