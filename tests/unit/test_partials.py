@@ -20,7 +20,9 @@ TEXT = st.text(st.characters(exclude_categories=()), max_size=20)  # lone surrog
 COUNTS = st.integers(0, 10**6)
 LOGPROBS = st.lists(st.floats(allow_nan=False), max_size=5)
 COUNTED, FLAGS = st.lists(COUNTS, max_size=3), st.lists(st.booleans(), max_size=3)
-SCORED = st.builds(Scored, id=TEXT, logprobs=LOGPROBS, tokens=COUNTED, greedy=FLAGS, cut=COUNTS, alone=COUNTS)
+SCORED = st.builds(
+    Scored, id=TEXT, logprobs=LOGPROBS, tokens=COUNTED, greedy=FLAGS, cut=COUNTS, alone=COUNTS, opened=st.booleans()
+)
 MARKS = st.lists(st.tuples(COUNTS, TEXT), max_size=2)
 OUTPUT = {"text": TEXT, "tokens": COUNTS, "end": TEXT, "cut": COUNTS, "opened": TEXT, "thought": COUNTS, "marks": MARKS}
 SAMPLED = st.builds(Sampled, id=TEXT, samples=st.lists(st.builds(Output, **OUTPUT), max_size=3), opened=TEXT)

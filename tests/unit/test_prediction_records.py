@@ -20,6 +20,10 @@ LINES: list[tuple[str, Prediction]] = [
         '{"id": "a", "logprobs": [-0.0], "tokens": [1], "greedy": [true], "cut": 0, "alone": 1}\n',
         scored("a", -0.0, greedy=0, alone=1),
     ),
+    (
+        '{"id": "a", "logprobs": [-0.5], "tokens": [1], "greedy": [true], "cut": 0, "opened": true}\n',
+        scored("a", -0.5, greedy=0, opened=True),
+    ),
     ('{"id": "a", "text": "\\ud83d \\u00e9", "tokens": 1, "end": "eos", "cut": 0}\n', wrote("a", "\ud83d é")),
     (
         '{"id": "a", "text": "", "tokens": 0, "end": "stop", "cut": 0, "opened": "<think>"}\n',

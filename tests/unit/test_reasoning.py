@@ -9,16 +9,17 @@ import pytest
 import yaml
 
 import tiny_models
-from asked import by_id, chat, generate
-from projects import model_record
+from asked import by_id, chat, choice, generate
+from projects import dataset_record, model_record
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.reasoning import switch
 from shardmark.engine import generation
 from shardmark.engine.tokenization import Wording, WordingError
+from shardmark.plan.chats import wording_problems
 from shardmark.plan.cost import prior_seconds, tokens_of
 from shardmark.plan.reasoning import faults, reasoning_problems
 from shardmark.records.model import Folder
-from shardmark.records.request import GenerateRequest, Message
+from shardmark.records.request import ChatShape, GenerateRequest, Message
 
 MARKS = ["<think>", "</think>"]
 QWEN = (
@@ -271,6 +272,44 @@ def test_what_ends_a_thought_does_not_depend_on_what_stands_beside_it(tmp_path: 
     texts = [output.marked for each in alone.values() for output in each.outputs]
     assert sum("</think>" in text for text in texts) >= 5
     assert answers(3) == answers("auto", -1) == alone
+
+
+def test_choices_follow_a_closed_thought_or_it_is_said_that_they_do_not(tmp_path: Path) -> None:
+    """The closed thought is the template's own: its white space is scored with the choice, as in lm-eval."""
+    folder = tiny_models.random_model(tmp_path, marks=MARKS)
+    loaded = tiny_models.load_backend(folder)
+    user = [Message(role="user", content="x")]
+
+    def scored(template: str, *pair: Any, **said: Any) -> Any:
+        loaded.tokenizer.chat_template = template
+        backend = tiny_models.local_backend(folder, loaded, **said)
+        (prediction,) = [p for predictions in backend.answer(by_id([choice(pair)])) for p in predictions]
+        return prediction
+
+    closed = scored(QWEN, user, "A", reasoning="off")
+    plain = scored(QWEN, "<bos><user>x<assistant><think>\n\n</think>\n\n".removeprefix("<bos>"), "A")
+    assert not closed.opened
+    assert closed.tokens == plain.tokens == [3]
+    assert closed.logprobs != scored(QWEN, user, "A").logprobs
+    opens = QWEN.replace("<assistant>", "<assistant><think>\n")
+    assert scored(opens, user, "A").opened
+    assert scored(opens.replace("<think>", "<r>"), user, "A", reasoning_tags=["<r>", "</r>"]).opened
+    assert not scored(opens, "", user).opened
+
+
+def test_the_plan_tells_of_choices_within_a_thought(tmp_path: Path) -> None:
+    chats = [ChatShape(roles=("user",), is_open=True)]
+
+    def notes(template: str, kind: str = "choice", **said: Any) -> list[str]:
+        dataset = dataset_record(kind=kind, is_chat=True, chats=chats)
+        problems, notes = wording_problems([model(tmp_path, template, MARKS, **said)], [dataset], tmp_path)
+        assert problems == []
+        return [note.what for note in notes if note.key == "reasoning"]
+
+    opens = QWEN.replace("<assistant>", "<assistant>{% if not (enable_thinking is false) %}<think>\n{% endif %}")
+    (note,) = notes(opens)
+    assert "its chat template opens a thought, and the choices of" in note
+    assert notes(opens, reasoning="off") == notes(opens, kind="generate") == notes(QWEN) == []
 
 
 def test_a_request_that_takes_too_long_ends_there(thinker: Any, monkeypatch: pytest.MonkeyPatch) -> None:

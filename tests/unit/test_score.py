@@ -727,6 +727,19 @@ def test_thoughts_are_counted_and_what_is_cut_is_said(tmp_path: Path) -> None:
     assert counts({"end": "time"})["late"] == 1
 
 
+def test_choices_within_a_thought_are_said(tmp_path: Path) -> None:
+    def score(**opened: bool) -> dict[str, Any]:
+        scored = Scored(tmp_path, CHOICE)
+        facts = {"logprobs": [-1.0, -2.0], "tokens": [1, 1], "greedy": [True, False]}
+        scored.ask("a", {"pairs": [["q", "x"], ["q", "y"]]}, facts | opened)
+        scored.sample("a", "a", 0, choices=["x", "y"])
+        found: dict[str, Any] = scored.write().score()[0]["counts"]
+        return found
+
+    assert "within_thoughts" not in score()
+    assert score(opened=True)["within_thoughts"] == 1
+
+
 def test_thoughts_are_taken_off_before_filters_where_the_models_file_tells_of_them(tmp_path: Path) -> None:
     texts = {"a": "[r]3[/r] 2", "b": "[r]3", "c": "<think>3</think>2"}
 

@@ -26,7 +26,7 @@ CHOSEN = (
     '"tokens": [1, 2], "answer": 0, "target": 1, "scores": {"acc": 0.0, "mc2": null}, '
     '"rotations": [{"request": "s", "output": "x", "answer": 0, "target": 1, "logprobs": [-1.0]}], '
     '"truncated": 3, "row": [], '
-    '"tied": true, "alone": 1}\n'
+    '"tied": true, "alone": 1, "within_thought": true}\n'
 )
 TIMINGS = {
     "shards": ["s"],

@@ -91,12 +91,14 @@ class LocalBackend(Backend):
                     raise WordingError("the text becomes no token", "leave such rows out with `where`")
                 return rows
             pairs = [self.wording.pair(*pair) for pair in request.pairs]
+            contexts = [context for context, _ in request.pairs if context]
+            opened = any(self.wording.opened(context) for context in contexts[:1])
             self._check_tokens(token for pair in pairs for part in pair for token in part)
             for (_, continuation), (_, text) in zip(pairs, request.pairs, strict=True):
                 if not continuation:
                     why = " of the model's tokenizer" if text else ""
                     raise WordingError(f"the choice {text!r} becomes no token{why}", "fix the data set's choices")
-        return [fit_window(*pair, self.model.window) for pair in pairs]
+        return [replace(fit_window(*pair, self.model.window), opened=opened) for pair in pairs]
 
     def _generations(self, requests: dict[str, GenerateRequest]) -> Iterator[list[Prediction]]:
         """A request is done when the last of its samples is."""
@@ -180,6 +182,7 @@ def _choice_prediction(key: str, values: list[tuple[ScoredRow, LogLikelihood]]) 
         greedy=[greedy for _, (_, greedy) in values],
         cut=max(row.cut for row, _ in values),
         alone=sum(row.alone for row, _ in values),
+        opened=any(row.opened for row, _ in values),
     )
 
 

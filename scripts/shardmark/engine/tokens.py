@@ -21,6 +21,8 @@ class ScoredRow:
     "Tokens that were dropped on the left because the window is too short."
     alone: bool = False
     "Whether the scored tokens are those of their text by itself (see Alone)."
+    opened: bool = False
+    "Whether the context ends within a thought."
 
 
 LogLikelihood = tuple[float, bool]

@@ -23,6 +23,8 @@ class Scored(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "How many tokens of the context were cut to fit the window, at most."
     alone: int = 0
     "How many choices were tokenized without their context, because a token spans both."
+    opened: bool = False
+    "Whether the context ends within a thought, so that the choices were scored as a part of it."
 
 
 Mark = tuple[int, str]

@@ -63,6 +63,8 @@ class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "Whether another choice is exactly as good as the best."
     alone: int = 0
     "How many choices were tokenized without the prompt."
+    within_thought: bool = False
+    "Whether the choices were scored within a thought that the prompt has opened."
     thought_tokens: int | None = None
     "How many tokens of an output are thoughts; None where there are none, or nobody counted."
     answer_tokens: int | None = None

@@ -137,6 +137,8 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
     reasoning: Reasoning | None = None
     "None where nothing was thought."
+    within_thoughts: int = 0
+    "Samples whose choices were scored within a thought that the prompt has opened."
     late: int = 0
     "Answers that the model's request_seconds ended."
 
@@ -147,7 +149,9 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         how = self.reasoning
         cut = f"reasoning of {how.cut:,} of {how.answers:,} answers cut" if how and how.cut else ""
         late = f"answers ended by the clock, which another run may not repeat: {self.late:,}" if self.late else ""
-        return [text for text in (tied, alone, cut, late) if text]
+        within = self.within_thoughts
+        inside = f"{within:,} of {self.samples:,} samples with choices scored within a thought" if within else ""
+        return [text for text in (tied, alone, inside, cut, late) if text]
 
 
 class Provenance(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -42,7 +42,10 @@ def group_scores(group: Group, scores: Sequence[Scores]) -> Scores:
         chance=_chance(group, scores),
         limit=_limit(scores),
     )
-    totals = {name: sum(getattr(one.counts, name) for one in scores) for name in ("samples", "tied", "alone", "late")}
+    totals = {
+        name: sum(getattr(one.counts, name) for one in scores)
+        for name in ("samples", "tied", "alone", "within_thoughts", "late")
+    }
     counts = Counts(requests=0, truncated=0, unanswered=0, **totals, reasoning=_reasoning(scores))
     return replace(first, dataset=info, primary=name, metrics={name: metric}, counts=counts)
 

@@ -99,6 +99,7 @@ def _counts(samples: list[Sample], requests: int) -> Counts:
         near_misses=near_misses(samples),
         tied=sum(sample.tied for sample in samples),
         alone=sum(sample.alone > 0 for sample in samples),
+        within_thoughts=sum(sample.within_thought for sample in samples),
     )
 
 

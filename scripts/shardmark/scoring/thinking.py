@@ -87,7 +87,7 @@ def reasoning(how: Thinking, predictions: Iterable[Prediction]) -> Reasoning | N
 def with_facts(how: Thinking, sample: Sample, prediction: Prediction) -> Sample:
     """A sample with the whole of what was written and what is thought in it, if anything is."""
     if isinstance(prediction, Scored):
-        return sample
+        return replace(sample, within_thought=True) if prediction.opened else sample
     output, thoughts = next(how.thoughts(prediction))
     if not (thoughts.end or thoughts.unfinished):
         return sample

@@ -70,7 +70,11 @@ class ChatTemplate:
 
     def check(self, shape: ChatShape) -> None:
         """Raise WordingError for chats of a shape that the template does not take as a whole."""
-        self.text(_marked(shape.roles, shape.begun), shape.is_open)
+        self.example(shape)
+
+    def example(self, shape: ChatShape) -> str:
+        """A chat of a shape, with marks in the place of what is said. Raises WordingError."""
+        return self.text(_marked(shape.roles, shape.begun), shape.is_open)
 
     def changes(self, messages: list[Message], is_open: bool) -> bool:
         """Whether `text` is not what the template alone makes of a chat. Raises WordingError."""
