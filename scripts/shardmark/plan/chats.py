@@ -97,9 +97,7 @@ def chat_applier(folder: Path, settings: WeightsConfig) -> Callable[..., str] | 
 
     Special tokens that only the tokenizer's class knows are empty in it.
     """
-    templates = chat_templates(folder)
-    if given := settings.tokenizer_kwargs.get("chat_template"):
-        templates = given if isinstance(given, dict) else {"default": given}
+    templates = named_templates(folder, settings)
     if not templates and not given_template(settings):
         return None
     tokens = {"bos_token": "", "eos_token": ""} | special_tokens(folder, settings.tokenizer_kwargs)
@@ -117,6 +115,14 @@ def chat_applier(folder: Path, settings: WeightsConfig) -> Callable[..., str] | 
         return str(texts[0])
 
     return partial(apply, **settings.template_arguments(templates))
+
+
+def named_templates(folder: Path, settings: WeightsConfig) -> dict[str, str]:
+    """The chat templates of the tokenizer in a folder by name, as a model with these settings has them."""
+    given = settings.tokenizer_kwargs.get("chat_template")
+    if not given:
+        return chat_templates(folder)
+    return given if isinstance(given, dict) else {"default": given}
 
 
 def special_tokens(folder: Path, tokenizer_kwargs: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,8 @@ from shardmark import layout
 from shardmark.config import ModelConfig, Named
 from shardmark.config.weights import WeightsConfig
 from shardmark.engine.tokenization import GIVE_PREFIX, Wording
-from shardmark.plan.chats import chat_applier, special_tokens
+from shardmark.lock.entries import given_template
+from shardmark.plan.chats import chat_applier, named_templates, special_tokens
 from shardmark.plan.context_lengths import window_of
 from shardmark.plan.cost import work
 from shardmark.records.base import find_sealed
@@ -50,9 +51,8 @@ class Tokenizer:
         named = special_tokens(folder, settings.tokenizer_kwargs)
         self.bos_token, self.eos_token = named.get("bos_token"), named.get("eos_token")
         self.bos_token_id, self.eos_token_id = map(self._id, (self.bos_token, self.eos_token))
-        apply = chat_applier(folder, settings)
-        self.chat_template = apply is not None
-        if apply:
+        self.chat_template = named_templates(folder, settings) or given_template(settings)
+        if apply := chat_applier(folder, settings):
             self._apply = apply
         self.special = {number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
         "The ids of the special tokens."

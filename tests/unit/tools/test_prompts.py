@@ -269,6 +269,16 @@ def test_where_the_scored_continuation_begins_is_told(tmp_path: Path, folder: Pa
     assert shown.count("  after:  261 '<bos>', 64 'a'") == 2
 
 
+def test_how_a_model_reasons_is_in_what_it_reads(tmp_path: Path, folder: Path) -> None:
+    thinks = TEMPLATE.replace("<assistant>", "<assistant>{% if not enable_thinking %}<think></think>{% endif %}")
+    chat_model(tmp_path, folder, template=thinks, max_seq_len=256, reasoning="off")
+    chats_dataset(tmp_path)
+    (text,) = (line for line in lines(tmp_path) if "<assistant>" in line)
+    assert text.endswith("<assistant><think></think>")
+    chat_model(tmp_path, folder, max_seq_len=256, reasoning="off")
+    assert any("not at all: reasoning is off, and the chat template knows no such switch" in x for x in lines(tmp_path))
+
+
 def test_a_model_that_cannot_be_asked_is_told_why(tmp_path: Path, folder: Path) -> None:
     chat_model(tmp_path, folder, template=None)
     chats_dataset(tmp_path)
