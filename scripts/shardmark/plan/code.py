@@ -1,12 +1,12 @@
 """Digests of this library's source: what its parts make is made anew when they change."""
 
-import ast
 import functools
 from collections.abc import Iterable
 from pathlib import Path
+from types import CodeType
 
 from shardmark import layout
-from shardmark.files import canonical_json, digest, file_sha256, read_sealed, sealed, sha256, write_whole
+from shardmark.files import canonical_json, digest, file_sha256, read_sealed, sealed, write_whole
 
 SOURCES = {".py", ".j2", ".css", ".js"}
 LIBRARY = Path(__file__).resolve().parent.parent
@@ -36,15 +36,34 @@ def _files(parts: Iterable[str]) -> list[Path]:
     return sorted(path for path in found if path.suffix in SOURCES)
 
 
+@functools.cache
 def _meaning(path: Path) -> str:
-    return sha256(without_comments(path.read_text())) if path.suffix == ".py" else file_sha256(path)
+    if path.suffix != ".py":
+        return file_sha256(path)
+    return digest(compiled(compile(path.read_bytes(), "", "exec", dont_inherit=True, optimize=2)))
 
 
-def without_comments(source: str) -> str:
-    """Python without comments, docstrings and layout."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            kept = [one for one in node.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
-            node.body = kept or [ast.Pass()]
-    return ast.unparse(tree)
+def compiled(code: CodeType) -> list[object]:
+    """What compiled Python does, as JSON: without comments, layout, and (`optimize=2`) what docstrings say.
+
+    Another version of Python compiles to something else, and data sets are then rendered once more. To compare syntax
+    trees would avoid that, and take ten times as long.
+    """
+    counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
+    names = [[*each] for each in (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)]
+    return [
+        code.co_code.hex(),
+        code.co_exceptiontable.hex(),
+        counts,
+        names,
+        [_constant(each) for each in code.co_consts],
+    ]
+
+
+def _constant(value: object) -> object:
+    if isinstance(value, CodeType):
+        return compiled(value)
+    if isinstance(value, tuple | frozenset):
+        parts = [_constant(part) for part in value]
+        return [type(value).__name__, sorted(parts, key=str) if isinstance(value, frozenset) else parts]
+    return [type(value).__name__, repr(value)]
