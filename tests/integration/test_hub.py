@@ -88,6 +88,30 @@ def test_main_is_pinned_until_its_entry_is_deleted(site: Site) -> None:
     assert "fix: run once without HF_HUB_OFFLINE" in message
 
 
+def test_a_chat_template_is_fetched_when_it_is_asked_for_and_kept_in_the_lock(answers: Site) -> None:
+    templated = {"tokenizer_config.json": json.dumps({"chat_template": "{{ messages }}"})}
+    answers.push("model", "org/chat", weights() | templated)
+    answers.push("model", "org/base", weights())
+    for name in ("chat", "base"):
+        answers.model(name, path=f"org/{name}")
+    answers.configure(["chat", "base"], ["d"], apply_chat_template="auto")
+
+    def asked(**environment: str) -> set[bool]:
+        records = answers.plan(**environment)["datasets"]
+        return {record["is_chat"] for record in records}
+
+    assert asked() == {True, False}
+    noted = json.loads(answers.lock.read_text())["models"]
+    assert [noted[name]["hub"]["chat_template"] is None for name in ("chat", "base")] == [False, True]
+    shutil.rmtree(answers.cache)
+    assert asked(HF_HUB_OFFLINE="1") == {True, False}, "the lock knows"
+
+    answers.lock.write_text(json.dumps(json.loads(answers.lock.read_text()) | {"models": {}}))
+    message = answers.refused(HF_HUB_OFFLINE="1")
+    assert "config/models/chat.yaml: path: apply_chat_template is auto, and the tokenizer of org/chat cannot" in message
+    assert "say apply_chat_template: true or false" in message
+
+
 def test_a_branch_a_tag_and_a_commit_are_pinned_each_for_itself(answers: Site) -> None:
     commits = {
         "v1": answers.push("model", "org/model", weights(b"one"), ref="v1"),

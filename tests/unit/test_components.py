@@ -1,5 +1,7 @@
 """Each part of a data set has a digest of its own, and code one that comments and layout do not change."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,11 @@ import pytest
 
 from projects import dataset_settings
 from shardmark.config import DatasetConfig
-from shardmark.plan.code import code_digest, source_digest, without_comments
+from shardmark.plan.code import code_digest, compiled, source_digest
 from shardmark.plan.components import PARTS, components
 
+UNASKED = {"include", "description", "apply_chat_template", "system_instruction"}
+"What a data set has no more when it is asked."
 CONTENT = {"rows": "sha", "limit": None}
 
 
@@ -19,7 +23,7 @@ def of(content: dict[str, Any] = CONTENT, protocols: dict[str, int] | None = Non
 
 def test_every_setting_but_the_description_belongs_to_one_part() -> None:
     named = [key for keys in PARTS.values() for key in keys]
-    assert sorted(named) == sorted(set(DatasetConfig.model_fields) - {"include", "description"})
+    assert sorted(named) == sorted(set(DatasetConfig.model_fields) - UNASKED)
 
 
 @pytest.mark.parametrize(
@@ -41,10 +45,41 @@ def test_a_change_shows_in_its_part_alone(part: str, change: dict[str, Any]) -> 
     assert {name for name in before if before[name] != after[name]} == {part}
 
 
+def does(source: str) -> list[object]:
+    return compiled(compile(source, "", "exec", optimize=2))
+
+
 def test_comments_docstrings_and_layout_are_no_change() -> None:
     one = '"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1  # a comment\n'
-    assert without_comments(one) == without_comments("def f(x):\n\n    return (x + 1)\n")
-    assert without_comments(one) != without_comments("def f(x): return x + 2")
+    assert does(one) == does('"""Other."""\n\ndef f(x):\n    """Other."""\n\n    return (x + 1)\n')
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("def f(x): return x + 1", "def f(x): return x + 2"),
+        ("def f(x): return x + 1", "def f(x): return x - 1"),
+        ("x = 1", "x = 1.0"),
+        ("x = 'a'", "y = 'a'"),
+        ("def f(x=1): ...", "def f(*, x=1): ..."),
+        ("y in {'a', 'b'}", "y in {'a', 'c'}"),
+        ("try: f()\nexcept ValueError: g()", "f()\ng()"),
+    ],
+)
+def test_what_does_something_else_is_a_change(one: str, other: str) -> None:
+    assert does(one) != does(other)
+
+
+def test_sets_of_texts_are_the_same_in_every_process() -> None:
+    """Python's hashes of texts differ from process to process, and with them the order of a set."""
+    source = 'x in {"a", "b", "c", "d"}'
+    show = f"from shardmark.plan.code import compiled; print(compiled(compile({source!r}, '', 'exec')))"
+    said = [
+        subprocess.check_output([sys.executable, "-c", show], env={"PYTHONPATH": "scripts", "PYTHONHASHSEED": seed})
+        for seed in ("1", "2", "3")
+    ]
+    assert b"frozenset" in said[0]
+    assert said == [said[0]] * 3
 
 
 def test_the_digest_of_code_is_remembered_for_the_source_it_was_made_of(tmp_path: Path) -> None:

@@ -271,8 +271,11 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
             {"kind": "generat"},
             "f.yaml: kind: input should be 'generate', 'choice', 'loglikelihood' or 'rolling' (found 'generat')",
         ),
-        ({"prompt": None}, "f.yaml: give exactly one of prompt and messages"),
-        ({"messages": [{"role": "user", "content": "x"}]}, "f.yaml: give exactly one of prompt and messages"),
+        ({"prompt": None}, "f.yaml: give prompt, or messages for a chat, or both"),
+        (
+            {"prompt": None, "messages": [{"role": "user", "content": "x"}], "apply_chat_template": False},
+            "f.yaml: apply_chat_template is false, and there are only messages",
+        ),
         ({"prompt": None, "messages": [{"role": "system", "content": "x"}]}, "f.yaml: messages end with system"),
         ({"prompt": None, "messages": [{"role": "bot", "content": "x"}]}, "f.yaml: messages.0.role: input should be"),
         ({"target": None}, "f.yaml: kind generate needs target"),
@@ -542,10 +545,8 @@ CHOOSING = {"kind": "choice", "prompt": "{{ q }}", "choices": "[1]", "target": "
     ("config", "fix"),
     [
         ({"num_fewshot": 5}, "few_shot: {count: 5"),
-        ({"num_fewshot": 0}, "few_shot: {count: 5"),
-        ({"apply_chat_template": True}, "`messages` in the place of `prompt`"),
-        ({"system_instruction": "Be brief."}, "role: system"),
-        ({"fewshot_as_multiturn": False}, "turns of their own"),
+        ({"fewshot_seed": 5}, "few_shot: {pick: random"),
+        ({"fewshot_as_multiturn": False}, "add apply_chat_template: true"),
         ({"lm_eval_path": "/some/where"}, "lm_eval:NAME"),
         ({"lm_eval_code": True}, "lm_eval:NAME"),
         ({"lm_eval_data": "other.yaml"}, "lm_eval:NAME"),
@@ -568,7 +569,7 @@ def test_the_command_line_may_choose_data_sets_that_do_not_use_what_the_file_say
 
 
 def test_all_keys_that_nothing_uses_are_told_together(root: Path) -> None:
-    config = {"num_fewshot": 5, "apply_chat_template": True, "lm_eval_code": True}
+    config = {"num_fewshot": 5, "fewshot_as_multiturn": True, "lm_eval_code": True}
     assert [problem.key for problem in load_with(root, **config)[1]] == sorted(config)
 
 
@@ -581,18 +582,19 @@ def test_defaults_may_stand_where_nothing_uses_them(root: Path) -> None:
     ("keys", "config", "used"),
     [
         ({}, {"num_fewshot": 5}, True),
-        ({"num_fewshot": 1}, {"num_fewshot": 5}, False),
-        ({"apply_chat_template": False}, {"apply_chat_template": True}, False),
+        ({"num_fewshot": 1}, {"num_fewshot": 5}, True),
+        ({"apply_chat_template": False}, {"apply_chat_template": True}, True),
         ({}, {"apply_chat_template": True, "fewshot_as_multiturn": False}, True),
         ({"apply_chat_template": True}, {"fewshot_as_multiturn": False}, True),
         ({}, {"fewshot_as_multiturn": False}, False),
-        ({"apply_chat_template": True, "fewshot_as_multiturn": True}, {"fewshot_as_multiturn": False}, False),
+        ({"apply_chat_template": True, "fewshot_as_multiturn": True}, {"fewshot_as_multiturn": False}, True),
+        ({"apply_chat_template": True}, {"apply_chat_template": False, "fewshot_as_multiturn": False}, False),
         ({}, {"lm_eval_data": "other.yaml"}, False),
         ({}, {"lm_eval_data": "other.yaml", "data_root": "."}, True),
         ({}, {"max_out_len": 4}, True),
     ],
 )
-def test_a_key_counts_where_a_task_of_lm_eval_leaves_it_open(root: Path, keys: Any, config: Any, used: bool) -> None:
+def test_a_key_counts_where_a_task_of_lm_eval_makes_use_of_it(root: Path, keys: Any, config: Any, used: bool) -> None:
     write_yaml(root / "config/datasets/task.yaml", TASK | keys)
     found = load_with(root, datasets=["task"], lm_eval_path=".", **config)[1]
     assert (found == []) is used
@@ -626,7 +628,8 @@ def test_models_and_what_stands_in_their_place_are_not_both_given_on_the_command
         (RunConfig, "description", "the file of a model, config/models/NAME.yaml or the file of a data set"),
         (DatasetConfig, "limit", "it belongs in the run's own"),
         (DatasetConfig, "num_fewshot", "few_shot: {count: 5"),
-        (DatasetConfig, "system_instruction", "role: system"),
+        (DatasetConfig, "fewshot_seed", "pick: random"),
+        (DatasetConfig, "gen_kwargs", "generation: {"),
         (TransformersConfig, "limit", "it belongs in the run's own"),
         (TransformersConfig, "prompt", "it belongs in the file of a data set"),
     ],
@@ -639,9 +642,10 @@ def test_a_key_of_another_file_is_told_where_it_belongs(kind: Any, key: str, fix
 
 
 def test_a_key_that_only_some_data_sets_use_is_told(root: Path) -> None:
-    (told,) = partly_used(RunConfig(num_fewshot=5), ["sums"], True, lambda key: "run.yaml")
-    assert (told.where, told.key, "not of sums" in told.what) == ("run.yaml", "num_fewshot", True)
-    assert partly_used(RunConfig(num_fewshot=5), [], True, str) == partly_used(RunConfig(), ["sums"], True, str) == []
+    own = read(root).datasets
+    (told,) = partly_used(RunConfig(num_fewshot=5), {each.name: each.settings for each in own}, lambda key: "run.yaml")
+    assert (told.where, told.key, "which have no examples" in told.what) == ("run.yaml", "num_fewshot", True)
+    assert partly_used(RunConfig(num_fewshot=5), {}, str) == []
 
 
 def test_the_manual_has_every_key_of_a_model() -> None:

@@ -19,7 +19,6 @@ import pytest
 from shardmark.config import protocols
 from shardmark.filters import FILTERS
 from shardmark.metrics import METRICS
-from shardmark.plan.code import without_comments
 
 LIBRARY = Path(protocols.__file__).resolve().parents[1]
 PINNED = Path(__file__).with_name("protocols.json")
@@ -78,6 +77,16 @@ def closure(files: Iterable[str], others: Iterable[str] = ()) -> set[str]:
                 if path.startswith(ROOMS) and not path.startswith(BOUNDS):
                     waiting += [p for p in (f"{path}.py", f"{path}/__init__.py") if (LIBRARY / p).is_file()]
     return found
+
+
+def without_comments(source: str) -> str:
+    """Python without comments, docstrings and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            kept = [one for one in node.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+            node.body = kept or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 @cache

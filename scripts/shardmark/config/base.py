@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 QUOTES = "put it in quotes: YAML takes numbers, yes, no, on and off for no text"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Chat = bool | Literal["auto"]
+"Whether models are asked in chats; auto: those that have a template for them."
 S = TypeVar("S", bound=Settings)
 SHOWN = 20
 "The most wrong keys of a file that are named; the rest are counted."

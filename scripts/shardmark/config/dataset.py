@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from shardmark.config.base import Chat
 from shardmark.config.circular import Circular
 from shardmark.config.few_shot import FewShot
 from shardmark.errors import nearest
@@ -96,6 +97,11 @@ FOREIGN = {
 "The keys that a kind does not have."
 
 
+def _is_none(value: object) -> bool:
+    """Whether a setting is not given: it is left out then, so that the digests of files from before it stay."""
+    return value is None
+
+
 class DatasetConfig(Settings):
     """A data set (a task). The file's name is its name."""
 
@@ -120,7 +126,13 @@ class DatasetConfig(Settings):
     prompt: str | None = None
     "Jinja template of the prompt. With scoring perplexity it contains `choice` and is rendered for each choice."
     messages: list[Message] | None = Field(None, min_length=1)
-    "Instead of prompt: a chat. Each model puts it into its own chat template."
+    "A chat; each model puts it into its own chat template. Beside prompt, it is what is asked in a chat."
+    apply_chat_template: Chat | None = Field(None, exclude_if=_is_none)
+    "Ask in a chat; auto: the models with a template for it. null: as the model's file says, else not."
+    fewshot_as_multiturn: bool | None = Field(None, exclude_if=_is_none)
+    "In a chat, examples are turns of their own; false: they stand before the question, in one message."
+    system_instruction: str | None = Field(None, exclude_if=_is_none)
+    "What stands before all else, in a chat in the system's message."
     choices: str | list[str] | None = None
     "kind choice: a template for each choice, or one Jinja expression for the list, e.g. `choices.text`."
     continuation: str | None = None
@@ -174,14 +186,18 @@ class DatasetConfig(Settings):
             raise ValueError("few_shot.source names no file, as source does, and no hub")
         if self.group_mean == "macro" and not self.group_by:
             raise ValueError("group_mean without effect: group_by names no column")
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give exactly one of prompt and messages")
+        if self.prompt is None and self.messages is None:
+            raise ValueError("give prompt, or messages for a chat, or both")
+        if self.prompt is None and self.apply_chat_template is False:
+            raise ValueError("apply_chat_template is false, and there are only messages: add a prompt, or drop it")
+        if self.kind == "rolling" and self.apply_chat_template:
+            raise ValueError("apply_chat_template without effect: kind rolling reads whole texts")
         if self.scoring == "perplexity" and self.continuation is not None:
-            where = "a message" if self.messages else "prompt"
+            where = "a message" if self.prompt is None else "prompt"
             raise ValueError(
                 f"scoring perplexity takes the whole prompt: put {{{{ choice }}}} into {where}, drop continuation"
             )
-        if self.messages and self.preamble:
+        if self.messages and self.preamble and self.prompt is None:
             raise ValueError("preamble stands before prompt; messages begin with one of role system")
         if self.messages and self.messages[-1].role == "system":
             raise ValueError("messages end with system: the last one is of user, or of assistant to begin the answer")

@@ -2,6 +2,7 @@
 
 from pydantic import Field, NonNegativeInt, model_validator
 
+from shardmark.config.base import Chat
 from shardmark.settings import Settings
 
 PREFIX = "lm_eval:"
@@ -18,9 +19,9 @@ class LmEvalConfig(Settings):
     task_path: str | None = None
     "A YAML file of your own in lm-eval's format, instead of lm_eval."
     num_fewshot: NonNegativeInt | None = None
-    "How many examples, unless the task itself says 0; null for what the run or the task says."
-    apply_chat_template: bool | None = None
-    "Ask in chats, which each model puts into words of its own; null for what the run says."
+    "How many examples, unless the run says it or the task itself says 0; null: as the task."
+    apply_chat_template: Chat | None = None
+    "Ask in chats, which each model puts into words of its own; auto: the models with a template for them."
     fewshot_as_multiturn: bool | None = None
     "In a chat, examples are turns of their own, as lm-eval does by default; false: they stand before the question."
     system_instruction: str | None = None

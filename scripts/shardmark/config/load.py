@@ -86,7 +86,8 @@ def load(
     if not any(problem.key == "datasets" or Path(problem.where).parts[:2] == DATASETS for problem in problems):
         own, tasks = [each.settings for each in benchmark.datasets], [each.settings for each in benchmark.lm_eval]
         told = {problem.key for problem in problems}
-        idle = unused(run, own, tasks, place, {"models", "hf_path"} <= {*command_line})
+        models = [each.settings for each in benchmark.models]
+        idle = unused(run, models, own, tasks, place, {"models", "hf_path"} <= {*command_line})
         kept = WITHOUT_EFFECT - {*command_line} if "datasets" in command_line else set()
         problems += [problem for problem in idle if problem.key not in told | kept]
     return benchmark

@@ -6,6 +6,7 @@ from datetime import date
 from itertools import islice
 from pathlib import Path
 
+from shardmark.config.asking import chat_wanted
 from shardmark.config.base import SHOWN, S, validate
 from shardmark.config.dataset import DatasetConfig
 from shardmark.config.lm_eval import LmEvalConfig
@@ -17,15 +18,12 @@ from shardmark.settings import Settings
 LARGEST = 2**63 - 1
 NATIVE = {
     "num_fewshot": "a data set's file says few_shot: {count: 5, source: {split: train}}",
-    "apply_chat_template": "a data set's file asks in a chat with `messages` in the place of `prompt`",
-    "fewshot_as_multiturn": "in `messages` of a data set's file, examples are turns of their own",
-    "system_instruction": "a data set's file says `messages: [{role: system, content: ...}, ...]`",
+    "fewshot_seed": "a data set's file says few_shot: {pick: random, seed: 1, count: 5, source: {split: train}}",
+    "gen_kwargs": "a data set's file says generation: {max_new_tokens: 512}",
 }
-"How data sets of config/datasets say what these keys say of lm-eval's tasks."
-OF_TASKS = (*NATIVE, "lm_eval_path", "lm_eval_code", "lm_eval_data")
+"How the files of data sets say what these keys of a run say."
+OF_TASKS = ("lm_eval_path", "lm_eval_code", "lm_eval_data")
 "Keys of a run that only tasks of lm-eval use."
-STYLE = ("num_fewshot", "apply_chat_template", "system_instruction")
-"Those that a task's own file may say instead."
 FILES: dict[type[Settings], str] = {
     RunConfig: "the run's own (config/config.yaml, or --config)",
     ModelConfig: "the file of a model, config/models/NAME.yaml",
@@ -77,7 +75,7 @@ def _pointed(problem: Problem, kind: type[Settings]) -> Problem:
     if problem.key in kind.model_fields or "." in problem.key:
         return problem
     if kind is DatasetConfig and problem.key in NATIVE:
-        return replace(problem, fix=f"only tasks of lm-eval have it: {NATIVE[problem.key]}")
+        return replace(problem, fix=f"it belongs in the run's own file, or --config; {NATIVE[problem.key]}")
     others = [file for other, file in FILES.items() if not issubclass(kind, other) and problem.key in _fields(other)]
     return replace(problem, fix=f"it belongs in {' or '.join(others)}") if others else problem
 
@@ -90,6 +88,7 @@ def _fields(kind: type[Settings]) -> set[str]:
 
 def unused(
     run: RunConfig,
+    models: list[ModelConfig],
     datasets: list[DatasetConfig],
     tasks: list[LmEvalConfig],
     place: Callable[[str], str],
@@ -101,7 +100,8 @@ def unused(
     """
     given = {key for key, field in type(run).model_fields.items() if getattr(run, key) != field.get_default()}
     for key in sorted(given):
-        if why := _why_unused(key, run, datasets, tasks):
+        why = _idle_way_to_ask(key, run, models, datasets, tasks) or _why_unused(key, run, datasets, tasks)
+        if why:
             yield Problem(place(key), key, f"nothing in this run uses it: {why[0]}", why[1])
     if both_given:
         what = "nothing in this run uses them: hf_path stands in their place"
@@ -113,14 +113,7 @@ def _why_unused(
 ) -> tuple[str, str] | None:
     """Why a key that is given has no effect, and what to do about it; None if it has one."""
     if key in OF_TASKS and not tasks:
-        return "only tasks of lm-eval do, and it names none", NATIVE.get(key, "drop it, or name a task as lm_eval:NAME")
-    if key in STYLE and all(getattr(task, key) is not None for task in tasks):
-        return "each of its tasks has its own in its file", "drop it"
-    if key == "fewshot_as_multiturn" and not any(
-        task.fewshot_as_multiturn is None and (run if task.apply_chat_template is None else task).apply_chat_template
-        for task in tasks
-    ):
-        return "it asks none of its tasks in a chat", "add apply_chat_template: true, or drop it"
+        return "only tasks of lm-eval do, and it names none", "drop it, or name a task as lm_eval:NAME"
     if key == "lm_eval_data" and not run.data_root:
         return "there is no data_root whose files it could name", "give data_root, or drop it"
     if key == "data_root" and not tasks and not any(map(_reads_data_root, datasets)):
@@ -133,17 +126,49 @@ def _why_unused(
     return None
 
 
+def _idle_way_to_ask(
+    key: str, run: RunConfig, models: list[ModelConfig], datasets: list[DatasetConfig], tasks: list[LmEvalConfig]
+) -> tuple[str, str] | None:
+    """The same of the keys that say how data sets are asked."""
+    shots = [dataset.few_shot for dataset in datasets if dataset.few_shot]
+    if key == "fewshot_as_multiturn":
+        named: list[DatasetConfig | LmEvalConfig] = [*datasets, *tasks]
+        chats = [chat_wanted(run, each, model) for each in named for model in models]
+        if not any(chats):
+            return "it asks none of its data sets in a chat", "add apply_chat_template: true, or drop it"
+        return None if tasks or shots else ("none of its data sets has examples", "drop it")
+    if tasks:
+        return None
+    if key == "num_fewshot" and run.num_fewshot and not shots:
+        return "none of its data sets has examples", NATIVE[key]
+    if key == "fewshot_seed" and not any(each.pick == "random" for each in shots):
+        return "none of its data sets draws examples by lot", NATIVE[key]
+    if key == "gen_kwargs" and not any(dataset.kind == "generate" for dataset in datasets):
+        return "no data set has answers that are generated", "drop it"
+    if key in ("apply_chat_template", "system_instruction") and all(each.kind == "rolling" for each in datasets):
+        return "all data sets are of kind rolling, which reads whole texts", "drop it"
+    return None
+
+
 def _reads_data_root(dataset: DatasetConfig) -> bool:
     examples = dataset.example_source()
     return not dataset.source.file or bool(examples and not examples.file)
 
 
-def partly_used(run: RunConfig, own: list[str], tasks: bool, place: Callable[[str], str]) -> list[Problem]:
-    """What to tell of keys that some data sets of a run use, and others, which are called `own`, do not."""
-    keys = [key for key in NATIVE if getattr(run, key) != RunConfig.model_fields[key].get_default()]
-    if not (own and tasks):
-        return []
-    named = ", ".join(own[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
-    return [
-        Problem(place(key), key, f"is that of lm-eval's tasks alone, and not of {named}", NATIVE[key]) for key in keys
-    ]
+def partly_used(run: RunConfig, own: dict[str, DatasetConfig], place: Callable[[str], str]) -> list[Problem]:
+    """What to tell of keys that some data sets of a run use, and others of its own, called so, do not."""
+    without = {
+        "num_fewshot": [name for name, dataset in own.items() if run.num_fewshot and not dataset.few_shot],
+        "fewshot_seed": [
+            name
+            for name, dataset in own.items()
+            if run.fewshot_seed is not None and dataset.few_shot and dataset.few_shot.pick != "random"
+        ],
+    }
+    why = {"num_fewshot": "which have no examples", "fewshot_seed": "which draw none by lot"}
+    found = []
+    for key, names in without.items():
+        if names:
+            named = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            found.append(Problem(place(key), key, f"without effect on {named}, {why[key]}", NATIVE[key]))
+    return found

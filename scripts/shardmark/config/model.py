@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, PositiveInt
 
 from shardmark.config import backends
+from shardmark.config.base import Chat
 from shardmark.errors import nearest
 from shardmark.settings import Settings
 
@@ -60,6 +61,8 @@ class ModelConfig(Settings):
     "Cores a job takes (at most those given to Snakemake)."
     max_out_len: PositiveInt | None = None
     "The most tokens that are generated, whatever the data set asks for."
+    apply_chat_template: Chat | None = None
+    "Ask it in chats; auto: if it has a template for them. What a run or a data set says goes before it. null: not."
     slurm: SlurmConfig = Field(default=SlurmConfig())
     "What its jobs ask of a Slurm cluster, where that differs from the profile."
 

@@ -4,10 +4,21 @@ import shlex
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-from shardmark.config.base import Dtype
+from shardmark.config.base import Chat, Dtype
+from shardmark.config.dataset import Generation
 from shardmark.config.yaml_files import load_yaml
+from shardmark.errors import nearest
 from shardmark.settings import Settings
 
 
@@ -51,6 +62,13 @@ def _typed(value: object) -> Any:
     return read if isinstance(read, bool | int | float | None) else value
 
 
+OF_LM_EVAL = {
+    "until": "stop",
+    "max_gen_toks": "max_new_tokens",
+    "max_tokens": "max_new_tokens",
+    "max_completion_tokens": "max_new_tokens",
+}
+"lm-eval's names of settings of generation, and ours."
 ONE_OFF = ("revision", "tokenizer_path", "adapter", "adapter_revision", "model_kwargs", "tokenizer_kwargs")
 "Settings of a model that `--config` may give beside hf_path."
 
@@ -110,13 +128,17 @@ class RunConfig(Settings):
     lm_eval_data: str = "config/lm_eval/data.yaml"
     "Which files below data_root stand for the Hub data sets that lm-eval's tasks name."
     num_fewshot: int | None = Field(None, ge=0)
-    "How many examples for all of lm-eval's tasks, unless a task itself says 0; null for their own numbers."
-    apply_chat_template: bool = False
-    "Ask all of lm-eval's tasks in chats, which each model puts into words of its own."
-    fewshot_as_multiturn: bool = True
-    "In such chats, examples are turns of their own; false: they stand before the question."
-    system_instruction: str = ""
-    "What stands before all else in all of lm-eval's tasks, in a chat as the system's message."
+    "How many examples, for all data sets that have any (of lm-eval's tasks, unless one says 0); null: their own."
+    fewshot_seed: int | None = Field(None, ge=0)
+    "Another number draws other examples where they are drawn by lot; null: those of the files."
+    apply_chat_template: Chat | None = None
+    "Ask in chats, which each model puts into words of its own; auto: those with a template. null: as the files say."
+    fewshot_as_multiturn: bool | None = None
+    "In a chat, examples are turns of their own; false: they stand before the question, in one message."
+    system_instruction: str | None = None
+    "What stands before all else, in a chat in the system's message."
+    gen_kwargs: Mapping = Field(default={})
+    "How answers are generated, over what the files say, e.g. {temperature: 0.7, max_new_tokens: 512}."
     limit: Annotated[Limit | None, BeforeValidator(_number)] = None
     "How many rows of each data set, a fraction of them (0.1), or {per_group: 5} of each group; null for all."
     data_root: str | None = None
@@ -165,6 +187,23 @@ class RunConfig(Settings):
     "Passed on to AutoModelForCausalLM.from_pretrained for hf_path, e.g. {device_map: auto}."
     tokenizer_kwargs: Mapping = Field(default={})
     "Passed on to AutoTokenizer.from_pretrained for hf_path, e.g. {use_fast: false}."
+
+    @field_validator("gen_kwargs")
+    @classmethod
+    def _known_kwargs(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Settings of generation by our names or lm-eval's, each once."""
+        known = [*Generation.model_fields, *OF_LM_EVAL, "do_sample"]
+        if unknown := [key for key in given if key not in known]:
+            raise ValueError(f"{unknown[0]} is no setting of generation: {nearest(unknown[0], known)}")
+        names = [OF_LM_EVAL.get(key, key) for key in given]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            both = [key for key in given if OF_LM_EVAL.get(key, key) == twice[0]]
+            raise ValueError(f"{' and '.join(both)} are the same: keep one")
+        if given.get("do_sample") is False and given.get("temperature"):
+            raise ValueError("do_sample is false, and temperature is above 0: keep one")
+        if given.get("do_sample") is True and not given.get("temperature"):
+            raise ValueError("do_sample is true: say at which temperature above 0")
+        return given
 
     @model_validator(mode="after")
     def _one_off(self) -> "RunConfig":

@@ -78,7 +78,7 @@ class Lock:
 
     def learn(self, key: Key, later: dict[str, Any]) -> None:
         """Parts that are not always known, for the record that will be noted under a key."""
-        self._learnt[key] = later
+        self._learnt[key] = self._learnt.get(key, {}) | later
 
     def note(self, key: Key, record: dict[str, Any], later: dict[str, Any] | None = None) -> None:
         """Put a record into the lock.

@@ -12,7 +12,7 @@ PARTS = {
         *("kind", "preamble", "prompt", "messages", "choices", "continuation", "target", "duplicate_choices"),
         "circular",
     ),
-    "few_shot": ("few_shot",),
+    "few_shot": ("few_shot", "fewshot_as_multiturn"),
     "generation": ("generation",),
     "filters": ("filters", "chains"),
     "metrics": ("metrics", "scoring", "group_by", "group_mean", "cluster_by", "chance"),

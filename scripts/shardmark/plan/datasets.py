@@ -19,8 +19,9 @@ from msgspec.structs import asdict, replace
 
 from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named
+from shardmark.config.asking import as_asked
 from shardmark.config.protocols import scoring_protocols
-from shardmark.errors import UserError
+from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import (
     digest,
     json_line,
@@ -145,11 +146,21 @@ def folder_hashes(folder: Path, hashes: HashCache) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashes.sha256(path) for path in files}
 
 
-def plan_dataset(dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock, hashes: HashCache) -> PlannedDataset:
-    """A data set with its task file in place. Raises UserError for rows that are missing or cannot be rendered."""
+def plan_dataset(
+    dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock, hashes: HashCache, chat: bool = False
+) -> PlannedDataset:
+    """A data set with its task file in place, asked in a chat or as a text.
+
+    Raises UserError for rows that are missing or cannot be rendered.
+    """
     run, results = benchmark.run, Path(benchmark.run.results)
-    path, origin = dataset_origin(dataset, run.data_root, lock, hashes)
-    settings = dataset.settings
+    problems: list[Problem] = []
+    with collecting(problems):
+        path, origin = dataset_origin(dataset, run.data_root, lock, hashes)
+    with collecting(problems):
+        settings = as_asked(dataset.settings, run, chat, dataset.file)
+    if problems:
+        raise UserError(problems)
     made_from: Record = {"rows": _content(origin), "limit": run.model_dump()["limit"]}
     examples = examples_origin(dataset, run.data_root, lock, hashes)
     if examples:
@@ -254,6 +265,7 @@ def stage(
             digest=identity,
             origin=about.origin,
             rows=rows.number,
+            is_chat=bool(chats),
             remarks=words,
             limit=cut,
             components=about.components,

@@ -100,8 +100,11 @@ def _file_rows(file: Path, changed: int) -> list[dict[str, Any]]:
     return list(read_rows(file))
 
 
-def plan_lm_eval(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, hashes: HashCache) -> PlannedDataset:
-    """A data set with its task file in place. Raises UserError."""
+def plan_lm_eval(
+    dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, hashes: HashCache, chat: bool = False
+) -> PlannedDataset:
+    """A data set with its task file in place, asked in chats or as texts. Raises UserError."""
+    dataset = dataset.asked(chat)
     run, results = benchmark.run, Path(benchmark.run.results)
     problems: list[Problem] = []
     with collecting(problems):
@@ -126,7 +129,7 @@ def plan_lm_eval(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, hashe
         "tasks": [_asked(task) for task in dataset.tasks],
         "origin": to_json(about.origin),
         "limit": run.model_dump()["limit"],
-        "style": dataset.style._asdict(),
+        "style": dataset.style.described(),
         "code": code_identity(dataset.asking, dataset.root),
     }
     return in_place(about, made_from, rendered, results)
@@ -193,7 +196,7 @@ def _described(dataset: LmEvalDataset, origin: LmEvalOrigin, limit: object) -> D
     protocols = scoring_protocols((), ()) | {"lm_eval": LM_EVAL}
     made_of = {
         "template": [_asked(task) for task in dataset.tasks],
-        "few_shot": dataset.style._asdict(),
+        "few_shot": dataset.style.described(),
         "rows": limit,
         "code": settings["executes"],
         "metrics": judged,

@@ -15,6 +15,8 @@ from typing import Any
 
 from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
+from shardmark.config.asking import chat_wanted
+from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.misplaced_keys import partly_used
 from shardmark.config.yaml_lines import lines_named
 from shardmark.errors import Problem, UserError, collecting
@@ -36,6 +38,7 @@ from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.preflight import missing_distributions
 from shardmark.plan.reasoning import reasoning_problems
 from shardmark.plan.sizes import with_parameters
+from shardmark.plan.template_lookup import has_template
 from shardmark.records.base import find_sealed, to_json
 from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import Folder, ModelRecord, Staged
@@ -137,26 +140,33 @@ def _make_plan(
         problems += [problem for named in benchmark.datasets for problem in _package_problems(named)]
         problems += [problem for task in tasks for problem in _sandbox_problems(task)]
     work.warnings += code_warning(tasks, place_of("lm_eval_code", where, command_line))
-    own = [dataset.name for dataset in benchmark.datasets]
-    work.warnings += partly_used(benchmark.run, own, bool(tasks), lambda key: place_of(key, where, command_line))
-    makers: list[tuple[str, Callable[[], PlannedDataset]]] = [
-        *((d.name, partial(plan_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
-        *((t.name, partial(plan_lm_eval, t, benchmark, lock, hashes)) for t in tasks),
+    own = {dataset.name: dataset.settings for dataset in benchmark.datasets}
+    work.warnings += partly_used(benchmark.run, own, lambda key: place_of(key, where, command_line))
+    makers: list[tuple[str, DatasetConfig | LmEvalConfig, Callable[[bool], PlannedDataset]]] = [
+        *((d.name, d.settings, partial(plan_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
+        *((t.name, t.config, partial(plan_lm_eval, t, benchmark, lock, hashes)) for t in tasks),
     ]
-    for name, make in makers:
+    asked: dict[str, list[DatasetRecord]] = {model.full_name: [] for model in models}
+    for name, settings, make in makers:
         step(f"data set {name}", steps)
         with collecting(problems):
-            planned = make()
-            datasets.append(planned.record)
-            work.warnings += [Problem(planned.record.file, name, remark) for remark in planned.record.remarks]
-            pairs += [part.pair(planned) for part in work.parts] if not problems else []
-    problems += chat_problems(models, datasets, results)
-    refused, notes = wording_problems(models, datasets, results)
-    problems += refused
-    work.warnings += notes
+            for chat, parts in work.asked(settings, lock).items():
+                planned = make(chat)
+                datasets.append(planned.record)
+                remarks = [Problem(planned.record.file, name, remark) for remark in planned.record.remarks]
+                work.warnings += [remark for remark in remarks if remark not in work.warnings]
+                pairs += [part.pair(planned) for part in parts] if not problems else []
+                for part in parts:
+                    asked[part.model.full_name].append(planned.record)
     problems += reasoning_problems(models, results)
-    problems += window_problems(models, datasets)
-    problems += kind_problems(models, datasets)
+    for model_record in models:
+        own_part = asked[model_record.full_name]
+        problems += chat_problems([model_record], own_part, results)
+        refused, notes = wording_problems([model_record], own_part, results)
+        problems += refused
+        work.warnings += notes
+        problems += window_problems([model_record], own_part)
+        problems += kind_problems([model_record], own_part)
     problems += note_all(lock, benchmark, models, datasets)
     hashes.save()  # also if there are problems: large weights are not hashed again after each typing mistake
     if problems:
@@ -183,12 +193,26 @@ class _Work:
 
     def __init__(self, models: list[ModelRecord], benchmark: Benchmark) -> None:
         results = Path(benchmark.run.results)
+        self.run = benchmark.run
         self.warnings: list[Problem] = []
         self.costs = Costs(results)
         self.checked = CheckedFiles(layout.CHECKED.file(results))
         self.parts = [
             ModelPairs(model, benchmark.run, self.costs, self.checked, self.warnings.append) for model in models
         ]
+
+    def asked(self, dataset: DatasetConfig | LmEvalConfig, lock: Lock) -> dict[bool, list[ModelPairs]]:
+        """The models that are asked a data set in chats (true), and as texts. Raises UserError."""
+        found: dict[bool, list[ModelPairs]] = {}
+        problems: list[Problem] = []
+        for part in self.parts:
+            with collecting(problems):
+                wanted = chat_wanted(self.run, dataset, part.model.settings)
+                chat = has_template(part.model, part.results, lock) if wanted == "auto" else wanted
+                found.setdefault(chat, []).append(part)
+        if problems:
+            raise UserError(problems)
+        return found or {chat_wanted(self.run, dataset, None) is True: []}
 
     def save(self) -> None:
         """Remember what was measured, checked and decided."""

@@ -34,7 +34,7 @@ def print_summary(plan: Plan, console: Console, slots: Callable[[Pair], int | No
     `slots` tells how many jobs of a pair's model can run at once; None if that is unknown.
     """
     shards, left = sum(p.shards for p in plan.pairs), sum(len(p.missing) for p in plan.pairs)
-    wanted = f"{_count(len(plan.models), 'model')} x {_count(len(plan.datasets), 'data set')}"
+    wanted = f"{_count(len(plan.models), 'model')} x {_count(len({d.name for d in plan.datasets}), 'data set')}"
     by_model = [list(group) for _, group in groupby(plan.pairs, key=lambda pair: pair.model.full_name)]
     walls = [wall_seconds(pairs, slots(pairs[0])) for pairs in by_model]
     together = seconds_together([(pairs, slots(pairs[0])) for pairs in by_model])
@@ -53,7 +53,7 @@ def print_summary(plan: Plan, console: Console, slots: Callable[[Pair], int | No
 def limit_lines(plan: Plan) -> list[str]:
     """What part of each data set a limit leaves, to be said beside the plan."""
     found = [(dataset.name, described(dataset.limit)) for dataset in plan.datasets]
-    return [f"only in part: {name}: {limit}" for name, limit in found if limit]
+    return list(dict.fromkeys(f"only in part: {name}: {limit}" for name, limit in found if limit))
 
 
 def _add_row(table: Table, pairs: list[Pair], wall: float, slots: int | None) -> None:

@@ -60,6 +60,7 @@ class TaskDataset(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
     digest: str
     origin: Origin
     rows: int
+    is_chat: bool = False
     remarks: list[str] = msgspec.field(default_factory=list)
     limit: ExtentRecord | None = None
     components: dict[str, str] = msgspec.field(default_factory=dict)

@@ -80,6 +80,8 @@ class DatasetInfo(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
     limit: ExtentRecord | str = ""
     """What part of it was asked: in score files as a record, in reports in words, such as "first 40 of 14,042 rows".
     Empty for all of it."""
+    is_chat: bool = False
+    "Whether it was asked in chats. Scores from before there was a choice do not say it."
 
     @property
     def part(self) -> str:

@@ -14,7 +14,7 @@ from .results import Results
 
 CSV_COLUMNS = [
     "model", "model_digest", "dataset", "dataset_digest",
-    "metric", "value", "stderr", "ci95_low", "ci95_high", "n", "status", "limit",
+    "metric", "value", "stderr", "ci95_low", "ci95_high", "n", "status", "limit", "asked",
     "reasoning_cut", "reasoning_tokens", "answer_tokens",
 ]  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -27,8 +27,8 @@ def leaderboard_csv(results: Results) -> str:
 
     The status is "scored"; a model that was to be scored on a data set and was not has a row without a metric, whose
     status says why. Values are as scored (fractions, not percent) and read back to the same floating-point numbers.
-    `limit` says what part of the data set was asked; it is empty for all of it. Where models reason, the last columns
-    have the share of answers whose reasoning was cut, and the mean tokens of reasoning and of the rest of an answer. A
+    `limit` says what part of the data set was asked; it is empty for all of it; `asked` is chat or text. Where models reason,
+    the last columns have the share of answers whose reasoning was cut, and the mean tokens of reasoning and of the rest of an answer. A
     text that a spreadsheet would compute begins with "'".
     """
     import pandas as pd
@@ -39,6 +39,7 @@ def leaderboard_csv(results: Results) -> str:
             *_numbers(metric),
             "scored",
             _cell_text(pair.scores.dataset.part),
+            "chat" if pair.scores.dataset.is_chat else "text",
             *_reasoning(pair.scores.counts.reasoning),
         ]
         for pair in [*results.grouped.values(), *results]
@@ -60,7 +61,7 @@ def _names(scores: Scores) -> list[str]:
 
 def _gap(gap: Gap) -> list[Any]:
     names = [gap.model.name, gap.model.digest, gap.dataset.name, gap.dataset.digest]
-    return [*map(_cell_text, names), *[None] * 6, _cell_text(gap.text), "", *_reasoning(None)]
+    return [*map(_cell_text, names), *[None] * 6, _cell_text(gap.text), "", "", *_reasoning(None)]
 
 
 def _reasoning(found: Reasoning | None) -> list[float | None]:
@@ -91,7 +92,7 @@ def leaderboard_markdown(board: Leaderboard) -> str:
 
 def _heading(column: Column) -> str:
     metric = column.metric and f"{column.metric}{', %' if column.percent else ''}"
-    facts = "; ".join(filter(None, [metric, column.dataset.part]))
+    facts = "; ".join(filter(None, [metric, column.dataset.part, column.asked]))
     return _escaped(column.dataset.name + (f" ({facts})" if facts else ""))
 
 

@@ -22,6 +22,8 @@ class Column:
     in_mean: bool
     groups: tuple[str, ...] = ()
     "The groups that count in its place."
+    asked: str = ""
+    "`in chats` if all models were asked so; where only some were, their cells say it."
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ def _column(results: Results, dataset: DatasetInfo) -> Column:
     whole = [results.get(model.name, dataset.name) for model in results.models if not results.has_gaps(model.name)]
     complete = bool(whole) and all(pair and pair.scores.main.value is not None for pair in whole)
     in_mean = complete and main.percent and main.higher_is_better and not groups
-    return Column(dataset, known[0].primary, main.percent, main.higher_is_better, in_mean, groups)
+    asked = "in chats" if results.ways(dataset.name) == {True} else ""
+    return Column(dataset, known[0].primary, main.percent, main.higher_is_better, in_mean, groups, asked)
 
 
 def _metric(results: Results, model: ModelInfo, column: Column) -> Metric | None:
@@ -165,5 +168,7 @@ def _cell(results: Results, model: ModelInfo, column: Column, standing: Standing
     pair = results.get(model.name, column.dataset.name)
     gap = results.gap(model.name, column.dataset.name)
     remarks = tuple(pair.scores.counts.remarks()) if pair else ()
+    if pair and len(results.ways(column.dataset.name)) > 1:
+        remarks = ("in a chat" if pair.scores.dataset.is_chat else "as text", *remarks)
     metric = _metric(results, model, column)
     return Cell(model.name, column, metric, standing, pair.link if pair else None, gap, remarks)

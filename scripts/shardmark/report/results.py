@@ -104,6 +104,10 @@ class Results:
         """Tell whether a model lacks a result that the run was to have."""
         return any(gap.model.name == model for gap in self.gaps)
 
+    def ways(self, dataset: str) -> set[bool]:
+        """Whether models were asked a data set in chats (true), as texts, or some so and some so."""
+        return {pair.scores.dataset.is_chat for pair in self if pair.scores.dataset.name == dataset}
+
     def groups_of(self, dataset: str) -> list[str]:
         """The groups that a data set belongs to."""
         return [group.name for group in self.groups if dataset in group.members]
@@ -179,9 +183,10 @@ def _check_agreement(pairs: Iterable[Pair]) -> None:
     """Two versions of a model or data set under one name would share a row or column: refuse them."""
     seen: dict[tuple[str, str, str], str] = {}
     for scores in (pair.scores for pair in pairs):
+        asked = f"{scores.dataset.name} in chats" if scores.dataset.is_chat else scores.dataset.name
         facts = [
             ("model", scores.model.name, "digest", scores.model.digest),
-            ("data set", scores.dataset.name, "digest", scores.dataset.digest),
+            ("data set", asked, "digest", scores.dataset.digest),
             ("data set", scores.dataset.name, "primary metric", scores.primary),
         ]
         for kind, name, fact, value in facts:

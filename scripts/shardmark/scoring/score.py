@@ -195,6 +195,7 @@ def _dataset_info(header: TaskHeader) -> DatasetInfo:
         chance=settings["chance"],
         remarks=dataset.remarks,
         limit=dataset.limit or "",
+        is_chat=dataset.is_chat,
     )
 
 

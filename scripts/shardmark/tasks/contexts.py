@@ -49,24 +49,57 @@ class ChatContext:
 
     def __call__(self, values: Values, examples: Sequence[list[Message]] = ()) -> Context:
         """The chat about a row behind examples."""
-        return [*_said(self._system, values), *itertools.chain(*examples), *_said(self._turns, values)]
+        return [*self.system(values), *itertools.chain(*examples), *self.turns(values)]
+
+    def system(self, values: Values) -> list[Message]:
+        """What the system says, before all else."""
+        return _said(self._system, values)
+
+    def turns(self, values: Values) -> list[Message]:
+        """The question's own turns."""
+        return _said(self._turns, values)
 
     def example(self, values: Values, answer: str) -> list[Message]:
         """The turns of an example; the assistant gives the answer, or completes what it has begun with."""
-        turns = _said(self._turns, values)
+        turns = self.turns(values)
         if turns[-1].role == "assistant":
             return [*turns[:-1], Message(role="assistant", content=turns[-1].content + answer)]
         return [*turns, Message(role="assistant", content=answer)]
 
     def query(self, values: Values) -> str:
         """The text that is compared with others'."""
-        return "\n".join(message.content for message in _said(self._turns, values))
+        return "\n".join(message.content for message in self.turns(values))
 
     def head(self, examples: Sequence[list[Message]]) -> int:
         """Characters that all chats begin with, if all have these examples."""
         if any("{" in template.source for _, template in self._system):
             return 0
-        return len(as_text([*_said(self._system, {}), *itertools.chain(*examples)]))
+        return len(as_text([*self.system({}), *itertools.chain(*examples)]))
+
+
+class OneTurnContext:
+    """Messages whose examples stand in the question's own message, before it."""
+
+    def __init__(self, messages: Sequence[tuple[str, Template]], separator: str) -> None:
+        self._chat, self._separator = ChatContext(messages), separator
+        self.names = self._chat.names
+
+    def __call__(self, values: Values, examples: Sequence[str] = ()) -> Context:
+        """The chat about a row, whose first turn begins with the examples."""
+        system, (first, *rest) = self._chat.system(values), self._chat.turns(values)
+        return [*system, Message(role=first.role, content="".join(examples) + first.content), *rest]
+
+    def example(self, values: Values, answer: str) -> str:
+        """What an example adds to the question's message."""
+        return self.query(values) + answer + self._separator
+
+    def query(self, values: Values) -> str:
+        """The text that is compared with others'."""
+        return self._chat.query(values)
+
+    def head(self, examples: Sequence[str]) -> int:
+        """Characters that all chats begin with, if all have these examples."""
+        return self._chat.head([[Message(role="user", content="".join(examples))]])
 
 
 def _said(messages: Sequence[tuple[str, Template]], values: Values) -> list[Message]:

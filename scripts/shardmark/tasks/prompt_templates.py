@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError
 from shardmark.records.request import ChoiceRequest, Context, GenerateRequest, Request, RollingRequest
-from shardmark.tasks.contexts import ChatContext, TextContext
+from shardmark.tasks.contexts import ChatContext, OneTurnContext, TextContext
 from shardmark.tasks.rows import Row
 from shardmark.untrusted.printed import missing
 from shardmark.untrusted.templates import Expression, RenderError, Template
@@ -20,19 +20,28 @@ class Question:
     """What a data set asks about its rows. Its methods raise RenderError with the key that fails."""
 
     def __init__(self, settings: DatasetConfig, where: str) -> None:
-        """Compile the templates. Raises UserError with every one that is none."""
-        self.settings = settings
+        """Compile the templates. Raises UserError with every one that is none. A prompt goes before messages."""
+        self.settings = settings = (
+            settings if settings.prompt is None else settings.model_copy(update={"messages": None})
+        )
         self._where, self._problems = where, list[Problem]()
         self.filter = self._compile(Expression, "where", settings.where or "true")
         self._target = self._compile(Expression, "target", settings.target or "none")
         self._choices = self._compile_choices(settings.choices)
-        space = "" if settings.messages else " "
-        variable = f"{space}{{{{ {VARIABLE[settings.kind]} }}}}" if settings.kind != "rolling" else ""
-        continuation = variable if settings.continuation is None else settings.continuation
+        variable = f"{{{{ {VARIABLE[settings.kind]} }}}}" if settings.kind != "rolling" else ""
+        spaced = f" {variable}" if variable else ""
+        continuation = settings.continuation
+        if continuation is None:
+            continuation = spaced if settings.messages is None else variable
         self._whole = settings.scoring == "perplexity"
         self._continuation = self._compile(Template, "continuation", "" if self._whole else continuation)
         shots = settings.few_shot
-        answer = shots.answer if shots and shots.answer is not None else "" if self._whole else continuation
+        if shots and shots.answer is not None:
+            answer = shots.answer
+        elif self._whole:
+            answer = ""
+        else:
+            answer = spaced if settings.fewshot_as_multiturn is False else continuation
         self._answer = self._compile(Template, "few_shot.answer", answer)
         self._query = self._compile(Template, "few_shot.query", shots.query) if shots and shots.query else None
         self._filters = self._compile_filters()
@@ -60,12 +69,13 @@ class Question:
             separator = settings.few_shot.separator if settings.few_shot else ""
             preamble = self._compile(Template, "preamble", settings.preamble)
             return TextContext(preamble, self._compile(Template, "prompt", str(settings.prompt)), separator)
-        return ChatContext(
-            [
-                (message.role, self._compile(Template, f"messages.{n}.content", message.content))
-                for n, message in enumerate(settings.messages)
-            ]
-        )
+        messages = [
+            (message.role, self._compile(Template, f"messages.{n}.content", message.content))
+            for n, message in enumerate(settings.messages)
+        ]
+        if settings.fewshot_as_multiturn is False and settings.few_shot:
+            return OneTurnContext(messages, settings.few_shot.separator)
+        return ChatContext(messages)
 
     def _compile_filters(self) -> list[Template]:
         """The templates among the filters, which are filled in when answers are there."""

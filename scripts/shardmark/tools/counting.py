@@ -12,7 +12,7 @@ from shardmark import layout
 from shardmark.config import ModelConfig, Named
 from shardmark.config.weights import WeightsConfig
 from shardmark.engine.tokenization import GIVE_PREFIX, Wording
-from shardmark.lock.entries import given_template
+from shardmark.lock.entries import chat_template, given_template
 from shardmark.plan.chats import chat_applier, named_templates, special_tokens
 from shardmark.plan.context_lengths import window_of
 from shardmark.plan.cost import work
@@ -93,12 +93,13 @@ class Counter:
     """Puts requests into tokens as the engine does, with a model's tokenizer if it is on this machine; else guesses."""
 
     def __init__(self, model: Named[ModelConfig], results: Path, pins: dict[str, str]) -> None:
-        self.name = model.name
+        self.name, self.settings = model.name, model.settings
         self.tokenizer: Tokenizer | None = None
         self.window: int | None = None
         "How many tokens the model reads and writes at most, if that is known."
         self.longest_answer = model.settings.max_out_len
         settings, folder = model.settings, tokenizer_folder(model, results, pins)
+        self._folder = folder
         if not isinstance(settings, WeightsConfig):
             return
         own = Path(settings.path or "").expanduser()
@@ -107,6 +108,13 @@ class Counter:
             with suppress(Exception):  # the library raises plain Exception for what it cannot read; planning names it
                 self.tokenizer = Tokenizer(folder, settings)
                 self._wording = Wording(cast("PreTrainedTokenizerBase", self.tokenizer), settings)
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the model is known to have a template for chats."""
+        if isinstance(self.settings, WeightsConfig) and self.settings.meta_template:
+            return True
+        return bool(self._folder and chat_template(self._folder))
 
     def text(self, context: Context) -> str:
         """The text of a chat in the model's words. Raises WordingError."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from shardmark.config import Benchmark, DatasetConfig, ModelConfig, Named, RunConfig, load, place_of
+from shardmark.config.asking import as_asked, chat_wanted
 from shardmark.config.dataset import Source
 from shardmark.config.merge import Merged
 from shardmark.config.yaml_lines import lines_named
@@ -85,10 +86,25 @@ def _counters(benchmark: Benchmark, models: list[Named[ModelConfig]], lock: Lock
 
 
 def _dataset(dataset: Chosen, benchmark: Benchmark, lock: Lock, models: _Models, count: int) -> Iterator[str]:
-    if isinstance(dataset, LmEvalDataset):
-        yield from _lm_eval(dataset, benchmark, lock, models, count)
-        return
-    settings, run = dataset.settings, benchmark.run
+    """What the models are asked, those in chats and those as texts apart."""
+    ways: dict[bool, list[Counter]] = {}
+    settings = dataset.config if isinstance(dataset, LmEvalDataset) else dataset.settings
+    for counter in models.counters:
+        wanted = chat_wanted(benchmark.run, settings, counter.settings)
+        ways.setdefault(counter.has_template if wanted == "auto" else wanted, []).append(counter)
+    for chat, counters in ways.items():
+        asked = models._replace(counters=counters)
+        if isinstance(dataset, LmEvalDataset):
+            yield from _lm_eval(dataset.asked(chat), benchmark, lock, asked, count)
+        else:
+            yield from _own(dataset, chat, benchmark, lock, asked, count)
+
+
+def _own(
+    dataset: Named[DatasetConfig], chat: bool, benchmark: Benchmark, lock: Lock, models: _Models, count: int
+) -> Iterator[str]:
+    run = benchmark.run
+    settings = as_asked(dataset.settings, run, chat, dataset.file)
     rows, origin = _rows(settings.source, dataset.file, "source", run.data_root, lock)
     examples: Iterator[Row] = iter(())
     if source := settings.example_source():

@@ -131,3 +131,27 @@ def test_near_misses_are_told_with_what_helps(tmp_path: Path) -> None:
     assert first.startswith("a on x: 1 of 20 answers wrong only by white space or case; ")
     assert second.startswith("a on y: 19 of 20 answers wrong only by white space or case; ")
     assert "add `filters: [strip]`" in second
+
+
+def test_it_says_which_models_were_asked_in_chats(tmp_path: Path) -> None:
+    files = Files([], [])
+    chats = {("a", "x"): True, ("b", "x"): False, ("a", "y"): True, ("b", "y"): True, ("a", "z"): False}
+    for (model, dataset), chat in chats.items():
+        samples = make_samples(model, dataset, 8)
+        scores = make_scores(model, dataset, samples)
+        scores["dataset"] |= {"is_chat": chat, "digest": "chat" if chat else "text"}
+        write_pair(tmp_path, files, scores, samples)
+    results = read_results(*files)
+    board = rank_models(results)
+    assert {(cell.model, cell.column.dataset.name): cell.remarks for row in board.rows for cell in row.cells} == {
+        ("a", "x"): ("in a chat",),
+        ("b", "x"): ("as text",),
+        ("a", "y"): (),
+        ("b", "y"): (),
+        ("a", "z"): (),
+        ("b", "z"): (),
+    }
+    assert [column.asked for column in board.columns] == ["", "in chats", ""]
+    assert "in chats" in leaderboard_markdown(board).partition("\n")[0]
+    rows = csv.DictReader(io.StringIO(leaderboard_csv(results)))
+    assert {(row["model"], row["dataset"]): row["asked"] == "chat" for row in rows} == chats

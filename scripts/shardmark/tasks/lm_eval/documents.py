@@ -181,7 +181,7 @@ class _Task:
         kind = settings.shots.sampler
         drawing: Sampler | None = None
         if settings.num_fewshot:
-            drawing = sampler(code.load(kind) if isinstance(kind, Function) else kind, pool)
+            drawing = sampler(code.load(kind) if isinstance(kind, Function) else kind, pool, style.fewshot_seed)
         self.contexts = Contexts(prompts, pool, drawing, self.several_inputs, style)
         self.arguments: Callable[..., list[tuple[Any, ...]]] = getattr(self, f"_{settings.output_type}")
 

@@ -24,8 +24,8 @@ class Sampler(Protocol):
 class RandomSampler:
     """At random, without repetition."""
 
-    def __init__(self, pool: Sequence[Doc]) -> None:
-        self._pool, self._random = pool, Random(SEED)
+    def __init__(self, pool: Sequence[Doc], seed: int) -> None:
+        self._pool, self._random = pool, Random(seed)
 
     def draw(self, count: int, doc: Doc | None) -> Sequence[int]:
         """Raises ValueError if there are not enough documents."""
@@ -60,17 +60,17 @@ class FirstSampler:
 class OwnSampler:
     """A sampler class of the task's own Python, with the interface of lm-eval's."""
 
-    def __init__(self, kind: Callable[..., Any], pool: Sequence[Doc]) -> None:
+    def __init__(self, kind: Callable[..., Any], pool: Sequence[Doc], seed: int) -> None:
         self._sampler = kind(list(pool), rnd=None)
-        self._sampler.set_rnd(SEED)
+        self._sampler.set_rnd(seed)
 
     def draw(self, count: int, doc: Doc | None) -> Sequence[Doc]:
         """What the class draws."""
         return self._sampler.sample(n=count, eval_doc=doc)
 
 
-def sampler(kind: str | Callable[..., Any], pool: Sequence[Doc]) -> Sampler:
+def sampler(kind: str | Callable[..., Any], pool: Sequence[Doc], seed: int = SEED) -> Sampler:
     """The sampler of a name, or of a class."""
     if isinstance(kind, str):
-        return FirstSampler(pool) if kind == "first_n" else RandomSampler(pool)
-    return OwnSampler(kind, pool)
+        return FirstSampler(pool) if kind == "first_n" else RandomSampler(pool, seed)
+    return OwnSampler(kind, pool, seed)

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from shardmark.records.request import ChoiceRequest, Context, GenerateRequest, Request, RollingRequest
-from shardmark.tasks.lm_eval.settings import TaskSettings
+from shardmark.tasks.lm_eval.settings import LENGTHS, TaskSettings
 
 KINDS = {
     "multiple_choice": "choice",
@@ -13,9 +13,6 @@ KINDS = {
     "generate_until": "generate",
     "loglikelihood_rolling": "rolling",
 }
-LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"What lm-eval calls the greatest number of new tokens; the first that is given counts."
-
 DEFAULT_LENGTH = 256
 NO_EFFECT = {"num_beams": 1}
 "Settings of generation that may be given with these values: they are what is done in any case."

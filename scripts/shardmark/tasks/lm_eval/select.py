@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from shardmark.config import RunConfig
+from shardmark.config.asking import generation_kwargs
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.load import Named
 from shardmark.errors import Problem, UserError
@@ -49,6 +50,10 @@ class LmEvalDataset:
     "The folder that functions' folders are below."
     style: Style
     "How documents are put to a model."
+
+    def asked(self, chat: bool) -> "LmEvalDataset":
+        """The data set as it is put to models in chats, or as texts."""
+        return replace(self, style=self.style._replace(apply_chat_template=chat))
 
     @property
     def asking(self) -> list[Function]:
@@ -119,37 +124,50 @@ def select(
     except UserError as error:
         problems += error.problems
         return []
-    shots = run.num_fewshot if run and config.num_fewshot is None else config.num_fewshot
-    style = style_of(config, run)
-    made = [dataset for member in found for dataset in _datasets(member, named, root, shots, style, problems)]
+    asked = _Asked(config, run)
+    made = [dataset for member in found for dataset in _datasets(member, named, root, asked, problems)]
     if own_name and len(made) == 1:
         return [_renamed(made[0], named.name)]
     return [_renamed(dataset, f"{named.name}.{dataset.name}") if own_name else dataset for dataset in made]
 
 
+class _Asked:
+    """What a run and a file say of how tasks are asked; the run goes first."""
+
+    def __init__(self, config: LmEvalConfig, run: RunConfig | None) -> None:
+        run = run or RunConfig()
+        self.num_fewshot = config.num_fewshot if run.num_fewshot is None else run.num_fewshot
+        self.generation = lm_eval_generation(generation_kwargs(run))
+        self.style = style_of(config, run)
+
+
+def lm_eval_generation(given: dict[str, Any]) -> dict[str, Any]:
+    """Our settings of generation by lm-eval's names; what is drawn is asked for by a temperature."""
+    named = {{"stop": "until", "max_new_tokens": "max_gen_toks"}.get(key, key): value for key, value in given.items()}
+    return named | {"do_sample": bool(named["temperature"])} if "temperature" in named else named
+
+
 def _renamed(dataset: LmEvalDataset, name: str) -> LmEvalDataset:
-    values = {**dataset.__dict__, "name": name.replace(SPELT, "")}
-    return LmEvalDataset(**values)
+    return replace(dataset, name=name.replace(SPELT, ""))
 
 
 def _datasets(
     member: Task | Group,
     named: Named[LmEvalConfig],
     root: Path,
-    shots: int | None,
-    style: Style,
+    asked: _Asked,
     problems: list[Problem],
 ) -> Iterator[LmEvalDataset]:
     """A group with scores of its own is one data set; another is its members."""
     if isinstance(member, Group) and not member.aggregates:
         for part in member.members:
-            yield from _datasets(part, named, root, shots, style, problems)
+            yield from _datasets(part, named, root, asked, problems)
         return
     tasks = _each_once(member, named.file, problems) if isinstance(member, Group) else [member]
     settings = []
     for task in tasks:
         try:
-            settings.append(_checked(task, shots))
+            settings.append(_checked(task, asked))
         except UserError as error:
             problems += error.problems
     if settings and len(settings) == len(tasks):
@@ -157,7 +175,7 @@ def _datasets(
         name = SPELT + re.sub(r"[^A-Za-z0-9_.-]+", "-", member.name)
         kinds = {KINDS[task.output_type] for task in settings}
         kind = kinds.pop() if len(kinds) == 1 else MIXED
-        yield LmEvalDataset(name, named.file, kind, named.settings, settings, group, root, style)
+        yield LmEvalDataset(name, named.file, kind, named.settings, settings, group, root, asked.style)
 
 
 def _each_once(group: Group, where: str, problems: list[Problem]) -> list[Task]:
@@ -171,8 +189,8 @@ def _each_once(group: Group, where: str, problems: list[Problem]) -> list[Task]:
     return list(found.values())
 
 
-def _checked(task: Task, shots: int | None) -> TaskSettings:
-    settings = task_settings(task, shots)
+def _checked(task: Task, asked: _Asked) -> TaskSettings:
+    settings = task_settings(task, asked.num_fewshot, asked.generation)
     kind = KINDS[settings.output_type]
     if kind not in ANSWERED:
         what = f"{task.name} needs requests of kind {kind}, which no engine answers yet"

@@ -16,6 +16,8 @@ STRUCTURE = ("tag", "group", "task_list")
 
 OutputType = Literal["multiple_choice", "generate_until", "loglikelihood", "loglikelihood_rolling"]
 DEFAULT_GENERATION = {"temperature": 0.0, "do_sample": False, "max_gen_toks": 256}
+LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"What lm-eval calls the greatest number of new tokens; the first that is given counts."
 NOT_SUPPORTED = {
     "doc_to_image": "prompts with images",
     "doc_to_audio": "prompts with audio",
@@ -125,8 +127,11 @@ class TaskSettings(Settings):
         return [function for key in keys for function in functions(getattr(self, key))]
 
 
-def task_settings(task: Task, num_fewshot: int | None = None) -> TaskSettings:
-    """A task's settings; a number of examples overrides its own unless that is 0, as in lm-eval. Raises UserError."""
+def task_settings(task: Task, num_fewshot: int | None = None, generation: dict[str, Any] | None = None) -> TaskSettings:
+    """A task's settings; a number of examples overrides its own unless that is 0, as in lm-eval. Raises UserError.
+
+    `generation` stands in the place of its own settings of these names.
+    """
     values: Config = {key: value for key, value in task.config.items() if key not in STRUCTURE}
     problems = [
         Problem(task.file, key, f"{task.name}: {what} are not supported", "leave the task out")
@@ -144,7 +149,31 @@ def task_settings(task: Task, num_fewshot: int | None = None) -> TaskSettings:
     shots = settings.num_fewshot or 0
     if num_fewshot is not None and settings.num_fewshot != 0:
         shots = num_fewshot
-    return settings.model_copy(update={"num_fewshot": shots})
+    changes: dict[str, Any] = {"num_fewshot": shots}
+    if generation and settings.output_type == "generate_until":
+        own = DEFAULT_GENERATION if settings.generation_kwargs is None else settings.generation_kwargs
+        kept = {key: value for key, value in own.items() if not ("max_gen_toks" in generation and key in LENGTHS)}
+        changes["generation_kwargs"] = kept | generation
+        if problems := _idle(generation, changes["generation_kwargs"], task):
+            raise UserError(problems)
+    return settings.model_copy(update=changes)
+
+
+OVERRIDING = ("until", "max_gen_toks", "temperature", "do_sample", "top_k", "top_p")
+"The settings of generation that a run may give to tasks."
+
+
+def _idle(given: dict[str, Any], all_kwargs: dict[str, Any], task: Task) -> list[Problem]:
+    """A problem for each of a run's settings of generation that a task makes no use of."""
+    drawn = {} if all_kwargs.get("temperature") else {"top_k", "top_p"}
+    return [
+        Problem(task.file, f"gen_kwargs.{key}", f"{task.name}: {why}", fix)
+        for key in given
+        for why, fix in (
+            [("tasks of lm-eval have no such setting", "leave it out, or these tasks")] * (key not in OVERRIDING)
+            + [("without effect: nothing is drawn", "give a temperature above 0 as well")] * (key in drawn)
+        )
+    ]
 
 
 def _check(settings: TaskSettings, task: Task) -> list[Problem]:

@@ -1,11 +1,12 @@
 """How the documents of a task are put to a model: as one text, or as a chat, by lm-eval's options of these names."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shardmark.config import RunConfig
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.records import request
+from shardmark.tasks.lm_eval.fewshot import SEED
 
 
 class Message(NamedTuple):
@@ -34,6 +35,13 @@ class Style(NamedTuple):
     fewshot_as_multiturn: bool = True
     "Examples are turns of their own."
     system_instruction: str = ""
+    fewshot_seed: int = SEED
+    "Begins the stream of random numbers that draws examples."
+
+    def described(self) -> dict[str, Any]:
+        """The options as JSON; a seed only where it is another than lm-eval's."""
+        told = self._asdict()
+        return told if self.fewshot_seed != SEED else {key: told[key] for key in told if key != "fewshot_seed"}
 
     def context(self, messages: Sequence[Message]) -> request.Context:
         """The context that messages make: a text, a chat, or a chat of one question with all before it."""
@@ -49,10 +57,12 @@ class Style(NamedTuple):
 
 
 def style_of(config: LmEvalConfig, run: RunConfig | None) -> Style:
-    """The style of a data set; what its file does not say, the run does."""
+    """The style of a data set, as a text; what the run does not say, its file does."""
     run = run or RunConfig()
-    own = {key: getattr(config, key) for key in Style._fields}
-    return Style(**{key: getattr(run, key) if value is None else value for key, value in own.items()})
+    levels = {key: (getattr(run, key), getattr(config, key)) for key in ("fewshot_as_multiturn", "system_instruction")}
+    levels["fewshot_seed"] = (run.fewshot_seed, None)
+    given = {key: [value for value in values if value is not None] for key, values in levels.items()}
+    return Style(**{key: values[0] for key, values in given.items() if values})
 
 
 def text_of(messages: Sequence[Message]) -> str:

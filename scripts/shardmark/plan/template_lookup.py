@@ -1,0 +1,96 @@
+"""Which models have a template for chats, where a run leaves it to them (`apply_chat_template: auto`)."""
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from shardmark.errors import Problem, UserError
+from shardmark.lock.entries import chat_template, known_template
+from shardmark.lock.lock import Lock
+from shardmark.records.model import GgufFile, HubRepository, ModelRecord
+from shardmark.tasks.rows import one_line
+
+FILES = ["tokenizer_config.json", "chat_template.jinja", "additional_chat_templates/*.jinja"]
+"Where a repository on the Hub may have its chat templates."
+KEY = "tokenizer.chat_template"
+"The same in a GGUF file."
+SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+"Bytes of GGUF's types of values that have a fixed size."
+TEXT, ARRAY = 8, 9
+SAY = "say apply_chat_template: true or false"
+
+
+def has_template(record: ModelRecord, results: Path, lock: Lock) -> bool:
+    """Whether a model has a template for chats. Raises UserError where that cannot be found out."""
+    known = known_template(record, results)
+    if known is not False:
+        return bool(known)
+    words = record.words
+    if isinstance(words, GgufFile):
+        return _in_gguf(Path(words.path), record.file)
+    if isinstance(words, HubRepository):
+        return _on_hub(record, words, lock)
+    return False  # a tokenizer's files that cannot be read are told where they are noted
+
+
+def _on_hub(record: ModelRecord, words: HubRepository, lock: Lock) -> bool:
+    """What the lock noted of this commit, or else the repository's own files; the lock then keeps it."""
+    key = ("models", record.name, "hub")
+    entry = lock.get(key) or {}
+    pinned = entry.get("tokenizer", entry) if record.tokenizer else entry
+    if pinned.get("commit") == words.identity.commit and "chat_template" in entry:
+        return bool(entry["chat_template"])
+    from huggingface_hub import snapshot_download
+
+    repository, commit = words.identity.repository, words.identity.commit
+    try:
+        folder = Path(snapshot_download(repository, revision=commit, allow_patterns=FILES))
+        found = chat_template(folder)
+    except Exception as error:  # network, disk, permission, a file that is no JSON
+        what = f"apply_chat_template is auto, and the tokenizer of {repository} cannot be had: {one_line(error)}"
+        raise UserError(Problem(record.file, "path", what, f"check the network and HF_ENDPOINT, or {SAY}")) from error
+    if isinstance(record.source, HubRepository):
+        lock.learn(key, {"chat_template": found})
+    return bool(found)
+
+
+def _in_gguf(path: Path, where: str) -> bool:
+    """Whether the header of a GGUF file has a template (github.com/ggml-org/ggml, docs/gguf.md).
+
+    The gguf package would take half a minute for a file with a large vocabulary.
+    """
+    try:
+        with path.open("rb") as file:
+            magic, version, _, count = struct.unpack("<4sIQQ", file.read(24))
+            if magic != b"GGUF" or version < 2:
+                raise ValueError(f"no GGUF file of version 2 or later: {magic!r} {version}")
+            for _ in range(count):
+                key = _text(file)
+                (kind,) = struct.unpack("<I", file.read(4))
+                if key == KEY:
+                    return kind == TEXT and bool(_text(file))
+                _skip(file, kind)
+    except (OSError, ValueError, KeyError, struct.error) as error:
+        what = f"apply_chat_template is auto, and its header cannot be read: {error}"
+        raise UserError(Problem(where, "gguf_file", f"{path}: {what}", SAY)) from error
+    return False
+
+
+def _text(file: BinaryIO) -> str:
+    (length,) = struct.unpack("<Q", file.read(8))
+    return file.read(length).decode("utf-8", "replace")
+
+
+def _skip(file: BinaryIO, kind: int) -> None:
+    """Go past a value."""
+    if kind == TEXT:
+        file.seek(struct.unpack("<Q", file.read(8))[0], 1)
+    elif kind == ARRAY:
+        inner, count = struct.unpack("<IQ", file.read(12))
+        if inner in SIZES:
+            file.seek(SIZES[inner] * count, 1)
+        else:
+            for _ in range(count):
+                _skip(file, inner)
+    else:
+        file.seek(SIZES[kind], 1)
