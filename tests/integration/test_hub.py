@@ -25,6 +25,8 @@ configs:
   data_files: [{split: test, path: de/test.jsonl}, {split: train, path: de/train.jsonl}]
 ---
 """
+TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+TEMPLATE = TURNS + "{% if add_generation_prompt %}<assistant>{% endif %}"
 KINDS = [("model", "model"), ("dataset", "data")]
 
 
@@ -89,7 +91,7 @@ def test_main_is_pinned_until_its_entry_is_deleted(site: Site) -> None:
 
 
 def test_a_chat_template_is_fetched_when_it_is_asked_for_and_kept_in_the_lock(answers: Site) -> None:
-    templated = {"tokenizer_config.json": json.dumps({"chat_template": "{{ messages }}"})}
+    templated = {"tokenizer_config.json": json.dumps({"chat_template": TEMPLATE})}
     answers.push("model", "org/chat", weights() | templated)
     answers.push("model", "org/base", weights())
     for name in ("chat", "base"):

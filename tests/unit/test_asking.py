@@ -19,6 +19,8 @@ from shardmark.untrusted.templates import Template
 
 ROWS = [{"q": f"{n} + {n}?", "answer": str(2 * n), "options": ["yes", "no"], "label": n % 2} for n in range(4)]
 QUESTION = {"prompt": "Q: {{ q }}\nA:", "target": "answer"}
+TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+TEMPLATE = TURNS + "{% if add_generation_prompt %}<assistant>{% endif %}"
 SHOTS = {"examples": [{"q": "1 + 1?", "target": "2"}, {"q": "2 + 2?", "target": "4"}]}
 
 
@@ -185,7 +187,7 @@ def with_template(root: Path, name: str, template: str | None) -> None:
 
 def test_auto_asks_the_models_with_a_template_in_chats_and_the_others_as_texts(tmp_path: Path) -> None:
     with_template(tmp_path, "base", None)
-    with_template(tmp_path, "chat", "{{ messages }}")
+    with_template(tmp_path, "chat", TEMPLATE)
     write_dataset(tmp_path, "one")
     found = plan(tmp_path, apply_chat_template="auto")
     assert {(p.model.name, p.dataset.name, p.dataset.is_chat) for p in found.pairs} == {
