@@ -141,6 +141,24 @@ def test_a_wrong_setting_of_generation_is_refused(given: Any, what: str) -> None
         RunConfig(gen_kwargs=given)
 
 
+def test_what_a_metric_needs_is_not_taken_away() -> None:
+    dataset = settings(
+        generation={"samples": 4, "temperature": 1.0}, metrics=[{"name": "exact_match", "repeats": "maj"}]
+    )
+    (problem,) = problems(as_asked, dataset, RunConfig(gen_kwargs={"samples": 1}), False, "f.yaml")
+    assert (problem.where, problem.key) == ("f.yaml", "metrics.0.repeats")
+    assert "gen_kwargs" in problem.what
+    as_asked(dataset, RunConfig(gen_kwargs={"samples": 8}), False, "f.yaml")
+
+
+def test_a_text_that_is_scored_as_a_whole_has_no_instruction() -> None:
+    whole = dataset_settings(kind="rolling", prompt="{{ q }}", target=None, metrics=["byte_perplexity"])
+    for chat in (None, True, "auto"):
+        assert chat_wanted(RunConfig(apply_chat_template=chat), whole, None) is False
+    asked_whole = as_asked(whole, RunConfig(system_instruction="Be brief.", apply_chat_template=True), False, "f.yaml")
+    assert next(render(asked_whole, ROWS, "f.yaml")).request.text == "0 + 0?"
+
+
 def test_a_value_that_does_not_fit_a_data_set_names_its_file() -> None:
     (problem,) = problems(as_asked, settings(), RunConfig(gen_kwargs={"max_new_tokens": 0}), False, "f.yaml")
     assert (problem.where, problem.key) == ("f.yaml", "gen_kwargs.max_new_tokens")

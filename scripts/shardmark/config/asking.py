@@ -50,9 +50,14 @@ def as_asked(dataset: DatasetConfig, run: RunConfig, chat: bool, where: str) -> 
             changes["few_shot"] = shots.model_copy(update={"answer": _answer(dataset, shots, turns is not False)})
     else:
         changes |= _as_text(dataset, instruction or "", where, problems)
+    asked = dataset.model_copy(update=changes)
+    if run.gen_kwargs and not problems:  # so that, for instance, no metric judges more answers than there are now
+        found: list[Problem] = []
+        validate(DatasetConfig, asked.model_dump(exclude_unset=True), where, found)
+        problems += [replace(problem, what=f"with the run's gen_kwargs: {problem.what}") for problem in found]
     if problems:
         raise UserError(problems)
-    return dataset.model_copy(update=changes)
+    return asked
 
 
 def _few_shot(dataset: DatasetConfig, run: RunConfig, where: str, problems: list[Problem]) -> FewShot | None:
@@ -132,7 +137,7 @@ def _as_text(dataset: DatasetConfig, instruction: str, where: str, problems: lis
     if dataset.prompt is None:
         what = "the run says apply_chat_template: false, and there are only messages"
         problems.append(Problem(where, "prompt", what, "add a prompt, drop apply_chat_template, or leave it out"))
-    if not instruction:
+    if not instruction or dataset.kind == "rolling":
         return {"messages": None}
     return {"messages": None, "preamble": literal(instruction) + BETWEEN + dataset.preamble}
 
