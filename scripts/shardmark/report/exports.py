@@ -27,9 +27,9 @@ def leaderboard_csv(results: Results) -> str:
 
     The status is "scored"; a model that was to be scored on a data set and was not has a row without a metric, whose
     status says why. Values are as scored (fractions, not percent) and read back to the same floating-point numbers.
-    `limit` says what part of the data set was asked; it is empty for all of it; `asked` is chat or text. Where models reason,
-    the last columns have the share of answers whose reasoning was cut, and the mean tokens of reasoning and of the rest of an answer. A
-    text that a spreadsheet would compute begins with "'".
+    `limit` says what part of the data set was asked, nothing for all of it; `asked` is chat or text. Where models
+    reason, the last columns have the share of answers whose reasoning was cut, and the mean tokens of reasoning and of
+    the rest of an answer. A text that a spreadsheet would compute begins with "'".
     """
     import pandas as pd
 
