@@ -100,6 +100,14 @@ def test_rows_may_have_different_numbers_of_options() -> None:
     assert [len(each.turns) for each in found] == [1, 3]
 
 
+def test_a_right_option_that_stands_twice_is_told() -> None:
+    rows = [ROW | {"options": options} for options in (["x", "y", "x"], ["x", "y", "y"])]
+    for settings in (dataset_settings(**LETTERS), choice_settings(**CHOICE)):
+        assert [each.remarks for each in render(settings, rows, "d.yaml")] == [("doubled_option",), ()]
+    both = choice_settings(**CHOICE | {"target": "[0, 2]"})
+    assert [each.remarks for each in render(both, rows[:1], "d.yaml")] == [()]
+
+
 # Bad input
 
 

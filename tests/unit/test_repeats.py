@@ -107,6 +107,7 @@ def test_the_error_bar_is_that_of_answers_in_clusters_of_a_question() -> None:
         ({"repeats": "mg_pass"}, "exact_match mG-Pass@8"),
         ({"label": "em"}, "em avg@8"),
         ({"label": "avg@8"}, "avg@8"),
+        ({"label": "pass^8", "repeats": "all"}, "pass^8"),
         ({"label": "em-avg@80"}, "em-avg@80 avg@8"),
         ({"label": "my_pass@1", "repeats": {"name": "pass", "k": 1}}, "my_pass@1"),
         ({"label": "pass@16", "repeats": {"name": "pass", "k": 1}}, "pass@16 pass@1"),

@@ -57,7 +57,7 @@ class Metric(Settings, abc.ABC):
     "Whether the value of one sample says something."
 
     name: str
-    label: str | None = Field(None, pattern=r"^[\w@.+-]+$")
+    label: str | None = Field(None, pattern=r"^[\w@.+^-]+$")
     "Its name in scores and report; without it, the metric's own."
     chain: str | None = None
     "The chain of filters it judges, if there are several; without it, each of them."

@@ -94,14 +94,27 @@ def _asks(request: Request) -> Any:
     return sorted(map(repr, request.pairs)) if isinstance(request, ChoiceRequest) else request
 
 
+def is_doubled(circular: Circular, row: Row, target: Any) -> bool:
+    """Whether a right option stands among the options twice, once as a wrong one."""
+    options = options_of(row, circular.options)
+    right = {_place(circular, one, len(options)) for one in (target if isinstance(target, list) else [target])}
+    return any(option in [options[place] for place in right] for n, option in enumerate(options) if n not in right)
+
+
 def _moved(circular: Circular, target: Any, turn: int, options: int) -> Any:
     """What is right when the options have been rotated: indices of choices, or letters."""
     if isinstance(target, list):
         return [_moved(circular, one, turn, options) for one in target]
+    place = (_place(circular, target, options) - turn) % options
+    return place if isinstance(target, int) else circular.letters[place]
+
+
+def _place(circular: Circular, target: Any, options: int) -> int:
+    """The place of a right option, from 0, by its index or its letter."""
     if isinstance(target, int):
-        return (target - turn) % options
+        return target
     letters = circular.letters[:options]
     if len(target) != 1 or target not in letters:
         fix = "let target be the letter of the right option, or say in circular.letters what the options are called"
         raise RenderError(f"expected one of the letters {letters}, found {target!r}", fix, key="target")
-    return letters[(letters.index(target) - turn) % options]
+    return letters.index(target)

@@ -8,7 +8,7 @@ from typing import Any
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError, nearest
 from shardmark.records.request import Request
-from shardmark.tasks.circular import Turn, turns
+from shardmark.tasks.circular import Turn, is_doubled, turns
 from shardmark.tasks.extent import Extent, Limit
 from shardmark.tasks.prompt_templates import Question
 from shardmark.tasks.remarks import Remark
@@ -249,6 +249,7 @@ class _Renderer:
                 return None
         name = group = choices = target = request = None
         rotations: list[Turn] = []
+        remarks: tuple[Remark, ...] = ()
         if not errors:
             with _into(errors):
                 name, group = self._name(number, row), self._group(row)
@@ -264,6 +265,8 @@ class _Renderer:
                 request = self.question.request(row, choices, shots)
                 if self.settings.circular and not errors:
                     rotations = turns(self.question, self.settings.circular, row, target, shots)
+                    if is_doubled(self.settings.circular, row, target):
+                        remarks = ("doubled_option",)
         for error in errors:
             self.failures.setdefault(error.key, []).append((number, error))
         if errors or name is None or request is None:
@@ -273,8 +276,9 @@ class _Renderer:
         if name in self.ids:
             self.doubled.append(name)
         self.ids.add(name)
+        asked = request_id(request)
         return Sample(
-            name, row, request, request_id(request), target, choices, group, self.head, turns=tuple(rotations)
+            name, row, request, asked, target, choices, group, self.head, remarks=remarks, turns=tuple(rotations)
         )
 
     def _name(self, number: int, row: Row) -> str:
