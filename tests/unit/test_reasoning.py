@@ -14,12 +14,16 @@ from projects import dataset_record, model_record
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.reasoning import switch
 from shardmark.engine import generation
+from shardmark.engine.stage import stage_model
+from shardmark.engine.thoughts import ThoughtLimits, ThoughtWatch
 from shardmark.engine.tokenization import Wording, WordingError
+from shardmark.errors import UserError
 from shardmark.plan.chats import wording_problems
 from shardmark.plan.cost import prior_seconds, tokens_of
 from shardmark.plan.reasoning import faults, reasoning_problems
 from shardmark.records.model import Folder
 from shardmark.records.request import ChatShape, GenerateRequest, Message
+from shardmark.texts.thoughts import HARMONY_TAGS, known_tags
 
 MARKS = ["<think>", "</think>"]
 QWEN = (
@@ -119,6 +123,25 @@ TEMPLATES: list[tuple[str, str, Any]] = [
 def test_the_switch_is_the_variable_that_the_template_reads(template: str, said: Any, arguments: Any) -> None:
     assert switch(said, template) == arguments
     assert switch(None, template) == {}
+
+
+FAMILIES = {
+    "qwen_3": ({"enable_thinking": False}, "<think>"),
+    "glm_4": ({"enable_thinking": False}, "<think>"),
+    "smollm3": ({"enable_thinking": False}, "<think>"),
+    "granite_3": ({"thinking": False}, None),
+    "deepseek_r1": (None, "<think>"),
+    "gpt_oss": (None, "<|channel|>analysis<|message|>"),
+    "llama_3_1": (None, None),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_switches_and_marks_of_real_families_are_found(family: str) -> None:
+    arguments, opening = FAMILIES[family]
+    template = (Path(__file__).parents[1] / f"fixtures/chat_templates/{family}.jinja").read_text()
+    assert switch("off", template) == arguments
+    assert (known_tags([template]) or (None,))[0] == opening
 
 
 def test_a_budget_turns_reasoning_on_where_that_can_be_said() -> None:
@@ -318,6 +341,28 @@ def test_a_request_that_takes_too_long_ends_there(thinker: Any, monkeypatch: pyt
     found = write(thinker, generate("x", 20), request_seconds=3)
     assert (found.text, found.end) == ("xxxxx", "time")
     assert write(thinker, generate("x", 3), request_seconds=3).end == "length"
+
+
+def test_channels_are_watched(tmp_path: Path) -> None:
+    marks = ["<|channel|>", "<|message|>", "<|start|>", "<|end|>"]
+    tokenizer = tiny_models.save_tokenizer(tmp_path, marks=marks)
+    closing = tokenizer.encode(HARMONY_TAGS[1], add_special_tokens=False)
+    watch = ThoughtWatch(tokenizer, ThoughtLimits(HARMONY_TAGS, tuple(closing), budget=2), opened=False)
+    text = f"{HARMONY_TAGS[0]}xy"
+    for token in tokenizer.encode(text, add_special_tokens=False):
+        assert not watch.exhausted
+        watch.push(token)
+    assert watch.exhausted
+    for token in closing:
+        watch.push(token)
+    assert (watch.thinking, watch.length) == (False, len(tokenizer.encode(text + HARMONY_TAGS[1])) - 1)  # BOS
+
+
+def test_a_model_on_the_hub_is_looked_at_when_it_is_staged(tmp_path: Path) -> None:
+    folder = tiny_models.random_model(tmp_path / "model")
+    with pytest.raises(UserError, match="the chat template knows no such switch"):
+        stage_model(tiny_models.model_record(folder, reasoning="off"), tmp_path)
+    stage_model(tiny_models.model_record(folder, reasoning_tags=MARKS), tmp_path)
 
 
 def test_marks_that_nobody_knows_are_an_error(tmp_path: Path) -> None:
