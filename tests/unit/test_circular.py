@@ -162,12 +162,14 @@ def test_settings_that_do_not_fit_are_told_together() -> None:
         ("generate", [], "at least 2 items"),
         ("generate", ["a", "a"], "options has 'a' twice"),
         ("generate", {"options": "o", "letters": "AA"}, "letters has 'A' twice"),
+        ("choice", {"options": "o", "letters": "1234"}, "circular.letters: without effect"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(kind: str, circular: Any, said: str) -> None:
     found: list[Any] = []
-    metrics = ["accuracy"] if kind == "loglikelihood" else ["exact_match"]
+    metrics = ["exact_match"] if kind == "generate" else ["accuracy"]
     values = {"source": {"file": "d"}, "kind": kind, "prompt": "q", "target": "a", "metrics": metrics}
+    values |= {"choices": "c"} if kind == "choice" else {}
     assert validate(DatasetConfig, values | {"circular": circular}, "f.yaml", found) is None
     assert said in "\n".join(map(str, found))
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from shardmark.config.base import Chat
-from shardmark.config.circular import AnyCircular
+from shardmark.config.circular import AnyCircular, Circular
 from shardmark.config.few_shot import FewShot
 from shardmark.errors import nearest
 from shardmark.filters import AnyFilter
@@ -143,7 +143,7 @@ class DatasetConfig(Settings):
     "kind choice: a row whose right choice stands among its choices twice is an error, or is asked as it is."
     target: str | None = None
     "Jinja expression: the answer (or list of right answers); for kind choice the index from 0 (or a list of them)."
-    circular: AnyCircular | None = Field(None, exclude_if=lambda circular: circular is None)  # so that digests stay
+    circular: AnyCircular | None = Field(None, exclude_if=_is_none)
     "Ask a row once for each rotation of its options, which stand where this says; it is right if all of them are."
     few_shot: FewShot | None = None
     generation: Generation = Generation()
@@ -262,7 +262,7 @@ class DatasetConfig(Settings):
         if self.generation.samples > 1:
             what = "circular judges one answer to each rotation"
             wrong.append(Wrong(("generation", "samples"), what, "drop samples, or circular"))
-        if self.kind == "choice" and "letters" in self.circular.model_fields_set:
+        if self.kind == "choice" and self.circular.letters != Circular.model_fields["letters"].default:
             what = "without effect: the target of kind choice is an index"
             wrong.append(Wrong(("circular", "letters"), what, "drop it"))
         if self.chance is not None:
