@@ -35,6 +35,17 @@ def test_new_tokens_that_fill_the_window_are_refused(tmp_path: Path, case: dict[
     assert (problem.where, problem.key) == ("config/models/narrow.yaml", "max_out_len")
 
 
+@pytest.mark.parametrize(
+    ("said", "key"), [({"reasoning_tokens": 60}, "reasoning_tokens"), ({"reasoning": {"budget": 60}}, "reasoning")]
+)
+def test_thoughts_need_room_too(tmp_path: Path, said: dict[str, Any], key: str) -> None:
+    tags = {"reasoning_tags": ["<think>", "</think>"]}
+    [problem] = problems(plan, project(tmp_path, new_tokens=4, **said, **tags))
+    assert "(long: 64)" in problem.what
+    assert problem.key == key
+    assert plan(project(tmp_path, new_tokens=3, **said, **tags)).pairs
+
+
 FITTING: list[dict[str, Any]] = [
     {"new_tokens": 63},
     {"max_out_len": 63},

@@ -87,6 +87,13 @@ def test_a_text_with_its_marks_is_all_but_other_special_tokens(tokenizer: Any, w
     assert 0 <= found.thought <= found.tokens
 
 
+def test_a_word_that_names_a_channel_is_none_where_channels_keep_their_tokens(tokenizer: Any) -> None:
+    text = "analysis: 3"
+    assert written(tokenizer, text).thought == 0
+    assert without_thoughts(text) == text
+    assert without_thoughts(text, bare=True) is None
+
+
 def test_only_marks_of_thoughts_are_kept() -> None:
     assert marks_among(["<s>", "<think>", "<|im_end|>", "<|message|>", "</think>"]) == {"<think>", "</think>"}
     assert marks_among(SPECIAL) == {"<|channel|>", "<|message|>", "<|start|>", "<|end|>"}

@@ -60,7 +60,7 @@ class ModelConfig(Settings):
     cpus: PositiveInt = 4
     "Cores a job takes (at most those given to Snakemake)."
     max_out_len: PositiveInt | None = None
-    "The most tokens that are generated, whatever the data set asks for."
+    "The most tokens of an answer, whatever the data set asks for."
     apply_chat_template: Chat | None = None
     "Ask it in chats; auto: if it has a template for them. What a run or a data set says goes before it. null: not."
     slurm: SlurmConfig = Field(default=SlurmConfig())

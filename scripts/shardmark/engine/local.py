@@ -130,7 +130,8 @@ class LocalBackend(Backend):
         room = self.model.window - new_tokens
         if room < 1:
             what = f"{new_tokens} new tokens leave no room for a prompt in the window of {self.model.window}"
-            raise self._problem(key, what, "lower max_out_len or raise max_seq_len")
+            lower = "max_out_len" + (", or the tokens of thoughts," if thoughts and thoughts.free else "")
+            raise self._problem(key, what, f"lower {lower} or raise max_seq_len")
         first = GenerateRow(
             inputs=tokens[-room:],
             max_new_tokens=new_tokens,

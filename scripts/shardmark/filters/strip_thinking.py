@@ -20,7 +20,7 @@ class StripThinking(TextFilter):
     def find(self, text: str) -> str | None:
         from shardmark.texts.thoughts import without_thoughts
 
-        return without_thoughts(text, self.tag)
+        return without_thoughts(text, self.tag, bare=True)
 
     def apply(self, answers: Answers, row: Mapping[str, Any], opened: Sequence[str]) -> Answers:
         """A thought that the prompt has opened may end in the answer, or never."""

@@ -28,6 +28,9 @@ def _problem(model: ModelRecord, datasets: list[DatasetRecord]) -> Problem | Non
         return None
     asked = ", ".join(f"{name}: {length}" for name, length in long.items())
     what = f"the window of model {model.name} is {window} tokens, and new tokens leave no room for a prompt ({asked})"
+    if isinstance(settings := model.settings, WeightsConfig) and settings.thought_tokens:
+        key = "reasoning_tokens" if settings.reasoning_tokens else "reasoning"
+        return Problem(model.file, key, what, "set it lower, or the data set's generation.max_new_tokens")
     return Problem(model.file, "max_out_len", what, "set it lower, or the data set's generation.max_new_tokens")
 
 

@@ -57,14 +57,14 @@ class Mark(NamedTuple):
     closes: bool
 
 
-def without_thoughts(text: str, tag: str | None = None, tags: Tags | None = None) -> str | None:
+def without_thoughts(text: str, tag: str | None = None, tags: Tags | None = None, bare: bool = False) -> str | None:
     """What follows the last thought; None if nothing does, or if the last thought does not end.
 
     `tag` names the tag, or `tags` are the marks; without either, all that are known count. A closing mark alone ends a
     thought that the prompt has opened. A mark in quotes is one that is spoken of, as is one in a block of code after
-    the first thought.
+    the first thought. `bare`: gpt-oss's channels are known without their special tokens, too.
     """
-    found = thoughts_in(text, tag, tags)
+    found = thoughts_in(text, tag, tags, bare)
     if found.unfinished:
         return None
     if not found.end:
@@ -72,7 +72,7 @@ def without_thoughts(text: str, tag: str | None = None, tags: Tags | None = None
     return text[found.end : found.stop].strip() or None
 
 
-def thoughts_in(text: str, tag: str | None = None, tags: Tags | None = None) -> Thoughts:
+def thoughts_in(text: str, tag: str | None = None, tags: Tags | None = None, bare: bool = False) -> Thoughts:
     """Where the thoughts of a text are, by the rules of `without_thoughts`."""
     if tag is None and tags is None:
         channels = list(CHANNEL.finditer(text))
@@ -80,7 +80,7 @@ def thoughts_in(text: str, tag: str | None = None, tags: Tags | None = None) -> 
             last = channels[-1]
             stop = text.find("<|", last.end())
             return Thoughts(last.end(), last.group(1) != "final", len(text) if stop < 0 else stop)
-        if BARE_CHANNEL.match(text):
+        if bare and BARE_CHANNEL.match(text):
             final = text.rfind(BARE_FINAL)
             return Thoughts(final + len(BARE_FINAL) if final >= 0 else 0, final < 0, len(text))
     marks = _marks(text, tag, tags)
