@@ -5,14 +5,15 @@ import math
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from answered import wrote
-from shardmark.config import LmEvalConfig, Named
+from shardmark.config import LmEvalConfig, Named, RunConfig
+from shardmark.config.asking import generation_kwargs
 from shardmark.errors import UserError
 from shardmark.files import read_jsonl
 from shardmark.plan.datasets import task_line
@@ -29,7 +30,7 @@ from shardmark.tasks.lm_eval.data import DataMap, as_dataset, read_data_map
 from shardmark.tasks.lm_eval.documents import TEXT, documents
 from shardmark.tasks.lm_eval.index import Index, Task, find
 from shardmark.tasks.lm_eval.samples import samples
-from shardmark.tasks.lm_eval.select import select
+from shardmark.tasks.lm_eval.select import lm_eval_generation, select
 from shardmark.tasks.lm_eval.settings import TaskSettings, task_settings
 from shardmark.tasks.lm_eval.style import Style
 from shardmark.tasks.rows import read_rows
@@ -119,24 +120,41 @@ def counts_of(task: Task) -> list[int | None]:
 
 
 def compare(
-    tasks: list[Task], index: Index, data: DataMap, limit: int, here: Path, style: Style = TEXT
+    tasks: list[Task],
+    index: Index,
+    data: DataMap,
+    limit: int,
+    here: Path,
+    style: Style = TEXT,
+    counts: Sequence[int] = (),
+    generation: dict[str, Any] | None = None,
 ) -> dict[tuple[str, int | None], str]:
-    """For each task and number of examples, `identical`, or what differs."""
+    """For each task and number of examples, `identical`, or what differs; `generation` is a run's gen_kwargs."""
     rows, _ = rows_of(tasks, data)
-    theirs = oracle({task.name: counts_of(task) for task in tasks}, rows, limit, here, style=style)
+    wanted = {task.name: [*counts] or counts_of(task) for task in tasks}
+    theirs = oracle(wanted, rows, limit, here, style=style, generation=generation)
     code = Code(index.root, True)
     found = {}
     for task in tasks:
-        for count in counts_of(task):
-            found[task.name, count] = _verdict(task, count, rows, code, limit, style, theirs[task.name, count])
+        for count in wanted[task.name]:
+            there = theirs[task.name, count]
+            found[task.name, count] = _verdict(task, count, rows, code, limit, style, there, generation)
     return found
 
 
 def _verdict(
-    task: Task, count: int | None, rows: Rows, code: Code, limit: int, style: Style, theirs: dict[str, Any]
+    task: Task,
+    count: int | None,
+    rows: Rows,
+    code: Code,
+    limit: int,
+    style: Style,
+    theirs: dict[str, Any],
+    generation: dict[str, Any] | None,
 ) -> str:
+    own = lm_eval_generation(generation_kwargs(RunConfig(gen_kwargs=generation or {})))
     try:
-        made = ours(task_settings(task, count), rows, code, limit, style)
+        made = ours(task_settings(task, count, own), rows, code, limit, style)
     except UserError as error:
         reason = error.problems[0].what
         return f"refused by both: {reason}" if "error" in theirs else f"refused by us: {reason}"
@@ -205,6 +223,7 @@ def oracle(
     draws: int = 100,
     folder: Path | None = None,
     style: Style = TEXT,
+    generation: dict[str, Any] | None = None,
 ) -> dict[tuple[str, int | None], dict[str, Any]]:
     """What lm-eval makes of these tasks with these rows, by name and number of examples; `folder` has more tasks."""
     parts = []
@@ -213,6 +232,7 @@ def oracle(
         file.write_text(json.dumps(dataset.to_list()))
         parts.append({"hub": hub, "config": config, "split": split, "rows": str(file)})
     job: dict[str, Any] = {"rows": parts, "tasks": asked, "limit": limit, "draws": draws, "style": style._asdict()}
+    job["generation"] = generation
     job |= {"folder": str(folder)} if folder else {}
     if outputs is not None:
         (here / "outputs.json").write_text(json.dumps(outputs))

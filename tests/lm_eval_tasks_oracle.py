@@ -84,12 +84,16 @@ def chat_template(messages: list[dict[str, str]], add_generation_prompt: bool) -
     return json.dumps([messages, add_generation_prompt])
 
 
-def ask(task: Any, shots: int | None, own: int | None, limit: int, style: dict[str, Any]) -> list[Instance]:
+def ask(task: Any, shots: int | None, own: int | None, job: dict[str, Any]) -> list[Instance]:
     """A task's requests, as `simple_evaluate` builds them with its default seeds."""
+    style, limit = dict(job["style"]), job["limit"]
+    seed = style.pop("fewshot_seed")
+    if job.get("generation") and task.get_config("output_type") == "generate_until":
+        task.set_config(key="generation_kwargs", value=job["generation"], update=True)
     task.set_config("num_fewshot", own or 0)
     if shots is not None and own != 0:
         task.set_config("num_fewshot", shots)
-    task.set_fewshot_seed(1234)
+    task.set_fewshot_seed(seed)
     task.build_all_requests(limit=limit, rank=0, world_size=1, chat_template=chat_template, **style)
     return list(task.instances)
 
@@ -158,7 +162,7 @@ def main(job: dict[str, Any], out: Path) -> None:
                     file.write(json.dumps(line) + "\n")
                     continue
                 try:
-                    asked = ask(task, shots, task.get_config("num_fewshot"), job["limit"], job["style"])
+                    asked = ask(task, shots, task.get_config("num_fewshot"), job)
                     documents: dict[int, list[Any]] = {}
                     for instance in asked:
                         documents.setdefault(instance.doc_id, []).append(instance.arguments)

@@ -48,7 +48,11 @@ REQUESTS = [
 ]
 "One or two of each kind; the table has them all."
 
-CHATS = ["arc_easy", "winogrande", "copa", "mmlu_anatomy", "gsm8k_cot", "mbpp", "humaneval_instruct", "lambada_openai"]
+CHATS = [
+    *("arc_easy", "winogrande", "copa", "mmlu_anatomy", "gsm8k_cot", "mbpp", "humaneval_instruct", "lambada_openai"),
+    *("hellaswag", "piqa", "boolq", "openbookqa", "sglue_rte", "cb", "wic", "truthfulqa_mc1", "gsm8k", "nq_open"),
+    *("mgsm_direct_en", "bbh_cot_fewshot_snarks", "ifeval", "arc_challenge_chat"),
+]
 "Choices, contexts that vary, descriptions, examples of different kinds, answers that are begun."
 
 SCORES = [
@@ -97,10 +101,18 @@ def test_requests_are_those_of_lm_eval(found: Any, tmp_path: Path) -> None:
 def test_chats_are_those_of_lm_eval(found: Any, multiturn: bool, tmp_path: Path) -> None:
     index, tasks, data = found
     chosen = [tasks[name] for name in CHATS]
-    verdicts = compare(chosen, index, data, 20, tmp_path, Style(True, multiturn, "Be brief."))
-    assert {key: verdict for key, verdict in verdicts.items() if verdict != "identical"} == {
-        ("mbpp", 5): "refused by both: ValueError: 5 examples are wanted, and there are 3",
-    }
+    verdicts = compare(chosen, index, data, 12, tmp_path, Style(True, multiturn, "Be brief."), counts=(0, 3))
+    assert {key: verdict for key, verdict in verdicts.items() if verdict != "identical"} == {}
+    assert len(verdicts) >= 40
+
+
+def test_another_seed_and_other_settings_of_generation_are_as_in_lm_eval(found: Any, tmp_path: Path) -> None:
+    index, tasks, data = found
+    chosen = [tasks[name] for name in ("arc_easy", "gsm8k", "nq_open", "mgsm_direct_en")]
+    generation = {"max_gen_toks": 33, "temperature": 0.7, "do_sample": True, "until": ["x"]}
+    style = Style(True, fewshot_seed=7)
+    verdicts = compare(chosen, index, data, 12, tmp_path, style, counts=(3,), generation=generation)
+    assert set(verdicts.values()) == {"identical"}
 
 
 def test_scores_and_standard_errors_are_those_of_lm_eval(found: Any, tmp_path: Path) -> None:
