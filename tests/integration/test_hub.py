@@ -114,6 +114,20 @@ def test_a_chat_template_is_fetched_when_it_is_asked_for_and_kept_in_the_lock(an
     assert "say apply_chat_template: true or false" in message
 
 
+def test_chats_that_a_template_on_the_hub_refuses_are_refused_by_the_plan(answers: Site) -> None:
+    refuses = TEMPLATE + "{{ raise_exception('no chats on Saturdays') }}"
+    templated = {"tokenizer_config.json": json.dumps({"chat_template": refuses})}
+    answers.push("model", "org/chat", weights() | templated)
+    answers.push("model", "org/base", weights())
+    for name in ("chat", "base"):
+        answers.model(name, path=f"org/{name}")
+    answers.configure(["chat", "base"], ["d"], apply_chat_template=True)
+    message = answers.refused()
+    assert "config/models/chat.yaml: meta_template: model chat cannot be asked the chats of data set d" in message
+    assert "refuses its messages: no chats on Saturdays (of user)" in message
+    assert "config/models/base.yaml: meta_template: data set d asks chats, and model base has neither" in message
+
+
 def test_a_branch_a_tag_and_a_commit_are_pinned_each_for_itself(answers: Site) -> None:
     commits = {
         "v1": answers.push("model", "org/model", weights(b"one"), ref="v1"),

@@ -1,6 +1,7 @@
 """A chat that a model's template does not take is refused before anything runs; what it does otherwise is told."""
 
 import logging
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from asked import by_id, chat, choice, lines, said
 from projects import GENERATE, model_record, plan, problems, write_dataset, write_model, write_record, write_weights
 from shardmark.engine.infer import LoadedModel, answer_shard
 from shardmark.files import digest
+from shardmark.lock.lock import Lock
 from shardmark.plan.chats import template_of, wording_problems
 from shardmark.records.model import Folder, Staged
 from shardmark.records.request import ChatShape
@@ -118,7 +120,30 @@ def test_nothing_is_said_of_a_template_that_is_not_here(tmp_path: Path) -> None:
     chats_dataset(tmp_path, USER)
     write_model(tmp_path, "m", meta_template=META)
     datasets = plan(tmp_path).datasets
-    assert wording_problems([model_record()], datasets, tmp_path) == ([], [])
+    assert wording_problems(model_record(), datasets, tmp_path, Lock(tmp_path / "no.lock")) == ([], [])
+
+
+def test_the_template_in_a_gguf_file_is_asked_before_it_is_dequantised(tmp_path: Path) -> None:
+    write_model(tmp_path, "m", path=None, gguf_file=str(tmp_path / "m.gguf"))
+    chats_dataset(tmp_path, SYSTEM, USER)
+
+    def with_header(*pairs: tuple[str, str]) -> None:
+        def text(value: str) -> bytes:
+            return struct.pack("<Q", len(value)) + value.encode()
+
+        keys = b"".join(text(key) + struct.pack("<I", 8) + text(value) for key, value in pairs)
+        (tmp_path / "m.gguf").write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, len(pairs)) + keys)
+
+    with_header(("general.name", "m"), ("tokenizer.chat_template", ALTERNATE))
+    assert [w.what for w in plan(tmp_path).warnings] == [f"model m: {NO_SYSTEM}"]
+    with_header(("tokenizer.chat_template", ALTERNATE.replace("m.role == 'user'", "false")))
+    (problem,) = problems(plan, tmp_path)
+    assert "refuses its messages: roles must alternate (of system, user)" in problem.what
+    with_header(("general.name", "m"))
+    (problem,) = problems(plan, tmp_path)
+    assert problem.what == "data set talk asks chats, and model m has neither a chat template nor a meta_template"
+    write_model(tmp_path, "m", path=None, gguf_file=str(tmp_path / "m.gguf"), meta_template=META)
+    assert len(plan(tmp_path).warnings) == 1
 
 
 def loaded(folder: Path, template: str) -> LoadedModel:

@@ -118,16 +118,6 @@ def chat_templates(folder: Path) -> dict[str, str]:
     return templates
 
 
-def chat_problems(models: Iterable[ModelRecord], datasets: Iterable[DatasetRecord], results: Path) -> list[Problem]:
-    """A problem for each model that is asked chats and is known to have no template for them.
-
-    Of one whose tokenizer is not here yet, it is known when it has been staged.
-    """
-    chats = [dataset.name for dataset in datasets if dataset.is_chat]
-    lacking = [record for record in models if chats and known_template(record, results) is None]
-    return [Problem(record.file, "meta_template", no_template(record.name, chats[0]), ADD) for record in lacking]
-
-
 ADD = 'add meta_template: {round: {user: {end: "\\n"}, assistant: {end: "\\n"}}}, or take the model\'s chat variant'
 "What a model without a chat template needs, for instance."
 

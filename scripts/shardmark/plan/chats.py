@@ -10,13 +10,14 @@ from shardmark import layout
 from shardmark.config.weights import WeightsConfig
 from shardmark.errors import Problem
 from shardmark.files import read_object
-from shardmark.lock.entries import chat_templates, given_template
+from shardmark.lock.entries import ADD, chat_templates, given_template, no_template
+from shardmark.lock.lock import Lock
+from shardmark.plan.template_lookup import lacks_template, templates_elsewhere
 from shardmark.records.base import find_sealed
 from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import Folder, ModelRecord, Service, Staged
 from shardmark.records.request import ChatShape
 from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template, by_transformers
-from shardmark.texts.thoughts import opened_mark
 
 TOKENS = ("special_tokens_map.json", "tokenizer_config.json")
 "Where a tokenizer's special tokens are named; the last has the last word."
@@ -26,35 +27,22 @@ SCORED = ("choice", "loglikelihood")
 
 
 def wording_problems(
-    models: Iterable[ModelRecord], datasets: Iterable[DatasetRecord], results: Path
+    record: ModelRecord, datasets: Iterable[DatasetRecord], results: Path, lock: Lock
 ) -> tuple[list[Problem], list[Problem]]:
-    """What models refuse of the chats that they are asked; and what a reader should know of how they are asked.
+    """What a model refuses of the chats that it is asked; and what a reader should know of how it is asked.
 
     Nothing is said of a model whose template is not here yet: its first job looks before it takes a device.
     """
-    problems: list[Problem] = []
-    notes: list[Problem] = []
-    chats = [dataset for dataset in datasets if dataset.chats]
-    for record in models if chats else ():
-        template = known_chat_template(record, results)
-        if template:
-            problems += [p for d in chats for p in shape_problems(record, template, d.chats, f"{d.name} ({d.file})")]
-            notes += [Problem(record.file, "", f"model {record.name}: {note}") for note in template.notes()]
-            notes += [note for dataset in chats if (note := _thought_note(record, template, dataset))]
-    return problems, notes
-
-
-def _thought_note(record: ModelRecord, template: ChatTemplate, dataset: DatasetRecord) -> Problem | None:
-    """The note on choices that a model is asked within a thought, since its template opens one."""
-    shapes = [shape for shape in dataset.chats if shape.is_open] if dataset.kind in SCORED else []
-    with suppress(WordingError):  # it is told elsewhere
-        if any(opened_mark(template.example(shape), record.weights.reasoning_tags) for shape in shapes):
-            what = (
-                f"model {record.name}: its chat template opens a thought, and the choices of {dataset.name} follow it"
-            )
-            fix = "say reasoning: off where the template can close it, or ask with kind: generate"
-            return Problem(record.file, "reasoning", what, fix)
-    return None
+    chats = [dataset for dataset in datasets if dataset.is_chat]
+    if not chats or isinstance(record.words, Service):
+        return [], []
+    if lacks_template(record, results, lock):
+        return [Problem(record.file, "meta_template", no_template(record.name, chats[0].name), ADD)], []
+    template = known_chat_template(record, results)
+    if template is None:
+        return [], []
+    problems = [p for d in chats for p in shape_problems(record, template, d.chats, f"{d.name} ({d.file})")]
+    return problems, [Problem(record.file, "", f"model {record.name}: {note}") for note in template.notes()]
 
 
 def shape_problems(
@@ -78,26 +66,35 @@ def known_chat_template(record: ModelRecord, results: Path) -> ChatTemplate | No
     if isinstance(words, Folder):
         return template_of(Path(words.path), record.weights)
     staged = find_sealed(layout.STAGED.file(results, model=record.full_name), Staged)
-    folder = Path(staged.tokenizer) if staged and staged.tokenizer else None
-    return template_of(folder, record.weights) if folder and folder.is_dir() else None
+    if staged and staged.tokenizer and Path(staged.tokenizer).is_dir():
+        return template_of(Path(staged.tokenizer), record.weights)
+    folder, templates = (None, {}) if given_template(record.weights) else templates_elsewhere(words)
+    return template_of(folder, record.weights, templates)
 
 
-def template_of(folder: Path, settings: WeightsConfig) -> ChatTemplate | None:
-    """How a tokenizer in a folder, or the meta template in its place, puts chats into words; None if neither does."""
+def template_of(
+    folder: Path | None, settings: WeightsConfig, templates: dict[str, str] | None = None
+) -> ChatTemplate | None:
+    """How a tokenizer in a folder, or the meta template in its place, puts chats into words; None if neither does.
+
+    `templates` are its own by name, where they are not in the folder.
+    """
     if meta := settings.meta_template:
         return ChatTemplate(partial(by_meta_template, meta))
     with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
-        if apply := chat_applier(folder, settings):
+        if apply := chat_applier(folder, settings, templates):
             return ChatTemplate(by_transformers(apply, settings.template_date))
     return None
 
 
-def chat_applier(folder: Path, settings: WeightsConfig) -> Callable[..., str] | None:
+def chat_applier(
+    folder: Path | None, settings: WeightsConfig, own: dict[str, str] | None = None
+) -> Callable[..., str] | None:
     """apply_chat_template of the tokenizer in a folder, for texts, without loading it; None if it has no template.
 
     Special tokens that only the tokenizer's class knows are empty in it.
     """
-    templates = named_templates(folder, settings)
+    templates = named_templates(folder, settings, own)
     if not templates and not given_template(settings):
         return None
     tokens = {"bos_token": "", "eos_token": ""} | special_tokens(folder, settings.tokenizer_kwargs)
@@ -117,17 +114,17 @@ def chat_applier(folder: Path, settings: WeightsConfig) -> Callable[..., str] | 
     return partial(apply, **settings.template_arguments(templates))
 
 
-def named_templates(folder: Path, settings: WeightsConfig) -> dict[str, str]:
-    """The chat templates of the tokenizer in a folder by name, as a model with these settings has them."""
+def named_templates(folder: Path | None, settings: WeightsConfig, own: dict[str, str] | None = None) -> dict[str, str]:
+    """The chat templates of a tokenizer by name, as a model with these settings has them."""
     given = settings.tokenizer_kwargs.get("chat_template")
     if not given:
-        return chat_templates(folder)
+        return own or (chat_templates(folder) if folder else {})
     return given if isinstance(given, dict) else {"default": given}
 
 
-def special_tokens(folder: Path, tokenizer_kwargs: Mapping[str, Any]) -> dict[str, str]:
+def special_tokens(folder: Path | None, tokenizer_kwargs: Mapping[str, Any]) -> dict[str, str]:
     """The texts of a tokenizer's special tokens by name, such as bos_token, as its files tell."""
-    parts = [*(read_object(folder / name) for name in TOKENS), tokenizer_kwargs]
+    parts = [*(read_object(folder / name) for name in TOKENS if folder), tokenizer_kwargs]
     named = {key: value for part in parts for key, value in part.items() if key.endswith("_token")}
     texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in named.items()}
     return {key: text for key, text in texts.items() if isinstance(text, str)}

@@ -22,7 +22,7 @@ from shardmark.config.yaml_lines import lines_named
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, pretty_json, sealed, write_if_changed
 from shardmark.lock.changes import Change
-from shardmark.lock.entries import chat_problems, note_all
+from shardmark.lock.entries import note_all
 from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.bundles import Bundle, bundle, in_jobs, job_seconds
 from shardmark.plan.chats import wording_problems
@@ -161,8 +161,7 @@ def _make_plan(
     problems += reasoning_problems(models, results)
     for model_record in models:
         own_part = asked[model_record.full_name]
-        problems += chat_problems([model_record], own_part, results)
-        refused, notes = wording_problems([model_record], own_part, results)
+        refused, notes = wording_problems(model_record, own_part, results, lock)
         problems += refused
         work.warnings += notes
         problems += window_problems([model_record], own_part)

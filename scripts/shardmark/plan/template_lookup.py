@@ -1,11 +1,12 @@
-"""Which models have a template for chats, where a run leaves it to them (`apply_chat_template: auto`)."""
+"""Which models have a template for chats, and which, before their files have been brought here."""
 
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from shardmark.errors import Problem, UserError
-from shardmark.lock.entries import chat_template, known_template
+from shardmark.lock.entries import chat_template, chat_templates, known_template
 from shardmark.lock.lock import Lock
 from shardmark.records.model import GgufFile, HubRepository, ModelRecord
 from shardmark.tasks.rows import one_line
@@ -17,6 +18,8 @@ KEY = "tokenizer.chat_template"
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 "Bytes of GGUF's types of values that have a fixed size."
 TEXT, ARRAY = 8, 9
+UNREADABLE = (OSError, ValueError, KeyError, struct.error)
+"What reading a GGUF file that is none may raise."
 SAY = "say apply_chat_template: true or false"
 
 
@@ -31,6 +34,32 @@ def has_template(record: ModelRecord, results: Path, lock: Lock) -> bool:
     if isinstance(words, HubRepository):
         return _on_hub(record, words, lock)
     return False  # a tokenizer's files that cannot be read are told where they are noted
+
+
+def lacks_template(record: ModelRecord, results: Path, lock: Lock) -> bool:
+    """Whether a model is known to have no template for chats. Of one that cannot be asked now, its first job tells."""
+    unknown = known_template(record, results) is False and isinstance(record.words, HubRepository)
+    if unknown and lock.frozen and "chat_template" not in (lock.get(("models", record.name, "hub")) or {}):
+        return False  # what would be found out could not be noted
+    with suppress(UserError):
+        return not has_template(record, results, lock)
+    return False
+
+
+def templates_elsewhere(words: GgufFile | HubRepository) -> tuple[Path | None, dict[str, str]]:
+    """The folder of a tokenizer's small files, and its chat templates by name; empty where they are not here."""
+    if isinstance(words, GgufFile):
+        with suppress(*UNREADABLE):
+            if text := gguf_template(Path(words.path)):
+                return None, {"default": text}
+        return None, {}
+    with suppress(Exception):  # whatever keeps the cache from being read is told when the model is staged
+        from huggingface_hub import snapshot_download
+
+        repository, commit = words.identity.repository, words.identity.commit
+        folder = Path(snapshot_download(repository, revision=commit, allow_patterns=FILES, local_files_only=True))
+        return folder, chat_templates(folder)
+    return None, {}
 
 
 def _on_hub(record: ModelRecord, words: HubRepository, lock: Lock) -> bool:
@@ -55,25 +84,30 @@ def _on_hub(record: ModelRecord, words: HubRepository, lock: Lock) -> bool:
 
 
 def _in_gguf(path: Path, where: str) -> bool:
-    """Whether the header of a GGUF file has a template (github.com/ggml-org/ggml, docs/gguf.md).
-
-    The gguf package would take half a minute for a file with a large vocabulary.
-    """
+    """Whether the header of a GGUF file has a template."""
     try:
-        with path.open("rb") as file:
-            magic, version, _, count = struct.unpack("<4sIQQ", file.read(24))
-            if magic != b"GGUF" or version < 2:
-                raise ValueError(f"no GGUF file of version 2 or later: {magic!r} {version}")
-            for _ in range(count):
-                key = _text(file)
-                (kind,) = struct.unpack("<I", file.read(4))
-                if key == KEY:
-                    return kind == TEXT and bool(_text(file))
-                _skip(file, kind)
-    except (OSError, ValueError, KeyError, struct.error) as error:
+        return bool(gguf_template(path))
+    except UNREADABLE as error:
         what = f"apply_chat_template is auto, and its header cannot be read: {error}"
         raise UserError(Problem(where, "gguf_file", f"{path}: {what}", SAY)) from error
-    return False
+
+
+def gguf_template(path: Path) -> str:
+    """The chat template in the header of a GGUF file (github.com/ggml-org/ggml, docs/gguf.md), "" without one.
+
+    The gguf package would take half a minute for a file with a large vocabulary. Raises what is in UNREADABLE.
+    """
+    with path.open("rb") as file:
+        magic, version, _, count = struct.unpack("<4sIQQ", file.read(24))
+        if magic != b"GGUF" or version < 2:
+            raise ValueError(f"no GGUF file of version 2 or later: {magic!r} {version}")
+        for _ in range(count):
+            key = _text(file)
+            (kind,) = struct.unpack("<I", file.read(4))
+            if key == KEY:
+                return _text(file) if kind == TEXT else ""
+            _skip(file, kind)
+    return ""
 
 
 def _text(file: BinaryIO) -> str:
