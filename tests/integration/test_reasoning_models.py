@@ -63,3 +63,4 @@ def test_thoughts_are_told_from_answers_and_counted(tmp_path: Path) -> None:
     assert samples["t_budget", "t_whole", "0"]["output"] == "<think>mn</think>yz"
     page = (folder / "results/reports/test/index.html").read_text()
     assert "reasoning of 4 of 4 answers cut" in page
+    assert page.count("thoughts read as a part of 4 of 4 answers") == 1

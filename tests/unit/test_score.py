@@ -704,9 +704,12 @@ def test_only_a_chain_that_strips_thoughts_sees_their_marks(tmp_path: Path) -> N
     assert ("so<|START_THINKING|> 4", {"whole": ["4"], "after": [None]}) in found
 
 
+CHAINS = {"whole": ["last_number"], "after": ["strip_thinking", "last_number"]}
+
+
 def test_thoughts_are_counted_and_what_is_cut_is_said(tmp_path: Path) -> None:
-    def counts(*answers: dict[str, Any]) -> dict[str, Any]:
-        scored = sums(tmp_path)
+    def counts(*answers: dict[str, Any], **settings: Any) -> dict[str, Any]:
+        scored = sums(tmp_path, **settings)
         for answer, more in zip(scored.predictions["first"], answers, strict=False):
             answer |= more
         score, samples = scored.write().score()
@@ -719,7 +722,9 @@ def test_thoughts_are_counted_and_what_is_cut_is_said(tmp_path: Path) -> None:
     found = counts(whole, cut)
     asked = found["requests"]
     tokens = {"thought_tokens": 11, "answer_tokens": 1 + 3 * (asked - 2)}  # the others are of three tokens each
-    assert found["reasoning"] == {"answers": asked, "reasoned": 2, "cut": 1, **tokens}
+    assert found["reasoning"] == {"answers": asked, "reasoned": 2, "cut": 1, "seen": True, **tokens}
+    seen = counts(whole, filters=["strip_thinking", "last_number"])["reasoning"].get("seen")
+    assert (seen, counts(whole, filters=[], chains=CHAINS)["reasoning"]["seen"]) == (None, True)
     (sample,) = found["samples"]
     assert (sample["thought_tokens"], sample["answer_tokens"], sample["thought_cut"]) == (4, 0, True)
     old = counts({"text": "<think>3?</think>2", "tokens": 8})["reasoning"]

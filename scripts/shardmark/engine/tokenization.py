@@ -30,6 +30,7 @@ class Wording:
         self.tokenizer = tokenizer
         self._settings = settings
         self._meta = settings.meta_template
+        self._switch = settings.switch(tokenizer.chat_template)
         self._template = self._chat_template(settings)
 
     def prompt(self, context: Context) -> list[int]:
@@ -51,7 +52,7 @@ class Wording:
         settings = self._settings
         if not settings.tells_of_reasoning or settings.reasoning == "off":
             return None
-        added = (token.content for token in self.tokenizer.added_tokens_decoder.values())
+        added = (token.content for token in getattr(self.tokenizer, "added_tokens_decoder", {}).values())
         tags = settings.reasoning_tags or known_tags([settings.template_text(self.tokenizer.chat_template), *added])
         if tags is None:
             raise WordingError(NO_TAGS, GIVE_TAGS)
@@ -86,7 +87,7 @@ class Wording:
             return context, {}
         if not self._meta and not self.tokenizer.chat_template:
             raise WordingError("it is a chat, and the tokenizer has no chat template", ADD)
-        if self._settings.switch(self.tokenizer.chat_template) is None:
+        if self._switch is None:
             raise WordingError(NO_SWITCH.format(self._settings.reasoning), DROP_SWITCH)
         text = self._template.text(context, is_open)
         bos = self.tokenizer.bos_token
@@ -96,6 +97,6 @@ class Wording:
     def _chat_template(self, settings: WeightsConfig) -> ChatTemplate:
         if meta := settings.meta_template:
             return ChatTemplate(partial(by_meta_template, meta))
-        kwargs = settings.template_arguments(self.tokenizer.chat_template)
+        kwargs = settings.chat_template_kwargs | (self._switch or {})
         apply = partial(self.tokenizer.apply_chat_template, tokenize=False, **kwargs)
         return ChatTemplate(by_transformers(apply, settings.template_date))

@@ -11,7 +11,7 @@ from shardmark.filters.base import Answers, TextFilter
 class StripThinking(TextFilter):
     """Without what a reasoning model thinks before it answers; thoughts that never end leave no answer."""
 
-    protocol: ClassVar[int] = 1
+    protocol: ClassVar[int] = 2
     reads_marks: ClassVar[bool] = True
     name: Literal["strip_thinking"]
     tag: str | None = Field(None, pattern=r"^[A-Za-z][\w.:-]*$")

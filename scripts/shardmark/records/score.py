@@ -94,7 +94,7 @@ class DatasetInfo(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return cls(name=name, digest=digest, description=description, kind=kind, source="", revision=None, chance=None)
 
 
-class Reasoning(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Reasoning(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How much was thought before the answers."""
 
     answers: int
@@ -106,6 +106,8 @@ class Reasoning(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     "Of all answers together; None where earlier versions did not count them."
     answer_tokens: int | None
     "Those that are no thoughts."
+    seen: bool = False
+    "Whether some filters saw thoughts as a part of answers."
 
     @property
     def share_cut(self) -> float:
@@ -153,7 +155,8 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         late = f"answers ended by the clock, which another run may not repeat: {self.late:,}" if self.late else ""
         within = self.within_thoughts
         inside = f"{within:,} of {self.samples:,} samples with choices scored within a thought" if within else ""
-        return [text for text in (tied, alone, inside, cut, late) if text]
+        seen = f"thoughts read as a part of {how.reasoned:,} of {how.answers:,} answers" if how and how.seen else ""
+        return [text for text in (tied, alone, inside, cut, seen, late) if text]
 
 
 class Provenance(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -61,6 +61,7 @@ def _reasoning(scores: Sequence[Scores]) -> Reasoning | None:
         answers=sum(part.answers for part in parts),
         reasoned=sum(part.reasoned for part in parts),
         cut=sum(part.cut for part in parts),
+        seen=any(part.seen for part in parts),
         thought_tokens=sum(thought for thought, _ in known) if len(known) == len(parts) else None,
         answer_tokens=sum(answer for _, answer in known) if len(known) == len(parts) else None,
     )

@@ -60,7 +60,7 @@ def score_dataset(
     lists = read_sealed_record(layout.SHARDS.file(results, dataset=dataset.name, task=dataset.digest), ShardLists)
     shards = [shard.name for shard in lists.level(bits)]
     asked, answers, trailers = _collect(shards, results, record.full_name, dataset.name)
-    how = thinking(record)
+    how, stripped = thinking(record), False
     if isinstance(dataset.origin, LmEvalOrigin):
         from shardmark.scoring import lm_eval  # 1 s: only where its tasks are scored
 
@@ -68,6 +68,8 @@ def score_dataset(
     else:
         settings, answers = Judging.as_written(header.settings), with_thoughts(answers)
         judged, metrics = _judged(lines, asked, answers, dataset.where, settings, how)
+        chains = [*settings.chains.values()] or [settings.filters]
+        stripped = all(any(each.reads_marks for each in filters) for filters in chains)
         judged_samples = [each.sample for each in judged]
         macro = macro_estimates(metrics, means(settings, judged), judged_samples, settings.cluster_by)
         metrics = macro | metrics if settings.group_mean == "macro" else metrics | macro
@@ -79,7 +81,9 @@ def score_dataset(
         primary=next(iter(metrics)),
         metrics=metrics,
         counts=replace(
-            _counts(judged_samples, len(asked)), reasoning=reasoning(how, answers.values()), late=_late(answers)
+            _counts(judged_samples, len(asked)),
+            reasoning=reasoning(how, answers.values(), stripped),
+            late=_late(answers),
         ),
         provenance=_provenance(header, record, trailers),
     )

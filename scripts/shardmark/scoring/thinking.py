@@ -67,8 +67,11 @@ def thinking(record: ModelRecord) -> Thinking:
     return Thinking(True, settings.reasoning_tags)
 
 
-def reasoning(how: Thinking, predictions: Iterable[Prediction]) -> Reasoning | None:
-    """How much was thought for the answers to all requests; None if nothing was."""
+def reasoning(how: Thinking, predictions: Iterable[Prediction], stripped: bool) -> Reasoning | None:
+    """How much was thought for the answers to all requests; None if nothing was.
+
+    `stripped` says whether the data set's filters take thoughts off.
+    """
     found = [pair for each in predictions if not isinstance(each, Scored) for pair in how.thoughts(each)]
     thoughtful = [(output, thoughts) for output, thoughts in found if thoughts.end or thoughts.unfinished]
     if not thoughtful:
@@ -81,6 +84,7 @@ def reasoning(how: Thinking, predictions: Iterable[Prediction]) -> Reasoning | N
         cut=sum(thoughts.unfinished for _, thoughts in thoughtful),
         thought_tokens=thought if counted else None,
         answer_tokens=tokens - thought if counted else None,
+        seen=not (how.apart or stripped),
     )
 
 
