@@ -116,6 +116,11 @@ def test_chats_have_the_shapes_that_templates_tell_apart() -> None:
     ]
 
 
+def test_a_beginning_of_the_answer_that_says_nothing_has_no_shape() -> None:
+    (blank,), (asked,) = (chats_of(chat(*turns)) for turns in ([("user", "a"), ("assistant", " ")], [("user", "a")]))
+    assert blank.shape == asked.shape
+
+
 def test_nothing_is_said_of_a_template_that_is_not_here(tmp_path: Path) -> None:
     chats_dataset(tmp_path, USER)
     write_model(tmp_path, "m", meta_template=META)

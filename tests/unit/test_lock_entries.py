@@ -211,6 +211,12 @@ def test_a_chat_template_that_cannot_be_read_is_told(root: Path, template: Any, 
     assert "{name: ..., template: ...}" in problem.fix
 
 
+def test_of_a_chat_template_that_cannot_be_read_nothing_else_is_told(root: Path) -> None:
+    (root / "weights/tiny/chat_template.jinja").write_bytes(b"\xff")
+    (problem,) = problems(plan, root, apply_chat_template=True)
+    assert "has a chat template that cannot be read" in problem.what
+
+
 def test_a_chat_template_that_is_not_text_is_told(root: Path) -> None:
     (root / "weights/tiny/chat_template.jinja").write_bytes(b"\xff")
     (problem,) = problems(plan, root)

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from shardmark.errors import Problem, UserError
 from shardmark.lock.entries import chat_template, chat_templates, known_template
 from shardmark.lock.lock import Lock
-from shardmark.records.model import GgufFile, HubRepository, ModelRecord
+from shardmark.records.model import Folder, GgufFile, HubRepository, ModelRecord
 from shardmark.tasks.rows import one_line
 
 FILES = ["tokenizer_config.json", "chat_template.jinja", "additional_chat_templates/*.jinja"]
@@ -38,8 +38,11 @@ def has_template(record: ModelRecord, results: Path, lock: Lock) -> bool:
 
 def lacks_template(record: ModelRecord, results: Path, lock: Lock) -> bool:
     """Whether a model is known to have no template for chats. Of one that cannot be asked now, its first job tells."""
-    unknown = known_template(record, results) is False and isinstance(record.words, HubRepository)
-    if unknown and lock.frozen and "chat_template" not in (lock.get(("models", record.name, "hub")) or {}):
+    known = known_template(record, results)
+    if known is not False or isinstance(record.words, Folder):
+        return known is None
+    on_hub = isinstance(record.words, HubRepository)
+    if on_hub and lock.frozen and "chat_template" not in (lock.get(("models", record.name, "hub")) or {}):
         return False  # what would be found out could not be noted
     with suppress(UserError):
         return not has_template(record, results, lock)

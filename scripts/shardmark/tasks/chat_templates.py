@@ -16,6 +16,7 @@ from jinja2 import TemplateSyntaxError
 from shardmark.config.weights import MetaTemplate
 from shardmark.records.base import to_json
 from shardmark.records.request import ChatShape, Message
+from shardmark.tasks.requests import without_empty_answer
 from shardmark.untrusted.limits import BoundError, bounded_steps
 
 Render = Callable[[list[Message], bool], str]
@@ -140,13 +141,6 @@ class ChatTemplate:
 
 
 _WITHOUT_BEGINNING = "leave the assistant's last message out of the data set's chat, or give the model a meta_template"
-
-
-def without_empty_answer(messages: Sequence[Message]) -> list[Message]:
-    """The messages without a beginning of the answer that says nothing: the template opens the answer itself."""
-    last = messages[-1]
-    ends_empty = last.role == "assistant" and not last.content.strip() and len(messages) > 1
-    return list(messages[:-1] if ends_empty else messages)
 
 
 def as_said(messages: Sequence[Message]) -> list[Message]:

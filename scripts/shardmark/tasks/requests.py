@@ -4,7 +4,7 @@ The id is the SHA-256 of its canonical JSON, so equal questions are asked once, 
 the data set or its file is called.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os.path import commonprefix
 from typing import NamedTuple
 
@@ -47,9 +47,16 @@ class Chat(NamedTuple):
     @property
     def shape(self) -> ChatShape:
         """What of it decides whether a model's template takes it."""
-        last = self.messages[-1]
-        begun = last.content if self.is_open and last.role == "assistant" else ""
-        return ChatShape(roles=tuple(message.role for message in self.messages), is_open=self.is_open, begun=begun)
+        said = without_empty_answer(self.messages) if self.is_open else self.messages
+        begun = said[-1].content if self.is_open and said[-1].role == "assistant" else ""
+        return ChatShape(roles=tuple(message.role for message in said), is_open=self.is_open, begun=begun)
+
+
+def without_empty_answer(messages: Sequence[Message]) -> list[Message]:
+    """The messages without a beginning of the answer that says nothing: the template opens the answer itself."""
+    last = messages[-1]
+    ends_empty = last.role == "assistant" and not last.content.strip() and len(messages) > 1
+    return list(messages[:-1] if ends_empty else messages)
 
 
 def chats_of(request: Request) -> Iterator[Chat]:
