@@ -18,6 +18,7 @@ from shardmark.engine.stage import stage_model
 from shardmark.engine.thoughts import ThoughtLimits, ThoughtWatch
 from shardmark.engine.tokenization import Wording, WordingError
 from shardmark.errors import UserError
+from shardmark.lock.lock import Lock
 from shardmark.plan.chats import wording_problems
 from shardmark.plan.cost import prior_seconds, tokens_of
 from shardmark.plan.reasoning import faults, reasoning_problems
@@ -325,7 +326,8 @@ def test_the_plan_tells_of_choices_within_a_thought(tmp_path: Path) -> None:
 
     def notes(template: str, kind: str = "choice", **said: Any) -> list[str]:
         dataset = dataset_record(kind=kind, is_chat=True, chats=chats)
-        problems, notes = wording_problems([model(tmp_path, template, MARKS, **said)], [dataset], tmp_path)
+        lock = Lock(tmp_path / "no.lock")
+        problems, notes = wording_problems(model(tmp_path, template, MARKS, **said), [dataset], tmp_path, lock)
         assert problems == []
         return [note.what for note in notes if note.key == "reasoning"]
 

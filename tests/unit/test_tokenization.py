@@ -151,6 +151,20 @@ def test_a_template_that_opens_a_thought_is_noticed(tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("begun", "mark"),
+    [("<think>First,", "<think>"), ("<think>a</think> So", ""), ("It is", ""), ("a <r> b", "<r>"), ("`<r>` b", "")],
+)
+def test_a_beginning_of_the_answer_may_leave_a_thought_open(tokenizer: Any, begun: str, mark: str) -> None:
+    tags = {"reasoning_tags": ["<r>", "</r>"]} if "<r>" in begun else {}
+    words = wording(tokenizer, **tags)
+    assert (
+        words.opened([Message(role="user", content="What is <think>?"), Message(role="assistant", content=begun)])
+        == mark
+    )
+    assert words.opened([Message(role="user", content="What is <think>?")]) == ""
+
+
+@pytest.mark.parametrize(
     "template",
     [
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",

@@ -14,7 +14,7 @@ from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.lock.entries import ADD
 from shardmark.records.request import Context
 from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template, by_transformers
-from shardmark.texts.thoughts import known_tags, opened_mark
+from shardmark.texts.thoughts import known_tags, mark_left_open, opened_mark
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,8 +43,13 @@ class Wording:
         return self._text(context, is_open=True)[0]
 
     def opened(self, context: Context) -> str:
-        """The mark of the thought in which the model is to continue, such as <think>, if the prompt ends with it."""
-        return opened_mark(self.text(context), self._settings.reasoning_tags)
+        """The mark of the thought in which the model is to continue, such as <think>.
+
+        The prompt ends with it; or else the beginning of the answer has it, where that is the assistant's in a chat.
+        """
+        tags = self._settings.reasoning_tags
+        begun = context[-1].content if not isinstance(context, str) and context[-1].role == "assistant" else ""
+        return opened_mark(self.text(context), tags) or mark_left_open(begun, tags)
 
     @cached_property
     def thoughts(self) -> ThoughtLimits | None:

@@ -18,6 +18,7 @@ from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import Folder, ModelRecord, Service, Staged
 from shardmark.records.request import ChatShape
 from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template, by_transformers
+from shardmark.texts.thoughts import opened_mark
 
 TOKENS = ("special_tokens_map.json", "tokenizer_config.json")
 "Where a tokenizer's special tokens are named; the last has the last word."
@@ -42,7 +43,21 @@ def wording_problems(
     if template is None:
         return [], []
     problems = [p for d in chats for p in shape_problems(record, template, d.chats, f"{d.name} ({d.file})")]
-    return problems, [Problem(record.file, "", f"model {record.name}: {note}") for note in template.notes()]
+    notes = [Problem(record.file, "", f"model {record.name}: {note}") for note in template.notes()]
+    return problems, notes + [note for dataset in chats if (note := _thought_note(record, template, dataset))]
+
+
+def _thought_note(record: ModelRecord, template: ChatTemplate, dataset: DatasetRecord) -> Problem | None:
+    """The note on choices that a model is asked within a thought, since its template opens one."""
+    shapes = [shape for shape in dataset.chats if shape.is_open] if dataset.kind in SCORED else []
+    with suppress(WordingError):  # it is told elsewhere
+        if any(opened_mark(template.example(shape), record.weights.reasoning_tags) for shape in shapes):
+            what = (
+                f"model {record.name}: its chat template opens a thought, and the choices of {dataset.name} follow it"
+            )
+            fix = "say reasoning: off where the template can close it, or ask with kind: generate"
+            return Problem(record.file, "reasoning", what, fix)
+    return None
 
 
 def shape_problems(

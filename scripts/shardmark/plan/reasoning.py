@@ -10,17 +10,27 @@ from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAG
 from shardmark.config.weights import WeightsConfig
 from shardmark.errors import Problem
 from shardmark.files import read_json
-from shardmark.lock.entries import chat_templates
+from shardmark.plan.chats import named_templates
+from shardmark.plan.template_lookup import templates_elsewhere
 from shardmark.records.base import find_sealed
-from shardmark.records.model import Folder, ModelRecord, Staged
+from shardmark.records.model import Folder, GgufFile, HubRepository, ModelRecord, Staged
 from shardmark.texts.thoughts import Tags, known_tags
 
 
 def reasoning_problems(models: Iterable[ModelRecord], results: Path) -> list[Problem]:
     """A problem for each model that is known not to reason as its file says; of others, staging tells."""
-    return [
-        problem for record in models if (folder := _tokenizer(record, results)) for problem in faults(record, folder)
-    ]
+    return [problem for record in models for problem in _faults(record, results)]
+
+
+def _faults(record: ModelRecord, results: Path) -> Iterator[Problem]:
+    """What is known to keep a model from reasoning as its file says."""
+    words = record.words
+    if folder := _tokenizer(record, results):
+        yield from faults(record, folder)
+    elif isinstance(words, GgufFile | HubRepository) and record.weights.reasoning is not None:
+        templates = named_templates(None, record.weights, templates_elsewhere(words)[1])
+        if templates:
+            yield from _switch_faults(record, templates)
 
 
 def faults(record: ModelRecord, folder: Path) -> Iterator[Problem]:
@@ -29,17 +39,23 @@ def faults(record: ModelRecord, folder: Path) -> Iterator[Problem]:
     if not isinstance(settings, WeightsConfig) or not settings.tells_of_reasoning:
         return
     with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
-        templates = chat_templates(folder)
-        if settings.switch(templates) is None:
-            yield Problem(record.file, "reasoning", NO_SWITCH.format(settings.reasoning), DROP_SWITCH)
-        elif settings.reasoning != "off" and not tags_of(settings, settings.template_text(templates), folder):
+        templates = named_templates(folder, settings)
+        wrong = list(_switch_faults(record, templates))
+        yield from wrong
+        if not wrong and settings.reasoning != "off" and not tags_of(settings, templates, folder):
             key = "reasoning" if settings.reasoning is not None else "reasoning_tokens"
             yield Problem(record.file, key, NO_TAGS, GIVE_TAGS)
 
 
-def tags_of(settings: WeightsConfig, template: str, folder: Path) -> Tags | None:
+def _switch_faults(record: ModelRecord, templates: dict[str, str]) -> Iterator[Problem]:
+    """What a tokenizer's chat templates by name cannot do of what the model's file says."""
+    if record.weights.switch(templates) is None:
+        yield Problem(record.file, "reasoning", NO_SWITCH.format(record.weights.reasoning), DROP_SWITCH)
+
+
+def tags_of(settings: WeightsConfig, templates: dict[str, str], folder: Path) -> Tags | None:
     """How a model marks its thoughts: as its file, its chat template or its tokenizer says."""
-    return settings.reasoning_tags or known_tags([template]) or known_tags(_tokens(folder))
+    return settings.reasoning_tags or known_tags([settings.template_text(templates)]) or known_tags(_tokens(folder))
 
 
 def _tokens(folder: Path) -> list[str]:

@@ -114,6 +114,12 @@ def opened_mark(prompt: str, tags: Tags | None = None) -> str:
     return end[marks[-1].start :] if marks and not marks[-1].closes and marks[-1].end == len(end) else ""
 
 
+def mark_left_open(begun: str, tags: Tags | None = None) -> str:
+    """The mark of a thought that the beginning of an answer leaves open; an empty text if there is none."""
+    marks = _marks(begun, None, tags)
+    return begun[marks[-1].start : marks[-1].end] if marks and not marks[-1].closes else ""
+
+
 def goes_on_with_thought(text: str) -> bool:
     """Whether a text ends a thought that it has not begun: its prompt has."""
     marks = _marks(text, None)

@@ -98,16 +98,21 @@ class Counter:
         self.window: int | None = None
         "How many tokens the model reads and writes at most, if that is known."
         self.longest_answer = model.settings.max_out_len
+        self.thought_tokens = 0
+        "Tokens of thoughts beside those of an answer."
         settings, folder = model.settings, tokenizer_folder(model, results, pins)
         self._folder = folder
         if not isinstance(settings, WeightsConfig):
             return
+        self.thought_tokens = settings.thought_tokens
         own = Path(settings.path or "").expanduser()
         self.window = window_of(settings, own if settings.path and own.is_dir() else folder)
         if folder and settings.tokenizer_kwargs.keys() <= KNOWN:
             with suppress(Exception):  # the library raises plain Exception for what it cannot read; planning names it
                 self.tokenizer = Tokenizer(folder, settings)
                 self._wording = Wording(cast("PreTrainedTokenizerBase", self.tokenizer), settings)
+                if thoughts := self._wording.thoughts:
+                    self.thought_tokens = thoughts.free
 
     @property
     def has_template(self) -> bool:

@@ -47,7 +47,7 @@ def _lines(
         return
     if read is None or counter.tokenizer is None:
         return
-    answer = min(new_tokens, counter.longest_answer or new_tokens)
+    answer = min(new_tokens, counter.longest_answer or new_tokens) + counter.thought_tokens * bool(new_tokens)
     if counter.window and answer >= counter.window:
         what = f"{answer:,} new tokens leave no room for a prompt in the window of {counter.window:,}"
         yield f"not at all: {what}; fix: lower max_out_len or raise max_seq_len"
