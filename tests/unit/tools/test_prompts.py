@@ -279,6 +279,12 @@ def test_how_a_model_reasons_is_in_what_it_reads(tmp_path: Path, folder: Path) -
     assert any("not at all: reasoning is off, and the chat template knows no such switch" in x for x in lines(tmp_path))
 
 
+def test_thoughts_have_room_in_the_window(tmp_path: Path, folder: Path) -> None:
+    chat_model(tmp_path, folder, max_seq_len=30, reasoning_tokens=4, reasoning_tags=["<think>", "</think>"])
+    chats_dataset(tmp_path)
+    assert any("the window of 30 tokens, 12 of them for the answer" in line for line in lines(tmp_path))
+
+
 def test_a_model_that_cannot_be_asked_is_told_why(tmp_path: Path, folder: Path) -> None:
     chat_model(tmp_path, folder, template=None)
     chats_dataset(tmp_path)
