@@ -215,6 +215,20 @@ def test_one_that_can_is_not(tmp_path: Path, template: str, marks: list[str], sa
     assert list(faults(model(tmp_path, template, marks, **said), tmp_path)) == []
 
 
+def test_templates_elsewhere_are_looked_at_where_they_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shardmark.plan import reasoning
+
+    found = {"default": QWEN}
+    monkeypatch.setattr(reasoning, "templates_elsewhere", lambda words: (None, found))
+    (problem,) = reasoning_problems([model_record(reasoning="low")], tmp_path)
+    assert "the chat template knows no such switch" in problem.what
+    assert reasoning_problems([model_record(reasoning="off"), model_record(reasoning_tokens=8)], tmp_path) == []
+    found.clear()
+    assert reasoning_problems([model_record(reasoning="low")], tmp_path) == []
+
+
 # What the engine writes
 
 

@@ -762,6 +762,13 @@ def test_thoughts_are_taken_off_before_filters_where_the_models_file_tells_of_th
     assert numbers(reasoning="on") == ["3", "3", "2"]
 
 
+@pytest.mark.parametrize("output", ["<think>a</think>\n\n4 \n", "a</think> 4", "<think>a</think>b</think>c", " 4\n"])
+def test_thoughts_of_lm_evals_tasks_go_as_with_its_think_end_token(output: str) -> None:
+    (found,) = Thinking(apart=True).answers({"a": wrote("a", output)}).values()
+    ends = "</think>" in output
+    assert getattr(found, "text", None) == (output.split("</think>")[-1].lstrip() if ends else output)
+
+
 def test_lm_evals_tasks_see_what_follows_the_thoughts() -> None:
     outputs = {"a": wrote("a", "<think>3</think>\n2 \n"), "b": wrote("b", "3", opened="<think>"), "c": wrote("c", " 2")}
     assert Thinking().answers(outputs) == outputs
