@@ -54,7 +54,8 @@ class Tokenizer:
         self.chat_template = named_templates(folder, settings) or given_template(settings)
         if apply := chat_applier(folder, settings):
             self._apply = apply
-        self.special = {number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        self.added_tokens_decoder = self._tokenizer.get_added_tokens_decoder()
+        self.special = {number for number, token in self.added_tokens_decoder.items() if token.special}
         "The ids of the special tokens."
 
     def _id(self, text: str | None) -> int | None:

@@ -280,9 +280,11 @@ def test_how_a_model_reasons_is_in_what_it_reads(tmp_path: Path, folder: Path) -
 
 
 def test_thoughts_have_room_in_the_window(tmp_path: Path, folder: Path) -> None:
-    chat_model(tmp_path, folder, max_seq_len=30, reasoning_tokens=4, reasoning_tags=["<think>", "</think>"])
     chats_dataset(tmp_path)
-    assert any("the window of 30 tokens, 12 of them for the answer" in line for line in lines(tmp_path))
+    for settings, tokens in [({"reasoning_tokens": 4}, 8 + 4), ({"reasoning": {"budget": 4}}, 8 + 4 + 15)]:
+        chat_model(tmp_path, folder, max_seq_len=40, reasoning_tags=["<think>", "</think>"], **settings)
+        shown = lines(tmp_path)
+        assert any(f"the window of 40 tokens, {tokens} of them for the answer" in line for line in shown)
 
 
 def test_a_model_that_cannot_be_asked_is_told_why(tmp_path: Path, folder: Path) -> None:
