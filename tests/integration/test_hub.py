@@ -56,6 +56,7 @@ def answers(site: Site) -> Site:
     return with_own_rows(site)
 
 
+@pytest.mark.slow
 def test_main_is_pinned_until_its_entry_is_deleted(site: Site) -> None:
     pinned = {kind: site.hub.repositories[kind, f"org/{name}"].refs["main"] for kind, name in KINDS}
     first = site.plan()
@@ -181,6 +182,7 @@ def test_configurations_splits_and_converted_branches(questions: Site) -> None:
     assert (line["row"]["text"], line["target"]) == ("wsc285", 1)
 
 
+@pytest.mark.slow
 def test_after_a_first_run_no_network_is_needed(site: Site) -> None:
     first = site.plan()
     folders = site.staged()
@@ -316,6 +318,7 @@ def test_the_pinned_commit_is_staged_although_a_download_is_cut(answers: Site) -
     assert rest.range == f"bytes={10 << 20}-", "it went on behind the last whole piece"
 
 
+@pytest.mark.slow
 def test_a_failed_download_names_the_model_and_keeps_what_is_whole(answers: Site) -> None:
     answers.plan()
     offline = answers.stage(HF_HUB_OFFLINE="1")
@@ -343,6 +346,7 @@ def test_a_failed_download_names_the_model_and_keeps_what_is_whole(answers: Site
     assert not whole & {Path(r.path).name for r in answers.hub.requests[before:]}
 
 
+@pytest.mark.slow
 def test_the_token_opens_gated_repositories_and_is_told_to_nobody(site: Site) -> None:
     token, refused = "hf_" + "t0ken" * 6, "hf_" + "wr0ng" * 6
     for kind, name in KINDS:

@@ -36,6 +36,7 @@ def snakemake_relock(project: Project, *options: str, succeeds: bool = True) -> 
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_lock_is_made_frozen_refused_and_relocked(project: Project) -> None:
     lock, rows = project.folder / "config/benchmark.lock", project.folder / "demo/data/grammar.jsonl"
     refused = project.run("-n", *FROZEN, succeeds=False)

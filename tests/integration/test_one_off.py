@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from quick_engine import use_quick_scoring
 from workflow import Project
 
 CONFIG = {"run": "test", "models": ["demo_*"], "datasets": ["demo_grammar"], "limit": 4}
 
 
+@pytest.mark.slow
 def test_a_model_without_a_file_is_evaluated(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "project", **CONFIG)
     use_quick_scoring(project)

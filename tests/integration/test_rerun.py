@@ -75,6 +75,7 @@ def after(project: Project, *arguments: str) -> tuple[dict[str, int], int]:
     return project.jobs(output), project.inferred(before)
 
 
+@pytest.mark.slow
 def test_a_decoding_setting_reruns_its_data_set_as_a_dry_run_says(project: Project) -> None:
     project.edit_yaml("config/datasets/demo_arithmetic.yaml", generation={"max_new_tokens": 3, "stop": ["\n"]})
     planned = project.planned()
@@ -156,6 +157,7 @@ def test_a_changed_dtype_chat_template_or_weight_reruns_the_whole_model(project:
     assert after(project) == (everything, 32)
 
 
+@pytest.mark.slow
 def test_shards_that_are_divided_anew_infer_nothing(project: Project) -> None:
     assert project.planned("--config", "max_shard_size=4") == {}
     before = project.trailers()
@@ -176,6 +178,7 @@ def test_a_new_model_runs_alone_and_a_removed_data_set_runs_nothing(project: Pro
     assert project.planned("--config", "datasets=[demo_grammar]") == {"report": 1}
 
 
+@pytest.mark.slow
 def test_a_model_and_a_data_set_under_new_names_infer_nothing(project: Project) -> None:
     (project.folder / "config/models/demo_small.yaml").rename(project.folder / "config/models/renamed.yaml")
     datasets = project.folder / "config/datasets"
@@ -220,6 +223,7 @@ def test_weights_that_are_staged_again_infer_nothing_again(project: Project) -> 
     assert project.planned() == {"stage_model": 1, "infer": 1, "score": 1, "report": 1}
 
 
+@pytest.mark.slow
 def test_going_back_to_an_earlier_configuration_shows_its_report_again(project: Project) -> None:
     link = project.folder / "results/reports/test"
     first = link.resolve()

@@ -277,6 +277,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_ten_shards_load_a_model_once_and_say_what_a_process_for_each_says(run: Run, weights: Path) -> None:
     shards = [
         [generate(f"{n}: a"), generate(f"{n}: bc"), asked.choice((f"{n}?", " yes"), (f"{n}?", " no"))]
@@ -299,6 +300,7 @@ def test_ten_shards_load_a_model_once_and_say_what_a_process_for_each_says(run: 
     assert len(run.sockets()) == 1
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_is_the_same_mistake_with_a_worker(
     run: Run, weights: Path, tmp_path: Path
 ) -> None:
@@ -539,6 +541,7 @@ def test_an_idle_worker_makes_room_for_another_model_on_the_cpu_and_a_busy_one_s
     assert len(run.sockets()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_an_idle_worker_gives_its_gpu_to_another_run_and_a_busy_one_keeps_it(
     run: Run, gate: Gate, said: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -240,7 +240,7 @@ def sharded(asked: dict[str, Any], count: int) -> list[dict[str, Any]]:
     return [dict(list(asked.items())[n::count]) for n in range(count)]
 
 
-@pytest.mark.parametrize("more", [{}, DRAWN | {"samples": 2}])
+@pytest.mark.parametrize("more", [{}, pytest.param(DRAWN | {"samples": 2}, marks=pytest.mark.slow)])
 def test_batches_order_and_shards_change_nothing(
     name: str, folders: dict[str, Path], backend: Any, more: dict[str, Any]
 ) -> None:

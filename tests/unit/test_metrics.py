@@ -377,6 +377,7 @@ assert not {"torch", "transformers"} & sys.modules.keys(), "seconds of imports f
 """
 
 
+@pytest.mark.slow
 def test_two_processes_load_metrics_at_once_without_network_or_cache(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {"PYTHONPATH": str(SCRIPTS), "HOME": str(tmp_path), "HF_HOME": str(tmp_path / "empty")}

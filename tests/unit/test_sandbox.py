@@ -131,6 +131,7 @@ def test_a_hostile_program_does_not_pass(name: str) -> None:
     assert time.monotonic() - started < 120
 
 
+@pytest.mark.slow
 def test_a_fork_bomb_ends_with_its_sandbox_and_a_right_program_runs_beside_it() -> None:
     mark = f"bomb{os.getpid()}"
     bomb = f"import os\n{mark} = 1\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass\n"
@@ -345,6 +346,7 @@ def test_what_tests_print_is_no_verdict() -> None:
     assert verdict(RIGHT, "print('x' * 10**6)\nassert one() == 1").passed
 
 
+@pytest.mark.slow
 def test_processes_that_score_at_once_do_not_disturb_each_other() -> None:
     code = f"""
 import sys

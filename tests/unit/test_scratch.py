@@ -87,6 +87,7 @@ def test_a_disk_that_writes_something_else_is_not_used(
     assert [path for path in disk.iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_copy_once(weights: Path, disk: Path) -> None:
     code = (
         "import logging, sys; from shardmark.engine.scratch import on_scratch; logging.basicConfig(level=20)\n"

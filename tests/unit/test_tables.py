@@ -96,6 +96,7 @@ def test_numbers_are_equal_within_a_tolerance() -> None:
         assert [row for row, score in zip(some, scores, strict=True) if bool(score) != row["right"]] == []
 
 
+@pytest.mark.slow
 def test_formulas_are_equal_that_mean_the_same() -> None:
     with MathProcess() as process:
         rows = table("math_equivalence")
