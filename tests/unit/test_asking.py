@@ -10,9 +10,11 @@ import pytest
 from projects import choice_settings, dataset_settings, plan, problems, write_dataset, write_model
 from shardmark.config.asking import as_asked, chat_wanted, literal
 from shardmark.config.backends.transformers import TransformersConfig
+from shardmark.config.base import validate
 from shardmark.config.dataset import DatasetConfig
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.run import RunConfig
+from shardmark.errors import Problem
 from shardmark.records.request import Context
 from shardmark.tasks import render
 from shardmark.untrusted.templates import Template
@@ -39,7 +41,8 @@ def said(context: Context) -> Any:
 
 
 def asked(dataset: DatasetConfig, chat: bool, **run: Any) -> Any:
-    return said(first(dataset, chat, **run).context)
+    request = first(dataset, chat, **run)
+    return said(request.pairs[0][0] if dataset.kind == "choice" else request.context)
 
 
 def test_a_prompt_is_the_users_message_and_the_preamble_the_systems() -> None:
@@ -115,6 +118,64 @@ def test_examples_are_counted_and_drawn_as_the_run_says() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
+        ({"until": ["\n", "#", " ", "null", "5", "yes"]}, {"until": ["\n", "#", " ", "null", "5", "yes"]}),
+        ({"until": "\n\n", "max_gen_toks": "9"}, {"until": "\n\n", "max_gen_toks": 9}),
+        ("stop=# temperature=0.5", {"stop": "#", "temperature": 0.5}),
+        ("stop=[Q,no] top_k=4", {"stop": ["Q", "no"], "top_k": 4}),
+        ("temperature=0.7,top_p=0.9,do_sample=true", {"temperature": 0.7, "top_p": 0.9, "do_sample": True}),
+    ],
+)
+def test_stop_strings_are_texts_as_they_stand(given: Any, expected: dict[str, Any]) -> None:
+    assert RunConfig(gen_kwargs=given).gen_kwargs == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"stop": [5]}, "stop: input should be a valid string (found 5): put it in quotes"),
+        ({"until": None}, "until: "),
+        ({"until": [r"\n\nQ:"]}, "double quotes"),
+        (r"until=\n", "a backslash means nothing"),
+        ({"max_gen_toks": -5}, "max_gen_toks: input should be greater than 0 (found -5)"),
+        ({"max_gen_toks": None}, "max_gen_toks: "),
+        ({"temperature": "warm"}, "temperature: "),
+        ({"temperature": True}, "temperature: expected a number"),
+        ({"temperature": 0.5, "top_p": 7}, "top_p: input should be less than or equal to 1"),
+        ({"do_sample": 0, "temperature": 0.5}, "do_sample: write true or false"),
+        ("stop=[a", "not valid YAML"),
+        ("temperature=0.5 temperature=0.6", "temperature stands twice"),
+    ],
+)
+def test_values_that_no_setting_of_generation_has_are_refused(given: Any, told: str) -> None:
+    found: list[Problem] = []
+    assert validate(RunConfig, {"gen_kwargs": given}, "run.yaml", found) is None
+    assert [problem.key for problem in found] == ["gen_kwargs"]
+    assert told in found[0].what
+
+
+def test_how_answers_are_generated_is_nothing_to_data_sets_that_choose() -> None:
+    assert asked(choice_settings(), True, gen_kwargs={"max_new_tokens": 9}) == asked(choice_settings(), True)
+
+
+@pytest.mark.parametrize(("key", "value"), [("fewshot_seed", 3), ("fewshot_as_multiturn", False)])
+def test_without_examples_nothing_can_be_said_of_them(tmp_path: Path, key: str, value: Any) -> None:
+    shots = {"pick": "random", "count": 1, "where": "true"}
+    write_model(tmp_path, "m", meta_template={"round": {"user": {"end": "\n"}, "assistant": {"end": "\n"}}})
+    write_dataset(tmp_path, "one", ROWS, kind="generate", metrics=["exact_match"], **QUESTION, few_shot=shots)
+    run = {"apply_chat_template": True, "num_fewshot": 0, key: value}
+    assert key in [problem.key for problem in problems(plan, tmp_path, **run)]
+
+
+@pytest.mark.parametrize("key", ["num_fewshot", "fewshot_seed"])
+def test_true_is_no_number_of_examples(key: str) -> None:
+    found: list[Problem] = []
+    assert validate(RunConfig, {key: True}, "run.yaml", found) is None
+    assert found[0].key == key
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
         ({"max_new_tokens": 9, "stop": ["x"]}, {"max_new_tokens": 9, "stop": ["x"]}),
         ({"max_gen_toks": 9, "until": "x"}, {"max_new_tokens": 9, "stop": ["x"]}),
         ({"temperature": 0.5, "top_p": 0.9, "do_sample": True}, {"temperature": 0.5, "top_p": 0.9}),
@@ -160,8 +221,9 @@ def test_a_text_that_is_scored_as_a_whole_has_no_instruction() -> None:
 
 
 def test_a_value_that_does_not_fit_a_data_set_names_its_file() -> None:
-    (problem,) = problems(as_asked, settings(), RunConfig(gen_kwargs={"max_new_tokens": 0}), False, "f.yaml")
-    assert (problem.where, problem.key) == ("f.yaml", "gen_kwargs.max_new_tokens")
+    (problem,) = problems(as_asked, settings(), RunConfig(gen_kwargs={"samples": 2}), False, "f.yaml")
+    assert (problem.where, problem.key) == ("f.yaml", "gen_kwargs")
+    assert "temperature" in problem.what
 
 
 @pytest.mark.parametrize("kind", [DatasetConfig, LmEvalConfig])

@@ -51,7 +51,9 @@ def as_asked(dataset: DatasetConfig, run: RunConfig, chat: bool, where: str) -> 
     else:
         changes |= _as_text(dataset, instruction or "", where, problems)
     asked = dataset.model_copy(update=changes)
-    if run.gen_kwargs and not problems:  # so that, for instance, no metric judges more answers than there are now
+    if (
+        run.gen_kwargs and dataset.kind == "generate" and not problems
+    ):  # so that, for instance, no metric judges more answers than there are now
         found: list[Problem] = []
         validate(DatasetConfig, asked.model_dump(exclude_unset=True), where, found)
         problems += [replace(problem, what=f"with the run's gen_kwargs: {problem.what}") for problem in found]
@@ -135,8 +137,9 @@ def _answer(dataset: DatasetConfig, shots: FewShot, turns: bool) -> str | None:
 
 def _as_text(dataset: DatasetConfig, instruction: str, where: str, problems: list[Problem]) -> dict[str, Any]:
     if dataset.prompt is None:
-        what = "the run says apply_chat_template: false, and there are only messages"
-        problems.append(Problem(where, "prompt", what, "add a prompt, drop apply_chat_template, or leave it out"))
+        what = "it is asked as a text (apply_chat_template is false, or auto and a model has no chat template)"
+        fix = "add a prompt beside the messages, leave out such models, or this data set"
+        problems.append(Problem(where, "prompt", f"{what}, and there are only messages", fix))
     if not instruction or dataset.kind == "rolling":
         return {"messages": None}
     return {"messages": None, "preamble": literal(instruction) + BETWEEN + dataset.preamble}

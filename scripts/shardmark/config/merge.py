@@ -25,7 +25,7 @@ NAME_ANOTHER = "correct it, or name another YAML or JSON file with --configfile"
 KEY = re.compile(r"[a-zA-Z_][\w-]*\w$")
 "What Snakemake lets pass for a key."
 QUOTES = "'\""
-LISTS, MAPPINGS = {"models", "datasets"}, {"model_kwargs", "tokenizer_kwargs"}
+LISTS, MAPPINGS = {"models", "datasets"}, {"model_kwargs", "tokenizer_kwargs", "gen_kwargs"}
 
 
 @dataclass(frozen=True)

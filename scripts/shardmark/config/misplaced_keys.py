@@ -131,6 +131,8 @@ def _idle_way_to_ask(
 ) -> tuple[str, str] | None:
     """The same of the keys that say how data sets are asked."""
     shots = [dataset.few_shot for dataset in datasets if dataset.few_shot]
+    if key in ("fewshot_seed", "fewshot_as_multiturn") and run.num_fewshot == 0:
+        return "num_fewshot: 0 leaves no examples", "drop one of the two"
     if key == "fewshot_as_multiturn":
         named: list[DatasetConfig | LmEvalConfig] = [*datasets, *tasks]
         chats = [chat_wanted(run, each, model) for each in named for model in models]

@@ -1,5 +1,6 @@
 """config/config.yaml: which models on which data sets, and the one-off settings of `--config`."""
 
+import re
 import shlex
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,8 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     Tag,
+    TypeAdapter,
+    ValidationError,
     field_validator,
     model_validator,
 )
@@ -35,16 +38,45 @@ def _mapping(value: object) -> Any:
     return spelt_mapping(value) if isinstance(value, str) else _typed(value)
 
 
+def _generation_mapping(value: object) -> Any:
+    """The same of gen_kwargs, whose stop strings are texts as they stand: a line break is no null, and 5 no number."""
+    if not isinstance(value, str | dict):
+        return value
+    if isinstance(value, str) and "\\" in value:
+        raise ValueError("a backslash means nothing in 'key=value': write '{until: [\"\\n\"], ...}'")
+    if isinstance(value, str) and not re.search("['\"]", value):
+        value = re.sub(r",(?=[a-z_]+=)", " ", value)  # as lm-eval spells it
+    given = _pairs(value) if isinstance(value, str) else value
+    stops = {key: given[key] for key in given if OF_LM_EVAL.get(key, key) == "stop"}
+    if isinstance(value, str):
+        stops |= _values({key: text for key, text in stops.items() if text[:1] == "["}, yaml.BaseLoader)
+    others = {key: part for key, part in given.items() if key not in stops}
+    return (_values(others) if isinstance(value, str) else _typed(others)) | stops
+
+
 def spelt_mapping(text: str) -> dict[str, Any]:
     """The mapping that `key=value key=value` means. Raises ValueError."""
+    return _values(_pairs(text))
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """The texts of `key=value key=value`. Raises ValueError."""
     try:
         pairs = [part.partition("=") for part in shlex.split(text)]
     except ValueError as error:
         raise ValueError(f"{error}: write '{{key: value, ...}}'") from None
     if not all(separator for _, separator, _ in pairs):
         raise ValueError("write '{key: value, ...}' or 'key=value key=value'")
+    keys = [key for key, _, _ in pairs]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ValueError(f"{twice[0]} stands twice: keep one")
+    return {key: text for key, _, text in pairs}
+
+
+def _values(texts: dict[str, str], loader: Any = None) -> dict[str, Any]:
+    """Texts as YAML reads them. Raises ValueError."""
     try:
-        return {key: load_yaml(text) for key, _, text in pairs}
+        return {key: load_yaml(text, loader) for key, text in texts.items()}
     except yaml.YAMLError as error:
         raise ValueError(f"a value is not valid YAML: {getattr(error, 'problem', error)}") from None
 
@@ -110,6 +142,35 @@ def _number(value: object) -> Any:
 
 Names = Annotated[list[str], BeforeValidator(_names)]
 Mapping = Annotated[dict[str, Any], BeforeValidator(_mapping)]
+GenerationMapping = Annotated[dict[str, Any], BeforeValidator(_generation_mapping)]
+OF_GENERATION: dict[str, TypeAdapter[Any]] = {
+    key: TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+    for key, field in Generation.model_fields.items()
+}
+"What the value of each setting of generation may be."
+ESCAPED = re.compile(r"(\\[nrt])+(?![a-z])")
+"What was meant as line breaks or tabs, and is a backslash and a letter."
+
+
+def _wrong_setting(key: str, value: object) -> str:
+    """What is wrong with the value of a setting of generation, whatever the data sets; "" if nothing."""
+    if key == "do_sample":
+        return "" if isinstance(value, bool) else f"do_sample: write true or false (found {value!r})"
+    name = OF_LM_EVAL.get(key, key)
+    value = [value] if name == "stop" and isinstance(value, str) else value
+    if isinstance(value, bool):
+        return f"{key}: expected a number (found {value!r})"
+    try:
+        checked = OF_GENERATION[name].validate_python(value)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        told = f"{detail['msg'][0].lower()}{detail['msg'][1:]} (found {detail['input']!r})"
+        return f"{key}: {told}{': put it in quotes' if detail['type'] == 'string_type' else ''}"
+    if name == "stop" and (odd := [text for text in checked if ESCAPED.match(text)]):
+        return (
+            f'{key}: {odd[0]} begins with a backslash, not with a line break: in YAML that is "\\n", in double quotes'
+        )
+    return ""
 
 
 class RunConfig(Settings):
@@ -137,7 +198,7 @@ class RunConfig(Settings):
     "In a chat, examples are turns of their own; false: they stand before the question, in one message."
     system_instruction: str | None = None
     "What stands before all else, in a chat in the system's message."
-    gen_kwargs: Mapping = Field(default={})
+    gen_kwargs: GenerationMapping = Field(default={})
     "How answers are generated, over what the files say, e.g. {temperature: 0.7, max_new_tokens: 512}."
     limit: Annotated[Limit | None, BeforeValidator(_number)] = None
     "How many rows of each data set, a fraction of them (0.1), or {per_group: 5} of each group; null for all."
@@ -188,6 +249,13 @@ class RunConfig(Settings):
     tokenizer_kwargs: Mapping = Field(default={})
     "Passed on to AutoTokenizer.from_pretrained for hf_path, e.g. {use_fast: false}."
 
+    @field_validator("num_fewshot", "fewshot_seed", mode="before")
+    @classmethod
+    def _a_number(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("give a number")
+        return value
+
     @field_validator("gen_kwargs")
     @classmethod
     def _known_kwargs(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -199,6 +267,8 @@ class RunConfig(Settings):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             both = [key for key in given if OF_LM_EVAL.get(key, key) == twice[0]]
             raise ValueError(f"{' and '.join(both)} are the same: keep one")
+        if wrong := [what for key, value in given.items() if (what := _wrong_setting(key, value))]:
+            raise ValueError("; ".join(wrong))
         if given.get("do_sample") is False and given.get("temperature"):
             raise ValueError("do_sample is false, and temperature is above 0: keep one")
         if given.get("do_sample") is True and not given.get("temperature"):
