@@ -59,6 +59,21 @@ def test_a_value_that_snakemake_would_cut_quotes_off_is_refused(assignment: str,
     assert problem.fix.startswith(fix)
 
 
+@pytest.mark.parametrize(
+    "text", ["", "5", "True", "Be brief. # or not", "Be brief.\nBe kind.", "Be: brief", "[a]", "a  \n"]
+)
+def test_an_instruction_that_snakemake_would_change_is_refused(text: str) -> None:
+    assert parse_config([f"system_instruction={text}"])["system_instruction"] != text
+    (problem,) = problems(parse_assignments, [f"system_instruction={text}"])
+    assert (problem.where, problem.key) == ("--config", "system_instruction")
+    assert "YAML file" in problem.fix
+
+
+def test_an_instruction_of_plain_words_is_taken_as_it_stands() -> None:
+    text = "Answer with a letter; (A, B), \u00e4#1!"
+    assert parse_assignments([f"system_instruction={text}"]) == {"system_instruction": text}
+
+
 def test_only_keys_that_the_configuration_has_are_looked_at_for_lost_quotes() -> None:
     words = ["--set-resources", "a='b'c'", "--config", "run=x'", "--jobname=it's'"]
     assert [problem.key for problem in lost_quotes(words, {"run"})] == ["run"]

@@ -27,6 +27,9 @@ KEY = re.compile(r"[a-zA-Z_][\w-]*\w$")
 QUOTES = "'\""
 LISTS, MAPPINGS = {"models", "datasets"}, {"model_kwargs", "tokenizer_kwargs", "gen_kwargs"}
 
+TEXTS = {"system_instruction"}
+"What is put to models as it stands."
+
 
 @dataclass(frozen=True)
 class Merged:
@@ -115,17 +118,31 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def lost_quotes(words: Iterable[str], keys: Collection[str] | None = None) -> list[Problem]:
-    """A problem for each `KEY=VALUE` among words of a command line, whose value Snakemake would cut a quote off.
+    """A problem for each `KEY=VALUE` among words of a command line, whose value Snakemake would change.
 
     Snakemake strips quotes at both ends of a value, whether they belong together or not. `keys` are the only ones to
     look at; None for all.
     """
     pairs = (word.partition("=") for word in words)
+    given = [(key, text) for key, separator, text in pairs if separator and (keys is None or key in keys)]
+    cut = [(key, text) for key, text in given if key not in LISTS and _loses_quotes(text)]
     return [
-        Problem(COMMAND_LINE, key, f"Snakemake cuts quotes off the ends of {value}", _without_quotes(key, value))
-        for key, separator, value in pairs
-        if separator and (keys is None or key in keys) and key not in LISTS and _loses_quotes(value)
+        *(
+            Problem(COMMAND_LINE, k, f"Snakemake cuts quotes off the ends of {v}", _without_quotes(k, v))
+            for k, v in cut
+        ),
+        *(_misread(key, text) for key, text in given if key in TEXTS and (key, text) not in cut and _is_misread(text)),
     ]
+
+
+def _is_misread(value: str) -> bool:
+    """Whether a text is another thing to Snakemake, which reads it as YAML: comments go, and lines are joined."""
+    return bool(_value(value.strip(QUOTES)) != value.strip(QUOTES))
+
+
+def _misread(key: str, value: str) -> Problem:
+    what = f"Snakemake reads {value!r} as YAML, which is {_value(value.strip(QUOTES))!r}"
+    return Problem(COMMAND_LINE, key, what, f"write {key} into a YAML file, and name that with --configfile")
 
 
 def _loses_quotes(value: str) -> bool:
