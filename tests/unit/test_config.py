@@ -13,7 +13,7 @@ from projects import GENERATE, problems, write_dataset, write_model, write_yaml
 from shardmark.config import Benchmark, DatasetConfig, RunConfig, load, schemas
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.base import validate
-from shardmark.config.misplaced_keys import checked, partly_used
+from shardmark.config.misplaced_keys import Reads, checked, partly_used
 from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem, UserError
 from shardmark.files import pretty_json
@@ -642,10 +642,28 @@ def test_a_key_of_another_file_is_told_where_it_belongs(kind: Any, key: str, fix
 
 
 def test_a_key_that_only_some_data_sets_use_is_told(root: Path) -> None:
-    own = read(root).datasets
-    (told,) = partly_used(RunConfig(num_fewshot=5), {each.name: each.settings for each in own}, lambda key: "run.yaml")
+    own = {each.name: each.settings for each in read(root).datasets}
+    (told,) = partly_used(RunConfig(num_fewshot=5), own, {}, lambda key: "run.yaml")
     assert (told.where, told.key, "which have no examples" in told.what) == ("run.yaml", "num_fewshot", True)
-    assert partly_used(RunConfig(num_fewshot=5), {}, str) == []
+    assert partly_used(RunConfig(num_fewshot=5), {}, {}, str) == []
+
+
+def test_tasks_of_lm_eval_that_do_not_use_a_key_are_told() -> None:
+    tasks = {
+        "text": Reads({"rolling"}, shots=False),
+        "choice": Reads({"choice"}, shots=True),
+        "both": Reads({"choice", "generate"}, shots=True),
+    }
+
+    def told(**run: Any) -> list[tuple[str, str]]:
+        found = partly_used(RunConfig(**run), {}, tasks, str)
+        return [(problem.key, problem.what.removeprefix("without effect on ")) for problem in found]
+
+    assert told(num_fewshot=2) == [("num_fewshot", "text, which have no examples")]
+    assert told(num_fewshot=0, apply_chat_template=False) == []
+    assert told(gen_kwargs={"top_k": 3}) == [("gen_kwargs", "text, choice, whose answers are not generated")]
+    assert told(apply_chat_template="auto") == [("apply_chat_template", "text, which read whole texts")]
+    assert told(system_instruction="Add.") == [("system_instruction", "text, which read whole texts")]
 
 
 def test_the_manual_has_every_key_of_a_model() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from shardmark.config.asking import chat_wanted
 from shardmark.config.base import SHOWN, S, validate
@@ -157,20 +158,41 @@ def _reads_data_root(dataset: DatasetConfig) -> bool:
     return not dataset.source.file or bool(examples and not examples.file)
 
 
-def partly_used(run: RunConfig, own: dict[str, DatasetConfig], place: Callable[[str], str]) -> list[Problem]:
-    """What to tell of keys that some data sets of a run use, and others of its own, called so, do not."""
+class Reads(NamedTuple):
+    """What a data set can use of what a run says."""
+
+    kinds: set[str]
+    "The kinds of its requests."
+    shots: bool
+    "Whether it may have examples."
+
+
+def partly_used(
+    run: RunConfig, own: dict[str, DatasetConfig], theirs: dict[str, Reads], place: Callable[[str], str]
+) -> list[Problem]:
+    """What to tell of keys that some data sets of a run do not use: its own and lm-eval's, by their names."""
+    sets = {name: Reads({each.kind}, bool(each.few_shot)) for name, each in own.items()} | theirs
+    whole_texts = [name for name, each in sets.items() if each.kinds == {"rolling"}]
     without = {
-        "num_fewshot": [name for name, dataset in own.items() if run.num_fewshot and not dataset.few_shot],
+        "num_fewshot": [name for name, each in sets.items() if run.num_fewshot and not each.shots],
         "fewshot_seed": [
             name
             for name, dataset in own.items()
             if run.fewshot_seed is not None and dataset.few_shot and dataset.few_shot.pick != "random"
         ],
+        "gen_kwargs": [name for name, each in sets.items() if run.gen_kwargs and "generate" not in each.kinds],
+        "apply_chat_template": whole_texts if run.apply_chat_template else [],
+        "system_instruction": whole_texts if run.system_instruction else [],
     }
-    why = {"num_fewshot": "which have no examples", "fewshot_seed": "which draw none by lot"}
+    why = {
+        "num_fewshot": "which have no examples",
+        "fewshot_seed": "which draw none by lot",
+        "gen_kwargs": "whose answers are not generated",
+    }
     found = []
     for key, names in without.items():
         if names:
             named = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            found.append(Problem(place(key), key, f"without effect on {named}, {why[key]}", NATIVE[key]))
+            what = f"without effect on {named}, {why.get(key, 'which read whole texts')}"
+            found.append(Problem(place(key), key, what, NATIVE.get(key, "") if {*names} & {*own} else ""))
     return found

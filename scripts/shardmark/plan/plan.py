@@ -141,7 +141,8 @@ def _make_plan(
         problems += [problem for task in tasks for problem in _sandbox_problems(task)]
     work.warnings += code_warning(tasks, place_of("lm_eval_code", where, command_line))
     own = {dataset.name: dataset.settings for dataset in benchmark.datasets}
-    work.warnings += partly_used(benchmark.run, own, lambda key: place_of(key, where, command_line))
+    theirs = {task.name: task.reads for task in tasks}
+    work.warnings += partly_used(benchmark.run, own, theirs, lambda key: place_of(key, where, command_line))
     makers: list[tuple[str, DatasetConfig | LmEvalConfig, Callable[[bool], PlannedDataset]]] = [
         *((d.name, d.settings, partial(plan_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
         *((t.name, t.config, partial(plan_lm_eval, t, benchmark, lock, hashes)) for t in tasks),

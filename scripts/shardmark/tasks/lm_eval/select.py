@@ -10,6 +10,7 @@ from shardmark.config import RunConfig
 from shardmark.config.asking import generation_kwargs
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.load import Named
+from shardmark.config.misplaced_keys import Reads
 from shardmark.errors import Problem, UserError
 from shardmark.records.base import to_json
 from shardmark.records.dataset import LmEvalGroup, LmEvalJudging, LmEvalRules
@@ -54,6 +55,11 @@ class LmEvalDataset:
     def asked(self, chat: bool) -> "LmEvalDataset":
         """The data set as it is put to models in chats, or as texts."""
         return replace(self, style=self.style._replace(apply_chat_template=chat))
+
+    @property
+    def reads(self) -> Reads:
+        """What it can use of what a run says of all data sets; a task that says 0 examples keeps to it."""
+        return Reads({KINDS[task.output_type] for task in self.tasks}, any(task.num_fewshot for task in self.tasks))
 
     @property
     def asking(self) -> list[Function]:
