@@ -15,6 +15,7 @@ from shardmark.config.dataset import DatasetConfig
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.run import RunConfig
 from shardmark.errors import Problem
+from shardmark.plan.template_lookup import UNREADABLE, gguf_template
 from shardmark.records.request import Context
 from shardmark.tasks import render
 from shardmark.untrusted.templates import Template
@@ -314,6 +315,21 @@ BEFORE = [
     ("tokenizer.ggml.scores", 9, struct.pack("<IQ2f", 6, 2, 0.5, 1.5)),
     ("general.flag", 7, b"\x01"),
 ]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        gguf(("tokenizer.chat_template", 8, struct.pack("<Q", 2**62) + b"{{")),
+        gguf(("tokenizer.chat_template", 8, struct.pack("<Q", 9) + b"{{")),
+        gguf((2**9 * "a", 9, struct.pack("<IQ", 9, 1) * 5000)),
+        gguf(("a", 9, struct.pack("<IQ", 8, 2**63))),
+    ],
+)
+def test_a_header_that_is_broken_is_said_to_be(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "m.gguf").write_bytes(header)
+    with pytest.raises(UNREADABLE):
+        gguf_template(tmp_path / "m.gguf")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ KEY = "tokenizer.chat_template"
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 "Bytes of GGUF's types of values that have a fixed size."
 TEXT, ARRAY = 8, 9
-UNREADABLE = (OSError, ValueError, KeyError, struct.error)
+LONGEST = 2**26
+"Bytes of a text in a header; one that claims more is none."
+UNREADABLE = (OSError, ValueError, KeyError, struct.error, RecursionError)
 "What reading a GGUF file that is none may raise."
 SAY = "say apply_chat_template: true or false"
 
@@ -115,7 +117,10 @@ def gguf_template(path: Path) -> str:
 
 def _text(file: BinaryIO) -> str:
     (length,) = struct.unpack("<Q", file.read(8))
-    return file.read(length).decode("utf-8", "replace")
+    text = file.read(length) if length <= LONGEST else b""
+    if len(text) < length:
+        raise ValueError(f"a text of {length:,} bytes does not end")
+    return text.decode("utf-8", "replace")
 
 
 def _skip(file: BinaryIO, kind: int) -> None:
