@@ -69,7 +69,7 @@ def generate(backend: Any, prompts: list[Any], new: int = 8, stop: tuple[str, ..
     inputs = [backend.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
     rows = [GenerateRow(tokens, new, list(stop)) for tokens in inputs]
     found = {id(row): answer for done in backend.generation(Limit()).results(rows) for row, answer in done}
-    return [tuple(found[id(row)]) for row in rows]
+    return [(found[id(row)].text, found[id(row)].tokens, found[id(row)].end) for row in rows]
 
 
 # Generation
