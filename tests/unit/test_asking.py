@@ -67,6 +67,23 @@ def test_the_answer_of_an_example_has_its_space_only_behind_a_prompt(turns: bool
     assert found[1] == ("assistant", "2") if turns else found[0][1].startswith("Q: 1 + 1?\nA: 2\n\n")
 
 
+def test_an_example_completes_the_beginning_of_an_answer_with_one_space() -> None:
+    chat = [{"role": "user", "content": "{{ q }}"}, {"role": "assistant", "content": "It is "}]
+    found = asked(settings(messages=chat, few_shot=SHOTS), chat=True, fewshot_as_multiturn=False)
+    assert found == [
+        ("user", "1 + 1?\nIt is 2\n\n2 + 2?\nIt is 4\n\n0 + 0?"),
+        ("assistant", "It is "),
+    ]
+
+
+def test_examples_are_not_put_into_the_assistants_mouth() -> None:
+    chat = [{"role": role, "content": "{{ q }}"} for role in ("system", "assistant", "user")]
+    dataset = settings(messages=chat, few_shot=SHOTS)
+    (problem,) = problems(as_asked, dataset, RunConfig(fewshot_as_multiturn=False), True, "f.yaml")
+    assert (problem.where, problem.key) == ("f.yaml", "fewshot_as_multiturn")
+    assert asked(dataset, chat=True)[1] == ("assistant", "1 + 1?")
+
+
 def test_a_choice_is_what_the_assistant_says() -> None:
     own = {"continuation": " {{ choice }}."}
     for keys, text, chat in (({}, " yes", "yes"), (own, " yes.", "yes.")):

@@ -233,6 +233,16 @@ def chats(style: Style, **config: Any) -> list[Any]:
     return list(found.arguments)
 
 
+def test_what_only_drawing_uses_is_refused_where_a_task_draws_nothing() -> None:
+    own: dict[str, Any] = {"temperature": 0.5, "do_sample": False}
+    config = {"task": "t", "dataset_path": "d", "test_split": "test", "doc_to_text": "q", "doc_to_target": "a"}
+    task = Task("t", config | {"generation_kwargs": own}, "t.yaml")
+    (problem,) = problems(task_settings, task, None, {"top_p": 0.9})
+    assert problem.key == "gen_kwargs.top_p"
+    drawn = task_settings(task, None, {"top_p": 0.9, "do_sample": True, "temperature": 1.0})
+    assert drawn.generation["top_p"] == 0.9
+
+
 def test_a_chat_has_examples_as_turns_or_before_the_question() -> None:
     said = [("system", "Be fair.\n\nSay."), ("user", "Q: q0\nA:"), ("assistant", "yes"), ("user", "Q: q1\nA:")]
     asked = chats(Style(True, True, "Be fair."))

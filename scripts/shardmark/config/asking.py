@@ -46,6 +46,10 @@ def as_asked(dataset: DatasetConfig, run: RunConfig, chat: bool, where: str) -> 
         turns = dataset.fewshot_as_multiturn if run.fewshot_as_multiturn is None else run.fewshot_as_multiturn
         if shots and turns is False:
             changes["fewshot_as_multiturn"] = False
+            if next(message.role for message in changes["messages"] if message.role != "system") != "user":
+                what = "false puts examples into the first message, which is the assistant's"
+                fix = "drop it, or begin the messages with the user's"
+                problems.append(Problem(where, "fewshot_as_multiturn", what, fix))
         if shots and dataset.prompt is not None:
             changes["few_shot"] = shots.model_copy(update={"answer": _answer(dataset, shots, turns is not False)})
     else:

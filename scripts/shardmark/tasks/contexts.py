@@ -90,8 +90,9 @@ class OneTurnContext:
         return [*system, Message(role=first.role, content="".join(examples) + first.content), *rest]
 
     def example(self, values: Values, answer: str) -> str:
-        """What an example adds to the question's message."""
-        return self.query(values) + answer + self._separator
+        """What an example adds to the question's message; one space at most behind the beginning of an answer."""
+        asked = self.query(values)
+        return asked + (answer.lstrip(" ") if asked.endswith(" ") else answer) + self._separator
 
     def query(self, values: Values) -> str:
         """The text that is compared with others'."""

@@ -165,7 +165,8 @@ OVERRIDING = ("until", "max_gen_toks", "temperature", "do_sample", "top_k", "top
 
 def _idle(given: dict[str, Any], all_kwargs: dict[str, Any], task: Task) -> list[Problem]:
     """A problem for each of a run's settings of generation that a task makes no use of."""
-    drawn = {} if all_kwargs.get("temperature") else {"top_k", "top_p"}
+    draws = all_kwargs.get("temperature") and all_kwargs.get("do_sample") is not False
+    drawn: set[str] = set() if draws else {"top_k", "top_p"}
     return [
         Problem(task.file, f"gen_kwargs.{key}", f"{task.name}: {why}", fix)
         for key in given
