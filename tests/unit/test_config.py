@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from projects import GENERATE, problems, write_dataset, write_model, write_yaml
+from projects import GENERATE, choice_settings, problems, write_dataset, write_model, write_yaml
 from shardmark.config import Benchmark, DatasetConfig, RunConfig, load, schemas
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.base import validate
@@ -645,6 +645,9 @@ def test_a_key_that_only_some_data_sets_use_is_told(root: Path) -> None:
     own = {each.name: each.settings for each in read(root).datasets}
     (told,) = partly_used(RunConfig(num_fewshot=5), own, {}, lambda key: "run.yaml")
     assert (told.where, told.key, "which have no examples" in told.what) == ("run.yaml", "num_fewshot", True)
+    assert "few_shot" in told.fix
+    (idle,) = partly_used(RunConfig(gen_kwargs={"seed": 1}), {"c": choice_settings()}, {}, str)
+    assert (idle.key, idle.fix) == ("gen_kwargs", "")
     assert partly_used(RunConfig(num_fewshot=5), {}, {}, str) == []
 
 

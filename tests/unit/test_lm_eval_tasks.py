@@ -14,6 +14,7 @@ from shardmark.records.request import Message
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.data import as_dataset, parts, read_data_map
 from shardmark.tasks.lm_eval.documents import Document, documents
+from shardmark.tasks.lm_eval.fewshot import RandomSampler
 from shardmark.tasks.lm_eval.files import Function, read_config
 from shardmark.tasks.lm_eval.index import Group, Task, find, package_version, read_index, tasks_folder
 from shardmark.tasks.lm_eval.prompts import apply_template
@@ -231,6 +232,14 @@ def chats(style: Style, **config: Any) -> list[Any]:
     rows = {"test": as_dataset(ROWS[1:]), "train": as_dataset(ROWS)}
     (found,) = documents(settings, rows, Code(Path(), False), "t.yaml", 1, style)
     return list(found.arguments)
+
+
+@pytest.mark.parametrize("doc", [None, {"q": 1}])
+def test_more_examples_than_there_are_is_told_in_numbers(doc: Any) -> None:
+    pool = [{"q": number} for number in range(3)]
+    with pytest.raises(ValueError, match=r"4 examples are wanted \(num_fewshot\), and there are [23]"):
+        RandomSampler(pool, 1).draw(4, doc)
+    assert len(RandomSampler(pool, 1).draw(2, doc)) == 2
 
 
 def test_what_only_drawing_uses_is_refused_where_a_task_draws_nothing() -> None:

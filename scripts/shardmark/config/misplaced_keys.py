@@ -23,6 +23,7 @@ NATIVE = {
     "gen_kwargs": "a data set's file says generation: {max_new_tokens: 512}",
 }
 "How the files of data sets say what these keys of a run say."
+FEW_SHOT = ("num_fewshot", "fewshot_seed")
 OF_TASKS = ("lm_eval_path", "lm_eval_code", "lm_eval_data")
 "Keys of a run that only tasks of lm-eval use."
 FILES: dict[type[Settings], str] = {
@@ -194,5 +195,5 @@ def partly_used(
         if names:
             named = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             what = f"without effect on {named}, {why.get(key, 'which read whole texts')}"
-            found.append(Problem(place(key), key, what, NATIVE.get(key, "") if {*names} & {*own} else ""))
+            found.append(Problem(place(key), key, what, NATIVE[key] if key in FEW_SHOT and {*names} & {*own} else ""))
     return found

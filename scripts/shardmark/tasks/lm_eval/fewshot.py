@@ -30,6 +30,9 @@ class RandomSampler:
     def draw(self, count: int, doc: Doc | None) -> Sequence[int]:
         """Raises ValueError if there are not enough documents."""
         everything = range(len(self._pool))
+        there = sum(other != doc for other in self._pool) if count >= len(self._pool) else count
+        if there < count:
+            raise ValueError(f"{count} examples are wanted (num_fewshot), and there are {there}")
         if not doc:
             return self._random.sample(everything, count)
         drawn = [n for n in self._random.sample(everything, count + 1) if self._pool[n] != doc][:count]
