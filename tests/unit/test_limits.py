@@ -114,7 +114,7 @@ def test_patterns_of_lm_eval_are_bounded(name: str, options: dict[str, object]) 
 def test_no_template_takes_all_time_or_memory(source: str, lazily: bool) -> None:
     """Neither while it is compiled nor when it is rendered."""
     started = time.process_time()
-    with bounded_steps() as step, pytest.raises((RenderError, BoundError)) as raised, step.at("d.yaml: row 3"):
+    with pytest.raises((RenderError, BoundError)) as raised, bounded_steps() as step, step.at("d.yaml: row 3"):
         Template(("{{ x }}" if lazily else "") + source, "prompt")({"x": 1})
     assert raised.value.key == "prompt"
     assert "took" in str(raised.value)
@@ -142,7 +142,7 @@ def test_who_drops_the_exception_gets_it_again_and_the_step_still_fails() -> Non
             except BaseException:
                 continue
 
-    with bounded_steps() as step, pytest.raises(BoundError), step:
+    with pytest.raises(BoundError), bounded_steps() as step, step:
         stubborn()
 
 
@@ -162,7 +162,7 @@ def test_a_step_within_a_step_is_part_of_it() -> None:
         while sum(range(10)):
             pass
 
-    with bounded_steps() as step, pytest.raises(BoundError), step:
+    with pytest.raises(BoundError), bounded_steps() as step, step:
         work()
 
 

@@ -42,7 +42,7 @@ def texts(backend: Any) -> list[tuple[str, int, str]]:
 
     rows = [GenerateRow(prompt, 8, []) for prompt in PROMPTS]
     found = {id(row): answer for done in backend.generation(Limit()).results(rows) for row, answer in done}
-    return [tuple(found[id(row)]) for row in rows]
+    return [(found[id(row)].text, found[id(row)].tokens, found[id(row)].end) for row in rows]
 
 
 def greedy(backend: Any, model: Any) -> list[tuple[str, int, str]]:

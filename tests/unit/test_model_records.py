@@ -33,7 +33,10 @@ PINNED = [
 ]
 "Settings, the model's digest and the SHA-256 of what is in its file, as they were before records had classes."
 
-LATER = {"template_date", "reasoning", "reasoning_tags", "reasoning_tokens", "request_seconds"}
+LATER = {
+    *("apply_chat_template", "template_date"),
+    *("reasoning", "reasoning_tags", "reasoning_tokens", "request_seconds"),
+}
 "Settings that came afterwards."
 
 
