@@ -166,7 +166,9 @@ class Template(_Compiled):
     """A text with `{{ column }}` in it; renders to a string."""
 
     def _compile(self, source: str) -> Any:
-        return ENVIRONMENT.from_string(source).render
+        template = ENVIRONMENT.from_string(source)
+        template.globals = dict(template.globals)  # a plain one: Jinja's ChainMap is copied for each row
+        return template.render
 
 
 class Expression(_Compiled):
