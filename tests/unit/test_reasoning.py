@@ -1,6 +1,7 @@
 """A model reasons as its file says: by its template's switch, within a budget, and with room beside its answers."""
 
 import json
+import resource
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import tiny_models
 from asked import by_id, chat, choice, generate
 from projects import dataset_record, model_record
 from shardmark.config.backends.transformers import TransformersConfig
-from shardmark.config.reasoning import switch
+from shardmark.config.reasoning import switch, variables_of
 from shardmark.engine import generation
 from shardmark.engine.stage import stage_model
 from shardmark.engine.thoughts import ThoughtLimits, ThoughtWatch
@@ -34,6 +35,14 @@ QWEN = (
 
 
 # What a file may say
+
+
+def test_the_variables_of_a_template_are_found_without_evaluating_it() -> None:
+    """A constant that fills the memory is none of the plan's business: rendering has bounds, finding names has none."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    hostile = "{{ 'x' * 10**9 }}{{ 'x'.center(10**9) }}{% set y = 'x' * 10**9 %}{% break %}{{ enable_thinking }}"
+    assert variables_of("{% for m in messages %}" + hostile + "{% endfor %}") == {"messages", "enable_thinking"}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KB
 
 
 def settings(**more: Any) -> TransformersConfig:

@@ -72,11 +72,12 @@ def switch(reasoning: Word | ReasoningBudget | None, template: str) -> dict[str,
 
 def variables_of(template: str) -> set[str]:
     """The variables that a template reads; none if it cannot be parsed."""
-    from jinja2 import Environment, TemplateError, meta
+    from jinja2 import TemplateError
 
-    environment = Environment(extensions=["jinja2.ext.loopcontrols"], optimized=False)  # so that nothing is evaluated
+    from shardmark.untrusted.templates import names_read
+
     try:
-        return meta.find_undeclared_variables(environment.parse(GENERATION.sub("", template)))
+        return names_read(GENERATION.sub("", template), "jinja2.ext.loopcontrols")
     except (TemplateError, RecursionError):
         return set()
 

@@ -1,10 +1,10 @@
 """Jinja in a sandbox: data sets' templates come from files that are shared, and are not trusted."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, meta, nodes, pass_context
+from jinja2 import Environment, StrictUndefined, TemplateError, meta, pass_context
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -13,7 +13,15 @@ from shardmark.untrusted import printed
 from shardmark.untrusted.limits import FIX, TooLong, note_key, stopped
 
 
-class _Environment(ImmutableSandboxedEnvironment):
+class PlainGlobals(Environment):
+    """Templates whose globals are a plain dict: they are copied for each row, and a ChainMap is slow to copy."""
+
+    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
+        """The globals of a template, `d` before those of the environment."""
+        return dict(super().make_globals(d))
+
+
+class _Environment(PlainGlobals, ImmutableSandboxedEnvironment):
     """The sandbox, without numbers so large that no signal could interrupt what is done with them.
 
     Nothing is printed that has no text of its own (printed.py).
@@ -93,11 +101,14 @@ def _known(message: str) -> str:
     )
 
 
-def _undeclared(tree: nodes.Template) -> set[str]:
-    """The names that a template takes from its row, as meta.find_undeclared_variables, which evaluates constants."""
+def names_read(source: str, *extensions: str) -> set[str]:
+    """The names that a template reads and does not set, found out without evaluating anything. Raises TemplateError.
+
+    Jinja's meta.find_undeclared_variables evaluates constants, and `'x' * 10**10` takes all memory, within no bounds.
+    """
     found = meta.TrackingCodeGenerator(ENVIRONMENT)
     found.optimizer = None
-    found.visit(tree)
+    found.visit(ENVIRONMENT.overlay(extensions=extensions).parse(source))
     return found.undeclared_identifiers
 
 
@@ -109,7 +120,7 @@ class _Compiled:
         self.key = key
         try:
             self._evaluate = self._compile(source)
-            self.names = _undeclared(ENVIRONMENT.parse(self._as_template(source)))
+            self.names = names_read(self._as_template(source))
         except TemplateError as error:
             raise RenderError(f"not a valid template: {error.message}", _known(str(error.message)), key=key) from error
         except (MemoryError, TooLong) as error:
@@ -166,9 +177,7 @@ class Template(_Compiled):
     """A text with `{{ column }}` in it; renders to a string."""
 
     def _compile(self, source: str) -> Any:
-        template = ENVIRONMENT.from_string(source)
-        template.globals = dict(template.globals)  # a plain one: Jinja's ChainMap is copied for each row
-        return template.render
+        return ENVIRONMENT.from_string(source).render
 
 
 class Expression(_Compiled):

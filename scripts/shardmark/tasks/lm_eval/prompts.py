@@ -14,12 +14,12 @@ from jinja2.sandbox import SandboxedEnvironment
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.settings import TaskSettings
-from shardmark.untrusted.templates import check_size
+from shardmark.untrusted.templates import PlainGlobals, check_size
 
 Doc = dict[str, Any]
 
 
-class _Environment(SandboxedEnvironment):
+class _Environment(PlainGlobals, SandboxedEnvironment):
     """lm-eval's environment in a sandbox. A document is made anew for each task, so templates may change it."""
 
     intercepted_binops = frozenset(["**", "*"])
