@@ -69,8 +69,7 @@ def note_model(lock: Lock, model: Named[ModelConfig], record: ModelRecord, resul
         where = "tokenizer_path" if tokenizer else "path"
         lock.note(key, entry | {"chat_template": _readable_template(Path(words.path), model.file, where)})
     else:
-        staged = layout.STAGED.file(results, model=record.full_name)
-        lock.note(key, entry, _staged_template(staged))
+        lock.note(key, entry, _known_template(record, results))
 
 
 def _location(path: str, revision: str | None, found: Location) -> Record:
@@ -88,12 +87,19 @@ def _readable_template(folder: Path, file: str, key: str) -> str | None:
         raise UserError(Problem(file, key, what, fix)) from error
 
 
-def _staged_template(staged: Path) -> Record:
-    """The chat template of a model whose files are elsewhere: known once they have been brought here as a whole."""
+def tokenizer_here(record: ModelRecord, results: Path) -> Path | None:
+    """The folder of a model's tokenizer, if that is on this machine: its own, or where it has been staged."""
+    if isinstance(record.words, Folder):
+        return Path(record.words.path)
+    staged = find_sealed(layout.STAGED.file(results, model=record.full_name), Staged)
+    return Path(staged.tokenizer) if staged and staged.tokenizer and Path(staged.tokenizer).is_dir() else None
+
+
+def _known_template(record: ModelRecord, results: Path) -> Record:
+    """A tokenizer's chat template; of one that is elsewhere, once its files have been brought here as a whole."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        found = find_sealed(staged, Staged)
-        if found and found.tokenizer and Path(found.tokenizer).is_dir():
-            return {"chat_template": chat_template(Path(found.tokenizer))}
+        if folder := tokenizer_here(record, results):
+            return {"chat_template": chat_template(folder)}
     return {}
 
 
@@ -134,11 +140,8 @@ def known_template(record: ModelRecord, results: Path) -> Any:
         return True
     if given := given_template(record.weights):
         return given
-    if isinstance(words, Folder):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
-            return chat_template(Path(words.path))
-        return False
-    return _staged_template(layout.STAGED.file(results, model=record.full_name)).get("chat_template", False)
+    # Of a template that cannot be read nothing is known: that is told where it is noted.
+    return _known_template(record, results).get("chat_template", False)
 
 
 def given_template(settings: WeightsConfig) -> Any:

@@ -6,16 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shardmark import layout
 from shardmark.config.weights import WeightsConfig
 from shardmark.errors import Problem
 from shardmark.files import read_object
-from shardmark.lock.entries import ADD, chat_templates, given_template, no_template
+from shardmark.lock.entries import ADD, chat_templates, given_template, no_template, tokenizer_here
 from shardmark.lock.lock import Lock
 from shardmark.plan.template_lookup import lacks_template, templates_elsewhere
-from shardmark.records.base import find_sealed
 from shardmark.records.dataset import DatasetRecord
-from shardmark.records.model import Folder, ModelRecord, Service, Staged
+from shardmark.records.model import Folder, ModelRecord, Service
 from shardmark.records.request import ChatShape
 from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template, by_transformers
 from shardmark.texts.thoughts import opened_mark
@@ -78,11 +76,9 @@ def known_chat_template(record: ModelRecord, results: Path) -> ChatTemplate | No
     words = record.words
     if isinstance(words, Service):
         return None
-    if isinstance(words, Folder):
-        return template_of(Path(words.path), record.weights)
-    staged = find_sealed(layout.STAGED.file(results, model=record.full_name), Staged)
-    if staged and staged.tokenizer and Path(staged.tokenizer).is_dir():
-        return template_of(Path(staged.tokenizer), record.weights)
+    here = tokenizer_here(record, results)
+    if here or isinstance(words, Folder):
+        return template_of(here, record.weights)
     folder, templates = (None, {}) if given_template(record.weights) else templates_elsewhere(words)
     return template_of(folder, record.weights, templates)
 

@@ -5,15 +5,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from shardmark import layout
 from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS
 from shardmark.config.weights import WeightsConfig
 from shardmark.errors import Problem
 from shardmark.files import read_json
+from shardmark.lock.entries import tokenizer_here
 from shardmark.plan.chats import named_templates
 from shardmark.plan.template_lookup import templates_elsewhere
-from shardmark.records.base import find_sealed
-from shardmark.records.model import Folder, GgufFile, HubRepository, ModelRecord, Staged
+from shardmark.records.model import GgufFile, HubRepository, ModelRecord
 from shardmark.texts.thoughts import Tags, known_tags
 
 
@@ -25,7 +24,7 @@ def reasoning_problems(models: Iterable[ModelRecord], results: Path) -> list[Pro
 def _faults(record: ModelRecord, results: Path) -> Iterator[Problem]:
     """What is known to keep a model from reasoning as its file says."""
     words = record.words
-    if folder := _tokenizer(record, results):
+    if folder := tokenizer_here(record, results):
         yield from faults(record, folder)
     elif isinstance(words, GgufFile | HubRepository) and record.weights.reasoning is not None:
         templates = named_templates(None, record.weights, templates_elsewhere(words)[1])
@@ -66,11 +65,3 @@ def _tokens(folder: Path) -> list[str]:
     with suppress(OSError, ValueError, AttributeError):
         found += (read_json(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}).values()
     return [str(token["content"]) for token in found if isinstance(token, dict) and "content" in token]
-
-
-def _tokenizer(record: ModelRecord, results: Path) -> Path | None:
-    """Where a model's tokenizer is, if that is this machine."""
-    if isinstance(record.words, Folder):
-        return Path(record.words.path)
-    staged = find_sealed(layout.STAGED.file(results, model=record.full_name), Staged)
-    return Path(staged.tokenizer) if staged and staged.tokenizer and Path(staged.tokenizer).is_dir() else None
