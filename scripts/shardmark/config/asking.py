@@ -55,10 +55,8 @@ def as_asked(dataset: DatasetConfig, run: RunConfig, chat: bool, where: str) -> 
     else:
         changes |= _as_text(dataset, instruction or "", where, problems)
     asked = dataset.model_copy(update=changes)
-    if (
-        run.gen_kwargs and dataset.kind == "generate" and not problems
-    ):  # so that, for instance, no metric judges more answers than there are now
-        found: list[Problem] = []
+    if run.gen_kwargs and dataset.kind == "generate" and not problems:
+        found: list[Problem] = []  # for instance, a metric may judge more answers than there are now
         validate(DatasetConfig, asked.model_dump(exclude_unset=True), where, found)
         problems += [replace(problem, what=f"with the run's gen_kwargs: {problem.what}") for problem in found]
     if problems:

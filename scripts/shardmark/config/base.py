@@ -31,7 +31,7 @@ def validate(kind: type[S], values: object, where: str, problems: list[Problem])
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        by_key: dict[str, list[Any]] = defaultdict(list)
+        by_key: dict[str, list[ErrorDetails]] = defaultdict(list)
         for detail in error.errors():
             by_key[_key(detail, values)].append(detail)
         shown = islice(by_key.items(), SHOWN)
@@ -54,7 +54,7 @@ def _key(detail: "ErrorDetails", values: Any) -> str:
     return ".".join(keys or map(str, detail["loc"][:1]))  # the latter for a key that a validator made
 
 
-def _problem(kind: type[Settings], key: str, details: list[Any], where: str) -> Problem:
+def _problem(kind: type[Settings], key: str, details: "list[ErrorDetails]", where: str) -> Problem:
     """Pydantic's errors of one key (one for each type it may have) in our words."""
     detail = details[0]
     if detail["type"] == "extra_forbidden":

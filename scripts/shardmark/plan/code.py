@@ -47,7 +47,7 @@ def compiled(code: CodeType) -> list[object]:
     """What compiled Python does, as JSON: without comments, layout, and (`optimize=2`) what docstrings say.
 
     Another version of Python compiles to something else, and data sets are then rendered once more. To compare syntax
-    trees would avoid that, and take ten times as long.
+    trees would avoid that, and take two to three times as long (0.7 s for what renders a data set).
     """
     counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
     names = [[*each] for each in (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)]
