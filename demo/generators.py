@@ -16,6 +16,8 @@ Row = dict[str, object]
 
 ANSWER_CUE = "\nA:"
 ANSWER_END = "\n"
+THOUGHTS = ("<think>", "</think>")
+"What marks the thoughts of the thinker."
 
 
 @dataclass(frozen=True)
@@ -330,6 +332,35 @@ def draw_set(task: Task, count: int, rng: random.Random, exclude: frozenset[Hash
         seen.add(task.key(row))
         rows.append({"id": f"{task.id_prefix}-{len(rows) + 1:04d}", **row})
     return rows
+
+
+def chat(task: Task, row: Row) -> tuple[str, str]:
+    """What a user asks about a row, and what the assistant answers."""
+    asked, answer = task.text(row)
+    return asked or "Write a sentence.", answer.strip()
+
+
+def thought(task: Task, row: Row) -> str:
+    """The steps to the answer of a row, as a model may think them; nothing for tasks whose answers are scored."""
+    if task.name == "arithmetic":
+        question = str(row["question"]).rstrip("=")
+        sign = "+" if "+" in question else "-"
+        return columns(sign, *map(int, question.split(sign)))
+    if task.name == "strings":
+        return " ".join(str(row["input"]))
+    return ""
+
+
+def columns(sign: str, left: int, right: int) -> str:
+    """A sum or difference of two numbers below 100 as on paper: ones, then tens with what is carried or borrowed."""
+    (tens, ones), (more_tens, more_ones) = divmod(left, 10), divmod(right, 10)
+    if sign == "+":
+        carried = (ones + more_ones) // 10
+        tens_sum = f"{tens}+{more_tens}{'+1' * carried}={tens + more_tens + carried}"
+        return f"{ones}+{more_ones}={ones + more_ones},{tens_sum}"
+    if ones < more_ones:
+        tens, ones = tens - 1, ones + 10
+    return f"{ones}-{more_ones}={ones - more_ones},{tens}-{more_tens}={tens - more_tens}"
 
 
 def training_stream(task: Task, rng: random.Random, exclude: frozenset[Hashable]) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -136,6 +136,35 @@ def rate_factor(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / max(1, steps - WARMUP)))
 
 
+def fit(
+    model: LlamaForCausalLM,
+    recipe: Recipe,
+    streams: dict[str, Iterator[tuple[torch.Tensor, torch.Tensor]]],
+    report: Callable[[int, dict[str, float]], None],
+    report_every: int,
+) -> None:
+    """Train on a batch of each task a step; `report` is told steps and losses now and then."""
+    parts = optimizers(model, recipe)
+    factor = partial(rate_factor, steps=recipe.steps)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(part, factor) for part in parts]
+    for step in range(1, recipe.steps + 1):
+        model.train()
+        losses = {}
+        # One backward pass per task, since texts of one task have similar lengths and need little padding.
+        for task_name, stream in streams.items():
+            ids, labels = next(stream)
+            loss = model(input_ids=ids, labels=labels).loss
+            loss.backward()
+            losses[task_name] = loss.item()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for part, schedule in zip(parts, schedules, strict=True):
+            part.step()
+            part.zero_grad()
+            schedule.step()
+        if step % report_every == 0 or step == recipe.steps:
+            report(step, losses)
+
+
 def train(name: str, recipe: Recipe, args: argparse.Namespace) -> None:
     """Train one model, printing loss and held-out accuracy, and save it."""
     torch.manual_seed(args.seed)
@@ -154,28 +183,14 @@ def train(name: str, recipe: Recipe, args: argparse.Namespace) -> None:
         forbidden = frozenset(task.text(row) for row in test[task.name])
         streams[task.name] = batches(tokenizer, stream, BATCH_PER_TASK[task.name], forbidden)
 
-    parts = optimizers(model, recipe)
-    factor = partial(rate_factor, steps=recipe.steps)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(part, factor) for part in parts]
     began = time.perf_counter()
-    for step in range(1, recipe.steps + 1):
-        model.train()
-        losses = {}
-        # One backward pass per task, since texts of one task have similar lengths and need little padding.
-        for task_name, stream in streams.items():
-            ids, labels = next(stream)
-            loss = model(input_ids=ids, labels=labels).loss
-            loss.backward()
-            losses[task_name] = loss.item()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for part, schedule in zip(parts, schedules, strict=True):
-            part.step()
-            part.zero_grad()
-            schedule.step()
-        if step % args.report_every == 0 or step == recipe.steps:
-            held_out = accuracies(model, tokenizer, dev)
-            shown = ", ".join(f"{key} loss {losses[key]:.3f} acc {held_out[key]:.2f}" for key in losses)
-            print(f"{name} step {step} ({time.perf_counter() - began:.0f} s): {shown}", flush=True)
+
+    def report(step: int, losses: dict[str, float]) -> None:
+        held_out = accuracies(model, tokenizer, dev)
+        shown = ", ".join(f"{key} loss {losses[key]:.3f} acc {held_out[key]:.2f}" for key in losses)
+        print(f"{name} step {step} ({time.perf_counter() - began:.0f} s): {shown}", flush=True)
+
+    fit(model, recipe, streams, report, args.report_every)
     save(model, tokenizer, args.out / name)
 
 

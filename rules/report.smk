@@ -4,15 +4,19 @@ rule report:
         scores=INPUTS.report,
         made_of=ancient(layout.REPORT_INPUTS.below(RESULTS)),
     output:
-        index=report(
-            f"{RESULTS}/reports/{{report}}/index.html",
-            category="Report",
-            labels={"file": "the full report"},
+        index=f"{RESULTS}/reports/{{report}}/index.html",
+        # What `snakemake --report` takes into its own page: there, links to the report's other pages would be dead.
+        html=report(
+            f"{RESULTS}/reports/{{report}}/leaderboard.html",
+            caption="captions/leaderboard.rst",
+            category="Leaderboard",
+            labels={"table": "models and data sets"},
         ),
         csv=report(
             f"{RESULTS}/reports/{{report}}/leaderboard.csv",
+            caption="captions/scores.rst",
             category="Leaderboard",
-            labels={"file": "every score with its interval"},
+            labels={"table": "every score with its interval"},
         ),
         md=f"{RESULTS}/reports/{{report}}/leaderboard.md",
     log:
@@ -23,9 +27,9 @@ rule report:
     conda:
         "../envs/environment.yaml"
     params:
-        command=COMMAND,
+        command=WARM,
         out=f"{RESULTS}/reports/{{report}}",
     message:
         "report {wildcards.report}"
     shell:
-        "{params.command}/report.py --inputs {input.made_of:q} --out {params.out:q} --log {log:q}"
+        "{params.command}/warm.py --if-there score $PPID report.py --inputs {input.made_of:q} --out {params.out:q} --log {log:q}"

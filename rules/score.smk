@@ -25,12 +25,12 @@ rule score:
         constraint=INPUTS.score_slurm("constraint"),
         slurm_extra=INPUTS.score_slurm("slurm_extra"),
     params:
-        command=COMMAND,
+        command=WARM,
         results=lambda wildcards: RESULTS,
         bits=INPUTS.bits,
     message:
         "score {wildcards.model} on {wildcards.dataset}"
     shell:
-        "{params.command}/score.py --task {input.task:q} --bits {params.bits} --model {input.model:q}"
+        "{params.command}/warm.py score $PPID score.py --task {input.task:q} --bits {params.bits} --model {input.model:q}"
         " --results {params.results:q} --scores {output.scores:q} --samples {output.samples:q}"
         " --timings {output.timings:q} --log {log:q}"

@@ -16,8 +16,9 @@ for tool, (script, purpose) in TOOLS.items():
             command=f"{COMMAND}/{script}",
             config=TOOL_CONFIG,
             called=CALLED,
+            given=",".join(workflow.config_settings.config),
             options=tool_options(tool, workflow.resource_settings),
         message:
             f"{tool}: {purpose}"
         shell:
-            "{params.command} --configfile {params.config:q} --called {params.called:q}{params.options} --log {log:q}"
+            "{params.command} --configfile {params.config:q} --called {params.called:q} --given={params.given:q}{params.options} --log {log:q}"

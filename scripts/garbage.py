@@ -1,6 +1,6 @@
 """Find the results that no run of config/*.yaml needs any more; remove them with --delete.
 
-The runs that count are those files as they are, and what --configfile and --config describe.
+The runs that count are those files in their current state, and the run given by --configfile and --config.
 """
 
 import argparse

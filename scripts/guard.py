@@ -1,8 +1,8 @@
-"""End a worker whose run is over, also one that is stopped and cannot see it; started by worker.py."""
+"""End a worker whose run is over, even if it is stopped and cannot notice; started by worker.py."""
 
 import argparse
 
-from shardmark.engine.guard import guard
+from shardmark.processes.guard import guard
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

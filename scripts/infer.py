@@ -7,26 +7,30 @@ from pathlib import Path
 
 from shardmark import layout
 from shardmark.command import run_command
+from shardmark.engine.worker_client import infer_with_worker, needs_workers
 from shardmark.errors import UserError
+from shardmark.processes.sockets import sole_job
 
 
 def main(arguments: argparse.Namespace) -> None:
-    if _is_whole(arguments.out):
-        return
-    files = (arguments.model, arguments.staged, arguments.requests, arguments.out)
-    if arguments.owner:
-        from shardmark.engine.worker_client import infer_with_worker
+    with sole_job(arguments.out):
+        if not _is_whole(arguments.out):
+            infer(arguments)
 
+
+def infer(arguments: argparse.Namespace) -> None:
+    files = (arguments.model, arguments.staged, arguments.requests, arguments.out)
+    if owner := arguments.owner or (os.getpid() if needs_workers(arguments.model) else None):
         logs = layout.WORKER_LOGS.folder(layout.PREDICTIONS.results(arguments.out))
-        infer_with_worker(*files, arguments.threads, arguments.owner, logs)
+        infer_with_worker(*files, arguments.threads, owner, logs)
     else:
-        from shardmark.engine.infer import infer_shard  # here: a thin client needs nothing of what it imports
+        from shardmark.engine.infer import infer_shard  # here: a thin client needs none of its imports
 
         infer_shard(*files, arguments.threads)
 
 
 def _is_whole(out: Path) -> bool:
-    """Whether the predictions are there already: a job of several shards has been tried before."""
+    """Whether the predictions exist: another run has made them, or a job of several shards is tried again."""
     if not out.exists():
         return False
     from shardmark.store.predictions import check_predictions
@@ -34,7 +38,7 @@ def _is_whole(out: Path) -> bool:
     try:
         check_predictions(out)
     except UserError as error:
-        logging.getLogger(__name__).warning("inferred again: %s", error)
+        logging.getLogger(__name__).warning("inferred again: %s", error.problems[0])
         return False
     return True
 

@@ -1,14 +1,13 @@
-"""Show what a run would do: shards, requests to infer and predicted time for each model and data set."""
+"""Show the work of a run: shards, requests to infer and predicted time for each model and data set."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from shardmark.command import run_command
-from shardmark.config.merge import add_config_arguments, merged
+from shardmark.config.merge import add_config_arguments, add_machine_arguments, cores_of, merged
 from shardmark.files import pretty_json
 from shardmark.plan.summary import progress
 from shardmark.records.base import to_json
@@ -18,8 +17,7 @@ from shardmark.workflow.snakefile import slots
 
 
 def main(arguments: argparse.Namespace) -> None:
-    run, jobs = merged(arguments), arguments.jobs
-    cores = arguments.cores or (None if jobs else os.cpu_count())
+    run, jobs, cores = merged(arguments), arguments.jobs, cores_of(arguments)
     with progress(Console(stderr=True)) as step:
         plan = plan_run(run, Path.cwd(), cores is not None, step)
     details = plan_details(plan, lambda pair: slots(pair.model.settings, run.config, cores, jobs))
@@ -34,8 +32,6 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    cores = "cores for jobs on this machine (default: all of them, unless --jobs is given)"
-    parser.add_argument("--cores", type=int, help=cores)
-    parser.add_argument("--jobs", type=int, help="jobs at once, as on a cluster")
+    add_machine_arguments(parser)
     parser.add_argument("--json", action="store_true", help="JSON for machines instead of a table")
     run_command(parser, main)

@@ -1,4 +1,4 @@
-"""Show what the models are asked: the first samples of each data set of a run, with their tokens and targets."""
+"""Show the prompts of models: the first samples of each data set of a run, with their tokens and targets."""
 
 import argparse
 import signal

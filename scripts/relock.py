@@ -1,4 +1,4 @@
-"""Resolve anew what a run's models and data sets stand for, and show what moved in config/benchmark.lock."""
+"""Resolve a run's models and data sets again, and show what moved in config/benchmark.lock."""
 
 import argparse
 import logging

@@ -5,19 +5,38 @@ from pathlib import Path
 
 from shardmark.command import run_command
 from shardmark.files import read_json
+from shardmark.records.base import read_sealed_record, to_json
+from shardmark.records.report_inputs import ReportInputs
 
 
 def main(arguments: argparse.Namespace) -> None:
     from shardmark.report import build_report  # here, since --help needs none of the templates
 
-    given = read_json(arguments.inputs) if arguments.inputs else {}
-    facts = read_json(arguments.facts) if arguments.facts else given.get("facts", {})
-    scores = [*arguments.scores, *map(Path, given.get("scores", []))]
-    samples = [*arguments.samples, *map(Path, given.get("samples", []))]
-    run = arguments.run or given.get("run") or arguments.out.name
-    timings = [Path(path) for path in given.get("timings", [])]
-    more = (given.get("descriptions"), timings, given.get("groups", []), given.get("gaps", []))
-    build_report(run, scores, samples, arguments.out, facts, *more)
+    given = read_sealed_record(arguments.inputs, ReportInputs) if arguments.inputs else ReportInputs()
+    facts = read_json(arguments.facts) if arguments.facts else given.facts
+    build_report(
+        arguments.run or given.run or arguments.out.name,
+        [*arguments.scores, *map(Path, given.scores)],
+        [*arguments.samples, *map(Path, given.samples)],
+        arguments.out,
+        facts,
+        given.descriptions or None,
+        [Path(path) for path in given.timings],
+        to_json(given.groups),
+        to_json(given.gaps),
+        [Path(path) for path in given.certificates],
+        kept=_results(arguments.inputs),
+    )
+
+
+def _results(inputs: Path | None) -> Path | None:
+    """The results folder of a list of inputs, in which parts of reports are kept; None for other lists."""
+    from shardmark import layout
+
+    try:
+        return layout.REPORT_INPUTS.results(inputs) if inputs and layout.REPORT_INPUTS.fields(inputs) else None
+    except ValueError:
+        return None
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
-"""Bring a model's weights to where jobs can load them."""
+"""Put a model's weights where jobs can load them."""
 
 import argparse
 from pathlib import Path
 
+from shardmark import layout
 from shardmark.command import run_command
 from shardmark.engine.stage import stage_model
 from shardmark.files import pretty_json, sealed, write_whole
 from shardmark.records.base import read_sealed_record, to_json
 from shardmark.records.model import ModelRecord
+from shardmark.store.contents import ContentHashes
 
 
 def main(arguments: argparse.Namespace) -> None:
-    staged = stage_model(read_sealed_record(arguments.model, ModelRecord), arguments.weights)
+    hashes = ContentHashes(layout.MODELS.results(arguments.model))
+    staged = stage_model(read_sealed_record(arguments.model, ModelRecord), arguments.weights, hashes)
     write_whole(arguments.out, pretty_json(sealed(to_json(staged))))
 
 

@@ -1,4 +1,4 @@
-"""Hash all results, and the models and data they were made from, anew, and name what is damaged.
+"""Hash all results again, and the models and data they were made from, and name what is damaged.
 
 Exit status 1 if something is.
 """

@@ -8,7 +8,7 @@ from shardmark.engine.worker import serve
 
 
 def main(arguments: argparse.Namespace) -> None:
-    serve(arguments.model, arguments.staged, arguments.socket, arguments.owner)
+    serve(arguments.model, arguments.staged, arguments.socket, arguments.owner, arguments.engine)
 
 
 if __name__ == "__main__":
@@ -17,4 +17,5 @@ if __name__ == "__main__":
     parser.add_argument("--staged", type=Path, required=True, help="where its weights are, from stage.py")
     parser.add_argument("--socket", type=Path, required=True, help="where clients come to")
     parser.add_argument("--owner", type=int, required=True, help="process with which this one ends")
+    parser.add_argument("--engine", default="", help="which of the model's engines, where it has several")
     run_command(parser, main)

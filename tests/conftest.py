@@ -25,6 +25,13 @@ def pytest_configure() -> None:
         raise pytest.UsageError(str(error)) from None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests have ten minutes, unless they say otherwise: on a busy machine one takes five times as long."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))
+
+
 def pytest_report_header() -> str:
     return f"{requirements_check.VARIABLE}: {','.join(sorted(requirements_check.required())) or '(nothing)'}"
 

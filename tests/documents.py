@@ -1,7 +1,7 @@
 """The command lines and files that the documents show, and a place to try them.
 
-Commands are in ```sh blocks, files in ```yaml blocks, and what is neither is in ```text blocks. Commands also stand
-between backticks in a sentence.
+Commands are in ```sh blocks, files in ```yaml blocks, Python in ```python blocks, and what is neither is in ```text
+blocks. Commands also stand between backticks in a sentence.
 """
 
 import json
@@ -50,7 +50,7 @@ def blocks(language: str) -> list[Example]:
 
 def unnamed() -> list[Example]:
     """Blocks without one of the three languages, and those that are only indented."""
-    known = {"sh", "yaml", "text"}
+    known = {"sh", "yaml", "text", "python"}  # tests/unit/test_api.py runs the last
     return [
         Example(name, text[: found.start()].count("\n") + 1, found[0])
         for name, text in _texts()

@@ -17,7 +17,6 @@ class EchoConfig(ModelConfig):
 
     factory: ClassVar[str] = f"{__name__}:Echo"
     protocol: ClassVar[int] = 1
-    kinds: ClassVar[frozenset[str]] = frozenset({"generate"})
 
     backend: Literal["echo"] = "echo"
     "What runs the model."
@@ -25,6 +24,11 @@ class EchoConfig(ModelConfig):
     "It needs none."
     words: PositiveInt = 2
     "How many words it repeats."
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """It scores nothing."""
+        return frozenset({"generate"})
 
     @property
     def place(self) -> str:

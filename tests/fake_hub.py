@@ -8,11 +8,14 @@ missing repository is 401 without a token and 404 with one; big files lie on ano
 Clients take the address from HF_ENDPOINT when they are imported, so they run in processes of their own.
 """
 
+import base64
 import hashlib
 import json
 import math
 import re
+import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -99,6 +102,15 @@ class FakeHub:
         "Everything is answered with 503."
         self.storage_down = False
         "Big files are answered with 503."
+        self.wrong = 0
+        "How many of the next downloads of big files hold other bytes, as from a mirror that is damaged."
+        self.busy: list[tuple[int, str]] = []
+        "Statuses, each with its Retry-After, that the next requests for files are answered with."
+        self.proxy_login = ""
+        "`name:password` that it wants of whoever asks it as a proxy, for whatever host; empty if it is none."
+        self.pause = 0.0
+        "Seconds before each answer."
+        self._scheme = "http"
 
     def __enter__(self) -> "FakeHub":
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
@@ -110,10 +122,15 @@ class FakeHub:
         self._server.shutdown()
         self._server.server_close()
 
+    def speak_tls(self, context: ssl.SSLContext) -> None:
+        """From now on answer by HTTPS only."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self._scheme = "https"
+
     @property
     def url(self) -> str:
         """The address of the Hub."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def push(self, kind: str, name: str, folder: Path, ref: str = "main") -> str:
         """Make a folder's files the newest commit of a branch (or a tag); the commit."""
@@ -135,8 +152,16 @@ class FakeHub:
         """What the Hub says to a request."""
         split = urlsplit(path)
         token = _token(headers)
+        if self.busy and (STORED.fullmatch(split.path) or FILE.fullmatch(split.path)):
+            status, wait = self.busy.pop(0)
+            reply = _refusal(status, "", "Try again later")
+            return Reply(reply.status, reply.headers | {"Retry-After": wait}, reply.body)
         if stored := STORED.fullmatch(split.path):
-            return self._stored(stored["sha256"], split.query, headers)
+            reply = self._stored(stored["sha256"], split.query, headers)
+            if self.wrong and method == "GET" and reply.status < 300:
+                self.wrong -= 1
+                return Reply(reply.status, reply.headers, reply.body[:-1] + bytes([reply.body[-1] ^ 1]))
+            return reply
         if self.down:
             return _refusal(503, "", "Service Unavailable")
         if token and token not in self.tokens:
@@ -150,7 +175,7 @@ class FakeHub:
             repository = self.repositories.get(("dataset" if match["datasets"] else "model", match["name"]))
             if repository is None:
                 return _no_repository(token)
-            where = f"http://localhost:{self._server.server_port}"
+            where = f"{self._scheme}://localhost:{self._server.server_port}"
             return _resolve(repository, unquote(match["revision"]), unquote(match["path"]), token, headers, where)
         return _refusal(404, "", f"no such page: {method} {split.path}")
 
@@ -183,10 +208,20 @@ def _describe(
     if wanted["verb"] == "paths-info":
         entries = _entries(tree)
         return _json([entries[path] for path in form.get("paths", []) if path in entries])
-    siblings = [{"rfilename": path} for path in tree]
+    entries = _entries(tree) if query.get("blobs") else {}
+    siblings = [{"rfilename": path} | _blob(entries.get(path)) for path in tree]
     gated = "manual" if repository.readers is not None else False
     about = {"id": repository.name, "sha": commit, "private": False, "gated": gated, "siblings": siblings}
     return _json(about | _safetensors(tree))
+
+
+def _blob(entry: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What is told of a file where `blobs` are asked for."""
+    if entry is None:
+        return {}
+    lfs = entry.get("lfs")
+    told = {"size": entry["size"], "blobId": entry["oid"]}
+    return told | ({"lfs": {"sha256": lfs["oid"], "size": lfs["size"], "pointerSize": 134}} if lfs else {})
 
 
 def _safetensors(tree: Mapping[str, bytes]) -> dict[str, Any]:
@@ -299,8 +334,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer, note it, and hang up if the answer was cut."""
+        time.sleep(self.hub.pause)
         asked = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        reply = self.hub.answer(self.command, self.path, dict(self.headers), asked)
+        login = base64.b64encode(self.hub.proxy_login.encode()).decode()
+        if self.path.startswith("http") and self.headers.get("Proxy-Authorization") != f"Basic {login}":
+            reply = Reply(407, {"Proxy-Authenticate": "Basic"})
+        else:
+            reply = self.hub.answer(self.command, self.path, dict(self.headers), asked)
         body = b"" if self.command == "HEAD" else reply.body
         if cut := self._is_cut(reply):
             body = body[: len(body) // 2]
@@ -315,6 +355,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or cut
 
     do_HEAD = do_POST = do_GET
+
+    def do_CONNECT(self) -> None:
+        """Note who wants a tunnel through a proxy, and refuse it."""
+        self.hub.requests.append(Request(self.command, self.path, "", None, None, 403, 0))
+        self.send_error(403)
 
     def _is_cut(self, reply: Reply) -> bool:
         if not self.hub.cuts or self.command != "GET" or reply.status >= 300 or not STORED.match(self.path):

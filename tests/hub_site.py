@@ -73,13 +73,15 @@ class Site:
             write_file(folder / path, content)
         return self.hub.push(kind, name, folder, ref)
 
-    def client(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run Python in the project."""
+    def variables(self) -> dict[str, str]:
+        """The environment of every client."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         own = {"HF_ENDPOINT": self.hub.url, "HF_HOME": str(self.cache), "NO_PROXY": "127.0.0.1,localhost"}
-        own |= {"PYTHONPATH": str(ROOT / "scripts")}
-        everything = inherited | own | self.environment | environment
-        return forked.python(*command, folder=self.project, environment=everything)
+        return inherited | own | {"PYTHONPATH": str(ROOT / "scripts")} | self.environment
+
+    def client(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run Python in the project."""
+        return forked.python(*command, folder=self.project, environment=self.variables() | environment)
 
     def plan(self, **environment: str) -> dict[str, Any]:
         """The records of all models and data sets."""

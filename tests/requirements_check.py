@@ -10,14 +10,18 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
 VARIABLE = "SHARDMARK_REQUIRE"
+AXE = "4.14.1"
+"The version of axe-core."
+EVERY_EVAL_EVER = "0.3.0"
 
 
 class MissingError(Exception):
@@ -34,7 +38,25 @@ def _find_chromium() -> str:
     found = _executable("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     if found is None:
         raise MissingError("no chromium or google-chrome: apt-get install chromium")
+    _find_package("playwright")
     return found
+
+
+@cache
+def _find_axe() -> str:
+    """The file of axe-core, which finds mistakes in accessibility; npm fetches it once for all tests."""
+    npm = _executable("npm")
+    if npm is None:
+        raise MissingError("no npm: apt-get install npm")
+    folder = Path(tempfile.gettempdir()) / f"shardmark-axe-{AXE}-{os.getuid()}"
+    file = folder / "node_modules/axe-core/axe.min.js"
+    if not file.is_file():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        command = [npm, "install", "--silent", "--no-save", "--ignore-scripts", f"--prefix={folder}", f"axe-core@{AXE}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if done.returncode != 0 or not file.is_file():
+            raise MissingError(f"npm does not fetch axe-core: {(done.stderr or done.stdout).strip()[-300:]}")
+    return str(file)
 
 
 def _find_bwrap() -> str:
@@ -46,6 +68,13 @@ def _find_bwrap() -> str:
     )
     if trial.returncode != 0:
         raise MissingError(f"bwrap makes no sandbox on this machine: {trial.stderr.strip()}")
+    return found
+
+
+def _find_tinyproxy() -> str:
+    found = _executable("tinyproxy")
+    if found is None:
+        raise MissingError("no tinyproxy: apt-get install tinyproxy-bin")
     return found
 
 
@@ -113,6 +142,13 @@ def _find_mount() -> str:
     return found
 
 
+def _find_opencompass() -> str:
+    checkout = os.environ.get("SHARDMARK_OPENCOMPASS", "")
+    if not (Path(checkout) / "opencompass/configs/datasets").is_dir():
+        raise MissingError("set SHARDMARK_OPENCOMPASS to a checkout of github.com/open-compass/opencompass")
+    return checkout
+
+
 def _find_lm_eval() -> str:
     python = os.environ.get("SHARDMARK_LM_EVAL", "")
     if not python:
@@ -127,19 +163,49 @@ def _find_lm_eval() -> str:
     return python
 
 
+def _find_every_eval_ever() -> str:
+    """The wheel, for the schemas in it: the package itself needs a newer Python."""
+    folder = Path(tempfile.gettempdir(), f"shardmark-{os.getuid()}-every-eval-ever")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--python-version=3.12"]
+    command += ["--only-binary=:all:", "--dest", str(folder), f"every-eval-ever=={EVERY_EVAL_EVER}"]
+    if not (found := sorted(folder.glob("*.whl"))):
+        trial = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        found = sorted(folder.glob("*.whl"))
+        if trial.returncode or not found:
+            raise MissingError(f"no network for `pip download every-eval-ever=={EVERY_EVAL_EVER}`")
+    return str(found[0])
+
+
+def _find_vllm() -> str:
+    from shardmark.plan.vllm import OWN, look_at  # here: in tests of this file alone there is no scripts/
+
+    try:
+        found = look_at(str(OWN))
+    except (OSError, ValueError) as error:
+        raise MissingError(f"{OWN} cannot be run: `make vllm` makes it ({error})") from error
+    if not found.build or found.missing:
+        raise MissingError(f"{OWN} lacks {', '.join([*found.missing, 'vllm'][:3])}: `make vllm` installs it")
+    return found.path
+
+
 FINDERS: Mapping[str, Callable[[], str]] = {
+    "axe": _find_axe,
     "bitsandbytes": partial(_find_package, "bitsandbytes"),
     "bwrap": _find_bwrap,
     "chromium": _find_chromium,
     "clusters": _find_clusters,
     "data": _find_data,
+    "every_eval_ever": _find_every_eval_ever,
     "gemma": _find_gemma,
     "gpu": _find_gpu,
     "mount": _find_mount,
     "lmeval": _find_lm_eval,
+    "opencompass": _find_opencompass,
     "peft": partial(_find_package, "peft"),
     "slurm": _find_slurm,
     "slurmdbd": _find_slurmdbd,
+    "tinyproxy": _find_tinyproxy,
+    "vllm": _find_vllm,
 }
 
 # The marks of pyproject.toml -> what a test that bears one needs.
@@ -148,8 +214,10 @@ MARKS: Mapping[str, str] = {
     "gemma": "gemma",
     "gpu": "gpu",
     "lmeval": "lmeval",
+    "opencompass": "opencompass",
     "realdata": "data",
     "slurm": "slurm",
+    "vllm": "vllm",
 }
 
 

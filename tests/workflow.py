@@ -21,6 +21,14 @@ import forked
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "demo", "local", "slurm")
+SMALL_RUN: dict[str, Any] = {
+    "run": "test",
+    "models": ["demo_small"],
+    "datasets": ["demo_arithmetic", "demo_grammar"],
+    "limit": 16,
+    "max_shard_size": 8,
+}
+"Four shards of eight requests each, and two scores."
 
 
 @functools.cache
@@ -112,18 +120,28 @@ class Project:
 
     def jobs(self, output: str) -> dict[str, int]:
         """The jobs that a run really did, by rule, without `all`."""
-        done = re.findall(r"^Finished jobid: \d+ \(Rule: (stage_model|infer|score|report)\)", output, re.MULTILINE)
+        done = re.findall(
+            r"^Finished jobid: \d+ \(Rule: (stage_model|infer|infer_endpoint|score|report)\)",
+            self.told(output),
+            re.MULTILINE,
+        )
         return dict(Counter(done))
+
+    def told(self, output: str) -> str:
+        """All that Snakemake told of a run with this output: what is too much for a terminal is in its log."""
+        logs = re.findall(r"^Complete log\(s\): (.+)$", output, re.MULTILINE)
+        return "\n".join([output, *(Path(log).read_text("utf-8") for log in logs)])
 
     def announced(self, output: str) -> dict[str, int]:
         """The jobs in the table that a run or a dry run begins with, by rule, without `all`."""
-        table = re.findall(r"^(stage_model|infer|score|report) +(\d+)$", output, re.MULTILINE)
+        told = self.told(output)
+        table = re.findall(r"^(stage_model|infer|infer_endpoint|score|report) +(\d+)$", told, re.MULTILINE)
         assert table or "Nothing to be done" in output, output
         return {rule: int(count) for rule, count in table}
 
-    def planned(self, *arguments: str) -> dict[str, int]:
+    def planned(self, *arguments: str, profile: str = "local") -> dict[str, int]:
         """The jobs of a dry run by rule, without `all`; empty if nothing is to be done."""
-        return self.announced(self.run("-n", *arguments))
+        return self.announced(self.run("-n", *arguments, profile=profile))
 
     def trailers(self) -> dict[Path, dict[str, Any]]:
         """The trailer of each prediction file."""

@@ -4,4 +4,4 @@ Data flows one way, and a module imports only from those before it:
 config -> tasks -> plan -> engine -> metrics -> report (docs/architecture.md).
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""What the thin commands in scripts/ share: a log file, and errors as messages instead of tracebacks."""
+"""Common code of the thin commands in scripts/: a log file, and errors as messages instead of tracebacks."""
 
 import argparse
 import logging
@@ -8,23 +8,31 @@ from pathlib import Path
 from types import TracebackType
 
 from shardmark.errors import UserError, disk_problem
-from shardmark.printable import printable
+from shardmark.printable import printable, redacted
 
 
 def _say_what_failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What Python says of an error that nobody handles, but nothing of an interrupt: the user knows of that."""
+    """Report an unhandled error as Python does, but keep silent about an interrupt: the user knows of that."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
 
 
-sys.excepthook = _say_what_failed  # here, since what a command imports next takes longer than much of what it does
+sys.excepthook = _say_what_failed  # here, since a command's next imports take longer than much of its work
+
+
+class Redacting(logging.Formatter):
+    """Formats log lines, tracebacks included, without tokens and passwords."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text of a line."""
+        return redacted(super().format(record))
 
 
 def run_command(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace], None]) -> None:
-    """Parse the arguments, call the function, exit non-zero with a message if it fails.
+    """Parse the arguments, call the function, and exit non-zero with a message if it fails.
 
-    With `--log FILE`, everything that is logged or warned goes there, tracebacks included; what the user must know
-    goes to standard error as well. Without it warnings go there.
+    With `--log FILE`, everything that is logged or warned goes there, tracebacks included; messages for the user also
+    go to standard error. Without it, warnings go there.
     """
     parser.add_argument("--log", type=Path, help="file for messages and tracebacks")
     arguments = parser.parse_args()
@@ -35,12 +43,13 @@ def run_command(parser: argparse.ArgumentParser, function: Callable[[argparse.Na
             filename=arguments.log,
             filemode="w",
             level=logging.INFO if arguments.log else logging.WARNING,
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     except OSError as error:
         sys.exit(str(disk_problem(error, arguments.log) or error))
     logging.captureWarnings(True)
-    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no reason for a traceback a line
+    logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback per line
     try:
         function(arguments)
     except UserError as error:
@@ -53,4 +62,4 @@ def run_command(parser: argparse.ArgumentParser, function: Callable[[argparse.Na
         if isinstance(error, OSError) and (full := disk_problem(error, "the results folder")):
             sys.exit(str(full))
         hint = f"; the traceback is in {arguments.log}" if arguments.log else ""
-        sys.exit(printable(f"{parser.prog}: {type(error).__name__}: {error}{hint}"))
+        sys.exit(printable(redacted(f"{parser.prog}: {type(error).__name__}: {error}{hint}")))

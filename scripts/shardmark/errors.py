@@ -1,4 +1,4 @@
-"""Mistakes of the user, reported together: each names the file, the key and the fix."""
+"""Mistakes of the user, reported together; each names the file, the key and the fix."""
 
 import difflib
 import errno
@@ -6,30 +6,30 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from shardmark.printable import printable
+from shardmark.printable import printable, redacted
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing the user has to fix."""
+    """One thing that the user has to fix."""
 
     where: str
-    "The file (with a line where known) or the command-line option that is wrong."
+    "The file (with a line if known) or the command-line option that is wrong."
     key: str
-    "The key inside it; empty if the whole file is meant."
+    "The key inside it; empty for the whole file."
     what: str
     "What is wrong."
     fix: str = ""
     "What to do about it."
     line: str = ""
-    "Where the key stands, as `file:line`, if that has been looked for; the file may be one that is included."
+    "The place of the key, as `file:line`, if it has been looked up; the file may be an included one."
 
     def __str__(self) -> str:
         place = f"{self.where}: {self.key}" if self.key else self.where
         line = f"\n    line: {self.line}" if self.line else ""
-        return printable(f"{place}: {self.what}{line}" + (f"\n    fix: {self.fix}" if self.fix else ""))
+        return printable(redacted(f"{place}: {self.what}{line}" + (f"\n    fix: {self.fix}" if self.fix else "")))
 
 
 class UserError(Exception):
@@ -40,13 +40,17 @@ class UserError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
+        return self.told()
+
+    def told(self, more: str = "") -> str:
+        """All problems below their count, with `more` after the count, such as "; nothing was run"."""
         count = len(self.problems)
-        head = f"{count} problem{'s' * (count > 1)} found; nothing was run:"
+        head = f"{count} problem{'s' * (count > 1)} found{more}:"
         return "\n".join([head, *(f"  {n}. {problem}" for n, problem in enumerate(self.problems, 1))])
 
 
 def disk_problem(error: OSError, where: object) -> Problem | None:
-    """What to tell of a file that cannot be written; None if an error is of another kind.
+    """The problem for a file that cannot be written; None for an error of another kind.
 
     `where` is named if the error itself names no file.
     """
@@ -68,7 +72,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def collecting(problems: list[Problem]) -> Iterator[None]:
-    """A block whose UserError joins a list of problems, so that what follows is checked as well."""
+    """A block whose UserError joins a list of problems, so that checking goes on after it."""
     try:
         yield
     except UserError as error:

@@ -1,7 +1,7 @@
-"""Whole files only: written beside their place, fsynced, renamed. And digests of contents.
+"""Write whole files only: beside their place, fsynced, renamed. And digests of contents.
 
-A reader therefore never sees half a file under a final name. The fsync before the rename is what makes this hold
-after a power cut as well: without it a file system may rename first and lose the data.
+A reader therefore never sees half a file under a final name. The fsync before the rename makes this hold after a power
+cut as well: without it, a file system may rename first and lose the data.
 """
 
 import hashlib
@@ -19,10 +19,13 @@ DIGEST_LENGTH = 16
 SEAL = "sha256"
 "The key of a JSON object's checksum of the rest of it."
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+_LINE = json.JSONEncoder(ensure_ascii=True, separators=(", ", ": "))
+
 
 def canonical_json(value: object) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, ASCII (so that lone surrogates survive)."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """The canonical JSON text of a value: sorted keys, no spaces, ASCII (so that lone surrogates survive)."""
+    return _CANONICAL.encode(value)
 
 
 def sha256(value: object) -> str:
@@ -43,7 +46,7 @@ def file_sha256(path: Path) -> str:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that appears at its place when the block ends well: whole or absent, also after a crash."""
+    """A file to write to, which appears in its place when the block succeeds: whole or absent, even after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -59,32 +62,32 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is either whole or absent, also after a crash."""
+    """Write a file so that it is either whole or absent, even after a crash."""
     with whole_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def umask() -> int:
-    """The rights that new files of this process do not get."""
+    """The permissions that new files of this process do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def write_if_changed(path: Path, content: str | bytes) -> None:
-    """Leave a file that already has this content untouched, modification time included."""
+    """Write a file unless it already has this content, in which case it stays untouched, modification time included."""
     data = content.encode() if isinstance(content, str) else content
     if not (path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data):
         write_whole(path, data)
 
 
 def sealed(value: dict[str, Any]) -> dict[str, Any]:
-    """The value with a checksum of itself as its last key, so that a change to its file shows."""
+    """The value with its own checksum as the last key, so that a change to its file shows."""
     return {**value, SEAL: sha256(value)}
 
 
 def is_sealed(value: object) -> bool:
-    """Whether a value is as it was sealed."""
+    """Whether a value has not changed since it was sealed."""
     if not isinstance(value, dict):
         return False
     return value.get(SEAL) == sha256({key: part for key, part in value.items() if key != SEAL})
@@ -97,7 +100,7 @@ def pretty_json(value: object) -> str:
 
 def json_line(value: object) -> str:
     """One line of a JSON-lines file, keys in the given order."""
-    return json.dumps(value, ensure_ascii=True, separators=(", ", ": ")) + "\n"
+    return _LINE.encode(value) + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -106,7 +109,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that can be made anew; an empty one if it is not there or damaged."""
+    """The JSON object in a file that can be made again; an empty one if it is missing or damaged."""
     try:
         found = read_json(path)
     except (OSError, ValueError, RecursionError):
@@ -115,7 +118,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """The object in a file that was written sealed, without its checksum; empty if it is not there or damaged."""
+    """The object in a sealed file, without its checksum; empty if it is missing or damaged."""
     found = read_object(path)
     return {key: part for key, part in found.items() if key != SEAL} if is_sealed(found) else {}
 

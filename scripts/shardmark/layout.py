@@ -1,7 +1,7 @@
-"""The files of a results folder: one table of their paths, who checks them, and what needs them.
+"""The files of a results folder: one table of their paths, their checks, and the keys that need them.
 
 A path contains the digest of everything its file depends on. So it can be built from names and digests, and they can be
-read from it again; the rules, garbage collection and `verify` all use this table, and no other module joins or splits
+read back from it; the rules, garbage collection and `verify` all use this table, and no other module joins or splits
 such paths.
 """
 
@@ -20,6 +20,8 @@ FIELDS = {
     "task": DIGEST,
     "shard": DIGEST,
     "report": NAMED,
+    "first": NAMED,
+    "second": NAMED,
     "memo": NAMED,
     "weights": DIGEST,
     "config": DIGEST,
@@ -31,7 +33,7 @@ FIELDS = {
     "version": "(tmp|old)-[^/]+",
     "file": ".+",
 }
-"""What may stand for a field of a path, as a regular expression.
+"""The regular expression of each field of a path.
 
 `model`, `report` and `memo` are name@digest; `task` is the digest of a data set's samples and of how they are scored.
 """
@@ -47,11 +49,11 @@ KEYS = {
     "memo": "{memo}",
     "weights": "{weights}",
 }
-"What plans need of a results folder (tools/needs.py), each written with the fields of paths."
+"The keys that plans need of a results folder (tools/needs.py), each written with the fields of paths."
 
 
 def full_name(name: str, digest: str) -> str:
-    """What the results of a model, data set or run are filed under."""
+    """The name that the results of a model, data set or run are filed under."""
     return f"{name}@{digest}"
 
 
@@ -66,32 +68,32 @@ class Kind:
     """A kind of files below a results folder."""
 
     path: str
-    "Where one lies, with fields in braces; as Snakemake writes wildcards."
+    "The path of a file, with fields in braces, the form of Snakemake's wildcards."
     label: str
-    "What such files are called."
+    "The name of this kind of file."
     need: str = ""
     "The key that a plan must need for the file to be needed; empty if no plan needs it."
     check: str = ""
-    "The function of tools/checks.py that checks one; empty if there is nothing to check it by."
+    "The function of tools/checks.py that checks such a file; empty if there is no check."
     always: bool = False
     "Whether it belongs to all runs."
     brief: bool = False
-    "Whether one process writes it and soon removes it: while it is young it may still be wanted."
+    "Whether one process writes it and soon removes it: while it is young, it may still be wanted."
 
     def file(self, results: Path | str, **fields: str) -> Path:
         """The path of the file with these fields."""
         return Path(results, self.path.format_map(fields))
 
     def folder(self, results: Path | str, **fields: str) -> Path:
-        """The folder that holds the files with these fields, which are those of the folder's path."""
+        """The folder of the files with these fields, which are those of the folder's path."""
         return Path(results, self.path.rpartition("/")[0].format_map(fields))
 
     def folders(self, results: Path | str, **fields: str) -> list[Path]:
-        """The folders for such files that are there, sorted, with fields as for `found`."""
+        """The existing folders of such files, sorted, with fields as for `found`."""
         return sorted(path for path in Path(results).glob(self._glob(fields).rpartition("/")[0]) if path.is_dir())
 
     def below(self, results: Path | str) -> str:
-        """The path as a rule writes it, with wildcards for the fields."""
+        """The path as rules write it, with wildcards for the fields."""
         return f"{results}/{self.path}"
 
     def name(self, **fields: str) -> str:
@@ -99,7 +101,7 @@ class Kind:
         return self.path.rpartition("/")[2].format_map(fields)
 
     def found(self, results: Path | str, **fields: str) -> list[Path]:
-        """The files that are there, sorted; all of them, or those with some fields, in which `*` may be anything.
+        """The existing files, sorted; all of them, or those with some fields, in which `*` matches anything.
 
         Names with a leading dot are files that are still being written.
         """
@@ -111,7 +113,7 @@ class Kind:
         return found.groupdict() if found else None
 
     def fields(self, path: Path) -> dict[str, str]:
-        """The fields of the path of such a file, whatever its results folder is. Raises ValueError for another kind."""
+        """The fields of the path of such a file in any results folder. Raises ValueError for another kind."""
         found = self._any.fullmatch("/".join(path.parts[-self.path.count("/") - 1 :]))
         if found is None:
             raise ValueError(f"{path} is none of the {self.label}: {self.path}")
@@ -141,7 +143,7 @@ class Kind:
 
 
 class _Any(dict[str, str]):
-    """Fields of which those that are not given may be anything."""
+    """Fields of which missing ones match anything."""
 
     def __missing__(self, key: str) -> str:
         return "*"
@@ -149,7 +151,7 @@ class _Any(dict[str, str]):
 
 GITKEEP = Kind(".gitkeep", "plans", always=True)
 
-# What the plan writes.
+# Files that the plan writes.
 TASKS = Kind("tasks/{dataset}@{task}.jsonl", "tasks", "task", "task")
 SHARDS = Kind("tasks/{dataset}@{task}.shards.json", "tasks", "task", "sealed_json")
 REQUESTS = Kind("requests/{dataset}/{shard}.jsonl", "requests", "request", "requests")
@@ -159,14 +161,18 @@ REPORT_INPUTS = Kind("plans/reports/{report}.json", "plans", "report", "sealed_j
 MEMOS = Kind("plans/datasets/{memo}.json", "plans", "memo", "sealed_json")
 CONFIGS = Kind("plans/configs/{config}.json", "plans", check="named_by_digest", brief=True)
 HASHES = Kind("plans/hashes.json", "plans", check="sealed_json", always=True)
+CONTENTS = Kind("plans/contents/{file}", "plans", check="sealed_json", always=True)
 CHECKED = Kind("plans/checked.json", "plans", check="sealed_json", always=True)
 COSTS = Kind("plans/costs.json", "plans", check="sealed_json", always=True)
 CODE = Kind("plans/code.json", "plans", check="sealed_json", always=True)
+PINS = Kind("plans/pins.json", "plans", always=True)
+CURRENT = Kind("plans/current/{file}", "plans", check="sealed_json", always=True)
 STATE = Kind("plans/{state}.json", "plans", always=True)
+VEGA = Kind("plans/vega/{file}", "plans", always=True)
 LM_EVAL_INDEXES = Kind("plans/lm_eval/{file}", "plans", always=True)
 DAMAGED = Kind("damaged/{file}", "damaged files")
 
-# What jobs write.
+# Files that jobs write.
 STAGED = Kind("staged/{model}.json", "models", "model", "sealed_json")
 CHECKSUMS = Kind("staged/weights/{weights}/checksums.json", "staged weights", "weights", "converted_weights")
 WEIGHTS = Kind("staged/weights/{weights}/{file}", "staged weights", "weights")
@@ -175,7 +181,11 @@ PARTIALS = Kind("predictions/{model}/{dataset}/{shard}.{host}-{process}.partial"
 SCORES = Kind("scores/{model}/{dataset}@{task}.json", "scores", "score", "score")
 SAMPLES = Kind("samples/{model}/{dataset}@{task}.jsonl", "samples", "score")
 TIMINGS = Kind("timings/{model}/{dataset}@{task}.json", "timings", "score")
+CERTIFICATES = Kind("certificates/{first}--{second}.json", "certificates", check="sealed_json", always=True)
 REPORTS = Kind("reports/{report}/{file}", "reports", "report")
+INTERIM = Kind("interim/{file}", "interim reports", brief=True)
+EXPORTS = Kind("exports/{file}", "exports", always=True)
+PARTS = Kind("parts/{model}/{dataset}@{task}/{file}", "parts of reports", "score")
 UNFINISHED_REPORTS = Kind("reports/{report}.{version}/{file}", "temporary files", brief=True)
 
 INFER_LOGS = Kind("logs/infer/{model}/{dataset}/{shard}.log", "logs", "prediction")
@@ -189,13 +199,13 @@ SCORE_BENCHMARKS = Kind("benchmarks/score/{model}/{dataset}@{task}.tsv", "benchm
 STAGE_BENCHMARKS = Kind("benchmarks/stage_model/{model}.tsv", "benchmarks", "model")
 REPORT_BENCHMARKS = Kind("benchmarks/report/{report}.tsv", "benchmarks", "report")
 
-# What is written beside its place and renamed, and was left there by a process that was killed.
+# Files that are written beside their place and renamed, left behind by a process that was killed.
 TEMPORARY = Kind("{temporary}", "temporary files", brief=True)
 
 KINDS = [kind for kind in vars().copy().values() if isinstance(kind, Kind)]
-"All of them. A path is of the first kind that it fits."
+"All kinds. A path is of the first kind that it fits."
 SCORED = (SCORES, SAMPLES, TIMINGS)
-"What the scoring of a pair writes."
+"The files that scoring a pair writes."
 
 
 def identify(relative: str) -> tuple[Kind, Mapping[str, str]] | None:

@@ -1,12 +1,38 @@
-"""Text that a terminal shows and does not obey: the one place where foreign text is made so."""
+"""Text that a terminal shows but does not obey: the one place where foreign text is made safe."""
 
+import os
+import re
 import unicodedata
+
+SECRETS = [
+    (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
+    (re.compile(r"(?i)\b(bearer|basic) (?=\S*\d)[A-Za-z0-9+/=._~-]{12,}"), r"\1 ***"),
+    (re.compile(r"(?i)(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^\s/@'\"]+@"), r"\g<scheme>***@"),
+]
+"Tokens of the Hub, headers, and user names with passwords in addresses, such as a proxy's."
+TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+SHORTEST = 6
+"The fewest characters of a token that is looked for; anything shorter is not one, and would be found in words."
+
+
+def redacted(text: str) -> str:
+    """The text without secrets of the Hub and of proxies, which libraries repeat in messages."""
+    for pattern, mark in SECRETS:
+        text = pattern.sub(mark, text)
+    for token in filter(None, map(os.environ.get, TOKENS)):
+        text = text.replace(token, "***") if len(token) >= SHORTEST else text
+    return text
+
+
+def without_surrogates(text: str) -> str:
+    """The text as UTF-8 can encode it: surrogate pairs in two halves are joined, others become U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def printable(text: str) -> str:
-    """The text with each character that is hidden, or that a terminal would obey, as Python writes it.
+    """The text with each character that is hidden, or that a terminal would obey, escaped as in Python.
 
-    Escape sequences and marks that turn the direction of writing would let a name or a description pretend to be
+    Escape sequences and marks that reverse the direction of writing would let a name or a description pretend to be
     something else. Newlines, tabs and the spaces of other scripts stay.
     """
     return text if text.isprintable() else "".join(map(_character, text))
@@ -19,5 +45,5 @@ def _character(character: str) -> str:
 
 
 def escaped(character: str) -> str:
-    """A character as Python writes it in ASCII."""
+    """A character escaped as in Python's ASCII source."""
     return character.encode("unicode_escape").decode("ascii")

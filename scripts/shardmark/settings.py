@@ -1,4 +1,4 @@
-"""What all settings share: strict types, unknown keys refused, a docstring per key that reaches the JSON schema."""
+"""The common base of all settings: strict types, unknown keys refused, a docstring per key for the JSON schema."""
 
 import ast
 import inspect
@@ -14,7 +14,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 AS_WRITTEN = {"as_written": True}
-"The context in which rules between keys are left out: settings of a record, which were checked when it was made."
+"The context that skips rules between keys: for settings of a record, which were checked when it was made."
 
 
 class Settings(BaseModel):
@@ -24,7 +24,7 @@ class Settings(BaseModel):
 
     @classmethod
     def as_written(cls, values: object) -> Self:
-        """Settings that an earlier Shardmark may have written: keys that are gone and rules that are new do not count.
+        """Settings that an earlier Shardmark may have written: removed keys and newer rules are ignored.
 
         Raises ValueError.
         """
@@ -45,10 +45,10 @@ class Settings(BaseModel):
 
 @cache
 def meanings(kind: type[BaseModel]) -> dict[str, str]:
-    """What keys are for, in the words of the docstrings below them.
+    """The meanings of keys, from the docstrings below them.
 
-    These are read from the source when somebody asks. Pydantic's `use_attribute_docstrings` does so whenever a class is
-    made, which takes longer than all the rest of it, in every command.
+    These are read from the source on demand. Pydantic's `use_attribute_docstrings` reads them whenever a class is made,
+    which takes longer than everything else, in every command.
     """
     found: dict[str, str] = {}
     for part in reversed(kind.__mro__):
@@ -71,7 +71,7 @@ def _compiles(pattern: str) -> str:
 
 
 class Wrong(NamedTuple):
-    """What a rule between keys finds: the key, by its path, what is wrong with it, and how to fix it."""
+    """A finding of a rule between keys: the key, by its path, what is wrong with it, and how to fix it."""
 
     key: tuple[str | int, ...]
     what: str
@@ -79,7 +79,7 @@ class Wrong(NamedTuple):
 
 
 def refusal(kind: type[BaseModel], wrong: Iterable[Wrong]) -> ValidationError:
-    """An error for validators to raise, of which each key is told by itself, with its fix."""
+    """An error for validators to raise, in which each key is reported separately, with its fix."""
     details: list[InitErrorDetails] = [
         {"type": PydanticCustomError("rule", "{what}", {"what": what, "fix": fix}), "loc": key, "input": {}}
         for key, what, fix in wrong

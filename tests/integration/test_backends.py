@@ -14,6 +14,8 @@ from jsonschema import Draft202012Validator
 
 from workflow import ROOT, Project
 
+pytestmark = pytest.mark.slow
+
 BACKENDS = "scripts/shardmark/config/backends"
 ROWS = 12
 
@@ -47,7 +49,6 @@ def leaderboard(project: Project) -> dict[str, str]:
     return row
 
 
-@pytest.mark.slow
 def test_it_is_run_scored_and_reported_and_only_what_changes_runs_again(project: Project) -> None:
     output = project.run()
     assert project.jobs(output) == {"stage_model": 1, "infer": 4, "score": 1, "report": 1}
@@ -62,7 +63,6 @@ def test_it_is_run_scored_and_reported_and_only_what_changes_runs_again(project:
     assert float(leaderboard(project)["value"]) == 0
 
 
-@pytest.mark.slow
 def test_what_was_answered_before_a_kill_is_not_asked_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECHO_SECONDS", "1.5")
     run = project.start()

@@ -6,27 +6,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import forked
 from quick_engine import use_quick_engine
-from workflow import Project
-
-CONFIG: dict[str, Any] = {
-    "run": "test",
-    "models": ["demo_small"],
-    "datasets": ["demo_arithmetic", "demo_grammar"],
-    "limit": 16,
-    "max_shard_size": 8,
-}
+from workflow import SMALL_RUN, Project
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A run that has finished, in a project with no other runs."""
-    project = Project.create(tmp_path_factory.mktemp("commands") / "project", **CONFIG)
+    project = Project.create(tmp_path_factory.mktemp("commands") / "project", **SMALL_RUN)
     for name in ("config", "demo", "gemma"):
         (project.folder / f"config/{name}.yaml").unlink()
     use_quick_engine(project)
@@ -49,7 +40,7 @@ def command(project: Project, *arguments: str) -> subprocess.CompletedProcess[st
 
 def test_list_is_a_target(finished: Project) -> None:
     shown = finished.run("--", "list")
-    assert "6 models, * 1 of them in this run" in shown
+    assert "8 models, * 1 of them in this run" in shown
     assert "config/datasets/siqa_gen.yaml" in shown
 
 
@@ -77,7 +68,7 @@ def test_plan_is_a_target_and_tells_what_a_dry_run_would_do(project: Project) ->
 @pytest.mark.slow
 def test_gc_is_a_target_that_removes_nothing(project: Project) -> None:
     old = os.readlink(project.folder / "results/reports/test")
-    project.configure(**CONFIG | {"datasets": ["demo_grammar"]})
+    project.configure(**SMALL_RUN | {"datasets": ["demo_grammar"]})
     before = set(project.folder.glob("results/*/*/*"))
     shown = project.run("--", "gc")
     assert "nothing was removed" in shown

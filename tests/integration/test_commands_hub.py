@@ -10,6 +10,8 @@ import tiny_models
 from fake_hub import FakeHub
 from hub_site import ROOT, ROWS, Site, hub_site
 
+pytestmark = pytest.mark.slow
+
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
@@ -26,7 +28,6 @@ def command(site: Site, script: str, *options: str, **environment: str) -> subpr
     return site.client(path, *options, "--configfile", "config/test.yaml", **environment)
 
 
-@pytest.mark.slow
 def test_prompts_shows_the_pinned_rows_and_counts_with_a_tokenizer_that_is_here(site: Site) -> None:
     folder = tiny_models.random_model(site.folder / "tiny")
     site.push("model", "org/model", {file.name: file.read_bytes() for file in folder.iterdir()})

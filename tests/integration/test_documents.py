@@ -18,9 +18,14 @@ import pytest
 import yaml
 
 from documents import DOCUMENTS, Example, Runner, blocks, command_lines, unnamed
+from fake_endpoint import serving
 from fake_hub import FakeHub
 from projects import write_rows, write_yaml
 from requirements_check import need
+from shardmark.store.shared import SharedStore
+from shardmark.tools.gate import read_policy
+from shardmark.tools.scaffold import scaffold
+from vllm_python import interpreter
 from workflow import ROOT, Project
 
 MEANT = {
@@ -41,6 +46,7 @@ MEANT = {
     "hf_path=X": "hf_path=model",
     "tokenizer_path=Y": "tokenizer_path=demo/models/small",
     "adapter=X": "adapter=adapter hf_path=model",
+    "pack.py --predictions": "pack.py --predictions --config models=wide datasets=siqa_gen",
     "make gemma LIMIT": "make gemma DATA_ROOT=data LIMIT",
     "--config model_kwargs=": "--config hf_path=model model_kwargs=",
 }
@@ -48,18 +54,31 @@ MEANT = {
 
 NOT_TRIED = {
     r"git (clone|tag)|cd ": "the tests run in a clone",
+    r"export |git add ": "sets up a user's own shell and clone",
     r"source ": "the tests run in .venv",
     r"\$EDITOR ": "opens an editor",
     r"(\.venv/bin/)?pip install|apt-get install|python -m nltk.downloader": "installs from a registry",
+    r"shardmark |git pull": "test_init.py and test_own_folder.py call the command that pip installs",
     r"dlc |kubectl |scancel": "a cluster's own command; stand-ins for it are in tests/fake_*.py, Slurm in tests/slurm",
     r"hf ": "the Hub's own command",
     r"python (benchmarks|demo)/": "takes minutes",
+    r"python scripts/certify.py": "asks two models for a minute; test_certify.py does",
+    r"python scripts/new_metric.py": "its files are there already; test_own_code.py makes and tries them",
+    r"python scripts/audit.py": "needs a run that has finished; test_audit.py has one",
+    r"python scripts/export.py|snakemake export": "needs a run that has finished; test_export.py has one",
+    r"snakemake --profile local --config rescore=true": "needs a run that has finished; test_rescore.py has one",
+    r"snakemake --report": "needs a run that has finished; test_rerun.py has one",
+    r"python scripts/compare.py": "needs a run that has finished; test_compare.py has one",
+    r"python scripts/gate.py": "needs a run that has finished; test_gate.py has one",
+    r"python scripts/interim.py": "needs a run that has begun; test_interim.py has one",
+    r"python scripts/publish.py": "puts a report to places of a user's own; test_publishing.py has some",
+    r"python scripts/unpack.py": "needs an archive; test_packing.py has one",
     r"\.venv/bin/python -m pytest": "runs tests",
     r"\.ci/(run|nightly)": "runs all tests",
 }
 "Beginnings of command lines that are not run; the files that they name must be there all the same."
 
-RUN, MODEL, DATASET, LM_EVAL_DATA = "run", "model", "dataset", "lm_eval data"
+RUN, MODEL, DATASET, SUITE, LM_EVAL_DATA, GATE = "run", "model", "dataset", "suite", "lm_eval data", "gate"
 GSM8K = {"kind": "generate", "target": "answer", "source": {"hub": "openai/gsm8k", "local": "gsm8k/test.jsonl"}}
 FILES: dict[str, tuple[str, dict[str, Any]]] = {
     "path: org/model": (MODEL, {}),
@@ -76,10 +95,13 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
     "include: mmlu_gen": (DATASET, {}),
     "generation: {max_new_tokens: 512, temperature": (DATASET, GSM8K | {"prompt": "{{ question }}"}),
     "datasets: [siqa_gen": (RUN, {"models": ["wide"]}),
+    "# yaml-language-server: $schema=config/schemas/gate.schema.json": (GATE, {}),
     "cais/mmlu:": (LM_EVAL_DATA, {}),
     "json:": (LM_EVAL_DATA, {"cais/mmlu": "mmlu/{split}.jsonl"}),
 }
 "What a ```yaml block is that does not say so in a comment, by its beginning, and which keys the file has beside it."
+
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 COMMANDS = [example for example in command_lines() if not any(re.match(word, example.text) for word in NOT_TRIED)]
 ONLY_NAMED = [example for example in command_lines() if example not in COMMANDS]
@@ -96,19 +118,25 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     _write_tasks(project.folder / "tasks")
     _write_models(project.folder)
     default = project.folder / "config/config.yaml"
-    default.write_text(default.read_text() + "data_root: data\n")
-    for sections in ("model", "dataset"):
+    default.write_text(default.read_text() + "data_root: data\nstore: shared\nown_code: true\n")
+    for name, is_filter in (("first_word", False), ("after_colon", True)):
+        scaffold(name, project.folder / "config/metrics", is_filter)
+    SharedStore(str(project.folder / "shared")).open_to_write()
+    for sections in ("model", "dataset", "suite"):
         for example in blocks("yaml"):
             if found := re.match(rf"# (config/{sections}s/\S+)", example.text):
                 (project.folder / found[1]).write_text(example.text)
-    with FakeHub() as hub:
+    with FakeHub() as hub, serving() as endpoint:
+        endpoint.models = ["gpt-example-mini"]
+        MEANT["https://api.example.org/v1"] = endpoint.url
         for name in ("Qwen/Qwen2.5-0.5B", "HuggingFaceTB/SmolLM2-135M", "org/name", "org/model"):
             hub.push("model", name, project.folder / "model", "main")
         hub.push("model", "org/model-lora", project.folder / "adapter", "main")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "MAKE"))}
         environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hub"), "NO_PROXY": "127.0.0.1,localhost"}
+        environment["EXAMPLE_API_KEY"] = "sk-example"
         running = Runner.start(project.folder, environment | {"CUDA_VISIBLE_DEVICES": "0,1,2,3"})
-        works(running, "snakemake", "--profile", "local", "-n")  # pins what config/config.yaml names
+        works(running, "scripts/relock.py")  # pins what config/config.yaml names; a dry run pins nothing
         yield running
         running.close()
 
@@ -118,6 +146,10 @@ def _write_rows(folder: Path) -> None:
     shutil.copytree(ROOT / "tests/fixtures/data", data, dirs_exist_ok=True)
     write_rows(data / "questions.jsonl", [{"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(5)])
     shutil.copy(data / "gsm8k/test.jsonl", data / "gsm8k/train.jsonl")
+    (data / "quiz-1.csv").write_text('question,options,label\n1 + 1?,"[""2"", ""3""]",0\n')
+    write_rows(data / "more.jsonl", [{"question": "1 + 2?", "options": ["2", "3"], "label": 1}])
+    for language in ("de", "fr"):
+        write_rows(data / f"sums_{language}.jsonl", [{"question": "1 + 1?", "answer": "2"}])
     row = {"question": "?", "choices": ["a", "b", "c", "d"], "subject": "abstract_algebra"}
     write_rows(data / "mmlu/test.jsonl", [row | {"question": f"{n}?", "answer": n % 4} for n in range(20)])
     for name in ("arc_easy", "arc_challenge"):
@@ -165,6 +197,16 @@ def test_every_block_says_what_it_is() -> None:
     assert len(COMMANDS) > 40
 
 
+def test_each_answer_of_the_faq_names_tests_that_are_there() -> None:
+    answers = (ROOT / "docs/faq.md").read_text("utf-8").split("\n## ")[1:]
+    assert len(answers) > 7
+    for answer in answers:
+        named = NAMED_TEST.findall(answer)
+        assert named, answer.partition("\n")[0]
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / file).read_text("utf-8"), test
+
+
 @pytest.mark.parametrize("example", ONLY_NAMED, ids=str)
 def test_the_files_that_a_command_names_are_there(example: Example) -> None:
     files = re.findall(r"(?:[\w.-]+/)+[\w.-]+\.(?:py|yaml|txt|sh|cfg|toml)|\.ci/run", example.text)
@@ -205,11 +247,14 @@ def test_make_knows_the_target_and_what_it_would_call_works(runner: Runner, exam
 
 
 @pytest.mark.parametrize("example", blocks("yaml"), ids=str)
-def test_a_file_is_planned(runner: Runner, example: Example) -> None:
+def test_a_file_is_planned(runner: Runner, example: Example, tmp_path: Path) -> None:
     kind, beside, name = place_of(example)
     shown = beside | yaml.safe_load(meant(example.text))
     run = {"models": "wide", "datasets": "siqa_gen"}  # whose rows are in data_root, which some data set must use
     run |= {"lm_eval_path": "tasks"} if "lm_eval: " in example.text else {}
+    if kind == GATE:
+        assert read_policy(write_yaml(tmp_path / "policy.yaml", shown))
+        return
     if kind == RUN:
         write_yaml(runner.folder / f"config/{name}.yaml", shown | {"data_root": "data"})
         works(runner, "snakemake", "--profile", "local", "-n", "--configfile", f"config/{name}.yaml")
@@ -217,10 +262,13 @@ def test_a_file_is_planned(runner: Runner, example: Example) -> None:
     if kind == LM_EVAL_DATA:
         write_yaml(runner.folder / f"config/lm_eval/{name}.yaml", shown)
         run |= {"datasets": "lm_eval:mmlu", "lm_eval_path": "tasks", "lm_eval_data": f"config/lm_eval/{name}.yaml"}
+    elif kind == SUITE:
+        run |= {"datasets": f"suite/{name}"}
     else:
         write_yaml(runner.folder / f"config/{kind}s/{name}.yaml", shown)
         run |= {f"{kind}s": f"{name},siqa_gen" if kind == DATASET else name}
     wants = ["bitsandbytes"] if "load_in_4bit" in example.text and find_spec("bitsandbytes") is None else []
+    run |= {"vllm_python": str(interpreter(tmp_path, "vllm"))} if "backend: vllm" in example.text else {}
     words = ["snakemake", "--profile", "local", "-n", "--config", *(f"{key}={value}" for key, value in run.items())]
     if not wants:
         works(runner, *words)
@@ -231,7 +279,7 @@ def test_a_file_is_planned(runner: Runner, example: Example) -> None:
 
 def place_of(example: Example) -> tuple[str, dict[str, Any], str]:
     """What kind of file a block is, which keys go with it, and its name."""
-    if found := re.match(r"# config/(model|dataset)s/(\S+)\.yaml", example.text):
+    if found := re.match(r"# config/(model|dataset|suite)s/(\S+)\.yaml", example.text):
         return found[1], {}, found[2]
     (found_here,) = [here for start, here in FILES.items() if example.text.startswith(start)] or [None]
     assert found_here is not None, f"{example}: say in FILES what this is"

@@ -4,7 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from workflow import ROOT, Project
+
+pytestmark = pytest.mark.slow
 
 FORMER = ROOT / "tests/fixtures/results_0.1"
 CONFIG = {"models": ["demo_small"], "datasets": ["demo_arithmetic", "demo_comparison"], "limit": 6, "max_shard_size": 4}

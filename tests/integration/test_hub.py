@@ -91,6 +91,7 @@ def test_main_is_pinned_until_its_entry_is_deleted(site: Site) -> None:
     assert "fix: run once without HF_HUB_OFFLINE" in message
 
 
+@pytest.mark.slow
 def test_a_chat_template_is_fetched_when_it_is_asked_for_and_kept_in_the_lock(answers: Site) -> None:
     templated = {"tokenizer_config.json": json.dumps({"chat_template": TEMPLATE})}
     answers.push("model", "org/chat", weights() | templated)
@@ -145,6 +146,7 @@ def test_a_branch_a_tag_and_a_commit_are_pinned_each_for_itself(answers: Site) -
     assert answers.pins()["model"] == {f"org/model@{r}": c for r, c in commits.items()}
 
 
+@pytest.mark.slow
 def test_the_hub_and_a_local_copy_ask_the_same(questions: Site, tmp_path: Path) -> None:
     questions.push("dataset", "org/parquet", {"data/test-00000-of-00001.parquet": ROWS, "README.md": "# Rows"})
     write_rows(tmp_path / "root/copy.jsonl", ROWS)
@@ -160,6 +162,7 @@ def test_the_hub_and_a_local_copy_ask_the_same(questions: Site, tmp_path: Path) 
     assert jsonl["digest"] == parquet["digest"] == local["digest"], "what is judged is the same as well"
 
 
+@pytest.mark.slow
 def test_configurations_splits_and_converted_branches(questions: Site) -> None:
     rows = {path: [ROWS[0] | {"question": path}] for path in ("en/test.jsonl", "de/test.jsonl", "de/train.jsonl")}
     questions.push("dataset", "org/tongues", {"README.md": CARD} | rows)
@@ -226,6 +229,7 @@ def test_without_network_and_cache_each_file_is_named(
     assert not site.lock.exists()
 
 
+@pytest.mark.slow
 def test_a_hub_that_fails_is_no_reason_to_forget_what_is_in_the_cache(answers: Site) -> None:
     first = answers.plan()
     answers.lock.unlink()
@@ -236,6 +240,7 @@ def test_a_hub_that_fails_is_no_reason_to_forget_what_is_in_the_cache(answers: S
     assert "config/models/m.yaml: path: cannot reach the Hub for org/model (Server error '503" in message
 
 
+@pytest.mark.slow
 def test_every_mistake_is_reported_at_once(site: Site) -> None:
     site.push("model", "org/closed", weights())
     site.push("dataset", "org/closed", {"test.jsonl": ROWS})
@@ -300,6 +305,7 @@ def test_every_mistake_is_reported_at_once(site: Site) -> None:
         assert known in message, "what there is instead"
 
 
+@pytest.mark.slow
 def test_the_pinned_commit_is_staged_although_a_download_is_cut(answers: Site) -> None:
     size = 24 << 20  # the client keeps pieces of 10 MiB
     content = safetensors(os.urandom(2 * size - len(safetensors(bytes(size)))))

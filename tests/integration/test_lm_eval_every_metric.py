@@ -4,7 +4,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 import yaml
 
@@ -169,6 +168,8 @@ def _text(draw: random.Random, words: list[str]) -> str:
 
 
 def test_each_metric_and_its_standard_error_is_that_of_lm_eval(tmp_path: Path) -> None:
+    import datasets
+
     folder = tmp_path / "tasks"
     folder.mkdir()
     need("bwrap")

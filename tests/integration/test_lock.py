@@ -43,7 +43,9 @@ def test_a_lock_is_made_frozen_refused_and_relocked(project: Project) -> None:
     assert "2 problems found" in refused
     assert "config/benchmark.lock: models.demo_small.folder: new: path demo/models/small" in refused
     assert not lock.exists()
-    assert "lock: 2 new in config/benchmark.lock" in project.run("-n")
+    assert "lock: 2 new in config/benchmark.lock, once this is run" in project.run("-np")
+    assert not lock.exists(), "a dry run pins nothing"
+    assert relock(project).returncode == 0
     before = lock.read_bytes()
     assert json.loads(before)["datasets"]["demo_grammar"]["file"]["rows"] == 200, "whatever the limit"
 
@@ -67,6 +69,7 @@ def test_a_lock_is_made_frozen_refused_and_relocked(project: Project) -> None:
     assert "lock:" not in project.run("-n", *FROZEN)
 
 
+@pytest.mark.slow
 def test_relock_takes_the_runs_configuration_and_no_other_target(project: Project) -> None:
     told = snakemake_relock(project, "--config", "datasets=[demo_grammar,demo_strings]")
     assert "3 entries changed; commit it" in told
@@ -91,6 +94,7 @@ def test_the_committed_lock_is_that_of_the_demo(tmp_path: Path) -> None:
     assert "lock:" not in project.run("-n", *FROZEN)
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_during_a_run_is_named_at_its_end(project: Project) -> None:
     rows, weights = project.folder / "demo/data/grammar.jsonl", project.folder / "demo/models/small"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from quick_engine import use_quick_scoring
+from unit.report.fake_results import read_index
 from workflow import Project
 
 CONFIG = {"run": "test", "models": ["demo_*"], "datasets": ["demo_grammar"], "limit": 4}
@@ -18,24 +19,26 @@ def test_a_model_without_a_file_is_evaluated(tmp_path: Path) -> None:
     options += ["max_seq_len=24", "batch_padding=false", "model_kwargs={trust_remote_code: false}"]
     options += ["tokenizer_kwargs={padding_side: left, truncation: left, use_fast: true}"]
     project.run("--config", *options)
+    assert not (project.results / "reports/test").exists()  # which is the report of the run's file
+    (project.results / "reports/test").symlink_to((project.results / "reports/test-small").readlink())
     samples = project.samples()
     assert {model for model, _, _ in samples} == {"small"}
     assert all(sample["truncated"] > 0 for sample in samples.values())  # its window is shorter than the sentences
-    page = project.results / "reports/test/samples/small/demo_grammar/index.html"
-    assert "<b>4</b> truncated prompts" in page.read_text()
+    (model,) = read_index(project.results / "reports/test", "demo_grammar")["models"]
+    assert "4 truncated prompts" in model["summary"]
 
 
 def test_globs_and_lists_choose_models_and_data_sets(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "project", **CONFIG)
     jobs = project.planned("--config", "models=[demo_s*,demo_large]", "datasets=[*demo_*]", "limit=3")
-    assert jobs == {"stage_model": 2, "infer": 8, "score": 8, "report": 1}
+    assert jobs == {"stage_model": 2, "infer": 10, "score": 10, "report": 1}
 
 
 def test_the_cluster_profile_plans_gpu_models_on_a_machine_without_any(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "project", **CONFIG)
     project.edit_yaml("config/models/demo_large.yaml", num_gpus=2)
     output = project.run("-n", profile="slurm")
-    assert "3 models x 1 data set" in output
+    assert "5 models x 1 data set" in output
 
 
 def test_rows_are_read_from_the_data_root(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from fake_hub import SIGNATURE, FakeHub
 from hub_site import ROOT, ROWS, Site, hub_site, weights, with_own_rows
 from projects import change_yaml
 
+pytestmark = pytest.mark.slow
+
 NEWER = [ROWS[0] | {"question": "2 + 2?"}]
 
 
@@ -30,7 +32,6 @@ def short(commit: str) -> str:
     return commit[:12]
 
 
-@pytest.mark.slow
 def test_what_moved_on_the_hub_is_shown_checked_and_written(site: Site) -> None:
     site.model("m", path=str(ROOT / "demo/models/small"), max_out_len=16)
     site.dataset("d", {"hub": "org/data"})
@@ -137,7 +138,6 @@ def test_a_template_with_a_mistake_is_no_reason_to_keep_an_old_commit(site: Site
     assert site.pins()["model"] == {"org/model@main": new}
 
 
-@pytest.mark.slow
 def test_prune_drops_what_no_file_can_mean_and_keeps_what_this_run_does_not_name(site: Site) -> None:
     site.model("other", path="org/model")
     site.model("gone", path="org/model", revision="v1")

@@ -1,6 +1,8 @@
 """What runs again after a change: exact job sets and exact request counts, with the real Snakemake."""
 
+import base64
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,24 +10,18 @@ import pytest
 import yaml
 
 from quick_engine import use_quick_engine
-from workflow import Project
-
-CONFIG = {
-    "run": "test",
-    "models": ["demo_small"],
-    "datasets": ["demo_arithmetic", "demo_grammar"],
-    "limit": 16,
-    "max_shard_size": 8,
-}
+from workflow import SMALL_RUN, Project
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A run that has finished."""
-    project = Project.create(tmp_path_factory.mktemp("finished") / "project", **CONFIG)
+    project = Project.create(tmp_path_factory.mktemp("finished") / "project", **SMALL_RUN)
     use_quick_engine(project)
     output = project.run()
-    assert "results/reports/test/index.html" in output.splitlines()[-1]
+    *_, last = ends = output.splitlines()[-12:]
+    assert last == "report: results/reports/test/index.html"
+    assert any("demo_small" in line and "±" in line for line in ends)
     return project
 
 
@@ -50,6 +46,24 @@ def test_the_report_and_its_tables_are_there(finished: Project) -> None:
     assert "demo_small" in (report / "index.html").read_text()
     assert "demo_grammar" in (report / "leaderboard.csv").read_text()
     assert (report / "leaderboard.md").read_text().startswith("|")
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report_has_captions_and_no_dead_link(finished: Project) -> None:
+    finished.run("--report", "out.html")
+    page = (finished.folder / "out.html").read_text("utf-8")
+    found = re.search(r"var results = (\{.*\});?\s*$", page, re.MULTILINE)
+    assert found
+    results = json.loads(found[1])
+    assert {Path(name).name for name in results} == {"leaderboard.html", "leaderboard.csv"}
+    for result in results.values():
+        assert "95 % interval" in result["caption"]
+        assert result["labels"]["table"]
+    (html,) = [each["data_uri"] for name, each in results.items() if name.endswith(".html")]
+    text = base64.b64decode(html.partition(",")[2]).decode()
+    assert "demo_small" in text
+    links = re.findall(r"""(?:href|src)=["']([^"']*)""", text)
+    assert [link for link in links if not link.startswith(("data:", "#"))] == []
 
 
 def test_nothing_is_to_be_done_the_second_time(finished: Project) -> None:
@@ -83,6 +97,7 @@ def test_a_decoding_setting_reruns_its_data_set_as_a_dry_run_says(project: Proje
     assert planned == {"infer": 2, "score": 1, "report": 1}
 
 
+@pytest.mark.slow
 def test_a_changed_metric_and_a_changed_filter_infer_nothing(project: Project) -> None:
     project.edit_yaml("config/datasets/demo_grammar.yaml", metrics=["accuracy", "brier"])
     project.edit_yaml("config/datasets/demo_arithmetic.yaml", filters=["last_number"])
@@ -105,6 +120,7 @@ def test_batch_size_profile_and_comments_change_nothing(project: Project) -> Non
     assert project.planned() == {}
 
 
+@pytest.mark.slow
 def test_an_edited_row_and_one_inserted_at_the_front_each_rerun_a_shard_and_infer_a_request(project: Project) -> None:
     lines = rows(project)[:16]
     lines[3] = json.dumps(json.loads(lines[3]) | {"question": "1+1=", "answer": "2"})
@@ -117,6 +133,7 @@ def test_an_edited_row_and_one_inserted_at_the_front_each_rerun_a_shard_and_infe
     assert project.samples()["demo_small", "demo_arithmetic", json.loads(lines[3])["id"]]["target"] == "2"
 
 
+@pytest.mark.slow
 def test_a_deleted_row_and_reordered_rows_infer_nothing(project: Project) -> None:
     lines = rows(project)[:16]
     write_rows(project, [*lines[:5], *lines[6:]])
@@ -125,6 +142,7 @@ def test_a_deleted_row_and_reordered_rows_infer_nothing(project: Project) -> Non
     assert after(project) == ({"score": 2, "report": 1}, 0)
 
 
+@pytest.mark.slow
 def test_a_changed_prompt_reruns_its_data_set_and_infers_what_is_asked_differently(project: Project) -> None:
     grammar = yaml.safe_load((project.folder / "config/datasets/demo_grammar.yaml").read_text())
     project.edit_yaml("config/datasets/demo_grammar.yaml", prompt="Look: " + grammar["prompt"])
@@ -189,6 +207,7 @@ def test_a_model_and_a_data_set_under_new_names_infer_nothing(project: Project) 
     assert len(project.trailers()) == len(before) + 2
 
 
+@pytest.mark.slow
 def test_a_changed_description_reaches_the_report_and_scores_nothing(project: Project) -> None:
     project.edit_yaml("config/models/demo_small.yaml", description="the humblest model")
     project.edit_yaml("config/datasets/demo_grammar.yaml", description="the finest sentences")
@@ -199,6 +218,7 @@ def test_a_changed_description_reaches_the_report_and_scores_nothing(project: Pr
     assert "the finest sentences" in page
 
 
+@pytest.mark.slow
 def test_a_score_that_was_removed_is_made_again_and_the_summary_says_so(project: Project) -> None:
     shutil.rmtree(project.folder / "results/scores")
     assert project.planned() == {"score": 2, "report": 1}

@@ -27,9 +27,9 @@ from projects import model_record
 from shardmark.engine import devices, worker, worker_client
 from shardmark.engine.infer import infer_shard
 from shardmark.engine.worker_client import WorkerFailed, infer_with_worker
-from shardmark.engine.worker_sockets import LOCK, SOCKET, claimed, run_folder
 from shardmark.errors import UserError
 from shardmark.files import digest, pretty_json, sealed
+from shardmark.processes.sockets import LOCK, SOCKET, claimed, run_folder
 from shardmark.records.base import to_json
 from shardmark.records.model import Staged
 from shardmark.records.request import GenerateRequest
@@ -228,8 +228,10 @@ def temporary() -> Iterator[Path]:
         for name in ("XDG_RUNTIME_DIR", "TMPDIR"):
             patch.setenv(name, str(folder))
         patch.setenv("SHARDMARK_DEVICE_LOCKS", str(folder / "devices"))
+        patch.setenv("SHARDMARK_FORKS", "off")  # the stand-in needs none of the imports that forks would save
         patch.delenv("SLURM_JOB_ID", raising=False)
         yield folder
+    until(lambda: not [one for one in psutil.process_iter(["cmdline"]) if str(folder) in str(one.info["cmdline"])])
     shutil.rmtree(folder)
 
 
@@ -380,6 +382,7 @@ def test_a_worker_that_computes_for_long_shows_that_it_lives(
     assert answers.result().workers == busy
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize(
     ("prompt", "limit", "reason"),
@@ -443,6 +446,7 @@ def test_a_worker_is_gone_two_seconds_after_its_run_even_from_the_middle_of_a_co
     assert len(list(run.logs.iterdir())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["hello", "spin"])
 @pytest.mark.parametrize("pidfd", [True, False])
 def test_a_stopped_worker_is_killed_soon_after_its_run(

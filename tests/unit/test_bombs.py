@@ -11,6 +11,7 @@ from projects import problems, write_dataset, write_model, write_yaml
 from shardmark.config import load
 from shardmark.config.include import read_values
 from shardmark.config.merge import merge
+from shardmark.config.search_path import ConfigFiles
 from shardmark.config.yaml_files import MAX_DEPTH, MAX_VALUES, load_yaml, read_yaml, values_in
 from shardmark.errors import Problem
 from shardmark.tasks.lm_eval.files import read_config
@@ -65,7 +66,7 @@ def test_a_file_that_would_fill_the_memory_is_refused_with_its_line(tmp_path: Pa
     found: list[Problem] = []
     begin = time.monotonic()
     assert read_yaml(tmp_path / "f.yaml", "f.yaml", found) is None
-    assert read_values(Path("f.yaml"), tmp_path, {}, found) is None
+    assert read_values(Path("f.yaml"), tmp_path, ConfigFiles({}, {}), found) is None
     (told,) = problems(read_config, tmp_path / "f.yaml")
     (merged,) = problems(merge, [tmp_path / "f.yaml"], [])
     assert time.monotonic() - begin < 30
@@ -139,7 +140,10 @@ def test_files_that_include_others_twice_are_read_once(tmp_path: Path) -> None:
     write_yaml(tmp_path / "f30.yaml", {"end": 1})
     files = {f"f{n}": Path(f"f{n}.yaml") for n in range(31)}
     found: list[Problem] = []
-    assert read_values(Path("f0.yaml"), tmp_path, files, found) == {"end": 1, **{f"k{n}": n for n in range(30)}}
+    assert read_values(Path("f0.yaml"), tmp_path, ConfigFiles(files, {}), found) == {
+        "end": 1,
+        **{f"k{n}": n for n in range(30)},
+    }
     assert found == []
 
 
@@ -149,5 +153,5 @@ def test_a_long_chain_of_files_is_refused(tmp_path: Path) -> None:
         write_yaml(tmp_path / f"f{n}.yaml", {"include": f"f{n + 1}"})
     write_yaml(tmp_path / "f399.yaml", {"end": 1})
     found: list[Problem] = []
-    assert read_values(Path("f0.yaml"), tmp_path, files, found) is None
+    assert read_values(Path("f0.yaml"), tmp_path, ConfigFiles(files, {}), found) is None
     assert [problem.key for problem in found] == ["include"]

@@ -47,6 +47,7 @@ def test_a_job_has_so_many_shards_at_most() -> None:
 def test_jobs_have_names_of_their_own() -> None:
     made = bundle([pair("a", 60, 60), pair("b", 60), pair("a", 60, model="n")], 100)
     assert len({one.name for one in made}) == len(made) == 4
+    assert all(one.shards[0][1] in one.name and one.model.name in one.name for one in made)
 
 
 @pytest.mark.parametrize(("measured", "minutes"), [(True, 13), (False, 20)])

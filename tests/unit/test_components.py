@@ -12,7 +12,9 @@ from shardmark.config import DatasetConfig
 from shardmark.plan.code import code_digest, compiled, source_digest
 from shardmark.plan.components import PARTS, components
 
-UNASKED = {"include", "description", "apply_chat_template", "system_instruction"}
+UNWRITTEN = {name for name, field in DatasetConfig.model_fields.items() if field.exclude}
+"Settings that no record holds, such as a licence."
+UNASKED = UNWRITTEN | {"description", "apply_chat_template", "system_instruction"}
 "What a data set has no more when it is asked."
 CONTENT = {"rows": "sha", "limit": None}
 

@@ -124,7 +124,8 @@ def test_naming_nothing_is_told_with_what_there_is(root: Path) -> None:
     _, found = load_with(root, models=[])
     (problem,) = found
     assert problem.what == "nothing is named"
-    assert problem.fix == "models: [NAME, ...]; known: large, small"
+    assert problem.fix.startswith("models: [NAME, ...]; known: ")
+    assert {"large", "small", "demo_small"} <= {*problem.fix.partition("known: ")[2].split(", ")}
 
 
 def test_two_files_with_one_name_are_refused(root: Path) -> None:
@@ -227,7 +228,7 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"promt": "x"}, "f.yaml: promt: unknown key\n    fix: did you mean 'prompt'?"),
+        ({"promt": "x"}, "f.yaml: promt: unknown key\n    fix: did you mean 'prompt' or 'parts'?"),
         ({"stop": ["x"]}, "f.yaml: stop: unknown key\n    fix: it belongs in generation"),
         ({"generation": {"kind": "x"}}, "f.yaml: generation.kind: unknown key\n    fix: it belongs to the top level"),
         ({"generation": {"max_tokens": 3}}, "f.yaml: generation.max_tokens: unknown key\n    fix: did you mean 'max_n"),
@@ -264,9 +265,12 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
             {"chains": {"strict": []}, "metrics": [{"name": "squad", "chain": "strikt"}]},
             "f.yaml: metric squad: there is no chain 'strikt'; did you mean 'strict'?",
         ),
-        ({"source": {"fil": "x", "hub": "y"}}, "f.yaml: source.fil: unknown key\n    fix: did you mean 'file'?"),
-        ({"source": {}}, "f.yaml: source: give exactly one of hub and file"),
-        ({"source": {"hub": "a", "file": "b"}}, "f.yaml: source: give exactly one of hub and file"),
+        (
+            {"source": {"fil": "x", "hub": "y"}},
+            "f.yaml: source.fil: unknown key\n    fix: did you mean 'file' or 'field'?",
+        ),
+        ({"source": {}}, "f.yaml: source: give exactly one of hub, file and synthetic"),
+        ({"source": {"hub": "a", "file": "b"}}, "f.yaml: source: give exactly one of hub, file and synthetic"),
         (
             {"kind": "generat"},
             "f.yaml: kind: input should be 'generate', 'choice', 'loglikelihood' or 'rolling' (found 'generat')",

@@ -46,6 +46,15 @@ def test_thoughts_need_room_too(tmp_path: Path, said: dict[str, Any], key: str) 
     assert plan(project(tmp_path, new_tokens=3, **said, **tags)).pairs
 
 
+def test_a_long_answer_needs_room_whatever_the_data_set_asks_for(tmp_path: Path) -> None:
+    long = {"max_out_len": 64, "long_answers": True}
+    [problem] = problems(plan, project(tmp_path, new_tokens=4, **long))
+    assert "(long: 64)" in problem.what
+    assert plan(project(tmp_path, new_tokens=4, **long | {"max_out_len": 63})).pairs
+    [problem] = problems(plan, project(tmp_path, new_tokens=4, long_answers=True))
+    assert "long_answers without effect" in problem.what
+
+
 FITTING: list[dict[str, Any]] = [
     {"new_tokens": 63},
     {"max_out_len": 63},

@@ -27,13 +27,14 @@ from shardmark.config import load
 from shardmark.errors import Problem
 from shardmark.files import pretty_json, read_jsonl
 from shardmark.lock.lock import LOCK, Lock
-from shardmark.plan import code, datasets, origins
+from shardmark.plan import code, datasets
 from shardmark.plan.datasets import PlannedDataset, plan_dataset
 from shardmark.plan.shards import PREFIX
 from shardmark.plan.spool import Spool
 from shardmark.records.base import read_sealed_record, to_json
 from shardmark.records.shard import ShardLists, ShardRecord
 from shardmark.store.hashes import HashCache
+from shardmark.tasks import rows as row_module
 
 HEAD = "h" * 2 * PREFIX
 PASSAGES: list[dict[str, Any]] = [
@@ -305,10 +306,10 @@ def test_nothing_stays_behind_when_the_last_line_is_broken(root: Path) -> None:
 def test_rows_are_rendered_one_by_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request of a row is on disk before the next row is read."""
     events: list[str] = []
-    read, add = origins.read_rows, Spool.add
+    read, add = row_module.read_rows, Spool.add
 
-    def reading(path: Path) -> Iterator[Any]:
-        for row in read(path):
+    def reading(path: Path, how: Any) -> Iterator[Any]:
+        for row in read(path, how):
             events.append("read")
             yield row
 
@@ -316,7 +317,7 @@ def test_rows_are_rendered_one_by_one(root: Path, monkeypatch: pytest.MonkeyPatc
         events.append("kept")
         add(self, *arguments)
 
-    monkeypatch.setattr(origins, "read_rows", reading)
+    monkeypatch.setattr(row_module, "read_rows", reading)
     monkeypatch.setattr(Spool, "add", adding)
     assert staged(root).record.rows == 64
     assert events == ["read", "kept"] * 64
@@ -352,6 +353,8 @@ def test_a_data_set_is_rendered_anew_when_any_code_changes_that_renders_it() -> 
     scripts = code.LIBRARY.parent
     done = subprocess.run([sys.executable, "-c", script], cwd=scripts, capture_output=True, text=True, check=True)
     parts = {name.split(".")[1] for name in done.stdout.split()}
-    assert parts - {"errors", "files", "printable"} <= {part.removesuffix(".py") for part in datasets.RENDERING}
+    assert parts - {"errors", "files", "installation", "printable"} <= {
+        part.removesuffix(".py") for part in datasets.RENDERING
+    }
     assert code.source_digest("settings.py") != code.source_digest()
     assert all((code.LIBRARY / part).exists() for part in datasets.RENDERING)

@@ -17,7 +17,7 @@ def test_a_problem_of_a_whole_file_without_a_known_fix_is_one_line() -> None:
 def test_all_problems_are_counted_and_numbered() -> None:
     error = UserError([Problem("a.yaml", "x", "is wrong"), Problem("b.yaml", "y", "is missing", "add it")])
     assert str(error).splitlines() == [
-        "2 problems found; nothing was run:",
+        "2 problems found:",
         "  1. a.yaml: x: is wrong",
         "  2. b.yaml: y: is missing",
         "    fix: add it",
@@ -26,7 +26,8 @@ def test_all_problems_are_counted_and_numbered() -> None:
 
 def test_one_problem_needs_no_list() -> None:
     error = UserError(Problem("a.yaml", "x", "is wrong"))
-    assert str(error).startswith("1 problem found;")
+    assert str(error).startswith("1 problem found:")
+    assert error.told("; nothing was run").startswith("1 problem found; nothing was run:"), "only where that is so"
     assert error.problems == [Problem("a.yaml", "x", "is wrong")]
 
 

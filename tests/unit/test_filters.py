@@ -300,6 +300,7 @@ def test_the_first_answers_are_taken() -> None:
 
 
 SETTINGS = {"options": "AB", "pattern": "b", "marker": "b", "tag": "b", "values": {"b": "c"}, "template": "b"}
+SETTINGS |= {"file": "own.py", "code": "def find(text, row):\n    return text"}
 EXAMPLES = {
     name: made({"name": name, **{key: value for key, value in SETTINGS.items() if key in kind.model_fields}})
     for name, kind in FILTERS.items()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from shardmark.engine import worker_client
 from shardmark.engine.worker_client import WorkerDied, WorkerFailed
-from shardmark.engine.worker_sockets import read_message
 from shardmark.errors import UserError
+from shardmark.processes.sockets import read_message
 
 KEYS = ["log", "done", "total", "problems", "failed", "traceback", "alive", "finished", "where", "key", "what", "fix"]
 anything = st.recursive(

@@ -247,10 +247,9 @@ def test_batches_order_and_shards_change_nothing(
     asked = requests(**more)
     wanted = answers(engine(folders[name], backend), asked)
     shuffled = dict(random.Random(1).sample(list(asked.items()), len(asked)))
-    for size in (1, 8):
-        assert answers(engine(folders[name], backend, batch_size=size), shuffled) == wanted
-    for count in (3, 7):
-        parts = [answers(engine(folders[name], backend), part) for part in sharded(asked, count)]
+    batches: list[tuple[dict[str, int], int]] = [({"batch_size": 1}, 3), ({"batch_size": 8}, 1), ({}, 7)]
+    for size, count in batches:
+        parts = [answers(engine(folders[name], backend, **size), part) for part in sharded(shuffled, count)]
         assert {key: prediction for part in parts for key, prediction in part.items()} == wanted
 
 
@@ -370,6 +369,36 @@ def test_prompts_may_be_read_in_parts_of_any_size(folders: dict[str, Path], back
         generation.batch.join = lambda rows, tokens=None, join=join, size=size: join(rows, size)
         found = {row.request: answer.text for done in generation.results(rows) for row, answer in done}
         assert found == {key: prediction.text for key, prediction in wanted.items()}
+
+
+def test_the_kv_cache_grows_with_the_rows_and_ends_at_their_limit(folders: dict[str, Path]) -> None:
+    from shardmark.engine.transformers import continuous_batch
+
+    backend = tiny_models.load_backend(tiny_models.random_model(folders["llama"].parent / "roomy", window=1024))
+    assert backend.why_plain is None
+    rows = [GenerateRow([1, 2 + n], length, []) for n, length in enumerate((3, 300, 300))]
+    generation, sizes = backend.generation(Limit()), []
+    step = generation.batch.decode_step
+
+    def counted_step() -> torch.Tensor:
+        logits = step()
+        sizes.append(generation.batch.capacity)
+        assert max(len(row.sequence) for row in generation.batch.rows) <= sizes[-1] <= 302
+        return logits
+
+    generation.batch.decode_step = counted_step
+    backend.ends.clear()
+    found = {row.inputs[1]: answer for done in generation.results(rows) for row, answer in done}
+    assert [found[2 + n].tokens for n in range(3)] == [3, 300, 300]
+    assert sizes[0] == 2 + continuous_batch.LEAST_GROWTH
+    assert 3 <= len(set(sizes)) <= 6
+    alone = {
+        row.inputs[1]: answer
+        for row in rows
+        for done in backend.generation(Limit(rows=1)).results([row])
+        for _, answer in done
+    }
+    assert found == alone
 
 
 def test_a_model_that_attends_otherwise_than_it_says_is_found_out(

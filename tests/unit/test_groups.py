@@ -37,6 +37,13 @@ def test_a_run_without_a_group_has_none(root: Path) -> None:
     assert "groups" not in read_json(root / "results/plans/reports" / f"{made.report.name}.json")
 
 
+@pytest.mark.parametrize("value", [5, None, {"a": 1}])
+def test_a_member_that_is_no_valid_group_is_told_as_a_group(root: Path, value: Any) -> None:
+    group(root, "bad", group=value)
+    group(root, "sums", group=["sums_*", "bad"])
+    assert "bad is a group itself" in [problem.what for problem in problems(plan, root)]
+
+
 def test_another_mean_is_another_report_and_no_other_score(root: Path) -> None:
     before = plan(root)
     group(root, "sums", group=["sums_*"], mean="micro")

@@ -174,17 +174,17 @@ def test_a_file_that_changes_while_it_is_hashed_is_refused_and_not_remembered(
 
 def test_a_block_that_reads_what_was_hashed_passes(cache: HashCache, weights: Path) -> None:
     cache.sha256(weights)
-    with cache.steady(weights), cache.steady(None):
+    with cache.steady([weights]), cache.steady([]):
         assert weights.read_bytes()
 
 
 def test_a_block_that_reads_another_file_than_was_hashed_is_refused(cache: HashCache, weights: Path) -> None:
     cache.sha256(weights)
     change_in_place(weights, b"new!" * 100)
-    with pytest.raises(UserError, match="changed while it was read"), cache.steady(weights):
+    with pytest.raises(UserError, match="changed while it was read"), cache.steady([weights]):
         raise UserError(Problem(str(weights), "", "half a line", "mend it"))  # because it was half written
     weights.unlink()
-    with pytest.raises(UserError, match="changed while it was read"), cache.steady(weights):
+    with pytest.raises(UserError, match="changed while it was read"), cache.steady([weights]):
         pass
 
 

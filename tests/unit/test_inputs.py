@@ -32,3 +32,12 @@ def test_models_are_staged_first_and_then_run_in_the_order_of_the_run(tmp_path: 
     assert stage == sorted(set(stage), reverse=True)
     assert min(stage) > max(infer)
     assert inputs.priority(SimpleNamespace(model="of another run@0")) == 0
+
+
+def test_what_the_second_engine_of_a_model_answers_comes_after_what_the_first_does(tmp_path: Path) -> None:
+    names = [("first@0", "written"), ("first@0", "scored"), ("second@0", "written"), ("second@0", "scored")]
+    later = {pair for pair in names if pair[1] == "scored"}
+    inputs = Inputs(str(tmp_path), {}, order=["first@0", "second@0"], later=later)
+    found = [inputs.priority(SimpleNamespace(model=model, dataset=dataset)) for model, dataset in names]
+    assert found == sorted(set(found), reverse=True)
+    assert inputs.staging_priority(SimpleNamespace(model="second@0")) > max(found)

@@ -14,8 +14,7 @@ from shardmark.errors import UserError
 from shardmark.records.base import to_json
 from shardmark.records.dataset import TaskLine
 from shardmark.records.prediction import Generated, Prediction, Scored
-from shardmark.records.sample import sample_line
-from shardmark.report.inputs import read_samples
+from shardmark.records.sample import read_sample, sample_line
 from shardmark.scoring import lm_eval
 from shardmark.scoring.lm_eval import aggregations, filters
 from shardmark.scoring.lm_eval.evaluate_metrics import METRICS
@@ -96,13 +95,12 @@ def test_each_chain_of_filters_has_a_score() -> None:
     assert [sample.answer for sample in samples] == ["12", "[invalid]"]
 
 
-def test_the_report_reads_all_that_a_sample_says(tmp_path: Path) -> None:
+def test_the_report_reads_all_that_a_sample_says() -> None:
     """A key that the writer and the reader spell differently would only leave a cell of the report empty."""
     line = {"target": "12", "row": {"q": 1}, "group": "t", "sample": "s", "request": "r"}
     answer = wrote("r", "11", end="length", cut=3)
     written, _ = metrics([line], [answer], output_type="generate_until", metric_list=[{"metric": "exact_match"}])
-    (tmp_path / "samples.jsonl").write_text("".join(map(sample_line, written)))
-    (read,) = read_samples(tmp_path / "samples.jsonl")
+    (read,) = (read_sample(sample_line(sample)) for sample in written)
     assert to_json(read) == {
         "sample": "s",
         "request": "r",

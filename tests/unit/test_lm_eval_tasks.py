@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asked import generate
-from projects import problems, write_yaml
+from projects import plan, problems, write_dataset, write_model, write_yaml
 from shardmark.config import LmEvalConfig, Named
 from shardmark.errors import UserError
 from shardmark.records.request import Message
@@ -296,6 +296,32 @@ def test_rows_come_from_files_by_hub_id_configuration_and_split(tmp_path: Path) 
     unknown = task_settings(Task("t", {"task": "t"} | CHOICE | {"dataset_path": "no/data"}, ""))
     (unmapped,) = problems(parts, unknown, data, "c.yaml")
     assert f"say in {path} " in unmapped.fix
+
+
+def test_a_name_that_only_lm_eval_knows_is_suggested(tmp_path: Path) -> None:
+    write_model(tmp_path, "tiny")
+    write_dataset(tmp_path, "sums")
+    write_yaml(tmp_path / "tasks/arc.yaml", CHOICE | {"task": "arc_easy"})
+    config = {"datasets": ["arc_easy", "arc_hard", "sums"]}
+    easy, hard = problems(plan, tmp_path, lm_eval_path=str(tmp_path / "tasks"), **config)
+    assert easy.fix == "write lm_eval:arc_easy, a task of lm-evaluation-harness"
+    assert "lm_eval:" not in hard.fix
+    unknown, _ = problems(plan, tmp_path, **config)
+    assert unknown.fix.endswith("or lm_eval:arc_easy, a task of lm-evaluation-harness, with lm_eval_path")
+
+
+def test_a_task_reads_files_of_its_own_as_datasets_does(tmp_path: Path) -> None:
+    """lm-eval hands them to `datasets`, which takes 007 for 7: its scores come from such rows."""
+    (tmp_path / "a.csv").write_text("q,gold\n007,0\nNA,1\n")
+    kwargs = {"data_files": {"test": str(tmp_path / "*.csv")}}
+    task = CHOICE | {"task": "t", "dataset_path": "csv", "dataset_kwargs": kwargs}
+    (part,) = parts(task_settings(Task("t", task, "")), None, "c.yaml")
+    assert part.files == [tmp_path / "a.csv"]
+    assert part.own
+    assert part.own.read("test").to_list() == [{"q": 7.0, "gold": 0}, {"q": None, "gold": 1}]
+    missing = task | {"dataset_kwargs": {"data_files": {"test": "gone.csv"}}}
+    (problem,) = problems(parts, task_settings(Task("t", missing, "")), None, "c.yaml")
+    assert (problem.key, problem.what) == ("dataset_kwargs.data_files.test", "no file gone.csv")
 
 
 def test_what_a_function_imports_when_it_is_called_must_be_there_before(tmp_path: Path) -> None:

@@ -231,6 +231,27 @@ def test_an_attention_that_takes_no_mask_scores_without_sharing_and_says_so(
     assert texts(backend) == texts(whole)
 
 
+# bfloat16 on a CPU
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2", "mixtral"])
+def test_bfloat16_on_a_cpu_answers_as_plain_rows_do(tmp_path: Path, architecture: str) -> None:
+    """Its own plain rows: the same rounding of weights, sums in another order. And float32's, from further away."""
+    import torch
+
+    from shardmark.engine.transformers.sharing import why_not_shared
+
+    folder = tiny_models.random_model(tmp_path, architecture)
+    backend, exact = load(folder, dtype="bfloat16"), load(folder)
+    assert (backend.model.dtype, backend.device.type) == (torch.bfloat16, "cpu")
+    assert (why_not_shared(backend.model, backend.window), backend.why_plain) == (None, None)
+    for batch_size in (1, 3, "auto"):
+        for row, (value, _) in zip(ROWS, tiny_models.scores(backend, ROWS, batch_size), strict=True):
+            assert value == pytest.approx(tiny_models.plain_score(backend.model, row)[0], rel=0.05, abs=0.5)
+            assert value == pytest.approx(tiny_models.plain_score(exact.model, row)[0], rel=0.1, abs=1.0)
+    assert [tokens for _, tokens, _ in texts(backend)] == [8] * len(PROMPTS)
+
+
 # GPUs. Nobody has run these yet: no GPU could be had.
 
 

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from projects import problems
 from shardmark import command
-from shardmark.errors import Problem
+from shardmark.errors import Problem, UserError
 from shardmark.lock import lock as lock_module
 from shardmark.lock.changes import Change, lock_lines
 from shardmark.lock.lock import Lock
@@ -133,6 +133,9 @@ DAMAGED = {
     '{"version": 2, "hub": {"models": {"org/m@main": "a"}}}': "unknown kind 'models'",
     '{"version": 2, "datasets": {"sums": {"file": "a"}}}': "datasets.sums.file: 'a'",
     '{"version": 2, "datasets": {"sums": {}, "sums": {}}}': "'sums' stands twice",
+    '{"version": 2, "contents": {"model": {"org/m@a": {"../b": {}}}}}': "'../b' leads out of its folder",
+    '{"version": 2, "contents": {"model": {"org/m@a": {"b": 5}}}}': "holds something else than sizes and hashes",
+    '{"version": 2, "contents": {"space": {"org/m@a": {}}}}': "contents: unknown kind 'space'",
 }
 
 
@@ -286,6 +289,45 @@ def test_a_lock_that_is_not_frozen_refuses_nothing(path: Path) -> None:
     lock = written(path, sums=ROWS)
     lock.note(SUMS, ROWS | {"rows": 6})
     assert lock.refusals() == []
+
+
+# Dry runs
+
+
+def test_a_dry_run_leaves_the_lock_and_the_run_after_it_pins_what_it_was_told(
+    path: Path, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "results/plans/pins.json"
+    dry = Lock(path, kept=kept)
+    assert dry.commit("model", "org/m", None, "m.yaml") == B
+    dry.learn_contents("model", "org/m", B, {"config.json": {"size": 2, "git": "a"}})
+    dry.note(SUMS, ROWS)
+    changes = dry.keep()
+    assert [change.key for change in changes] == [SUMS, ("hub", "model", "org/m@main")]
+    assert not path.exists()
+    assert list(lock_lines(changes, dry=True)) == ["lock: 2 new in config/benchmark.lock, once this is run"]
+
+    monkeypatch.setattr(lock_module, "ask_hub", lambda *_, **__: C)
+    with pytest.raises(UserError, match="is not pinned yet"):
+        Lock(path, frozen=True, kept=kept).commit("model", "org/m", None, "m.yaml")
+    other = Lock(path, kept=kept)
+    assert other.commit("model", "org/other", None, "m.yaml") == C
+    other.save()
+    assert kept.exists(), "another run does not need it"
+    run = Lock(path, kept=kept)
+    assert run.commit("model", "org/m", None, "m.yaml") == B, "the branch has moved since"
+    assert run.contents("model", "org/m", B) == {"config.json": {"size": 2, "git": "a"}}
+    run.save()
+    assert not kept.exists()
+    assert Lock(path).commit("model", "org/m", None, "m.yaml") == B
+    assert Lock(path).get(SUMS) is None, "files are read again"
+
+
+def test_what_a_dry_run_kept_and_is_damaged_is_asked_for_again(path: Path, asked: list[str], tmp_path: Path) -> None:
+    kept = tmp_path / "pins.json"
+    kept.write_text("{")
+    assert Lock(path, kept=kept).commit("model", "org/m", None, "m.yaml") == B
+    assert len(asked) == 1
 
 
 # Neighbours and accidents

@@ -24,6 +24,7 @@ from shardmark.files import file_sha256, pretty_json, sealed, sha256
 from shardmark.lock.changes import lock_lines
 from shardmark.lock.entries import chat_template
 from shardmark.plan import Plan, origins
+from shardmark.tasks import rows as row_module
 
 COMMIT = "a" * 40
 PLAIN = "{{ messages }}"
@@ -299,14 +300,14 @@ def test_a_touched_or_copied_project_leaves_the_lock_alone(
 
 
 def test_rows_that_change_while_they_are_read_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read_rows = origins.read_rows
+    read_rows = row_module.read_rows
 
-    def growing(path: Path) -> Any:
-        yield from read_rows(path)
+    def growing(path: Path, how: Any) -> Any:
+        yield from read_rows(path, how)
         with path.open("a") as file:
             file.write(json.dumps(ROWS[0]) + "\n")
 
-    monkeypatch.setattr(origins, "read_rows", lambda path: list(growing(path)))
+    monkeypatch.setattr(row_module, "read_rows", lambda path, how: list(growing(path, how)))
     (problem,) = problems(plan, root)
     assert (problem.where, problem.what) == ("data/sums.jsonl", "changed while it was read for the plan")
     assert "wait until it is written" in problem.fix

@@ -12,7 +12,9 @@ from snakemake.settings.types import ConfigSettings
 
 from projects import problems, write_yaml
 from shardmark import command
+from shardmark.config.load import load
 from shardmark.config.merge import add_config_arguments, lost_quotes, merge, merged, parse_assignments
+from shardmark.errors import Problem
 
 SCRIPTS = Path(command.__file__).parents[1]
 
@@ -102,6 +104,20 @@ def test_files_and_values_are_merged_in_their_order(tmp_path: Path) -> None:
     assert found.config == expected
     assert found.config["model_kwargs"] == {"x": None, "y": {"z": "3", "w": 2}}
     assert (found.where, found.command_line) == (f"{files[0]} + {files[1]}", {"run", "model_kwargs", "data_root"})
+
+
+def test_keys_that_snakemake_was_given_count_as_given_here(tmp_path: Path) -> None:
+    """The commands that are targets get one file; what the command line chose must not be refused as idle there."""
+    (tmp_path / "all.json").write_text('{"models": "gemma", "limit": 3}')
+    found = merge([tmp_path / "all.json"], [], "config/config.yaml", ["models"])
+    assert found.command_line >= {"models"}
+    assert found.config["run"] == "default-gemma"
+    problems: list[Problem] = []
+    again = merge([tmp_path / "all.json"], ["models=gemma"])
+    assert again.config == found.config
+    assert load({**found.config, "models": []}, tmp_path, found.where, problems, found.command_line).run.run == (
+        "default-gemma"
+    )
 
 
 def test_without_a_file_it_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from projects import model_record, problems, write_weights
 from shardmark.config import Named
@@ -14,7 +15,7 @@ from shardmark.lock.lock import Lock
 from shardmark.plan.models import resolve_model
 from shardmark.plan.sizes import with_parameters
 from shardmark.records.base import convert, find_sealed, read_sealed_record, to_json
-from shardmark.records.model import Folder, HubRepository, ModelRecord, Staged
+from shardmark.records.model import Folder, HubFile, HubRepository, ModelRecord, Staged
 from shardmark.store.hashes import HashCache
 
 TEMPLATE = {"round": {"user": {"end": "\n"}, "assistant": {}}}
@@ -35,7 +36,7 @@ PINNED = [
 
 LATER = {
     *("apply_chat_template", "template_date"),
-    *("reasoning", "reasoning_tags", "reasoning_tokens", "request_seconds"),
+    *("reasoning", "reasoning_tags", "reasoning_tokens", "request_seconds", "long_answers", "pack_weights"),
 }
 "Settings that came afterwards."
 
@@ -106,3 +107,12 @@ def test_a_tokenizer_is_beside_the_weights_unless_it_has_a_place_of_its_own() ->
     place = Folder(path="words", identity={})
     assert isinstance(model_record().words, HubRepository)
     assert (model_record(tokenizer=place).words, len(model_record(tokenizer=place).locations)) == (place, 2)
+
+
+def test_what_was_only_learnt_of_a_place_is_no_part_of_what_scores_tell() -> None:
+    source = model_record().source
+    assert isinstance(source, HubRepository)
+    known = replace(source, files={"config.json": HubFile(size=2, git="a")}, parameters=5)
+    assert known.bare() == source.bare()
+    assert to_json(known.bare()) == {"kind": "hub", "path": source.path, "identity": to_json(source.identity)}
+    assert to_json(HubFile(size=2, git="a")) == {"size": 2, "git": "a"}

@@ -87,6 +87,7 @@ def test_all_these_digests_differ_from_each_other(weights: Path) -> None:
     [
         {"batch_size": 7},
         {"batch_padding": False},
+        {"pack_weights": True},
         {"cpus": 9},
         {"num_gpus": 2},
         {"description": "other"},

@@ -91,11 +91,11 @@ def test_a_misspelt_requirement_stops_the_run(machine: pytest.Pytester, monkeypa
     machine.makepyfile(MARKED)
     result = machine.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines("*SHARDMARK_REQUIRE: unknown chromuim; known are bitsandbytes, bwrap, chromium, *")
+    result.stderr.fnmatch_lines("*SHARDMARK_REQUIRE: unknown chromuim; known are axe, bitsandbytes, bwrap, chromium, *")
 
 
 def test_an_unknown_need_is_an_error() -> None:
-    with pytest.raises(ValueError, match="unknown; known are bitsandbytes, bwrap, chromium"):
+    with pytest.raises(ValueError, match="unknown; known are axe, bitsandbytes, bwrap, chromium"):
         requirements_check.need("browser")
 
 

@@ -278,6 +278,7 @@ def test_a_file_that_is_damaged_twice_is_put_aside_twice(project: Project, shard
         project.infer(pair)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_in_the_trailer_is_no_more_than_a_warning(project: Project) -> None:
     """Times are read from the trailer before the file is checked."""
     project.limits["max_shard_size"] = 100

@@ -42,7 +42,7 @@ from shardmark.metrics.base import Needs
 from shardmark.plan import Pair, Plan, make_plan, score_files
 from shardmark.plan.cost import Seconds, prior_load_seconds, prior_seconds
 from shardmark.plan.pairs import MissingShard
-from shardmark.plan.summary import print_summary, wall_seconds, work_seconds
+from shardmark.plan.summary import can_show, print_summary, wall_seconds, work_seconds
 from shardmark.records.base import read_sealed_record, to_json
 from shardmark.records.shard import ShardLists, ShardRecord
 from shardmark.records.trailer import Work
@@ -621,7 +621,7 @@ def test_a_damaged_prediction_file_is_put_aside_and_its_shard_is_to_run_again(sh
 # Targets
 
 
-TABLES = {"index.html", "leaderboard.csv", "leaderboard.md"}
+TABLES = {"index.html", "leaderboard.html", "leaderboard.csv", "leaderboard.md"}
 
 
 def test_the_targets_are_the_report_and_what_scoring_has_not_written_yet(root: Path) -> None:
@@ -657,7 +657,7 @@ def summary(made: Plan, slots: int | None = None) -> tuple[str, dict[str, list[s
     console = Console(file=io.StringIO(), width=200)
     print_summary(made, console, lambda pair: slots)
     title, *lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    words = [line.split() for line in lines if line.strip()]
+    words = [line.split() for line in lines if line.strip() and " on " not in line]
     names = {model.name for model in made.models}
     return title.strip(), {first: rest for first, *rest in words if first in names}
 
@@ -673,13 +673,18 @@ def test_the_summary_tells_what_is_to_run_and_how_long_it_should_take(sharded: P
     shards = made.pairs[0].shards
     slow = taking(made, Seconds(3000.0, 600.0), 900.0)
     title, lines = summary(slow, slots=2)
-    assert title == f"2 models x 1 data set -> {2 * shards} shards, {2 * shards} to run, about 70 min"
-    count = ["64", str(shards), str(shards), "64"]
+    assert title == f"2 models x 1 data set -> {2 * shards} shards, {2 * shards} to run, 2 to score, about 70 min"
+    count = ["64", str(shards), str(shards), "64", "1", "24.8", "%"]  # 2.80 times the root of 0.5 / 64
     # 3000 s of inference at two places, which load it for 600 s each; no GPU hours on a CPU
     assert lines == {"large": [*count, "2.3", "35", "min"], "tiny": [*count, "35", "min"]}
     title, lines = summary(taking(made, Seconds(300.0, 600.0), 900.0))  # all at once: the longest job of any model
     assert title.endswith("about 15 min")
     assert lines["tiny"] == [*count, "15", "min"]
+
+
+def test_means_over_data_sets_can_show_what_their_samples_together_can() -> None:
+    assert can_show([400]) == can_show([200, 200]) == "9.9 %"
+    assert can_show([10, 100_000]) == can_show([40]) == "31.3 %"  # the small one decides
 
 
 def test_slots_that_a_model_has_no_jobs_for_serve_the_next(sharded: Path) -> None:
@@ -710,8 +715,8 @@ def test_the_summary_counts_what_is_left_only(sharded: Path) -> None:
     assert lines["tiny"][:4] == ["64", str(len(others) + 1), str(len(others)), str(64 - done.requests)]
     answer(made, others)
     title, lines = summary(plan(sharded, max_shard_size=8))
-    assert title == f"1 model x 1 data set -> {len(others) + 1} shards, 0 to run"
-    assert lines["tiny"] == ["64", str(len(others) + 1), "0", "0", "0", "s"]
+    assert title == f"1 model x 1 data set -> {len(others) + 1} shards, 0 to run, 1 to score"
+    assert lines["tiny"] == ["64", str(len(others) + 1), "0", "0", "1", "24.8", "%", "0", "s"]
 
 
 @property_test

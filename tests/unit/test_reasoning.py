@@ -281,6 +281,8 @@ def test_tokens_of_thoughts_do_not_count_towards_the_limit(thinker: Any) -> None
     assert written(reasoning_tokens=4) == ("<think>mnop</think>", "length")
     assert written(reasoning_tokens=30, max_out_len=1) == ("<think>mnop</think>y", "length")
     assert written("x", reasoning_tokens=6) == written("x") == ("xx", "length")
+    assert written("x", max_out_len=4) == ("xx", "length")
+    assert written("x", max_out_len=4, long_answers=True) == ("xxxx", "length")
 
 
 def test_stop_strings_end_answers_and_not_thoughts(thinker: Any) -> None:

@@ -51,6 +51,15 @@ def test_a_row_becomes_a_prompt_with_the_right_answer() -> None:
     assert (sample.id, sample.row, sample.target, sample.choices) == ("0", QUESTIONS[0], ["2"], None)
 
 
+def test_a_template_may_use_the_number_of_a_row_where_no_column_is_called_so() -> None:
+    settings = dataset_settings(prompt="{{ row_number }}: {{ question }}", target="answer + row_number")
+    samples = rendered(settings, [*QUESTIONS, QUESTIONS[0] | {"row_number": 7}], "d.yaml")
+    assert prompts(samples) == ["0: 1+1?", "1: 1+2?", "2: 2+2?", "7: 1+1?"]
+    assert [sample.target for sample in samples] == [["2"], ["4"], ["6"], ["9"]]
+    kept = rendered(dataset_settings(where="row_number == 1"), QUESTIONS, "d.yaml")
+    assert (prompts(kept), kept[0].row) == (["Q: 1+2?\nA:"], QUESTIONS[1] | {"row_number": 1})
+
+
 def test_only_generation_settings_that_are_no_defaults_are_part_of_a_request() -> None:
     plain, same, drawn = (
         rendered(dataset_settings(generation=generation), QUESTIONS[:1], "d.yaml")[0]
@@ -123,6 +132,12 @@ def test_the_continuation_may_be_worded() -> None:
 def test_the_choice_may_stand_in_the_prompt_and_the_rest_be_scored() -> None:
     settings = choice_settings(prompt="The {{ choice }}", continuation=" sky.")
     assert pairs(rendered(settings, OPTIONS, "d.yaml")[0]) == [["The blue", " sky."], ["The red", " sky."]]
+
+
+def test_what_stands_before_the_prompt_may_tell_the_choice() -> None:
+    settings = choice_settings(preamble="{{ choice }}? ", prompt="{{ q }}")
+    (sample,) = rendered(settings, OPTIONS, "d.yaml")
+    assert pairs(sample) == [["blue? Sky?", " blue"], ["red? Sky?", " red"]]
 
 
 @pytest.mark.parametrize("scoring", ["sum", "perplexity"])

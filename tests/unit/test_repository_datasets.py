@@ -4,51 +4,19 @@ tests/fixtures/data is laid out like a data_root. tests/fixtures/prompts/NAME.tx
 sample; after a deliberate change, write it anew with SHARDMARK_WRITE_PROMPTS=1.
 """
 
-import functools
 import os
-from pathlib import Path
+import runpy
 from typing import Any
 
 import pytest
 
-from shardmark.config import Benchmark, DatasetConfig, Named, load
+from repository_datasets import DATA, DATASETS, FIRST, FIXTURES, GROUPS, NAMES, OWN, ROOT, SHOWN, rendered
+from shardmark.config import load
 from shardmark.config.merge import Merged
+from shardmark.config.suite import suite_names
 from shardmark.errors import Problem
-from shardmark.tasks import Sample, read_rows, render, rows_file
 from shardmark.tools.prompts import show_prompts
 from shardmark.tools.reading import MARGIN
-
-ROOT = Path(__file__).parents[2]
-FIXTURES = ROOT / "tests/fixtures"
-DATA = FIXTURES / "data"
-NAMES = sorted(path.stem for path in (ROOT / "config/datasets").rglob("*.yaml") if not path.stem.startswith("_"))
-
-
-@functools.cache
-def repository() -> Benchmark:
-    found: list[Problem] = []
-    benchmark = load({"models": ["demo_small"], "datasets": ["*"]}, ROOT, "config", found)
-    assert found == []
-    return benchmark
-
-
-DATASETS = {dataset.name: dataset for dataset in repository().datasets}
-GROUPS = {group.name: group for group in repository().groups}
-OWN = [name for name, dataset in DATASETS.items() if not dataset.settings.source.file]
-"Those whose rows are not in the repository."
-
-
-def rendered(dataset: Named[DatasetConfig]) -> list[Sample]:
-    settings = dataset.settings
-    examples = settings.example_source()
-    shots = _rows(examples, dataset.file) if examples else ()
-    return list(render(settings, _rows(settings.source, dataset.file), dataset.file, None, shots))
-
-
-def _rows(source: Any, where: str) -> Any:
-    path = rows_file(source, str(DATA), where)
-    assert path is not None
-    return read_rows(path)
 
 
 def first(name: str) -> Any:
@@ -56,12 +24,12 @@ def first(name: str) -> Any:
 
 
 def test_every_file_is_a_data_set_or_a_group() -> None:
-    assert {*DATASETS, *GROUPS} == set(NAMES)
+    assert {name.partition(".")[0] for name in (*DATASETS, *GROUPS)} == set(NAMES)
     assert len(OWN) >= 40
     assert all(group.members for group in GROUPS.values())
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", SHOWN)
 def test_a_data_set_asks_its_five_rows(name: str) -> None:
     samples = rendered(DATASETS[name])
     assert len(samples) == 5
@@ -69,7 +37,7 @@ def test_a_data_set_asks_its_five_rows(name: str) -> None:
     assert DATASETS[name].settings.description
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", [name for name in SHOWN if "." not in name or name in FIRST])
 def test_the_first_sample_is_what_is_written_down(name: str) -> None:
     run = Merged({"models": ["demo_small"], "datasets": [name], "data_root": str(DATA)}, "test")
     shown = [line.replace(f"{DATA}/", "") for line in show_prompts(run, ROOT, [], 1)]
@@ -126,6 +94,13 @@ def test_bbh_has_three_examples_of_the_same_task() -> None:
     assert len(GROUPS["bbh_gen"].members) == 27
 
 
+def test_gpqa_rotates_its_options_and_asks_for_the_letter_of_the_right_one() -> None:
+    samples = rendered(DATASETS["gpqa_main_gen"])
+    assert [sample.target for sample in samples] == [["D"], ["C"], ["B"], ["A"], ["D"]]
+    for number, sample in enumerate(samples):
+        assert f"\n{sample.target[0]}) right {number}" in sample.request.prompt  # type: ignore[union-attr,operator]
+
+
 def test_truthfulqa_mc_has_several_right_choices() -> None:
     assert first("truthfulqa_mc").target == [1, 2]
 
@@ -137,3 +112,25 @@ def test_mgsm_takes_the_last_number_after_the_answer_in_its_language(language: s
     settings = DATASETS[f"mgsm_{language}_gen"].settings
     words = {"en": "Answer: 1,234", "de": "Antwort: 1234.", "zh": "答案：1234", "te": "సమాధానం: 1234"}[language]
     assert apply_filters([f"5 + 7 = 12\n{words}", "99"], settings.filters, {}) == ["1234", None]
+
+
+def test_every_data_set_says_what_it_asks_about_and_the_faithful_ones_where_they_come_from() -> None:
+    assert [name for name in DATASETS if not DATASETS[name].settings.topics] == []
+    faithful = [each.settings for each in DATASETS.values() if each.settings.same_as]
+    assert len(faithful) > 300
+    assert all(settings.licence and settings.paper for settings in faithful)
+
+
+@pytest.mark.parametrize("name", suite_names(ROOT))
+def test_a_suite_names_data_sets_that_are_here(name: str) -> None:
+    found: list[Problem] = []
+    benchmark = load({"models": ["demo_small"], "datasets": [f"suite/{name}"]}, ROOT, "config", found)
+    assert (found, bool(benchmark.datasets)) == ([], True)
+
+
+@pytest.mark.parametrize("table", ["suites", "datasets"])
+def test_the_tables_of_the_document_are_those_that_the_script_writes(table: str) -> None:
+    suites = runpy.run_path(str(ROOT / "benchmarks/suites.py"))
+    document = (ROOT / "docs/datasets.md").read_text("utf-8")
+    between = document.partition(f"<!-- {table} -->\n")[2].partition(f"\n<!-- end of {table} -->")[0]
+    assert between.splitlines() == list(suites["TABLES"][table]()), "run python benchmarks/suites.py"

@@ -9,7 +9,7 @@ import pytest
 
 from projects import problems
 from shardmark.config.dataset import Source
-from shardmark.tasks import read_rows, rows_file
+from shardmark.tasks import read_rows, rows_files
 from shardmark.tasks.rows import plain_rows
 
 
@@ -83,39 +83,39 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, content: str) -> None:
 def test_a_file_of_ones_own_is_read_wherever_the_data_root_is(tmp_path: Path) -> None:
     path = written(tmp_path, "{}")
     for data_root in (None, "/elsewhere"):
-        assert rows_file(Source(file=str(path)), data_root, "d.yaml") == path
+        assert rows_files(Source(file=str(path)), data_root, "d.yaml") == [path]
 
 
 def test_without_a_data_root_rows_come_from_the_hub() -> None:
-    assert rows_file(Source(hub="org/name", local="a.jsonl"), None, "d.yaml") is None
+    assert rows_files(Source(hub="org/name", local="a.jsonl"), None, "d.yaml") == []
 
 
 def test_the_data_root_stands_in_for_the_hub(tmp_path: Path) -> None:
     path = written(tmp_path, "{}")
-    assert rows_file(Source(hub="org/name", local="rows.jsonl"), str(tmp_path), "d.yaml") == path
+    assert rows_files(Source(hub="org/name", local="rows.jsonl"), str(tmp_path), "d.yaml") == [path]
 
 
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     path = written(tmp_path, "{}")
-    assert rows_file(Source(file="~/rows.jsonl"), None, "d.yaml") == path
-    assert rows_file(Source(hub="org/name", local="rows.jsonl"), "~", "d.yaml") == path
+    assert rows_files(Source(file="~/rows.jsonl"), None, "d.yaml") == [path]
+    assert rows_files(Source(hub="org/name", local="rows.jsonl"), "~", "d.yaml") == [path]
 
 
 def test_a_missing_file_is_named_with_its_key(tmp_path: Path) -> None:
-    (own,) = problems(rows_file, Source(file=f"{tmp_path}/gone"), None, "d.yaml")
+    (own,) = problems(rows_files, Source(file=f"{tmp_path}/gone"), None, "d.yaml")
     assert (own.where, own.key, own.what) == ("d.yaml", "source.file", f"no file {tmp_path}/gone")
-    (rooted,) = problems(rows_file, Source(hub="org/name", local="gone"), str(tmp_path), "d.yaml")
+    (rooted,) = problems(rows_files, Source(hub="org/name", local="gone"), str(tmp_path), "d.yaml")
     assert (rooted.where, rooted.key, rooted.what) == ("d.yaml", "source.local", f"no file {tmp_path}/gone")
     assert "data_root" in rooted.fix
 
 
 def test_a_folder_is_not_taken_for_a_file(tmp_path: Path) -> None:
-    assert problems(rows_file, Source(file=str(tmp_path)), None, "d.yaml")[0].what == f"no file {tmp_path}"
+    assert problems(rows_files, Source(file=str(tmp_path)), None, "d.yaml")[0].what == f"no file {tmp_path}"
 
 
 def test_a_data_set_without_a_place_in_the_data_root_says_what_to_add(tmp_path: Path) -> None:
-    (problem,) = problems(rows_file, Source(hub="org/name"), str(tmp_path), "d.yaml")
+    (problem,) = problems(rows_files, Source(hub="org/name"), str(tmp_path), "d.yaml")
     assert (problem.key, "source.local: PATH" in problem.fix) == ("source.local", True)
 
 

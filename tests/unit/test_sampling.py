@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from shardmark.engine import sampling
 from shardmark.engine.sampling import GREEDY, Sampling, choose, generator, probabilities
@@ -67,12 +67,12 @@ def test_draws_follow_the_distribution(one: Sampling) -> None:
     expected = [*wanted[often] * count, wanted[~often].sum() * count]
     if not expected[-1]:
         observed, expected = observed[:-1], expected[:-1]
-    assert stats.chisquare(observed, expected).pvalue > 1e-4
+    assert scipy.stats.chisquare(observed, expected).pvalue > 1e-4
 
 
 def test_generators_are_uniform_and_differ_by_request_and_sample() -> None:
     numbers = [generator(f"request {n}", m).random() for n in range(300) for m in range(3)]
-    assert stats.kstest(numbers, "uniform").pvalue > 1e-4
+    assert scipy.stats.kstest(numbers, "uniform").pvalue > 1e-4
     assert len(set(numbers)) == 900
     assert generator("x", 1).random() == generator("x", 1).random()
 
@@ -125,3 +125,16 @@ def test_many_rows_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = choose(scores, ones, numbers).tolist()
     monkeypatch.setattr(sampling, "DRAWING_BYTES", 3 * 4 * 8 * SIZE)
     assert choose(scores, ones, numbers).tolist() == whole
+
+
+@pytest.mark.parametrize("size", [5, 1023, 1024, 1300, 4096])
+def test_the_largest_logit_is_argmax_s_also_in_the_last_part(size: int) -> None:
+    from shardmark.engine.sampling import largest
+
+    torch.manual_seed(size)
+    logits = torch.randn(64, size)
+    logits[0, size - 1], logits[1, 0], logits[2, size // 2] = 99.0, 99.0, float("inf")
+    logits[3, size // 3], logits[4] = float("nan"), float("-inf")
+    assert torch.equal(largest(logits)[:4], logits[:4].argmax(-1))
+    assert torch.equal(largest(logits)[5:], logits[5:].argmax(-1))
+    assert float(logits[4, largest(logits)[4]]) == float("-inf")

@@ -266,6 +266,7 @@ def test_timings_are_the_sums_over_the_shards(tmp_path: Path) -> None:
         "started": FACTS.started,
         "finished": FACTS.finished,
         "batch_size": "auto",
+        "parameters": 1_000_000,
     }
 
 
@@ -638,13 +639,14 @@ def test_circular_choices_are_each_judged_by_their_own_target(tmp_path: Path) ->
 
 
 GENERATED = sorted(name for name, kind in METRICS.items() if "generate" in kind.kinds and not kind.needs.sandbox)
+OWN = {"file": "own.py", "code": "def score(prediction, references, row):\n    return prediction in references"}
 ASKED = json.dumps({"ids": ["punctuation:no_comma"], "kwargs": [{}], "prompt": "no commas"})
 
 
 @pytest.mark.parametrize("name", GENERATED)
 def test_equal_answers_are_worth_as_much_as_one(tmp_path: Path, name: str) -> None:
     def measured(times: int) -> Any:
-        scored = sums(tmp_path / str(times), filters=[], metrics=[{"name": name}])
+        scored = sums(tmp_path / str(times), filters=[], metrics=[{"name": name} | (OWN if name == "own" else {})])
         scored.settings["generation"] |= {"temperature": 1.0, "samples": times}
         for shard, answers in scored.predictions.items():
             for request in scored.requests[shard].values():

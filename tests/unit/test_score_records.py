@@ -12,14 +12,15 @@ from shardmark.records.base import Unreadable, convert, to_json
 from shardmark.records.sample import Sample, read_sample, sample_line
 from shardmark.records.score import Scores
 from shardmark.records.timings import Timings
-from shardmark.report.inputs import read_samples, read_scores
+from shardmark.report.inputs import read_scores
 from unit.report.fake_results import make_sample, make_samples, make_scores
 
 GENERATED = (
     '{"sample": "b", "request": "r", "prompt": "1+1=", "output": "\\ud83d is 2.", "answer": "2", '
     '"target": ["2", "two"], "end": "stop", "outputs": ["a", "b"], "answers": {"": ["2", null]}, '
     '"scores": {"exact_match": 1.0}, "answer_scores": {"exact_match": [1.0, 0.0]}, "truncated": 0, '
-    '"row": {"n": "b"}, "group": "g", "thought_tokens": 3, "answer_tokens": 2, "thought_cut": true}\n'
+    '"row": {"n": "b"}, "group": "g", "thought_tokens": 3, "answer_tokens": 2, "thought_cut": true, '
+    '"reasoning": "1, then 2"}\n'
 )
 CHOSEN = (
     '{"sample": "a", "request": "r", "prompt": "Q", "choices": ["x", 2], "output": "x", "logprobs": [-1.0, -1.0], '
@@ -67,10 +68,9 @@ def test_a_score_file_is_written_as_it_was_before() -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), [('"end"', '"ended"'), ('"truncated"', '"cut"'), ('"scores"', '"score"')])
-def test_a_key_of_a_sample_that_drifts_is_an_error_and_no_blank(tmp_path: Path, old: str, new: str) -> None:
-    (tmp_path / "s.jsonl").write_text(GENERATED + GENERATED.replace(old, new))
-    with pytest.raises(UserError, match=f"s.jsonl:2.*({new.strip(chr(34))}|{old.strip(chr(34))})"):
-        read_samples(tmp_path / "s.jsonl")
+def test_a_key_of_a_sample_that_drifts_is_an_error_and_no_blank(old: str, new: str) -> None:
+    with pytest.raises(Unreadable, match=f"({new.strip(chr(34))}|{old.strip(chr(34))})"):
+        read_sample(GENERATED.replace(old, new))
 
 
 @pytest.mark.parametrize("key", ["near_miss", "extra"])

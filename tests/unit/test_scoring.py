@@ -4,6 +4,7 @@ import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,14 @@ def test_peculiar_attention_sees_its_branch_too(tmp_path: Path, architecture: st
     assert_near(run(backend, shard(), Budget(11, 7)), wanted)
 
 
-@pytest.mark.parametrize("batch_size", [1, 8, "auto"])
-@pytest.mark.parametrize("shards", [1, 3, 7])
+QUICK = [(1, 1), (8, 3), ("auto", 7)]
+"Each size of batches, and each number of shards; all combinations are slow."
+COMBINATIONS = [
+    pytest.param(*each, marks=[] if each in QUICK else pytest.mark.slow) for each in product([1, 8, "auto"], [1, 3, 7])
+]
+
+
+@pytest.mark.parametrize(("batch_size", "shards"), COMBINATIONS)
 def test_scores_do_not_depend_on_batches_shards_or_order(backend: Any, batch_size: Any, shards: int) -> None:
     rows = shard(1)
     wanted = scores(backend, rows)
@@ -403,6 +410,46 @@ def refusal(backend: Any) -> str:
     from shardmark.engine.transformers.sharing import why_not_shared
 
     return why_not_shared(backend.model, backend.window) or ""
+
+
+def test_blocks_end_at_the_window_and_a_chain_is_never_copied() -> None:
+    """400 tokens in a row, then two branches, for a layer with a window of 32 and for one without."""
+    import numpy as np
+    import torch
+
+    from shardmark.engine.transformers.tree_attention import View
+    from shardmark.engine.tree import Budget, TokenTree
+
+    chain = [n % 50 for n in range(400)]
+    tree = TokenTree([ScoredRow([*chain, branch, 3, 4], [5], 0) for branch in (1, 2)])
+    path = np.arange(300)
+    view = View(tree.chunk(300, path, Budget(200, 200)), 64, "sdpa")
+    whole = view.allowed(lambda b, h, query, key: key <= query, torch.device("cpu"))[None, None]
+    window = view.allowed(lambda b, h, query, key: (key <= query) & (key > query - 32), torch.device("cpu"))[None, None]
+    assert [block.columns for block in view.blocks(whole)] == [slice(0, 364), slice(0, 406)]
+    assert [block.columns for block in view.blocks(window)] == [slice(269, 364), slice(333, 406)]
+    for mask in (whole, window):
+        for block in view.blocks(mask):
+            rows, columns = mask[:, :, block.tokens], block.columns
+            assert torch.equal(block.mask, rows[..., columns])
+            assert int(rows.sum()) == int(block.mask.sum())
+    assert view.blocks(whole) is view.blocks(whole)
+
+
+def test_far_branches_are_left_out_of_a_block() -> None:
+    import numpy as np
+    import torch
+
+    from shardmark.engine.transformers.tree_attention import View
+    from shardmark.engine.tree import Budget, TokenTree
+
+    tree = TokenTree([ScoredRow([1, *[branch] * 40], [5], 0) for branch in range(2, 6)])
+    view = View(tree.chunk(0, np.zeros(0, dtype=np.int64), Budget(200, 200)), 40, "eager")
+    allowed = view.allowed(lambda b, h, query, key: key <= query, torch.device("cpu"))
+    mask = torch.zeros(1, 1, *allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
+    last = view.blocks(mask)[-1]
+    assert last.columns.tolist() == [0, *range(121, 161)]
+    assert torch.equal(last.mask, mask[:, :, 160:, last.columns])
 
 
 def causal_only(view: Any, mask_function: Any, device: Any) -> Any:

@@ -17,7 +17,17 @@ from projects import model_record, problems, write_record
 from shardmark.plan.bundles import Bundle
 from shardmark.workflow import slurm
 from shardmark.workflow.rule_inputs import Inputs
-from shardmark.workflow.slurm import LOST, RESOURCES, UNKNOWN, Answer, check_commands, check_memory, corrected, telling
+from shardmark.workflow.slurm import (
+    LOST,
+    RESOURCES,
+    UNKNOWN,
+    Answer,
+    check_commands,
+    check_memory,
+    corrected,
+    partition_problems,
+    telling,
+)
 
 NO_ACCOUNTS = {"AccountingStorageType": "accounting_storage/none"}
 ACCOUNTS = {"AccountingStorageType": "accounting_storage/slurmdbd"}
@@ -211,6 +221,38 @@ def test_scoring_asks_for_what_inference_asks_for_only_where_they_share_a_job(
     assert asked() == {"slurm_partition": "a100", "slurm_account": "lab", "qos": "high"}
     monkeypatch.setattr(inputs, "score_group", lambda wildcards: None)
     assert asked() == given
+
+
+def test_scoring_by_itself_is_paid_by_the_models_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"partition": "a100", "account": "mine", "qos": "high", "constraint": None, "extra": None}
+    write_record(tmp_path / "models/m@0.json", model_record(slurm=own))
+    inputs = Inputs(str(tmp_path), {}, defaults=expressions({"slurm_partition": "cpu", "slurm_account": "lab"}))
+    monkeypatch.setattr(inputs, "score_group", lambda wildcards: None)
+    context = {"input": [], "attempt": 1, "threads": 1, "rulename": "score", "async_run": None}
+    wildcards = SimpleNamespace(model="m@0")
+    asked = [inputs.score_slurm(key)(wildcards, **context) for key in ("slurm_account", "slurm_partition", "qos")]
+    assert asked == ["mine", "cpu", None]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_partitions_that_are_not_there_are_told_where_sinfo_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    sinfo = tmp_path / "sinfo"
+    sinfo.write_text("#!/bin/sh\necho gpu\necho cpu\n" if answers else "#!/bin/sh\nexit 1\n")
+    sinfo.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    wanted = [("m.yaml", "slurm.partition", "gpus,cpu"), ("n.yaml", "slurm.partition", "gpu"), ("p", "d", "odd")]
+    found = partition_problems(wanted)
+    assert [(each.where, each.what) for each in found] == (
+        [("m.yaml", "this cluster has no partition 'gpus'"), ("p", "this cluster has no partition 'odd'")] * answers
+    )
+    assert all("gpu" in each.fix for each in found)
+
+
+def test_where_there_is_no_slurm_partitions_are_not_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert partition_problems([("m.yaml", "slurm.partition", "gpus")]) == []
 
 
 def test_time_and_memory_of_the_profile_are_the_least_that_jobs_ask_for(

@@ -6,9 +6,9 @@ import random
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from projects import property_test
 from shardmark.records.base import to_json
@@ -39,7 +39,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 def test_the_standard_error_is_that_of_scipy(samples: list[float]) -> None:
     estimate = estimate_mean(samples)
     assert estimate.value == pytest.approx(math.fsum(samples) / len(samples))
-    assert estimate.stderr == pytest.approx(float(stats.sem(samples)), abs=1e-12)
+    assert estimate.stderr == pytest.approx(float(scipy.stats.sem(samples)), abs=1e-12)
     assert estimate.n == len(samples)
 
 
@@ -54,7 +54,7 @@ def test_other_scores_get_students_interval(samples: list[float]) -> None:
     assert estimate.ci95 is not None
     low, high = estimate.ci95
     assert low <= estimate.value <= high
-    half = stats.t.ppf(0.975, len(samples) - 1) * stats.sem(samples)
+    half = scipy.stats.t.ppf(0.975, len(samples) - 1) * scipy.stats.sem(samples)
     assert high - low == pytest.approx(2 * half, abs=1e-9)
 
 
@@ -183,7 +183,7 @@ def test_the_median_of_draws_is_that_of_each_draw() -> None:
 def test_an_interval_of_draws_is_near_that_of_scipy() -> None:
     numbers = np.random.default_rng(3).gamma(2.0, size=200)
     ours = estimate_by_draws([[x, 1.0] for x in numbers], lambda sums: math.exp(-mean_of(sums)), 4000)
-    theirs = stats.bootstrap(
+    theirs = scipy.stats.bootstrap(
         (numbers,), lambda x, axis: np.exp(-x.mean(axis)), n_resamples=4000, method="percentile", rng=1
     )
     assert ours.ci95 == pytest.approx(tuple(theirs.confidence_interval), rel=0.03)

@@ -1,11 +1,15 @@
 """Templates are rendered in a sandbox; what fails is told in plain words."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markupsafe import Markup
 
-from shardmark.untrusted.templates import Expression, RenderError, Template
+from shardmark.untrusted.templates import ENVIRONMENT, Expression, RenderError, Template
 
 ROW = {"question": "Why?", "n": 3, "list": ["b", "a"], "dict": {"text": ["x", "y"], "items": "kept"}, "empty": None}
 
@@ -18,6 +22,43 @@ def compiled(kind: type, expression: str) -> Any:
 def test_a_template_renders_columns_as_they_are() -> None:
     text = Template("{{ question }} {{ n }} {{ list[0] }} {{ dict.text[1] }} {{ empty or '' }}")(ROW)
     assert text == "Why? 3 b y "
+
+
+PARTS = (
+    "{{ a }}",
+    "{{b}}",
+    "{{- c -}}",
+    "{{ self }}",
+    "{{ range }}",
+    "{% raw %}{{ a }}{% endraw %}",
+    "{# a #}",
+    "{{ ''}}",
+)
+VALUES = st.one_of(
+    *(st.text(), st.integers(), st.booleans(), st.none(), st.floats(), st.lists(st.text(), max_size=2)),
+    st.sampled_from([10**5000, "{{ a }}", "\ud800", Markup("<b>")]),
+)
+
+
+@given(
+    parts=st.lists(st.sampled_from(PARTS) | st.text("ab {}\n\r", max_size=3), max_size=4),
+    row=st.dictionaries(st.sampled_from(["a", "b", "c", "range", "self"]), VALUES),
+)
+@settings(deadline=None)
+def test_what_is_filled_in_without_jinja_is_what_jinja_renders(parts: list[str], row: dict[str, Any]) -> None:
+    def outcome(render: Callable[[dict[str, Any]], Any]) -> tuple[type, str]:
+        try:
+            return type(found := render(row)), found
+        except Exception as error:
+            return RenderError, str(error)
+
+    try:
+        template = Template("".join(parts))
+    except RenderError:
+        return
+    quick = outcome(template)
+    template._evaluate = ENVIRONMENT.from_string(template.source).render
+    assert quick == outcome(template)
 
 
 def test_newlines_at_the_end_are_kept() -> None:
@@ -45,6 +86,14 @@ def test_nothing_is_escaped_and_nothing_in_a_row_is_a_template() -> None:
 )
 def test_an_expression_gives_a_value(source: str, value: Any) -> None:
     assert Expression(source)(ROW) == value
+
+
+def test_a_column_whose_name_is_no_word_is_asked_for_by_name() -> None:
+    row = {"Correct Answer": "yes", "parts": 2}
+    assert Template("{{ column('Correct Answer') }}{{ column('parts') }}")(row) == "yes2"
+    assert Expression("column('Correct Answer') == 'yes'")(row) is True
+    with pytest.raises(RenderError, match=r"no column 'Corect Answer': did you mean 'Correct Answer'"):
+        Template("{{ column('Corect Answer') }}")(row)
 
 
 def test_any_column_name_is_good() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import tiny_models
 from shardmark.config.backends.transformers import TransformersConfig
-from shardmark.config.weights import SET_HERE, MetaTemplate
+from shardmark.config.wording import SET_HERE, MetaTemplate
 from shardmark.engine.tokenization import Wording
 from shardmark.engine.tokens import encode
 from shardmark.records.request import Message

@@ -1,5 +1,9 @@
 """A worker hangs if it neither steps nor computes, or if a step takes far longer than all before."""
 
+import subprocess
+import sys
+from subprocess import PIPE
+
 import pytest
 
 from shardmark.engine.watchdog import STEP_SECONDS, STILL_SECONDS, Pulse, usage
@@ -72,3 +76,23 @@ def test_what_a_process_uses_is_seen() -> None:
     after = usage()
     assert after[0] > cpu
     assert after[1] >= read + size
+
+
+def test_what_its_processes_compute_and_read_counts_too() -> None:
+    code = """
+import sys, time
+end = time.process_time() + 0.3
+while time.process_time() < end:
+    pass
+open("/dev/zero", "rb").read(1 << 20)
+print(flush=True)
+sys.stdin.read()
+"""
+    before = usage()
+    with subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+        seconds, read = usage()
+        child.communicate(b"")
+    assert seconds - before[0] > 0.25
+    assert read - before[1] > 1 << 20

@@ -1,4 +1,4 @@
-"""Typed settings: what the user asked for, checked."""
+"""Typed settings: the user's configuration, checked."""
 
 from shardmark.config.dataset import DatasetConfig
 from shardmark.config.few_shot import FewShot

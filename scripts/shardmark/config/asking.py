@@ -1,7 +1,7 @@
-"""How data sets are asked: what a run says over their files, and what becomes of a prompt in a chat.
+"""How data sets are asked: a run's overrides of their files, and the form of prompts in a chat.
 
-A data set as it is asked is a data set again, with nothing left open. So whoever writes the same chat into a file by
-hand asks the same, and has the same scores.
+A data set as it is asked is again a data set, with nothing left open. So writing the same chat into a file by hand asks
+the same, and gives the same scores.
 """
 
 import json
@@ -17,22 +17,22 @@ from shardmark.config.run import OF_LM_EVAL, RunConfig
 from shardmark.errors import Problem, UserError
 
 BETWEEN = "\n\n"
-"Stands between the instruction of a run and what follows."
+"The text between a run's instruction and the prompt that follows."
 
 
 def chat_wanted(run: RunConfig, dataset: DatasetConfig | LmEvalConfig, model: ModelConfig | None) -> Chat:
-    """Whether a model is asked a data set in a chat: the first that says it counts, and a chat alone says it, too."""
+    """Whether a model is asked a data set in a chat: the first file that says it decides; a chat alone says it, too."""
     own = dataset.apply_chat_template
     if isinstance(dataset, DatasetConfig):
         if dataset.kind == "rolling":
             return False
         own = True if own is None and dataset.prompt is None else own
     given = (run.apply_chat_template, own, model.apply_chat_template if model else None)
-    return next((value for value in given if value is not None), False)
+    return next((value for value in given if value is not None), bool(model and model.asks_chats))
 
 
 def as_asked(dataset: DatasetConfig, run: RunConfig, chat: bool, where: str) -> DatasetConfig:
-    """The data set as a run asks it, in a chat or as a text. Raises UserError.
+    """The data set as a run asks it, as a chat or as a text. Raises UserError.
 
     `where` is the data set's file.
     """
@@ -65,7 +65,7 @@ def as_asked(dataset: DatasetConfig, run: RunConfig, chat: bool, where: str) -> 
 
 
 def _few_shot(dataset: DatasetConfig, run: RunConfig, where: str, problems: list[Problem]) -> FewShot | None:
-    """The examples with the run's number and seed. A data set without any stays without."""
+    """The examples with the run's number and seed. A data set without examples stays without."""
     shots, count = dataset.few_shot, run.num_fewshot
     if shots is None or count == 0:
         return None
@@ -88,7 +88,7 @@ def _few_shot(dataset: DatasetConfig, run: RunConfig, where: str, problems: list
 
 
 def generation_kwargs(run: RunConfig) -> dict[str, Any]:
-    """The run's settings of generation by our names: what draws nothing has no temperature."""
+    """The run's settings of generation by our names: without sampling, there is no temperature."""
     given = {OF_LM_EVAL.get(key, key): value for key, value in run.gen_kwargs.items()}
     if given.pop("do_sample", None) is False:
         given["temperature"] = 0.0
@@ -102,7 +102,7 @@ def _generation(dataset: DatasetConfig, run: RunConfig, where: str, problems: li
     if dataset.kind != "generate" or not given:
         return dataset.generation
     values = dataset.generation.model_dump() | given
-    if not values["temperature"]:  # what only drawing uses goes with it, unless the run gives it
+    if not values["temperature"]:  # settings that only sampling uses are dropped with it, unless the run gives them
         values |= {key: Generation.model_fields[key].default for key in ("top_k", "top_p", "seed") if key not in given}
     found: list[Problem] = []
     generation = validate(Generation, values, where, found)
@@ -111,7 +111,7 @@ def _generation(dataset: DatasetConfig, run: RunConfig, where: str, problems: li
 
 
 def _as_chat(dataset: DatasetConfig, instruction: str, where: str, problems: list[Problem]) -> dict[str, Any]:
-    """What changes in a chat: the preamble is the system's message, the prompt the user's."""
+    """The changes for a chat: the preamble becomes the system's message, the prompt the user's."""
     messages = dataset.messages
     if messages is None:
         if dataset.scoring == "perplexity":
@@ -132,7 +132,7 @@ def _as_chat(dataset: DatasetConfig, instruction: str, where: str, problems: lis
 
 
 def _answer(dataset: DatasetConfig, shots: FewShot, turns: bool) -> str | None:
-    """The answers of examples that were written to stand behind a prompt, as the assistant's turns or as they are."""
+    """The answers of examples that were written to follow a prompt: as the assistant's turns, or as they are."""
     answer = dataset.continuation if shots.answer is None else shots.answer
     return answer.strip() if answer and turns else answer
 
@@ -148,7 +148,7 @@ def _as_text(dataset: DatasetConfig, instruction: str, where: str, problems: lis
 
 
 def literal(text: str) -> str:
-    """A template that renders to a text, whatever stands in it."""
+    """A template that renders to exactly this text."""
     if "{" not in text:
         return text
     return f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}"

@@ -1,4 +1,4 @@
-"""Settings checked: what is wrong with a file, by key, and how to fix it."""
+"""Check settings: report what is wrong with a file, by key, and how to fix it."""
 
 import re
 from collections import defaultdict
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 QUOTES = "put it in quotes: YAML takes numbers, yes, no, on and off for no text"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Chat = bool | Literal["auto"]
-"Whether models are asked in chats; auto: those that have a template for them."
+"Whether models are asked in chats; auto: the models that have a template for them."
 S = TypeVar("S", bound=Settings)
 SHOWN = 20
-"The most wrong keys of a file that are named; the rest are counted."
+"The most wrong keys of a file that are named; the others are only counted."
 
 
 def validate(kind: type[S], values: object, where: str, problems: list[Problem]) -> S | None:
-    """The settings in `values`, or None with one problem for each key that is wrong."""
+    """The settings in `values`, or None with one problem for each wrong key."""
     if not isinstance(values, dict):
         problems.append(Problem(where, "", f"expected keys and values, found {type(values).__name__}"))
         return None
@@ -42,7 +42,7 @@ def validate(kind: type[S], values: object, where: str, problems: list[Problem])
 
 
 def _key(detail: "ErrorDetails", values: Any) -> str:
-    """The key as the user wrote it; pydantic's location also holds the types it tried."""
+    """The key as the user wrote it; pydantic's location also contains the types it tried."""
     keys = []
     for part in detail["loc"]:
         here = values if isinstance(values, dict) else range(len(values)) if isinstance(values, list) else ()
@@ -76,7 +76,7 @@ def _problem(kind: type[Settings], key: str, details: "list[ErrorDetails]", wher
 
 
 def _meaning(kind: type[BaseModel], key: str) -> str:
-    """What a key is for, in the words of its docstring; empty where the key is not one of the first level."""
+    """The meaning of a key, from its docstring; empty if the key is not one of the first level."""
     name, _, rest = key.partition(".")
     field = kind.model_fields.get(name)
     if field is None:
@@ -89,7 +89,7 @@ def _meaning(kind: type[BaseModel], key: str) -> str:
 
 
 def _right_key(kind: type[BaseModel], key: str) -> str:
-    """The section that an unknown key belongs to, or the nearest key of the section it stands in."""
+    """The section that an unknown key belongs to, or the most similar key of its own section."""
     schema = _schema(kind)
     sections = {"": set(schema["properties"])}
     for name, value in schema["properties"].items():

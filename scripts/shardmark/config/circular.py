@@ -17,7 +17,7 @@ class Circular(Settings):
     options: Options
     "The column with the list of options, `choices.text` for one within a column; or the columns with an option each."
     letters: str = Field("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_length=2)
-    "kind generate: what the target calls the options, in their order, a character each."
+    "For kind generate: the target's names for the options, in their order, one character each."
 
     @model_validator(mode="after")
     def _distinct(self) -> "Circular":

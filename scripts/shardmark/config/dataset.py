@@ -1,4 +1,4 @@
-"""config/datasets/*.yaml: one file a data set: where rows come from, what is asked, how answers are judged."""
+"""config/datasets/*.yaml, one file per data set: the source of its rows, its prompts, and how answers are judged."""
 
 from collections.abc import Iterator
 from functools import reduce
@@ -9,6 +9,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from shardmark.config.base import Chat
 from shardmark.config.circular import AnyCircular, Circular
 from shardmark.config.few_shot import FewShot
+from shardmark.config.row_files import Files, RowFiles
+from shardmark.config.synthetic import Needle
 from shardmark.errors import nearest
 from shardmark.filters import AnyFilter
 from shardmark.metrics import AnyMetric
@@ -16,8 +18,8 @@ from shardmark.metrics.base import Metric, Scoring
 from shardmark.settings import Settings, Wrong, refusal
 
 
-class Source(Settings):
-    """Where the rows are."""
+class Source(RowFiles):
+    """The source of the rows."""
 
     hub: str | None = None
     "The data set's id on the Hub, e.g. openai/gsm8k."
@@ -28,27 +30,39 @@ class Source(Settings):
     split: str = "test"
     "The split on the Hub."
     local: str | None = None
-    "The JSON-lines file below `data_root` that holds the same rows under the same column names."
-    file: str | None = None
-    "A JSON-lines file of your own, instead of the Hub."
+    "The file below `data_root` that holds the same rows under the same column names; or a glob."
+    file: Files | None = None
+    "A file of your own instead of the Hub: JSON lines, JSON, CSV, TSV, Parquet or Arrow; a glob, or a list of both."
+
+    synthetic: Needle | None = Field(None, exclude_if=lambda made: made is None)  # so that digests stay
+    "Rows that are generated from a seed, instead of a hub or a file."
 
     @model_validator(mode="after")
     def _one_source(self) -> "Source":
-        if (self.hub is None) == (self.file is None):
-            raise ValueError("give exactly one of hub and file")
+        if sum(each is not None for each in (self.hub, self.file, self.synthetic)) != 1:
+            raise ValueError("give exactly one of hub, file and synthetic")
+        if self.local is None and self.file is None:
+            given = sorted(self.model_fields_set & RowFiles.model_fields.keys())
+            if given:
+                raise ValueError(f"{', '.join(given)} without effect: only files are read so, and there is none")
         return self
+
+    @property
+    def patterns(self) -> list[str]:
+        """The paths and globs of `file`, as a list."""
+        return [self.file] if isinstance(self.file, str) else list(self.file or ())
 
 
 Role = Literal["system", "user", "assistant"]
 
 
 class Message(Settings):
-    """What someone says in a chat."""
+    """A message of a chat."""
 
     role: Role
-    "Who speaks."
+    "The speaker's role."
     content: str
-    "Jinja template of what they say."
+    "Jinja template of the message's text."
 
 
 class Generation(Settings):
@@ -61,15 +75,15 @@ class Generation(Settings):
     min_new_tokens: NonNegativeInt = 0
     "The fewest tokens before the model may end the text; a stop string ends it anyway."
     temperature: float = Field(0.0, ge=0, allow_inf_nan=False)
-    "0 takes the likeliest token each time; above 0 tokens are drawn, 1 by the model's own probabilities."
+    "0 takes the likeliest token each time; above 0, tokens are sampled, at 1 by the model's own probabilities."
     top_k: NonNegativeInt = 0
-    "Draw from this many of the likeliest tokens; 0 for all."
+    "Sample from this many of the likeliest tokens; 0 for all."
     top_p: float = Field(1.0, gt=0, le=1)
-    "Draw from the fewest likeliest tokens that together have this probability."
+    "Sample from the smallest set of likeliest tokens that together have this probability."
     seed: NonNegativeInt = 0
-    "Another number draws other answers. Each request draws for itself, so nothing else changes them."
+    "Another number samples other answers. Each request is sampled independently, so nothing else changes them."
     samples: PositiveInt = 1
-    "How many answers to each request: `repeats` of a metric, or a filter, says what becomes of them."
+    "How many answers to sample for each request; `repeats` of a metric, or a filter, says how they are combined."
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Generation":
@@ -94,71 +108,100 @@ FOREIGN = {
     "loglikelihood": CHOOSING | WRITING | {"circular"},
     "rolling": CHOOSING | LIKELIHOOD | WRITING | {"circular", "preamble", "messages", "target", "few_shot"},
 }
-"The keys that a kind does not have."
+"The keys that do not apply to a kind."
 
 
 def _is_none(value: object) -> bool:
-    """Whether a setting is not given: it is left out then, so that the digests of files from before it stay."""
+    """Whether a setting is absent: it is then left out, so that digests of older files stay the same."""
     return value is None
+
+
+Topic = Literal[
+    "knowledge",
+    "reasoning",
+    "mathematics",
+    "code",
+    "instructions",
+    "reading",
+    "language",
+    "long-context",
+    "truth",
+    "demo",
+]
+"The subjects of a data set, by which `list` groups."
+
+Variables = dict[str, str]
 
 
 class DatasetConfig(Settings):
     """A data set (a task). The file's name is its name."""
 
     include: str | list[str] = Field(default=[], exclude=True)
-    "Names of other files here: their keys hold, unless this file has them. Mappings merge, null removes a key."
+    "Names of other files here whose keys apply unless this file has them. Mappings merge, null removes a key."
+    parts: list[str] | dict[str, Variables] | None = Field(None, exclude=True)
+    "Data sets that this file stands for, as FILE.PART. `${name}` in a text is the part, `${key}` a value given here."
+    parts_mean: Literal["macro", "micro"] = Field("macro", exclude=True)
+    "How parts are averaged: each counts the same (macro), or in proportion to its samples (micro)."
 
     description: str = ""
     "One line for the report."
+    topics: list[Topic] = Field(default=[], exclude=True)
+    "The subjects of the data set, for `list`."
+    licence: str | None = Field(None, exclude=True)
+    "The licence of its rows, as an SPDX identifier or in words."
+    paper: str | None = Field(None, exclude=True)
+    "Address of the paper that describes it."
+    same_as: str | None = Field(None, exclude=True, pattern=r"^(lm_eval|opencompass):\S+$")
+    "The origin of the prompts: lm_eval:TASK, or opencompass:FILE below its configs/datasets. Tests compare them."
     source: Source
     kind: Literal["generate", "choice", "loglikelihood", "rolling"]
     "generate: write an answer. choice: the likeliest of several. loglikelihood: of one text. rolling: of a long text."
     where: str | None = None
     "Jinja expression; only rows for which it is true are used, e.g. `choices.text | length == 4`."
     id_column: str | None = None
-    "Column that names a row, in the report and in the sample files; without it, rows are numbered from 0."
+    "The column that names a row in the report and in sample files; without it, rows are numbered from 0."
     group_by: str | None = None
-    "Column that puts a row into a group with a score of its own, e.g. MMLU's `subject`; all are one data set."
+    "The column that assigns rows to groups with scores of their own, e.g. MMLU's `subject`, within one data set."
     group_mean: Literal["micro", "macro"] = "micro"
-    "With group_by, what the leaderboard shows: the mean over samples, or over groups."
+    "With group_by, the leaderboard's value: the mean over samples (micro), or over groups (macro)."
     preamble: str = ""
-    "Jinja template of what stands once before the examples and the prompt."
+    "Jinja template of the text that comes once before the examples and the prompt."
     prompt: str | None = None
     "Jinja template of the prompt. With scoring perplexity it contains `choice` and is rendered for each choice."
     messages: list[Message] | None = Field(None, min_length=1)
-    "A chat; each model puts it into its own chat template. Beside prompt, it is what is asked in a chat."
+    "A chat, formatted by each model's own chat template. Besides a prompt, it is used when models are asked in chats."
     apply_chat_template: Chat | None = Field(None, exclude_if=_is_none)
-    "Ask in a chat; auto: the models with a template for it. null: as the model's file says, else not."
+    "Ask in a chat; auto: the models with a template for it. null: as the model's file says, by default not."
     fewshot_as_multiturn: bool | None = Field(None, exclude_if=_is_none)
-    "In a chat, examples are turns of their own; false: they stand before the question, in one message."
+    "In a chat, examples are separate turns; false: they come before the question, in one message."
     system_instruction: str | None = Field(None, exclude_if=_is_none)
-    "What stands before all else, in a chat in the system's message."
+    "Text before everything else; in a chat, the system's message."
     choices: str | list[str] | None = None
-    "kind choice: a template for each choice, or one Jinja expression for the list, e.g. `choices.text`."
+    "For kind choice: a template for each choice, or one Jinja expression for the list, e.g. `choices.text`."
     continuation: str | None = None
     "kinds choice, loglikelihood: template of what follows the prompt; if null, the choice or target, after a space."
     scoring: Scoring = "sum"
-    "kind choice: rank by summed log-likelihood, per token, character or byte, or the whole prompt's perplexity."
+    "For kind choice: rank by summed log-likelihood, per token, character or byte, or the whole prompt's perplexity."
     duplicate_choices: Literal["refuse", "keep"] = "refuse"
-    "kind choice: a row whose right choice stands among its choices twice is an error, or is asked as it is."
+    "For kind choice: a row whose right choice occurs twice among its choices is an error, or is asked as it is."
     target: str | None = None
-    "Jinja expression: the answer (or list of right answers); for kind choice the index from 0 (or a list of them)."
+    "Jinja expression: the answer (or list of right answers); for kind choice, the index from 0 (or a list of them)."
     circular: AnyCircular | None = Field(None, exclude_if=_is_none)
-    "Ask a row once for each rotation of its options, which stand where this says; it is right if all of them are."
+    "Ask a row once for each rotation of the options in the column given here; it is right if all rotations are."
     few_shot: FewShot | None = None
     generation: Generation = Generation()
     cluster_by: str | None = None
-    "Column that rows with a common passage or origin share; error bars then count clusters, not rows."
+    "The column that rows with a common passage or origin share; error bars then count clusters, not rows."
     filters: list[AnyFilter] = Field(default=[])
-    "From the raw output to the answer, in order."
+    "Filters from the raw output to the answer, in order."
     chains: dict[Annotated[str, Field(pattern=r"^[\w@.+-]+$")], list[AnyFilter]] = Field(default={})
-    "Several chains of filters by name instead, each judged by the metrics."
+    "Several chains of filters by name, instead of `filters`; the metrics judge each."
     metrics: list[AnyMetric] = Field(min_length=1)
-    "The first is shown in the leaderboard."
+    "The metrics; the first is shown in the leaderboard."
     chance: float | None = Field(None, ge=0, le=1)
-    "What guessing scores; shown in the report."
+    "The expected score of guessing; shown in the report."
     version: NonNegativeInt = 0
-    "Free for your own counting; shown in the report."
+    "A version number for your own use; shown in the report."
 
     @model_validator(mode="before")
     @classmethod
@@ -182,8 +225,10 @@ class DatasetConfig(Settings):
     @model_validator(mode="after")
     def _words_fit(self) -> "DatasetConfig":
         examples = self.few_shot.source if self.few_shot else None
-        if examples and self.source.file and not (examples.file or examples.hub):
+        if examples and not self.source.hub and not (examples.file or examples.hub):
             raise ValueError("few_shot.source names no file, as source does, and no hub")
+        if "parts_mean" in self.model_fields_set and self.parts is None:
+            raise ValueError("parts_mean without effect: there are no parts")
         if self.group_mean == "macro" and not self.group_by:
             raise ValueError("group_mean without effect: group_by names no column")
         if self.prompt is None and self.messages is None:
@@ -214,13 +259,13 @@ class DatasetConfig(Settings):
 
     @property
     def is_repeated(self) -> bool:
-        """Whether `repeats` of a metric, or its default, makes one value of several answers."""
+        """Whether `repeats` of a metric, or its default, combines several answers into one value."""
         return bool(self.circular) or any(
             m.is_repeated(left) for m in self.metrics for left in self._answers_left(m).values()
         )
 
     def _wrong_repeats(self, number: int, metric: Metric) -> Iterator[Wrong]:
-        """What is wrong with what a metric makes of several answers."""
+        """The faults in how a metric combines several answers."""
         samples, repeats = self.generation.samples, metric.repeats
         chain, left = min(self._answers_left(metric).items(), key=lambda item: item[1])
         k, key = metric.wanted()
@@ -245,13 +290,14 @@ class DatasetConfig(Settings):
             yield Wrong((*here, "name"), what, fix)
 
     def example_source(self) -> Source | None:
-        """Where few-shot examples come from; None if that is nowhere, or where the rows come from."""
+        """The source of few-shot examples; None if there are none, or if they come from the data set's own rows."""
         if self.few_shot is None or self.few_shot.source is None:
             return None
         own = self.few_shot.source.model_dump(exclude_none=True)
+        reading = set(RowFiles.model_fields) if "file" in own or "local" in own else set()
+        inherited = self.source.model_dump(exclude_none=True, include={"hub", "config", "revision", "split"} | reading)
         if "file" in own:
-            return Source(**own)
-        inherited = self.source.model_dump(exclude_none=True, include={"hub", "config", "revision", "split"})
+            inherited = {key: value for key, value in inherited.items() if key in reading}
         return Source.model_validate(inherited | own)
 
     @model_validator(mode="after")
@@ -302,9 +348,14 @@ class DatasetConfig(Settings):
 
 
 def _named(values: object) -> Any:
-    """Names become sections with that name, also inside chains."""
+    """Replace names by sections with that name, also inside chains."""
     if isinstance(values, dict):
         return {key: _named(value) if isinstance(value, list) else value for key, value in values.items()}
     if not isinstance(values, list):
         return values
-    return [{"name": value} if isinstance(value, str) else value for value in values]
+    return [{"name": value} if isinstance(value, str) else _own(value) for value in values]
+
+
+def _own(value: object) -> Any:
+    """Let `{file: my.py}` do without a name."""
+    return {"name": "own"} | value if isinstance(value, dict) and "file" in value else value

@@ -1,4 +1,4 @@
-"""The worked examples of a data set: which rows they are, and what they look like."""
+"""The worked examples of a data set: their rows, and their form."""
 
 import json
 from datetime import date
@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from shardmark.config.row_files import Files, RowFiles
 from shardmark.settings import Settings
 
 Pick = Literal["first", "ids", "random", "bm25", "embedding"]
 
 
-class ExampleSource(Settings):
-    """Where examples come from, as far as it differs from where the data set's rows come from."""
+class ExampleSource(RowFiles):
+    """The source of examples, as far as it differs from that of the data set's rows."""
 
     hub: str | None = None
     "Another data set's id on the Hub."
@@ -23,43 +24,43 @@ class ExampleSource(Settings):
     split: str | None = None
     "Another split on the Hub, such as train."
     local: str | None = None
-    "The JSON-lines file below `data_root` that holds them."
-    file: str | None = None
-    "A JSON-lines file of your own."
+    "The file below `data_root` that holds them, or a glob."
+    file: Files | None = None
+    "A file of your own, or several."
 
 
 class FewShot(Settings):
-    """Worked examples that stand before the question: rows of your own, of another source, or of the data set."""
+    """Worked examples before the question: rows of your own, of another source, or of the data set."""
 
     examples: list[dict[str, Any]] | None = Field(None, min_length=1)
-    "Rows of your own, with the columns that `prompt` and `answer` use. All of them, unless `pick` chooses."
+    "Rows of your own, with the columns that `prompt` and `answer` use. All are used, unless `pick` selects."
     source: ExampleSource | None = None
-    "Where else the examples come from: what it leaves out is as in the data set's `source`."
+    "Another source of examples; keys that it leaves out are as in the data set's `source`."
     pick: Pick | None = None
-    "Which: the first; those of `ids`; by lot; the most similar ones by BM25 or by embedding."
+    "Which examples: the first; those with `ids`; random ones; the most similar ones by BM25 or by embedding."
     count: PositiveInt | None = None
-    "How many for each question."
+    "How many examples for each question."
     ids: list[int | str] | None = Field(None, min_length=1)
-    "pick ids: their values of `id_column`; without one, their numbers from 0 (among those of `same`)."
+    "For pick ids: values of `id_column`; without one, row numbers from 0 (among the rows selected by `same`)."
     seed: NonNegativeInt = 0
-    "pick random: another number draws others."
+    "For pick random: another number picks other examples."
     same: str | None = None
-    "A column: only rows that have the question's value in it are examples for it, e.g. MMLU's subject."
+    "A column, e.g. MMLU's subject: only rows with the question's value in it are examples."
     where: str | None = None
-    "Jinja expression; only rows for which it is true are examples. The data set's own if null; true takes all."
+    "Jinja expression; only rows for which it is true are examples. null: the data set's own; true takes all."
     query: str | None = None
-    "pick bm25, embedding: template of the text that is compared; the prompt if null."
+    "For pick bm25 and embedding: template of the text that is compared; the prompt if null."
     embedding_model: str | None = None
-    "pick embedding: folder of a sentence-transformers model."
+    "For pick embedding: folder of a sentence-transformers model."
     answer: str | None = None
-    "Jinja template of what follows the prompt in an example; if null, the continuation or target with a space before."
+    "Jinja template of what follows the prompt in an example; null: the continuation or target, after a space."
     separator: str = "\n\n"
-    "What stands between examples, and before the question. Messages need none."
+    "The text between examples, and before the question. Messages need none."
 
     @field_validator("examples", mode="before")
     @classmethod
     def _as_json(cls, examples: object) -> Any:
-        """YAML's dates become text, as in rows from the Hub."""
+        """Turn YAML's dates into text, as in rows from the Hub."""
         return json.loads(json.dumps(examples, default=_date))
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from shardmark.config.dataset import Topic
 from shardmark.settings import Settings
 
 
@@ -11,15 +12,17 @@ class GroupConfig(Settings):
     """A mean over data sets. The file's name is its name; a run that names it evaluates all of them."""
 
     include: str | list[str] = Field(default=[], exclude=True)
-    "Names of other files here: their keys hold, unless this file has them. Mappings merge, null removes a key."
+    "Names of other files here whose keys apply unless this file has them. Mappings merge, null removes a key."
     description: str = ""
     "One line for the report."
+    topics: list[Topic] = Field(default=[], exclude=True)
+    "The subjects of the group, for `list`."
     group: list[str] = Field(min_length=1)
-    "Names of files in config/datasets, or globs such as `mmlu_*`; no groups."
+    "Names of files in config/datasets, or globs such as `mmlu_*`; not of other groups."
     mean: Literal["macro", "micro", "weighted"] = "macro"
-    "Each data set counts the same (macro), as its samples do (micro), or as `weights` say."
+    "Each data set counts the same (macro), in proportion to its samples (micro), or by `weights` (weighted)."
     weights: dict[str, PositiveFloat] = Field(default={})
-    "mean weighted: a number for each data set."
+    "For mean weighted: a number for each data set."
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "GroupConfig":

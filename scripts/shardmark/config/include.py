@@ -1,9 +1,9 @@
-"""`include`: a file of config/models or config/datasets that says only how it differs from others."""
+"""`include`: files of config/models or config/datasets that only give their differences from others."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shardmark.config.search_path import ConfigFiles, placed_values
 from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem, nearest
 
@@ -12,29 +12,41 @@ LONGEST = 32
 "The longest chain of files that include each other."
 
 
-def read_values(file: Path, root: Path, files: Mapping[str, Path], problems: list[Problem]) -> Any:
-    """The values of a file below `root` with those of the files it includes below them; None if one cannot be read.
+def read_values(file: Path, root: Path, files: ConfigFiles, problems: list[Problem]) -> Any:
+    """The values of a file, merged over those of the files it includes; None if one cannot be read.
 
-    `files` are the files that may be included, by name.
+    `file` is relative to `root`, or a shipped one; `files` are the files that may be included.
     """
     return _Reader(root, files, problems).read(file, [])
+
+
+def files_read(file: Path, root: Path, files: ConfigFiles) -> set[Path]:
+    """A file and all that it includes, directly or indirectly."""
+    reader = _Reader(root, files, [])
+    reader.read(file, [])
+    return reader.known
 
 
 class _Reader:
     """Reads each file once, however often it is included."""
 
-    def __init__(self, root: Path, files: Mapping[str, Path], problems: list[Problem]) -> None:
+    def __init__(self, root: Path, files: ConfigFiles, problems: list[Problem]) -> None:
         self._root, self._files, self._problems = root, files, problems
         self._known: dict[Path, Any] = {}
 
+    @property
+    def known(self) -> set[Path]:
+        """The files that were read."""
+        return {*self._known}
+
     def read(self, file: Path, chain: list[Path]) -> Any:
-        """The values of a file, which the last file of `chain` includes, which is included by the one before it."""
+        """The values of a file; `chain` is the chain of including files, of which the last includes this one."""
         if file not in self._known:
             self._known[file] = self._merged(file, chain)
         return self._known[file]
 
     def _merged(self, file: Path, chain: list[Path]) -> Any:
-        values = read_yaml(self._root / file, str(file), self._problems)
+        values = placed_values(read_yaml(self._root / file, str(file), self._problems), file)
         if not isinstance(values, dict) or "include" not in values:
             return values
         wanted = values.pop("include")
@@ -47,9 +59,10 @@ class _Reader:
         return found
 
     def _included(self, name: object, file: Path, chain: list[Path]) -> Values | None:
-        target = self._files.get(str(name).rpartition("/")[2].removesuffix(".yaml"))
+        there = self._files.below(file)
+        target = there.get(str(name).rpartition("/")[2].removesuffix(".yaml"))
         if target is None:
-            self._tell(file, "include", f"there is no file {name!r} to include", nearest(str(name), self._files))
+            self._tell(file, "include", f"there is no file {name!r} to include", nearest(str(name), there))
             return None
         if target in chain:
             round_trip = " -> ".join(map(str, [*chain[chain.index(target) :], target]))
@@ -69,7 +82,7 @@ class _Reader:
 
 
 def merged(below: Values, above: Values) -> Values:
-    """Values over others: mappings are merged key by key, anything else takes the other's place; null removes it."""
+    """Values merged over others: mappings key by key, anything else replaces the other value; null removes it."""
     found = dict(below)
     for key, value in above.items():
         if value is None:

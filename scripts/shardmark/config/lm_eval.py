@@ -1,12 +1,14 @@
 """Data sets that are tasks of lm-evaluation-harness, used as they are."""
 
+from typing import Any
+
 from pydantic import Field, NonNegativeInt, model_validator
 
 from shardmark.config.base import Chat
 from shardmark.settings import Settings
 
 PREFIX = "lm_eval:"
-"In a run's `datasets`, what stands before the name of a task, group or tag, or a glob."
+"The prefix of a task, group, tag or glob of lm-eval's in a run's `datasets`."
 
 
 class LmEvalConfig(Settings):
@@ -19,15 +21,17 @@ class LmEvalConfig(Settings):
     task_path: str | None = None
     "A YAML file of your own in lm-eval's format, instead of lm_eval."
     num_fewshot: NonNegativeInt | None = None
-    "How many examples, unless the run says it or the task itself says 0; null: as the task."
+    "How many examples, unless the run gives a number or the task itself has 0; null: as the task says."
     apply_chat_template: Chat | None = None
-    "Ask in chats, which each model puts into words of its own; auto: the models with a template for them."
+    "Ask in chats, worded by each model's own template; auto: the models with a template for them."
     fewshot_as_multiturn: bool | None = None
-    "In a chat, examples are turns of their own, as lm-eval does by default; false: they stand before the question."
+    "In a chat, examples are separate turns, lm-eval's default; false: they come before the question."
     system_instruction: str | None = None
-    "What stands before all else, in a chat as the system's message."
+    "Text before everything else; in a chat, the system's message."
+    metadata: dict[str, Any] = Field(default={})
+    "More metadata for tasks that generate their rows, e.g. {tokenizer: org/model, max_seq_lengths: [4096]}."
     chance: float | None = Field(None, ge=0, le=1)
-    "What guessing scores; shown in the report."
+    "The expected score of guessing; shown in the report."
 
     @model_validator(mode="after")
     def _one_source(self) -> "LmEvalConfig":

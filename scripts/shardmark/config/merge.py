@@ -1,4 +1,4 @@
-"""The configuration of a run as Snakemake merges it, for commands that are called without Snakemake.
+"""The configuration of a run, merged as by Snakemake, for commands that run without Snakemake.
 
 Files are read and merged by Snakemake's own functions. `--config` is parsed here, by its rules: its parser belongs to
 its command line, whose imports take seconds. A test compares the two.
@@ -6,6 +6,7 @@ its command line, whose imports take seconds. A test compares the two.
 
 import argparse
 import json
+import os
 import re
 import shlex
 from collections.abc import Collection, Iterable
@@ -16,6 +17,8 @@ from typing import Any
 import yaml
 
 from shardmark.config.load import COMMAND_LINE
+from shardmark.config.offline import use_offline
+from shardmark.config.one_off import one_off_name
 from shardmark.config.run import spelt_mapping
 from shardmark.config.yaml_files import load_yaml, yaml_problem
 from shardmark.errors import Problem, UserError
@@ -23,49 +26,79 @@ from shardmark.errors import Problem, UserError
 DEFAULT = Path("config/config.yaml")
 NAME_ANOTHER = "correct it, or name another YAML or JSON file with --configfile"
 KEY = re.compile(r"[a-zA-Z_][\w-]*\w$")
-"What Snakemake lets pass for a key."
+"Keys that Snakemake accepts."
 QUOTES = "'\""
-LISTS, MAPPINGS = {"models", "datasets"}, {"model_kwargs", "tokenizer_kwargs", "gen_kwargs"}
+LISTS = {"models", "datasets"}
+MAPPINGS = {"model_kwargs", "tokenizer_kwargs", "gen_kwargs", "lm_eval_metadata"}
 
 TEXTS = {"system_instruction"}
-"What is put to models as it stands."
+"Keys whose values are passed to models verbatim."
 
 
 @dataclass(frozen=True)
 class Merged:
-    """A run's configuration and where it came from."""
+    """A run's configuration and its origin."""
 
     config: dict[str, Any]
     where: str
-    "What to call it in messages."
+    "Its name in messages."
     command_line: frozenset[str] = frozenset()
     "The keys that `--config` gave."
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of a command that say which run it is about, spelt as Snakemake's."""
+    """Add the options of a command that select its run, spelt as Snakemake's."""
     files = f"configuration of the run, by default {DEFAULT}; of several, later ones overwrite earlier ones"
     parser.add_argument("--configfile", "--configfiles", type=Path, nargs="+", default=[], metavar="FILE", help=files)
     values = "values that overwrite those of the files"
     parser.add_argument("--config", "-C", nargs="*", default=[], metavar="KEY=VALUE", help=values)
     parser.add_argument("--called", metavar="TEXT", help="what to call the configuration in messages")
+    keys = "keys of FILE, separated by commas, that came from the command line"
+    parser.add_argument("--given", metavar="KEYS", default="", help=keys)
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command for where jobs would run, spelt as Snakemake's."""
+    cores = "cores for jobs on this machine, whose GPUs must then suffice (default: all, unless --jobs is given)"
+    parser.add_argument("--cores", type=int, help=cores)
+    parser.add_argument("--jobs", type=int, help="jobs at once, as on a cluster")
+
+
+def cores_of(arguments: argparse.Namespace) -> int | None:
+    """How many cores of this machine jobs may use; None if they run elsewhere."""
+    return arguments.cores or (None if arguments.jobs else os.cpu_count())
 
 
 def merged(arguments: argparse.Namespace) -> Merged:
-    """The configuration that the options of `add_config_arguments` describe. Raises UserError."""
-    return merge(arguments.configfile, arguments.config, arguments.called)
+    """The configuration given by the options of `add_config_arguments`; its `offline` applies from now on.
+
+    Raises UserError.
+    """
+    keys = filter(None, arguments.given.split(","))
+    run = merge(arguments.configfile, arguments.config, arguments.called, keys)
+    use_offline(run.config)
+    return run
 
 
-def merge(files: Iterable[Path], assignments: Iterable[str], called: str | None = None) -> Merged:
-    """The values of the files, and of `KEY=VALUE` over them. Raises UserError."""
+def merge(
+    files: Iterable[Path], assignments: Iterable[str], called: str | None = None, keys: Iterable[str] = ()
+) -> Merged:
+    """The values of the files, overridden by those of `KEY=VALUE`; `keys` of the files count as given so, too.
+
+    A one-off run has its name in them. Raises UserError.
+    """
     from snakemake.utils import update_config
 
     files = list(files) or [DEFAULT]
     config: dict[str, Any] = {}
     for file in files:
         update_config(config, _read(file))
-    given = parse_assignments(assignments)
-    update_config(config, given)
+    assigned = parse_assignments(assignments)
+    update_config(config, assigned)
+    given = {*assigned, *keys}
+    if (name := one_off_name(config, given)) != config.get("run", "default"):
+        config["run"] = name
+        given.add("run")  # it is not to be made a name again
     return Merged(config, called or " + ".join(map(str, files)), frozenset(given))
 
 
@@ -82,11 +115,11 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def check_file(file: Path) -> None:
-    """Raise UserError for a file that is no YAML (as JSON is) or beyond its bounds, before Snakemake reads it."""
+    """Raise UserError for a file that is not YAML (JSON is) or exceeds its bounds, before Snakemake reads it."""
     try:
         load_yaml(file.read_bytes())
     except OSError:
-        return  # whoever reads it tells
+        return  # reading it later reports that
     except yaml.YAMLError as error:
         if not _is_json(file):
             told = yaml_problem(error, str(file))
@@ -95,7 +128,7 @@ def check_file(file: Path) -> None:
 
 
 def _is_json(file: Path) -> bool:
-    """Whether a file is JSON that Snakemake reads; YAML does not know all of it, such as tabs."""
+    """Whether a file is JSON that Snakemake reads; YAML does not cover all of it, such as tabs."""
     try:
         json.loads(file.read_bytes())
     except (ValueError, RecursionError):
@@ -118,10 +151,10 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def lost_quotes(words: Iterable[str], keys: Collection[str] | None = None) -> list[Problem]:
-    """A problem for each `KEY=VALUE` among words of a command line, whose value Snakemake would change.
+    """A problem for each `KEY=VALUE` among the words of a command line whose value Snakemake would change.
 
-    Snakemake strips quotes at both ends of a value, whether they belong together or not. `keys` are the only ones to
-    look at; None for all.
+    Snakemake strips quotes from both ends of a value, whether they belong together or not. `keys` are the only ones to
+    check; None for all.
     """
     pairs = (word.partition("=") for word in words)
     given = [(key, text) for key, separator, text in pairs if separator and (keys is None or key in keys)]
@@ -136,7 +169,7 @@ def lost_quotes(words: Iterable[str], keys: Collection[str] | None = None) -> li
 
 
 def _is_misread(value: str) -> bool:
-    """Whether a text is another thing to Snakemake, which reads it as YAML: comments go, and lines are joined."""
+    """Whether Snakemake reads a text differently, as YAML: comments are dropped, and lines are joined."""
     return bool(_value(value.strip(QUOTES)) != value.strip(QUOTES))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from shardmark.config.dataset import DatasetConfig
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.model import ModelConfig, backend_names, settings_class, settings_of
 from shardmark.config.run import RunConfig
+from shardmark.config.scope import refused, refused_parts
 from shardmark.errors import Problem
 from shardmark.settings import Settings
 
@@ -22,9 +23,9 @@ NATIVE = {
     "fewshot_seed": "a data set's file says few_shot: {pick: random, seed: 1, count: 5, source: {split: train}}",
     "gen_kwargs": "a data set's file says generation: {max_new_tokens: 512}",
 }
-"How the files of data sets say what these keys of a run say."
+"The keys of a data set's file that correspond to these keys of a run."
 FEW_SHOT = ("num_fewshot", "fewshot_seed")
-OF_TASKS = ("lm_eval_path", "lm_eval_code", "lm_eval_data")
+OF_TASKS = ("lm_eval_path", "lm_eval_code", "lm_eval_data", "lm_eval_metadata")
 "Keys of a run that only tasks of lm-eval use."
 FILES: dict[type[Settings], str] = {
     RunConfig: "the run's own (config/config.yaml, or --config)",
@@ -34,8 +35,8 @@ FILES: dict[type[Settings], str] = {
 
 
 def checked(kind: type[S], values: object, where: str, problems: list[Problem]) -> S | None:
-    """The settings in a file's values; a key that is unknown there is told with the file that it belongs in."""
-    found = list(islice(_not_settings(values, ""), SHOWN))
+    """The settings in a file's values; an unknown key is reported with the file that it belongs in."""
+    found = list(islice(chain(_not_settings(values, ""), refused_parts(values)), SHOWN))
     if found:
         problems += [replace(problem, where=where) for problem in found]
         return None
@@ -56,7 +57,7 @@ def checked_model(values: object, where: str, problems: list[Problem]) -> ModelC
 
 
 def _not_settings(value: object, key: str) -> Iterator[Problem]:
-    """What no setting can be, wherever it stands, but in rows of the user's own."""
+    """Values that no setting can have, anywhere except in rows of the user's own."""
     if isinstance(value, dict):
         for name, part in value.items():
             if name != "examples":
@@ -74,6 +75,8 @@ def _not_settings(value: object, key: str) -> Iterator[Problem]:
 
 
 def _pointed(problem: Problem, kind: type[Settings]) -> Problem:
+    if beyond := refused(problem):
+        return beyond
     if problem.key in kind.model_fields or "." in problem.key:
         return problem
     if kind is DatasetConfig and problem.key in NATIVE:
@@ -83,7 +86,7 @@ def _pointed(problem: Problem, kind: type[Settings]) -> Problem:
 
 
 def _fields(kind: type[Settings]) -> set[str]:
-    """The keys of a kind of file; of a model, those of any backend."""
+    """The keys of a kind of file; for models, those of any backend."""
     kinds = map(settings_class, backend_names()) if kind is ModelConfig else [kind]
     return {key for each in kinds for key in each.model_fields}
 
@@ -96,9 +99,9 @@ def unused(
     place: Callable[[str], str],
     both_given: bool,
 ) -> Iterator[Problem]:
-    """A problem for each key of a run that its data sets, and tasks of lm-eval, make no use of.
+    """A problem for each key of a run that none of its data sets and lm-eval's tasks uses.
 
-    `place` tells where a key was given, `both_given` whether models and hf_path were given side by side.
+    `place` tells where a key was given, `both_given` whether both models and hf_path were given.
     """
     given = {key for key, field in type(run).model_fields.items() if getattr(run, key) != field.get_default()}
     for key in sorted(given):
@@ -113,9 +116,11 @@ def unused(
 def _why_unused(
     key: str, run: RunConfig, datasets: list[DatasetConfig], tasks: list[LmEvalConfig]
 ) -> tuple[str, str] | None:
-    """Why a key that is given has no effect, and what to do about it; None if it has one."""
+    """The reason why a given key has no effect, and the fix; None if it has one."""
     if key in OF_TASKS and not tasks:
         return "only tasks of lm-eval do, and it names none", "drop it, or name a task as lm_eval:NAME"
+    if key == "store_trust" and not run.store:
+        return "there is no store", "drop it, or give store"
     if key == "lm_eval_data" and not run.data_root:
         return "there is no data_root whose files it could name", "give data_root, or drop it"
     if key == "data_root" and not tasks and not any(map(_reads_data_root, datasets)):
@@ -131,7 +136,7 @@ def _why_unused(
 def _idle_way_to_ask(
     key: str, run: RunConfig, models: list[ModelConfig], datasets: list[DatasetConfig], tasks: list[LmEvalConfig]
 ) -> tuple[str, str] | None:
-    """The same of the keys that say how data sets are asked."""
+    """The same for the keys that decide how data sets are asked."""
     shots = [dataset.few_shot for dataset in datasets if dataset.few_shot]
     if key in ("fewshot_seed", "fewshot_as_multiturn") and run.num_fewshot == 0:
         return "num_fewshot: 0 leaves no examples", "drop one of the two"
@@ -141,6 +146,8 @@ def _idle_way_to_ask(
         if not any(chats):
             return "it asks none of its data sets in a chat", "add apply_chat_template: true, or drop it"
         return None if tasks or shots else ("none of its data sets has examples", "drop it")
+    if key == "max_cost" and not any(model.elsewhere for model in models):
+        return "none of its models is behind an endpoint", "drop it"
     if tasks:
         return None
     if key == "num_fewshot" and run.num_fewshot and not shots:
@@ -156,11 +163,11 @@ def _idle_way_to_ask(
 
 def _reads_data_root(dataset: DatasetConfig) -> bool:
     examples = dataset.example_source()
-    return not dataset.source.file or bool(examples and not examples.file)
+    return bool(dataset.source.hub) or bool(examples and not examples.file)
 
 
 class Reads(NamedTuple):
-    """What a data set can use of what a run says."""
+    """The parts of a data set that a run's keys can apply to."""
 
     kinds: set[str]
     "The kinds of its requests."
@@ -171,7 +178,7 @@ class Reads(NamedTuple):
 def partly_used(
     run: RunConfig, own: dict[str, DatasetConfig], theirs: dict[str, Reads], place: Callable[[str], str]
 ) -> list[Problem]:
-    """What to tell of keys that some data sets of a run do not use: its own and lm-eval's, by their names."""
+    """Notes about keys that some data sets of a run do not use: its own and lm-eval's, by name."""
     sets = {name: Reads({each.kind}, bool(each.few_shot)) for name, each in own.items()} | theirs
     whole_texts = [name for name, each in sets.items() if each.kinds == {"rolling"}]
     without = {

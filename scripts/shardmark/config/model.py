@@ -1,4 +1,4 @@
-"""config/models/*.yaml: one file a model. Here is what the models of all backends have; see backends/."""
+"""config/models/*.yaml, one file per model: the keys that models of all backends share; see backends/."""
 
 from abc import abstractmethod
 from functools import cache
@@ -20,18 +20,18 @@ USUAL = "transformers"
 
 
 class SlurmConfig(Settings):
-    """What the jobs of one model ask of a Slurm cluster, where that differs from the profile's default-resources."""
+    """A model's requests to a Slurm cluster, where they differ from the profile's default-resources."""
 
     partition: str | None = None
     "The partition (queue) for the model's jobs."
     account: str | None = None
-    "The account that pays for them."
+    "The account that is charged for them."
     qos: str | None = None
     "Their quality of service."
     constraint: str | None = None
     "Features that their nodes must have, such as `a100|h100`."
     runtime: PositiveInt | None = None
-    "Minutes a job may take, times the attempt; predicted from earlier jobs if null."
+    "Minutes that a job may take, times the attempt; predicted from earlier jobs if null."
     mem_mb: PositiveInt | None = None
     "Main memory of a job in MB, times the attempt; predicted from the size of the weights if null."
     extra: str | None = None
@@ -42,50 +42,72 @@ class ModelConfig(Settings):
     """A model, and the devices it needs. The file's name is the model's name."""
 
     factory: ClassVar[str]
-    "`module:function` that makes its Backend from record, staged folders and a sign of life (engine/backend.py)."
+    "The `module:function` that makes its Backend from record, staged folders and a heartbeat (engine/backend.py)."
     protocol: ClassVar[int]
-    "Raised whenever the backend would answer a request differently than before; old predictions then count no more."
-    kinds: ClassVar[frozenset[str]] = KINDS
-    "The kinds of requests that it answers; the plan refuses data sets of others."
+    "Raised whenever the backend would answer a request differently than before, which invalidates older predictions."
+    elsewhere: ClassVar[bool] = False
+    "Whether it runs on other people's machines, so that its jobs need a network and no device."
 
     include: str | list[str] = Field(default=[], exclude=True)
-    "Names of other files here: their keys hold, unless this file has them. Mappings merge, null removes a key."
+    "Names of other files here whose keys apply unless this file has them. Mappings merge, null removes a key."
 
     description: str = ""
     "One line for the report."
     backend: str
-    "What runs the model."
+    "The backend that runs the model."
     num_gpus: int = Field(1, ge=0)
-    "GPUs a job of this model takes for itself; 0 runs on the CPU."
+    "GPUs that a job of this model has to itself; 0 runs on the CPU."
     cpus: PositiveInt = 4
-    "Cores a job takes (at most those given to Snakemake)."
+    "Cores per job (at most those given to Snakemake)."
     max_out_len: PositiveInt | None = None
     "The most tokens of an answer, whatever the data set asks for."
     apply_chat_template: Chat | None = None
-    "Ask it in chats; auto: if it has a template for them. What a run or a data set says goes before it. null: not."
+    "Ask it in chats; auto: if it has a template for them. A run or a data set takes precedence. null: no."
     slurm: SlurmConfig = Field(default=SlurmConfig())
-    "What its jobs ask of a Slurm cluster, where that differs from the profile."
+    "Requests of its jobs to a Slurm cluster, where they differ from the profile."
 
     @classmethod
     def as_written(cls, values: object) -> Self:
-        """Settings of a record, with the class of their backend. Raises ValueError."""
+        """The settings in a record, with the class of their backend. Raises ValueError."""
         if cls is not ModelConfig:
             return super().as_written(values)
         return settings_of(values).as_written(values)  # type: ignore[return-value]  # it is a ModelConfig
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What of the settings can change an answer, beside the files of the model: the digest covers it."""
+        """The settings that can change an answer, besides the model's files: the digest covers them."""
 
     @property
     @abstractmethod
     def place(self) -> str:
-        """Where the model is, in a few words for tables: a path, an id on the Hub, an address."""
+        """The model's place, in a few words for tables: a path, an id on the Hub, an address."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of requests that it answers; the plan refuses data sets of others."""
+        return KINDS
+
+    def answer_tokens(self, asked: int) -> int:
+        """The most tokens of an answer if a data set asks for `asked`."""
+        return min(asked, self.max_out_len or asked)
+
+    @property
+    def asks_chats(self) -> bool:
+        """Whether everything is asked in chats by default because it accepts nothing else."""
+        return False
 
     @property
     def rows_in_batch(self) -> int | str:
-        """How many requests go together, for the record; auto if the backend decides."""
+        """How many requests share a batch, for the record; auto if the backend decides."""
         return "auto"
+
+    def engines(self) -> dict[str, list[str]]:
+        """The kinds of requests that each engine of the backend answers; empty if one engine answers all."""
+        return {}
+
+    def factory_of(self, engine: str) -> str:
+        """The `factory` of one of `engines`."""
+        return self.factory
 
     def package_names(self) -> list[str]:
         """The Python packages whose versions belong to the provenance of its answers."""
@@ -109,6 +131,6 @@ def settings_class(name: str) -> type[ModelConfig]:
 
 
 def settings_of(values: object) -> type[ModelConfig]:
-    """The class of the settings that a model's values are. Raises ValueError for an unknown backend."""
+    """The class of the settings in a model's values. Raises ValueError for an unknown backend."""
     name = values.get("backend", USUAL) if isinstance(values, dict) else USUAL
     return settings_class(str(name))

@@ -1,7 +1,7 @@
-"""Versions of what makes scores: each is part of the digests of the scores that it decides, and of no other.
+"""Versions of the code that makes scores: each is part of the digests of the scores that it decides, and of no other.
 
-Raise a number when the same answers would get other scores; a change of names or comments leaves it as it is.
-tests/unit/test_protocols.py fails when code changes and its number does not, and says how to go on.
+Raise a number when the same answers would get other scores; renaming and comments leave it as it is.
+tests/unit/test_protocols.py fails if code changes and its number does not, and says how to proceed.
 """
 
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from shardmark.filters import FILTERS
 from shardmark.metrics import METRICS
 
 SCORING = 1
-"How samples are made of answers, and means, errors and intervals of samples."
+"The version of samples, and of means, errors and intervals over samples."
 REPEATS = 1
-"What becomes of several answers to a request, but for programs."
+"The version of how several answers to a request are combined, except for programs."
 LM_EVAL = 1
-"How tasks of lm-evaluation-harness are scored."
+"The version of how tasks of lm-evaluation-harness are scored."
 COSTS = 1
-"What is taken for the time that work takes before any is measured: what was measured over another is forgotten."
+"The version of estimated times before any is measured: times measured over another version are forgotten."
 
 
 def scoring_protocols(metrics: Iterable[str], filters: Iterable[str], repeats: bool = False) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What a model's file says of the thoughts before its answers, and the switches of chat templates for it."""
+"""A model's settings for thoughts before its answers, and the switches of chat templates for them."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "thinking_budget": {"on": -1, "off": 0},
     EFFORT: {level: level for level in LEVELS},
 }
-"Arguments of chat templates, and what they are given: of Qwen, GLM, Granite, DeepSeek, Command, Seed-OSS, gpt-oss."
+"Arguments of chat templates and their values: of Qwen, GLM, Granite, DeepSeek, Command, Seed-OSS, gpt-oss."
 GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 "A tag of transformers that jinja does not know."
 
@@ -38,7 +38,7 @@ class ReasoningBudget(Settings):
 
 
 def _word(value: object) -> object:
-    """YAML reads on and off as booleans."""
+    """Undo YAML's reading of on and off as booleans."""
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
@@ -58,7 +58,7 @@ ReasoningTags = Annotated[tuple[Text, Text], AfterValidator(_differ)]
 def switch(reasoning: Word | ReasoningBudget | None, template: str) -> dict[str, Any] | None:
     """The arguments of a chat template that make a model reason as its file says; None if the template has none.
 
-    A budget turns reasoning on where that can be said, and else changes nothing.
+    A budget turns reasoning on if the template can, and otherwise changes nothing.
     """
     if reasoning is None:
         return {}
@@ -83,7 +83,7 @@ def variables_of(template: str) -> set[str]:
 
 
 def contradictions(reasoning: Word | ReasoningBudget | None, given: dict[str, Any]) -> Iterable[str]:
-    """The arguments among those `given` to chat templates that say otherwise."""
+    """The arguments among those `given` to chat templates that contradict the setting."""
     if reasoning is None:
         return []
     word = "on" if isinstance(reasoning, ReasoningBudget) else reasoning

@@ -1,4 +1,4 @@
-"""config/config.yaml: which models on which data sets, and the one-off settings of `--config`."""
+"""config/config.yaml: the models and data sets of a run, and the one-off settings of `--config`."""
 
 import re
 import shlex
@@ -26,7 +26,7 @@ from shardmark.settings import Settings
 
 
 def _names(value: object) -> Any:
-    """`models=a,b` on the command line arrives as one string, as does `[*_ppl]`, whose star is no YAML."""
+    """Accept `models=a,b` from the command line, which is one string, as is `[*_ppl]`, whose star is not YAML."""
     if not isinstance(value, str):
         return value
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
@@ -34,12 +34,12 @@ def _names(value: object) -> Any:
 
 
 def _mapping(value: object) -> Any:
-    """`model_kwargs="device_map=auto trust_remote_code=True"`, as OpenCompass spells it, is a mapping as well."""
+    """Accept `model_kwargs="device_map=auto trust_remote_code=True"`, OpenCompass's spelling of a mapping."""
     return spelt_mapping(value) if isinstance(value, str) else _typed(value)
 
 
 def _generation_mapping(value: object) -> Any:
-    """The same of gen_kwargs, whose stop strings are texts as they stand: a line break is no null, and 5 no number."""
+    """The same for gen_kwargs, whose stop strings are taken verbatim: a line break is not null, and 5 not a number."""
     if not isinstance(value, str | dict):
         return value
     if isinstance(value, str) and "\\" in value:
@@ -55,7 +55,7 @@ def _generation_mapping(value: object) -> Any:
 
 
 def spelt_mapping(text: str) -> dict[str, Any]:
-    """The mapping that `key=value key=value` means. Raises ValueError."""
+    """The mapping in `key=value key=value`. Raises ValueError."""
     return _values(_pairs(text))
 
 
@@ -74,7 +74,7 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def _values(texts: dict[str, str], loader: Any = None) -> dict[str, Any]:
-    """Texts as YAML reads them. Raises ValueError."""
+    """The texts' values as YAML. Raises ValueError."""
     try:
         return {key: load_yaml(text, loader) for key, text in texts.items()}
     except yaml.YAMLError as error:
@@ -82,7 +82,7 @@ def _values(texts: dict[str, str], loader: Any = None) -> dict[str, Any]:
 
 
 def _typed(value: object) -> Any:
-    """Numbers, true, false and null: in `--config 'model_kwargs={use_cache: false}'` Snakemake leaves them as text."""
+    """Convert numbers, booleans and null, which Snakemake leaves as text, as in `model_kwargs={use_cache: false}`."""
     if isinstance(value, dict):
         return {key: _typed(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -101,8 +101,10 @@ OF_LM_EVAL = {
     "max_completion_tokens": "max_new_tokens",
 }
 "lm-eval's names of settings of generation, and ours."
+STORES = ("file", "s3", "hf", "gs", "gcs", "az", "abfs", "sftp")
+"The possible schemes of a shared store's address."
 ONE_OFF = ("revision", "tokenizer_path", "adapter", "adapter_revision", "model_kwargs", "tokenizer_kwargs")
-"Settings of a model that `--config` may give beside hf_path."
+"Settings of a model that `--config` may give besides hf_path."
 
 
 def _kind_of_limit(value: object) -> str:
@@ -119,10 +121,10 @@ Share = Annotated[
 
 
 class GroupLimit(Settings):
-    """A limit for each group of a data set by itself."""
+    """A limit for each group of a data set separately."""
 
     per_group: Share
-    "How many rows of each group (`group_by`; of lm-eval's, each task), or which fraction of them, rounded up."
+    "How many rows of each group (`group_by`; for lm-eval's, each task), or which fraction of them, rounded up."
 
 
 Limit = Annotated[
@@ -132,7 +134,7 @@ Limit = Annotated[
 
 
 def _number(value: object) -> Any:
-    """A limit as YAML means it; yes and no are none."""
+    """A limit in YAML's types; yes and no are refused."""
     value = _typed(value)
     inner = value.get("per_group") if isinstance(value, dict) else value
     if isinstance(inner, bool):
@@ -147,13 +149,13 @@ OF_GENERATION: dict[str, TypeAdapter[Any]] = {
     key: TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
     for key, field in Generation.model_fields.items()
 }
-"What the value of each setting of generation may be."
+"The type of each setting of generation."
 ESCAPED = re.compile(r"(\\[nrt])+(?![a-z])")
-"What was meant as line breaks or tabs, and is a backslash and a letter."
+"Text that was meant as line breaks or tabs, but is a backslash and a letter."
 
 
 def _wrong_setting(key: str, value: object) -> str:
-    """What is wrong with the value of a setting of generation, whatever the data sets; "" if nothing."""
+    """The fault in the value of a setting of generation, whatever the data sets; "" if there is none."""
     if key == "do_sample":
         return "" if isinstance(value, bool) else f"do_sample: write true or false (found {value!r})"
     name = OF_LM_EVAL.get(key, key)
@@ -183,41 +185,59 @@ class RunConfig(Settings):
     datasets: Names = Field(default=[])
     "Names of files in config/datasets, or globs such as `*_ppl`; `lm_eval:NAME` is a task of lm-evaluation-harness."
     lm_eval_path: str | None = None
-    "Where lm-eval's tasks are: an environment or package that has it, or a folder of YAML files in its format."
+    "The source of lm-eval's tasks: an environment or package that has it, or a folder of YAML files in its format."
     lm_eval_code: bool = False
-    "Allow lm-eval's tasks to execute their own Python code, which most of them have; it runs with your rights."
+    "Allow lm-eval's tasks to execute their own Python code, which most of them have; it runs with your permissions."
+    own_code: bool = False
+    "Allow data sets' metrics and filters that are Python files; they run with your permissions."
     lm_eval_data: str = "config/lm_eval/data.yaml"
-    "Which files below data_root stand for the Hub data sets that lm-eval's tasks name."
+    "The file that maps Hub data sets of lm-eval's tasks to files below data_root."
+    lm_eval_metadata: Mapping = Field(default={})
+    "More metadata for lm-eval's tasks that generate rows, e.g. {tokenizer: org/model, max_seq_lengths: [4096]}."
     num_fewshot: int | None = Field(None, ge=0)
-    "How many examples, for all data sets that have any (of lm-eval's tasks, unless one says 0); null: their own."
+    "How many examples, for all data sets that have any (of lm-eval's tasks, unless one has 0); null: their own."
     fewshot_seed: int | None = Field(None, ge=0)
-    "Another number draws other examples where they are drawn by lot; null: those of the files."
+    "Another number picks other examples where they are random; null: the seeds of the files."
     apply_chat_template: Chat | None = None
-    "Ask in chats, which each model puts into words of its own; auto: those with a template. null: as the files say."
+    "Ask in chats, worded by each model's own template; auto: the models with a template. null: as the files say."
     fewshot_as_multiturn: bool | None = None
-    "In a chat, examples are turns of their own; false: they stand before the question, in one message."
+    "In a chat, examples are separate turns; false: they come before the question, in one message."
     system_instruction: str | None = None
-    "What stands before all else, in a chat in the system's message."
+    "Text before everything else; in a chat, the system's message."
     gen_kwargs: GenerationMapping = Field(default={})
-    "How answers are generated, over what the files say, e.g. {temperature: 0.7, max_new_tokens: 512}."
+    "Settings of generation that override the files', e.g. {temperature: 0.7, max_new_tokens: 512}."
     limit: Annotated[Limit | None, BeforeValidator(_number)] = None
     "How many rows of each data set, a fraction of them (0.1), or {per_group: 5} of each group; null for all."
     data_root: str | None = None
-    "A folder of JSON-lines files to read instead of the Hub: each data set's `source.local` is a path in it."
+    "A folder of files to read instead of the Hub: each data set's `source.local` is a path in it."
     results: str = Field("results", pattern=r"^[^{}]+$")
     "The folder for everything a run writes."
     scratch: str | None = None
-    "A folder on a disk of the node, such as `$SLURM_TMPDIR`: jobs copy weights there once and load them from it."
+    "A folder on a local disk of the node, such as `$SLURM_TMPDIR`: jobs copy weights there once and load them from it."
+    vllm_python: str | None = None
+    "The Python that has vLLM, as PATH/bin/python; null for .venv-vllm, which `make vllm` makes, or Shardmark's own."
+    rescore: bool = False
+    "Infer nothing: score and report the existing answers, even if models, data files or the Hub are gone."
+    container: str | None = None
+    "The image that jobs run in with `--sdm apptainer`: the shardmark.sif made from envs/shardmark.def, or docker://..."
     frozen: bool = False
-    "Refuse to run if config/benchmark.lock would change: other files, rows or commits, or an entry that is not there."
+    "Refuse to run if config/benchmark.lock would change: other files, rows or commits, or a missing entry."
+    store: str | None = None
+    "A folder or address (s3://bucket/prefix) with answers that several results folders share; null for none."
+    store_trust: Literal["own", "all"] = "own"
+    "Whose answers are taken from the store: those signed with your key, or everybody's."
+    offline: bool | Literal["auto"] = False
+    "Don't contact the Hub: everything must be in its cache (`snakemake stage`). auto: only if it does not answer."
     max_shard_size: PositiveInt = 1024
-    "About how many requests an inference job has at most."
+    "The approximate maximum number of requests of an inference job."
     max_shard_cost: PositiveFloat = 1800
-    "About how many seconds an inference job takes at most, as far as can be told before."
+    "The approximate maximum duration of an inference job in seconds, as far as it can be predicted."
     max_job_cost: float | None = Field(None, ge=0)
-    "On a cluster, about how many seconds of a model's shards a job does; null for max_shard_cost, 0 for one shard."
+    "On a cluster, roughly how many seconds of a model's shards a job does; null for max_shard_cost, 0 for one shard."
     max_num_workers: PositiveInt | None = None
-    "The most inference jobs at once; null for as many as the devices and cores allow."
+    "The most inference jobs at once; null for as many as devices and cores allow."
+    max_cost: PositiveFloat | None = None
+    "The most that endpoints may cost in this run, restarts included, in their prices' currency; null for no limit."
     progress_seconds: float = Field(60, ge=0)
     "Seconds between progress lines; 0 turns them off."
 
@@ -239,7 +259,7 @@ class RunConfig(Settings):
     revision: str | None = None
     "The branch, tag or commit of hf_path on the Hub."
     tokenizer_path: str | None = None
-    "Where the tokenizer of hf_path is, if not beside its weights."
+    "The tokenizer of hf_path, if it is not beside its weights."
     adapter: str | None = None
     "A PEFT adapter for hf_path: a folder or a Hub id."
     adapter_revision: str | None = None
@@ -255,6 +275,18 @@ class RunConfig(Settings):
         if isinstance(value, bool):
             raise ValueError("give a number")
         return value
+
+    @field_validator("store")
+    @classmethod
+    def _without_secrets(cls, store: str | None) -> str | None:
+        scheme, separator, place = (store or "file").partition("://")
+        if separator and ("@" in place.partition("/")[0] or "?" in place):
+            raise ValueError("a key or password has no place here: give it in the variables that its client reads")
+        if separator and scheme not in STORES:
+            raise ValueError(f"{scheme}:// is none of {', '.join(f'{known}://' for known in STORES)}, nor a folder")
+        if separator and not place.strip("/"):
+            raise ValueError(f"{store} names no bucket")
+        return store
 
     @field_validator("gen_kwargs")
     @classmethod

@@ -1,4 +1,4 @@
-"""YAML files, read strictly and within bounds: what stands twice is an error, and so is what would fill the memory."""
+"""YAML files, read strictly and within bounds: duplicate keys are errors, and so are texts that would fill memory."""
 
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -13,16 +13,16 @@ FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_DEPTH = 64
 "The deepest nesting of lists and mappings that is read: Python cannot follow much more."
 MAX_VALUES = 1_000_000
-"The most values of a file, with those that its aliases stand for: ten lines of aliases are a billion values."
+"The most values of a file, including those that its aliases stand for: ten lines of aliases can be a billion values."
 MAX_DIGITS = 1000
 "The most characters of a number; Python refuses to read and write longer ones."
 TOLD_BETTER = 100_000
-"Characters of a text that is worth to be read twice."
+"The length in characters up to which a faulty text is parsed again for a better message."
 MERGE = "tag:yaml.org,2002:merge"
 
 
 class Bounded:
-    """What makes a YAML loader name the place of a value that cannot be made, such as the 30th of February."""
+    """Makes a YAML loader name the place of a value that cannot be built, such as the 30th of February."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """The value of a node. Raises yaml.YAMLError, and nothing else."""
@@ -36,7 +36,7 @@ class Bounded:
 
 
 class _Loader(Bounded, yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, not a silent overwrite."""
+    """YAML in which a duplicate key is an error, not a silent overwrite."""
 
 
 class _FastLoader(Bounded, FAST):
@@ -94,7 +94,7 @@ def _composed(text: str | bytes, kind: Any) -> tuple[yaml.Node | None, Any]:
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """A block whose errors are all those of YAML."""
+    """A block that turns all errors into YAML's."""
     try:
         yield
     except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -104,7 +104,7 @@ def _named() -> Iterator[None]:
 
 
 def _check_depth(text: str | bytes) -> None:
-    """Raise YAMLError for what is nested too deeply, or is too much, before anything is made of it."""
+    """Raise YAMLError for a text that is nested too deeply or too large, before anything is built from it."""
     depth = 0
     for number, event in enumerate(_events(text)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -115,7 +115,7 @@ def _check_depth(text: str | bytes) -> None:
 
 
 def _events(text: str | bytes) -> Iterator[yaml.Event]:
-    """What the parser finds. Of a text that is no YAML, the parser in Python tells better what is wrong."""
+    """The parser's events. For invalid YAML, the parser in Python gives the better message."""
     try:
         yield from yaml.parse(text, FAST)
     except yaml.YAMLError:
@@ -126,7 +126,7 @@ def _events(text: str | bytes) -> Iterator[yaml.Event]:
 
 
 def _check_size(root: yaml.Node) -> None:
-    """Raise YAMLError if there are too many values once each alias is replaced by what it stands for."""
+    """Raise YAMLError if there are too many values once each alias is replaced by its value."""
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
     stack = [(root, False)]
@@ -152,9 +152,9 @@ def _parts(node: yaml.Node) -> list[yaml.Node]:
 
 
 def values_in(value: object) -> int:
-    """How many values something is, each counted as often as it stands there; at most one more than MAX_VALUES.
+    """How many values something contains, each counted as often as it occurs; at most one more than MAX_VALUES.
 
-    It is infinite, and so more, if it is a part of itself.
+    A value that contains itself is infinite, and so over the limit.
     """
     sizes: dict[int, int] = {}
 
@@ -181,7 +181,7 @@ def read_yaml(path: Path, where: str, problems: list[Problem]) -> Any:
 
 
 def yaml_problem(error: Exception, where: str) -> Problem:
-    """What to tell of a YAML file that cannot be read, with the line."""
+    """The problem of a YAML file that cannot be read, with the line."""
     mark = getattr(error, "problem_mark", None)
     place = f"{where}:{mark.line + 1}" if mark else where
     what = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""The line that a problem is in, found in the file when there is something to tell."""
+"""The lines of problems, looked up in the file when there is something to report."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import yaml
 
+from shardmark.config.search_path import places_of
 from shardmark.config.yaml_files import compose_yaml
 from shardmark.errors import Problem, UserError
 
 
 @contextmanager
 def lines_named(root: Path) -> Iterator[None]:
-    """A block whose UserError names, of each key in a YAML file below `root`, its line and the file it comes from."""
+    """A block whose UserError gets, for each key in a YAML file below `root`, its line and the file it comes from."""
     try:
         yield
     except UserError as error:
@@ -22,13 +23,13 @@ def lines_named(root: Path) -> Iterator[None]:
 
 
 def placed(problem: Problem, root: Path) -> Problem:
-    """The problem with the line of its key, in the included file if that has it; as it is where there is none."""
+    """The problem with the line of its key, in the included file if that has it; unchanged if there is none."""
     found = _place(Path(problem.where), problem.key, root, set()) if problem.key else None
     return replace(problem, line=f"{found[0]}:{found[1]}") if found else problem
 
 
 def _place(file: Path, key: str, root: Path, seen: set[Path]) -> tuple[Path, int] | None:
-    """The file and line of a key, or of the innermost part of it that is there."""
+    """The file and line of a key, or of its innermost part that exists."""
     node = _node(root / file) if file.suffix in (".yaml", ".yml") and file not in seen else None
     if node is None:
         return None
@@ -38,8 +39,8 @@ def _place(file: Path, key: str, root: Path, seen: set[Path]) -> tuple[Path, int
     names = bases.value if isinstance(bases, yaml.SequenceNode) else [bases] if bases else []
     for name in reversed(names):
         stem = str(name.value).rpartition("/")[2].removesuffix(".yaml")
-        for target in root.joinpath(*file.parts[:2]).rglob(f"{stem}.yaml"):  # config/datasets
-            if found := _place(target.relative_to(root), key, root, seen | {file}):
+        for target in places_of(file, root, stem):
+            if found := _place(target, key, root, seen | {file}):
                 return found
     return None
 
@@ -53,12 +54,12 @@ def _node(path: Path) -> yaml.Node | None:
 
 @lru_cache(maxsize=16)
 def _composed(path: Path, changed: int) -> yaml.Node | None:
-    """The nodes of a file, which may have many problems."""
+    """The nodes of a file, kept because a file may have many problems."""
     return compose_yaml(path.read_text(encoding="utf-8"))
 
 
 def _line(node: yaml.Node, keys: list[str]) -> int | None:
-    """The line, from 1, of the last of nested keys that is there; None if the first is not."""
+    """The line, from 1, of the last of the nested keys that exists; None if the first does not."""
     line = None
     for key in keys:
         if isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):

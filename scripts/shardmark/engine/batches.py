@@ -1,4 +1,4 @@
-"""Work in batches that fit the memory: halved when it runs out, without losing what is done."""
+"""Work in batches that fit into memory. A batch is halved when memory runs out; finished results are kept."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -12,17 +12,17 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Limit:
-    """How much one batch may hold; the smaller bound counts, and at least one row always goes."""
+    """The most that one batch may hold. The smaller bound counts, and at least one row always goes."""
 
     rows: int | None = None
     "The most rows; None for no bound."
     tokens: int | None = None
     "The most tokens, padding included; None for no bound."
     padding: bool = True
-    "False: only rows of one length share a batch."
+    "Whether rows of different lengths may share a batch."
 
     def halve(self, tokens: int) -> None:
-        """Take half of `tokens`, with which memory ran out. Of shorter rows, more still share a batch."""
+        """Allow half of `tokens`, the number at which memory ran out. More of shorter rows can still share a batch."""
         self.tokens = max(1, tokens // 2)
 
 
@@ -45,18 +45,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class Batches(Generic[T, R]):
-    """Rows, longest first, through a function in batches within a limit."""
+    """Runs rows, longest first, through a function in batches within a limit."""
 
     length: Callable[[T], int]
     "Tokens of a row."
     run: Callable[[Sequence[T]], list[R]]
-    "From a batch of rows to their results."
+    "Computes the results of a batch of rows."
     limit: Limit
     free: Callable[[], None] = lambda: None
-    "Called before a smaller batch is tried, to give cached memory back."
+    "Called before a smaller batch is tried, to release cached memory."
 
     def results(self, rows: Sequence[T]) -> Iterator[list[tuple[T, R]]]:
-        """Each batch's rows with their results, as soon as they are there. Raises OutOfMemoryError."""
+        """Each batch's rows with their results, as soon as they are ready. Raises OutOfMemoryError."""
         left = sorted(rows, key=self.length, reverse=True)
         while left:
             batch = left[: self._size(left)]
@@ -71,7 +71,7 @@ class Batches(Generic[T, R]):
             left = left[len(batch) :]
 
     def _tried(self, batch: Sequence[T]) -> list[R] | None:
-        """The batch's results; None if memory ran out. The exception is gone then, and with it the memory it held."""
+        """The batch's results; None if memory ran out. By then the exception is gone, and so is the memory it held."""
         try:
             return self.run(batch)
         except Exception as error:
@@ -86,7 +86,7 @@ class Batches(Generic[T, R]):
         return max(1, self.length(rows[0]))
 
     def _size(self, left: Sequence[T]) -> int:
-        """How many of the rows left, longest first, make the next batch."""
+        """The number of rows, of those left, longest first, that make the next batch."""
         size = len(left)
         if self.limit.rows:
             size = min(size, self.limit.rows)

@@ -1,15 +1,15 @@
-"""GPUs for one job alone: a file lock per device, held as long as the process lives.
+"""Exclusive GPUs for one job: a file lock per device, held as long as the process lives.
 
 Snakemake counts GPUs but assigns none, so each job takes its own, all or none, before torch is imported. The kernel
-drops the locks when the holder dies, however it dies, and wakes those who wait for them: nobody polls. Who finds enough
-devices free takes them; so none is idle while a job that it suffices for waits. Small jobs could then keep a large one
-waiting for ever. Who has waited for PATIENCE_SECONDS therefore keeps what it gets until it has all, one process at a
-time, so that no two wait for each other.
+drops the locks when the holder dies, for whatever reason, and wakes those who wait for them: nobody polls. A job that
+finds enough free devices takes them, so no device is idle while a waiting job could use it. Small jobs could then keep
+a large one waiting for ever. A job that has waited for PATIENCE_SECONDS therefore keeps each device it gets until it
+has all, one process at a time, so that no two wait for each other.
 
-In a Slurm job the leases are those of the job: its devices are its own already, and its processes share them out.
+In a Slurm job the leases are private to the job: its devices are its own already, and its processes share them out.
 
-A warm worker holds its devices between jobs. Beside the lock it notes its socket, where who waits for the device asks
-it to leave; it does if it is idle.
+A warm worker holds its devices between jobs. Beside the lock it notes its socket. A process that waits for the device
+asks the worker there to leave, which it does if it is idle.
 """
 
 import fcntl
@@ -25,27 +25,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from shardmark.engine.worker_sockets import ask_to_leave
 from shardmark.errors import Problem, UserError
 from shardmark.files import write_whole
 from shardmark.plan.machine import visible_gpus
+from shardmark.processes.sockets import ask_to_leave
 
 LOCKS = "SHARDMARK_DEVICE_LOCKS"
-"The variable that names another folder of locks; all who share devices must share it, whatever their TMPDIR."
+"The variable that names another folder of locks. All who share devices must share it, whatever their TMPDIR."
 TURN, FIRST = "turn", "first"
-"Locks of who looks for devices just now, and of who keeps what it gets until it has all."
+"Locks of the process that is looking for devices, and of the process that keeps the devices it gets until it has all."
 TURN_SECONDS = 2.0
-"Seconds to wait for a turn: a process that is stopped in the middle of its own must not stop the others."
+"Seconds to wait for a turn: a process that is stopped during its own turn must not block the others."
 PATIENCE_SECONDS = 600.0
 ASK_SECONDS = 2.0
-"Seconds between asking workers that hold devices whether they are idle by now; they don't tell."
+"Seconds between asking workers that hold devices whether they are idle by now; they do not announce it."
 SAY_SECONDS = (10.0, 600.0)
-"Seconds after which the log says who holds the devices, and between repetitions."
+"Seconds after which the log names the holders of the devices, and seconds between repetitions."
 log = logging.getLogger(__name__)
 
 
 def default_locks() -> Path:
-    """The folder of lock files that all users of this machine share; within a Slurm job, one of the job."""
+    """The folder of lock files that all users of this machine share; within a Slurm job, a folder for that job."""
     base = Path(os.environ.get(LOCKS) or "/tmp/shardmark-devices")
     job = os.environ.get("SLURM_JOB_ID")
     return base / f"slurm-{job}" if job else base
@@ -58,7 +58,7 @@ def lease_gpus(
     holder: Path | None = None,
     visible: Callable[[], list[str]] = visible_gpus,
 ) -> Iterator[list[str]]:
-    """Wait for `count` of the visible GPUs, hide the others from this process, give them back at the end.
+    """Wait for `count` of the visible GPUs, hide the others from this process, and release them at the end.
 
     `holder` is the socket of a worker that leaves when asked to while it is idle.
     """
@@ -84,21 +84,21 @@ def lease_gpus(
 
 @dataclass
 class _Wait:
-    """One process's way to its devices."""
+    """One process's wait for its devices."""
 
     locks: Path
     visible: list[str]
     count: int
     held: ExitStack
-    "What stays locked when the wait is over."
+    "The locks that stay when the wait is over."
     mine: list[str] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
-    "The devices that somebody else had when they were last looked at."
+    "The devices that others held at the last attempt."
     watched: set[str] = field(default_factory=set)
     woken: threading.Event = field(default_factory=threading.Event)
 
     def taken(self) -> list[str]:
-        """The devices, as soon as they are this process's."""
+        """The devices, as soon as this process holds them."""
         begin, said = time.monotonic(), 0
         with ExitStack() as first:
             keeps = False
@@ -115,8 +115,8 @@ class _Wait:
         return sorted(self.mine, key=self.visible.index)
 
     def _attempt(self, keeps: bool) -> bool:
-        """Take what is free, if it is enough, or if this process may keep it; whether it now is enough."""
-        self.woken.clear()  # first: what is given back from now on ends the next pause
+        """Take the free devices if they are enough, or if this process may keep them; whether it now has enough."""
+        self.woken.clear()  # cleared first: a device released from now on ends the next pause
         with _turn(self.locks), ExitStack() as tried:
             new: list[str] = []
             self.busy = []
@@ -130,7 +130,7 @@ class _Wait:
         return len(self.mine) == self.count
 
     def _watch(self, device: str) -> None:
-        """Be woken when a device is given back, in whatever way. The lock for it is shared, and held for no time."""
+        """Wake up when a device is released, in whatever way. The lock for that is shared, and released at once."""
         if device in self.watched:
             return
         self.watched.add(device)
@@ -146,21 +146,21 @@ class _Wait:
     def _ask_holders(self) -> None:
         left = len(self.mine)
         for device in self.busy:
-            if left < self.count:  # no more workers than devices are missing
+            if left < self.count:  # ask no more workers than devices are missing
                 left += _ask_holder(self.locks, device)
 
     def _holders(self) -> str:
-        """Who has the devices, for the log."""
+        """The holders of the devices, for the log."""
         return ", ".join(f"{device} is held by {_lock_holder(_lock(self.locks, device))}" for device in self.busy)
 
 
 @contextmanager
 def _folder(locks: Path) -> Iterator[None]:
-    """The folder of locks, made if need be, open to all users, and safe from what cleans up old files."""
+    """The folder of locks, created if necessary, open to all users, and safe from cleanup of old files."""
     for path in (locks.parent, locks) if locks.name.startswith("slurm-") else (locks,):
         with suppress(FileExistsError):
             path.mkdir(parents=True)
-            path.chmod(0o1777)  # other users lease from it, too
+            path.chmod(0o1777)  # other users lease devices here, too
     if not os.access(locks, os.R_OK | os.W_OK | os.X_OK):
         raise _not_open(locks)
     handle = os.open(locks, os.O_RDONLY | os.O_DIRECTORY)
@@ -179,7 +179,7 @@ def _not_open(path: Path) -> UserError:
 
 @contextmanager
 def _turn(locks: Path) -> Iterator[None]:
-    """A block that one process is in at a time, unless another stays in it for too long."""
+    """A block that only one process is in at a time, unless another stays in it for too long."""
     with ExitStack() as held:
         deadline = time.monotonic() + TURN_SECONDS
         while not _locked(locks / TURN, held) and time.monotonic() < deadline:
@@ -193,24 +193,24 @@ def _lock(locks: Path, device: str) -> Path:
 
 
 def _note(locks: Path, device: str, holder: Path | None) -> None:
-    """Say where the holder of a device can be asked to leave; in a file of this user."""
+    """Note, in a file of this user, the socket at which the holder of a device can be asked to leave."""
     note = _holder(locks, device)
     try:
         write_whole(note, str(holder)) if holder else note.unlink(missing_ok=True)
-    except OSError as error:  # somebody else has a file of this name here: this worker stays until it has been idle
+    except OSError as error:  # another user's file has this name: the worker stays until its idle time ends
         log.warning("who waits for %s cannot ask this worker to leave: %s", device, error)
 
 
 def _holder(locks: Path, device: str) -> Path:
-    """Where this user's workers note who holds a device."""
+    """The file in which this user's workers note the holder of a device."""
     return locks / f"{device.replace('/', '_')}.{os.getuid()}.holder"
 
 
 def _ask_holder(locks: Path, device: str) -> bool:
-    """Whether a worker that held the device has left it."""
+    """Ask the holder of a device to leave; whether a worker that held it has left."""
     try:
         with open(os.open(_holder(locks, device), os.O_RDONLY | os.O_NONBLOCK)) as file:
-            if os.fstat(file.fileno()).st_uid != os.getuid():  # all users may write here: this is somebody's trick
+            if os.fstat(file.fileno()).st_uid != os.getuid():  # all users may write here, so the file may be a trap
                 return False
             return ask_to_leave(Path(file.read()))
     except (OSError, ValueError):
@@ -218,7 +218,7 @@ def _ask_holder(locks: Path, device: str) -> bool:
 
 
 def _locked(path: Path, held: ExitStack) -> bool:
-    """Lock a file for this process alone, until `held` is closed; False if somebody else has it."""
+    """Lock a file exclusively until `held` is closed; False if another process has locked it."""
     with ExitStack() as tried:
         file = tried.enter_context(_lock_file(path))
         try:
@@ -231,14 +231,14 @@ def _locked(path: Path, held: ExitStack) -> bool:
 
 @contextmanager
 def _lock_file(path: Path) -> Iterator[IO[str]]:
-    """A file to lock, open. Raises UserError if somebody keeps it to himself."""
+    """An open file to lock. Raises UserError if its owner does not let others open it."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a lock needs no right to write; a FIFO is no trap
     try:
         try:
             handle = os.open(path, flags)  # O_CREAT on another user's file would be refused
         except FileNotFoundError:
             handle = os.open(path, flags | os.O_CREAT, 0o444)
-            os.fchmod(handle, 0o444)  # whatever this user's umask
+            os.fchmod(handle, 0o444)  # regardless of the umask
     except PermissionError:
         raise _not_open(path) from None
     with os.fdopen(handle) as file:
@@ -246,7 +246,7 @@ def _lock_file(path: Path) -> Iterator[IO[str]]:
 
 
 def _lock_holder(path: Path) -> str:
-    """The process that has locked a file, and its user, as far as the kernel tells."""
+    """The process that has locked a file, and its user, as far as the kernel reveals it."""
     try:
         status = os.stat(path)
         place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"

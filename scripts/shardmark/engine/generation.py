@@ -1,4 +1,4 @@
-"""Generating answers with continuous batching: rows join a running batch, get a token a step, and leave when done."""
+"""Generation with continuous batching: rows join a running batch, get a token per step, and leave when they end."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ import torch
 
 from shardmark.engine.batches import Limit, OutOfMemoryError, is_out_of_memory
 from shardmark.engine.prefixes import Prefix, shared_prefixes
-from shardmark.engine.sampling import GREEDY, Sampling, choose, generator
+from shardmark.engine.sampling import GREEDY, Sampling, choose, generator, largest
 from shardmark.engine.stops import StopFinder, text_and_end
 from shardmark.engine.thoughts import ThoughtLimits, ThoughtWatch, marks_in, thought_tokens
 from shardmark.records.prediction import Mark
@@ -20,12 +20,12 @@ from shardmark.texts.thoughts import Tags
 log = logging.getLogger(__name__)
 
 WAITING_SHARE = 8
-"New rows are prefilled when one in this many places of the batch is free: one at a time takes a pass for each."
+"New rows are prefilled when one in this many places of the batch is free: singly, each would take a pass."
 
 
 @dataclass(frozen=True)
 class GenerateRow:
-    """A tokenized prompt, when its continuation ends, and how its tokens are chosen."""
+    """A tokenized prompt, with the limits of its continuation and the way its tokens are chosen."""
 
     inputs: list[int]
     max_new_tokens: int
@@ -34,41 +34,41 @@ class GenerateRow:
     "Tokens that were dropped on the left because the window is too short."
     sampling: Sampling = GREEDY
     request: str = ""
-    "The id of the request; with `sample` it is the seed."
+    "The id of the request; together with `sample` it is the seed."
     sample: int = 0
-    "Which of the request's samples this is, from 0."
+    "The number of the sample among the request's samples, from 0."
     opened: str = ""
-    "The mark of a thought that the prompt ends with, such as <think>."
+    "The opening mark of a thought at the end of the prompt, such as <think>."
     tags: Tags | None = None
-    "The marks of thoughts that the model's file names."
+    "The marks of thoughts given in the model's file."
     thoughts: ThoughtLimits | None = None
-    "Where the model's file tells of its thoughts: stop strings are then sought after them only."
+    "Limits of thoughts, if the model's file sets any: stop strings are then only looked for after the thoughts."
     seconds: float | None = None
-    "The time after which it ends."
+    "The most seconds of generation."
 
     @property
     def length(self) -> int:
-        """Tokens that it may come to have."""
+        """The most tokens that it may come to have."""
         return len(self.inputs) + self.max_new_tokens
 
 
 class Answer(NamedTuple):
-    """What was generated for a row."""
+    """The text generated for a row."""
 
     text: str
-    "It ends before the first stop string, and has no special tokens."
+    "The text up to the first stop string, without special tokens."
     tokens: int
-    "Tokens up to the one that completed a stop string, without the one that ends texts."
+    "Tokens up to the one that completed a stop string, without the end-of-text token."
     end: str
-    "stop, eos, length, time, or nan where the model's output was not finite."
+    "stop, eos, length, time, or nan if the model's output was not finite."
     thought: int = 0
-    "Tokens of thoughts, marks and all."
+    "Tokens of thoughts, including marks."
     marks: tuple[Mark, ...] = ()
     "The special tokens that mark thoughts in the text."
 
 
 class Batch(Protocol):
-    """The rows that a model generates for at the moment. ContinuousBatch is one; tests have a simpler one."""
+    """The rows that a model is generating for. ContinuousBatch is one implementation; tests have a simpler one."""
 
     rows: list["RunningRow"]
 
@@ -83,7 +83,7 @@ class Batch(Protocol):
 
 @dataclass(eq=False)
 class RunningRow:
-    """A row with what has been generated for it so far."""
+    """A row with the tokens generated for it so far."""
 
     row: GenerateRow
     tokenizer: Any
@@ -110,22 +110,22 @@ class RunningRow:
 
     @property
     def own_length(self) -> int:
-        """Tokens that it may come to have beside its shared prefix."""
+        """The most tokens that it may come to have besides its shared prefix."""
         return self.max_length - (self.prefix.end if self.prefix else 0)
 
     def draw(self) -> float | None:
-        """A row that draws: its uniform number until a token is taken. Running out of memory must not use one up."""
+        """The uniform number of a row that samples, kept until a token is taken: running out of memory uses none up."""
         if self._number is None and self._numbers is not None:
             self._number = float(self._numbers.random())
         return self._number
 
     @property
     def due(self) -> int | None:
-        """The token that must come next: of the mark that ends a thought which has used up its budget."""
+        """The token that must come next: part of the mark that closes a thought whose budget is used up."""
         return self._due[0] if self._due else None
 
     def take(self, token: int, finite: bool) -> Answer | None:
-        """The answer, if it ends with this next token."""
+        """The answer if it ends with this next token, else None."""
         self._number = None
         if not finite:
             return Answer("", len(self.generated), "nan")
@@ -141,7 +141,7 @@ class RunningRow:
         return self._answer("time") if self._late() else None
 
     def _searches(self, token: int) -> bool:
-        """Whether a stop string may have come to its end with this token: not within a thought."""
+        """Whether a stop string may be complete with this token. Within a thought, none is looked for."""
         watch = self._watch
         if watch is None:
             return self._finder.push(token)
@@ -178,7 +178,7 @@ class RunningRow:
 
 @dataclass
 class Scheduler:
-    """Takes all rows through one batch."""
+    """Runs all rows through one batch."""
 
     batch: Batch
     tokenizer: Any
@@ -186,10 +186,10 @@ class Scheduler:
     "Tokens that end a text."
     limit: Limit
     free: Callable[[], None] = lambda: None
-    "Called before going on with fewer rows, to give cached memory back."
+    "Called before going on with fewer rows, to release cached memory."
 
     def results(self, rows: Sequence[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
-        """Rows with their answers, as soon as they have ended. Raises OutOfMemoryError with the row."""
+        """Rows with their answers, as soon as they end. Raises OutOfMemoryError with the row."""
         waiting = deque(self._ordered(rows))
         self._needed = Counter(part for row in waiting for part in _chain(row))
         self.batch.clear()
@@ -225,7 +225,7 @@ class Scheduler:
         return [waiting.popleft() for _ in range(chosen)]
 
     def _tried(self, joining: Sequence[RunningRow]) -> list[tuple[int, Answer]] | None:
-        """The rows that ended in this step; None if memory ran out. The exception is gone then, and what it held."""
+        """The rows that ended in this step; None if memory ran out. By then the exception and its memory are gone."""
         try:
             if joining:
                 self.batch.join(joining, self.limit.tokens)
@@ -241,7 +241,7 @@ class Scheduler:
         return [(n, answer) for n, answer in enumerate(taken) if answer]
 
     def _leave(self, ended: Sequence[tuple[int, Answer]]) -> list[tuple[GenerateRow, Answer]]:
-        """Take rows out of the batch, with the prefixes that nobody needs any more."""
+        """Remove rows from the batch, with the prefixes that no other row needs."""
         gone = [self.batch.rows[n] for n, _ in ended]
         self.batch.leave([n for n, _ in ended])
         for part in (part for row in gone for part in _chain(row)):
@@ -251,7 +251,7 @@ class Scheduler:
         return [(row.row, answer) for row, (_, answer) in zip(gone, ended, strict=True)]
 
     def _shrink(self, joining: Sequence[RunningRow]) -> list[RunningRow]:
-        """After running out of memory: a smaller limit, and the rows that wait again, with their tokens."""
+        """Lower the limit after running out of memory; returns the rows that must wait again, with their tokens."""
         rows = _affected(self.batch.rows, joining)
         tokens = len(rows) * max(row.own_length for row in rows)
         shared = sum(len(part.tokens) for part in {part for row in rows for part in _chain(row)})
@@ -265,14 +265,17 @@ class Scheduler:
 def next_tokens(logits: torch.Tensor, rows: Sequence[RunningRow]) -> list[tuple[int, bool]]:
     """Each row's next token, and whether its logits [rows, vocabulary] were finite: NaN's argmax is a token, too."""
     logits = logits.float()
-    finite = logits.amax(-1).isfinite()
+    tokens = largest(logits)  # NaN counts as the largest
+    finite = logits.gather(1, tokens[:, None])[:, 0].isfinite()
     barred = [(n, token) for n, row in enumerate(rows) for token in row.barred]
     if barred:
         at = torch.tensor(barred, device=logits.device)
         logits = logits.index_put((at[:, 0], at[:, 1]), logits.new_tensor(-torch.inf))
-    if any(row.row.sampling.temperature > 0 for row in rows):
-        logits = logits.masked_fill(~finite[:, None], 0)  # a draw needs numbers; the row ends anyway
-    tokens = choose(logits, [row.row.sampling for row in rows], [row.draw() for row in rows])
+    draws = any(row.row.sampling.temperature > 0 for row in rows)
+    if draws:
+        logits = logits.masked_fill(~finite[:, None], 0)  # sampling needs finite numbers; the row ends anyway
+    if draws or barred:
+        tokens = choose(logits, [row.row.sampling for row in rows], [row.draw() for row in rows])
     both = torch.stack([tokens, finite.long()]).tolist()  # one transfer from the device
     return [(token if row.due is None else row.due, bool(good)) for row, token, good in zip(rows, *both, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Answers with a model of tokens that is loaded here: requests become rows, rows of answers become predictions."""
+"""Answers from a model that is loaded here: requests become rows, and rows of answers become predictions."""
 
 import math
 from collections import defaultdict
@@ -9,14 +9,15 @@ from dataclasses import replace
 from shardmark.engine.backend import Backend
 from shardmark.engine.batches import OutOfMemoryError, is_out_of_memory
 from shardmark.engine.generation import Answer, GenerateRow
+from shardmark.engine.rows import scored_prediction, scored_rows
 from shardmark.engine.sampling import Sampling
 from shardmark.engine.token_model import TokenModel
 from shardmark.engine.tokenization import Wording
-from shardmark.engine.tokens import LogLikelihood, ScoredRow, fit_window, rolling_windows
+from shardmark.engine.tokens import LogLikelihood, ScoredRow
 from shardmark.errors import Problem, UserError
 from shardmark.records.model import ModelRecord
-from shardmark.records.prediction import Generated, Output, Prediction, Sampled, Scored, Written
-from shardmark.records.request import ChoiceRequest, GenerateRequest, Request, RollingRequest, ScoredRequest
+from shardmark.records.prediction import Generated, Output, Prediction, Sampled, Written
+from shardmark.records.request import GenerateRequest, Request, ScoredRequest
 from shardmark.tasks.chat_templates import WordingError
 
 NOT_FINITE = "try dtype: float32"
@@ -24,37 +25,42 @@ MORE_MEMORY = "give the model more GPUs, lower max_seq_len, or use a smaller dty
 
 
 class LocalBackend(Backend):
-    """Answers requests with a TokenModel, in the wording of its tokenizer."""
+    """Answers requests with a TokenModel, with prompts in the form that its tokenizer wants."""
 
     def __init__(self, record: ModelRecord, model: TokenModel) -> None:
         self.record = record
         self.model = model
         self.where = record.file
-        self.wording = Wording(model.tokenizer, record.weights)
+        self.wording = Wording(model.tokenizer, record.wording)
 
     def use_threads(self, count: int) -> None:
-        """Compute with this many cores from now on."""
+        """Compute with `count` cores from now on."""
         self.model.use_threads(count)
 
     @property
     def device_names(self) -> list[str]:
-        """What the model's GPUs are called."""
+        """Names of the model's GPUs."""
         return self.model.device_names
 
+    @property
+    def products(self) -> str:
+        """The method of matrix multiplication, if not the usual one."""
+        return self.model.products
+
     def answer(self, requests: Mapping[str, Request]) -> Iterator[list[Prediction]]:
-        """The predictions of requests by id, in lists as they are done. Raises UserError naming model and request."""
+        """The predictions of requests by id, in lists as they finish. Raises UserError naming model and request."""
         try:
             yield from self._scored({k: r for k, r in requests.items() if not isinstance(r, GenerateRequest)})
             yield from self._generations({k: r for k, r in requests.items() if isinstance(r, GenerateRequest)})
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            # Of a batch this is no error, since it is halved: so it was in the trial before, or beside the requests.
+            # A batch that runs out of memory is halved, so this happened in the trial before, or outside the requests.
             what = f"model {self.record.name}: out of memory beside its requests: {error}"
             raise UserError(Problem(self.where, "", what, MORE_MEMORY)) from error
 
     def _scored(self, requests: dict[str, ScoredRequest]) -> Iterator[list[Prediction]]:
-        """A request is done when the last of its rows is."""
+        """The predictions of scored requests. A request is finished when the last of its rows is."""
         asked = {key: self._scored_rows(key, request) for key, request in requests.items()}
         owners = [(key, n) for key, rows in asked.items() for n in range(len(rows))]
         rows = [asked[key][n] for key, n in owners]
@@ -68,40 +74,27 @@ class LocalBackend(Backend):
                 found[key][n] = (rows[number], score)
                 if len(found[key]) == len(asked[key]):
                     values = [value for _, value in sorted(found.pop(key).items())]
-                    done.append(_SCORED[type(requests[key])](key, values))
+                    done.append(scored_prediction(key, requests[key], values))
             yield done
 
     def _scores(
         self, owners: list[tuple[str, int]], rows: list[ScoredRow]
     ) -> Iterator[list[tuple[int, LogLikelihood]]]:
-        """Row numbers with their scores, as soon as they are there."""
+        """Row numbers with their scores, as soon as they are ready."""
         try:
             yield from self.model.score(rows)
         except OutOfMemoryError as error:
             raise self._too_large(owners[error.row][0], len(rows[error.row].inputs)) from error
 
     def _scored_rows(self, key: str, request: ScoredRequest) -> list[ScoredRow]:
-        """What is scored for a request: a row for each pair of a choice, or for each window of a text."""
+        """The rows to score for a request: one for each pair of a choice, or for each window of a text."""
         with self._named(key):
-            if isinstance(request, RollingRequest):
-                prefix, tokens = self.wording.whole(request.text)
-                self._check_tokens([prefix, *tokens])
-                rows = rolling_windows(prefix, tokens, self.model.window)
-                if not rows:
-                    raise WordingError("the text becomes no token", "leave such rows out with `where`")
-                return rows
-            pairs = [self.wording.pair(*pair) for pair in request.pairs]
-            contexts = [context for context, _ in request.pairs if context]
-            opened = any(self.wording.opened(context) for context in contexts[:1])
-            self._check_tokens(token for pair in pairs for part in pair for token in part)
-            for (_, continuation), (_, text) in zip(pairs, request.pairs, strict=True):
-                if not continuation:
-                    why = " of the model's tokenizer" if text else ""
-                    raise WordingError(f"the choice {text!r} becomes no token{why}", "fix the data set's choices")
-        return [replace(fit_window(*pair, self.model.window), opened=opened) for pair in pairs]
+            rows = scored_rows(self.wording, request, self.model.scoring_window)
+            self._check_tokens(token for row in rows for part in (row.inputs, row.scored) for token in part)
+        return rows
 
     def _generations(self, requests: dict[str, GenerateRequest]) -> Iterator[list[Prediction]]:
-        """A request is done when the last of its samples is."""
+        """The predictions of generated texts. A request is finished when the last of its samples is."""
         if not requests:
             return
         rows = [row for key, request in requests.items() for row in self._generate_rows(key, request)]
@@ -125,7 +118,7 @@ class LocalBackend(Backend):
             tokens, opened = self.wording.prompt(request.context), self.wording.opened(request.context)
             thoughts = self.wording.thoughts
             self._check_tokens(tokens)
-        new_tokens = min(request.max_new_tokens, settings.max_out_len or request.max_new_tokens)
+        new_tokens = settings.answer_tokens(request.max_new_tokens)
         new_tokens += thoughts.free if thoughts else 0
         room = self.model.window - new_tokens
         if room < 1:
@@ -147,7 +140,7 @@ class LocalBackend(Backend):
         return [replace(first, sample=sample) for sample in range(request.samples)]
 
     def _check_tokens(self, tokens: Iterable[int]) -> None:
-        """Raise WordingError for a token that the model knows nothing of."""
+        """Raise WordingError for a token that the model has no embedding for."""
         last = max(tokens, default=0)
         if last >= self.model.rows:
             token = self.model.tokenizer.convert_ids_to_tokens(last)
@@ -162,7 +155,7 @@ class LocalBackend(Backend):
 
     @contextmanager
     def _named(self, key: str) -> Iterator[None]:
-        """A block whose WordingError names the model and the request."""
+        """A block in which WordingError becomes a UserError naming the model and the request."""
         try:
             yield
         except WordingError as error:
@@ -175,34 +168,11 @@ class LocalBackend(Backend):
         return UserError(Problem(self.where, "", f"model {self.record.name}, request {key[:16]}: {what}", fix))
 
 
-def _choice_prediction(key: str, values: list[tuple[ScoredRow, LogLikelihood]]) -> Scored:
-    return Scored(
-        id=key,
-        logprobs=[logprob for _, (logprob, _) in values],
-        tokens=[len(row.scored) for row, _ in values],
-        greedy=[greedy for _, (_, greedy) in values],
-        cut=max(row.cut for row, _ in values),
-        alone=sum(row.alone for row, _ in values),
-        opened=any(row.opened for row, _ in values),
-    )
-
-
-def _rolling_prediction(key: str, values: list[tuple[ScoredRow, LogLikelihood]]) -> Scored:
-    """The text as a whole is scored as if it were the only choice."""
-    return Scored(
-        id=key,
-        logprobs=[math.fsum(logprob for _, (logprob, _) in values)],
-        tokens=[sum(len(row.scored) for row, _ in values)],
-        greedy=[all(greedy for _, (_, greedy) in values)],
-        cut=0,
-    )
-
-
-_SCORED = {ChoiceRequest: _choice_prediction, RollingRequest: _rolling_prediction}
-
-
 def _generate_prediction(key: str, values: list[tuple[GenerateRow, Answer]]) -> Written:
-    """One sample stands in the prediction itself, several in a list; `opened` only where the prompt opens a thought."""
+    """The prediction from a request's samples. One sample is stored in the prediction itself, several in a list.
+
+    `opened` is set only if the prompt opens a thought.
+    """
     opened = values[0][0].opened
     facts = [{**answer._asdict(), "marks": list(answer.marks), "cut": row.cut} for row, answer in values]
     if len(values) > 1:

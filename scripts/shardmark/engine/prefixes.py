@@ -1,4 +1,4 @@
-"""What token rows begin with in common: a tree, so that each shared part goes through the model once."""
+"""Shared prefixes of token rows: a tree, so that each shared part goes through the model once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ def shared_prefixes(
 ) -> list[tuple[int, Prefix | None]]:
     """Each row's number and its longest shared prefix, in an order that keeps rows of one prefix together.
 
-    Among those with the same prefix, and among prefixes, what has the largest weight comes first (the length, unless
-    weights are given). A row always keeps one token, its last, for itself.
+    Within a prefix, and among prefixes, the largest weight comes first (the length, unless weights are given). A row
+    always keeps one token, its last, for itself.
     """
     heavy = [len(row) for row in rows] if weights is None else list(weights)
     order = sorted(range(len(rows)), key=lambda n: tuple(rows[n]))
@@ -66,7 +66,7 @@ def shared_prefixes(
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two rows begin with in common."""
+    """The number of tokens that two rows begin with in common."""
     length = min(len(a), len(b))
     differ = np.flatnonzero(np.asarray(a[:length]) != np.asarray(b[:length]))
     return int(differ[0]) if len(differ) else length

@@ -1,8 +1,8 @@
-"""From logits to the next token of each row: greedy, or drawn by a generator of the row's own.
+"""The next token of each row from its logits: greedy, or drawn with the row's own random generator.
 
 A draw takes one uniform number from a generator that is keyed by request and sample, and looks it up in the cumulative
-distribution in the order of token ids, in float64. So it depends neither on batch mates nor on the order of work, and
-the last bits of a logit move no boundary far enough to matter.
+distribution in the order of token ids, in float64. So it depends neither on the other rows of the batch nor on the
+order of work, and the last bits of a logit move no boundary far enough to matter.
 """
 
 import hashlib
@@ -13,30 +13,32 @@ import numpy as np
 import torch
 
 DRAWING_BYTES = 1 << 28
-"About how many bytes of float64 probabilities are worked on at once."
+"The approximate number of bytes of float64 probabilities processed at once."
+PART = 512
+"Tokens in each part whose largest logit is found first."
 NUCLEUS = 1024
-"Tokens among which the nucleus is sought first: sorting a whole large vocabulary takes longer than a layer."
+"Tokens among which the nucleus is looked for first: sorting the whole of a large vocabulary takes longer than a layer."
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. The defaults are greedy."""
+    """Settings for choosing the next token. The defaults are greedy."""
 
     temperature: float = 0.0
     "Logits are divided by it; 0 takes the largest."
     top_k: int = 0
-    "Only the most likely tokens (and what ties with the last of them); 0 for all."
+    "Consider only the most likely tokens (and ties with the last of them); 0 for all."
     top_p: float = 1.0
-    "Of these, the fewest most likely ones that together have this probability (Holtzman et al. 2020)."
+    "Of these, consider only the fewest most likely ones that together have this probability (Holtzman et al. 2020)."
     min_new_tokens: int = 0
-    "The fewest tokens before one that ends the text."
+    "The fewest tokens before an end-of-text token."
 
 
 GREEDY = Sampling()
 
 
 def generator(request_id: str, sample: int) -> np.random.Generator:
-    """The source of uniform numbers of a request's sample, the same on every machine (Philox, keyed by SHA-256)."""
+    """The random generator of a request's sample, the same on every machine (Philox, keyed by SHA-256)."""
     digest = hashlib.sha256(f"{request_id}:{sample}".encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
@@ -44,9 +46,9 @@ def generator(request_id: str, sample: int) -> np.random.Generator:
 def choose(logits: torch.Tensor, settings: Sequence[Sampling], uniform: Sequence[float | None]) -> torch.Tensor:
     """The next token of each row, [rows] on the logits' device.
 
-    `logits` is [rows, vocabulary] in float32; `uniform` has a number in [0, 1) for each row that draws.
+    `logits` is [rows, vocabulary] in float32; `uniform` has a number in [0, 1) for each row that samples.
     """
-    tokens = logits.argmax(-1)
+    tokens = largest(logits)
     drawing = [n for n, one in enumerate(settings) if one.temperature > 0]
     step = max(1, DRAWING_BYTES // (8 * 4 * logits.shape[-1]))  # about four such tensors live at once
     for begin in range(0, len(drawing), step):
@@ -55,6 +57,24 @@ def choose(logits: torch.Tensor, settings: Sequence[Sampling], uniform: Sequence
         numbers = torch.tensor([uniform[n] for n in part], dtype=torch.float64, device=logits.device)
         tokens[at] = _look_up(probabilities(logits[at], [settings[n] for n in part]), numbers)
     return tokens
+
+
+def largest(logits: torch.Tensor) -> torch.Tensor:
+    """The token with the largest logit, or with a NaN, in each row, [rows].
+
+    Same as argmax, which takes four times as long on a CPU: the maximum of each part is found much faster than its
+    place.
+    """
+    size = logits.shape[-1]
+    parts = size // PART
+    if parts < 2 or logits.device.type != "cpu":
+        return logits.argmax(-1)
+    maxima = [logits[:, : parts * PART].unflatten(1, (parts, PART)).amax(-1)]
+    if parts * PART < size:
+        maxima.append(logits[:, parts * PART :].amax(-1, keepdim=True))
+    start = torch.cat(maxima, 1).argmax(-1, keepdim=True) * PART
+    within = (start + torch.arange(PART)).clamp_(max=size - 1)  # beyond the end, the last token is repeated
+    return within.gather(1, logits.gather(1, within).argmax(-1, keepdim=True))[:, 0]
 
 
 def probabilities(logits: torch.Tensor, settings: Sequence[Sampling]) -> torch.Tensor:
@@ -81,7 +101,7 @@ def probabilities(logits: torch.Tensor, settings: Sequence[Sampling]) -> torch.T
 
 
 def _nucleus(chances: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
-    """Without the tokens before which, the most likely first, that much mass has already come."""
+    """The distribution without the tokens that come after `mass` has been reached, the most likely first."""
     for width in (min(NUCLEUS, chances.shape[-1]), chances.shape[-1]):
         values, tokens = chances.topk(width)
         total = values.cumsum(-1)

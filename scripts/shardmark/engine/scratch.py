@@ -1,8 +1,9 @@
-"""Weights on a disk of the node: copied there once, by whoever comes first, and used by all jobs that come after.
+"""Copies of weights on the node's own disk: made once, by the job that comes first, and used by all jobs after it.
 
-A copy is named by the folder it is of and by its files' sizes and times. It is whole or not there, and its bytes are
-compared with what was read. Locks lie on the node's own disk. Whoever uses a copy holds it shared as long as it lives;
-copies that nobody holds make room for new ones, the least recently used first. Results don't depend on any of this.
+A copy is named by its source folder and by the sizes and times of its files. It is either complete or not there, and
+its bytes are compared with what was read. Locks are on the node's own disk. A job that uses a copy holds a shared lock
+on it as long as it lives; copies that nobody holds make room for new ones, the least recently used first. Results don't
+depend on any of this.
 """
 
 import fcntl
@@ -17,20 +18,20 @@ from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
-from shardmark.engine.stage import UNUSED
 from shardmark.files import digest, file_sha256
+from shardmark.lock.contents import UNUSED
 from shardmark.plan.machine import SCRATCH
 from shardmark.records.model import Staged
 
 SPARE = 1 << 30
-"Bytes that a copy leaves free."
+"Bytes that must stay free after a copy."
 CHUNK = 1 << 24
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def on_scratch(staged: Staged) -> Iterator[Staged]:
-    """The folders of weights and tokenizer, copied to the node's disk where one is set and has room; else as given."""
+    """The folders of weights and tokenizer, copied to the node's disk if one is set and has room, else as given."""
     base = scratch_folder()
     if base is None:
         yield staged
@@ -45,7 +46,7 @@ def on_scratch(staged: Staged) -> Iterator[Staged]:
 
 
 def scratch_folder() -> Path | None:
-    """The folder of this user's copies, made if need be; None if there is to be none, or cannot be."""
+    """The folder of this user's copies, created if necessary; None if none is set or it cannot be used."""
     wanted = os.environ.get(SCRATCH, "")
     if not wanted:
         return None
@@ -65,11 +66,11 @@ def scratch_folder() -> Path | None:
 
 
 def _copied(source: Path, base: Path, held: ExitStack) -> Path:
-    """A whole copy of a folder, held until the end of `held`; the folder itself if there is no room."""
+    """A complete copy of a folder, held until the end of `held`; the folder itself if there is no room."""
     files = _files(source)
     copy = base / digest([str(source), {name: list(status) for name, status in files.items()}])
     with open(copy.with_suffix(".lock"), "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes meanwhile waits for the copy
+        fcntl.flock(lock, fcntl.LOCK_EX)  # jobs that come meanwhile wait for the copy
         try:
             if not _is_whole(copy, files):
                 _make_room(base, sum(status[0] for status in files.values()))
@@ -85,7 +86,7 @@ def _copied(source: Path, base: Path, held: ExitStack) -> Path:
 
 
 def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Size and times of each file of a folder by its path there: links are followed, what no model loads left out."""
+    """Size and times of each file by its path in a folder. Links are followed, files that no model loads left out."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
@@ -97,7 +98,7 @@ def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def _is_whole(copy: Path, files: dict[str, tuple[int, int, int]]) -> bool:
-    """Whether a copy has each file in its size; more was checked when it was made."""
+    """Whether a copy has each file in its right size; more was checked when it was made."""
     try:
         return copy.is_dir() and all((copy / name).stat().st_size == size for name, (size, *_) in files.items())
     except OSError:
@@ -121,7 +122,7 @@ def _copy(source: Path, copy: Path, names: list[str]) -> None:
 
 
 def _copy_file(source: Path, target: Path) -> str:
-    """Copy a file; the SHA-256 of what was read."""
+    """Copy a file; returns the SHA-256 of the bytes read."""
     read = hashlib.sha256()
     with open(source, "rb") as from_file, open(target, "wb") as to_file:
         while chunk := from_file.read(CHUNK):
@@ -131,7 +132,7 @@ def _copy_file(source: Path, target: Path) -> str:
 
 
 def _make_room(base: Path, needed: int) -> None:
-    """Remove copies that nobody uses until enough bytes are free, the least recently used first. Raises OSError."""
+    """Remove unused copies until enough bytes are free, the least recently used first. Raises OSError."""
     copies = [path for path in base.iterdir() if path.is_dir()]
     for path in sorted(copies, key=lambda path: path.stat().st_mtime):
         if shutil.disk_usage(base).free >= needed + SPARE:

@@ -1,4 +1,4 @@
-"""What a row has written so far, and whether a stop string is in it, looking at the newest tokens only."""
+"""Text that a row has written so far, and whether it has a stop string, looking at the newest tokens only."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 INCOMPLETE = "\ufffd"
-"What decoders write for the bytes of a character that is not whole yet."
+"The character that decoders write for the bytes of an incomplete character."
 PATIENCE = 8
-"Tokens after which bytes that still make no character never will."
+"The number of tokens after which bytes that still make no character never will."
 
 
 class TextStream:
     """Text from tokens that come one at a time.
 
-    Tokens are decoded together with those that made the last piece of text: a decoder may drop a space at the start,
-    or join the bytes of a character, or need its neighbour. What two decodings with the same beginning differ in is
-    new. The end of a text that is no whole character yet is held back, and counted as pending.
+    Tokens are decoded together with those of the last piece of text, because a decoder may drop a space at the start,
+    join the bytes of a character, or need neighbouring tokens. The difference between two decodings with the same
+    beginning is the new text. An incomplete character at the end of a text is held back, and counted as pending.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", special: bool = False) -> None:
@@ -33,7 +33,7 @@ class TextStream:
         self._read = 0
 
     def push(self, *tokens: int) -> tuple[str, str]:
-        """The text that these tokens complete, and what is pending after it without the incomplete characters."""
+        """The text that these tokens complete, and the pending text after it, without incomplete characters."""
         self.tokens.extend(tokens)
         whole = self._decode()
         stable = whole.rstrip(INCOMPLETE)
@@ -52,10 +52,10 @@ class TextStream:
 
 
 class StopFinder:
-    """Whether one of some strings has appeared in what a row has written.
+    """Looks for stop strings in the text that a row has written.
 
-    Answers are texts without special tokens, where a stop string such as <|im_end|> would never be found. So where one
-    may meet a special token, the text with them is searched as well.
+    Answers are texts without special tokens, where a stop string such as <|im_end|> would never be found. So if a stop
+    string may overlap a special token, the text with special tokens is searched as well.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", stop: Sequence[str]) -> None:
@@ -66,10 +66,10 @@ class StopFinder:
         self._tails = ["" for _ in kinds]
 
     def push(self, token: int) -> bool:
-        """Whether a stop string has come to its end with this token."""
+        """Whether a stop string is complete with this token."""
         if not self.stop:
             return False
-        found = [self._push(number, token) for number in range(len(self._streams))]  # each must hear of the token
+        found = [self._push(number, token) for number in range(len(self._streams))]  # each stream must get the token
         return any(found)
 
     def _push(self, number: int, token: int) -> bool:
@@ -81,7 +81,7 @@ class StopFinder:
 
 @lru_cache(maxsize=1024)
 def meets_special(tokenizer: "PreTrainedTokenizerBase", stop: tuple[str, ...]) -> bool:
-    """Whether a stop string may be found in special tokens, or in such a token and the text beside it."""
+    """Whether a stop string may be found in special tokens, or in such a token and the text next to it."""
     return any(may_meet(string, token) for string in stop for token in _special(tokenizer))
 
 
@@ -98,8 +98,8 @@ def text_and_end(
 ) -> tuple[str, bool]:
     """The text of tokens before the first stop string in it, and whether there is one there or among special tokens.
 
-    In the first `after` tokens no stop string is sought. What is left of one without its special tokens stays, as in
-    lm-evaluation-harness.
+    No stop string is looked for in the first `after` tokens. If a stop string has special tokens, its other characters
+    stay in the text, as in lm-evaluation-harness.
     """
     text = str(tokenizer.decode(list(tokens), skip_special_tokens=True))
     begin = len(str(tokenizer.decode(list(tokens[:after]), skip_special_tokens=True))) if after and stop else 0

@@ -1,6 +1,6 @@
-"""Where the thoughts of a reasoning model stand among the tokens that it writes.
+"""Positions of a reasoning model's thoughts among the tokens that it writes.
 
-Texts have no special tokens, which in some models mark thoughts: their places are kept beside the text.
+Texts have no special tokens, which mark thoughts in some models: their places are stored beside the text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> Mapping[int, str]:
 
 @lru_cache(maxsize=8)
 def marking_tokens(tokenizer: "PreTrainedTokenizerBase", tags: Tags | None = None) -> Mapping[int, str]:
-    """Those of them that mark thoughts."""
+    """The special tokens that mark thoughts, by id."""
     special = special_tokens(tokenizer)
     marks = marks_among(special.values(), tags)
     return {number: text for number, text in special.items() if text in marks}
@@ -48,7 +48,7 @@ def marks_in(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int], tags: 
 def thought_tokens(
     tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int], opened: str = "", tags: Tags | None = None
 ) -> int:
-    """How many of the tokens are thoughts, marks and all; `opened` is the mark that the prompt has opened one with."""
+    """The number of tokens that are thoughts, including marks; `opened` is the mark at the end of the prompt."""
     left_out = special_tokens(tokenizer).keys() - marking_tokens(tokenizer, tags).keys()
     kept = [number for number, token in enumerate(tokens) if token not in left_out]
 
@@ -70,7 +70,7 @@ def thought_tokens(
 
 @dataclass(frozen=True)
 class ThoughtLimits:
-    """How a row's thoughts are marked and bounded."""
+    """Marks and limits of a row's thoughts."""
 
     tags: Tags
     closing: tuple[int, ...]
@@ -82,21 +82,21 @@ class ThoughtLimits:
 
 
 class ThoughtWatch:
-    """Whether a row is within a thought, told from its tokens as they come."""
+    """Follows whether a row is within a thought, from its tokens as they come."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", limits: ThoughtLimits, opened: bool) -> None:
-        """`opened`: the prompt has begun a thought."""
+        """`opened` says whether the prompt has begun a thought."""
         self.limits = limits
         self.thinking = opened
         self.length = 0
         "Tokens up to the end of the last thought, or all of them within one."
         self.spent = 0
-        "Those within thoughts, without opening marks."
+        "Tokens within thoughts, without opening marks."
         self._stream = TextStream(tokenizer, special=True)
         self._tail, self._keep, self._count = "", max(map(len, limits.tags)) - 1, 0
 
     def push(self, token: int) -> None:
-        """Hear of the next token."""
+        """Take note of the next token."""
         self._count += 1
         self.spent += self.thinking
         ended = False
@@ -110,7 +110,7 @@ class ThoughtWatch:
             self.length = self._count
 
     def close(self) -> None:
-        """Hear that the closing mark has been written."""
+        """Note that the closing mark has been written."""
         self.thinking, self._tail = False, ""
 
     @property

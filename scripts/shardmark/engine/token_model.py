@@ -1,4 +1,4 @@
-"""The level of tokens: what a library must give to answer requests through `LocalBackend`."""
+"""The token level: the interface that a library must provide to answer requests through `LocalBackend`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -8,35 +8,43 @@ from shardmark.engine.tokens import LogLikelihood, ScoredRow
 
 
 class TokenModel(Protocol):
-    """A loaded causal language model that takes and gives token ids."""
+    """A loaded causal language model with token ids as input and output."""
 
     @property
     def tokenizer(self) -> Any:
-        """A tokenizer of transformers."""
+        """A tokenizer of the transformers library."""
 
     @property
     def window(self) -> int:
-        """How many tokens it reads and writes at most."""
+        """The most tokens that it reads and writes."""
+
+    @property
+    def scoring_window(self) -> int:
+        """The most tokens that it reads before the last one that is scored."""
 
     @property
     def rows(self) -> int:
-        """How many tokens it has embeddings for."""
+        """The number of tokens that it has embeddings for."""
 
     def score(self, rows: Sequence[ScoredRow]) -> Iterator[list[tuple[int, LogLikelihood]]]:
-        """Row numbers with their log-likelihoods, each once, as soon as they are there.
+        """Row numbers with their log-likelihoods, each once, as soon as they are ready.
 
         Raises OutOfMemoryError with the number of a row that does not fit alone.
         """
 
     def generate(self, rows: Sequence[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
-        """Rows with their answers, each once, as soon as they are there.
+        """Rows with their answers, each once, as soon as they are ready.
 
         Raises OutOfMemoryError with a row (`.request`, `.length`) that does not fit alone.
         """
 
     def use_threads(self, count: int) -> None:
-        """Compute with this many cores from now on."""
+        """Compute with `count` cores from now on."""
 
     @property
     def device_names(self) -> list[str]:
-        """What its GPUs are called; none on a CPU."""
+        """Names of its GPUs; none on a CPU."""
+
+    @property
+    def products(self) -> str:
+        """The method of matrix multiplication, if not the usual one."""

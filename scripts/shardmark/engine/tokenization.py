@@ -1,14 +1,14 @@
-"""From what a request says to a model's tokens: its tokenizer, with its chat template or the meta template of its file.
+"""A model's tokens from the text of a request: its tokenizer, with its chat template or the meta template of its file.
 
-A chat template brings its own special tokens, so nothing is added to what it makes. A meta template is a text like any
-other, whose BOS is not doubled.
+A chat template adds its own special tokens, so no others are added to its output. The output of a meta template is a
+text like any other, whose BOS is not doubled.
 """
 
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS, ReasoningBudget
-from shardmark.config.weights import WeightsConfig
+from shardmark.config.wording import WordedConfig
 from shardmark.engine.thoughts import ThoughtLimits
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.lock.entries import ADD
@@ -23,9 +23,9 @@ GIVE_PREFIX = "give the tokenizer a BOS or EOS token"
 
 
 class Wording:
-    """How a model is asked."""
+    """The form in which a model is asked."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", settings: WeightsConfig) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", settings: WordedConfig) -> None:
         """`settings` are those of the model's file."""
         self.tokenizer = tokenizer
         self._settings = settings
@@ -34,18 +34,19 @@ class Wording:
         self._template = self._chat_template(settings)
 
     def prompt(self, context: Context) -> list[int]:
-        """The tokens of what the model is to continue. Raises WordingError."""
+        """The tokens of the prompt that the model is to continue. Raises WordingError."""
         text, special = self._text(context, is_open=True)
         return encode(self.tokenizer, text, **special) or [self._prefix()]
 
     def text(self, context: Context) -> str:
-        """The text that a model goes on with, but for what its tokenizer puts before it. Raises WordingError."""
+        """The text of the prompt, without the tokens that the tokenizer puts before it. Raises WordingError."""
         return self._text(context, is_open=True)[0]
 
     def opened(self, context: Context) -> str:
-        """The mark of the thought in which the model is to continue, such as <think>.
+        """The opening mark of the thought in which the model is to continue, such as <think>.
 
-        The prompt ends with it; or else the beginning of the answer has it, where that is the assistant's in a chat.
+        It is at the end of the prompt; or else in the beginning of the answer, if the chat ends with an assistant
+        message.
         """
         tags = self._settings.reasoning_tags
         begun = context[-1].content if not isinstance(context, str) and context[-1].role == "assistant" else ""
@@ -53,7 +54,7 @@ class Wording:
 
     @cached_property
     def thoughts(self) -> ThoughtLimits | None:
-        """How thoughts are bounded, where the model's file tells of them. Raises WordingError."""
+        """Limits of thoughts, if the model's file sets any. Raises WordingError."""
         settings = self._settings
         if not settings.tells_of_reasoning or settings.reasoning == "off":
             return None
@@ -67,7 +68,7 @@ class Wording:
         return ThoughtLimits(tags, tuple(closing), budget, free)
 
     def pair(self, context: Context, continuation: Context) -> tuple[list[int], list[int]]:
-        """The tokens of a context, and of the continuation that is scored after it. Raises WordingError."""
+        """The tokens of a context, and those of the continuation to score after it. Raises WordingError."""
         if not isinstance(continuation, str):
             continuation, _ = self._text(continuation, is_open=False)
         text, special = self._text(context, is_open=True) if context else ("", {})
@@ -77,7 +78,7 @@ class Wording:
             raise WordingError(str(error), GIVE_PREFIX) from error
 
     def whole(self, text: str) -> tuple[int, list[int]]:
-        """The prefix token and the tokens of a whole text after it. Raises WordingError."""
+        """The prefix token, and the tokens of a whole text. Raises WordingError."""
         return self._prefix(), encode(self.tokenizer, text)
 
     def _prefix(self) -> int:
@@ -87,7 +88,7 @@ class Wording:
             raise WordingError(str(error), GIVE_PREFIX) from error
 
     def _text(self, context: Context, is_open: bool) -> tuple[str, dict[str, bool]]:
-        """The text of a context, which goes on if it is open, and how it is to be encoded."""
+        """The text of a context, and keyword arguments for encoding it; `is_open` says whether the text goes on."""
         if isinstance(context, str):
             return context, {}
         if not self._meta and not self.tokenizer.chat_template:
@@ -99,7 +100,7 @@ class Wording:
         is_whole = not self._meta or (bos and text.startswith(bos))
         return text, {"add_special_tokens": False} if is_whole else {}
 
-    def _chat_template(self, settings: WeightsConfig) -> ChatTemplate:
+    def _chat_template(self, settings: WordedConfig) -> ChatTemplate:
         if meta := settings.meta_template:
             return ChatTemplate(partial(by_meta_template, meta))
         kwargs = settings.chat_template_kwargs | (self._switch or {})

@@ -1,4 +1,4 @@
-"""From text to tokens, by the rules of lm-evaluation-harness, so that log-likelihoods agree with it."""
+"""Tokens of texts, by the rules of lm-evaluation-harness, so that log-likelihoods agree with it."""
 
 import re
 from dataclasses import dataclass
@@ -20,25 +20,25 @@ class ScoredRow:
     cut: int
     "Tokens that were dropped on the left because the window is too short."
     alone: bool = False
-    "Whether the scored tokens are those of their text by itself (see Alone)."
+    "Whether the scored tokens are those of their text tokenized by itself (see Alone)."
     opened: bool = False
     "Whether the context ends within a thought."
 
 
 LogLikelihood = tuple[float, bool]
-"Of a row: the summed log-likelihood (nats) of its scored tokens, and whether each of them is the argmax."
+"The summed log-likelihood (nats) of a row's scored tokens, and whether each of them is the argmax."
 
 
 class Alone(list[int]):
-    """Tokens of a continuation that was tokenized by itself: one token would span all of it and the context's end."""
+    """Tokens of a continuation tokenized by itself, because one token would span all of it and the context's end."""
 
 
 PROBES = ("a", "0", "the", "。", " ")
-"Texts of which any tokenizer should know one."
+"Texts of which any tokenizer should know at least one."
 
 
 def prefix_token(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """The token an empty context is replaced by: BOS, else EOS. Raises ValueError if the tokenizer has neither."""
+    """The token that stands for an empty context: BOS, else EOS. Raises ValueError if the tokenizer has neither."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return int(token)
@@ -46,14 +46,15 @@ def prefix_token(tokenizer: "PreTrainedTokenizerBase") -> int:
 
 
 def well_formed(text: str) -> str:
-    """The text with U+FFFD for each half of an emoji, as in cut-off rows: neither tokenizers nor Arrow take one."""
+    """The text with U+FFFD for each lone surrogate, as in cut-off rows: neither tokenizers nor Arrow accept one."""
     return LONE_SURROGATE.sub("\ufffd", text)
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", text: str, **kwargs: Any) -> list[int]:
-    """Tokens of a text, special ones before it included unless kwargs say otherwise.
+    """Tokens of a text, including special ones before it unless kwargs say otherwise.
 
-    What a tokenizer puts after a text, such as EOS, is left out: the text goes on, or its own tokens are scored.
+    Tokens that a tokenizer puts after a text, such as EOS, are left out: the text goes on, or its own tokens are
+    scored.
     """
     tokens = list(tokenizer.encode(well_formed(text), **kwargs))
     after = appended(tokenizer, kwargs.get("add_special_tokens", True))
@@ -62,11 +63,11 @@ def encode(tokenizer: "PreTrainedTokenizerBase", text: str, **kwargs: Any) -> li
 
 @lru_cache(maxsize=16)
 def appended(tokenizer: "PreTrainedTokenizerBase", special: bool = True) -> tuple[int, ...]:
-    """The tokens that a tokenizer puts after each text. They are those that follow a text's own tokens."""
+    """The tokens that a tokenizer puts after each text, found as those that follow a text's own tokens."""
     marks = {getattr(tokenizer, name, None) for name in ("eos_token_id", "sep_token_id")} - {None}
     for probe in PROBES:
         whole, own = (list(tokenizer.encode(probe, add_special_tokens=added)) for added in (special, False))
-        while own and own[-1] in marks:  # one that puts it there whatever it is told
+        while own and own[-1] in marks:  # some tokenizers add it even without special tokens
             own.pop()
         for start in range(len(whole) - len(own) + 1) if own else ():
             if whole[start : start + len(own)] == own:
@@ -77,10 +78,10 @@ def appended(tokenizer: "PreTrainedTokenizerBase", special: bool = True) -> tupl
 def encode_pair(
     tokenizer: "PreTrainedTokenizerBase", context: str, continuation: str, **kwargs: Any
 ) -> tuple[list[int], list[int]]:
-    """Tokens of the context and of the continuation after it, special ones included unless kwargs say otherwise.
+    """Tokens of the context and of the continuation after it, including special ones unless kwargs say otherwise.
 
-    The context's trailing white space belongs to the continuation, and both are tokenized as one text, because a
-    token may span their border. If such a token leaves nothing of the continuation, it is tokenized alone. An empty
+    The context's trailing white space belongs to the continuation, and both are tokenized as one text, because a token
+    may span the boundary. If such a token leaves nothing of the continuation, that is tokenized alone. An empty
     context is the prefix token, unless the continuation begins with it.
     """
     if not context:
@@ -88,7 +89,7 @@ def encode_pair(
         tokens = encode(tokenizer, continuation, add_special_tokens=False)
         return (tokens[:1], tokens[1:]) if tokens[:1] == [prefix] else ([prefix], tokens)
     stripped = context.rstrip()
-    if not stripped:  # white space alone: as an empty context, its characters are scored
+    if not stripped:  # white space alone: its characters are scored, after an empty context
         return encode_pair(tokenizer, "", context + continuation)
     continuation = context[len(stripped) :] + continuation
     head = encode(tokenizer, stripped, **kwargs)
@@ -108,8 +109,8 @@ def fit_window(context: list[int], continuation: list[int], window: int) -> Scor
 def rolling_windows(prefix: int, tokens: list[int], window: int) -> list[ScoredRow]:
     """Rows that score each token of a text once, by the rules of lm-evaluation-harness's loglikelihood_rolling.
 
-    The first window begins with the prefix token; in the others one token of context stands before those that are
-    scored. The last window is filled with as much context as it has room for.
+    The first window begins with the prefix token; the others have one token of context before the scored ones. The last
+    window is filled with as much context as fits.
     """
     first = tokens[:window]
     rows = [ScoredRow([prefix, *first[:-1]], first, 0)] if tokens else []

@@ -1,11 +1,12 @@
 """The scored rows of a shard as one tree of tokens, and its way through a model in chunks.
 
 Rows that begin alike share the tokens they begin with: each distinct prefix is in the tree once, so the model computes
-it once. The tokens stand depth first, in the order in which sorted rows bring them up. This order gives everything:
+it once. The tokens are in depth-first order, as they appear in the sorted rows. Two properties follow from this order:
 
-- A token is seen by itself and its descendants, and these follow it without a gap: an interval, `[n, end[n])`.
-- What later tokens need of those before any cut is one path, the ancestors of the first of them. So a chunk is any run
-  of tokens; between two chunks, the keys and values of one path are kept, never more than a row is long.
+- A token is seen by itself and its descendants, which follow it without a gap: an interval, `[n, end[n])`.
+- After any cut, later tokens need only one path of those before it: the ancestors of the first later token. So a chunk
+  is any run of tokens; between two chunks, the keys and values of one path are kept, never more than the length of a
+  row.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass
 class Budget:
-    """How much one forward may hold; at least one token always goes."""
+    """The most that one forward pass may hold; at least one token always goes."""
 
     tokens: int
     "The most new tokens."
@@ -31,7 +32,7 @@ class Budget:
     "The most branches; None for no bound."
 
     def halve(self, tokens: int) -> None:
-        """Take half of `tokens`, with which memory ran out."""
+        """Allow half of `tokens`, the number at which memory ran out."""
         self.tokens = max(1, tokens // 2)
 
 
@@ -39,8 +40,9 @@ class Budget:
 class Chunk:
     """Tokens that go through the model together, after a path that has been computed before them.
 
-    The columns are what the new tokens attend to: the path's tokens in order of depth, then the new ones themselves.
-    Column c is seen by the new tokens `seen_from[c]` to `seen_until[c] - 1`, counted from the chunk's start.
+    The columns are the tokens that the new tokens attend to: the path's tokens in order of depth, then the new ones
+    themselves. Column c is seen by the new tokens `seen_from[c]` to `seen_until[c] - 1`, counted from the chunk's
+    start.
     """
 
     start: int
@@ -48,15 +50,15 @@ class Chunk:
     tokens: Numbers
     "The new tokens, `[stop - start]`."
     depth: Numbers
-    "The depth of each column, the root's being 0: its position in its row, `[past + stop - start]`."
+    "The depth of each column, 0 for the root: its position in its row, `[past + stop - start]`."
     seen_from: Numbers
     seen_until: Numbers
     keep: Numbers
-    "The columns that are the path of the next chunk."
+    "The columns that make up the path of the next chunk."
     outputs: Numbers
     "The new tokens, counted from the chunk's start, after which the output layer runs."
     slots: slice
-    "The values that these outputs give, in order."
+    "The range of values that these outputs give, in order."
     slot_outputs: Numbers
     "For each of these values, the index of its output in `outputs`."
     slot_targets: Numbers
@@ -71,23 +73,23 @@ class Chunk:
 class TokenTree:
     """The tree of some rows' inputs.
 
-    A value is the log-likelihood of one token after another one of the tree. What several rows ask for, as every row
-    does whose whole prompt is scored, is one value.
+    A value is the log-likelihood of one token after another one of the tree. A value that several rows need, as rows do
+    whose whole prompt is scored, is computed once.
     """
 
     def __init__(self, rows: Sequence[ScoredRow]) -> None:
         self.order = sorted(range(len(rows)), key=lambda n: rows[n].inputs)
-        "Row numbers in the order in which they are done."
+        "Row numbers in the order in which they finish."
         builder = _Builder()
         paths = [builder.add(rows[n].inputs) for n in self.order]
         self.tokens = _numbers(builder.tokens)
         self.depth = _numbers(builder.depth)
         self.end = _numbers(builder.ends())
-        "After a token's last descendant, `[tokens]`."
+        "The position after each token's last descendant, `[tokens]`."
         self.branches = _numbers(builder.branches)
         "The tokens that begin a branch, in order."
         self.last = _numbers([path[-1] for path in paths])
-        "For each row in `order`, its last token. Never decreasing."
+        "The last token of each row in `order`. Never decreasing."
         self.row_slots, self.slot_place, self.slot_target = _slots([rows[n] for n in self.order], paths)
         self.output_places = np.unique(self.slot_place)
         "The tokens after which the output layer runs, in order."
@@ -96,7 +98,7 @@ class TokenTree:
         return len(self.tokens)
 
     def chunk(self, start: int, path: Numbers, budget: Budget) -> Chunk:
-        """The next chunk from a token on. `path` are the token's ancestors, in order of depth."""
+        """The next chunk, from token `start` on. `path` are the token's ancestors, in order of depth."""
         stop = self._stop(start, budget)
         columns = np.concatenate([path, np.arange(start, stop)])
         low, high = np.searchsorted(self.slot_place, [start, stop])
@@ -143,7 +145,7 @@ class _Builder:
         self._path: list[int] = []
 
     def add(self, row: list[int]) -> Numbers:
-        """The tree's tokens that a row's tokens are, `[len(row)]`."""
+        """Add a row; returns the tree's tokens for it, `[len(row)]`."""
         shared = _shared(self._row, row)
         size = len(self.tokens)
         for closed in self._path[shared:]:
@@ -159,14 +161,14 @@ class _Builder:
         return _numbers(self._path)
 
     def ends(self) -> list[int]:
-        """For each token, the one after its last descendant. Nothing can be added any more."""
+        """The position after each token's last descendant. Nothing can be added after this call."""
         for open_ in self._path:
             self._end[open_] = len(self.tokens)
         return self._end
 
 
 def _shared(one: list[int], other: list[int]) -> int:
-    """How many tokens two rows begin with in common. By bisection, because slices compare at the speed of C."""
+    """The number of tokens that two rows share at the start, by bisection, because slices compare at the speed of C."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -178,9 +180,9 @@ def _shared(one: list[int], other: list[int]) -> int:
 
 
 def _slots(rows: list[ScoredRow], paths: list[Numbers]) -> tuple[list[Numbers], Numbers, Numbers]:
-    """Each row's values; and each value's place, which is the token it follows, and target, in order of place.
+    """Each row's values; and the place (the token before) and target of each value, in order of place.
 
-    All scored tokens of a row but the last are themselves in the tree, and there stand for "this token after its
+    All scored tokens of a row but the last are themselves in the tree, where they stand for "this token after its
     parent". The last one is no input: it stands for itself, after the row's last input.
     """
     numbers: dict[tuple[int, int], int] = {}

@@ -1,37 +1,49 @@
-"""Whether a worker gets on, told by its work and not by a thread beside it: that would go on when the work hangs.
+"""Whether a worker makes progress, judged by its work: a separate thread would go on when the work hangs.
 
 A step is one pass of tokens through the model. On a slow CPU it may take minutes, so its time alone says little: a
-worker that computes or reads is not still. But a GPU that hangs keeps a core busy waiting, so a step that takes far
-longer than any before it is a hang as well.
+worker that computes or reads counts as active. But a hanging GPU keeps a core busy waiting, so a step that takes far
+longer than any before it counts as a hang as well.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from shardmark.untrusted.process_tree import TICKS, descendants
+
 STILL_SECONDS = 300.0
-"Seconds for which a worker may neither finish a step, nor compute, nor read."
+"The most seconds that a worker may neither finish a step, nor compute, nor read."
 STEP_SECONDS, STEP_FACTOR = 1800.0, 20.0
-"Seconds that a step may take, or how many times as long as the longest before it, whichever is more."
+"Limits of a step: seconds, or a multiple of the longest step before it, whichever is more."
 BUSY_SHARE = 0.05
-"Share of one core from which on a process counts as computing; a thread that only looks around uses less."
+"Share of one core from which on a process counts as computing; a thread that only polls uses less."
 BUSY_BYTES = 100_000
-"Bytes a second from which on it counts as reading."
+"Bytes per second from which on it counts as reading."
 
 Usage = tuple[float, float]
 
 
 def usage() -> Usage:
-    """Seconds of processors and bytes read that this process has used."""
-    counts = {}
-    with suppress(OSError):  # some kernels don't tell
-        counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    return time.process_time(), float(counts.get("rchar", 0)) + float(counts.get("read_bytes", 0))
+    """CPU seconds used and bytes read by this process and those it has started.
+
+    With several GPUs, vLLM loads and computes in processes of its own, and this one only waits for them.
+    """
+    seconds, read = time.process_time(), 0.0
+    for pid in descendants(os.getpid()):
+        with suppress(OSError, ValueError, IndexError):  # the process has ended meanwhile, or the kernel does not say
+            counts = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+            read += float(counts.get("rchar", 0)) + float(counts.get("read_bytes", 0))
+        with suppress(OSError, ValueError, IndexError):
+            if pid != os.getpid():
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                seconds += sum(map(int, fields[11:13])) / TICKS
+    return seconds, read
 
 
 class Pulse:
-    """What one process does. `beat` is called by its work; `fault` by a thread that watches, every few seconds."""
+    """The activity of one process. `beat` is called by its work; `fault` by a watching thread, every few seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, used: Callable[[], Usage] = usage) -> None:
         self._clock, self._used = clock, used
@@ -41,17 +53,17 @@ class Pulse:
         self.start()
 
     def start(self) -> None:
-        """Begin to count the time of the first step."""
+        """Start the clock of the first step."""
         self._last = self._active = self._clock()
 
     def beat(self) -> None:
-        """A step is done."""
+        """Note the end of a step."""
         now = self._clock()
         self._longest, self._last = max(self._longest, now - self._last), now
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """A block that may take for ever: others have the devices."""
+        """A block that may take for ever: other processes hold the devices."""
         self._may_wait = True
         try:
             yield
@@ -70,7 +82,7 @@ class Pulse:
             self._may_load = False
 
     def fault(self) -> str | None:
-        """Why the process is taken to hang; None if it does not."""
+        """The reason why the process is considered to hang; None if it isn't."""
         now, used = self._clock(), self._used()
         passed = now - self._looked
         computed, read = (new - old for new, old in zip(used, self._before, strict=True))

@@ -1,4 +1,4 @@
-"""The thin side of inference: hand a shard to a worker that holds the model, or to a new one.
+"""The light side of inference: hand a shard to a worker that holds the model, or to a new one.
 
 It imports next to nothing, because it is started once for every shard.
 """
@@ -15,11 +15,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from shardmark.engine.worker_sockets import (
+from shardmark.errors import Problem, UserError
+from shardmark.files import digest
+from shardmark.installation import SCRIPTS
+from shardmark.processes.forked import WORKERS, ask_for_fork, server_socket
+from shardmark.processes.sockets import (
     LOCK,
     LONGEST_LINE,
     SOCKET,
@@ -31,60 +35,109 @@ from shardmark.engine.worker_sockets import (
     read_message,
     run_folder,
 )
-from shardmark.errors import Problem, UserError
-from shardmark.files import digest
 from shardmark.records.base import read_record
-from shardmark.records.model_brief import ModelBrief
+from shardmark.records.model_brief import BriefEngine, ModelBrief
 
 Show = Callable[[int, int], None]
-"Told how many requests are done, of how many."
+"Called with the numbers of finished and of all requests."
 
-WORKER = Path(__file__).resolve().parents[2] / "worker.py"
+WORKER = Path(SCRIPTS) / "worker.py"
 TRIES = 2
-"How many workers a shard is given to, one after the other, if they die."
+"The most workers that a shard is given to, one after another, if they die."
 SILENT_SECONDS = 60.0
-"Seconds without a sign of life after which a worker is taken to hang."
+"Seconds without a sign of life after which a worker is considered to hang."
 START_SECONDS = 60.0
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
-"What a worker's glibc is told, unless the user tells it more: one pool, and what is large goes back to the system."
+"Settings of a worker's glibc, unless the user sets them: one arena, and large blocks go back to the system."
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Start:
+    """The settings that a worker is started with."""
+
+    model: Path
+    staged: Path
+    owner: int
+    logs: Path
+    engine: BriefEngine
+    threads: int
+    forks: str
+    "The kind of fork server to fork it from; empty for workers with GPUs, which torch may have seen before a fork."
+
+    def command(self, path: Path) -> list[str]:
+        """The command line of the worker that listens at a socket."""
+        files = ["--model", str(self.model), "--staged", str(self.staged), "--socket", str(path)]
+        engine = ["--engine", self.engine.name] if self.engine.name else []
+        return [self.engine.python or sys.executable, str(WORKER), *files, "--owner", str(self.owner), *engine]
+
+    def settings(self) -> dict[str, str]:
+        """Its default environment, which the user's overrides. OpenMP reads it before anything is imported."""
+        return {"OMP_NUM_THREADS": str(self.threads)} if self.engine.python else ALLOCATOR
+
+
+def fork_kind(backend: str, num_gpus: int) -> str:
+    """The kind of fork server for the workers of a model; empty if they must not be forked."""
+    return "" if num_gpus else WORKERS.get(backend, "")
+
+
 class WorkerDied(Exception):
-    """A worker is gone or hangs."""
+    """A worker has died or hangs."""
 
 
 class WorkerFailed(Exception):
     """A worker met an error that is not the user's; the text is its traceback."""
 
 
+def needs_workers(model: Path) -> bool:
+    """Whether a model runs in another Python, or in two engines alternately: it then always needs workers."""
+    return read_record(model, ModelBrief).engines != [BriefEngine()]
+
+
 def infer_with_worker(
     model: Path, staged: Path, requests: Path, out: Path, threads: int, owner: int, logs: Path
 ) -> None:
-    """Write the predictions of a shard's requests to `out`, with a worker of the run that the process `owner` is.
+    """Write the predictions of a shard's requests to `out`, with a worker of the run whose process is `owner`.
 
-    `logs` is the folder for the logs of workers. A worker that dies or hangs is replaced once; what it had answered is
-    kept. Raises UserError for what the user can fix, WorkerFailed for other errors.
+    `logs` is the folder for the logs of workers. A worker that dies or hangs is replaced once; its answers so far are
+    kept. Raises UserError for problems that the user can fix, WorkerFailed for other errors.
     """
     record = read_record(model, ModelBrief)
-    key = digest([model.read_text(), staged.read_text()])
-    job = {"requests": str(requests.absolute()), "out": str(out.absolute()), "threads": threads}
-    start = [str(model.absolute()), str(staged.absolute()), str(owner), str(logs.absolute())]
+    job: dict[str, Any] = {"requests": str(requests.absolute()), "out": str(out.absolute()), "threads": threads}
+    identity = [model.read_text(), staged.read_text()]
+    for engine in _engines(record, requests):
+        key = digest([*identity, engine.name] if engine.name else identity)
+        forks = "" if engine.python else fork_kind(record.settings.backend, record.settings.num_gpus)
+        start = _Start(model.absolute(), staged.absolute(), owner, logs.absolute(), engine, threads, forks)
+        job["before"] = _answered(key, record, start, job | {"kinds": engine.kinds})
+
+
+def _engines(record: ModelBrief, requests: Path) -> list[BriefEngine]:
+    """The engines of a model that a shard needs, in order; few models have several."""
+    if len(record.engines) == 1:
+        return record.engines
+    with suppress(OSError, ValueError, LookupError), open(requests, "rb") as lines:
+        kinds = {json.loads(line)["kind"] for line in lines}
+        return [engine for engine in record.engines if kinds.intersection(engine.kinds or kinds)]
+    return record.engines[:1]  # the engine will report the problem with the file
+
+
+def _answered(key: str, record: ModelBrief, start: _Start, job: dict[str, Any]) -> Any:
+    """Have a worker do a job, and replace it once if it dies; returns the worker's report."""
     for _ in range(TRIES):
         try:
-            with _worker(run_folder(owner), key, record, start) as connection:
+            with _worker(run_folder(start.owner), key, record, start) as connection:  # raises if the run is over
                 connection.sendall(json.dumps(job).encode() + b"\n")
-                _follow(connection, record.name)
-                return
+                return _follow(connection, record.name)
         except (WorkerDied, ConnectionError) as error:
             log.warning("the worker of model %s died: %s", record.name, error)
     what = f"the worker of model {record.name} died twice; memory may have run out"
-    fix = f"see {logs} and the system's log; give the job more memory, or lower batch_size"
+    fix = f"see {start.logs} and the system's log; give the job more memory, or lower batch_size"
     raise UserError(Problem(record.file, "", what, fix))
 
 
 @contextmanager
-def _worker(folder: Path, key: str, record: ModelBrief, start: list[str]) -> Iterator[socket.socket]:
+def _worker(folder: Path, key: str, record: ModelBrief, start: _Start) -> Iterator[socket.socket]:
     """A connection to an idle worker that has this model, or to a new one."""
     with ExitStack() as held:
         for path in sorted(folder.glob(f"{key}-*{SOCKET}")):
@@ -101,44 +154,60 @@ def _worker(folder: Path, key: str, record: ModelBrief, start: list[str]) -> Ite
         try:
             yield connection
         except (WorkerDied, ConnectionError):
-            forget(path)  # what was killed just now may still take connections
+            forget(path)  # a process that was just killed may still accept connections
             raise
 
 
 @contextmanager
-def _new_worker(folder: Path, key: str, record: ModelBrief, start: list[str]) -> Iterator[socket.socket]:
-    if not record.settings.num_gpus:  # a GPU's holder is asked when the GPU is wanted; main memory has no lock
+def _new_worker(folder: Path, key: str, record: ModelBrief, start: _Start) -> Iterator[socket.socket]:
+    if not record.settings.num_gpus:  # GPU holders are asked when a GPU is needed; main memory has no lock
         for other in folder.glob(f"*{SOCKET}"):
             if not other.name.startswith(f"{key}-"):
                 ask_to_leave(other)
     path = folder / f"{key}-{uuid.uuid4().hex[:8]}{SOCKET}"
     path.with_suffix(LOCK).touch()
-    model, staged, owner, logs = start
     with claimed(path):
-        name = Path(logs, f"{record.name}-{path.stem.rpartition('-')[2]}.log")
+        name = start.logs / f"{record.name}-{path.stem.rpartition('-')[2]}.log"
         name.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, str(WORKER), "--model", model, "--staged", staged, "--socket", str(path)]
-        with open(name, "wb") as output:
-            process = subprocess.Popen(
-                [*command, "--owner", owner],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env=ALLOCATOR | os.environ,
-            )
+        with open(name, "wb") as output, open(os.devnull, "rb") as nothing:
+            files = (nothing.fileno(), output.fileno(), output.fileno())
+            process = (start.forks and _forked(start, path, files)) or _new_process(start, path, files)
         with _connected(path, process, name) as connection:
             yield connection
 
 
-def _connected(path: Path, process: "subprocess.Popen[bytes]", name: Path) -> socket.socket:
+class _Process(Protocol):
+    """A worker's process, whose exit status can be read."""
+
+    def poll(self) -> int | None: ...
+
+    def kill(self) -> None: ...
+
+
+def _new_process(start: _Start, path: Path, files: tuple[int, int, int]) -> _Process:
+    """A new worker process, which begins with its imports."""
+    environment, (stdin, stdout, stderr) = start.settings() | os.environ, files
+    return subprocess.Popen(
+        start.command(path), stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True, env=environment
+    )
+
+
+def _forked(start: _Start, path: Path, files: tuple[int, int, int]) -> _Process | None:
+    """A worker forked with its imports done; None if there is no fork server for it."""
+    kind = f"{start.forks}-{start.threads}"  # OpenMP reads the number of threads when torch is imported
+    variables = {os.fsencode(k): os.fsencode(v) for k, v in (start.settings() | os.environ).items()}
+    _, script, *words = start.command(path)
+    return ask_for_fork(server_socket(start.owner, kind), start.owner, Path(script).name, words, variables, files)
+
+
+def _connected(path: Path, process: _Process, name: Path) -> socket.socket:
     """A connection to a worker that is starting."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with suppress(FileNotFoundError, ConnectionRefusedError):
             return connect(path)
-        if process.poll() is not None:
-            raise WorkerDied(f"it ended with status {process.returncode}: {_tail(name)}")
+        if (status := process.poll()) is not None:
+            raise WorkerDied(f"it ended with status {status}: {_tail(name)}")
         time.sleep(0.01)
     process.kill()
     raise WorkerDied(f"it did not start in {START_SECONDS:.0f} s")
@@ -150,8 +219,8 @@ def _tail(name: Path) -> str:
     return ""
 
 
-def _follow(connection: socket.socket, name: str) -> None:
-    """Wait for the end of the job, and report what the worker tells."""
+def _follow(connection: socket.socket, name: str) -> Any:
+    """Wait for the end of the job, and pass on the worker's messages; returns its report."""
     waiting = b""
     with _bar(name) as show:
         while True:
@@ -166,8 +235,9 @@ def _follow(connection: socket.socket, name: str) -> None:
             if len(waiting) > LONGEST_LINE:
                 raise WorkerDied(f"it sent a line of more than {LONGEST_LINE} bytes")
             for line in lines:
-                if _heard(_message(line), show):
-                    return
+                message = _message(line)
+                if _heard(message, show):
+                    return message.get("made")
 
 
 def _message(line: bytes) -> dict[str, Any]:
@@ -209,7 +279,7 @@ def _is_problem(problem: object) -> bool:
 
 @contextmanager
 def _bar(name: str) -> Iterator[Show]:
-    """A function that shows progress, where there is somebody to see it."""
+    """A function that shows progress if there is a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return

@@ -1,6 +1,6 @@
-"""How an answer is taken from what a model wrote: the filters of a data set, one file each.
+"""Filters, which extract answers from a model's output, one file each.
 
-They stand below the configuration, whose types they are part of, and import what is heavy when they are applied.
+They come before the configuration, whose types they are part of, and import anything heavy only when they are applied.
 """
 
 from typing import Annotated, get_args
@@ -21,6 +21,7 @@ from shardmark.filters.majority_vote import MajorityVote
 from shardmark.filters.map import MapFilter
 from shardmark.filters.multiple_select import MultipleSelect
 from shardmark.filters.opencompass_first_option import OpenCompassFirstOption
+from shardmark.filters.own import OwnFilter
 from shardmark.filters.regex import RegexFilter
 from shardmark.filters.strip import Strip
 from shardmark.filters.strip_thinking import StripThinking
@@ -44,6 +45,7 @@ AnyFilter = Annotated[
     | MapFilter
     | MultipleSelect
     | OpenCompassFirstOption
+    | OwnFilter
     | RegexFilter
     | Strip
     | StripThinking
@@ -57,4 +59,4 @@ AnyFilter = Annotated[
 FILTERS: dict[str, type[Filter]] = {
     name: kind for kind in get_args(get_args(AnyFilter)[0]) for name in get_args(kind.model_fields["name"].annotation)
 }
-"By name."
+"The classes of filters by name."

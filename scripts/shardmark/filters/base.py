@@ -1,6 +1,6 @@
-"""What all filters share.
+"""The common base of all filters.
 
-A filter is a file beside this one: a class with its settings, their defaults, and what it makes of answers.
+A filter is a file in this folder: a class with its settings, their defaults, and a function of answers.
 """
 
 import abc
@@ -12,36 +12,36 @@ from pydantic import ConfigDict
 from shardmark.settings import Settings
 
 Answers = list[str | None]
-"The answers to a request, None for one that was not found."
+"The answers to a request; None for one that was not found."
 
 
 class Filter(Settings, abc.ABC):
-    """A step from what a model wrote to its answer."""
+    """A step from a model's output to its answer."""
 
     model_config = ConfigDict(defer_build=True)
 
     protocol: ClassVar[int]
-    "To be raised when the same outputs would get other answers; what uses the filter is then scored anew."
+    "To be raised when the same outputs would get other answers; data sets with the filter are then scored again."
     bounded_by: ClassVar[str] = ""
-    "The setting that decides how long it takes, if one does."
+    "The setting that decides how long it takes, if any."
     reads_marks: ClassVar[bool] = False
-    "Whether outputs have the special tokens that mark thoughts for it, and for all filters of its chain."
+    "Whether it, and with it all filters of its chain, gets outputs with the special tokens that mark thoughts."
     name: str
 
     @abc.abstractmethod
     def apply(self, answers: Answers, row: Mapping[str, Any], opened: Sequence[str]) -> Answers:
         """The answers to a request after this step.
 
-        `row` is what the request was made of. `opened` has for each answer the mark of the thought that its prompt has
-        opened, an empty text if there is none; it is empty where nothing is known of that.
+        `row` is the row that the request was made from. `opened` has for each answer the mark of the thought that its
+        prompt has opened, or an empty text; it is empty if this is unknown.
         """
 
     def left(self, answers: int) -> int:
-        """How many of that many answers to a request are left."""
+        """How many of `answers` answers to a request are left."""
         return answers
 
     def templates(self) -> dict[str, str]:
-        """By key, the settings that are templates over `answer` and the row's columns."""
+        """The settings that are templates over `answer` and the row's columns, by key."""
         return {}
 
 

@@ -15,11 +15,11 @@ def apply_filters(
     *,
     opened: Sequence[str] = (),
 ) -> Answers:
-    """The answers to a request after all filters; None from where one finds nothing in it.
+    """The answers to a request after all filters; None once a filter finds nothing in it.
 
-    `key` is where the filters stand in the data set's file. `opened` has for each text the mark of the thought that its
-    prompt has opened, which `strip_thinking` takes into account; an empty one if there is none. Raises BoundError for
-    a filter that takes too long.
+    `key` is the place of the filters in the data set's file. `opened` has for each text the mark of the thought that
+    its prompt has opened, which `strip_thinking` takes into account, or an empty text. Raises BoundError for a filter
+    that takes too long.
     """
     answers: Answers = list(texts)
     for number, each in enumerate(filters):

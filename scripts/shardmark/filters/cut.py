@@ -8,7 +8,7 @@ from shardmark.filters.base import TextFilter
 
 
 class Cut(TextFilter):
-    """Everything from a marker on is dropped."""
+    """Drop everything from a marker on."""
 
     protocol: ClassVar[int] = 1
     name: Literal["cut"]

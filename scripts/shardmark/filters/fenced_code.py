@@ -26,7 +26,7 @@ class Block(NamedTuple):
 
     @property
     def rank(self) -> int:
-        """Python is 0; then come blocks without a label, those of other languages, and sessions."""
+        """The block's rank: 0 for Python, then come blocks without a label, those of other languages, and sessions."""
         first = next((line for line in self.lines if line.strip()), "").lstrip()
         if first.startswith((">>>", "In [")):
             return 3
@@ -57,11 +57,11 @@ class FencedCode(TextFilter):
     name: Literal["fenced_code"]
 
     def find(self, text: str) -> str:
-        """The first block of Python between lines of three backticks or tildes, else the first without a label.
+        """The first block of Python between lines of three backticks or tildes, else the first one without a label.
 
-        Without either, it is the first of any label; without a fence, the whole text. A fence that nothing closes holds
-        the rest; one that only closes, as where the prompt has opened it, what stands before it. Backticks within a
-        line are no fence.
+        Without either, it is the first block with any label; without a fence, the whole text. A fence that is never
+        closed contains the rest of the text; one that only closes, as when the prompt has opened it, the text before
+        it. Backticks within a line are not a fence.
         """
         blocks = _blocks(text.split("\n"))
         if blocks:
@@ -85,7 +85,7 @@ def _blocks(lines: list[str]) -> list[Block]:
         elif fence and _closes(opening, fence):
             label = _label(fence.info)
             if label and not opening.label and not found and _is_code(lines[: opening.line]):
-                found.append(Block("python", lines[: opening.line]))  # what seemed to open has closed
+                found.append(Block("python", lines[: opening.line]))  # the seeming opening was a closing one
             else:
                 found.append(_block(opening, lines[opening.line + 1 : number]))
             opening = Opening(number, fence.indent, fence.marks, label) if label else None
@@ -108,7 +108,10 @@ def _opening(number: int, line: str, fence: Fence | None) -> Opening | None:
 
 
 def _closes(opening: Opening, fence: Fence) -> bool:
-    """Whether a fence closes a block: as long, and not indented by four more, as one within a docstring may be."""
+    """Whether a fence closes a block: as long, and indented by less than four more than its opening.
+
+    A fence within a docstring may be indented by more.
+    """
     deeper = len(fence.indent.expandtabs(4)) - len(opening.indent.expandtabs(4))
     return fence.marks.startswith(opening.marks) and deeper < 4
 
@@ -128,7 +131,7 @@ def _block(opening: Opening, lines: list[str]) -> Block:
 
 
 def _up_to_marks(lines: list[str]) -> list[str]:
-    """Up to a line that ends in a fence, where no line of its own closes the block."""
+    """The lines up to one that ends in a fence, for blocks that no separate line closes."""
     for number, line in enumerate(lines):
         if line.rstrip().endswith("```"):
             return [*lines[:number], line.rstrip().rstrip("`")]

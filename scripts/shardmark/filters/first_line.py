@@ -6,7 +6,7 @@ from shardmark.filters.base import TextFilter
 
 
 class FirstLine(TextFilter):
-    """The first line that is not blank, without what ends it."""
+    """The first line that is not blank, without its line break."""
 
     protocol: ClassVar[int] = 1
     name: Literal["first_line"]

@@ -1,4 +1,4 @@
-"""The filter first_number, and what it shares with last_number."""
+"""The filter first_number, and its common base with last_number."""
 
 from typing import ClassVar, Literal
 
@@ -10,7 +10,7 @@ class NumberFilter(TextFilter):
 
     thousands: Literal[",", "any"] = ","
     """`,`: as in English, so that 1.250 has decimals, and 2,5 are two numbers. `any`: a point or comma before exactly
-    three digits separates thousands, and another comma is a decimal comma."""
+    three digits separates thousands, and any other comma is a decimal comma."""
 
 
 class FirstNumber(NumberFilter):

@@ -6,7 +6,7 @@ from shardmark.filters.base import TextFilter
 
 
 class Lowercase(TextFilter):
-    """All letters are small."""
+    """Convert letters to lower case."""
 
     protocol: ClassVar[int] = 1
     name: Literal["lowercase"]

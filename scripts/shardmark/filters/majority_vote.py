@@ -11,12 +11,12 @@ from shardmark.filters.base import Answers, Filter
 
 
 class MajorityVote(Filter):
-    """Of several answers to a request, the most frequent one; the first of those if there are several."""
+    """Of several answers to a request, the most frequent one; the first of these if there are several."""
 
     protocol: ClassVar[int] = 1
     name: Literal["majority_vote"]
     tolerance: float | None = Field(None, ge=0)
-    "Numbers that differ by no more than this are one answer, written as it first was."
+    "Numbers that differ by no more than this count as the same answer, spelt as at first."
 
     def apply(self, answers: Answers, row: Mapping[str, Any], opened: Sequence[str]) -> Answers:
         """Answers that were not found have no vote."""
@@ -27,13 +27,13 @@ class MajorityVote(Filter):
 
 
 def most_frequent(answers: Answers, tolerance: float | None) -> str | None:
-    """The most frequent answer that was found, the first of those if there are several; None if none was."""
+    """The most frequent answer that was found, the first of these if there are several; None if none was found."""
     votes = Counter(_alike([answer for answer in answers if answer is not None], tolerance))
     return votes.most_common(1)[0][0] if votes else None
 
 
 def _alike(answers: list[str], tolerance: float | None) -> list[str]:
-    """The answers, each as the first that equals it."""
+    """The answers, each replaced by the first one that equals it."""
     from shardmark.texts.numbers import amount
 
     if tolerance is None:

@@ -8,14 +8,14 @@ from shardmark.filters.base import TextFilter
 
 
 class MapFilter(TextFilter):
-    """An answer becomes another."""
+    """Replace answers by others."""
 
     protocol: ClassVar[int] = 1
     name: Literal["map"]
     values: dict[str, str] = Field(min_length=1)
-    "What becomes what, e.g. `{'yes': A, 'no': B}`; without quotes, YAML takes yes and no for true and false."
+    "Each answer with its replacement, e.g. `{'yes': A, 'no': B}`; without quotes, YAML reads yes and no as booleans."
     default: str | None = None
-    "What every other answer becomes; without it, there is none."
+    "The replacement of all other answers; without it, they are dropped."
 
     def find(self, text: str) -> str | None:
         return self.values.get(text, self.default)

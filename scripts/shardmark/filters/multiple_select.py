@@ -6,7 +6,7 @@ from shardmark.filters.base import TextFilter
 
 
 class MultipleSelect(TextFilter):
-    """All capital letters, each once, in the order of the alphabet: `B and A, so AB` is `AB`."""
+    """All capital letters, each once, in alphabetical order: `B and A, so AB` is `AB`."""
 
     protocol: ClassVar[int] = 1
     name: Literal["multiple_select"]

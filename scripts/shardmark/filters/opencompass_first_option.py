@@ -66,12 +66,13 @@ class OpenCompassFirstOption(TextFilter):
     options: str = Field(pattern="^[A-Za-z]+$")
     "The letters to look for, e.g. ABCD."
     cushion: bool = False
-    "Where no rule finds one, any letter of the text counts; OpenCompass's default, though few of its data sets use it."
+    "If no rule finds one, any of the letters in the text counts; OpenCompass's default, though few data sets use it."
 
     def find(self, text: str) -> str | None:
-        """What first_option_postprocess of OpenCompass 0.5.4 finds by its rules, in its order; None for its empty text.
+        """The result of OpenCompass 0.5.4's first_option_postprocess, by its rules in order; None for its empty text.
 
-        With `cushion`, any letter of the text is better than none. Without, one in brackets is missed, as in `(C)`.
+        With `cushion`, any letter of the text is better than none. Without it, a letter in brackets is missed, as in
+        `(C)`.
         """
         text = text.strip()
         for rule in _rules(self.options, self.cushion):

@@ -8,17 +8,17 @@ from shardmark.settings import Pattern
 
 
 class RegexFilter(TextFilter):
-    """A match of a regular expression: its first group that took part, or all of it if it has none."""
+    """A match of a regular expression: its first group that took part, or the whole match if it has no groups."""
 
     protocol: ClassVar[int] = 1
     bounded_by: ClassVar[str] = "pattern"
     name: Literal["regex"]
     pattern: Pattern
-    "Python's syntax; `(?i)` in front ignores case."
+    "Regular expression in Python's syntax; `(?i)` at the start ignores case."
     select: int = 0
-    "Which match: 0 the first, -1 the last."
+    "Which match: 0 for the first, -1 for the last."
     fallback: str | None = None
-    "The answer where nothing matches; without it, there is none."
+    "The answer if nothing matches; without it, there is none."
 
     def find(self, text: str) -> str | None:
         matches = list(re.finditer(self.pattern, text))

@@ -6,7 +6,7 @@ from shardmark.filters.base import TextFilter
 
 
 class Strip(TextFilter):
-    """No white space at the ends."""
+    """Remove white space at both ends."""
 
     protocol: ClassVar[int] = 1
     name: Literal["strip"]

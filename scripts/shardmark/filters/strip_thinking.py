@@ -9,13 +9,13 @@ from shardmark.filters.base import Answers, TextFilter
 
 
 class StripThinking(TextFilter):
-    """Without what a reasoning model thinks before it answers; thoughts that never end leave no answer."""
+    """Remove the thoughts of a reasoning model; a thought that never ends leaves no answer."""
 
     protocol: ClassVar[int] = 2
     reads_marks: ClassVar[bool] = True
     name: Literal["strip_thinking"]
     tag: str | None = Field(None, pattern=r"^[A-Za-z][\w.:-]*$")
-    "The tag around thoughts; without it, all that are known: think, thinking, thought, reasoning, ..."
+    "The tag around thoughts; without it, all known ones: think, thinking, thought, reasoning, ..."
 
     def find(self, text: str) -> str | None:
         from shardmark.texts.thoughts import without_thoughts
@@ -23,7 +23,7 @@ class StripThinking(TextFilter):
         return without_thoughts(text, self.tag, bare=True)
 
     def apply(self, answers: Answers, row: Mapping[str, Any], opened: Sequence[str]) -> Answers:
-        """A thought that the prompt has opened may end in the answer, or never."""
+        """The answers without thoughts; a thought that the prompt has opened may end in the answer, or never."""
         if opened:
             pairs = zip(answers, opened, strict=True)
             answers = [None if answer is None else mark + answer for answer, mark in pairs]

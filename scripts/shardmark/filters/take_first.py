@@ -14,7 +14,7 @@ class TakeFirst(Filter):
     protocol: ClassVar[int] = 1
     name: Literal["take_first"]
     k: PositiveInt = 1
-    "How many."
+    "How many answers to keep."
 
     def apply(self, answers: Answers, row: Mapping[str, Any], opened: Sequence[str]) -> Answers:
         return answers[: self.k]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TemplateFilter(Filter):
-    """A text made of the answer and the row, such as a whole program of a prompt and its completion."""
+    """A text made from the answer and the row, such as a whole program from a prompt and its completion."""
 
     protocol: ClassVar[int] = 1
     bounded_by: ClassVar[str] = "template"
@@ -20,7 +20,7 @@ class TemplateFilter(Filter):
     "Jinja template over `answer` and the row's columns, e.g. `{{ prompt }}{{ answer }}`."
 
     def apply(self, answers: Answers, row: Mapping[str, Any], opened: Sequence[str]) -> Answers:
-        """Raises RenderError where a template fails, BoundError where it takes too long."""
+        """The rendered answers. Raises RenderError if a template fails, BoundError if it takes too long."""
         return [None if answer is None else _rendered(self.template, {**row, "answer": answer}) for answer in answers]
 
     def templates(self) -> dict[str, str]:

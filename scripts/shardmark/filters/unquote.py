@@ -6,15 +6,15 @@ from shardmark.filters.base import TextFilter
 
 
 class Unquote(TextFilter):
-    """Without white space and quotes around it."""
+    """Remove white space and quotes around the answer."""
 
     protocol: ClassVar[int] = 1
     name: Literal["unquote"]
 
     def find(self, text: str) -> str:
-        """One pair of quotes goes. A quote at one end only goes if its line has an odd number of them.
+        """Remove one pair of quotes, or a quote at one end if its line has an odd number of them.
 
-        So that of `return 'a'` stays.
+        So the last quote of `return 'a'` stays.
         """
         text = text.strip()
         for quote in ("'''", '"""', "'", '"'):

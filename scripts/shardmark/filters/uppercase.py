@@ -6,7 +6,7 @@ from shardmark.filters.base import TextFilter
 
 
 class Uppercase(TextFilter):
-    """All letters are capital."""
+    """Convert letters to upper case."""
 
     protocol: ClassVar[int] = 1
     name: Literal["uppercase"]

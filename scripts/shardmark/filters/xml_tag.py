@@ -9,7 +9,7 @@ from shardmark.filters.base import TextFilter
 
 
 class XmlTag(TextFilter):
-    """What stands inside the last `<tag>...</tag>`."""
+    """The text inside the last `<tag>...</tag>`."""
 
     protocol: ClassVar[int] = 1
     name: Literal["xml_tag"]
@@ -17,7 +17,7 @@ class XmlTag(TextFilter):
     "The tag's name, e.g. answer."
 
     def find(self, text: str) -> str | None:
-        """What is inside the last pair of tags that has something in it, without white space at the ends."""
+        """The text inside the last pair of tags that is not empty, without white space at the ends."""
         found, begun = None, None
         for mark in re.finditer(rf"<(/?){re.escape(self.tag)}(?:\s[^<>]{{0,200}})?>", text, re.IGNORECASE):
             if not mark.group(1):

@@ -1,1 +1,1 @@
-"""config/benchmark.lock: what names resolved to."""
+"""config/benchmark.lock: the commits, files and rows that names resolved to."""

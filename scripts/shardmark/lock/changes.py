@@ -1,4 +1,4 @@
-"""What moved in the lock, in one line an entry.
+"""Changes of the lock, one line per entry.
 
 An entry of the lock has a key of three parts and a value: `("hub", "model", "org/name@main")` has a commit,
 `("datasets", "siqa_gen", "hub")` a record of what the data set of that name resolved to, by the kind of its source.
@@ -15,15 +15,15 @@ Entries = dict[Key, Any]
 NOUNS = {"models": "model", "datasets": "data set"}
 PINNED = {"model": "model on the Hub", "dataset": "data set on the Hub"}
 DIGITS = 12
-"Of a digest, in messages."
+"Digits of a digest shown in messages."
 
 LATER = {"chat_template", "parameters"}
-"Parts of a record that may be unknown at first. To learn them moves nothing."
+"Parts of a record that may be unknown at first. Learning them does not count as a change."
 
 
 @dataclass(frozen=True)
 class Change:
-    """An entry of the lock before and after; None if it was or is not there."""
+    """An entry of the lock before and after; None where it is absent."""
 
     key: Key
     old: Any
@@ -31,22 +31,22 @@ class Change:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was known of it before."""
+        """Whether the entry was unknown before."""
         return self.old is None
 
     @property
     def is_completed(self) -> bool:
-        """Whether it only learnt what was unknown before."""
+        """Whether the change only adds what was unknown before."""
         return is_completed(self.old, self.new)
 
     @property
     def path(self) -> str:
-        """Where the entry is in the file."""
+        """The place of the entry in the file."""
         return ".".join(self.key)
 
     @property
     def what(self) -> str:
-        """From what to what, without the entry's name."""
+        """The change from old to new, without the entry's name."""
         if self.old is None or self.new is None:
             return ("new: " if self.old is None else "dropped: ") + _summary(self.new or self.old)
         return ", ".join(_moves(self.old, self.new))
@@ -56,16 +56,20 @@ class Change:
         return f"{PINNED[name]} {kind}: {self.what}" if section == "hub" else f"{NOUNS[section]} {name}: {self.what}"
 
 
-def lock_lines(changes: list[Change]) -> Iterator[str]:
-    """What a plan says of its changes: one line for each entry that moved, one for all that are new."""
+def lock_lines(changes: list[Change], dry: bool = False) -> Iterator[str]:
+    """A plan's report of its changes: one line for each entry that moved, one for all that are new.
+
+    A dry run announces them as still to come.
+    """
     yield from (f"lock: {change}" for change in changes if not (change.is_new or change.is_completed))
     counts = {"new": sum(c.is_new for c in changes), "completed": sum(c.is_completed for c in changes)}
     if told := [f"{count} {what}" for what, count in counts.items() if count]:
-        yield f"lock: {' and '.join(told)} in config/benchmark.lock, which is meant to be committed"
+        when = "once this is run" if dry else "which is meant to be committed"
+        yield f"lock: {' and '.join(told)} in config/benchmark.lock, {when}"
 
 
 def is_completed(old: object, new: object) -> bool:
-    """Whether a record is another one and what that one did not know."""
+    """Whether a record is an older one plus parts that were unknown then."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return False
     return set(new) - set(old) <= LATER and all(part in new and new[part] == value for part, value in old.items())
@@ -88,7 +92,7 @@ def _summary(value: object) -> str:
 
 
 def _leaves(label: str, value: object) -> Iterator[tuple[str, Any]]:
-    """The single values in a record. `files` goes without saying, and so does what a pin is."""
+    """The single values in a record. Labels leave out `files` and the names of pins."""
     if not isinstance(value, dict):
         yield label, value
         return

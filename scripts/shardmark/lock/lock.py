@@ -1,15 +1,16 @@
 """config/benchmark.lock: what every model and data set resolved to when it was first used.
 
-It is meant to be committed: whoever runs the same lock evaluates the same weights and rows, whatever has been pushed
-to the Hub since. A branch or tag stays at its commit until `relock` asks anew; a file of this machine is read as it is,
-and the lock follows it, unless it is frozen. config/README.md shows what is in it; lock/entries.py makes the records.
+It is meant to be committed: everyone who runs with the same lock evaluates the same weights and rows, whatever has been
+pushed to the Hub since. A branch or tag stays at its commit until `relock` asks again; a file on this machine is read
+as it is, and the lock follows it, unless it is frozen. config/README.md shows its contents; lock/entries.py makes the
+records.
 """
 
 import errno
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +18,38 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from shardmark.errors import Problem, UserError
 from shardmark.files import pretty_json, write_if_changed
-from shardmark.lock.changes import LATER, Change, Entries, Key
+from shardmark.lock.changes import LATER, Change, Entries, Key, is_completed
 from shardmark.lock.hub import Kind, ask_hub
 
 LOCK = Path("config/benchmark.lock")
-"Below the folder that a run is started in."
+"Relative to the folder that a run is started in."
 
 VERSION = 2
 SECTIONS = ("hub", "models", "datasets")
+CONTENTS = "contents"
+"The section with the contents of each commit. Older locks lack it, and so do locks that pin nothing on the Hub."
 COMMIT = re.compile("[0-9a-f]{40}")
 PATIENCE = 60.0
-"Seconds to wait for another process that writes the lock."
+"Seconds to wait while another process writes the lock."
 NO_LOCKS = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
-"How a shared file system without locks refuses one."
+"The errors of a shared file system without locks."
 
 RELOCK = "accept what is there: `snakemake relock --profile local`, with this run's --configfile and --config"
 
 
 class Lock:
-    """The entries of the lock. `save` it when done.
+    """The entries of the lock. `save` it when done, or `keep` it for later.
 
-    `frozen`: what is not in it is not asked for, and `refusals` names everything that would change. `anew`: the Hub is
-    asked again for every branch and tag, once.
+    `frozen`: unknown entries are not looked up, and `refusals` names everything that would change. `anew`: the Hub is
+    asked again for every branch and tag, once. `kept` is the file in which a dry run keeps the Hub's answers.
     """
 
-    def __init__(self, path: Path, frozen: bool = False, anew: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path, frozen: bool = False, anew: bool = False, kept: Path | None = None) -> None:
+        self.path, self._kept_in = path, kept
         self.frozen, self.anew = frozen, anew
+        self._kept: Entries = _read_kept(kept) if kept and not frozen and not anew else {}
         self.used: set[Key] = set()
-        "The keys of what was asked for or noted."
+        "The keys that were asked for or noted."
         self._shown = _shown(path)
         self._before = _read(path)
         self._entries = dict(self._before)
@@ -57,34 +61,79 @@ class Lock:
         Raises UserError if neither the Hub nor its local cache knows it.
         """
         key = ("hub", kind, f"{repository}@{revision or 'main'}")
-        known = self._entries.get(key)
+        known = self._known(key)
         ask_again = self.anew and key not in self.used and not COMMIT.fullmatch(revision or "")
         if known is None or ask_again:
             if self.frozen:
                 what = f"is not pinned yet, and the lock is frozen ({where} names it)"
                 raise UserError(Problem(self._shown, ".".join(key), what, RELOCK))
-            self._entries[key] = known = ask_hub(kind, repository, revision, where, cached=not self.anew)
+            self._entries[key] = commit = ask_hub(kind, repository, revision, where, cached=not self.anew)
+            moved, known = known not in (None, commit), commit
+            if moved:
+                self.forget_unpinned()
         self.used.add(key)
         return str(known)
 
+    def _known(self, key: Key) -> Any:
+        """The value of an entry that only the Hub can tell, possibly kept by a dry run."""
+        if key not in self._entries and key in self._kept:
+            self._entries[key] = self._kept[key]
+        return self._entries.get(key)
+
+    def contents(self, kind: Kind, repository: str, commit: str) -> dict[str, Any]:
+        """The known contents of a commit, by name: a model's files, or a data set's rows."""
+        return dict(self._known(_contents_key(kind, repository, commit)) or {})
+
+    def all_contents(self) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+        """Model or dataset, repository, commit, and its known contents, for each commit."""
+        for (section, kind, name), known in self._entries.items():
+            if section == CONTENTS:
+                repository, _, commit = name.rpartition("@")
+                yield kind, repository, commit, dict(known)
+
+    def learn_contents(self, kind: Kind, repository: str, commit: str, found: dict[str, Any]) -> None:
+        """Add to the known contents of a commit. They never move, and a frozen lock learns nothing."""
+        key = _contents_key(kind, repository, commit)
+        if not self.frozen:
+            self._entries[key] = dict(sorted((found | (self._known(key) or {})).items()))
+
+    def rows_sha256(self, repository: str, commit: str, part: str) -> str | None:
+        """The SHA-256 of the rows of a part of a data set as they were first read; None if unknown."""
+        known = self.contents("dataset", repository, commit).get(part)
+        return known.get("sha256") if isinstance(known, dict) else None
+
+    def learn_rows(self, repository: str, commit: str, part: str, sha256: str) -> None:
+        """Add the SHA-256 of rows."""
+        self.learn_contents("dataset", repository, commit, {part: {"sha256": sha256}})
+
+    def forget_unpinned(self) -> None:
+        """Drop the contents of commits that nothing is pinned to any more."""
+        pinned = {
+            _contents_key(kind, name.rpartition("@")[0], commit)  # type: ignore[arg-type]
+            for (section, kind, name), commit in self._entries.items()
+            if section == "hub"
+        }
+        for key in [key for key in self._entries if key[0] == CONTENTS and key not in pinned]:
+            del self._entries[key]
+
     def get(self, key: Key) -> Any:
-        """The value of an entry as the file has it; None if there is none."""
+        """The value of an entry in the file; None if there is none."""
         return self._before.get(key)
 
     @property
     def known(self) -> set[Key]:
-        """The keys of all entries."""
-        return set(self._entries)
+        """The keys of all entries except the contents of commits."""
+        return {key for key in self._entries if key[0] != CONTENTS}
 
     def learn(self, key: Key, later: dict[str, Any]) -> None:
-        """Parts that are not always known, for the record that will be noted under a key."""
+        """Remember parts that are not always known for the record that will be noted under a key."""
         self._learnt[key] = self._learnt.get(key, {}) | later
 
     def note(self, key: Key, record: dict[str, Any], later: dict[str, Any] | None = None) -> None:
         """Put a record into the lock.
 
-        `later` are parts that are not always known, as far as they are now: one that the same record had keeps its
-        value, so that the lock does not depend on what has been downloaded where.
+        `later` has the parts that are not always known, as far as they are known now: one that the same record already
+        had keeps its value, so that the lock does not depend on what has been downloaded where.
         """
         old = self.get(key) or {}
         kept = {part: value for part, value in old.items() if part in LATER}
@@ -92,18 +141,39 @@ class Lock:
         self.used.add(key)
         self._entries[key] = record | self._learnt.get(key, {}) | (later or {}) | (kept if same else {})
 
+    def adopt(self, path: Path) -> list[str]:
+        """Take over entries of another lock that this one lacks; returns the places of entries with different values.
+
+        Raises UserError if the other lock cannot be read.
+        """
+        differing = []
+        for key, value in _read(path).items():
+            own = self._entries.get(key)
+            if key[0] == CONTENTS and own is not None:
+                if any(own.get(part, known) != known for part, known in value.items()):
+                    differing.append(".".join(key))
+                self._entries[key] = dict(sorted((value | own).items()))
+            elif own is None or is_completed(own, value):
+                self._entries[key] = value
+            elif own != value and not is_completed(value, own):
+                differing.append(".".join(key))
+        return differing
+
     def drop(self, key: Key) -> None:
-        """Take an entry out of the lock."""
+        """Remove an entry from the lock."""
         self._entries.pop(key, None)
 
     def changes(self) -> list[Change]:
-        """What is new, moved or dropped since the lock was read, by key."""
+        """The entries that are new, moved or dropped since the lock was read, by key, without contents of commits."""
+        return [change for change in self._all_changes() if change.key[0] != CONTENTS]
+
+    def _all_changes(self) -> list[Change]:
         keys = sorted(self._before.keys() | self._entries.keys())
         both = ((key, self._before.get(key), self._entries.get(key)) for key in keys)
         return [Change(key, old, new) for key, old, new in both if old != new]
 
     def refusals(self) -> list[Problem]:
-        """Everything that would change in a frozen lock. What was unknown and is known now may stay unknown."""
+        """Everything that would change in a frozen lock. Learning what was unknown is not refused."""
         if not self.frozen:
             return []
         moved = (change for change in self.changes() if not change.is_completed)
@@ -113,11 +183,11 @@ class Lock:
         ]
 
     def save(self) -> list[Change]:
-        """Write what has changed, beside what other processes have written since; the changes.
+        """Write the changes, together with those that other processes have written since; returns the changes.
 
         Raises UserError if one of them pinned the same name to another commit, or if the file cannot be written.
         """
-        changes = self.changes()
+        changes = self._all_changes()
         if not changes or self.frozen:
             return []
         with _alone(self.path):
@@ -130,24 +200,49 @@ class Lock:
                 if change.new is None:
                     entries.pop(change.key, None)
                 else:
-                    entries[change.key] = change.new
+                    beside = there if change.key[0] == CONTENTS and there else {}
+                    entries[change.key] = beside | change.new if beside else change.new
             write_if_changed(self.path, _text(entries))
-        return changes
+        self._drop_kept(entries)
+        return self.changes()
+
+    def keep(self) -> list[Change]:
+        """The changes that `save` would write; the Hub's answers are kept, so that a run pins the same."""
+        told = {change.key: change.new for change in self._all_changes() if change.key[0] in ("hub", CONTENTS)}
+        told = {key: value for key, value in told.items() if value is not None}
+        if self._kept_in and told and not self.frozen:
+            write_if_changed(self._kept_in, _text(self._kept | told))
+        return [] if self.frozen else self.changes()
+
+    def _drop_kept(self, entries: Entries) -> None:
+        """Forget the kept answers that the lock has by now."""
+        left = {key: value for key, value in self._kept.items() if key not in entries}
+        if self._kept_in and left != self._kept:
+            with suppress(OSError):
+                if left:
+                    write_if_changed(self._kept_in, _text(left))
+                else:
+                    self._kept_in.unlink()
+            self._kept = left
+
+
+def _contents_key(kind: Kind, repository: str, commit: str) -> Key:
+    return (CONTENTS, kind, f"{repository}@{commit}")
 
 
 def _restore(change: Change) -> str:
-    """The first half of how to fix a refused change: to undo it, where that is a matter of files."""
+    """The first half of the fix for a refused change: undoing it, if that is a matter of files."""
     return f"restore {change.new['path']}, or " if change.old and "path" in (change.new or ()) else ""
 
 
 def _shown(path: Path) -> str:
-    """The path in messages: as short as it can be."""
+    """The shortest form of the path for messages."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """No other process writes the lock meanwhile."""
+    """Keep other processes from writing the lock meanwhile."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _file_lock(path.with_name(f".{path.name}.writing")):
@@ -164,7 +259,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
-    """A lock of the kernel; on a file system that knows none, the existence of a file. Raises Timeout."""
+    """A lock of the kernel or, on a file system without locks, a lock file. Raises Timeout."""
     lock: BaseFileLock = FileLock(path, timeout=PATIENCE)
     try:
         lock.acquire()
@@ -179,11 +274,16 @@ def _file_lock(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def _leads_out(file: str) -> bool:
+    """Whether a file's name leads out of its folder."""
+    return file.startswith("/") or ".." in file.split("/") or "\0" in file
+
+
 def _text(entries: Entries) -> str:
-    """The file: one value a line, in the order of names, so that git shows and merges what moved."""
+    """The text of the file: one value per line, in the order of names, so that git shows and merges changes."""
     sections: dict[str, dict[str, dict[str, Any]]] = {section: {} for section in SECTIONS}
     for (section, name, kind), value in sorted(entries.items(), key=lambda entry: entry[0]):
-        sections[section].setdefault(name, {})[kind] = value
+        sections.setdefault(section, {}).setdefault(name, {})[kind] = value
     return pretty_json({"version": VERSION, **sections})
 
 
@@ -198,8 +298,16 @@ def _read(path: Path) -> Entries:
         raise UserError(Problem(_shown(path), "", f"not a valid lock: {error}", fix)) from error
 
 
+def _read_kept(path: Path) -> Entries:
+    """The answers kept by a dry run; none if the file is damaged: the Hub is asked again."""
+    try:
+        return _read(path)
+    except UserError:
+        return {}
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object in which nothing stands twice, as it may after a merge."""
+    """A JSON object without duplicate keys, which a merge may leave. Raises ValueError."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -208,21 +316,25 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse(content: dict[str, Any]) -> Entries:
-    if "version" not in content:  # Shardmark 0.1 wrote the pins alone
+    if "version" not in content:  # Shardmark 0.1 wrote only the pins
         content = {"version": VERSION, "hub": content}
     if content["version"] != VERSION:
         raise ValueError(f"it is of version {content['version']!r}, this Shardmark reads {VERSION}")
-    if unknown := content.keys() - {"version", *SECTIONS}:
+    if unknown := content.keys() - {"version", *SECTIONS, CONTENTS}:
         raise ValueError(f"unknown section {min(unknown)!r}")
     entries = {
         (section, name, kind): value
-        for section in SECTIONS
+        for section in (*SECTIONS, CONTENTS)
         for name, values in content.get(section, {}).items()
         for kind, value in values.items()
     }
     for (section, name, kind), value in entries.items():
-        if section == "hub" and name not in ("model", "dataset"):
-            raise ValueError(f"hub: unknown kind {name!r}")
+        if section in ("hub", CONTENTS) and name not in ("model", "dataset"):
+            raise ValueError(f"{section}: unknown kind {name!r}")
         if not isinstance(value, str if section == "hub" else dict):
             raise TypeError(f"{section}.{name}.{kind}: {value!r} is not what belongs there")
+        if section == CONTENTS and name == "model" and (outside := [file for file in value if _leads_out(file)]):
+            raise ValueError(f"{section}.{name}.{kind}: {outside[0]!r} leads out of its folder")
+        if isinstance(value, dict) and section == CONTENTS and not all(isinstance(p, dict) for p in value.values()):
+            raise TypeError(f"{section}.{name}.{kind}: holds something else than sizes and hashes")
     return entries

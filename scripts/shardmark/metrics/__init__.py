@@ -1,6 +1,6 @@
-"""What answers are worth: the metrics of a data set, one file each.
+"""Metrics, which score the answers to a data set, one file each.
 
-They stand below the configuration, whose types they are part of, and import what is heavy when they compute.
+They come before the configuration, whose types they are part of, and import anything heavy only when they compute.
 """
 
 from typing import Annotated, get_args
@@ -21,6 +21,7 @@ from shardmark.metrics.math_equivalence import MathEquivalence
 from shardmark.metrics.mc1 import Mc1
 from shardmark.metrics.mc2 import Mc2
 from shardmark.metrics.mcc import Mcc
+from shardmark.metrics.own import OwnMetric
 from shardmark.metrics.pass_at_k import PassAtK
 from shardmark.metrics.perplexity import Perplexity
 from shardmark.metrics.rouge import Rouge
@@ -41,6 +42,7 @@ AnyMetric = Annotated[
     | Mc1
     | Mc2
     | Mcc
+    | OwnMetric
     | PassAtK
     | Perplexity
     | Rouge
@@ -51,4 +53,4 @@ AnyMetric = Annotated[
 METRICS: dict[str, type[Metric]] = {
     name: kind for kind in get_args(get_args(AnyMetric)[0]) for name in get_args(kind.model_fields["name"].annotation)
 }
-"By name."
+"The classes of metrics by name."

@@ -7,7 +7,7 @@ from shardmark.metrics.base import Mean, Scoring, View
 
 
 class Accuracy(Mean):
-    """Share of samples whose chosen label is the target; of kind loglikelihood, those that are the likeliest text."""
+    """Share of samples whose chosen label is the target; for kind loglikelihood, whose target is the likeliest text."""
 
     protocol: ClassVar[int] = 1
     kinds: ClassVar[frozenset[str]] = frozenset({"choice", "loglikelihood"})
@@ -15,7 +15,7 @@ class Accuracy(Mean):
 
     name: Literal["accuracy"]
     scoring: Scoring | None = None
-    "How choices are ranked here; without it, as the data set says."
+    "How choices are ranked here; without it, as in the data set."
 
     def ranking(self) -> Scoring | None:
         return self.scoring
@@ -24,5 +24,5 @@ class Accuracy(Mean):
         return True
 
     def scores(self, predictions: Sequence[int], references: Sequence[list[int]]) -> list[float]:
-        """No prediction (-1) is wrong."""
+        """A 1.0 or 0.0 for each sample. No prediction (-1) is wrong."""
         return [float(p in right) for p, right in zip(predictions, references, strict=True)]

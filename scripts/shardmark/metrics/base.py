@@ -1,12 +1,12 @@
-"""What all metrics share.
+"""The common base of all metrics.
 
 A metric turns a sample's prediction and reference into a row of numbers, its terms, and the sum of all rows into a
-value. A mean has the terms (score, 1); BLEU has counts of n-grams; Matthews' correlation has a cell of the table of
-confusions. So one way computes values of a data set, of its groups, and of samples drawn again for an error bar; and no
-metric has to know about any of these.
+value. A mean has the terms (score, 1); BLEU has counts of n-grams; Matthews' correlation has a cell of the confusion
+matrix. So one mechanism computes the values of a data set, of its groups, and of resampled data for an error bar; and
+no metric has to know about any of these.
 
-A metric is a file beside this one: a class with its settings, their defaults, what it needs, its checks, and what it
-computes. What is heavy, NumPy too, it imports when it computes: whatever reads settings imports these files.
+A metric is a file in this folder: a class with its settings, their defaults, its needs, its checks, and its
+computation. It imports anything heavy, including NumPy, only when it computes: reading settings imports these files.
 """
 
 import abc
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 Scoring = Literal["sum", "token", "char", "byte", "perplexity"]
 "How choices are ranked."
-View = Literal["text", "label", "program", "choice", "logprobs", "likelihood"]
-"What of a sample a metric reads; scoring/metric_inputs.py has a function of each name."
+View = Literal["text", "with_row", "label", "program", "choice", "logprobs", "likelihood"]
+"The parts of a sample that a metric reads; scoring/metric_inputs.py has a function of each name."
 
 
 class Needs(NamedTuple):
-    """What a metric needs of a machine that scores."""
+    """A metric's requirements on a machine that scores."""
 
     sandbox: bool = False
-    "bubblewrap, in which generated programs run."
+    "Whether it needs bubblewrap, in which generated programs run."
     packages: tuple[str, ...] = ()
-    "Packages that decide the value: their versions are noted beside the score."
+    "Packages that affect the value: their versions are noted beside the score."
 
 
 class Metric(Settings, abc.ABC):
@@ -43,18 +43,18 @@ class Metric(Settings, abc.ABC):
     model_config = ConfigDict(defer_build=True)
 
     protocol: ClassVar[int]
-    "To be raised when the same answers would get other scores; what uses the metric is then scored anew."
+    "To be raised when the same answers would get other scores; data sets with the metric are then scored again."
     kinds: ClassVar[frozenset[str]] = frozenset({"generate", "choice"})
-    "The kinds of data sets that have what it reads."
+    "The kinds of data sets that have the inputs it reads."
     needs: ClassVar[Needs] = Needs()
     reads: ClassVar[View] = "text"
     higher_is_better: ClassVar[bool] = True
     percent: ClassVar[bool] = True
     "Whether the value is a fraction, shown in percent."
     unanswered: ClassVar[str | None] = ""
-    "The prediction that stands for an answer that was not found; None if such a sample simply scores 0."
+    "The prediction in place of an answer that was not found; None if such a sample simply scores 0."
     of_samples: ClassVar[bool] = True
-    "Whether the value of one sample says something."
+    "Whether the value of a single sample has a meaning."
 
     name: str
     label: str | None = Field(None, pattern=r"^[\w@.+^-]+$")
@@ -62,7 +62,7 @@ class Metric(Settings, abc.ABC):
     chain: str | None = None
     "The chain of filters it judges, if there are several; without it, each of them."
     repeats: AnyRepeats | None = Field(None, exclude_if=lambda repeats: repeats is None)  # so that digests stay
-    "What becomes of several answers to a request (`generation.samples`); without it, avg: their mean."
+    "How several answers to a request (`generation.samples`) are combined; without it, avg: their mean."
 
     @abc.abstractmethod
     def terms(self, predictions: Sequence[Any], references: Sequence[Any]) -> list[list[float]]:
@@ -81,19 +81,19 @@ class Metric(Settings, abc.ABC):
         return False
 
     def statistic(self, answers: int) -> Repeats | None:
-        """What becomes of that many answers to a request; None if it is only one."""
+        """The way that `answers` answers to a request are combined; None if there is only one."""
         return None if answers == 1 else self.repeats or Average()
 
     def is_repeated(self, answers: int) -> bool:
-        """Whether `repeats` decides what becomes of that many answers, and not the metric itself."""
+        """Whether `repeats`, not the metric itself, decides how `answers` answers are combined."""
         return answers > 1
 
     def wanted(self) -> tuple[int, tuple[str, ...]]:
-        """The fewest answers to a request that it can be had from, and the key that says so."""
+        """The fewest answers to a request that it needs, and the key that determines this."""
         return (self.repeats.wanted(), ("repeats", "k")) if self.repeats else (1, ())
 
     def title(self, answers: int) -> str:
-        """What its value is called: of several answers, with what became of them, unless the label says it."""
+        """The name of its value; for several answers, with how they were combined, unless the label says so."""
         name, statistic = self.label or self.name, self.statistic(answers)
         if statistic is None or not self.is_repeated(answers):
             return name
@@ -101,15 +101,15 @@ class Metric(Settings, abc.ABC):
         return name if re.search(rf"(?<![a-zA-Z\d]){re.escape(title)}(?!\d)", name) else f"{name} {title}"
 
     def ranking(self) -> Scoring | None:
-        """How it ranks choices; None if as the data set says."""
+        """How it ranks choices; None if as in the data set."""
         return None
 
     def check_targets(self, targets: list[str]) -> None:
-        """Raise RenderError if a sample with these right answers cannot be judged; before anything is asked."""
+        """Raise RenderError if a sample with these right answers cannot be judged; called before anything is asked."""
 
 
 class Mean(Metric):
-    """A mean of a score for each sample."""
+    """The mean of a score for each sample."""
 
     unanswered: ClassVar[str | None] = None
 
@@ -128,20 +128,20 @@ class Mean(Metric):
 
 
 class Resampled(Metric):
-    """A metric whose error bar comes from drawing the samples again and again."""
+    """A metric whose error bar comes from resampling."""
 
     resamples: int = Field(1000, ge=100, le=100_000)
-    "How often all samples are drawn with replacement; the draws are the same each time."
+    "How many times all samples are drawn with replacement; the draws are the same each time."
 
 
 class Labels(Resampled):
-    """A function of how often each label was right, predicted, and both. Labels are those of the references."""
+    """A function of how often each label was right, predicted, and both. The labels are those of the references."""
 
     reads: ClassVar[View] = "label"
     of_samples: ClassVar[bool] = False
 
     def terms(self, predictions: Sequence[Any], references: Sequence[Any]) -> list[list[float]]:
-        """Three numbers for each label. A prediction that is no label is a wrong one."""
+        """Three numbers for each label. A prediction that is not a label is wrong."""
         import numpy as np
 
         place = {label: n for n, label in enumerate(sorted(set(references)))}

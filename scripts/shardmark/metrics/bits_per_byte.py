@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class BitsPerByte(PerByte):
-    """Bits that a byte of text costs: the negative log-likelihood of all texts over their bytes; lower is better."""
+    """Bits per byte of text: the negative log-likelihood of all texts over their bytes; lower is better."""
 
     protocol: ClassVar[int] = 1
 

@@ -17,12 +17,12 @@ class Bleu(Resampled):
 
     name: Literal["bleu"]
     tokenize: Literal["13a", "intl", "char", "zh", "none"] = "13a"
-    "How texts become words."
+    "How texts are split into words."
     ignore_case: bool = False
-    "Capital and small letters are equal."
+    "Ignore case."
 
     def terms(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[list[float]]:
-        """Lengths of answer and nearest reference, and counts of right and all n-grams."""
+        """Lengths of the answer and the nearest reference, and counts of right and of all n-grams."""
         bleu = self._sacrebleu()
         return [
             list(map(float, bleu._extract_corpus_statistics([answer], [[r] for r in right])[0]))
@@ -30,7 +30,7 @@ class Bleu(Resampled):
         ]
 
     def value(self, sums: "np.ndarray") -> float:
-        """A fraction; of one sample it is that of a data set with only it."""
+        """A fraction; for one sample, the value of a data set with only that sample."""
         return float(self._sacrebleu()._compute_score_from_stats([int(x) for x in sums]).score) / 100
 
     def _sacrebleu(self) -> Any:

@@ -7,7 +7,7 @@ from shardmark.metrics.base import Mean, View
 
 
 class Brier(Mean):
-    """Squared distance of the choices' probabilities to the truth: 0 is best, 2 is worst."""
+    """Squared distance between the choices' probabilities and the truth: 0 is best, 2 is worst."""
 
     protocol: ClassVar[int] = 1
     kinds: ClassVar[frozenset[str]] = frozenset({"choice"})
@@ -18,7 +18,7 @@ class Brier(Mean):
     name: Literal["brier"]
 
     def scores(self, predictions: Sequence[list[float]], references: Sequence[list[int]]) -> list[float]:
-        """Several right choices share the truth equally."""
+        """A score for each sample. Several right choices share the truth equally."""
         import numpy as np
         from scipy.special import softmax
 

@@ -20,7 +20,7 @@ class Chrf(Resampled):
     "0: chrF, 2: chrF++."
 
     def terms(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[list[float]]:
-        """For each order: n-grams of the answer, of the best reference, and in both."""
+        """For each order: the n-grams of the answer, of the best reference, and in both."""
         chrf = self._sacrebleu()
         return [
             list(map(float, chrf._extract_corpus_statistics([answer], [[r] for r in right])[0]))
@@ -28,7 +28,7 @@ class Chrf(Resampled):
         ]
 
     def value(self, sums: "np.ndarray") -> float:
-        """A fraction."""
+        """The value as a fraction."""
         return float(self._sacrebleu()._compute_score_from_stats([int(x) for x in sums]).score) / 100
 
     def _sacrebleu(self) -> Any:

@@ -28,15 +28,15 @@ class ExactMatch(Mean):
 
     name: Literal["exact_match"]
     ignore_case: bool = False
-    "Capital and small letters are equal."
+    "Ignore case."
     ignore_punctuation: bool = False
-    "ASCII punctuation is taken out before comparing."
+    "Remove ASCII punctuation before comparing."
     ignore_numbers: bool = False
-    "The digits 0 to 9 are taken out before comparing."
+    "Remove the digits 0 to 9 before comparing."
     ignore_patterns: list[Pattern] = Field(default=[])
-    "Regular expressions; what they match is taken out before anything else."
+    "Regular expressions whose matches are removed before anything else."
     tolerance: float | None = Field(None, ge=0)
-    "Compare as numbers; equal if they differ by no more than this."
+    "Compare as numbers, which are equal if they differ by no more than this."
 
     def is_right_or_wrong(self) -> bool:
         return True
@@ -44,9 +44,10 @@ class ExactMatch(Mean):
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
         """A 1.0 or 0.0 for each sample.
 
-        With `tolerance` answers are compared as numbers, however these are written (see texts/numbers.py); the
-        tolerance is exact, as for whole numbers of any size. A unit counts where both have one, and 50% is 50 and 0.5.
-        What is no single number must be the same text. Raises BoundError for a pattern that takes too long.
+        With `tolerance`, answers are compared as numbers, however they are written (see texts/numbers.py); the
+        tolerance is exact, also for whole numbers of any size. Units are compared if both have one, and 50% equals 50
+        and 0.5. Answers that are not a single number must be the same text. Raises BoundError for a pattern that takes
+        too long.
         """
         from shardmark.texts.numbers import amount
         from shardmark.untrusted.limits import bounded

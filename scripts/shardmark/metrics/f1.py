@@ -1,6 +1,6 @@
 """The metric f1.
 
-Over labels it is scikit-learn's f1_score, from counts, so that an error bar need not count again.
+Over labels it is scikit-learn's f1_score, computed from counts, so that an error bar need not count again.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ class F1(Labels):
 
     name: Literal["f1"]
     average: Literal["token", "binary", "macro"] = "token"
-    "token: words of each answer, as SQuAD; binary: of one label; macro: the mean over all labels."
+    "token: over the words of each answer, as SQuAD; binary: for one label; macro: the mean over all labels."
     positive: str = "1"
-    "average binary: the label that counts; for kind choice the index from 0."
+    "For average binary: the label that counts; for kind choice, the index from 0."
 
     def terms(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[list[float]]:
-        """Token: the best reference's F1 of words, and 1. Else counts for each label, or for the positive one."""
+        """For average token, the best reference's F1 of words, and 1; else counts for each (or the positive) label."""
         import numpy as np
 
         if self.average == "token":
@@ -39,7 +39,7 @@ class F1(Labels):
         return list(np.stack([true, found, true * found], axis=1).tolist())
 
     def value(self, sums: "np.ndarray") -> float:
-        """Labels that neither occur nor are predicted don't count."""
+        """The value; labels that neither occur nor are predicted don't count."""
         if self.average == "token":
             return float(sums[0] / sums[1])
         right, predicted, both = self.counts(sums)

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class Asked(NamedTuple):
-    """What a target asks for."""
+    """The instructions in a target."""
 
     instructions: list[tuple[str, dict[str, Any]]]
-    "The id of each, with its arguments."
+    "The id of each instruction, with its arguments."
     prompt: str
 
 
 def _asked(target: str) -> Asked:
-    """What the JSON of a target asks for. Raises ValueError."""
+    """The instructions in the JSON of a target. Raises ValueError."""
     match json.loads(target):
         case {"ids": list(ids), "kwargs": list(kwargs), "prompt": str(prompt)}:
             pairs = list(zip(ids, kwargs, strict=True))
@@ -39,12 +39,12 @@ class Ifeval(Resampled):
 
     name: Literal["ifeval"]
     level: Literal["prompt", "instruction"] = "prompt"
-    "prompt: all instructions of a prompt. instruction: each one."
+    "prompt: share of prompts with all instructions followed. instruction: share of instructions."
     loose: bool = False
-    "Also followed if it is so without the first or last line, or without asterisks."
+    "Also count an instruction as followed if it is without the first or last line, or without asterisks."
 
     def check_targets(self, targets: list[str]) -> None:
-        """There must be one target, JSON with the ids of instructions, their kwargs, and the prompt."""
+        """Raise RenderError unless there is one target: JSON with instructions' ids, their kwargs, and the prompt."""
         from shardmark.untrusted.templates import RenderError
 
         try:
@@ -64,7 +64,7 @@ class Ifeval(Resampled):
                 )
 
     def terms(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[list[float]]:
-        """How many are followed, and of how many. A reference is JSON with ids, kwargs and prompt."""
+        """How many instructions are followed, and of how many. A reference is JSON with ids, kwargs and prompt."""
         from shardmark.untrusted.limits import bounded
 
         check = follows_loosely if self.loose else follows

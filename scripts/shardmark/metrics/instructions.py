@@ -1,7 +1,7 @@
-"""The 25 instructions of IFEval, and whether a response follows them.
+"""The 25 instructions of IFEval, and checks whether a response follows them.
 
-Zhou et al. 2023, "Instruction-following evaluation for large language models" (arXiv 2311.07911); the finer points,
-such as what a word or a paragraph is, are those of its published checker, and so of lm-evaluation-harness.
+Zhou et al. 2023, "Instruction-following evaluation for large language models" (arXiv 2311.07911); details, such as what
+counts as a word or a paragraph, are those of its published checker, and so of lm-evaluation-harness.
 """
 
 import json
@@ -38,11 +38,11 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "startend:end_checker": ("end_phrase",),
     "startend:quotation": (),
 }
-"The ids of all instructions, and the arguments that each needs."
+"The ids of all instructions, with the arguments that each needs."
 
 
 class Arguments(NamedTuple):
-    """The arguments of an instruction, by their published names, and its prompt; of the others the defaults stand."""
+    """The arguments of an instruction, by their published names, and its prompt; the others have their defaults."""
 
     prompt: str
     capital_frequency: int = 0
@@ -77,7 +77,7 @@ CODE_FENCES = ("```json", "```Json", "```JSON", "```")
 
 
 def _arguments(instruction: str, given: Mapping[str, Any], prompt: str) -> Arguments:
-    """The arguments of an instruction. Raises KeyError for an unknown one, or without an argument that it needs."""
+    """The arguments of an instruction. Raises KeyError if it is unknown, or lacks an argument that it needs."""
     for name in INSTRUCTIONS[instruction]:
         if not given.get(name):
             raise KeyError(name)
@@ -94,7 +94,7 @@ def follows(instruction: str, arguments: Mapping[str, Any], prompt: str, respons
 
 
 def follows_loosely(instruction: str, arguments: Mapping[str, Any], prompt: str, response: str) -> bool:
-    """Whether the response follows it as it is, or without its first line, its last line, both, or asterisks."""
+    """Whether the response follows it as is, or without its first line, its last line, both, or asterisks."""
     lines = response.split("\n")
     parts = [response, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]
     variants = [*parts, *(part.replace("*", "") for part in parts)]
@@ -102,7 +102,7 @@ def follows_loosely(instruction: str, arguments: Mapping[str, Any], prompt: str,
 
 
 def _compares(count: int, bound: int, relation: str) -> bool:
-    """Less than, or (as the default) at least."""
+    """Compare a count with a bound: less than, or (the default) at least."""
     return count < int(bound) if relation == "less than" else count >= int(bound)
 
 
@@ -111,7 +111,7 @@ def _matches(pattern: str, text: str) -> int:
 
 
 def _word(word: str) -> str:
-    """Words are patterns, as in the original; one that is none, such as `:-)`, stands for itself."""
+    """The pattern of a word: words are patterns, as in the original; an invalid one, such as `:-)`, is escaped."""
     try:
         re.compile(word)
     except re.error:
@@ -120,7 +120,7 @@ def _word(word: str) -> str:
 
 
 def _language(text: str, language: str) -> bool:
-    """A text without a recognisable language is in any."""
+    """Whether a text is in a language; one without a recognisable language counts as any."""
     import langdetect
 
     langdetect.DetectorFactory.seed = 0
@@ -132,7 +132,7 @@ def _language(text: str, language: str) -> bool:
 
 @cache
 def _splitter() -> Callable[[str], list[str]]:
-    """NLTK's model of English sentences, packaged: NLTK itself would download it."""
+    """NLTK's model of English sentences, from a package: NLTK itself would download it."""
     import punkt
 
     return lambda text: list(punkt.sent_tokenize(text, "english"))
@@ -150,7 +150,7 @@ def _bullets(text: str) -> int:
 
 
 def _highlights(text: str) -> int:
-    """*these* count once, and **these** once more."""
+    """The number of highlights: *these* count once, and **these** once more."""
     single = (part.strip("*") for part in re.findall(r"\*[^\n*]*\*", text))
     double = (part.removeprefix("**").removesuffix("**") for part in re.findall(r"\*\*[^\n*]*\*\*", text))
     return sum(bool(part.strip()) for part in (*single, *double))
@@ -174,7 +174,7 @@ def _two_responses(text: str) -> bool:
 
 
 def _first_word(text: str, arguments: Arguments) -> bool:
-    """Whether there are as many paragraphs as asked for, and the n-th begins with a word."""
+    """Whether there are as many paragraphs as asked for, and the n-th begins with a given word."""
     paragraphs = text.split("\n\n")
     count, n = sum(bool(part.strip()) for part in paragraphs), int(arguments.nth_paragraph)
     if n > count or not paragraphs[n - 1].strip():

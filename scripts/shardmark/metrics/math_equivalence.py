@@ -19,7 +19,7 @@ class MathEquivalence(Mean):
         return True
 
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
-        """1/2, 0.5 and $\\frac{1}{2}$ are the same."""
+        """A 1.0 or 0.0 for each sample. 1/2, 0.5 and $\\frac{1}{2}$ are equal."""
         from shardmark.metrics.math_process import MathProcess
 
         with MathProcess() as process:

@@ -1,4 +1,4 @@
-"""math-verify in a process of its own: what a model writes, such as 9^9^9^9, may take all time and memory there is.
+"""math-verify in a separate process: a model's text, such as 9^9^9^9, may take unlimited time and memory.
 
 Run as a command, this file is that process: it reads pairs of texts and writes whether they mean the same, in JSON.
 """
@@ -10,19 +10,20 @@ import resource
 import select
 import subprocess
 import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from shardmark.installation import SCRIPTS
+
 SECONDS = 30.0
-"Seconds that a pair may take; math-verify itself gives up after 5 s where it can."
+"Seconds that a pair may take; math-verify itself gives up after 5 s if it can."
 MEMORY_BYTES = 4 << 30
 LONGEST = 20_000
-"Characters of an answer that are read; its end counts."
+"The most characters of an answer that are read, from its end."
 FORMULA = 80
-"Characters of the longest answer that is tried as a formula."
+"The most characters of an answer that is tried as a formula."
 DELIMITERS = re.compile(r"(?<!\\)\$|\\f?boxed|(?<!\\)\\[(\[]|\\begin\{(?:equation|align|gather|displaymath|math\b)")
-"What marks LaTeX in a text. A matrix is a formula itself, and two backslashes before a bracket end a row of one."
+"Marks of LaTeX in a text. A matrix is a formula itself, and two backslashes before a bracket end a row of it."
 MARKS = (
     (re.compile(r"\*\*([^*\n]+)\*\*"), r"\1"),
     (re.compile(r"\\\$|[€£¥](?=\s?\d)"), ""),
@@ -32,7 +33,7 @@ MARKS = (
     (re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})(?!\w)"), r"\1 \\times 10^{\2}"),
     (re.compile(r"(?<=[\u2e80-\u9fff\uac00-\ud7af])(?=[-\d$\\])|(?<=\d)(?=[\u2e80-\u9fff\uac00-\ud7af])"), " "),
 )
-"What math-verify does not read: bold, currencies, separators, roots, exponents and digits beside Chinese text."
+"Notations that math-verify cannot read: bold, currencies, separators, roots, exponents, digits beside Chinese text."
 MIXED = re.compile(r"(?<![\d/.])(\d{1,6}) (\d{1,6})/(\d{1,6})(?![\d/.])")
 REPEATING = re.compile(r"(\d{0,9})\.(\d{0,9})\\overline\{?(\d{1,9})\}?")
 FULL_WIDTH = {
@@ -46,11 +47,11 @@ SPACING = re.compile(r"\s|(?<!\\)\\[!,;: ]|\\(?:left|right)(?![a-z])|(?<!\\)\$")
 BASE = re.compile(r"\d_\{?(\d{1,2})\}?")
 NOT_NUMBER = re.compile(r"\bnot\s+[-$\\]*\d[\d.,/]*")
 FORMULA_IN_TEXT = re.compile(r"\d\s?[xyz]\b|[xyz]\s?[-+*/^]|\b(?:log|ln|sin|cos|tan|sqrt|exp)\b")
-"Such a plain text is a formula, and the number in it is not its value."
+"Marks of a formula in plain text: the number in it is not its value."
 
 
 class MathProcess:
-    """Compares texts; started when it is first asked, and again after a pair that it did not survive."""
+    """Compares texts; started at the first call, and again after a pair that it did not survive."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,7 +65,7 @@ class MathProcess:
         self._stop()
 
     def equal(self, answer: str, reference: str) -> bool:
-        """Whether both mean the same; no if it cannot be told within the limits."""
+        """Whether both texts mean the same; false if that cannot be determined within the limits."""
         process = self._process or self._start()
         assert process.stdin
         assert process.stdout
@@ -79,7 +80,7 @@ class MathProcess:
         return False
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [SCRIPTS, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.pathsep.join(paths)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", __spec__.name],
@@ -99,9 +100,9 @@ class MathProcess:
 
 
 def same(answer: str, reference: str) -> bool:
-    """Whether both mean the same number or formula. LaTeX may stand without $.
+    """Whether both texts mean the same number or formula. LaTeX may lack its $.
 
-    An answer that nothing marks as LaTeX is prose with a number in it, or, if it is short, a formula such as `(1, 2)`.
+    An answer without marks of LaTeX is prose with a number in it or, if it is short, a formula such as `(1, 2)`.
     """
     from math_verify import parse, verify
 
@@ -121,7 +122,7 @@ def same(answer: str, reference: str) -> bool:
 
 
 def _readable(text: str) -> str:
-    """The text in what math-verify reads."""
+    """The text in notations that math-verify can read."""
     text = text.translate(FULL_WIDTH)
     for mark, replacement in MARKS:
         text = mark.sub(replacement, text)
@@ -139,7 +140,7 @@ def _fraction(repeating: re.Match[str]) -> str:
 
 
 def _bare(formula: str) -> str:
-    """A formula without spacing and delimiters: equal ones are the same, whether or not they can be computed."""
+    """A formula without spacing and delimiters: if these are equal, so are the formulas, computable or not."""
     return re.sub(r"\\[dt]frac", r"\\frac", SPACING.sub("", formula)).rstrip(".")
 
 
@@ -163,7 +164,7 @@ def _serve() -> None:
     for line in sys.stdin:
         try:
             found = same(*json.loads(line))
-        except Exception:  # sympy raises anything on odd input; what cannot be compared is not equal
+        except Exception:  # sympy raises anything on odd input; expressions that cannot be compared are not equal
             found = False
         print(json.dumps(found), file=out, flush=True)
 

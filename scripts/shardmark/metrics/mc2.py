@@ -7,7 +7,7 @@ from shardmark.metrics.base import Mean, View
 
 
 class Mc2(Mean):
-    """TruthfulQA's MC2: probability of all right choices together among all choices."""
+    """TruthfulQA's MC2: the probability of all right choices together, among all choices."""
 
     protocol: ClassVar[int] = 1
     kinds: ClassVar[frozenset[str]] = frozenset({"choice"})

@@ -1,4 +1,4 @@
-"""What perplexities share: the log-likelihood of a text, over how much text it is."""
+"""The common base of perplexities: the log-likelihood of texts, relative to their length."""
 
 import abc
 import re
@@ -14,7 +14,7 @@ WHITE_SPACE = re.compile(r"\s+")
 
 
 class NegativeLogLikelihood(Resampled):
-    """Mean negative log-likelihood (nats) per unit of text, and what a metric makes of it."""
+    """Mean negative log-likelihood (nats) per unit of text, from which a metric computes its value."""
 
     kinds: ClassVar[frozenset[str]] = frozenset({"choice", "loglikelihood", "rolling"})
     reads: ClassVar[View] = "likelihood"
@@ -37,7 +37,7 @@ class NegativeLogLikelihood(Resampled):
 
 
 class PerWord(NegativeLogLikelihood, abc.ABC):
-    """Words are what white space parts, as lm-evaluation-harness counts: one at the beginning makes a part, too."""
+    """Words are separated by white space, as lm-evaluation-harness counts: leading white space adds an empty one."""
 
     @staticmethod
     def units(text: str) -> int:
@@ -45,7 +45,7 @@ class PerWord(NegativeLogLikelihood, abc.ABC):
 
 
 class PerByte(NegativeLogLikelihood):
-    """Bytes of the text in UTF-8."""
+    """The unit is a byte of the text in UTF-8."""
 
     @staticmethod
     def units(text: str) -> int:

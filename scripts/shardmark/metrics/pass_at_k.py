@@ -1,6 +1,7 @@
 """The metric pass_at_k (Chen et al. 2021, "Evaluating large language models trained on code")."""
 
 import ast
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -9,10 +10,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from shardmark.metrics.base import Mean, Needs, View
 from shardmark.metrics.repeats import Pass, Repeats
+from shardmark.untrusted.cases import read_cases, tests_of
 
 
 class PassAtK(Mean):
-    """Chance that one of k generated programs passes the tests, which run in a sandbox (bubblewrap)."""
+    """Chance that at least one of k generated programs passes the tests, which run in a sandbox (bubblewrap)."""
 
     protocol: ClassVar[int] = 1
     kinds: ClassVar[frozenset[str]] = frozenset({"generate"})
@@ -22,11 +24,13 @@ class PassAtK(Mean):
 
     name: Literal["pass_at_k"]
     k: PositiveInt = 1
-    "One of how many programs; `generation.samples` must be at least that. `repeats` takes its place."
+    "The number of programs; `generation.samples` must be at least that. `repeats` replaces it."
     timeout: PositiveFloat = Field(10.0, le=600)
     "Seconds of computing time that a program may take."
     memory_mb: PositiveInt = Field(1024, ge=64)
-    "Megabytes that a program may take."
+    "Megabytes of memory that a program may take."
+    cases: bool = Field(False, exclude_if=lambda cases: not cases)  # so that digests stay
+    "Whether targets are JSON of contest cases, {cases: [{input, output}], function: NAME}, with the timeout for each."
 
     @model_validator(mode="after")
     def _one_k(self) -> "PassAtK":
@@ -35,15 +39,26 @@ class PassAtK(Mean):
         return self
 
     def check_targets(self, targets: list[str]) -> None:
-        """The targets must be a Python program: no answer could pass what is none."""
+        """Raise RenderError unless the targets are tests that can run in the sandbox: no answer could pass others."""
         from shardmark.untrusted.templates import RenderError
 
+        tests = "\n".join(targets)
+        if self.cases:
+            try:
+                read_cases(tests)
+            except ValueError as error:
+                what = f"metric pass_at_k runs the target's cases, and it is no JSON of them: {error}"
+                raise RenderError(what, "give {'cases': [...], 'function': none} | tojson", key="target") from error
+            return
         try:
             with warnings.catch_warnings(action="ignore"):
-                ast.parse("\n".join(targets))
+                tree = ast.parse(tests)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             what = f"metric pass_at_k runs the target as tests, which are no Python: {error}"
             raise RenderError(what, "give code such as `assert f(1) == 2`", key="target") from error
+        if foreign := sorted(_imported(tree) - sys.stdlib_module_names):
+            what = f"the tests import {', '.join(foreign)}, and the sandbox has Python's own modules only"
+            raise RenderError(what, "leave such rows out with `where`, or do without in `target`", key="target")
 
     def is_right_or_wrong(self) -> bool:
         return True
@@ -58,8 +73,28 @@ class PassAtK(Mean):
         return self.repeats is not None
 
     def scores(self, predictions: Sequence[str], references: Sequence[str]) -> list[float]:
-        """A 1.0 for each program that passes its tests. Raises UserError where there is no sandbox."""
+        """A 1.0 for each program that passes its tests, else 0.0. Raises UserError if there is no sandbox."""
         from shardmark.untrusted.sandbox import Limits, run_programs
 
-        verdicts = run_programs(zip(predictions, references, strict=True), Limits(self.timeout, self.memory_mb))
-        return [float(verdict.passed) for verdict in verdicts]
+        jobs = [(program, *self._tests(target)) for program, target in zip(predictions, references, strict=True)]
+        passed: dict[tuple[str, str], float] = {}
+        for count in sorted({count for _, _, count in jobs}):
+            given = [(program, tests) for program, tests, of in jobs if of == count]
+            verdicts = run_programs(given, Limits(self.timeout * count, self.memory_mb))
+            passed |= {job: float(verdict.passed) for job, verdict in zip(given, verdicts, strict=True)}
+        return [passed[program, tests] for program, tests, _ in jobs]
+
+    def _tests(self, target: str) -> tuple[str, int]:
+        """The tests in a target, and how many timeouts they may take together."""
+        return tests_of(target, self.timeout) if self.cases else (target, 1)
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    """The modules that a program imports before anything else can handle a missing one."""
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found

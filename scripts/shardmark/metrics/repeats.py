@@ -1,7 +1,7 @@
-"""How several answers to a request become the value of their sample.
+"""Combine several answers to a request into the value of their sample.
 
-A sample is one question, however often it is answered: these give it one value, so that means and error bars count
-questions. What is estimated of k answers from n >= k of them is the mean over all choices of k, without bias.
+A sample is one question, however many answers it gets: these give it one value, so that means and error bars count
+questions. The value of k answers, estimated from n >= k of them, is the mean over all subsets of k, without bias.
 """
 
 import abc
@@ -19,7 +19,7 @@ from shardmark.settings import Settings
 
 
 def chance(n: int, right: int, k: int, counts: Iterable[int]) -> float:
-    """The chance that, of k answers drawn from n without replacement, as many are right as `counts` lists.
+    """The chance that, of k answers drawn from n without replacement, the number of right ones is in `counts`.
 
     `right` of the n are right, and k is at most n.
     """
@@ -27,19 +27,19 @@ def chance(n: int, right: int, k: int, counts: Iterable[int]) -> float:
 
 
 class Repeats(Settings, abc.ABC):
-    """What becomes of the n answers to a request."""
+    """A way to combine the n answers to a request."""
 
     right_or_wrong: ClassVar[bool] = False
     "Whether it counts right answers, so that each must score 1 or 0."
     name: str
 
     def wanted(self) -> int:
-        """The fewest answers that it can be had from."""
+        """The fewest answers that it needs."""
         return 1
 
     @abc.abstractmethod
     def title(self, n: int) -> str:
-        """What it is called in the name of a score."""
+        """Its name as part of a score's name."""
 
     def judged(self, answers: Answers) -> Answers:
         """The answers that the metric judges."""
@@ -51,7 +51,7 @@ class Repeats(Settings, abc.ABC):
 
 
 class Average(Repeats):
-    """The mean over all answers; of a metric of all samples, that of the first answers, of the second, and so on."""
+    """The mean over all answers; for a metric of all samples, over its values of the first answers, and so on."""
 
     name: Literal["avg"] = "avg"
 
@@ -63,28 +63,28 @@ class Average(Repeats):
 
 
 class OfK(Repeats):
-    """What is said of k answers."""
+    """A way to combine k answers."""
 
     k: PositiveInt | None = None
-    "Of how many answers; without it, of all."
+    "The number of answers; without it, all."
 
     def wanted(self) -> int:
         return self.k or 1
 
     def size(self, n: int) -> int:
-        """How many answers it is about, where there are n."""
+        """The number of answers that it combines, out of n."""
         return self.k or n
 
 
 class Majority(OfK):
-    """The most frequent of the first k answers, as filters left them, is the one that is judged.
+    """The most frequent of the first k answers, after filters, is judged.
 
-    The first of those if there are several; answers that were not found have no vote.
+    If several are equally frequent, the first of these; answers that were not found have no vote.
     """
 
     name: Literal["maj"]
     tolerance: float | None = Field(None, ge=0)
-    "Numbers that differ by no more than this are one answer, written as it first was."
+    "Numbers that differ by no more than this count as the same answer, spelt as at first."
 
     def title(self, n: int) -> str:
         return f"maj@{self.size(n)}"
@@ -98,7 +98,7 @@ class Majority(OfK):
 
 
 class Counted(OfK):
-    """A function of how many answers are right."""
+    """A function of the number of right answers."""
 
     right_or_wrong: ClassVar[bool] = True
 
@@ -107,11 +107,11 @@ class Counted(OfK):
 
     @abc.abstractmethod
     def of_counts(self, n: int, right: int, k: int) -> float:
-        """The value of k answers, estimated from n of which some are right."""
+        """The value of k answers, estimated from n of which `right` are right."""
 
 
 class Pass(Counted):
-    """pass@k: the chance that one of k answers is right (Chen et al. 2021, arXiv:2107.03374)."""
+    """pass@k: the chance that at least one of k answers is right (Chen et al. 2021, arXiv:2107.03374)."""
 
     name: Literal["pass"]
 
@@ -153,7 +153,7 @@ class MeanGPass(Counted):
 
     name: Literal["mg_pass"]
     k: PositiveInt | None = Field(None, ge=2)
-    "Of how many answers; without it, of all."
+    "The number of answers; without it, all."
 
     def title(self, n: int) -> str:
         return f"mG-Pass@{self.size(n)}"
@@ -163,17 +163,17 @@ class MeanGPass(Counted):
 
 
 def _named(value: object) -> object:
-    """A name alone becomes a section with that name."""
+    """Replace a name alone by a section with that name."""
     return {"name": value} if isinstance(value, str) else value
 
 
 Statistic = Annotated[Average | Majority | Pass | All | GPass | MeanGPass, Field(discriminator="name")]
 Name = Literal["avg", "maj", "pass", "all", "mg_pass"]
-"Those that can be given by their name alone."
+"The names of those that need no settings."
 AnyRepeats = TypeAliasType(
     "AnyRepeats", Annotated[Statistic, BeforeValidator(_named, json_schema_input_type=Statistic | Name)]
 )
 STATISTICS: dict[str, type[Repeats]] = {
     name: kind for kind in get_args(get_args(Statistic)[0]) for name in get_args(kind.model_fields["name"].annotation)
 }
-"By name."
+"The classes by name."

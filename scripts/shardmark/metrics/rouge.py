@@ -7,19 +7,19 @@ from shardmark.metrics.base import Mean, Needs
 
 
 class Rouge(Mean):
-    """ROUGE's F-measure: what an answer has in common with the nearest target."""
+    """ROUGE's F-measure of an answer and the nearest target."""
 
     protocol: ClassVar[int] = 1
     needs: ClassVar[Needs] = Needs(packages=("rouge-score", "nltk"))
 
     name: Literal["rouge"]
     type: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = "rougeL"
-    "Words, pairs of words, the longest common sequence, or that over lines."
+    "What is compared: words, pairs of words, the longest common sequence, or that over lines."
     stem: bool = False
-    "Words are reduced to their stems (Porter)."
+    "Reduce words to their stems (Porter)."
 
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
-        """rougeLsum takes lines for sentences."""
+        """A score for each sample. rougeLsum takes lines for sentences."""
         from rouge_score.rouge_scorer import RougeScorer
 
         scorer = RougeScorer([self.type], use_stemmer=self.stem)

@@ -11,19 +11,19 @@ from shardmark.texts.words import bare, word_f1
 
 
 class Squad(Mean):
-    """SQuAD's scores: case, punctuation and the articles a, an, the don't count, and the best target does."""
+    """SQuAD's scores: case, punctuation and the articles a, an, the don't count; the best target does."""
 
     protocol: ClassVar[int] = 1
 
     name: Literal["squad"]
     part: Literal["f1", "exact_match"] = "f1"
-    "f1: words in common. exact_match: all are."
+    "f1: overlap of words. exact_match: equality."
 
     def is_right_or_wrong(self) -> bool:
         return self.part == "exact_match"
 
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
-        """The best reference's F1 of words, or for `part` exact_match 1.0 where all are equal."""
+        """The best reference's F1 of words or, for `part` exact_match, 1.0 if all words are equal."""
 
         def score(answer: str, reference: str) -> float:
             return word_f1(answer, reference) if self.part == "f1" else float(bare(answer) == bare(reference))

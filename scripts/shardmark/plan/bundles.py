@@ -1,8 +1,8 @@
-"""Jobs on a cluster: which shards share one, and how long it may take.
+"""Jobs on a cluster: the shards that share a job, and its time limit.
 
-A job has a model to load and a queue to wait in, so it does several shards of one model, one after the other. They are
-taken in the order of the plan, until they should take `max_job_cost` seconds; the shards of a data set stay in one
-job if they fit into one, because that job can then score it as well.
+A job has a model to load and a queue to wait in, so it does several shards of one model, one after another. They are
+taken in the order of the plan until they are expected to take `max_job_cost` seconds. The shards of a data set stay in
+one job if they fit, because that job can then score it as well.
 """
 
 import math
@@ -16,39 +16,44 @@ from shardmark.plan.pairs import Pair
 from shardmark.records.model import ModelRecord
 
 MOST_SHARDS = 100
-"In a job; each of them is named on a command line, whose length is limited."
+"The most shards in a job: each is named on a command line, whose length is limited."
 START_MINUTES = 10
-"What a job may take besides its shards, by a busy file system for instance."
+"Minutes allowed to a job besides its shards, for a busy file system for instance."
 SCORE_MB = 4000
-"Main memory of a job that only scores."
+"Main memory of a job that only scores, in MB."
 SLACK = {True: 3, False: 10}
-"How many times the time it should a job may take, if that rests on measurements, and if not."
+"Factor on a job's expected time for its limit, by whether the expectation rests on measurements."
 LONGEST_MINUTES = 24 * 60
-"For a job of a model that does not say more itself."
+"The time limit of a job if its model's file sets none."
+
+SHOWN = 60
+"The most characters of the names of a job's data sets."
 
 Shard = tuple[str, str, str]
-"The model's name@digest, the data set's name, the shard's name."
+"The model's name@digest, the data set's name and the shard's name."
 
 
 @dataclass
 class Bundle:
-    """Shards of one model that are one job."""
+    """Shards of one model that make up one job."""
 
     model: ModelRecord
     number: int
     shards: list[Shard] = field(default_factory=list)
     seconds: float = 0.0
-    "What inference should take."
+    "Expected seconds of inference."
     allowed: float = 0.0
-    "What it may take."
+    "Seconds allowed."
 
     @property
     def name(self) -> str:
-        """What Snakemake calls the group."""
-        return f"{self.model.full_name}-{self.number}"
+        """Snakemake's name of the group, which is also the comment of the job in Slurm's queue."""
+        datasets = "+".join(dict.fromkeys(dataset for _, dataset, _ in self.shards))
+        shown = datasets if len(datasets) <= SHOWN else f"{datasets[:SHOWN]}..."
+        return f"{self.model.full_name}-{self.number}_{shown}"
 
     def minutes(self, attempt: int) -> int:
-        """How long the job may take."""
+        """The time limit of the job in minutes."""
         own = self.model.settings.slurm.runtime
         if own:
             return own * attempt
@@ -57,12 +62,12 @@ class Bundle:
 
 
 def job_seconds(run: RunConfig) -> float:
-    """About how many seconds of shards a job does at most."""
+    """The approximate number of seconds of shards that a job does at most."""
     return run.max_shard_cost if run.max_job_cost is None else run.max_job_cost
 
 
 def bundle(pairs: Iterable[Pair], most_seconds: float) -> list[Bundle]:
-    """The missing shards of all pairs, which are sorted by model, as jobs of about `most_seconds` at most."""
+    """The missing shards of all pairs, which are sorted by model, in jobs of at most about `most_seconds`."""
     made: list[Bundle] = []
     for _, of_model in groupby(pairs, key=lambda pair: pair.model.full_name):
         here: Bundle | None = None
@@ -84,7 +89,9 @@ def in_jobs(pairs: list[Pair], jobs: Iterable[Bundle]) -> list[Pair]:
 
 
 def _in_jobs(pair: Pair, job_of: dict[Shard, Bundle]) -> Pair:
-    """Of each job its share of shards; jobs load their model by themselves."""
+    """A pair with its share of each job. Jobs load their model by themselves; endpoints have no jobs on the cluster."""
+    if pair.model.settings.elsewhere:
+        return pair
     jobs = [job_of[pair.model.full_name, pair.dataset.name, shard.name] for shard in pair.missing]
     longest = max((job.seconds + pair.seconds.load for job in jobs), default=0.0)
     return replace(pair, longest=longest, jobs=sum(1 / len(job.shards) for job in jobs))

@@ -1,4 +1,4 @@
-"""Whether models take the chats that they are asked, found out from their templates before anything runs."""
+"""Whether models accept the chats that they are asked, checked with their templates before anything runs."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shardmark.config.weights import WeightsConfig
+from shardmark.config.wording import WordedConfig
 from shardmark.errors import Problem
 from shardmark.files import read_object
 from shardmark.lock.entries import ADD, chat_templates, given_template, no_template, tokenizer_here
@@ -19,7 +19,7 @@ from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_t
 from shardmark.texts.thoughts import opened_mark
 
 TOKENS = ("special_tokens_map.json", "tokenizer_config.json")
-"Where a tokenizer's special tokens are named; the last has the last word."
+"Files that name a tokenizer's special tokens; later ones take precedence."
 
 SCORED = ("choice", "loglikelihood")
 "Kinds of data sets whose choices are scored after the prompt."
@@ -28,9 +28,9 @@ SCORED = ("choice", "loglikelihood")
 def wording_problems(
     record: ModelRecord, datasets: Iterable[DatasetRecord], results: Path, lock: Lock
 ) -> tuple[list[Problem], list[Problem]]:
-    """What a model refuses of the chats that it is asked; and what a reader should know of how it is asked.
+    """Problems with a model's chat template for the chats it is asked, and notes for the user on how it is asked.
 
-    Nothing is said of a model whose template is not here yet: its first job looks before it takes a device.
+    A model whose template is not here yet is skipped: its first job checks it before it takes a device.
     """
     chats = [dataset for dataset in datasets if dataset.is_chat]
     if not chats or isinstance(record.words, Service):
@@ -46,10 +46,10 @@ def wording_problems(
 
 
 def _thought_note(record: ModelRecord, template: ChatTemplate, dataset: DatasetRecord) -> Problem | None:
-    """The note on choices that a model is asked within a thought, since its template opens one."""
+    """The note on choices that follow an open thought, because the model's template opens one."""
     shapes = [shape for shape in dataset.chats if shape.is_open] if dataset.kind in SCORED else []
-    with suppress(WordingError):  # it is told elsewhere
-        if any(opened_mark(template.example(shape), record.weights.reasoning_tags) for shape in shapes):
+    with suppress(WordingError):  # this is reported elsewhere
+        if any(opened_mark(template.example(shape), record.wording.reasoning_tags) for shape in shapes):
             what = (
                 f"model {record.name}: its chat template opens a thought, and the choices of {dataset.name} follow it"
             )
@@ -61,7 +61,7 @@ def _thought_note(record: ModelRecord, template: ChatTemplate, dataset: DatasetR
 def shape_problems(
     record: ModelRecord, template: ChatTemplate, shapes: Iterable[ChatShape], dataset: str
 ) -> list[Problem]:
-    """The problem of a model with the first of a data set's chats that its template does not take."""
+    """The problem of a model with the first of a data set's chats that its template does not accept."""
     for shape in shapes:
         try:
             template.check(shape)
@@ -72,38 +72,38 @@ def shape_problems(
 
 
 def known_chat_template(record: ModelRecord, results: Path) -> ChatTemplate | None:
-    """How a model puts chats into words, if it does and that is known on this machine."""
+    """The chat template of a model; None if it has none, or none that is known on this machine."""
     words = record.words
     if isinstance(words, Service):
         return None
     here = tokenizer_here(record, results)
     if here or isinstance(words, Folder):
-        return template_of(here, record.weights)
-    folder, templates = (None, {}) if given_template(record.weights) else templates_elsewhere(words)
-    return template_of(folder, record.weights, templates)
+        return template_of(here, record.wording)
+    folder, templates = (None, {}) if given_template(record.wording) else templates_elsewhere(words)
+    return template_of(folder, record.wording, templates)
 
 
 def template_of(
-    folder: Path | None, settings: WeightsConfig, templates: dict[str, str] | None = None
+    folder: Path | None, settings: WordedConfig, templates: dict[str, str] | None = None
 ) -> ChatTemplate | None:
-    """How a tokenizer in a folder, or the meta template in its place, puts chats into words; None if neither does.
+    """The chat template of the tokenizer in a folder, or the meta template in its place; None if there is neither.
 
-    `templates` are its own by name, where they are not in the folder.
+    `templates` are the tokenizer's own by name, if they are not in the folder.
     """
     if meta := settings.meta_template:
         return ChatTemplate(partial(by_meta_template, meta))
-    with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
+    with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable files are reported elsewhere
         if apply := chat_applier(folder, settings, templates):
             return ChatTemplate(by_transformers(apply, settings.template_date))
     return None
 
 
 def chat_applier(
-    folder: Path | None, settings: WeightsConfig, own: dict[str, str] | None = None
+    folder: Path | None, settings: WordedConfig, own: dict[str, str] | None = None
 ) -> Callable[..., str] | None:
     """apply_chat_template of the tokenizer in a folder, for texts, without loading it; None if it has no template.
 
-    Special tokens that only the tokenizer's class knows are empty in it.
+    Special tokens that only the tokenizer's class defines are empty in it.
     """
     templates = named_templates(folder, settings, own)
     if not templates and not given_template(settings):
@@ -125,8 +125,8 @@ def chat_applier(
     return partial(apply, **settings.template_arguments(templates))
 
 
-def named_templates(folder: Path | None, settings: WeightsConfig, own: dict[str, str] | None = None) -> dict[str, str]:
-    """The chat templates of a tokenizer by name, as a model with these settings has them."""
+def named_templates(folder: Path | None, settings: WordedConfig, own: dict[str, str] | None = None) -> dict[str, str]:
+    """The chat templates of a tokenizer by name, for a model with these settings."""
     given = settings.tokenizer_kwargs.get("chat_template")
     if not given:
         return own or (chat_templates(folder) if folder else {})
@@ -134,7 +134,7 @@ def named_templates(folder: Path | None, settings: WeightsConfig, own: dict[str,
 
 
 def special_tokens(folder: Path | None, tokenizer_kwargs: Mapping[str, Any]) -> dict[str, str]:
-    """The texts of a tokenizer's special tokens by name, such as bos_token, as its files tell."""
+    """The texts of a tokenizer's special tokens by name, such as bos_token, from its files."""
     parts = [*(read_object(folder / name) for name in TOKENS if folder), tokenizer_kwargs]
     named = {key: value for part in parts for key, value in part.items() if key.endswith("_token")}
     texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in named.items()}

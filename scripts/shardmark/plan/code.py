@@ -1,4 +1,4 @@
-"""Digests of this library's source: what its parts make is made anew when they change."""
+"""Digests of this library's source: files made by a part are made again when it changes."""
 
 import functools
 from collections.abc import Iterable
@@ -14,14 +14,14 @@ LIBRARY = Path(__file__).resolve().parent.parent
 
 @functools.cache
 def source_digest(*parts: str) -> str:
-    """The digest of the source of parts of this library, packages or files, as it is, comments and all."""
+    """The digest of the source of parts of this library (packages or files), including comments."""
     return digest({str(path.relative_to(LIBRARY)): file_sha256(path) for path in _files(parts)})
 
 
 def code_digest(results: Path, *parts: str) -> str:
-    """The digest of what parts of this library do: of their Python without comments, docstrings and layout.
+    """The digest of the behaviour of parts of this library: of their Python without comments, docstrings and layout.
 
-    To find it out takes a moment, so it is remembered in the results folder for the files as they are.
+    Computing it takes a moment, so it is remembered in the results folder for the files as they are.
     """
     memo, key = layout.CODE.file(results), source_digest(*parts)
     known = read_sealed(memo)
@@ -44,10 +44,10 @@ def _meaning(path: Path) -> str:
 
 
 def compiled(code: CodeType) -> list[object]:
-    """What compiled Python does, as JSON: without comments, layout, and (`optimize=2`) what docstrings say.
+    """The behaviour of compiled Python, as JSON: without comments, layout, and (`optimize=2`) docstrings.
 
-    Another version of Python compiles to something else, and data sets are then rendered once more. To compare syntax
-    trees would avoid that, and take two to three times as long (0.7 s for what renders a data set).
+    Another version of Python compiles to something else, and data sets are then rendered once more. Comparing syntax
+    trees would avoid that, but take two to three times as long (0.7 s for the code that renders a data set).
     """
     counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
     names = [[*each] for each in (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)]

@@ -1,9 +1,10 @@
-"""What a data set is made of, each part with a digest of its own: what differs between two scores can then be said."""
+"""Parts of a data set, each with its own digest, so that the difference between two scores can be named."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from shardmark.config import DatasetConfig
+from shardmark.config.search_path import as_spelt
 from shardmark.files import digest
 
 PARTS = {
@@ -18,12 +19,12 @@ PARTS = {
     "metrics": ("metrics", "scoring", "group_by", "group_mean", "cluster_by", "chance"),
     "version": ("version",),
 }
-"The settings of each part. The plan adds the limit and the content of rows and examples, and numbers of protocols."
+"The settings of each part. The plan adds the limit, the content of rows and examples, and protocol numbers."
 
 
 def components(settings: DatasetConfig, made_from: Mapping[str, Any], protocols: Mapping[str, int]) -> dict[str, str]:
     """The digest of each part of a data set; `made_from` is the content of its rows and examples, and the limit."""
-    written = settings.model_dump()
+    written = as_spelt(settings.model_dump())
     parts: dict[str, Any] = {
         part: {key: written[key] for key in keys if key in written} for part, keys in PARTS.items()
     }

@@ -1,15 +1,15 @@
-"""How long a job will take: from what the same model took before, else from a prior.
+"""Expected duration of jobs: from the times that the same model took before, else from a prior.
 
-The prior counts floating-point operations: 2 x parameters for a token that is read or written, at a rate that this kind
-of device reaches (FLOPS). Writing also reads all weights from memory once a step (BANDWIDTH), however many answers that
-step serves: so there are as many steps as the longest answer has tokens, or more where answers take turns in a batch of
-ROWS. Every answer is taken to fill its limit. A job and each of its requests take something beside the model, which is
-most of what a tiny model takes. It is meant to be right within a factor of a few. What finished jobs really took, over
-their prior, then corrects it: by the ratio of the same model on the same data set, else of the same model on data sets
-of the same kind, else of the other models on this kind of device.
+The prior counts floating-point operations: 2 x parameters for each token read or written, at a rate that this kind of
+device reaches (FLOPS). Writing also reads all weights from memory once per step (BANDWIDTH), however many answers that
+step serves: so there are as many steps as the longest answer has tokens, or more if answers take turns in a batch of
+ROWS. Every answer is assumed to reach its limit. A job and each of its requests take some time outside the model, which
+is most of the time with a tiny model. The prior should be right within a small factor. It is then corrected by the
+measured times of finished jobs over their prior: by the ratio of the same model on the same data set, else of the same
+model on data sets of the same kind, else of the other models on this kind of device.
 
-results/plans/costs.json holds the sums that these ratios are made of. They are brought up to date while planning and
-after each run.
+results/plans/costs.json holds the sums from which these ratios are computed. They are updated while planning and after
+each run.
 """
 
 import statistics
@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from shardmark import layout
 from shardmark.config.protocols import COSTS
-from shardmark.config.weights import WeightsConfig
+from shardmark.config.wording import WordedConfig
 from shardmark.files import canonical_json, read_sealed, sealed, write_whole
 from shardmark.records.base import Record, convert, to_json
 from shardmark.records.model import ModelRecord, Service
@@ -31,23 +31,25 @@ from shardmark.tasks.requests import characters, shared_characters, texts_of
 CHARACTERS_PER_TOKEN = 4
 FLOPS = {"cpu": 1e11, "gpu": 5e13}
 BANDWIDTH = {"cpu": 1e10, "gpu": 1e12}
-"Bytes a second."
+"Bytes per second."
 STEP_SECONDS = {"cpu": 0.0, "gpu": 0.02}
-"What launching the kernels of a step takes."
+"Seconds for launching the kernels of a step."
 ROWS = 128
 JOB_SECONDS, REQUEST_SECONDS = 0.01, 0.0005
-"What a job, and each request, takes beside the model: reading, tokenizing, writing down."
+"Seconds for a job, and for each request, outside the model: reading, tokenizing, writing."
+REPLY_SECONDS, REPLY_TOKENS, IN_FLIGHT = 0.5, 50.0, 20
+"An endpoint's seconds for a request, its tokens per second, and the number of requests it answers at once."
 UNKNOWN_PARAMETERS = 1_000_000_000
-"Assumed for a model of which nobody knows them."
+"Assumed for a model whose size is unknown."
 WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
-"Bytes of a parameter."
+"Bytes per parameter."
 LOAD_SECONDS = 10.0
-"Starting a process and loading a small model; weights add to it at READ_BYTES_PER_SECOND."
+"Seconds for starting a process and loading a small model; weights add to it at READ_BYTES_PER_SECOND."
 READ_BYTES_PER_SECOND = 5e8
 
 
 class Tokens(Protocol):
-    """What some requests take, as `Work` says."""
+    """Token counts of some requests, with the meanings that they have in `Work`."""
 
     @property
     def read(self) -> float: ...
@@ -66,10 +68,10 @@ class Share(NamedTuple):
 
 
 class Sums(Record):
-    """What was measured of a model on a data set: seconds and their prior, of inference and of loads."""
+    """Measurements of a model on a data set: seconds and their prior, of inference and of loads."""
 
     stamp: int
-    "When the folder of its predictions was changed last, in ns."
+    "The time of the last change to the folder of its predictions, in ns."
     kind: str
     device: str
     seconds: float
@@ -89,7 +91,7 @@ class Sums(Record):
 
 
 def work(requests: Iterable[Request]) -> Work:
-    """The tokens to read and to write for some requests, from their text; what all begin with is read once."""
+    """The tokens to read and to write for some requests, from their text; a common beginning is read once."""
     requests = list(requests)
     head = shared_characters([texts_of(request)[0] for request in requests])
     rest = sum(max(0, characters(request) - head) for request in requests)
@@ -97,7 +99,7 @@ def work(requests: Iterable[Request]) -> Work:
 
 
 def request_tokens(request: Request, head: int) -> tuple[int, int]:
-    """The tokens to read for a request, without its first `head` characters, and those to write at most."""
+    """The tokens to read for a request, without its first `head` characters, and the most tokens to write."""
     return max(0, characters(request) - head) // CHARACTERS_PER_TOKEN, _limit(request)
 
 
@@ -112,10 +114,13 @@ def tokens_of(read: int, written: Iterable[int]) -> Work:
 
 
 def prior_seconds(model: ModelRecord, tokens: Tokens, requests: float = 0) -> float:
-    """Seconds of inference of a model that has not been measured, for a number of requests with these tokens.
+    """Seconds of inference for a number of requests with these tokens, for a model that has not been measured.
 
-    Without `requests`, what a job and each of them take beside the model is left out.
+    Without `requests`, the time outside the model, per job and per request, is left out.
     """
+    if model.settings.elsewhere:
+        waiting = REPLY_SECONDS * requests + _written(model, tokens)[1] / REPLY_TOKENS
+        return (JOB_SECONDS if requests else 0.0) + waiting / IN_FLIGHT
     size, device = weight_bytes(model), _device(model)
     parameters = size / WIDTHS[model.dtype or "float32"]
     longest, written = _written(model, tokens)
@@ -126,26 +131,28 @@ def prior_seconds(model: ModelRecord, tokens: Tokens, requests: float = 0) -> fl
 
 
 def _written(model: ModelRecord, tokens: Tokens) -> tuple[float, float]:
-    """Tokens of the longest answer and of all, when max_out_len cuts them and thoughts come before them.
+    """Tokens of the longest answer and of all, after max_out_len cuts them and thoughts are added.
 
-    They are taken to be equally long.
+    All answers are assumed to be cut or extended in the same proportion.
     """
     longest = tokens.longest
     if not longest:
         return 0, tokens.written
     settings = model.settings
-    limit = min(longest, settings.max_out_len or longest)
-    limit += settings.thought_tokens if isinstance(settings, WeightsConfig) else 0
+    limit = settings.answer_tokens(int(longest))
+    limit += settings.thought_tokens if isinstance(settings, WordedConfig) else 0
     return limit, tokens.written * (limit / longest)
 
 
 def prior_load_seconds(model: ModelRecord) -> float:
     """Seconds until a job of a model that has not been measured answers its first request."""
+    if model.settings.elsewhere:
+        return 0.0
     return LOAD_SECONDS + weight_bytes(model) / READ_BYTES_PER_SECOND
 
 
 def weight_bytes(model: ModelRecord) -> int:
-    """What a model's weights take in memory, in the dtype that it runs in, as far as that is known."""
+    """Bytes of a model's weights in memory, in the dtype it runs in, as far as known."""
     if isinstance(model.source, Service):
         return 0
     count = model.parameters or UNKNOWN_PARAMETERS
@@ -157,20 +164,20 @@ def _device(model: ModelRecord) -> str:
 
 
 class Seconds(NamedTuple):
-    """What a job takes."""
+    """Expected seconds of a job."""
 
     inference: float
     load: float
-    "Of a model that is not loaded yet: a worker that has done a shard keeps it for the next one."
+    "For a model that is not loaded yet: a worker that has done a shard keeps it for the next one."
 
     @property
     def total(self) -> float:
-        """Both."""
+        """Seconds of inference and load."""
         return self.inference + self.load
 
 
 class Costs:
-    """What has been measured in a results folder, by model (name@digest) and data set."""
+    """Measurements in a results folder, by model (name@digest) and data set."""
 
     def __init__(self, results: Path) -> None:
         self.results, self.path = results, layout.COSTS.file(results)
@@ -182,7 +189,7 @@ class Costs:
             self._sums = {}  # lost, damaged or of another version: measured again from the prediction files
 
     def measure(self, model: ModelRecord, dataset: str, kind: str) -> None:
-        """Take in what a model took for a data set, unless nothing was added to its predictions since."""
+        """Take in the measurements of a model on a data set, if its predictions have changed since the last time."""
         folder = layout.PREDICTIONS.folder(self.results, model=model.full_name, dataset=dataset)
         try:
             stamp = folder.stat().st_mtime_ns
@@ -196,7 +203,7 @@ class Costs:
             self._changed = True
 
     def predict(self, model: ModelRecord, dataset: str, kind: str, tokens: Tokens, requests: int) -> Seconds:
-        """What a job with so many requests, which take these tokens, will take."""
+        """The expected seconds of a job with this many requests and tokens."""
         own = self._sums.get(model.full_name, {})
         same = [own[dataset]] if dataset in own else []
         alike = [sums for sums in own.values() if sums.kind == kind]
@@ -205,12 +212,12 @@ class Costs:
         return Seconds(inference * prior_seconds(model, tokens, requests), load * prior_load_seconds(model))
 
     def measured(self, model: ModelRecord, dataset: str, kind: str) -> bool:
-        """Whether a prediction rests on what this model took for requests of this kind."""
+        """Whether a prediction rests on measurements of this model for requests of this kind."""
         own = self._sums.get(model.full_name, {})
         return bool(_inference_ratio(sums for name, sums in own.items() if name == dataset or sums.kind == kind))
 
     def _median(self, device: str, kind: str | None) -> float:
-        """The median ratio of all pairs on a kind of device: of inference of a kind of data set, or (None) of loads."""
+        """The median ratio of all pairs on a kind of device: inference for a kind of data set, or (None) loads."""
         if (device, kind) not in self._medians:
             alike = [s for sums in self._sums.values() for s in sums.values() if s.device == device]
             of = _inference_ratio if kind else _load_ratio
@@ -219,7 +226,7 @@ class Costs:
         return self._medians[device, kind]
 
     def save(self) -> None:
-        """Write back what was learnt."""
+        """Write back new measurements."""
         if self._changed:
             write_whole(self.path, canonical_json(sealed(to_json(_Costs(measured=self._sums, prior=COSTS)))) + "\n")
             self._changed = False
@@ -230,7 +237,7 @@ class _Costs(Record):
 
     measured: dict[str, dict[str, Sums]]
     prior: int
-    "The version of the prior that all was measured with."
+    "The version of the prior that all measurements were made with."
 
 
 def _same_prior(costs: _Costs) -> _Costs:
@@ -240,7 +247,7 @@ def _same_prior(costs: _Costs) -> _Costs:
 
 
 def _sums(stamp: int, kind: str, model: ModelRecord, trailers: list[Trailer]) -> Sums:
-    """What the trailers, which nobody has checked yet, tell of what jobs took."""
+    """Measurements from trailers, which may still be unchecked."""
     inferred = [(trailer, trailer.work) for trailer in trailers if trailer.work and trailer.inferred]
     loads = [trailer.load_seconds for trailer, _ in inferred if trailer.load_seconds]
     return Sums(
@@ -263,7 +270,7 @@ def _load_ratio(sums: Iterable[Sums]) -> float | None:
 
 
 def _ratio(pairs: Iterable[tuple[float, float]]) -> float | None:
-    """What was measured over its prior, both summed; None if nothing was."""
+    """The measured total over the total of the priors; None without measurements."""
     pairs = list(pairs)
     expected = sum(prior for _, prior in pairs)
     return sum(measured for measured, _ in pairs) / expected if expected else None

@@ -1,4 +1,4 @@
-"""Stage a data set: its samples as a task file, its requests as request files, named by what is in them.
+"""Stage a data set: its samples as a task file, its requests as request files, named by their contents.
 
 The result is remembered under the digest of everything it was made from, so that the next parse reads two small files
 instead of rendering every row again.
@@ -21,6 +21,7 @@ from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named
 from shardmark.config.asking import as_asked
 from shardmark.config.protocols import scoring_protocols
+from shardmark.config.search_path import as_spelt
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import (
     digest,
@@ -46,40 +47,40 @@ from shardmark.records.trailer import Work
 from shardmark.store.hashes import HashCache
 from shardmark.store.requests import read_requests
 from shardmark.store.tasks import read_header
-from shardmark.tasks import Row, Sample, render
+from shardmark.tasks import FileRows, Row, Sample, render
 from shardmark.tasks.extent import Extent
 from shardmark.tasks.remarks import Remark, told
 from shardmark.tasks.requests import chats_of
 
 Record = dict[str, Any]
 RENDERING = ("settings.py", "untrusted", "texts", "filters", "metrics", "config", "records", "tasks", "plan")
-"The parts that decide what a data set asks and how it is judged: it is rendered anew when they change."
+"The parts of the library that decide a data set's requests and scores: it is rendered again when they change."
 
 MOST_CHATS = 100
-"Shapes of chats that are noted, of a data set in which each is another; jobs look at all of theirs."
+"The most shapes of chats recorded for a data set with many different ones; jobs check all of theirs."
 
 
 @dataclass(frozen=True)
 class Described:
-    """What a task file says of its data set."""
+    """Facts about a data set for its task file."""
 
     name: str
     file: str
-    "What to call it in messages."
+    "Its name in messages."
     kind: str
     settings: Record
     judged: Record
-    "What of the settings decides scores."
+    "The settings that decide scores."
     protocols: dict[str, int]
-    "The versions of the code that decides them."
+    "The versions of the code that decides scores."
     origin: Origin
-    "Where its rows came from."
+    "The source of its rows."
     components: dict[str, str]
-    "The digest of each part, see components.py."
+    "The digest of each part; see components.py."
 
 
 class PlannedDataset:
-    """A data set whose task file is in place, and whose requests can be had in any number of shards."""
+    """A data set whose task file is in place, and whose requests can be divided into any number of shards."""
 
     def __init__(self, record: DatasetRecord, results: Path, spool: Spool | None, render: Callable[[], Spool]) -> None:
         self.record = record
@@ -93,7 +94,7 @@ class PlannedDataset:
         self._kin: dict[str, bool] = {}
 
     def relatives(self, names: Iterable[str]) -> set[str]:
-        """Those of some data sets whose rows are, or once were, read from where this one's are."""
+        """The data sets among `names` whose rows are, or once were, read from the same place as this one's."""
         mine = self.record.origin.places if self.record.origin else set()
         for name in names:
             if name not in self._kin:
@@ -106,7 +107,7 @@ class PlannedDataset:
         return set(os.listdir(self._requests)) if self._requests.is_dir() else set()
 
     def shards(self, bits: int) -> int:
-        """How many shards there are at most; exact if they have been made before."""
+        """The most shards of a division; exact if it has been made before."""
         return len(self._levels.get(str(bits), range(min(1 << bits, self.record.requests))))
 
     def level(self, bits: int) -> list[ShardRecord]:
@@ -126,7 +127,7 @@ class PlannedDataset:
         return all(f"{shard.name}.jsonl" in self._there for shard in level)
 
     def _respooled(self) -> Spool:
-        """The requests from another division of them, which is quicker than rendering them again."""
+        """The requests from another division of them, which is faster than rendering them again."""
         level = next(filter(self._whole, self._levels.values()), None)
         if level is None:
             return self._render()
@@ -141,7 +142,7 @@ class PlannedDataset:
 
 
 def folder_hashes(folder: Path, hashes: HashCache) -> dict[str, str]:
-    """The hashes of all files in a folder that is there."""
+    """The hashes of all files in an existing folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): hashes.sha256(path) for path in files}
 
@@ -156,42 +157,26 @@ def plan_dataset(
     run, results = benchmark.run, Path(benchmark.run.results)
     problems: list[Problem] = []
     with collecting(problems):
-        path, origin = dataset_origin(dataset, run.data_root, lock, hashes)
+        paths, origin = dataset_origin(dataset, run.data_root, lock, hashes)
     with collecting(problems):
         settings = as_asked(dataset.settings, run, chat, dataset.file)
     if problems:
         raise UserError(problems)
-    made_from: Record = {"rows": _content(origin), "limit": run.model_dump()["limit"]}
+    made_from: Record = {"rows": origin_content(origin), "limit": run.model_dump()["limit"]}
     examples = examples_origin(dataset, run.data_root, lock, hashes)
     if examples:
         origin = replace(origin, few_shot=examples[1])
-        made_from["few_shot"] = _content(examples[1])
+        made_from["few_shot"] = origin_content(examples[1])
     if model := settings.few_shot and settings.few_shot.embedding_model:
         made_from["embedding_model"] = folder_hashes(Path(model).expanduser(), hashes)
-    judged = settings.model_dump(exclude={"description", "source", "few_shot"})
-    chains = [settings.filters, *settings.chains.values()]
-    protocols = scoring_protocols(
-        (metric.name for metric in settings.metrics),
-        (each.name for chain in chains for each in chain),
-        settings.is_repeated,
-    )
-    about = Described(
-        name=dataset.name,
-        file=dataset.file,
-        kind=settings.kind,
-        settings=settings.model_dump(),
-        judged=judged,
-        protocols=protocols,
-        origin=origin,
-        components=components(settings, made_from, protocols),
-    )
+    about = described(dataset, settings, made_from, origin)
 
     def rendered() -> tuple[DatasetRecord, Spool]:
-        with hashes.steady(path), hashes.steady(examples[0] if examples else None):
-            rows = Counted(origin_rows(settings.source, dataset.file, origin))
+        with hashes.steady([*paths, *(examples[0] if examples else ())]):
+            rows = Counted(origin_rows(settings.source, dataset.file, origin, lock))
             shots: Iterable[Row] = ()
             if examples and (source := settings.example_source()):
-                shots = origin_rows(source, dataset.file, examples[1])
+                shots = origin_rows(source, dataset.file, examples[1], lock)
             extent = Extent(run.limit, settings.group_by)
             found = render(settings, rows, dataset.file, run.limit, shots, extent)
             return stage(about, found, rows, results, extent)
@@ -199,10 +184,32 @@ def plan_dataset(
     return in_place(about, made_from, rendered, results)
 
 
+def described(
+    dataset: Named[DatasetConfig], settings: DatasetConfig, made_from: Record, origin: RowsOrigin
+) -> Described:
+    """The facts in the task file of a data set with these settings, asked in one way."""
+    chains = [settings.filters, *settings.chains.values()]
+    protocols = scoring_protocols(
+        (metric.name for metric in settings.metrics),
+        (each.name for chain in chains for each in chain),
+        settings.is_repeated,
+    )
+    return Described(
+        name=dataset.name,
+        file=dataset.file,
+        kind=settings.kind,
+        settings=as_spelt(settings.model_dump()),
+        judged=settings.model_dump(exclude={"description", "source", "few_shot"}),
+        protocols=protocols,
+        origin=origin,
+        components=components(settings, made_from, protocols),
+    )
+
+
 def in_place(
     about: Described, made_from: Record, rendered: Callable[[], tuple[DatasetRecord, Spool]], results: Path
 ) -> PlannedDataset:
-    """A data set whose task file was made before from the same, or else is made now."""
+    """A data set whose task file was made before from the same parts, or else is made now."""
     code = code_digest(results, *RENDERING)
     identity = digest({"name": about.name, "settings": about.settings, "code": code, **made_from})
     memo = layout.MEMOS.file(results, memo=layout.full_name(about.name, identity))
@@ -215,8 +222,8 @@ def in_place(
     return PlannedDataset(replace(record, origin=origin), results, spool, lambda: spool)
 
 
-def _content(origin: RowsOrigin) -> Any:
-    """What says which rows these are: of a file, wherever it lies."""
+def origin_content(origin: RowsOrigin) -> Any:
+    """The content that identifies the rows: for a file, wherever it is, its hash."""
     return origin.sha256 if isinstance(origin, FileOrigin) else to_json(origin)
 
 
@@ -225,7 +232,7 @@ def _task_file(results: Path, name: str, digest: str) -> Path:
 
 
 def _in_place(task: Path, about: Described) -> bool:
-    """Whether a task file is there, and its first line tells what is not judged and so not in its name, too."""
+    """Whether a task file is there whose first line has the same facts, even those that its name does not cover."""
     header = read_header(task)
     if header is None:
         return False
@@ -236,10 +243,10 @@ def _in_place(task: Path, about: Described) -> bool:
 def stage(
     about: Described, found: Iterable[Sample], rows: "Counted", results: Path, extent: Extent
 ) -> tuple[DatasetRecord, Spool]:
-    """Take the samples one by one; write the task file when all are there.
+    """Take the samples one by one, and write the task file when all are there.
 
-    `rows` and `extent` have counted theirs by then. What a limit leaves out is part of what names the scores, which
-    say it: where there is none, nothing is.
+    `rows` and `extent` have counted theirs by then. The part that a limit leaves out is included in the scores' names,
+    which show it; without a limit, nothing is added.
     """
     tasks = layout.TASKS.folder(results)
     spool = Spool(tasks)
@@ -302,13 +309,13 @@ def _recorded(shard: Shard, head: int) -> ShardRecord:
 
 
 def _work(requests: Collection[Placed], head: int) -> Work:
-    """What some requests take, of which all begin with the same `head` characters."""
+    """The work of some requests, all of which begin with the same `head` characters."""
     read = head // CHARACTERS_PER_TOKEN + sum(request.read for request in requests)
     return tokens_of(read, (request.written for request in requests))
 
 
 class Counted:
-    """Rows that are counted as they pass."""
+    """Rows that are counted as they pass through."""
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self.rows, self.number = rows, 0
@@ -318,9 +325,13 @@ class Counted:
             self.number += 1
             yield row
 
+    def place(self, number: int) -> str:
+        """The file, of several, that a row is in."""
+        return self.rows.place(number) if isinstance(self.rows, FileRows) else ""
+
 
 def task_line(sample: Sample) -> TaskLine:
-    """What scoring needs to know of a sample, beside the prediction."""
+    """The facts about a sample that scoring needs besides the prediction."""
     return TaskLine(
         sample=sample.id,
         request=sample.request_id,

@@ -1,4 +1,4 @@
-"""What this machine offers: GPUs the user made visible, and what it is made of."""
+"""Resources of this machine: the GPUs that the user made visible, and its hardware."""
 
 import os
 import platform
@@ -10,27 +10,29 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+import psutil
+
 SCRATCH = "SHARDMARK_SCRATCH"
-"The environment's folder for copies of weights; variables in it are replaced where it is, such as $SLURM_TMPDIR."
+"The environment variable for the folder of weight copies; the node expands variables in it (as $SLURM_TMPDIR)."
 GPU_ID = re.compile(r"[0-9]+|(GPU|MIG)-[\w/-]+")
 LISTED = re.compile(r"\s*(GPU|MIG) .*\(UUID: ([\w/-]+)\)")
 
 
 class Gpu(NamedTuple):
-    """A GPU that is installed."""
+    """An installed GPU."""
 
     uuid: str
     parts: tuple[str, ...] = ()
-    "The ids of its MIG devices. If there are any, CUDA computes on them, not on the GPU as a whole."
+    "The ids of its MIG devices. If there are any, CUDA uses them, not the GPU as a whole."
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """What jobs can compute on."""
+        """The devices that jobs can compute on."""
         return self.parts or (self.uuid,)
 
 
 Inventory = Callable[[], Sequence[Gpu]]
-"Where the GPUs of a machine are looked up, in the order of their indices."
+"Returns the GPUs of a machine in the order of their indices."
 
 
 def installed_gpus() -> Sequence[Gpu]:
@@ -55,11 +57,11 @@ def _listed(program: str) -> Sequence[Gpu]:
 
 
 def visible_gpus(inventory: Inventory = installed_gpus) -> list[str]:
-    """The ids of the devices that CUDA_VISIBLE_DEVICES leaves visible, in its order; without it, of all there are.
+    """The ids of the devices visible by CUDA_VISIBLE_DEVICES, in its order; without it, of all devices.
 
-    Whatever the variable calls a device (an index as nvidia-smi counts, the beginning of a UUID), its id is the UUID,
-    so that two names of one device are the same. Only where nvidia-smi is missing, names are ids. As in CUDA, the first
-    word that is no device ends the list.
+    Whatever the variable calls a device (an index in nvidia-smi's order, the beginning of a UUID), its id is the UUID,
+    so that two names of one device are the same. Names serve as ids only if nvidia-smi is missing. As in CUDA, the
+    first word that is not a device ends the list.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and not visible.strip():
@@ -76,7 +78,7 @@ def _device(name: str, gpus: Sequence[Gpu]) -> str:
     """The id of the device that CUDA takes for a name; empty if there is none."""
     if name.isdigit():
         return gpus[int(name)].devices[0] if int(name) < len(gpus) else ""
-    if "/" in name:  # MIG-GPU-{uuid}/{instance}/{instance}, from drivers that list MIG devices so themselves
+    if "/" in name:  # MIG-GPU-{uuid}/{instance}/{instance}, as some drivers list MIG devices
         return name
     ids = {gpu.uuid: gpu.devices[0] for gpu in gpus} | {part: part for gpu in gpus for part in gpu.parts}
     found = {device for uuid, device in ids.items() if uuid.startswith(name)}
@@ -85,11 +87,10 @@ def _device(name: str, gpus: Sequence[Gpu]) -> str:
 
 def hardware() -> dict[str, object]:
     """The processor, cores, memory (GB) and GPUs of this machine, for the provenance record."""
-    pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
-        "memory_gb": round(pages * page / 1e9, 1),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}",
     }
 
@@ -104,6 +105,6 @@ def _cpu_name() -> str:
 
 
 def use_scratch(config: dict[str, Any]) -> None:
-    """Let workers, which inherit this environment, know of a disk for weights; jobs of a cluster do this, too."""
+    """Tell workers, which inherit this environment, of a disk for weights; jobs of a cluster do this, too."""
     if config.get("scratch"):
         os.environ[SCRATCH] = str(config["scratch"])

@@ -1,4 +1,4 @@
-"""A model's identity: what its files are, and the digest of everything that can change its answers."""
+"""A model's identity: the contents of its files, and the digest of everything that can change its answers."""
 
 import importlib
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from msgspec import structs
 
 from shardmark.config import ModelConfig, Named
 from shardmark.config.weights import WeightsConfig
+from shardmark.config.wording import WordedConfig
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.lock.lock import Lock
@@ -32,24 +33,30 @@ MODEL_FILES = {".safetensors", ".bin", ".json", ".model", ".txt", ".tiktoken", "
 
 
 def resolve_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> ModelRecord:
-    """The record of a model: its settings, where its files are, what they hash to, its digest. Raises UserError."""
+    """The record of a model: its settings, the places and hashes of its files, and its digest. Raises UserError."""
     settings = model.settings
-    answers = {"protocol": settings.protocol, "backend": settings.backend, **settings.identity()}
+    tokenizer = _tokenizer(model, lock, hashes)
     if not isinstance(settings, WeightsConfig):
-        return _record(model, answers, Service(path=settings.place))
+        return identified(model, Service(path=settings.place), tokenizer, None)
     files = Named(model.name, model.file, settings)
     source = _source(files, lock, hashes)
-    tokenizer = _location(settings.tokenizer_path, "tokenizer_path", None, model.file, lock, hashes)
-    if tokenizer:
-        what = f"{settings.tokenizer_path} is no tokenizer: "
-        _check(
-            tokenizer, tokenizer_faults, Problem(model.file, "tokenizer_path", what, "give the folder that holds it")
-        )
     adapter = _location(settings.adapter, "adapter", settings.adapter_revision, model.file, lock, hashes)
     if adapter:
         what, fix = f"{settings.adapter} is no adapter for this: ", "give a folder that PEFT's save_pretrained wrote"
         _check(adapter, adapter_faults, Problem(model.file, "adapter", what, fix))
     _check_packages(files, source)
+    return identified(model, source, tokenizer, adapter)
+
+
+def identified(
+    model: Named[ModelConfig], source: Source, tokenizer: Location | None, adapter: Location | None
+) -> ModelRecord:
+    """The record of a model from the places and contents of its files."""
+    settings = model.settings
+    answers = {"protocol": settings.protocol, "backend": settings.backend, **settings.identity()}
+    if not isinstance(settings, WeightsConfig):
+        answers |= {"tokenizer": to_json(tokenizer.identity)} if tokenizer else {}
+        return structs.replace(_record(model, answers, source), tokenizer=tokenizer)
     answers |= {"weights": to_json(source.identity), "tokenizer": tokenizer and to_json(tokenizer.identity)}
     answers |= {"adapter": to_json(adapter.identity)} if adapter else {}
     record = _record(model, answers, source)
@@ -68,6 +75,16 @@ def _record(model: Named[ModelConfig], answers: dict[str, Any], source: Source) 
     )
 
 
+def _tokenizer(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> Location | None:
+    """The place of a model's tokenizer, if its file gives one."""
+    path = model.settings.tokenizer_path if isinstance(model.settings, WordedConfig) else None
+    tokenizer = _location(path, "tokenizer_path", None, model.file, lock, hashes)
+    if tokenizer:
+        what, fix = f"{path} is no tokenizer: ", "give the folder that holds it"
+        _check(tokenizer, tokenizer_faults, Problem(model.file, "tokenizer_path", what, fix))
+    return tokenizer
+
+
 def _source(model: Named[WeightsConfig], lock: Lock, hashes: HashCache) -> Source:
     settings = model.settings
     if settings.gguf_file or settings.gguf_package:
@@ -84,7 +101,7 @@ def _source(model: Named[WeightsConfig], lock: Lock, hashes: HashCache) -> Sourc
 
 
 def _check_packages(model: Named[WeightsConfig], source: Source) -> None:
-    """Raise UserError with each optional package that a model needs and that is not installed."""
+    """Raise UserError naming each optional package that a model needs and that is not installed."""
     folder = Path(source.path) if isinstance(source, Folder) else None
     missing = missing_packages(model.settings.adapter, model.settings.model_kwargs, folder)
     if missing:
@@ -95,7 +112,7 @@ def _check_packages(model: Named[WeightsConfig], source: Source) -> None:
 
 
 def _check(location: Location, faults: Callable[[Path, set[str]], list[str]], problem: Problem) -> None:
-    """Raise UserError if a folder has faults; what is on the Hub is checked when it is staged."""
+    """Raise UserError if a folder has faults; files on the Hub are checked when they are staged."""
     if not isinstance(location, Folder):
         return
     found = faults(Path(location.path), set(location.identity))
@@ -121,7 +138,7 @@ def _location(
 
 
 def _gguf(model: Named[WeightsConfig]) -> Path:
-    """The GGUF file that a model names, or that the package it names assembles."""
+    """The GGUF file that a model's settings name, or that the package they name assembles."""
     settings = model.settings
     if settings.gguf_package:
         try:
@@ -133,7 +150,7 @@ def _gguf(model: Named[WeightsConfig]) -> Path:
         except AttributeError as error:
             what = f"the package {settings.gguf_package} holds no GGUF file: it has no assemble()"
             raise UserError(Problem(model.file, "gguf_package", what, "correct the name, or give gguf_file")) from error
-        except (OSError, ValueError) as error:  # for instance a file that an earlier, killed assemble() left behind
+        except (OSError, ValueError) as error:  # for instance a file left behind by an assemble() that was killed
             fix = "delete the file it names and run again"
             raise UserError(Problem(model.file, "gguf_package", str(error), fix)) from error
     path = Path(str(settings.gguf_file)).expanduser()

@@ -1,22 +1,22 @@
-"""Answers of earlier versions that this one would not give: of a few models, to some of their requests.
+"""Answers of earlier versions that this version would not give: of a few models, to some of their requests.
 
-A model's digest covers what it is, not the faults that the engine had. So files of answers say by which version they
-were given (`ANSWERS`), and where that is an earlier one, the model's tokenizer and configs tell which answers are not
-to be kept. Those of all other models stay. Before version 2:
+A model's digest covers its files and settings, but not faults of the engine. So files of answers carry the version of
+the engine (`ANSWERS`), and if it is an earlier one, the model's tokenizer and configs determine which answers must be
+dropped. The answers of all other models stay. Before version 2:
 
 - EOS and the like, where a tokenizer appends them, were read and scored;
-- an answer was ended by the EOS of generation_config.json alone, or else of config.json;
+- only the EOS of generation_config.json, or else of config.json, ended an answer;
 - a stop string with a special token in it was never found.
 
 Before version 3:
 
-- a chat template that asks for the date was told the day on which it was asked.
+- a chat template that asks for the date got the day of the run.
 
 Before version 4:
 
-- special tokens that mark thoughts were lost, so that nothing told thoughts from answers;
-- a system message that the chat template drops without a word was not said;
-- the beginning of an answer that is empty was continued, in some templates without the end of the assistant's header.
+- special tokens that mark thoughts were lost, so that thoughts could not be told from answers;
+- a system message that the chat template drops silently was left out;
+- an empty beginning of an answer was continued, with some templates without the end of the assistant's header.
 """
 
 import json
@@ -53,24 +53,24 @@ PROBED = [
     [_SYSTEM, _USER, _ANSWER, _USER],
     [_USER, _EMPTY],
 ]
-"If a template says these as before, it does all others, too."
+"If a template words these as before, it does so with all others, too."
 
 
 def may_meet(string: str, token: str) -> bool:
-    """Whether a string can lie over a token's text, or over one of its ends, or in it."""
+    """Whether a string can contain a token's text, be part of it, or overlap one of its ends."""
     ends = range(1, min(len(string), len(token)))
     inside = string in token or token in string
     return inside or any(string[:n] == token[-n:] or string[-n:] == token[:n] for n in ends)
 
 
 class OutdatedAnswers:
-    """Which of a model's answers an earlier version got wrong."""
+    """Finds a model's answers that an earlier version got wrong."""
 
     def __init__(self, record: ModelRecord, results: Path) -> None:
         self.record, self.results = record, results
 
     def spoils(self, path: Path) -> bool:
-        """Whether a file of answers is of an earlier version, and has some that this one would not give."""
+        """Whether a file of answers is of an earlier version, and has some that this version would not give."""
         version = self._version(path)
         early = version < 2 and any((self._appends, self._ends, self._special))
         dated, unmarked = version < 3 and self._reads_clock, version < 4 and self._marks_thoughts
@@ -81,7 +81,7 @@ class OutdatedAnswers:
         try:
             requests = layout.REQUESTS.file(self.results, dataset=path.parent.name, shard=stem)
             asked = read_requests(requests).values()
-        except (UserError, OSError):  # whoever asks for these answers has other requests
+        except (UserError, OSError):  # the requests have changed, so nobody wants these answers
             return True
         return any(
             (early and self._spoils(request))
@@ -92,13 +92,13 @@ class OutdatedAnswers:
         )
 
     def _unsaid(self, chat: Chat) -> bool:
-        """Whether the template once said something else of this chat."""
+        """Whether the template once worded this chat differently."""
         with suppress(WordingError):  # a chat that is refused has no answer
             return self._template is not None and self._template.changes(*chat)
         return False
 
     def _spoils(self, request: Request) -> bool:
-        if self._appends and (self.record.weights.meta_template or not is_chat(request)):
+        if self._appends and (self.record.wording.meta_template or not is_chat(request)):
             return True
         if not isinstance(request, GenerateRequest):
             return False
@@ -106,7 +106,7 @@ class OutdatedAnswers:
 
     @staticmethod
     def _version(path: Path) -> int:
-        """By which version of the engine its answers were given, the oldest of them; this one if it is damaged."""
+        """The oldest version of the engine that gave its answers; the present one if the file is damaged."""
         if path.name.endswith(PARTIAL):
             return oldest_version(path)
         trailer = read_trailer(path)
@@ -114,7 +114,7 @@ class OutdatedAnswers:
 
     @cached_property
     def _folders(self) -> tuple[Path, Path] | None:
-        """Where the tokenizer and the model are, if that is this machine."""
+        """The folders of the tokenizer and the model, if they are on this machine."""
         record = self.record
         staged = find_sealed(layout.STAGED.file(self.results, model=record.full_name), Staged)
         words, weights = (
@@ -126,18 +126,18 @@ class OutdatedAnswers:
 
     @cached_property
     def _settings(self) -> Record:
-        """What the tokenizer's files and the model's own kwargs say of it."""
+        """Settings from the tokenizer's files and the model's own kwargs."""
         if not self._folders:
             return {}
         words = self._folders[0]
         files = ("special_tokens_map.json", "tokenizer_config.json")
         parts = [read_object(words / file) for file in files]
-        return {key: value for part in (*parts, self.record.weights.tokenizer_kwargs) for key, value in part.items()}
+        return {key: value for part in (*parts, self.record.wording.tokenizer_kwargs) for key, value in part.items()}
 
     @cached_property
     def _tokenizer(self) -> Any:
         """The tokenizer without transformers, which would import torch; None if it is not here or of another kind."""
-        with suppress(Exception):  # whatever the library says of a foreign file
+        with suppress(Exception):  # the library may raise anything for a foreign file
             import tokenizers
 
             if self._folders:
@@ -147,22 +147,22 @@ class OutdatedAnswers:
     @cached_property
     def _reads_clock(self) -> bool:
         """Whether the model's chat template asks for the date."""
-        if not self._folders or self.record.weights.meta_template:
+        if not self._folders or self.record.wording.meta_template:
             return False
-        with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
+        with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable files are reported elsewhere
             return any("strftime_now" in text for text in chat_templates(self._folders[0]).values())
         return False
 
     @cached_property
     def _template(self) -> ChatTemplate | None:
-        """The model's chat template; None if there is no answer by which it matters."""
-        if not self._folders or self.record.weights.meta_template:
+        """The model's chat template; None if no answer depends on it."""
+        if not self._folders or self.record.wording.meta_template:
             return None
-        return template_of(self._folders[0], self.record.weights)
+        return template_of(self._folders[0], self.record.wording)
 
     @cached_property
     def _leaves_unsaid(self) -> bool:
-        """Whether the chat template says some chats in another way now."""
+        """Whether the chat template words some chats differently now."""
         return any(self._unsaid(Chat(messages, is_open=True)) for messages in PROBED)
 
     @cached_property
@@ -177,7 +177,7 @@ class OutdatedAnswers:
 
     @cached_property
     def _former_ends(self) -> set[int]:
-        """What ended a text before."""
+        """The former end-of-text tokens."""
         if not self._folders:
             return set()
         weights = self._folders[1]
@@ -196,7 +196,7 @@ class OutdatedAnswers:
 
     @cached_property
     def _ends(self) -> bool:
-        """Whether a token ends a text now that did not before."""
+        """Whether there are new end-of-text tokens."""
         if not self._folders:
             return False
         told = _told(read_object(self._folders[1] / "config.json"))
@@ -204,12 +204,12 @@ class OutdatedAnswers:
 
     @cached_property
     def _marks_thoughts(self) -> bool:
-        """Whether some of its special tokens mark thoughts."""
+        """Whether some of the special tokens mark thoughts."""
         return bool(marks_among(self._special))
 
     @cached_property
     def _special(self) -> list[str]:
-        """The special tokens that do not end a text."""
+        """The special tokens that did not end a text."""
         if not self._tokenizer:
             return []
         added = json.loads(self._tokenizer.to_str())["added_tokens"]
@@ -217,7 +217,7 @@ class OutdatedAnswers:
 
 
 def _told(config: Record) -> Iterator[int]:
-    """The tokens that a config says end a text: one, several or none."""
+    """The end-of-text tokens of a config: one, several or none."""
     for part in (config, config.get("text_config")):
         told = part.get("eos_token_id") if isinstance(part, dict) else None
         yield from (number for number in (told if isinstance(told, list) else [told]) if isinstance(number, int))

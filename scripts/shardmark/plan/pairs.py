@@ -1,7 +1,8 @@
-"""What is left to do for a model on a data set, and the answers it has already put in their place."""
+"""Remaining work for a model on a data set; answers that exist already are put in their place."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +15,16 @@ from shardmark.errors import Problem, UserError
 from shardmark.plan.cost import Costs, Seconds, Share
 from shardmark.plan.datasets import PlannedDataset
 from shardmark.plan.outdated_answers import OutdatedAnswers
-from shardmark.plan.reuse import WHOLE, Answered, Warn, take_over
+from shardmark.plan.reuse import WHOLE, Answered, Warn, ids_in_partials, take_over
 from shardmark.plan.shard_counts import Divisions
+from shardmark.plan.shared_answers import SharedAnswers, Wanted
 from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import ModelRecord
 from shardmark.records.shard import ShardRecord
 from shardmark.store.hashes import CheckedFiles
 from shardmark.store.partials import partial_files
 from shardmark.store.predictions import check_predictions
+from shardmark.store.requests import ids_in
 
 OLD = "an earlier version gave some of these answers without this model's end of text, date, thoughts or system message"
 NOTHING = Seconds(0.0, 0.0)
@@ -31,7 +34,7 @@ class MissingShard(ShardRecord, kw_only=True):
     """A shard to run."""
 
     left: int
-    "How many of its requests have no answer yet."
+    "The number of its requests without an answer."
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,15 @@ class Pair:
     "The shards to run."
     scored: bool
     seconds: Seconds = NOTHING
-    "What the missing shards should take, summed over them, and the model's load, once."
+    "Expected seconds of the missing shards, summed, and of one load of the model."
     longest: float = 0.0
-    "What the longest of them should take; on a cluster, the longest job that has one of them."
+    "Expected seconds of the longest missing shard; on a cluster, of the longest job with one of them."
     costs: Sequence[Seconds] = ()
-    "What each of the missing shards should take."
+    "Expected seconds of each missing shard."
     jobs: float | None = None
-    "On a cluster, how many jobs the missing shards are, where pairs share some; None: each is one."
+    "On a cluster, the number of jobs of the missing shards, with fractions if pairs share jobs; None: each is one."
     measured: bool = False
-    "Whether `seconds` comes from what jobs of this model took, and not from a prior."
+    "Whether `seconds` comes from measured jobs of this model, and not from a prior."
 
     @property
     def requests(self) -> int:
@@ -68,10 +71,19 @@ def score_files(results: Path, model: ModelRecord, dataset: DatasetRecord) -> tu
 
 
 class ModelPairs:
-    """One model's share of a plan."""
+    """One model's part of a plan."""
 
-    def __init__(self, model: ModelRecord, run: RunConfig, costs: Costs, checked: CheckedFiles, warn: Warn) -> None:
+    def __init__(
+        self,
+        model: ModelRecord,
+        run: RunConfig,
+        costs: Costs,
+        checked: CheckedFiles,
+        warn: Warn,
+        shared: SharedAnswers | None = None,
+    ) -> None:
         self.model, self.run, self.costs, self.checked, self.warn = model, run, costs, checked, warn
+        self.shared = shared
         self.results = Path(run.results)
         self.divisions = Divisions(self.results, model.full_name, run)
 
@@ -85,13 +97,13 @@ class ModelPairs:
 
     @cached_property
     def _scored(self) -> set[str]:
-        """What has been scored: the names of files that are there in all of the folders."""
+        """The names of scored results: those of files that are in all of the folders."""
         folders = (kind.folder(self.results, model=self.model.full_name) for kind in layout.SCORED)
         names = [{name.rpartition(".")[0] for name in _names(folder)} for folder in folders]
         return set.intersection(*names)
 
     def pair(self, dataset: PlannedDataset) -> Pair:
-        """What is left to do for a data set. A pair that has been scored needs no predictions any more."""
+        """The remaining work for a data set. A pair with scores needs no predictions."""
         record = dataset.record
         folder = layout.PREDICTIONS.folder(self.results, model=self.model.full_name, dataset=record.name)
         self.costs.measure(self.model, record.name, record.kind)
@@ -109,8 +121,12 @@ class ModelPairs:
         for path in (path for name in missing for path in partial_files(folder / f"{name}{WHOLE}")):
             if self._outdated.spoils(path):
                 self.warn(_put_aside(self.results, path, Problem(str(path), "", OLD, "")))
-        sources = self._answered.sources(record.name, missing, names, relatives)
-        sources = (path for path in sources if not self._outdated.spoils(path))
+        found = self._answered.sources(record.name, missing, names, relatives)
+        sources = [path for path in found if not self._outdated.spoils(path)]
+        if self.shared:
+            here = self._answers(folder, requests, sources)
+            sources += self.shared.take(self.model, Wanted(record.name, requests, names, here, dataset.relatives))
+            requests = {name: path for name, path in requests.items() if not (folder / f"{name}{WHOLE}").is_file()}
         known = take_over(folder, requests, sources, self.warn)
         shards = [
             MissingShard(**asdict(shard), left=shard.requests - known[shard.name])
@@ -119,8 +135,14 @@ class ModelPairs:
         ]
         return self._priced(Pair(self.model, record, len(level), [s for s in shards if not _there(folder, s)], scored))
 
+    @staticmethod
+    def _answers(folder: Path, requests: dict[str, Path], sources: Iterable[Path]) -> set[str]:
+        """The ids of requests that have an answer anywhere in this results folder."""
+        partial = (ids_in_partials(folder / f"{name}{WHOLE}") for name in requests)
+        return {key for keys in (*partial, *_ids(sources)) for key in keys}
+
     def _missing(self, folder: Path, names: set[str]) -> set[str]:
-        """The shards without a whole file. Damaged ones are put aside, so that they are inferred again."""
+        """The shards without a complete file. Damaged files are moved away, so that their shards are inferred again."""
         missing = set()
         there = self._answered.names(folder.name)
         for name in names:
@@ -132,7 +154,7 @@ class ModelPairs:
                 self.checked.check(path, check_predictions)
                 if self._outdated.spoils(path):
                     raise UserError(Problem(str(path), "", OLD, ""))
-            except FileNotFoundError:  # a link to nowhere, or another run has just put it aside
+            except FileNotFoundError:  # a dangling link, or another run has just moved it
                 missing.add(name)
             except UserError as error:
                 missing.add(name)
@@ -140,7 +162,7 @@ class ModelPairs:
         return missing
 
     def _priced(self, pair: Pair) -> Pair:
-        """The pair with what its missing shards should take."""
+        """The pair with the expected seconds of its missing shards."""
         model, dataset = self.model, pair.dataset
         costs = [
             self.costs.predict(model, dataset.name, dataset.kind, _share(shard), shard.left) for shard in pair.missing
@@ -153,7 +175,7 @@ class ModelPairs:
 
 
 def _share(shard: MissingShard) -> Share:
-    """What the requests of a shard that are left take."""
+    """The work for a shard's remaining requests."""
     share = shard.left / shard.requests
     return Share(shard.read * share, shard.written * share, shard.longest if share else 0)
 
@@ -162,12 +184,19 @@ def _there(folder: Path, shard: ShardRecord) -> bool:
     return (folder / f"{shard.name}{WHOLE}").is_file()
 
 
+def _ids(files: Iterable[Path]) -> Iterator[list[str]]:
+    """The ids in each of some files, any of which may be gone."""
+    for path in files:
+        with suppress(FileNotFoundError):
+            yield ids_in(path)
+
+
 def _names(folder: Path) -> Iterable[str]:
     return os.listdir(folder) if folder.is_dir() else ()
 
 
 def _put_aside(results: Path, path: Path, problem: Problem) -> Problem:
-    """Move a damaged file out of the way, under its name in results/damaged."""
+    """Move a damaged file out of the way, to its name in results/damaged."""
     target = layout.DAMAGED.file(results, file=str(path.relative_to(results / "predictions")))
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(path, target)

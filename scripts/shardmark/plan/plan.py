@@ -1,7 +1,7 @@
-"""The plan of a run: which files it needs and which of them are missing, known before the first job starts.
+"""The plan of a run: the files it needs and those that are missing, known before the first job starts.
 
-It is made while the Snakefile is parsed, by the main process only. Every path in it holds the digest of all that its
-content depends on, so "does the file exist?" is the whole question of what must run.
+It is made by the main process only, while the Snakefile is parsed. Every path in it contains the digest of everything
+that its content depends on, so a job must run if, and only if, its file does not exist.
 """
 
 import shlex
@@ -17,11 +17,13 @@ from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
 from shardmark.config.asking import chat_wanted
 from shardmark.config.lm_eval import LmEvalConfig
+from shardmark.config.load import replacements
 from shardmark.config.misplaced_keys import partly_used
 from shardmark.config.yaml_lines import lines_named
 from shardmark.errors import Problem, UserError, collecting
-from shardmark.files import digest, pretty_json, sealed, write_if_changed
+from shardmark.files import digest, file_sha256, pretty_json, sealed, write_if_changed
 from shardmark.lock.changes import Change
+from shardmark.lock.contents import with_contents
 from shardmark.lock.entries import note_all
 from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.bundles import Bundle, bundle, in_jobs, job_seconds
@@ -30,43 +32,58 @@ from shardmark.plan.code import source_digest
 from shardmark.plan.context_lengths import window_problems
 from shardmark.plan.cost import Costs
 from shardmark.plan.datasets import PlannedDataset, plan_dataset
-from shardmark.plan.kinds import kind_problems
-from shardmark.plan.lm_eval import code_warning, expand, plan_lm_eval
+from shardmark.plan.endpoints import answer_problems, endpoint_notes, endpoint_problems
+from shardmark.plan.hub_files import content_problems, missing, places, unknown_contents
+from shardmark.plan.kinds import ASKS, kind_problems
+from shardmark.plan.lm_eval import code_warning, expand, plan_lm_eval, with_suggestions
 from shardmark.plan.machine import visible_gpus
+from shardmark.plan.missing import files_not_here
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.preflight import missing_distributions
 from shardmark.plan.reasoning import reasoning_problems
+from shardmark.plan.rescore import gaps, recorded_dataset, recorded_model, recorded_template
+from shardmark.plan.shared_answers import SharedAnswers
 from shardmark.plan.sizes import with_parameters
 from shardmark.plan.template_lookup import has_template
+from shardmark.plan.vllm import with_engines
+from shardmark.printable import redacted
 from shardmark.records.base import find_sealed, to_json
 from shardmark.records.dataset import DatasetRecord
+from shardmark.records.gap import Gap
 from shardmark.records.model import Folder, ModelRecord, Staged
+from shardmark.records.report_inputs import ReportGroup, ReportInputs
 from shardmark.store.hashes import CheckedFiles, HashCache
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 
 Record = dict[str, Any]
+RESCORED = "from earlier answers; nothing was inferred, and models and rows are those of the records and the lock"
+"The report's note on a run that infers nothing."
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do."""
+    """Everything that a run will do."""
 
     benchmark: Benchmark
     models: list[ModelRecord]
     datasets: list[DatasetRecord]
     pairs: list[Pair]
-    "Every model with every data set, by model."
+    "Every model with every data set, sorted by model."
     report: Path
-    "The folder of the report that belongs to exactly these scores."
+    "The folder of the report for exactly these scores."
     files: HashCache = field(compare=False)
-    "What was read for it, to see whether it is still the same."
+    "The files read for the plan, to check later whether they are still the same."
     lock: list[Change] = field(default_factory=list, compare=False)
-    "What has changed in config/benchmark.lock."
+    "Changes in config/benchmark.lock: those made, or with a dry plan those that a run would make."
     warnings: list[Problem] = field(default_factory=list)
-    "What the user should know, but need not fix."
+    "Warnings for the user that need no fix."
     bundles: list[Bundle] = field(default_factory=list)
-    "The jobs of a cluster that the missing shards are; none where jobs run on this machine."
+    "The cluster jobs for the missing shards; none if jobs run on this machine."
+    shared: list[str] = field(default_factory=list)
+    "Lines about the answers taken from the run's store."
+    gaps: list[Gap] = field(default_factory=list)
+    "Pairs that have no scores and get none, because nothing is inferred."
 
     @property
     def results(self) -> Path:
@@ -79,20 +96,32 @@ class Plan:
         return self.results / "reports" / self.benchmark.run.run
 
     def model_names(self) -> list[str]:
-        """What the results of the models are filed under, in the order in which they are to run."""
+        """The names under which the results of the models are filed, in the order in which they run."""
         return [model.full_name for model in self.models]
 
-    def targets(self) -> list[str]:
-        """The files of a finished run that Snakemake must see: the report, and the scores that are not there.
+    def endpoint_names(self) -> list[str]:
+        """The names of the models whose jobs only wait for other machines."""
+        return [model.full_name for model in self.models if model.settings.elsewhere]
 
-        What is there is right, as its path says. Ten thousand scores that need nothing would only cost time.
+    def later(self) -> set[tuple[str, str]]:
+        """Model and data set of the pairs that only the second engine of a model answers."""
+        return {
+            (pair.model.full_name, pair.dataset.name)
+            for pair in self.pairs
+            if pair.model.engines and ASKS[pair.dataset.kind].isdisjoint(pair.model.engines[0].kinds)
+        }
+
+    def targets(self) -> list[str]:
+        """The files of a finished run for Snakemake to check: the report, and scores that do not exist yet.
+
+        Existing files are right, because their paths say so. Ten thousand finished scores would only cost time.
         """
-        tables = ("index.html", "leaderboard.csv", "leaderboard.md")
+        tables = ("index.html", "leaderboard.html", "leaderboard.csv", "leaderboard.md")
         scored = (file for p in self.pairs if not p.scored for file in score_files(self.results, p.model, p.dataset))
         return [*(f"{self.report}/{table}" for table in tables), *scored]
 
     def measure(self) -> None:
-        """Take in how long the jobs of a run took, for the next plan."""
+        """Take in the times of a run's jobs for the next plan."""
         costs = Costs(self.results)
         for pair in self.pairs:
             costs.measure(pair.model, pair.dataset.name, pair.dataset.kind)
@@ -106,45 +135,64 @@ def make_plan(
     local: bool,
     step: Callable[[str, int], None] = lambda what, of: None,
     command_line: Collection[str] = (),
+    dry: bool = False,
 ) -> Plan:
-    """Validate everything, resolve what names stand for, render all requests, write what jobs read.
+    """Validate everything, resolve names, render all requests, and write the files that jobs read.
 
-    `config` is Snakemake's merged configuration, called `where` in messages; `local` says that jobs run on this
-    machine, whose GPUs must then suffice; `step` hears what begins, and of how many such steps. Raises UserError with
-    all problems; keys in `command_line` are said to stand there.
+    `config` is Snakemake's merged configuration, called `where` in messages. `local` says that jobs run on this
+    machine, whose GPUs must then suffice. `step` is called with each step that begins and the number of steps. A `dry`
+    plan leaves the lock as it is. Raises UserError with all problems; for keys in `command_line`, messages name the
+    command line as their place.
     """
     with lines_named(root):
-        return _make_plan(config, root, where, local, step, command_line)
+        return _make_plan(config, root, where, local, step, command_line, dry)
 
 
 def _make_plan(
-    config: Record, root: Path, where: str, local: bool, step: Callable[[str, int], None], command_line: Collection[str]
+    config: Record,
+    root: Path,
+    where: str,
+    local: bool,
+    step: Callable[[str, int], None],
+    command_line: Collection[str],
+    dry: bool,
 ) -> Plan:
     problems: list[Problem] = []
     benchmark = load(config, root, where, problems, command_line)
     results = Path(benchmark.run.results)
-    lock = Lock(root / LOCK, benchmark.run.frozen)
+    rescore = benchmark.run.rescore
+    lock = Lock(root / LOCK, benchmark.run.frozen or rescore, kept=layout.PINS.file(results))
     hashes = HashCache(layout.HASHES.file(results))
     models, datasets, pairs = [], [], []
     tasks = expand(benchmark, place_of("lm_eval_path", where, command_line), problems)
     steps = len(benchmark.models) + len(benchmark.datasets) + len(tasks)
     for model in benchmark.models:
         step(f"model {model.name}", steps)
-        problems += _gpu_problems(model.name, model.file, model.settings.num_gpus) if local else []
         with collecting(problems):
+            if rescore:
+                models.append(recorded_model(model, lock, hashes, results))
+                continue
+            problems += _gpu_problems(model.name, model.file, model.settings.num_gpus) if local else []
             models.append(resolve_model(model, lock, hashes))
-    models = with_parameters(models, results, lock)
+    if not rescore:
+        models = with_contents(with_parameters(models, results, lock), results, lock)
+        problems += content_problems(models, results, everything=lock.frozen)
+        models = with_engines(
+            models, benchmark.run.vllm_python, root, place_of("vllm_python", where, command_line), problems
+        )
     work = _Work(models, benchmark)
     if local:
         problems += [problem for named in benchmark.datasets for problem in _sandbox_problems(named)]
         problems += [problem for named in benchmark.datasets for problem in _package_problems(named)]
         problems += [problem for task in tasks for problem in _sandbox_problems(task)]
+    work.warnings += replacements(benchmark, root)
+    work.warnings += [] if rescore else unknown_contents(models)
     work.warnings += code_warning(tasks, place_of("lm_eval_code", where, command_line))
     own = {dataset.name: dataset.settings for dataset in benchmark.datasets}
     theirs = {task.name: task.reads for task in tasks}
     work.warnings += partly_used(benchmark.run, own, theirs, lambda key: place_of(key, where, command_line))
     makers: list[tuple[str, DatasetConfig | LmEvalConfig, Callable[[bool], PlannedDataset]]] = [
-        *((d.name, d.settings, partial(plan_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
+        *((d.name, d.settings, partial(_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
         *((t.name, t.config, partial(plan_lm_eval, t, benchmark, lock, hashes)) for t in tasks),
     ]
     asked: dict[str, list[DatasetRecord]] = {model.full_name: [] for model in models}
@@ -159,37 +207,70 @@ def _make_plan(
                 pairs += [part.pair(planned) for part in parts] if not problems else []
                 for part in parts:
                     asked[part.model.full_name].append(planned.record)
-    problems += reasoning_problems(models, results)
-    for model_record in models:
+    problems += [] if rescore else reasoning_problems(models, results)
+    for model_record in () if rescore else models:
         own_part = asked[model_record.full_name]
         refused, notes = wording_problems(model_record, own_part, results, lock)
         problems += refused
         work.warnings += notes
         problems += window_problems([model_record], own_part)
-        problems += kind_problems([model_record], own_part)
-    problems += note_all(lock, benchmark, models, datasets)
-    hashes.save()  # also if there are problems: large weights are not hashed again after each typing mistake
+        problems += kind_problems([model_record], own_part, root)
+        if model_record.settings.elsewhere:
+            refused = endpoint_problems(model_record, own_part, benchmark.run.max_cost is not None)
+            left = any(pair.requests for pair in pairs if pair.model is model_record)
+            work.warnings += endpoint_notes(model_record)
+            problems += refused or (answer_problems(model_record) if left or problems else [])
+    problems += [] if rescore else note_all(lock, benchmark, models, datasets)
+    hashes.save()  # even with problems, so that a typing mistake does not cost another hash of large weights
     if problems:
-        raise UserError(problems)
-    changes = lock.save()
+        problems = with_suggestions(problems, benchmark.run)
+        raise UserError([*problems, *([] if dry else files_not_here(models))])
+    changes = lock.keep() if dry else lock.save()
     work.save()
+    lacking = gaps([pair for pair in pairs if pair.missing]) if rescore else []
+    if rescore:
+        pairs = [pair for pair in pairs if not pair.missing]
+        _refuse_nothing(pairs, place_of("rescore", where, command_line))
     for record in models:
-        write_if_changed(layout.MODELS.file(results, model=record.full_name), pretty_json(sealed(to_json(record))))
-        _drop_stale_staging(layout.STAGED.file(results, model=record.full_name), record)
+        file = layout.MODELS.file(results, model=record.full_name)
+        if not (rescore and file.is_file()):
+            write_if_changed(file, pretty_json(sealed(to_json(record))))
+        if not rescore:
+            _drop_stale_staging(layout.STAGED.file(results, model=record.full_name), record)
     bundles: list[Bundle] = []
     order = {record.full_name: number for number, record in enumerate(models)}
     pairs.sort(key=lambda pair: order[pair.model.full_name])
     if not local:
-        bundles = bundle(pairs, job_seconds(benchmark.run))
+        here = [pair for pair in pairs if not pair.model.settings.elsewhere]
+        bundles = bundle(here, job_seconds(benchmark.run))
         pairs = in_jobs(pairs, bundles)
     descriptions = {named.name: named.settings.description for named in benchmark.datasets}
     descriptions |= {task.name: task.config.description for task in tasks}
-    report = _plan_report(benchmark, descriptions, pairs, results)
-    return Plan(benchmark, models, datasets, pairs, report, hashes, changes, work.warnings, bundles)
+    report = _plan_report(benchmark, descriptions, pairs, results, lacking)
+    shared = work.shared.notes() if work.shared else []
+    return Plan(benchmark, models, datasets, pairs, report, hashes, changes, work.warnings, bundles, shared, lacking)
+
+
+def _dataset(
+    dataset: Named[DatasetConfig], benchmark: Benchmark, lock: Lock, hashes: HashCache, chat: bool
+) -> PlannedDataset:
+    try:
+        return plan_dataset(dataset, benchmark, lock, hashes, chat)
+    except UserError as error:
+        if not benchmark.run.rescore:
+            raise
+        return recorded_dataset(dataset, benchmark, lock, hashes, chat, error)
+
+
+def _refuse_nothing(pairs: list[Pair], where: str) -> None:
+    """Raise UserError if nothing is left to report."""
+    if not pairs:
+        what = "no model has answered all of a data set in this results folder, and rescore infers nothing"
+        raise UserError(Problem(where, "rescore", what, "run without rescore first, or name the folder: results=DIR"))
 
 
 class _Work:
-    """What all models have to do, and what is remembered of it."""
+    """The work of all models, and the records that are kept of it."""
 
     def __init__(self, models: list[ModelRecord], benchmark: Benchmark) -> None:
         results = Path(benchmark.run.results)
@@ -197,25 +278,28 @@ class _Work:
         self.warnings: list[Problem] = []
         self.costs = Costs(results)
         self.checked = CheckedFiles(layout.CHECKED.file(results))
+        asks_store = self.run.store and not self.run.rescore
+        self.shared = SharedAnswers(self.run, self.warnings.append) if asks_store else None
         self.parts = [
-            ModelPairs(model, benchmark.run, self.costs, self.checked, self.warnings.append) for model in models
+            ModelPairs(model, self.run, self.costs, self.checked, self.warnings.append, self.shared) for model in models
         ]
 
     def asked(self, dataset: DatasetConfig | LmEvalConfig, lock: Lock) -> dict[bool, list[ModelPairs]]:
-        """The models that are asked a data set in chats (true), and as texts. Raises UserError."""
+        """The models that are asked a data set in chats (true), and those asked in texts (false). Raises UserError."""
         found: dict[bool, list[ModelPairs]] = {}
         problems: list[Problem] = []
         for part in self.parts:
             with collecting(problems):
                 wanted = chat_wanted(self.run, dataset, part.model.settings)
-                chat = has_template(part.model, part.results, lock) if wanted == "auto" else wanted
+                known = recorded_template if self.run.rescore else has_template
+                chat = known(part.model, part.results, lock) if wanted == "auto" else wanted
                 found.setdefault(chat, []).append(part)
         if problems:
             raise UserError(problems)
         return found or {chat_wanted(self.run, dataset, None) is True: []}
 
     def save(self) -> None:
-        """Remember what was measured, checked and decided."""
+        """Save measurements, checks and decisions."""
         self.costs.save()
         self.checked.save()
         for part in self.parts:
@@ -223,7 +307,7 @@ class _Work:
 
 
 def _sandbox_problems(dataset: Named[DatasetConfig] | LmEvalDataset) -> list[Problem]:
-    """Generated code is not run without a sandbox: said before anything is generated."""
+    """The problem of a data set that runs generated code without a sandbox, reported before anything is generated."""
     if isinstance(dataset, LmEvalDataset):
         key, what = "unsafe_code", f"{dataset.name} runs generated code"
         runs = any(task.unsafe_code for task in dataset.tasks)
@@ -238,7 +322,7 @@ def _sandbox_problems(dataset: Named[DatasetConfig] | LmEvalDataset) -> list[Pro
 
 
 def _package_problems(dataset: Named[DatasetConfig]) -> list[Problem]:
-    """Packages that its metrics need, and that are not here."""
+    """The packages that a data set's metrics need but that are not installed."""
     return [
         Problem(dataset.file, "metrics", f"{metric.name} needs the package {package}", f"pip install {package}")
         for metric in dataset.settings.metrics
@@ -258,10 +342,11 @@ def _gpu_problems(name: str, file: str, wanted: int) -> list[Problem]:
 
 
 def _drop_stale_staging(staged: Path, record: ModelRecord) -> None:
-    """Stage a model anew if what was staged is damaged or has been removed, or if its folder has moved since."""
+    """Remove a staging record if the staged files are damaged or gone, or if their folder has moved, to stage again."""
     if staged.is_file():
         found = find_sealed(staged, Staged)
-        if not found or _has_moved(found, record) or not all(Path(folder).is_dir() for folder in found.folders):
+        there = found and all(Path(folder).is_dir() for folder in found.folders)
+        if not found or not there or _has_moved(found, record) or any(map(missing, places([record]))):
             staged.unlink()
 
 
@@ -270,29 +355,44 @@ def _has_moved(staged: Staged, record: ModelRecord) -> bool:
     return any(isinstance(place, Folder) and folder != place.path for folder, place in places)
 
 
-def _plan_report(benchmark: Benchmark, descriptions: dict[str, str], pairs: list[Pair], results: Path) -> Path:
-    """Write the list of what the report is made of; its digest names the report's folder."""
+def _plan_report(
+    benchmark: Benchmark, descriptions: dict[str, str], pairs: list[Pair], results: Path, lacking: list[Gap]
+) -> Path:
+    """Write the list of the report's parts; its digest names the report's folder."""
     files = [score_files(results, pair.model, pair.dataset) for pair in pairs]
-    made_of: Record = {
-        "run": benchmark.run.run,
-        "scores": [scores for scores, _, _ in files],
-        "samples": [samples for _, samples, _ in files],
-        "descriptions": {
+    inputs = ReportInputs(
+        run=benchmark.run.run,
+        scores=[scores for scores, _, _ in files],
+        samples=[samples for _, samples, _ in files],
+        timings=[timings for _, _, timings in files],
+        descriptions={
             "models": {model.name: model.settings.description for model in benchmark.models},
             "datasets": descriptions,
         },
-    }
-    if benchmark.groups:
-        made_of["groups"] = [
-            group.settings.model_dump(exclude={"group"}) | {"name": group.name, "members": group.members}
+        groups=[
+            ReportGroup(
+                name=group.name,
+                members=list(group.members),
+                description=group.settings.description,
+                mean=group.settings.mean,
+                weights=group.settings.weights,
+            )
             for group in benchmark.groups
-        ]
-    name = layout.full_name(benchmark.run.run, digest([made_of, source_digest("report")]))
-    facts = {
-        "command": shlex.join(["snakemake", *sys.argv[1:]]),
-        "config": benchmark.run.model_dump(exclude_defaults=True),
-    }
-    timings = [timings for _, _, timings in files]
-    path = layout.REPORT_INPUTS.file(results, report=name)
-    write_if_changed(path, pretty_json(sealed(made_of | {"timings": timings, "facts": facts})))
+        ],
+        gaps=lacking,
+        certificates=_certificates(results, {pair.model.full_name for pair in pairs}),
+        facts={
+            "command": redacted(shlex.join(["snakemake", *sys.argv[1:]])),
+            "config": benchmark.run.model_dump(exclude_defaults=True),
+        }
+        | ({"Rescored": RESCORED} if benchmark.run.rescore else {}),
+    )
+    name = layout.full_name(benchmark.run.run, digest([inputs.identity, source_digest("report")]))
+    write_if_changed(layout.REPORT_INPUTS.file(results, report=name), pretty_json(sealed(to_json(inputs))))
     return layout.REPORTS.folder(results, report=name)
+
+
+def _certificates(results: Path, models: set[str]) -> dict[str, str]:
+    """The certificates of models, each with the SHA-256 of its file."""
+    found = layout.CERTIFICATES.found(results)
+    return {str(path): file_sha256(path) for path in found if models & {*layout.CERTIFICATES.fields(path).values()}}

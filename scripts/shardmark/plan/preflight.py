@@ -1,4 +1,4 @@
-"""Whether a folder holds a model that can be loaded, found out without loading it and before a GPU is taken."""
+"""Whether a folder holds a model that can be loaded, checked without loading it and before a GPU is taken."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -10,7 +10,7 @@ from typing import Any
 from shardmark.files import read_json
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"Where transformers looks for weights, in this order: each as a file, else as the files that its index lists."
+"Names under which transformers looks for weights, in this order: as a file, else as the files listed in its index."
 INDEX = ".index.json"
 TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt"}
 TOKENIZER_SUFFIXES = {".model", ".tiktoken"}
@@ -23,14 +23,14 @@ NEED_THE_PROMPT = {"XLORA", "POLY", "SHADOW"}
 
 
 def model_faults(folder: Path, files: set[str]) -> list[str]:
-    """What is wrong with a folder of weights; `files` are the names in it that belong to a model."""
+    """Faults of a folder of weights; `files` are the names in it that belong to a model."""
     if ADAPTER in files:  # transformers would load it, but only where peft is installed
         return [f"it holds an adapter ({ADAPTER}): say `adapter:` with a folder of its own, and the model as `path`"]
     return [*_config_faults(folder, files), *_weight_faults(folder, files)]
 
 
 def tokenizer_faults(folder: Path, files: set[str]) -> list[str]:
-    """What is wrong with a folder as a tokenizer's."""
+    """Faults of a folder as a tokenizer's."""
     if not files & TOKENIZER_FILES and not any(Path(file).suffix in TOKENIZER_SUFFIXES for file in files):
         return ["it has no tokenizer (tokenizer.json, tokenizer.model, vocab.json, ...)"]
     return [
@@ -39,7 +39,7 @@ def tokenizer_faults(folder: Path, files: set[str]) -> list[str]:
 
 
 def adapter_faults(folder: Path, files: set[str]) -> list[str]:
-    """What is wrong with a folder as a PEFT adapter's."""
+    """Faults of a folder as a PEFT adapter's."""
     if ADAPTER not in files:
         return [f"it has no {ADAPTER}"]
     faults = _json(folder, ADAPTER) or list(_adapter_config_faults(read_json(folder / ADAPTER)))
@@ -82,7 +82,7 @@ def missing_packages(
 
 
 def missing_distributions(names: Iterable[str]) -> list[str]:
-    """Those that are not installed, of packages by the names that pip knows."""
+    """The packages, of those with these pip names, that are not installed."""
     found = []
     for name in names:
         try:
@@ -100,7 +100,7 @@ def _is_bitsandbytes(quantization: object) -> bool:
 
 
 def _own_quantization(folder: Path | None) -> Any:
-    """What a model's config.json says of the form in which its weights are stored."""
+    """The format of the stored weights by a model's config.json."""
     with suppress(OSError, ValueError, AttributeError):
         return read_json(folder / "config.json").get("quantization_config") if folder else None
     return None
@@ -111,7 +111,7 @@ def _config_faults(folder: Path, files: set[str]) -> list[str]:
 
 
 def _json(folder: Path, name: str) -> list[str]:
-    """The fault of a file that should hold a JSON object."""
+    """The fault of a file that should hold a JSON object, if it has one."""
     try:
         value = read_json(folder / name)
     except (OSError, ValueError) as error:
@@ -120,7 +120,7 @@ def _json(folder: Path, name: str) -> list[str]:
 
 
 def weight_files(folder: Path, safetensors: bool | None = None) -> list[Path]:
-    """The files that transformers reads a model's weights from; `safetensors` says which kind, where it is set."""
+    """The files that transformers reads a model's weights from; `safetensors` selects the kind, if set."""
     kinds = WEIGHTS if safetensors is None else WEIGHTS[:1] if safetensors else WEIGHTS[1:]
     for name in kinds:
         if (folder / name).is_file():
@@ -150,7 +150,7 @@ def _weight_faults(folder: Path, files: set[str]) -> Iterator[str]:
 
 
 def _listed(folder: Path, index: str) -> set[str] | None:
-    """The files of weights that an index names."""
+    """The weight files that an index names; None if it cannot be read."""
     try:
         weights: Any = read_json(folder / index)
         return set(weights["weight_map"].values())
@@ -159,7 +159,7 @@ def _listed(folder: Path, index: str) -> set[str] | None:
 
 
 def _safetensors_faults(path: Path) -> list[str]:
-    """The fault of a weight file: its header tells how long it must be, so one that is cut off shows."""
+    """The fault of a weight file, if it has one: its header gives its length, so a file that was cut off is noticed."""
     from safetensors import SafetensorError, safe_open
 
     try:

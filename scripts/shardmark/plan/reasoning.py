@@ -1,4 +1,4 @@
-"""Whether a model can reason as its file says: what its chat template knows, and how its thoughts are marked."""
+"""Whether a model can reason as its file says: the switches of its chat template, and the marks of its thoughts."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS
-from shardmark.config.weights import WeightsConfig
+from shardmark.config.wording import WordedConfig
 from shardmark.errors import Problem
 from shardmark.files import read_json
 from shardmark.lock.entries import tokenizer_here
@@ -17,27 +17,27 @@ from shardmark.texts.thoughts import Tags, known_tags
 
 
 def reasoning_problems(models: Iterable[ModelRecord], results: Path) -> list[Problem]:
-    """A problem for each model that is known not to reason as its file says; of others, staging tells."""
+    """A problem for each model that is known not to reason as its file says; staging checks the others."""
     return [problem for record in models for problem in _faults(record, results)]
 
 
 def _faults(record: ModelRecord, results: Path) -> Iterator[Problem]:
-    """What is known to keep a model from reasoning as its file says."""
+    """Known problems that keep a model from reasoning as its file says."""
     words = record.words
     if folder := tokenizer_here(record, results):
         yield from faults(record, folder)
-    elif isinstance(words, GgufFile | HubRepository) and record.weights.reasoning is not None:
-        templates = named_templates(None, record.weights, templates_elsewhere(words)[1])
+    elif isinstance(words, GgufFile | HubRepository) and record.wording.reasoning is not None:
+        templates = named_templates(None, record.wording, templates_elsewhere(words)[1])
         if templates:
             yield from _switch_faults(record, templates)
 
 
 def faults(record: ModelRecord, folder: Path) -> Iterator[Problem]:
-    """What keeps a model with the tokenizer in a folder from reasoning as its file says."""
+    """Problems that keep a model with the tokenizer in a folder from reasoning as its file says."""
     settings = record.settings
-    if not isinstance(settings, WeightsConfig) or not settings.tells_of_reasoning:
+    if not isinstance(settings, WordedConfig) or not settings.tells_of_reasoning:
         return
-    with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is told where it is noted
+    with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable files are reported elsewhere
         templates = named_templates(folder, settings)
         wrong = list(_switch_faults(record, templates))
         yield from wrong
@@ -47,13 +47,13 @@ def faults(record: ModelRecord, folder: Path) -> Iterator[Problem]:
 
 
 def _switch_faults(record: ModelRecord, templates: dict[str, str]) -> Iterator[Problem]:
-    """What a tokenizer's chat templates by name cannot do of what the model's file says."""
-    if record.weights.switch(templates) is None:
-        yield Problem(record.file, "reasoning", NO_SWITCH.format(record.weights.reasoning), DROP_SWITCH)
+    """A problem if the chat templates, by name, lack the reasoning switch that the model's file asks for."""
+    if record.wording.switch(templates) is None:
+        yield Problem(record.file, "reasoning", NO_SWITCH.format(record.wording.reasoning), DROP_SWITCH)
 
 
-def tags_of(settings: WeightsConfig, templates: dict[str, str], folder: Path) -> Tags | None:
-    """How a model marks its thoughts: as its file, its chat template or its tokenizer says."""
+def tags_of(settings: WordedConfig, templates: dict[str, str], folder: Path) -> Tags | None:
+    """The marks of a model's thoughts by its file, its chat template or its tokenizer."""
     return settings.reasoning_tags or known_tags([settings.template_text(templates)]) or known_tags(_tokens(folder))
 
 

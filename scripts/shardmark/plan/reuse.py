@@ -1,9 +1,9 @@
-"""Answers that a model has given before, taken over into shards that are still missing.
+"""Existing answers of a model, taken over into shards that are still missing.
 
-A shard gets a new name when a row is edited, or when the data set is divided anew; a model or a data set may have got
-a new name itself, or a data set may be a part of another. What matters is that the same model (by digest) was asked the
-same request (by id). A shard whose requests have all been answered is written here and needs no job; of the others,
-what is there is put into a partial file, where the job finds it.
+A shard gets a new name when a row is edited, or when the data set is divided again; a model or a data set may have been
+renamed, or a data set may be a part of another. An answer is taken over if the same model (by digest) was asked the
+same request (by id). A shard whose requests are all answered is written here and needs no job; for the others, existing
+answers go into a partial file, where the job finds them.
 """
 
 import os
@@ -15,8 +15,8 @@ from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.records.model import ModelRecord
 from shardmark.records.prediction import Prediction
-from shardmark.records.trailer import Made, Trailer, Work
-from shardmark.store.partials import PARTIAL, append_partial, partial_files, read_partial
+from shardmark.records.trailer import Trailer, reused
+from shardmark.store.partials import PARTIAL, append_partial, partial_files, read_partial, taken_in
 from shardmark.store.predictions import read_predictions, write_predictions
 from shardmark.store.requests import ids_in
 
@@ -25,7 +25,7 @@ WHOLE = ".jsonl"
 
 
 class Answered:
-    """The prediction files of one model, under whatever name it has had."""
+    """The prediction files of one model, under any name that it has had."""
 
     def __init__(self, results: Path, model: ModelRecord) -> None:
         self._results, self._model = results, model.full_name
@@ -33,24 +33,24 @@ class Answered:
         self._folders = {folder: set(os.listdir(folder)) for folder in folders}
 
     def folder(self, dataset: str) -> Path:
-        """Where the answers to a data set are, under the name that the model has now."""
+        """The folder of the answers to a data set, under the model's present name."""
         return layout.PREDICTIONS.folder(self._results, model=self._model, dataset=dataset)
 
     def names(self, dataset: str) -> set[str]:
-        """The files of a data set."""
+        """The names of a data set's files."""
         return self._folders.get(self.folder(dataset), set())
 
     def datasets(self) -> set[str]:
-        """The names of the data sets that it has answers to."""
+        """The names of the data sets that have answers."""
         return {folder.name for folder in self._folders}
 
     def sources(
         self, dataset: str, missing: set[str], level: set[str], relatives: Collection[str] = ()
     ) -> Iterator[Path]:
-        """Files that may hold answers for the missing shards of a level, whole ones first.
+        """Files that may hold answers for the missing shards of a level, complete ones first.
 
-        The other shards of the data set and of its relatives, which are other data sets with questions about the same
-        rows, and shards of the same name of any data set.
+        These are the other shards of the data set and of its relatives (other data sets with questions about the same
+        rows), and shards of the same name of any data set.
         """
         found = []
         for folder, files in self._folders.items():
@@ -65,12 +65,12 @@ class Answered:
 
 
 def take_over(out: Path, shards: dict[str, Path], sources: Iterable[Path], warn: Warn) -> dict[str, int]:
-    """Write what `sources` know of some shards into the folder `out`: how many answers each has now.
+    """Write answers from `sources` to some shards into the folder `out`; returns how many answers each shard has now.
 
-    `shards` are the missing ones by name, with their request files; `warn` hears of sources that are damaged.
+    `shards` are the missing ones by name, with their request files; `warn` is called for damaged sources.
     """
     sources = list(sources)
-    known = {name: _in_partials(out / f"{name}{WHOLE}") for name in shards}
+    known = {name: ids_in_partials(out / f"{name}{WHOLE}") for name in shards}
     if not sources:
         return {name: len(ids) for name, ids in known.items()}
     asked = {name: ids for name, path in shards.items() if digest(ids := ids_in(path)) == name}  # else it is damaged
@@ -81,10 +81,11 @@ def take_over(out: Path, shards: dict[str, Path], sources: Iterable[Path], warn:
         if not wanted:
             break
         for name, predictions, trailer in _found(source, wanted, warn):
-            append_partial(out / f"{name}{WHOLE}", predictions)
-            known[name] |= {prediction.id for prediction in predictions}
+            given = {prediction.id for prediction in predictions}
+            append_partial(out / f"{name}{WHOLE}", predictions, trailer.taken if trailer else taken_in([source], given))
+            known[name] |= given
             if trailer:
-                left[name] -= {prediction.id for prediction in predictions}
+                left[name] -= given
                 facts[name] = trailer
     for name in asked:
         if not left[name]:
@@ -92,12 +93,13 @@ def take_over(out: Path, shards: dict[str, Path], sources: Iterable[Path], warn:
     return {name: len(ids) for name, ids in known.items()}
 
 
-def _in_partials(out: Path) -> set[str]:
+def ids_in_partials(out: Path) -> set[str]:
+    """The ids of the requests that partial files of the prediction file `out` have answers to."""
     return {prediction.id for path in partial_files(out) for prediction in read_partial(path)}
 
 
 def _found(source: Path, wanted: dict[str, str], warn: Warn) -> Iterator[tuple[str, list[Prediction], Trailer | None]]:
-    """The predictions in a file that are wanted, by shard; they are wanted no more then."""
+    """The wanted predictions in a file, by shard, which are then removed from `wanted`."""
     try:
         if not any(key in wanted for key in ids_in(source)):
             return
@@ -120,22 +122,10 @@ def _found(source: Path, wanted: dict[str, str], warn: Warn) -> Iterator[tuple[s
 
 
 def _finish(out: Path, trailer: Trailer) -> None:
-    """Make a whole file of a shard's partial ones; `trailer` is of a file that some of it is from."""
-    predictions = {prediction.id: prediction for path in partial_files(out) for prediction in read_partial(path)}
-    made = Made(
-        inferred=0,
-        reused=len(predictions),
-        seconds=0.0,
-        load_seconds=0.0,
-        work=Work(read=0, written=0),
-        gpus=trailer.gpus,
-        gpu_names=trailer.gpu_names,
-        started=trailer.started,
-        finished=trailer.finished,
-        batch_size=trailer.batch_size,
-        hardware=trailer.hardware,
-        packages=trailer.packages,
-    )
+    """Make a complete file of a shard's partial ones; `trailer` belongs to a file that some answers come from."""
+    partials = partial_files(out)
+    predictions = {prediction.id: prediction for path in partials for prediction in read_partial(path)}
+    made = reused(trailer, len(predictions), taken_in(partials, predictions))
     write_predictions(out, predictions.values(), made)
-    for path in partial_files(out):
+    for path in partials:
         path.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
-"""Into how many shards a data set is divided for a model: enough that none takes too long or holds too much.
+"""The number of shards of a data set for a model: enough that none takes too long or holds too much.
 
-What that is depends on what the model is known to take, and so on what has been measured since. Therefore a decision
-is kept while it has answers to its shards: dividing anew would infer nothing, but move every answer for no gain.
-results/plans/divisions/{model}@{digest}.json keeps them; jobs read there which shards a score is made of.
+This depends on the expected cost of the model, and so on measurements that change. Therefore a decision is kept while
+there are answers to its shards: dividing anew would infer nothing, but move every answer for no gain.
+
+results/plans/divisions/{model}@{digest}.json stores the decisions; jobs read there which shards a score is made of.
 """
 
 from pathlib import Path
@@ -21,12 +22,12 @@ from shardmark.records.model import ModelRecord
 
 
 class Division(Record):
-    """How a data set is divided for a model."""
+    """The division of a data set for a model."""
 
     bits: Annotated[int, Meta(ge=0, le=HASH_BITS)]
     "Leading bits that make the buckets."
     requests: int
-    "How many there were then."
+    "The number of requests at that time."
 
 
 class Divisions:
@@ -39,14 +40,14 @@ class Divisions:
         self._decided: dict[str, Division] = {}
 
     def _read(self) -> dict[str, Division]:
-        """What the file has; nothing if it is lost or damaged: then it is decided anew."""
+        """The decisions in the file; none if it is lost or damaged, so that they are made again."""
         try:
             return convert(read_sealed(self.path), dict[str, Division])
         except Unreadable:
             return {}
 
     def bits(self, dataset: str) -> int:
-        """The number of leading bits that was decided on for a data set. Raises KeyError if none was."""
+        """The number of leading bits decided on for a data set. Raises KeyError if there is none."""
         return self._known[self._key(dataset)].bits
 
     def decide(
@@ -65,7 +66,7 @@ class Divisions:
         return bits
 
     def save(self) -> None:
-        """Write what was decided, beside what other runs have decided since: their jobs read it, too."""
+        """Write new decisions beside those of other runs since, whose jobs also read the file."""
         if self._decided:
             write_whole(self.path, canonical_json(sealed(to_json(self._read() | self._decided))) + "\n")
 

@@ -1,12 +1,13 @@
 """Requests in shards, the unit of scheduling.
 
 A request's bucket is the leading bits of a hash, not its place in the file, so that an inserted or removed row leaves
-the other buckets as they are; and the number of buckets is a power of two, so that a data set that outgrows it splits
-each bucket in two. A shard's name is the digest of its request ids: the same requests are the same shard.
+the other buckets as they are. The number of buckets is a power of two, so that a data set that outgrows it splits each
+bucket in two. A shard's name is the digest of its request ids: the same requests are the same shard.
 
-Requests that begin with the same long text, such as questions about one passage, have the same hash and so one
-shard, in which the engine reads that text once. What all prompts of a data set begin with says nothing and is left
-out. A text that begins very many requests is read by several shards: it would otherwise make one that nothing splits.
+Requests that begin with the same long text, such as questions about one passage, have the same hash and so one shard,
+in which the engine reads that text once. The common beginning of all prompts of a data set is no such text and is left
+out. A text that begins very many requests is read by several shards: it would otherwise make a shard that cannot be
+split.
 """
 
 import hashlib
@@ -21,9 +22,9 @@ from shardmark.tasks.requests import as_text
 
 HASH_BITS = 32
 PREFIX = 512
-"Characters, after their common head, in which prompts agree that have a long prefix in common."
+"The number of characters, after the data set's common head, that prompts with a shared long prefix agree in."
 GROUP = 64
-"The most requests that are kept together for their prefix."
+"The most requests kept together because of their prefix."
 
 
 class Placed(NamedTuple):
@@ -33,12 +34,12 @@ class Placed(NamedTuple):
     key: int
     "HASH_BITS bits; their leading ones are the bucket."
     read: int
-    "Tokens of the prompt, estimated; without the part that all prompts of the data set share."
+    "Estimated tokens of the prompt, without the part that all prompts of the data set share."
     written: int
-    "New tokens, at most."
+    "The most new tokens."
     offset: int
     length: int
-    "Where its line is, in bytes."
+    "Offset and length of its line, in bytes."
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Shard:
 
 
 def bits_for(parts: float) -> int:
-    """The number of leading bits that make at least `parts` buckets (any number, also below 1)."""
+    """The number of leading bits that make at least `parts` buckets (any number, even below 1)."""
     bits = 0
     while bits < HASH_BITS and 1 << bits < parts:
         bits += 1
@@ -63,7 +64,7 @@ def bits_for(parts: float) -> int:
 
 
 def prefix_key(request: Request, head: int) -> int | None:
-    """A hash of the long text a request begins with after the `head` characters that all have; None if it is short."""
+    """A hash of the long text after the `head` characters that all requests share; None if the text is short."""
     text = as_text(request.context)
     if len(text) < head + PREFIX:
         return None
@@ -80,7 +81,7 @@ def _leading(value: bytes) -> int:
 
 
 def keys(ids: Sequence[str], prefixes: Sequence[int | None]) -> list[int]:
-    """Where each request belongs: with those of the same long prefix, if there are not too many of them."""
+    """The key of each request: that of its long prefix, unless too many requests share it."""
     sizes = Counter(prefixes)
     return [
         request_key(name) if prefix is None or sizes[prefix] > GROUP else prefix
@@ -89,7 +90,7 @@ def keys(ids: Sequence[str], prefixes: Sequence[int | None]) -> list[int]:
 
 
 def split(requests: Iterable[Placed], bits: int) -> list[Shard]:
-    """The requests, all different, in at most 2**bits shards; in the order of buckets, and of ids within."""
+    """The requests, all different, in at most 2**bits shards; sorted by bucket, and by id within."""
     buckets: dict[int, list[Placed]] = defaultdict(list)
     for request in requests:
         buckets[request.key >> (HASH_BITS - bits)].append(request)

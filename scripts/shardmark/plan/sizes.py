@@ -1,4 +1,4 @@
-"""How many parameters a model has, from which the memory and the time of its jobs are reckoned.
+"""The number of a model's parameters, from which the memory and time of its jobs are estimated.
 
 It is no part of a model's identity, and need only be right within a factor of two.
 """
@@ -18,16 +18,16 @@ from shardmark.records.base import find_sealed
 from shardmark.records.model import Commit, Folder, GgufFile, HubRepository, ModelRecord, Service, Staged
 
 QUANTISED = 1
-"Bytes of a parameter in a GGUF file, and of other quantised weights that do not say more: half of it to two."
+"Bytes per parameter in a GGUF file, and in other quantised weights of unknown width: within a factor of two."
 PATIENCE = 10.0
-"Seconds for the Hub to answer: the run goes on without it."
+"Seconds for the Hub to answer, after which the run goes on without it."
 
 
 def with_parameters(records: Iterable[ModelRecord], results: Path, lock: Lock) -> list[ModelRecord]:
-    """The records of models, each with the `parameters` of its source (None where nobody knows).
+    """The records of models, each with the `parameters` of its source (None if unknown).
 
-    They come from the lock, from files on this machine, from an earlier plan, or from the Hub, which is asked about
-    what has not been downloaded yet, until it once fails to answer; unless the lock is frozen.
+    They come from the lock, from files on this machine, from an earlier plan, or from the Hub. The Hub is only asked
+    about models that have not been downloaded yet, until it fails to answer once, and not if the lock is frozen.
     """
     found, ask = [], not lock.frozen
     for record in records:
@@ -36,7 +36,7 @@ def with_parameters(records: Iterable[ModelRecord], results: Path, lock: Lock) -
         if count is None and isinstance(source, HubRepository) and ask:
             try:
                 count = _asked(source.identity)
-            except Exception:  # whatever keeps the Hub from answering is told by who needs its files
+            except Exception:  # those that need the Hub's files will report the reason
                 ask = False
             if count:
                 lock.learn(_key(record), {"parameters": count})
@@ -49,7 +49,7 @@ def _key(record: ModelRecord) -> Key:
 
 
 def _pinned(record: ModelRecord, lock: Lock) -> int | None:
-    """What the Hub once said of this commit."""
+    """The Hub's earlier answer for this commit, from the lock."""
     entry, source = lock.get(_key(record)) or {}, record.source
     same = isinstance(source, HubRepository) and entry.get("commit") == source.identity.commit
     count = entry.get("parameters") if same else None
@@ -57,7 +57,7 @@ def _pinned(record: ModelRecord, lock: Lock) -> int | None:
 
 
 def _known(record: ModelRecord, results: Path) -> int | None:
-    """From files: the weights themselves, or what was noted."""
+    """The number from files: the weights themselves, or an earlier record."""
     source = record.source
     if isinstance(source, Folder):
         return of_folder(Path(source.path))
@@ -81,7 +81,7 @@ def of_folder(folder: Path) -> int | None:
 
 
 def _width(config: dict[str, Any]) -> float:
-    """Bytes of a parameter in files; where config.json says no dtype, it is half precision."""
+    """Bytes per parameter in files; half precision if config.json gives no dtype."""
     quantised = config.get("quantization_config")
     if isinstance(quantised, dict):
         bits = quantised.get("bits") or (4 if quantised.get("load_in_4bit") else 8 * QUANTISED)
@@ -92,7 +92,7 @@ def _width(config: dict[str, Any]) -> float:
 
 
 def _asked(identity: Commit) -> int | None:
-    """What the Hub says of a repository; None if it does not."""
+    """The Hub's answer for a repository; None if it has none."""
     from huggingface_hub import HfApi
 
     info = HfApi().model_info(identity.repository, revision=identity.commit, timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""How the requests of a data set get into request files, which store/requests.py reads."""
+"""Writing the requests of a data set into request files, which store/requests.py reads."""
 
 import tempfile
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from shardmark.records.request import Request
 
 
 class Spool:
-    """All requests of a data set on disk, each once, until it is known how they are divided. There may be millions."""
+    """All requests of a data set on disk, each once, until their division is known. There may be millions."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,7 @@ class Spool:
         self._ids: set[str] = set()
 
     def add(self, request_id: str, request: Request, head: int) -> None:
-        """Keep a request, unless it is there already; the first `head` characters of its prompt all requests share."""
+        """Add a request if it is new; all requests share the first `head` characters of its prompt."""
         if request_id in self._ids:
             return
         self._ids.add(request_id)
@@ -52,5 +52,5 @@ class Spool:
         return self._file.read(request.length)
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Release the disk space."""
         self._file.close()

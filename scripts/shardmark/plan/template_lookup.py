@@ -1,4 +1,4 @@
-"""Which models have a template for chats, and which, before their files have been brought here."""
+"""Whether models have a chat template, and which, before their files have been downloaded."""
 
 import struct
 from contextlib import suppress
@@ -12,21 +12,21 @@ from shardmark.records.model import Folder, GgufFile, HubRepository, ModelRecord
 from shardmark.tasks.rows import one_line
 
 FILES = ["tokenizer_config.json", "chat_template.jinja", "additional_chat_templates/*.jinja"]
-"Where a repository on the Hub may have its chat templates."
+"Files that may hold the chat templates of a repository on the Hub."
 KEY = "tokenizer.chat_template"
-"The same in a GGUF file."
+"The key of the chat template in a GGUF file."
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"Bytes of GGUF's types of values that have a fixed size."
+"Bytes of GGUF's value types that have a fixed size."
 TEXT, ARRAY = 8, 9
 LONGEST = 2**26
-"Bytes of a text in a header; one that claims more is none."
+"The most bytes of a text in a header; a file that claims more is invalid."
 UNREADABLE = (OSError, ValueError, KeyError, struct.error, RecursionError)
-"What reading a GGUF file that is none may raise."
+"Exceptions that reading an invalid GGUF file may raise."
 SAY = "say apply_chat_template: true or false"
 
 
 def has_template(record: ModelRecord, results: Path, lock: Lock) -> bool:
-    """Whether a model has a template for chats. Raises UserError where that cannot be found out."""
+    """Whether a model has a chat template. Raises UserError if that cannot be determined."""
     known = known_template(record, results)
     if known is not False:
         return bool(known)
@@ -35,30 +35,30 @@ def has_template(record: ModelRecord, results: Path, lock: Lock) -> bool:
         return _in_gguf(Path(words.path), record.file)
     if isinstance(words, HubRepository):
         return _on_hub(record, words, lock)
-    return False  # a tokenizer's files that cannot be read are told where they are noted
+    return False  # unreadable tokenizer files are reported where they are recorded
 
 
 def lacks_template(record: ModelRecord, results: Path, lock: Lock) -> bool:
-    """Whether a model is known to have no template for chats. Of one that cannot be asked now, its first job tells."""
+    """Whether a model is known to have no chat template. If that cannot be checked now, its first job does."""
     known = known_template(record, results)
     if known is not False or isinstance(record.words, Folder):
         return known is None
     on_hub = isinstance(record.words, HubRepository)
     if on_hub and lock.frozen and "chat_template" not in (lock.get(("models", record.name, "hub")) or {}):
-        return False  # what would be found out could not be noted
+        return False  # a result could not be recorded
     with suppress(UserError):
         return not has_template(record, results, lock)
     return False
 
 
 def templates_elsewhere(words: GgufFile | HubRepository) -> tuple[Path | None, dict[str, str]]:
-    """The folder of a tokenizer's small files, and its chat templates by name; empty where they are not here."""
+    """The folder of a tokenizer's small files, and its chat templates by name; empty if they are not here."""
     if isinstance(words, GgufFile):
         with suppress(*UNREADABLE):
             if text := gguf_template(Path(words.path)):
                 return None, {"default": text}
         return None, {}
-    with suppress(Exception):  # whatever keeps the cache from being read is told when the model is staged
+    with suppress(Exception):  # staging reports the reason if the cache cannot be read
         from huggingface_hub import snapshot_download
 
         repository, commit = words.identity.repository, words.identity.commit
@@ -68,7 +68,7 @@ def templates_elsewhere(words: GgufFile | HubRepository) -> tuple[Path | None, d
 
 
 def _on_hub(record: ModelRecord, words: HubRepository, lock: Lock) -> bool:
-    """What the lock noted of this commit, or else the repository's own files; the lock then keeps it."""
+    """The lock's note for this commit, or else the result from the repository's files, which the lock then stores."""
     key = ("models", record.name, "hub")
     entry = lock.get(key) or {}
     pinned = entry.get("tokenizer", entry) if record.tokenizer else entry
@@ -80,7 +80,7 @@ def _on_hub(record: ModelRecord, words: HubRepository, lock: Lock) -> bool:
     try:
         folder = Path(snapshot_download(repository, revision=commit, allow_patterns=FILES))
         found = chat_template(folder)
-    except Exception as error:  # network, disk, permission, a file that is no JSON
+    except Exception as error:  # network, disk, permission, or invalid JSON
         what = f"apply_chat_template is auto, and the tokenizer of {repository} cannot be had: {one_line(error)}"
         raise UserError(Problem(record.file, "path", what, f"check the network and HF_ENDPOINT, or {SAY}")) from error
     if isinstance(record.source, HubRepository):
@@ -89,7 +89,7 @@ def _on_hub(record: ModelRecord, words: HubRepository, lock: Lock) -> bool:
 
 
 def _in_gguf(path: Path, where: str) -> bool:
-    """Whether the header of a GGUF file has a template."""
+    """Whether the header of a GGUF file has a chat template."""
     try:
         return bool(gguf_template(path))
     except UNREADABLE as error:
@@ -98,9 +98,9 @@ def _in_gguf(path: Path, where: str) -> bool:
 
 
 def gguf_template(path: Path) -> str:
-    """The chat template in the header of a GGUF file (github.com/ggml-org/ggml, docs/gguf.md), "" without one.
+    """The chat template in the header of a GGUF file (github.com/ggml-org/ggml, docs/gguf.md); "" without one.
 
-    The gguf package takes 20 s for the 262,144 tokens of Gemma 3, this 0.4 s. Raises what is in UNREADABLE.
+    The gguf package takes 20 s for the 262,144 tokens of Gemma 3, this 0.4 s. Raises the exceptions in UNREADABLE.
     """
     with path.open("rb") as file:
         magic, version, _, count = struct.unpack("<4sIQQ", file.read(24))
@@ -124,7 +124,7 @@ def _text(file: BinaryIO) -> str:
 
 
 def _skip(file: BinaryIO, kind: int) -> None:
-    """Go past a value."""
+    """Skip a value."""
     if kind == TEXT:
         file.seek(struct.unpack("<Q", file.read(8))[0], 1)
     elif kind == ARRAY:

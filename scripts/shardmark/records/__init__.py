@@ -1,5 +1,5 @@
-"""What passes between the rooms: each kind of file and message has its one definition here.
+"""The records that rooms exchange: the one definition of each kind of file and message.
 
-Whoever writes a record and whoever reads it use the same class. Records hold values and small properties of these;
-what is done with them is elsewhere.
+Writers and readers of a record use the same class. Records hold values and small properties of them; the code that
+works with them is elsewhere.
 """

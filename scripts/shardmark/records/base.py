@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from shardmark.settings import Settings
 
 FORMAT = "format"
-"The key of a file's version. A file without one is of version 1."
+"The key of a file's version. A file without it has version 1."
 MADE_ANEW = "delete it; the next run makes it anew"
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A record. Unknown keys are errors: a key that is misspelt must not read as one that is absent."""
+    """A record. Unknown keys are errors: a misspelt key must not pass for an absent one."""
 
 
 class Sparse(Record, omit_defaults=True):
-    """A record that leaves out what has its default value.
+    """A record that omits keys with their default value when it is written.
 
-    msgspec alone would leave out the default object, and write another number that is equal to it.
+    msgspec alone would omit only the default object itself, and write an equal number of another type.
     """
 
     def __post_init__(self) -> None:
@@ -45,18 +45,18 @@ R = TypeVar("R")
 
 
 class Unreadable(ValueError):
-    """A text that is no record of its kind; says what is wrong, and at which key."""
+    """A text that is not a record of its kind; says what is wrong, and at which key."""
 
 
 def to_json(record: object) -> Any:
-    """The plain JSON value of a record, keys in the order of its definition."""
+    """The plain JSON value of a record, with keys in the order of its definition."""
     return msgspec.to_builtins(record, enc_hook=_dumped)
 
 
 def shallow(record: Record) -> dict[str, Any]:
-    """The values of a record as they are, keys in the order of its definition, without those that it leaves out.
+    """The values of a record as they are, in the order of its definition, without those that it omits when written.
 
-    For a row of a data set, which json writes: it knows subclasses of numbers, and `to_json` does not. Lists of records
+    For rows of data sets, which json writes: it knows subclasses of numbers, and `to_json` does not. Lists of records
     become lists of their values.
     """
     values = msgspec.structs.asdict(record)
@@ -71,7 +71,7 @@ def shallow(record: Record) -> dict[str, Any]:
 
 @cache
 def _omitted(kind: type[Record]) -> list[tuple[str, Any]]:
-    """The values that a record of a kind leaves out when it is written."""
+    """The fields that a record of this kind omits when it is written, with their default values."""
     if not kind.__struct_config__.omit_defaults:
         return []
     fields = msgspec.structs.fields(kind)
@@ -89,19 +89,20 @@ def _settings(kind: "type[Settings]", value: object) -> Any:
 
 @cache
 def _decoder(kind: type[R]) -> "msgspec.json.Decoder[R]":
-    """Made once: what a union is made of takes longer to find out than a line takes to read."""
+    """The decoder of a kind, made once: analysing a union takes longer than reading a line."""
     return msgspec.json.Decoder(kind, dec_hook=_settings)
 
 
 def decode(text: bytes | str, kind: type[R], version: int = 1) -> R:
     """The record in a JSON text of format `version` or an older one. Raises Unreadable.
 
-    `kind` may be a record's class or a union of them. Lone surrogates, which msgspec refuses, are read as json does.
+    `kind` may be a record's class or a union of them. Lone surrogates, which msgspec refuses, are read as json reads
+    them.
     """
     try:
         return _decoder(kind).decode(text)  # type: ignore[arg-type]  # a class is hashable
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # a surrogate, a version, or a mistake: the slow way tells which
+        pass  # a surrogate, a version, or a mistake: the slow way finds out which
     return convert(parse(text), kind, version)
 
 
@@ -118,7 +119,7 @@ def parse(text: bytes | str) -> Any:
 
 
 def convert(value: object, kind: type[R], version: int = 1) -> R:
-    """The record that a JSON value is, of format `version` or an older one. Raises Unreadable."""
+    """The record in a plain JSON value, of format `version` or an older one. Raises Unreadable."""
     if isinstance(value, dict) and FORMAT in value:
         found = value[FORMAT]
         if not isinstance(found, int) or isinstance(found, bool):
@@ -141,9 +142,9 @@ def read_record(path: Path, kind: type[R], version: int = 1, fix: str = MADE_ANE
 
 
 def read_sealed_record(path: Path, kind: type[R], version: int = 1) -> R:
-    """The record in a file that was written sealed; whether it is as it was sealed is not looked at. Raises UserError.
+    """The record in a sealed file, read without checking the seal. Raises UserError.
 
-    For what a plan has just written or checked; it says what `read_record` says.
+    For files that a plan has just written or checked; the errors are those of `read_record`.
     """
     try:
         value = json.loads(path.read_bytes())
@@ -155,7 +156,7 @@ def read_sealed_record(path: Path, kind: type[R], version: int = 1) -> R:
 
 
 def find_sealed(path: Path, kind: type[R], version: int = 1) -> R | None:
-    """The record in a file that was written sealed; None if it is not there, or is to be made anew."""
+    """The record in a sealed file; None if the file is missing or is to be made again."""
     try:
         return convert(read_sealed(path), kind, version)
     except Unreadable:

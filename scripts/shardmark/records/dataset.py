@@ -1,6 +1,6 @@
-"""A data set as it is planned (memos in results/plans/datasets/*.json), and what its task file tells of it.
+"""A data set as planned (memos in results/plans/datasets/*.json) and as described in its task file.
 
-A task file (results/tasks/*.jsonl) has the header in its first, sealed line, and a line for each sample.
+A task file (results/tasks/*.jsonl) has the header in its first, sealed line, and then a line for each sample.
 """
 
 from typing import Any
@@ -15,45 +15,45 @@ from shardmark.records.request import ChatShape
 
 
 class DatasetRecord(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a plan has found out of a data set. Keys with a default are left out where they have it."""
+    """A plan's findings about a data set. Keys that have their default value are left out."""
 
     name: str
     digest: str
-    "Of its samples and of all that decides their scores."
+    "The digest of its samples and of everything that decides their scores."
     file: str
-    "Where it is described, for messages."
+    "The file that describes it, for messages."
     kind: str
-    "What models are asked for, as in its scores (`Kind`)."
+    "The kind of its requests, as in its scores (`Kind`)."
     is_chat: bool
-    "Whether models are asked messages, and not a text."
+    "Whether models are sent messages rather than a text."
     chats: list[ChatShape] = msgspec.field(default_factory=list)
-    "The shapes of these chats, each once: as many as are looked at before a model is loaded."
+    "The distinct shapes of these chats, up to the number that is checked before a model is loaded."
     samples: int
     rows: int
-    "Of the source; a limit leaves some out."
+    "How many rows the source has; a limit leaves some out."
     requests: int
-    "How many different ones there are: samples may share one."
+    "How many distinct requests there are: samples may share one."
     head: int
-    "How many characters all prompts begin with."
+    "The length in characters of the beginning that all prompts share."
     remarks: list[str] = msgspec.field(default_factory=list)
-    "What a reader of its scores should know."
+    "Remarks that a reader of its scores should know."
     limit: ExtentRecord | None = None
-    "What part of it is asked, if not all."
+    "The part of it that is asked, if not all."
     read: int
-    "This and the next two as of `Work`."
+    "This and the next two are those of `Work`."
     written: int
     longest: int
     origin: Origin | None = None
-    "Where its rows are from. The memo does not say it: the same rows may lie elsewhere by now."
+    "The origin of its rows. The memo leaves it out: the same rows may be in another place by now."
 
     @property
     def full_name(self) -> str:
-        """What its tasks and scores are filed under."""
+        """The name that its tasks and scores are filed under."""
         return layout.full_name(self.name, self.digest)
 
 
 class TaskDataset(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a task file tells of its data set; for the names see `DatasetRecord`."""
+    """The description of a data set in its task file; for the names see `DatasetRecord`."""
 
     name: str
     file: str = ""
@@ -68,19 +68,19 @@ class TaskDataset(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     @property
     def where(self) -> str:
-        """What to call it in messages."""
+        """Its name in messages."""
         return self.file or self.name
 
     @property
     def full_name(self) -> str:
-        """What its tasks and scores are filed under."""
+        """The name that its tasks and scores are filed under."""
         return layout.full_name(self.name, self.digest)
 
 
 class LmEvalRules(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys of one of lm-eval's tasks that decide its scores, by its names.
+    """The keys of one of lm-eval's tasks that decide its scores, under lm-eval's names.
 
-    Functions are `{"!function": NAME, "in": FOLDER}`; scoring puts a `Function` in the place of each.
+    Functions are `{"!function": NAME, "in": FOLDER}`; scoring replaces each by a `Function`.
     """
 
     output_type: str
@@ -90,7 +90,7 @@ class LmEvalRules(Record, frozen=True, kw_only=True, forbid_unknown_fields=True)
     repeats: int
     unsafe_code: Any = False
     num_fewshot: int | None = None
-    "This and the version are told, and decide nothing."
+    "This and the version are for information, and decide nothing."
     version: Any = None
 
 
@@ -100,15 +100,15 @@ class LmEvalGroup(Record, frozen=True, kw_only=True, forbid_unknown_fields=True)
     name: str
     tasks: list[str]
     aggregates: list[dict[str, Any]]
-    "What it makes of its tasks' metrics, as its YAML has it."
+    "How it aggregates its tasks' metrics, as in its YAML."
 
 
 class LmEvalJudging(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What scoring must know of lm-eval's tasks: the setting `lm_eval` of a task file."""
+    """Everything that scoring must know of lm-eval's tasks: the setting `lm_eval` of a task file."""
 
     tasks: dict[str, LmEvalRules]
     groups: list[LmEvalGroup]
-    "The group that was asked for, then those in it; none if it is one task."
+    "The group that was asked for, then the groups in it; none for a single task."
 
 
 class TaskHeader(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,13 +116,13 @@ class TaskHeader(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     dataset: TaskDataset
     settings: dict[str, Any]
-    "All settings, as they were when it was planned: of the data set, or what scoring must know of lm-eval's tasks."
+    "All settings at the time of the plan: the data set's, or what scoring must know of lm-eval's tasks."
     samples_sha256: str
-    "Of the lines that follow."
+    "SHA-256 of the lines that follow."
 
 
 class TaskTurn(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A sample asked with its options rotated; the keys are as of `TaskLine`."""
+    """A sample asked with its options rotated; the keys are those of `TaskLine`."""
 
     request: str
     target: Any
@@ -130,22 +130,22 @@ class TaskTurn(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
 
 class TaskLine(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What scoring needs to know of a sample, beside the prediction."""
+    """Everything that scoring needs for a sample besides the prediction."""
 
     sample: str
     "Its name."
     request: str
-    "The id of the request that it asks."
+    "The id of its request."
     target: Any
-    "The right answer, or a list of them; of choices, indices."
+    "The right answer, or a list of them; for choices, indices."
     row: Any
-    "Of the data set."
+    "The row of the data set."
     choices: list[Any] | None = None
     group: str | None = None
     lm_eval: dict[str, bool] | None = None
-    "Of a task of lm-eval's: `several`, whether `target` is a list of right answers."
+    "For a task of lm-eval's: `several`, whether `target` is a list of right answers."
     turns: list[TaskTurn] = msgspec.field(default_factory=list)
-    "Of a circular data set, the other rotations of the row's options: the first by one place."
+    "For a circular data set, the other rotations of the row's options, the first of them by one place."
 
     @property
     def several(self) -> bool:

@@ -1,17 +1,17 @@
-"""How much of a data set is asked, where that is not all of it."""
+"""The part of a data set that is asked, if not all of it."""
 
 from shardmark.records.base import Record
 
 
 class PerGroup(Record, kw_only=True):
-    """A limit for each group by itself."""
+    """A limit for each group separately."""
 
     per_group: int | float
-    "How many rows of each, or which fraction of them."
+    "How many rows of each group, or which fraction of them."
 
 
 class ExtentRecord(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a run's limit takes of a data set, as it stands in task files and scores."""
+    """The part of a data set that a run's limit takes, as in task files and scores."""
 
     limit: int | float | PerGroup
     "How many rows, or which fraction of them."
@@ -20,8 +20,8 @@ class ExtentRecord(Record, frozen=True, kw_only=True, forbid_unknown_fields=True
     of: int
     "of how many."
     group_by: str | None = None
-    "What its groups are, if it has any."
+    "The key that makes the groups, if there are any."
     groups: int | None = None
-    "Of how many groups rows were taken,"
+    "How many groups rows were taken from,"
     of_groups: int | None = None
     "of how many."

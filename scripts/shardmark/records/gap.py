@@ -1,4 +1,4 @@
-"""A model on a data set without scores, in what the report of a run that ended with failures is made of."""
+"""A model on a data set without scores, for the report of a run that ended with failures."""
 
 from typing import Literal
 
@@ -13,15 +13,15 @@ class Name(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Gap(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model on a data set without scores; log is a path, or empty where no job has run."""
+    """A model on a data set without scores; `log` is a path, or empty where no job has run."""
 
     model: Name
     dataset: Name
-    status: Literal["failed", "not run"]
+    status: Literal["failed", "not run", "incomplete"]
     reason: str
     log: str = ""
 
     @property
     def text(self) -> str:
-        """Status, reason and log in a line."""
+        """Status, reason and log in one line."""
         return f"{self.status}: {self.reason}" + (f" ({self.log})" if self.log else "")

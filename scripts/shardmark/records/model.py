@@ -1,21 +1,35 @@
-"""A model as it is planned (results/models/*.json), where its files are, and where they were staged."""
+"""A model as planned (results/models/*.json), the places of its files, and the folders they were staged in."""
+
+from typing import Self
 
 from msgspec import UNSET, UnsetType, field
+from msgspec.structs import replace
 
 from shardmark import layout
 from shardmark.config.model import ModelConfig
 from shardmark.config.weights import WeightsConfig
+from shardmark.config.wording import WordedConfig
 from shardmark.records.base import Record
+from shardmark.records.engine import PlannedEngine
 
 
-class Folder(Record, tag_field="kind", tag="local"):
+class Place(Record):
+    """The place of files, or the service that answers instead."""
+
+    def bare(self) -> Self:
+        """The place without facts that were only looked up: scores must not depend on who planned them, and where."""
+        learnt = {name: UNSET for name in ("parameters", "files") if hasattr(self, name)}
+        return replace(self, **learnt)
+
+
+class Folder(Place, tag_field="kind", tag="local"):
     """A folder on this machine in Hugging Face format."""
 
     path: str
     identity: dict[str, str]
-    "The SHA-256 of each file in it that belongs to a model."
+    "The SHA-256 of each of its files that belongs to a model."
     parameters: int | UnsetType | None = UNSET
-    "How many a model has whose weights these are; null where nobody knows. It is no part of a model's identity."
+    "The number of parameters of a model with these weights; null if unknown. Not a part of a model's identity."
 
 
 class Commit(Record):
@@ -25,89 +39,112 @@ class Commit(Record):
     commit: str
 
 
-class HubRepository(Record, tag_field="kind", tag="hub"):
+class HubFile(Record, omit_defaults=True):
+    """The Hub's facts about a file of a commit."""
+
+    size: int | None = None
+    "In bytes; None if only a cache's layout tells of the file."
+    sha256: str | None = None
+    "Known for big files."
+    git: str | None = None
+    "Git's name for the content, known for small files."
+
+
+class HubRepository(Place, tag_field="kind", tag="hub"):
     """A repository on the Hub."""
 
     path: str
     identity: Commit
     parameters: int | UnsetType | None = UNSET
-    "As of a folder."
+    "As in `Folder`."
+    files: dict[str, HubFile] | UnsetType = UNSET
+    "The lock's facts about the needed files. Not a part of a model's identity either: the commit determines them."
 
 
 class GgufIdentity(Record):
     """The content of a GGUF file."""
 
     gguf: str
-    "Its SHA-256."
+    "The file's SHA-256."
 
 
-class GgufFile(Record, tag_field="kind", tag="gguf"):
-    """A GGUF file, with weights and tokenizer."""
+class GgufFile(Place, tag_field="kind", tag="gguf"):
+    """A GGUF file, with weights and a tokenizer."""
 
     path: str
     identity: GgufIdentity
     bytes: int
     parameters: int | UnsetType | None = UNSET
-    "As of a folder."
+    "As in `Folder`."
 
 
-class Service(Record, tag_field="kind", tag="service"):
-    """What answers without weights of ours: nothing is staged, and nothing of it has a hash."""
+class Service(Place, tag_field="kind", tag="service"):
+    """A service that answers without weights of ours: nothing is staged, and nothing of it has a hash."""
 
     path: str
-    "Its address, or what else it is called."
+    "Its address or another name for it."
     identity: dict[str, str] = field(default_factory=dict)
     parameters: int | UnsetType | None = UNSET
-    "As of a folder."
+    "As in `Folder`."
 
 
 Location = Folder | HubRepository
-"Where a tokenizer or an adapter is."
+"The place of a tokenizer or an adapter."
 Source = Location | GgufFile | Service
-"Where weights are, or what answers instead."
+"The place of weights, or the service that answers instead."
 
 
 class ModelRecord(Record, kw_only=True):
-    """What a plan has resolved of a model."""
+    """A model as a plan has resolved it."""
 
     name: str
     digest: str
-    "Of everything that can change its answers."
+    "The digest of everything that can change its answers."
     file: str
     "Its file in config/models, for messages."
     source: Source
     tokenizer: Location | None
-    "None if it is beside the weights."
+    "None if the tokenizer is beside the weights."
     adapter: Location | None = None
     dtype: str | None
-    "None where nobody knows."
+    "None if unknown."
     settings: ModelConfig
+    engines: list[PlannedEngine] | UnsetType = UNSET
+    """The engines and the requests that each answers, if not one engine in the job's own Python. Not a part of the
+    digest."""
 
     @property
     def full_name(self) -> str:
-        """What its results are filed under."""
+        """The name that its results are filed under."""
         return layout.full_name(self.name, self.digest)
 
     @property
     def words(self) -> Source:
-        """Where its tokenizer is."""
+        """The place of its tokenizer."""
         return self.tokenizer or self.source
 
     @property
     def locations(self) -> list[Source]:
-        """Where its files are."""
+        """The places of its files."""
         return [place for place in (self.source, self.tokenizer, self.adapter) if place]
 
     @property
     def weights(self) -> WeightsConfig:
-        """The settings of a model whose weights are loaded here. Raises TypeError for another."""
+        """The settings of a model whose weights are loaded here. Raises TypeError for any other."""
         if not isinstance(self.settings, WeightsConfig):
             raise TypeError(f"model {self.name} ({self.settings.backend}) has no weights here")
         return self.settings
 
     @property
+    def wording(self) -> WordedConfig:
+        """The settings of a model whose prompts are worded here. Raises TypeError for any other."""
+        if not isinstance(self.settings, WordedConfig):
+            raise TypeError(f"nothing is put into words for model {self.name} ({self.settings.backend})")
+        return self.settings
+
+    @property
     def parameters(self) -> int | None:
-        """How many it has, if somebody knows."""
+        """The number of its parameters, if known."""
         return self.source.parameters or None
 
     @property
@@ -120,11 +157,11 @@ class Staged(Record, omit_defaults=True):
     """The folders that a model is loaded from (results/staged/*.json)."""
 
     model: str
-    "Empty for a service, as is the tokenizer."
+    "Empty for a service, as is the tokenizer if the service has none here."
     tokenizer: str
     adapter: str | None = None
 
     @property
     def folders(self) -> list[str]:
-        """All of them, each once."""
+        """All folders, each once."""
         return list(dict.fromkeys(folder for folder in (self.model, self.tokenizer, self.adapter) if folder))

@@ -1,4 +1,4 @@
-"""What a model is asked. A request knows nothing of the model, the data set or the row it came from."""
+"""Requests to models. A request knows nothing of the model, the data set or the row it came from."""
 
 from typing import ClassVar
 
@@ -6,20 +6,20 @@ from shardmark.records.base import Record, Sparse
 
 
 class Message(Record, gc=False):
-    """What someone says in a chat. Each model puts it into words of its own."""
+    """A message of a chat. Each model has its own wording for it."""
 
     role: str
     content: str
 
 
 class ChatShape(Record):
-    """What of a chat decides whether a model's template takes it."""
+    """The properties of a chat that decide whether a model's template accepts it."""
 
     roles: tuple[str, ...]
     is_open: bool
-    "Whether the model is to go on, and does not score the chat as a whole."
+    "Whether the model is to continue the chat rather than score it as a whole."
     begun: str = ""
-    "The beginning of the answer, where the assistant speaks last."
+    "The beginning of the answer, if the assistant speaks last."
 
 
 Context = str | list[Message]
@@ -29,7 +29,7 @@ Context = str | list[Message]
 class GenerateRequest(Sparse, tag_field="kind", tag="generate"):
     """Continue `prompt`, or answer `messages`, until one of `stop` appears or `max_new_tokens` are written.
 
-    What has its default value is left out, so that a request keeps its id when there are new settings.
+    Keys with their default value are left out, so that a request keeps its id when new settings are added.
     """
 
     kind: ClassVar[str] = "generate"
@@ -37,19 +37,19 @@ class GenerateRequest(Sparse, tag_field="kind", tag="generate"):
     stop: list[str]
     prompt: str | None = None
     messages: list[Message] | None = None
-    "Instead of prompt. If the last one is the assistant's, it is continued."
+    "Instead of `prompt`. If the last message is the assistant's, it is continued."
     min_new_tokens: int = 0
-    "No token that ends the text is written before this many."
+    "The least number of tokens before one that ends the text."
     temperature: float = 0.0
-    "0 is greedy."
+    "0 for greedy decoding."
     top_k: int = 0
-    "Drawn from this many of the likeliest tokens; 0 for all."
+    "Sample from this many of the likeliest tokens; 0 for all."
     top_p: float = 1.0
-    "Drawn from the fewest likeliest tokens with this probability."
+    "Sample from the smallest set of likeliest tokens that has this probability."
     seed: int = 0
-    "Only there to make another id: what is drawn depends on the id."
+    "Serves only to make another id: what is sampled depends on the id."
     samples: int = 1
-    "How many answers."
+    "How many answers to sample."
 
     def __post_init__(self) -> None:
         Sparse.__post_init__(self)
@@ -58,14 +58,14 @@ class GenerateRequest(Sparse, tag_field="kind", tag="generate"):
 
     @property
     def context(self) -> Context:
-        """What a model reads before it answers."""
+        """The text or chat that a model reads before it answers."""
         return self.messages if self.messages is not None else self.prompt or ""
 
 
 class ChoiceRequest(Record, tag_field="kind", tag="choice"):
     """The log-likelihood of each continuation given its context: `pairs` of (context, continuation).
 
-    An empty context stands for the start of a text: the whole continuation is scored, which then may be messages, too.
+    An empty context stands for the start of a text: the whole continuation is scored, which may then also be messages.
     """
 
     kind: ClassVar[str] = "choice"
@@ -73,20 +73,20 @@ class ChoiceRequest(Record, tag_field="kind", tag="choice"):
 
     @property
     def context(self) -> Context:
-        """What a model reads before the first choice; or the whole of what is scored."""
+        """The text or chat before the first choice, or everything that is scored."""
         context, continuation = self.pairs[0]
         return context or continuation
 
 
 class RollingRequest(Record, tag_field="kind", tag="rolling"):
-    """The log-likelihood of a whole text, read in as many windows as it takes. Each token is scored once."""
+    """The log-likelihood of a whole text, read in as many windows as needed. Each token is scored once."""
 
     kind: ClassVar[str] = "rolling"
     text: str
 
     @property
     def context(self) -> Context:
-        """The whole of what is scored."""
+        """Everything that is scored."""
         return self.text
 
     @property
@@ -101,4 +101,4 @@ ScoredRequest = ChoiceRequest | RollingRequest
 Request = GenerateRequest | ScoredRequest
 
 KINDS: dict[str, type[Request]] = {kind.kind: kind for kind in (GenerateRequest, ChoiceRequest, RollingRequest)}
-"The class of each kind: quicker to read with than their union, where that would be taken apart for each request."
+"The class of each kind: faster for reading than their union, which would be analysed for each request."

@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 
 from shardmark.files import json_line
+from shardmark.printable import without_surrogates
 from shardmark.records.base import Record, Unreadable, convert, shallow
 from shardmark.records.score import finite
 
 
 class Rotation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What came of one rotation of a sample's options; the keys are as of `Sample`."""
+    """The result of one rotation of a sample's options; the keys are those of `Sample`."""
 
     request: str
     output: Any
@@ -24,40 +25,40 @@ class Rotation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
 
 class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One scored sample. Keys with a default are left out where they have it."""
+    """One scored sample. Keys that have their default value are left out."""
 
     sample: str
     request: str
-    "The id of the request that it asked."
+    "The id of its request."
     prompt: str
     choices: list[Any] | None = None
-    "Texts; of tasks of lm-eval, also other values."
+    "Texts; for lm-eval's tasks, also other values."
     output: Any
-    "What the model wrote; of choices, the chosen one."
+    "The text that the model wrote; for choices, the chosen one."
     logprobs: list[float | None] | None = None
     "Summed log-likelihood (natural log) of each choice."
     tokens: list[int] | None = None
     "How many tokens of each choice were scored."
     answer: Any
-    """What was found in the output, or the index of the chosen choice; None if nothing was found. Of several answers
-    the first, or the one that was voted for."""
+    """The answer found in the output, or the index of the chosen choice; None if nothing was found. If there are
+    several answers, the first or the one with the most votes."""
     target: Any
-    "The right answer, or a list of them; of choices, indices."
+    "The right answer, or a list of them; for choices, indices."
     end: str | None = None
-    "What ended an output: eos, stop, length or time."
+    "Why an output ended: eos, stop, length, time, refusal or filter."
     outputs: list[str] | None = None
-    "All outputs, where a request was answered several times."
+    "All outputs, if a request was answered several times."
     answers: dict[str, list[Any]] | None = None
-    "By chain of filters, the answers, where there are several outputs or chains."
+    "The answers by chain of filters, if there are several outputs or chains."
     scores: dict[str, float | None]
     answer_scores: dict[str, list[float | None]] = msgspec.field(default_factory=dict)
-    "By metric, the score of each answer, where several are judged; or of each rotation."
+    "The score of each answer, or of each rotation, by metric, if several are judged."
     rotations: list[Rotation] = msgspec.field(default_factory=list)
-    "Of a circular data set, what came of each rotation of the options; the first is the row as it stands."
+    "For a circular data set, the result of each rotation of the options; the first is the row as it stands."
     truncated: int
-    "How many tokens of the prompt were cut to fit the model."
+    "How many tokens of the prompt were cut to fit the model's window."
     row: Any
-    "Of the data set."
+    "The row of the data set."
     group: str | None = None
     tied: bool = False
     "Whether another choice is exactly as good as the best."
@@ -66,18 +67,22 @@ class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     within_thought: bool = False
     "Whether the choices were scored within a thought that the prompt has opened."
     thought_tokens: int | None = None
-    "How many tokens of an output are thoughts; None where there are none, or nobody counted."
+    "How many tokens of an output are thoughts; None if there are none, or they were not counted."
     answer_tokens: int | None = None
-    "How many follow them."
+    "How many tokens follow the thoughts."
     thought_cut: bool = False
     "Whether an output ends within a thought, so that it has no answer."
+    reasoning: str = ""
+    "The thoughts before the first output, if an endpoint returned them separately."
 
 
 _DECODER = msgspec.json.Decoder(Sample)
+ABSENT = msgspec.Raw(b"null")
+"The value of a key that a line does not have."
 
 
 def sample_line(sample: Sample) -> str:
-    """A line of a samples file. Values of a data set's rows are left to json, which knows subclasses of numbers."""
+    """A line of a samples file. The values of a data set's rows are left to json, which knows subclasses of numbers."""
     return json_line(shallow(sample))
 
 
@@ -86,7 +91,7 @@ def read_sample(line: bytes) -> Sample:
     try:
         return _DECODER.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # a surrogate, an infinite number, or a mistake: the slow way tells which
+        pass  # a surrogate, an infinite number, or a mistake: the slow way finds out which
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -95,7 +100,7 @@ def read_sample(line: bytes) -> Sample:
 
 
 def sample_of(value: object) -> Sample:
-    """The sample that a JSON value is, as `read_sample`."""
+    """The sample in a plain JSON value, as by `read_sample`."""
     if isinstance(value, dict):
         value = _with_known(value)
         match value:
@@ -117,3 +122,102 @@ def _with_known(value: dict[str, Any]) -> dict[str, Any]:
 
 def _known(value: Any) -> Any:
     return finite(value) if isinstance(value, float) else value
+
+
+class SampleParts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """A line of a samples file whose texts stay JSON, for readers that only pass them on.
+
+    The keys are those of `Sample`.
+    """
+
+    sample: str
+    request: msgspec.Raw
+    prompt: msgspec.Raw
+    choices: msgspec.Raw = ABSENT
+    output: msgspec.Raw
+    logprobs: msgspec.Raw = ABSENT
+    tokens: msgspec.Raw = ABSENT
+    answer: msgspec.Raw
+    target: msgspec.Raw
+    end: str | None = None
+    outputs: msgspec.Raw = ABSENT
+    answers: msgspec.Raw = ABSENT
+    scores: dict[str, float | None]
+    answer_scores: msgspec.Raw = ABSENT
+    rotations: msgspec.Raw = ABSENT
+    truncated: int
+    row: msgspec.Raw
+    group: str | None = None
+    tied: bool = False
+    alone: int = 0
+    within_thought: bool = False
+    thought_tokens: int | None = None
+    answer_tokens: int | None = None
+    thought_cut: bool = False
+    reasoning: msgspec.Raw = ABSENT
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether something was found in the output."""
+        return bytes(self.answer) != b"null"
+
+    def layer(self, name: str) -> bytes:
+        """The keys of a layer as a JSON object, without those that have their default value."""
+        found: list[bytes | msgspec.Raw] = []
+        for key, start, default in _STARTS[name]:
+            value = getattr(self, key)
+            if value is not default and value != default:
+                found += (start, value if type(value) is msgspec.Raw else msgspec.json.encode(value))
+        return b"{" + b"".join(found)[1:] + b"}"
+
+
+LAYERS = {
+    "rows": ("sample", "choices", "target", "row", "group"),
+    "prompts": ("prompt", "request"),
+    "answers": (
+        *("output", "answer", "scores", "logprobs", "tokens", "end", "outputs", "answers", "answer_scores"),
+        *("rotations", "truncated", "tied", "alone", "within_thought"),
+        *("thought_tokens", "answer_tokens", "thought_cut", "reasoning"),
+    ),
+}
+"The keys of a sample by who shares them: all models; all models with the same prompt; none."
+
+_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(SampleParts)}
+_STARTS = {name: [(key, f',"{key}":'.encode(), _DEFAULTS[key]) for key in keys] for name, keys in LAYERS.items()}
+_PARTS = msgspec.json.Decoder(SampleParts)
+
+
+def read_parts(line: bytes) -> SampleParts:
+    """The sample in a line, with its texts left as JSON that any reader accepts. Raises Unreadable.
+
+    Numbers that are not finite, which JSON lacks, become null; bytes that are not UTF-8 become U+FFFD.
+    """
+    try:
+        return _PARTS.decode(line if line.isascii() else line.decode("utf-8", "replace"))
+    except (msgspec.DecodeError, RecursionError):
+        pass  # a surrogate, an infinite number, or a mistake: the slow way finds out which
+    try:
+        value = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"not valid JSON: {error}") from error
+    sample = sample_of(value)
+    plain = _finite(shallow(sample))
+    keys = {key: msgspec.Raw(json.dumps(part).encode()) for key, part in plain.items() if _is_raw(key)}
+    return SampleParts(**{**plain, **keys, "sample": _whole(sample.sample), "group": _whole(sample.group)})
+
+
+def _is_raw(key: str) -> bool:
+    return SampleParts.__annotations__[key] is msgspec.Raw
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return finite(value)
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list) else value
+
+
+def _whole(text: str | None) -> str | None:
+    """A text without unpaired surrogates, which UTF-8 cannot encode."""
+    return text and without_surrogates(text)

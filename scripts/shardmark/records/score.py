@@ -1,6 +1,6 @@
-"""The score file: what a model reached on a data set, and what it was made from.
+"""The score file: a model's metrics on a data set, and the inputs they were made from.
 
-results/scores/{model}@{digest}/{dataset}@{digest}.json, sealed with a checksum of itself.
+results/scores/{model}@{digest}/{dataset}@{digest}.json, sealed with its own checksum.
 """
 
 import math
@@ -9,23 +9,25 @@ from typing import Any, Literal
 import msgspec
 
 from shardmark.records.base import Record
+from shardmark.records.engine import EngineUse
 from shardmark.records.extent import ExtentRecord
+from shardmark.records.shared import Taken
 from shardmark.records.timings import Timings
 
 SCORE_PROTOCOL = 1
-"The version of score files, as their key `protocol` has it."
+"The version of score files, as in their key `protocol`."
 
 Kind = Literal["generate", "choice", "loglikelihood", "rolling", "mixed", "group"]
-"What a data set asks for. Only in reports, data sets may be groups of others."
+"The kind of a data set's requests. Only in reports can a data set be a group of others."
 
 
 def finite(value: float | None) -> float | None:
-    """The number, or None if it is none, or infinite."""
+    """The number, or None if it is None, infinite or NaN."""
     return value if value is not None and math.isfinite(value) else None
 
 
 class Metric(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An estimate: value, standard error and 95% interval over n samples; fractions have percent set.
+    """An estimate: value, standard error and 95% interval over n samples; `percent` is set for fractions.
 
     JSON has no infinity, which a perplexity may be: a number that is not finite is unknown, None.
     """
@@ -35,9 +37,9 @@ class Metric(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     ci95: tuple[float | None, float | None] | None
     n: int
     interval: str | None = None
-    "How the interval was made: wilson, t, bootstrap or combined."
+    "How the interval was computed: wilson, t, bootstrap or combined."
     clusters: int | None = None
-    "How many clusters the samples come in, where the error bar counts them."
+    "How many clusters the samples come in, if the error bar accounts for them."
     higher_is_better: bool = msgspec.field(default_factory=lambda: True)
     percent: bool = msgspec.field(default_factory=bool)
 
@@ -61,12 +63,12 @@ class ModelInfo(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def unscored(cls, name: str, digest: str) -> "ModelInfo":
-        """A model that a report knows by name only."""
+        """A model of which a report knows only the name and digest."""
         return cls(name=name, digest=digest, dtype=None, description="", source="", revision=None, num_gpus=0)
 
 
 class DatasetInfo(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A data set as it was asked; chance is the expected primary metric of blind guessing."""
+    """A data set as it was asked; `chance` is the expected primary metric of blind guessing."""
 
     name: str
     digest: str
@@ -76,36 +78,36 @@ class DatasetInfo(Record, frozen=True, kw_only=True, forbid_unknown_fields=True,
     revision: str | None
     chance: float | None
     remarks: list[str] = msgspec.field(default_factory=list)
-    "What a reader must know of its samples, such as prompts that contain their own answer."
+    "Remarks that a reader must know, such as prompts that contain their own answer."
     limit: ExtentRecord | str = ""
-    """What part of it was asked: in score files as a record, in reports in words, such as "first 40 of 14,042 rows".
+    """The part of it that was asked: in score files a record, in reports words, such as "first 40 of 14,042 rows".
     Empty for all of it."""
     is_chat: bool = False
-    "Whether it was asked in chats. Scores from before there was a choice do not say it."
+    "Whether it was asked as chats. Scores from before there was a choice do not say."
 
     @property
     def part(self) -> str:
-        """The limit in words; a report's data sets have it so."""
+        """The limit in words, as a report's data sets have it."""
         return str(self.limit)
 
     @classmethod
     def unscored(cls, name: str, digest: str, description: str = "", kind: Kind = "generate") -> "DatasetInfo":
-        """A data set that a report knows by name only."""
+        """A data set of which a report knows only names."""
         return cls(name=name, digest=digest, description=description, kind=kind, source="", revision=None, chance=None)
 
 
 class Reasoning(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How much was thought before the answers."""
+    """How much thinking preceded the answers."""
 
     answers: int
     reasoned: int
     "How many of the answers have a thought."
     cut: int
-    "How many end within one, and so have no answer."
+    "How many answers end within a thought, and so are missing."
     thought_tokens: int | None
-    "Of all answers together; None where earlier versions did not count them."
+    "Tokens of thoughts in all answers; None where earlier versions did not count them."
     answer_tokens: int | None
-    "Those that are no thoughts."
+    "Tokens in all answers that are not thoughts."
     seen: bool = False
     "Whether some filters saw thoughts as a part of answers."
 
@@ -116,38 +118,63 @@ class Reasoning(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, o
 
     @property
     def mean_thought(self) -> float | None:
-        """Tokens of thoughts for an answer."""
+        """Mean tokens of thoughts per answer."""
         return None if self.thought_tokens is None else self.thought_tokens / self.answers
 
     @property
     def mean_answer(self) -> float | None:
-        """Tokens of an answer without thoughts."""
+        """Mean tokens per answer without thoughts."""
         return None if self.answer_tokens is None else self.answer_tokens / self.answers
 
 
+class SoFar(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The part of a data set's samples that a score covers while the rest is unanswered."""
+
+    shards: int
+    "How many shards, the first in the order of their hashes,"
+    of_shards: int
+    "of how many."
+    samples: int
+    "How many samples these shards have,"
+    of: int
+    "of how many."
+
+    def __str__(self) -> str:
+        shards = f"first {self.shards:,} of {self.of_shards:,} shards"
+        return f"so far {self.samples:,} of {self.of:,} samples ({shards})"
+
+
 class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How many samples and requests there were, prompts cut to fit, and answers that were not found."""
+    """Numbers of samples, requests, prompts cut to fit, and answers that were not found."""
 
     samples: int
     requests: int
     truncated: int
     unanswered: int
     near_misses: int = msgspec.field(default_factory=int)
-    "Answers that count as wrong only because of their white space or case. Version 0.1 did not count them."
+    "Answers that are wrong only because of white space or case. Version 0.1 did not count them."
     tied: int = 0
     "Samples whose best choice is exactly as good as another."
     alone: int = 0
-    "Samples with a choice that was tokenized without its prompt, because a token of the model's spans both."
+    "Samples with a choice that was tokenized without its prompt because a token of the model spans both."
 
     reasoning: Reasoning | None = None
-    "None where nothing was thought."
+    "None if there were no thoughts."
     within_thoughts: int = 0
     "Samples whose choices were scored within a thought that the prompt has opened."
     late: int = 0
     "Answers that the model's request_seconds ended."
+    refused: int = 0
+    "Answers that a model behind an endpoint refused to give, or that the endpoint withheld."
+    repeated: int = 0
+    "Greedy requests that the engine was asked again, each in a batch of its own."
+    differing: int = 0
+    "How many of these then got other tokens."
+    so_far: SoFar | None = None
+    "Only in interim reports: the part of the samples that has been answered."
 
     def remarks(self) -> list[str]:
-        """What must be said wherever the score stands."""
+        """Remarks that must accompany the score everywhere."""
         tied = f"{self.tied:,} of {self.samples:,} samples with tied choices" if self.tied else ""
         alone = f"{self.alone:,} of {self.samples:,} samples with choices tokenized alone" if self.alone else ""
         how = self.reasoning
@@ -156,11 +183,14 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         within = self.within_thoughts
         inside = f"{within:,} of {self.samples:,} samples with choices scored within a thought" if within else ""
         seen = f"thoughts read as a part of {how.reasoned:,} of {how.answers:,} answers" if how and how.seen else ""
-        return [text for text in (tied, alone, inside, cut, seen, late) if text]
+        refused = f"answers refused or withheld by the endpoint: {self.refused:,}" if self.refused else ""
+        batch = f"{self.differing} of {self.repeated} answers asked again alone differed" if self.differing else ""
+        part = str(self.so_far) if self.so_far else ""
+        return [text for text in (part, tied, alone, inside, cut, seen, late, refused, batch) if text]
 
 
 class Provenance(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is needed to repeat the score."""
+    """Everything needed to repeat the score."""
 
     shardmark: str
     git_commit: str | None
@@ -170,11 +200,17 @@ class Provenance(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     config: dict[str, Any]
     "The settings of the `model` and the `dataset`, the `weights`, and the `adapter` if there is one."
     rows: dict[str, Any]
-    "Where the data set's rows are from."
+    "The origin of the data set's rows."
+    engines: list[EngineUse] = msgspec.field(default_factory=list)
+    "The engines that answered, if the model's backend has several."
     components: dict[str, str] = msgspec.field(default_factory=dict)
-    "The digest of each part of the data set, so that it can be said what differs between two scores."
+    "The digest of each part of the data set, to tell what differs between two scores."
+    model_components: dict[str, str] = msgspec.field(default_factory=dict)
+    "The same for the model; earlier versions did not note them."
+    taken: list[Taken] = msgspec.field(default_factory=list)
+    "The sources of the answers that came from a shared store."
     inference: Timings | None = None
-    "In files of version 0.1; now a file of its own."
+    "In files of version 0.1; now in a file of its own."
     shards: Any = None
     "In files of version 0.1; now in the timings."
 

@@ -1,15 +1,15 @@
-"""The shards of a data set: which requests are answered by one job."""
+"""The shards of a data set: the requests that one job answers."""
 
 from shardmark.records.base import Record
 
 
 class ShardRecord(Record, kw_only=True):
-    """A shard of a data set, and what its requests take (see `Work`)."""
+    """A shard of a data set, and the work of its requests (see `Work`)."""
 
     name: str
     "The digest of the ids of its requests."
     requests: int
-    "How many."
+    "How many requests it has."
     read: int
     written: int
     longest: int = 0
@@ -17,11 +17,11 @@ class ShardRecord(Record, kw_only=True):
 
 
 class ShardLists(Record, kw_only=True):
-    """Each division that a data set has had (results/tasks/*.shards.json), in a file with a checksum of itself."""
+    """Every division into shards that a data set has had (results/tasks/*.shards.json), with its own checksum."""
 
     levels: dict[str, list[ShardRecord]]
-    "By the number of leading bits that make the buckets."
+    "By the number of leading bits that determine the buckets."
 
     def level(self, bits: int) -> list[ShardRecord]:
-        """The shards of a division. Raises KeyError for one that was never made."""
+        """The shards of a division. Raises KeyError if it was never made."""
         return self.levels[str(bits)]

@@ -1,29 +1,49 @@
-"""The timings of a score file: what differs from run to run, with a checksum of the samples."""
+"""The timings of a score file: everything that varies from run to run, with a checksum of the samples."""
 
 import msgspec
 
 from shardmark.records.base import Record
 
 
-class Timings(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Usage(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An endpoint's own account of its work on all answers of a pair."""
+
+    read: int
+    "Tokens of prompts."
+    written: int
+    "Tokens of answers, thoughts included."
+    money: float | None = None
+    """The cost at the price in the model's file, without that of requests whose answers were not used; None without a
+    price."""
+    served: dict[str, int]
+    "How many requests were answered by each model, as the endpoint names it, with its fingerprint after a space."
+    uncounted: int = 0
+    "How many answers lack a complete or believable count of tokens: the sums above lack them."
+
+
+class Timings(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Wall-clock seconds of one pair's inference and of loading the model; times are ISO 8601, UTC."""
 
     shards: list[str] = msgspec.field(default_factory=list)
-    "Version 0.1 had them elsewhere."
+    "Version 0.1 had them in another file."
     seconds: float
     load_seconds: float
     predicted_seconds: float = 0.0
-    "What inference was expected to take before it began; 0 if that was not noted."
+    "The expected time of inference, estimated before it began; 0 if it was not noted."
     requests: int
     "How many were answered, without those whose answers were taken from other runs."
     reused: int
     started: str
     finished: str
     batch_size: int | str
+    parameters: int | None = None
+    "The number of the model's parameters, if known."
+    usage: Usage | None = None
+    "For a model behind an endpoint."
     samples_sha256: str | None = None
-    "SHA-256 of the file of samples."
+    "SHA-256 of the samples file."
 
     @property
     def requests_per_second(self) -> float | None:
-        """Requests answered a second, loading left out; None if inference took no time."""
+        """Requests answered per second, without loading; None if inference took no time."""
         return self.requests / self.seconds if self.seconds else None

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import fsum, hypot
+from math import fsum
 from typing import Any, Literal
 
 from shardmark.records.score import Metric
-from shardmark.scoring.statistics import interval_of_mean
+from shardmark.scoring.statistics import combined_error, interval_of_mean
 
 Z95 = 1.96  # two-sided 95 % quantile of the standard normal distribution
 
@@ -28,17 +28,21 @@ def half_width(metric: Metric) -> float | None:
     return (ends[1] - ends[0]) / 2 if ends else None
 
 
-def mean_metric(metrics: Sequence[Metric]) -> Metric | None:
-    """The unweighted mean of independent estimates of fractions; None for no estimates."""
+def mean_metric(
+    metrics: Sequence[Metric], weights: Sequence[float] | None = None, same: Sequence[str] | None = None
+) -> Metric | None:
+    """The mean of estimates of fractions, unweighted or as `weighted_mean`; None without estimates."""
     values = [metric.value for metric in metrics if metric.value is not None]
-    return weighted_mean(metrics, [1.0] * len(metrics)) if values and len(values) == len(metrics) else None
+    whole = values and len(values) == len(metrics)
+    return weighted_mean(metrics, weights or [1.0] * len(metrics), same) if whole else None
 
 
-def weighted_mean(metrics: Sequence[Metric], weights: Sequence[float]) -> Metric:
-    """The weighted mean of independent estimates.
+def weighted_mean(metrics: Sequence[Metric], weights: Sequence[float], same: Sequence[str] | None = None) -> Metric:
+    """The weighted mean of independent estimates; those with equal names in `same` ask about the same rows.
 
-    Its standard error is sqrt(sum of (w_i se_i)^2) / sum of w_i, its interval made of theirs; both are None where
-    one of them is unknown. The value is None if one of them has none, or if they differ in unit or direction.
+    Its standard error is sqrt(sum of (w_i se_i)^2) / sum of w_i, or more if rows are the same (`combined_error`), and
+    its interval is made from theirs; both are None if one of them is unknown. The value is None if one of them has
+    none, or if they differ in unit or direction.
     """
     kinds = {(metric.percent, metric.higher_is_better) for metric in metrics}
     (percent, higher), total = next(iter(kinds)), fsum(weights)
@@ -48,17 +52,17 @@ def weighted_mean(metrics: Sequence[Metric], weights: Sequence[float]) -> Metric
         return Metric(value=None, stderr=None, ci95=None, **facts)
     mean = fsum(weight * value for weight, value in zip(weights, values, strict=True)) / total
     errors = [metric.stderr for metric in metrics if metric.stderr is not None]
-    spread = hypot(*(weight * error for weight, error in zip(weights, errors, strict=False))) / total
+    spread = float(combined_error(errors, weights, same)) / total if len(errors) == len(metrics) else None
     ends = [found for metric in metrics if (found := interval(metric))]
-    ci95 = interval_of_mean(values, ends, weights) if len(ends) == len(metrics) else None
-    return Metric(value=mean, stderr=spread if len(errors) == len(metrics) else None, ci95=ci95, **facts)
+    ci95 = interval_of_mean(values, ends, weights, same) if len(ends) == len(metrics) else None
+    return Metric(value=mean, stderr=spread, ci95=ci95, **facts)
 
 
 def standings(metrics: Sequence[Metric | None], alike: Callable[[int, int], bool]) -> list[Standing]:
-    """Mark the best estimate (all of them on an exact tie) and those that cannot be told from it.
+    """Mark the best estimate (all of them on an exact tie) and those that cannot be distinguished from it.
 
-    `alike` says so of the estimates at two places. Nothing is marked where fewer than two can be compared, or where all
-    are equal: then none is best.
+    `alike` tells whether the estimates at two positions cannot be distinguished. Nothing is marked if fewer than two
+    can be compared, or if all are equal: then none is best.
     """
     known = [metric for metric in metrics if metric is not None and metric.value is not None]
     if len({metric.value for metric in known}) < 2:

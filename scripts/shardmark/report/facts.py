@@ -10,18 +10,20 @@ from .formats import DASH, count, duration, moment, plural
 from .results import Results
 from .text import pretty_json
 
+SHORT_SECONDS = 5.0
+"For shorter times, errors are given in seconds: a percentage of tenths of a second says nothing."
 KNOWN_FACTS = ("generated", "command", "config", "host")
 
 
 class Fact(NamedTuple):
-    """A label and its value in each of the pairs, every distinct value once."""
+    """A label and its values in the pairs, each distinct value once."""
 
     label: str
     values: list[str]
 
 
 def run_facts(results: Results, facts: dict[str, Any]) -> list[Fact]:
-    """What the page says of the run as a whole; several values show that its pairs differ."""
+    """The page's facts about the run as a whole; several values show that its pairs differ."""
     sources = [pair.scores.provenance for pair in results]
     timings = [pair.timings for pair in results if pair.timings]
     seconds = [each.seconds for each in timings]
@@ -31,6 +33,8 @@ def run_facts(results: Results, facts: dict[str, Any]) -> list[Fact]:
         Fact("Inference took", [f"{duration(sum(seconds))} for {plural(len(seconds), 'pair')}"]),
         Fact("Predicted", [_foresight(timings)]),
         Fact("Requests", [count(sum(pair.scores.counts.requests for pair in results))]),
+        Fact("Engines", _distinct(use.text for source in sources for use in source.engines)),
+        Fact("Answers taken over", _distinct(taken.text for source in sources for taken in source.taken)),
         Fact("Host", _distinct([facts.get("host")])),
         Fact("Hardware", _distinct(hardware_text(source.hardware) for source in sources)),
         Fact("Shardmark", _distinct(source.shardmark for source in sources)),
@@ -42,13 +46,18 @@ def run_facts(results: Results, facts: dict[str, Any]) -> list[Fact]:
 
 
 def _foresight(timings: list[Timings]) -> str:
-    """How well the time of inference was known before; a dash where nothing was predicted."""
+    """How well the time of inference was predicted; a dash if nothing was."""
     known = [(each.predicted_seconds, each.seconds) for each in timings if each.predicted_seconds and each.seconds]
     if not known:
         return DASH
-    errors = [abs(predicted - actual) / actual for predicted, actual in known]
+    errors = [abs(predicted - actual) for predicted, actual in known]
+    if statistics.median(actual for _, actual in known) < SHORT_SECONDS:
+        error = duration(statistics.median(errors))
+    else:
+        shares = [error / actual for error, (_, actual) in zip(errors, known, strict=True)]
+        error = f"{statistics.median(shares):.0%}"
     predicted, actual = (duration(sum(column)) for column in zip(*known, strict=True))
-    return f"{predicted} for what took {actual}; off by {statistics.median(errors):.0%} in the median of pairs"
+    return f"{predicted} for what took {actual}; off by {error} in the median of pairs"
 
 
 def packages(results: Results) -> list[Fact]:
@@ -59,7 +68,7 @@ def packages(results: Results) -> list[Fact]:
 
 
 def hardware_text(hardware: dict[str, Any]) -> str | None:
-    """Describe a machine in one line; memory is in GB. None if nothing is known of it."""
+    """A machine in one line; memory is in GB. None if nothing is known of it."""
     if not hardware:
         return None
     gpus = [_gpu(gpu) for gpu in hardware.get("gpus") or []]
@@ -68,6 +77,7 @@ def hardware_text(hardware: dict[str, Any]) -> str | None:
         plural(hardware["cores"], "core") if hardware.get("cores") else None,
         f"{hardware['memory_gb']} GB memory" if hardware.get("memory_gb") else None,
         " + ".join(gpus) if gpus else "no GPU",
+        f"products by {hardware['products']}" if hardware.get("products") else None,
     ]
     return ", ".join(str(part) for part in parts if part)
 
@@ -77,13 +87,17 @@ def _gpu(gpu: object) -> str:
 
 
 def finished(results: Results) -> str | None:
-    """When the last inference ended (ISO 8601); None if that is unknown."""
+    """The time when the last inference ended (ISO 8601); None if unknown."""
     return max((pair.timings.finished for pair in results if pair.timings), default=None)
 
 
+def started(results: Results) -> str | None:
+    """The time when the first inference began (ISO 8601); None if unknown."""
+    return min((pair.timings.started for pair in results if pair.timings), default=None)
+
+
 def _period(results: Results) -> str:
-    begin = min((pair.timings.started for pair in results if pair.timings), default=None)
-    end = finished(results)
+    begin, end = started(results), finished(results)
     return f"{moment(begin)} to {moment(end)}" if begin and end else moment(begin or end)
 
 

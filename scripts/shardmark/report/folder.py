@@ -1,4 +1,4 @@
-"""A folder that is whole whenever it exists."""
+"""A folder that is complete whenever it exists."""
 
 import shutil
 import tempfile
@@ -9,22 +9,27 @@ from pathlib import Path
 from shardmark.errors import Problem, UserError
 from shardmark.files import umask
 
-REPORT = {"index.html", "leaderboard.csv", "leaderboard.md", "samples"}
+REPORT = {
+    *("index.html", "samples.html", "metrics.html", "provenance.html", "compare.html", "charts.html", "changes.html"),
+    *("gate.html", "gate.json", "leaderboard.html", "leaderboard.csv", "leaderboard.md", "ro-crate-metadata.json"),
+    *("data", "charts", "certificates", "samples", "exports"),
+}
+"Files and folders that a report may contain, including earlier versions'; other files are the user's own."
 
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """Yield a new folder beside `out` that takes its place once the block has succeeded.
+    """Yield a new folder beside `out` that replaces it once the block has succeeded.
 
-    A report that lies there is replaced; if the block fails, it stays as it was and the new folder goes.
-    Raises UserError if something other than a report or an empty folder lies there.
+    If the block fails, a report at `out` stays as it was and the new folder is removed. Raises UserError if something
+    other than a report or an empty folder is there.
     """
     out = out.absolute()
     _refuse_foreign(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
     try:
-        new.chmod(0o777 & ~umask())  # mkdtemp lets nobody else in, but a report is for whom the user's files are for
+        new.chmod(0o777 & ~umask())  # mkdtemp lets nobody else in, but a report has the usual permissions
         yield new
         _replace(out, new)
     finally:
@@ -32,7 +37,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Replacing deletes: a mistyped --out must not cost the user a folder of something else."""
+    """Refuse to replace foreign files: a mistyped --out must not cost the user a folder of something else."""
     if not out.exists():
         return
     if not out.is_dir():

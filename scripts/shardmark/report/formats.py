@@ -1,4 +1,4 @@
-"""Numbers, durations and times as the report shows them; what is unknown is an en dash."""
+"""Numbers, durations and times in the report's format; unknown values are an en dash."""
 
 from datetime import UTC, datetime
 
@@ -80,13 +80,13 @@ def rate(value: float | None) -> str:
 
 
 def moment(iso: str | None) -> str:
-    """Format an ISO 8601 time for reading, in UTC; a text that is none is returned as it is."""
+    """Format an ISO 8601 time for reading, in UTC; any other text is returned as it is."""
     parsed = _parsed(iso)
     return f"{parsed.day} {parsed:%B %Y, %H:%M} UTC" if parsed else iso or DASH
 
 
 def stamp(iso: str | None) -> str:
-    """Format an ISO 8601 time for a table, in UTC; a text that is none is returned as it is."""
+    """Format an ISO 8601 time for a table, in UTC; any other text is returned as it is."""
     parsed = _parsed(iso)
     return f"{parsed:%Y-%m-%d %H:%M:%S}" if parsed else iso or DASH
 
@@ -105,7 +105,7 @@ def breakable(name: str) -> Markup:
 
 
 def short(digest: str | None, length: int = 10) -> str:
-    """Shorten a digest for display; the page gives the whole of it in a title."""
+    """Shorten a digest for display; the page has all of it in a title."""
     return digest[:length] if digest else DASH
 
 

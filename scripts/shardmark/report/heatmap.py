@@ -35,7 +35,7 @@ def heat_map(board: Leaderboard) -> Markup:
 
 
 def _level(headings: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Give all headings the same number of lines, so that their last ones are level."""
+    """Give all headings the same number of lines, so that their last lines are level."""
     height = max(map(len, headings.values()))
     return {name: [""] * (height - len(lines)) + lines for name, lines in headings.items()}
 

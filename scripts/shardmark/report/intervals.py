@@ -25,7 +25,7 @@ BESIDE = 17  # characters of a name that still leave room for the dots beside it
 
 
 class Panel(NamedTuple):
-    """An interval chart and what its caption says: name, metric with unit, and a remark or ""."""
+    """An interval chart with the text of its caption: name, metric with unit, and a remark or ""."""
 
     title: str
     metric: str
@@ -107,7 +107,7 @@ def _axis(domain: Sequence[float], **ticks: Any) -> alt.X:
 
 
 def _panel(title: str, estimates: list[_Estimate], x: alt.X, chance: float | None) -> Markup:
-    """Draw one chart; names too long to stand beside the dots stand above them."""
+    """Draw one chart; names too long to fit beside the dots are above them."""
     import altair as alt
 
     models = [item.model for item in estimates]

@@ -1,141 +1,100 @@
-"""Whether two models differ, from their scores of the same samples.
+"""The comparisons of a run's models on each data set and on average, and of data sets that ask about the same rows.
 
-What one model finds hard, another often does too, so the difference of two models on the same samples is known better
-than that of two independent estimates (E. Miller, "Adding error bars to evals", 2024). Where samples are not given,
-or a metric is no mean of theirs, the estimates are taken to be independent, which is cautious.
+The statistics are those of `scoring.comparisons`. If samples are not given, or a metric is not their mean, the
+estimates are assumed to be independent, which is conservative.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from math import erfc, fsum, hypot, inf, isclose, sqrt
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from shardmark.records.sample import read_sample
-from shardmark.records.score import Metric
-from shardmark.scoring.statistics import estimate_mean
+import numpy as np
 
-from .results import Pair
+from shardmark.scoring.comparisons import Comparison, Table, compare, compare_all, independent, mean_table
 
-LEVEL = 0.05
-"Of all tests: no difference is told where chance alone would make a larger one more often than this."
-
-
-class Difference(NamedTuple):
-    """By how much one estimate is larger than another."""
-
-    value: float
-    stderr: float | None
-    "None where it is not known."
-    p: float
-    "The two-sided p-value: how often chance alone makes a difference as large."
-
-
-class SampleScores(NamedTuple):
-    """A pair's primary metric for each sample, by the sample's name."""
-
-    scores: dict[str, float]
-    clusters: dict[str, str] | None
-    "What samples may depend on each other, where the data set says so."
+from .groups import Group, weights_of
+from .parts import Part, Parts, unpacked
+from .results import Pair, Results
+from .same_rows import weights_and_names
+from .sample_scores import SampleScores, read_sample_scores, whole_scores
 
 
 class Comparisons:
-    """Differences of models; reads each file of samples once."""
+    """All comparisons of a run; reads each file of samples once, when its data set is asked for."""
 
-    def __init__(self) -> None:
-        self._read: dict[Path, SampleScores | None] = {}
+    def __init__(self, results: Results, parts: Parts | None = None) -> None:
+        self.results = results
+        self._parts = parts
+        self.models = [model.name for model in results.models]
+        "The models of the tables' rows and columns."
+        self._tables: dict[str, Table] = {}
+        self._scores: dict[str, dict[str, SampleScores]] = {}
 
-    def alike(self, one: Pair, other: Pair) -> bool:
-        """Whether no difference is found between two models on a data set."""
-        return self.difference(one, other).p >= LEVEL
+    def scores(self, dataset: str) -> dict[str, SampleScores]:
+        """The scores of a data set's samples, by model; without those whose mean is not the metric."""
+        if dataset not in self._scores:
+            pairs = {model: self.results.pairs.get((model, dataset)) for model in self.models}
+            read = {model: self._read(pair) for model, pair in pairs.items() if pair}
+            names: dict[tuple[str, ...], tuple[str, ...]] = {}
+            self._scores[dataset] = {
+                model: found._replace(names=names.setdefault(found.names, found.names))  # kept once for all models
+                for model, found in read.items()
+                if found
+            }
+        return self._scores[dataset]
 
-    def alike_on_average(self, pairs: Iterable[tuple[Pair, Pair]]) -> bool:
-        """Whether no difference is found between two models' unweighted means over data sets."""
-        return mean_difference([self.difference(*both) for both in pairs]).p >= LEVEL
+    def _read(self, pair: Pair) -> SampleScores | None:
+        part = self._parts.of(pair) if self._parts else None
+        return _of_part(pair, part) if part else read_sample_scores(pair)
 
-    def difference(self, one: Pair, other: Pair) -> Difference:
-        """The difference of two models on a data set."""
-        here, there = self._scores(one), self._scores(other)
-        if here and there and here.scores.keys() == there.scores.keys():
-            return paired(here, there)
-        return independent(one.scores.main, other.scores.main)
+    def table(self, dataset: str) -> Table:
+        """The comparisons of all models on a data set or group; a model that lacks it differs from all others."""
+        if dataset not in self._tables:
+            group = next((group for group in self.results.groups if group.name == dataset), None)
+            self._tables[dataset] = self._on_dataset(dataset) if group is None else self._on_group(group)
+        return self._tables[dataset]
 
-    def _scores(self, pair: Pair) -> SampleScores | None:
-        if pair.samples is None:
+    def between(self, one: str, other: str, dataset: str) -> Comparison:
+        """Compare one model with another on a data set or group."""
+        return self.table(dataset).comparison(self.models.index(one), self.models.index(other))
+
+    def mean(self, datasets: Sequence[str]) -> Table:
+        """The comparisons of the models' means over data sets and groups, in which the same rows count once."""
+        return mean_table([self.table(name) for name in datasets], *weights_and_names(datasets, self.results.same_rows))
+
+    def of_datasets(self, one: str, other: str, model: str) -> Comparison | None:
+        """Compare a model on one data set with itself on another; None unless scores of the same rows are known."""
+        here, there = self.scores(one).get(model), self.scores(other).get(model)
+        shared = self.results.same_rows.aligned(one, other)
+        if here is None or there is None or shared is None:
             return None
-        if pair.samples not in self._read:
-            self._read[pair.samples] = _sample_scores(pair, pair.samples)
-        return self._read[pair.samples]
+        clusters = [here.clusters[place] for place in shared[0]] if here.clusters else None
+        return compare(list(here.scores[shared[0]]), list(there.scores[shared[1]]), clusters)
+
+    def _on_dataset(self, dataset: str) -> Table:
+        mains = [pair.scores.main if (pair := self._pair(model, dataset)) else None for model in self.models]
+        whole = independent([m.value if m else None for m in mains], [m.stderr if m else None for m in mains])
+        by_names: dict[tuple[str, ...], list[str]] = {}
+        scores = self.scores(dataset)
+        for model, found in scores.items():
+            by_names.setdefault(found.names, []).append(model)
+        for models in by_names.values():
+            first = scores[models[0]]
+            table = compare_all(np.stack([scores[model].scores for model in models]), first.clusters)
+            whole.put([self.models.index(model) for model in models], table)
+        return whole
+
+    def _on_group(self, group: Group) -> Table:
+        pairs = [[self._pair(model, member) for member in group.members] for model in self.models]
+        first = next(([pair for pair in found if pair] for found in pairs if all(found)), None)
+        if first is None:
+            return independent([None] * len(self.models), [None] * len(self.models))
+        weights = weights_of(group, [pair.scores for pair in first])
+        same = weights_and_names(group.members, self.results.same_rows)[1]
+        return mean_table([self.table(member) for member in group.members], weights, same)
+
+    def _pair(self, model: str, dataset: str) -> Pair | None:
+        return self.results.pairs.get((model, dataset))
 
 
-def _sample_scores(pair: Pair, path: Path) -> SampleScores | None:
-    """The scores that the primary metric is the mean of; None where it is no mean, or the file cannot be read."""
-    column = pair.scores.provenance.config.get("dataset", {}).get("cluster_by")
-    scores: dict[str, float] = {}
-    clusters: dict[str, str] = {}
-    try:
-        with path.open("rb") as lines:
-            for sample in map(read_sample, lines):
-                score = sample.scores[pair.scores.primary]
-                if sample.sample in scores or score is None:
-                    return None
-                scores[sample.sample] = score
-                if column:
-                    clusters[sample.sample] = str(sample.row[column])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None  # the pages of samples are made of the same file, and tell what is wrong with it
-    value = pair.scores.main.value
-    if not scores or value is None:
-        return None
-    mean = fsum(scores.values()) / len(scores)
-    return SampleScores(scores, clusters if column else None) if isclose(mean, value, abs_tol=1e-9) else None
-
-
-def paired(one: SampleScores, other: SampleScores) -> Difference:
-    """The mean difference over samples that both have.
-
-    Of scores that are right or wrong, the test is McNemar's exact one; else, and where samples come in clusters,
-    Student's of the mean of the differences.
-    """
-    from scipy import special  # scipy.stats has the same under better names, and takes a second to import
-
-    names = list(one.scores)
-    differences = [one.scores[name] - other.scores[name] for name in names]
-    clusters = [one.clusters[name] for name in names] if one.clusters else None
-    found = estimate_mean(differences, clusters)
-    if not clusters and {*one.scores.values(), *other.scores.values()} <= {0.0, 1.0}:
-        better, unlike = sum(d > 0 for d in differences), sum(d != 0 for d in differences)
-        p = min(1.0, 2 * float(special.bdtr(min(better, unlike - better), unlike, 0.5))) if unlike else 1.0
-        return Difference(found.value, found.stderr, p)
-    if found.stderr is None:
-        return Difference(found.value, None, 1.0)
-    units = found.clusters or found.n
-    return _difference(found.value, found.stderr, lambda size: float(2 * special.stdtr(units - 1, -size)))
-
-
-def independent(one: Metric, other: Metric) -> Difference:
-    """The difference of two estimates, each of its own samples: Wald's test."""
-    if one.value is None or other.value is None:
-        return Difference(inf, None, 0.0)
-    equal = isclose(one.value, other.value, rel_tol=1e-12, abs_tol=1e-15)
-    known = one.stderr is not None and other.stderr is not None
-    stderr = hypot(one.stderr or 0, other.stderr or 0) if known else None
-    return _difference(0.0 if equal else one.value - other.value, stderr, _normal)
-
-
-def mean_difference(differences: Sequence[Difference]) -> Difference:
-    """The mean of differences on independent data sets."""
-    mean = fsum(one.value for one in differences) / len(differences)
-    errors = [one.stderr for one in differences if one.stderr is not None]
-    stderr = hypot(*errors) / len(differences) if len(errors) == len(differences) else None
-    return _difference(mean, stderr, _normal)
-
-
-def _normal(size: float) -> float:
-    return erfc(size / sqrt(2))
-
-
-def _difference(value: float, stderr: float | None, p_of: Callable[[float], float]) -> Difference:
-    """The difference with its p-value. Without an error only equal values are alike."""
-    if not stderr:
-        return Difference(value, stderr, 1.0 if isclose(value, 0, abs_tol=1e-15) else 0.0)
-    return Difference(value, stderr, p_of(abs(value) / stderr))
+def _of_part(pair: Pair, part: Part) -> SampleScores | None:
+    """The result of `read_sample_scores`, from a part that the report has read already."""
+    return whole_scores(pair.scores.main.value, part.ids, unpacked("d", part.scores), part.clusters)

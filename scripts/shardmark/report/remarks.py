@@ -1,19 +1,20 @@
-"""What a reader must know before trusting the numbers: the headline, gaps and warnings."""
+"""What readers must know before trusting the numbers: the headline, gaps and warnings."""
 
 from typing import NamedTuple
 
 from shardmark.records.score import Reasoning
+from shardmark.records.timings import Timings
 
 from .formats import figure, margin, plural
 from .leaderboard import Leaderboard
 from .results import Results
 
 NAMED = 3
-"The most data sets that the headline names with what part of them was asked."
+"The most data sets that the headline names together with the part of them that was asked."
 
 
 class Warned(NamedTuple):
-    """A pair whose scores want care: counts of samples by what is to be known of them, and their shares (0 to 1)."""
+    """A pair whose scores need care: counts of samples by problem, and their shares (0 to 1)."""
 
     model: str
     dataset: str
@@ -25,14 +26,15 @@ class Warned(NamedTuple):
     tied: int = 0
     alone: int = 0
     thought_cut: int = 0
+    refused: int = 0
 
     def share(self, amount: int) -> float | None:
-        """The fraction of the samples that `amount` is."""
+        """`amount` as a fraction of the samples."""
         return amount / self.samples if self.samples else None
 
 
 def warnings(results: Results) -> list[Warned]:
-    """The pairs whose scores want care."""
+    """The pairs whose scores need care."""
     found = []
     for pair in results:
         scores, counts = pair.scores, pair.scores.counts
@@ -40,23 +42,30 @@ def warnings(results: Results) -> list[Warned]:
         if any(amounts) or counts.remarks():
             head = (scores.model.name, scores.dataset.name, counts.samples)
             cut = counts.reasoning.cut if counts.reasoning else 0
-            found.append(Warned(*head, *amounts, pair.link, counts.tied, counts.alone, cut))
+            more = (counts.tied, counts.alone, cut, counts.refused)
+            found.append(Warned(*head, *amounts, pair.link, *more))
     return found
 
 
 def reasoning(results: Results) -> list[tuple[str, str, Reasoning]]:
-    """(model, data set, how much was thought) of the pairs that reason."""
+    """(model, data set, amount of thinking) of the pairs that reason."""
     known = [(pair.scores.model.name, pair.scores.dataset.name, pair.scores.counts.reasoning) for pair in results]
     return [(model, dataset, found) for model, dataset, found in known if found]
 
 
+def endpoints(results: Results) -> list[tuple[str, str, Timings]]:
+    """(model, data set, timings) of the pairs that an endpoint has answered."""
+    known = [(pair.scores.model.name, pair.scores.dataset.name, pair.timings) for pair in results]
+    return [(model, dataset, found) for model, dataset, found in known if found and found.usage]
+
+
 def of_datasets(results: Results) -> list[tuple[str, str]]:
-    """(data set, remark) for what is to be known of the samples of data sets, whatever the model."""
+    """(data set, remark) for what readers should know of data sets' samples, whatever the model."""
     return [(dataset.name, remark) for dataset in results.datasets for remark in dataset.remarks]
 
 
 def incomplete(board: Leaderboard) -> str:
-    """Say in a sentence that results are missing that the run was to have; "" if it has them all."""
+    """A sentence if planned results are missing; "" if the run has them all."""
     gaps = board.gaps
     if not gaps:
         return ""
@@ -69,7 +78,7 @@ def incomplete(board: Leaderboard) -> str:
 
 
 def near_misses(results: Results) -> list[str]:
-    """Say for each pair how many answers count as wrong only because of their white space or case, and what to do."""
+    """For each pair, how many answers count as wrong only because of white space or case, and what to do about it."""
     fix = "if that is not meant, add `filters: [strip]`, a `stop`, or a metric's `ignore_case`"
     return [
         f"{warned.model} on {warned.dataset}: {warned.near_misses} of {plural(warned.samples, 'answer')} "
@@ -80,14 +89,14 @@ def near_misses(results: Results) -> list[str]:
 
 
 def headline(board: Leaderboard) -> str:
-    """Say in a sentence which model leads and which are not distinguishable from it; "" without a mean.
+    """A sentence on which model leads and which are not distinguishable from it; "" without a mean.
 
-    Where it is a mean of parts of data sets, the sentence says so.
+    If the mean includes parts of data sets, the sentence says so.
     """
     first = board.rows[0]
     if first.mean is None:
         return ""
-    scope = f"over {plural(len(board.in_mean), 'data set')}"
+    scope = f"over {plural(board.counted, 'data set')}"
     if parts := [column.dataset.part for column in board.in_mean if column.dataset.part]:
         named = [f"{column.dataset.name}: {column.dataset.part}" for column in board.in_mean if column.dataset.part]
         several = "; ".join(named) if len(named) <= NAMED else f"{len(parts)} of them in part"
@@ -105,8 +114,16 @@ def headline(board: Leaderboard) -> str:
     return f"{lead}; {_told_apart(equals, len(others))}."
 
 
+def same_rows(board: Leaderboard) -> list[str]:
+    """Sentences on which data sets of the mean ask about the same rows, and so count as one."""
+    sets = {frozenset((column.dataset.name, *column.counted_with)) for column in board.in_mean if column.counted_with}
+    names = [column.dataset.name for column in board.in_mean]
+    found = sorted(sorted(each, key=names.index) for each in sets)
+    return [f"{', '.join(each[:-1])} and {each[-1]} ask about the same rows, and count as one" for each in found]
+
+
 def limits(board: Leaderboard) -> list[str]:
-    """Say of each data set that was not asked as a whole what part of it was."""
+    """For each data set that was asked only in part, the part that was."""
     return [f"{column.dataset.name}: {column.dataset.part}" for column in board.columns if column.dataset.part]
 
 
@@ -120,7 +137,7 @@ def _told_apart(equals: list[str], others: int) -> str:
 
 
 def reasons_left_out(board: Leaderboard) -> list[str]:
-    """Say for each data set that the mean leaves out why it does."""
+    """For each data set that the mean leaves out, the reason."""
     alone = [column for column in board.left_out if not column.groups]
     grouped = {
         group: sum(group in column.groups for column in board.left_out) for c in board.left_out for group in c.groups

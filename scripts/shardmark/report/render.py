@@ -1,7 +1,8 @@
-"""Pages made of the templates, every inserted text escaped."""
+"""Pages rendered from the templates, with all inserted text escaped."""
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from .formats import FILTERS
 from .text import pretty_json
 
 TEMPLATES = Path(__file__).parent / "templates"
+LOADER = "loader.js"
+"The script that loads chunks."
 
 
 def environment() -> Environment:
@@ -27,31 +30,43 @@ def environment() -> Environment:
     return env
 
 
-def script() -> Markup:
-    """The script that sorts tables."""
-    return Markup((TEMPLATES / "sort.js").read_text("utf-8").strip())
+def source(names: Sequence[str]) -> Markup:
+    """Scripts or style sheets of the templates, concatenated."""
+    return Markup("\n".join((TEMPLATES / name).read_text("utf-8").strip() for name in names))
 
 
-def policy(code: str) -> str:
-    """The content security policy of a page whose only script is `code` ("" for none).
+def policy(code: str, style: str, loads: bool) -> str:
+    """The content security policy of a page whose only script is `code` ("" for none), and whose only style is `style`.
 
-    The script is allowed by its hash, so that nothing else could run even if it got into the page.
+    Both are allowed by their hashes, so that nothing else could run even if it got into the page. A page that `loads`
+    chunks may load scripts from its own origin: under file:// that is any file, but only our own names are loaded.
     """
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    scripts = f"'sha256-{digest}'" if code else "'none'"
+    scripts = " ".join([*(["'self'"] if loads else []), *([_hash(code)] if code else [])]) or "'none'"
     return (
-        f"default-src 'none'; style-src 'unsafe-inline'; img-src data: 'self'; script-src {scripts}; "
+        f"default-src 'none'; style-src {_hash(style)}; img-src data: 'self'; script-src {scripts}; "
         "base-uri 'none'; form-action 'none'"
     )
 
 
-def write_page(env: Environment, template: str, path: Path, context: dict[str, Any], code: str = "") -> None:
-    """Render a template with the given context and script, and write it to `path`."""
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def write_page(
+    env: Environment,
+    template: str,
+    path: Path,
+    context: dict[str, Any],
+    scripts: Sequence[str] = (),
+    styles: Sequence[str] = (),
+) -> None:
+    """Render a template with the given context, scripts and additional styles, and write it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    html = env.get_template(template).render(**context, policy=policy(code), code=code)
-    write_text(path, html)
+    code, style = source(scripts), source(["style.css", *styles])
+    csp = policy(code, style, LOADER in scripts)
+    write_text(path, env.get_template(template).render(**context, policy=csp, code=code, style=style))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 with "\\n" line ends on every system, so that the same inputs give the same bytes."""
+    """Write UTF-8 with "\\n" as the line end on every system, so that the same inputs give the same bytes."""
     path.write_text(text, "utf-8", newline="\n")

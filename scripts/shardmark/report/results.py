@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote, urlencode
 
 from msgspec.structs import replace
 
@@ -15,7 +16,8 @@ from shardmark.records.timings import Timings
 
 from .groups import Group, group_scores
 from .inputs import read_scores, read_timings
-from .text import clean
+from .private import public, public_scores
+from .same_rows import SameRows
 
 Info = TypeVar("Info", ModelInfo, DatasetInfo)
 Descriptions = Mapping[str, Mapping[str, str]]
@@ -24,21 +26,22 @@ Descriptions = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Pair:
-    """A model on a data set; samples is None where the samples were not given."""
+    """A model on a data set; samples is None if the samples were not given."""
 
     scores: Scores
     samples: Path | None
     timings: Timings | None = None
 
     @property
-    def folder(self) -> str:
-        """Where the pair's sample pages lie, relative to the report."""
-        return f"samples/{self.scores.model.name}/{self.scores.dataset.name}"
-
-    @property
     def link(self) -> str | None:
-        """The address of the first sample page, relative to the report; None without samples."""
-        return f"{self.folder}/index.html" if self.samples else None
+        """The address of the pair's samples, relative to the report; None without samples."""
+        return samples_link(self.scores.dataset.name, [self.scores.model.name]) if self.samples else None
+
+
+def samples_link(dataset: str, models: Iterable[str], sample: str = "", **more: str) -> str:
+    """The address of samples in the explorer, relative to the report; `more` as in docs/report.md."""
+    keys = [("dataset", dataset), *(("model", model) for model in models), *more.items()]
+    return f"samples.html#{urlencode([*keys, *([('sample', sample)] if sample else [])], quote_via=quote)}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Results:
     groups: tuple[Group, ...] = ()
     "Data sets that are reported as one; iterating gives the pairs they are made of."
     gaps: tuple[Gap, ...] = ()
-    "What a run that ended with failures has no scores of."
+    "The missing scores of a run that ended with failures."
 
     @property
     def models(self) -> list[ModelInfo]:
@@ -64,6 +67,11 @@ class Results:
         return list((scored | _named(DatasetInfo.unscored, [gap.dataset for gap in self.gaps]) | scored).values())
 
     @cached_property
+    def same_rows(self) -> SameRows:
+        """The data sets that ask about the same rows."""
+        return SameRows(self)
+
+    @cached_property
     def grouped(self) -> dict[tuple[str, str], Pair]:
         """The pairs of a model and a group that the model was run on as a whole."""
         found = {}
@@ -71,7 +79,9 @@ class Results:
             for model in self.models:
                 members = [pair for name in group.members if (pair := self.pairs.get((model.name, name)))]
                 if len(members) == len(group.members):
-                    found[model.name, group.name] = Pair(group_scores(group, [pair.scores for pair in members]), None)
+                    same = [self.same_rows.set_of(name)[0] for name in group.members]
+                    scores = group_scores(group, [pair.scores for pair in members], same)
+                    found[model.name, group.name] = Pair(scores, None)
         return found
 
     @property
@@ -86,7 +96,7 @@ class Results:
 
     @cached_property
     def _gaps(self) -> dict[tuple[str, str], Gap]:
-        """The gaps by (model name, data set name); that of a group is that of its first member with one."""
+        """The gaps by (model name, data set name); a group has that of its first member with one."""
         found = {(gap.model.name, gap.dataset.name): gap for gap in self.gaps}
         for group in self.groups:
             for model in self.models:
@@ -97,15 +107,15 @@ class Results:
         return found
 
     def gap(self, model: str, dataset: str) -> Gap | None:
-        """Why the run has no scores of a model on a data set or group; None where it has, or none were due."""
+        """The reason why the run lacks a model's scores on a data set or group; None if not, or if none were due."""
         return self._gaps.get((model, dataset))
 
     def has_gaps(self, model: str) -> bool:
-        """Tell whether a model lacks a result that the run was to have."""
+        """Whether a model lacks a planned result."""
         return any(gap.model.name == model for gap in self.gaps)
 
     def ways(self, dataset: str) -> set[bool]:
-        """Whether models were asked a data set in chats (true), as texts, or some so and some so."""
+        """Whether models were asked a data set in chats (true), as texts (false), or some in each way."""
         return {pair.scores.dataset.is_chat for pair in self if pair.scores.dataset.name == dataset}
 
     def groups_of(self, dataset: str) -> list[str]:
@@ -113,11 +123,11 @@ class Results:
         return [group.name for group in self.groups if dataset in group.members]
 
     def get(self, model: str, dataset: str) -> Pair | None:
-        """The pair, or None where the model was not run on the data set, or on all of the group."""
+        """The pair, or None if the model was not run on the data set, or not on all of the group."""
         return self.pairs.get((model, dataset)) or self.grouped.get((model, dataset))
 
     def missing(self) -> list[tuple[str, str]]:
-        """The (model, data set) names that have no result, and were to have none."""
+        """The (model, data set) names that have no result, and were not to have one."""
         grid = ((model.name, dataset.name) for model in self.models for dataset in self.datasets)
         return [names for names in grid if names not in self.pairs and not self.gap(*names)]
 
@@ -126,7 +136,7 @@ class Results:
 
 
 def _named(kind: Callable[[str, str], Info], names: Iterable[Name]) -> dict[str, Info]:
-    """What a report says of models or data sets that it knows by name only."""
+    """Minimal facts about models or data sets that a report knows by name only."""
     return {each.name: kind(each.name, each.digest) for each in names}
 
 
@@ -140,16 +150,16 @@ def read_results(
 ) -> Results:
     """Read score files and pair each with its samples and timings by folder and file name.
 
-    `descriptions` take the place of those in the score files, which are as old as the scores.
+    `descriptions` replace those in the score files, which are as old as the scores.
 
-    Raises UserError if there is no score file, if samples have no scores, if a pair comes twice, or if
-    the files disagree about a model or a data set.
+    Raises UserError if there is no score file, if samples have no scores, if a pair comes twice, or if the files
+    disagree about a model or a data set.
     """
     unpaired = {_key(path): path for path in samples}
     timed = {_key(path): path for path in timings}
     pairs: dict[tuple[str, str], Pair] = {}
     for path in scores:
-        read, took = read_scores(path), timed.get(_key(path))
+        read, took = public_scores(read_scores(path)), timed.get(_key(path))
         times = read_timings(took) if took else read.provenance.inference
         pair = Pair(_described(read, descriptions or {}), unpaired.pop(_key(path), None), times)
         names = (pair.scores.model.name, pair.scores.dataset.name)
@@ -169,9 +179,9 @@ def read_results(
 def _described(scores: Scores, descriptions: Descriptions) -> Scores:
     model, dataset = (descriptions.get(kind, {}) for kind in ("models", "datasets"))
     if scores.model.name in model:
-        scores = replace(scores, model=replace(scores.model, description=clean(model[scores.model.name])))
+        scores = replace(scores, model=replace(scores.model, description=public(model[scores.model.name])))
     if scores.dataset.name in dataset:
-        scores = replace(scores, dataset=replace(scores.dataset, description=clean(dataset[scores.dataset.name])))
+        scores = replace(scores, dataset=replace(scores.dataset, description=public(dataset[scores.dataset.name])))
     return scores
 
 
@@ -180,7 +190,7 @@ def _key(path: Path) -> tuple[str, str]:
 
 
 def _check_agreement(pairs: Iterable[Pair]) -> None:
-    """Two versions of a model or data set under one name would share a row or column: refuse them."""
+    """Raise UserError for two versions of a model or data set under one name, which would share a row or column."""
     seen: dict[tuple[str, str, str], str] = {}
     for scores in (pair.scores for pair in pairs):
         asked = f"{scores.dataset.name} in chats" if scores.dataset.is_chat else scores.dataset.name

@@ -1,4 +1,4 @@
-"""What the charts share: Altair charts as SVG elements, coloured and lettered by the page's style."""
+"""Common code of the charts: Altair charts as SVG elements, with the page's colours and fonts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def label_expression(labels: Mapping[str, str | list[str]]) -> str:
 
 
 def svg_of(chart: alt.TopLevelMixin, label: str) -> Markup:
-    """Draw an Altair chart as an SVG element named `label`, without script, style sheet or font.
+    """Draw an Altair chart as an SVG element named `label`, without a script, style sheet or font.
 
     Marks with a description get it as a title, which browsers show on hovering.
     """
@@ -61,7 +61,7 @@ def svg_of(chart: alt.TopLevelMixin, label: str) -> Markup:
     root.set("role", "img")
     root.set("aria-label", label)
     ElementTree.register_namespace("", SVG)
-    # Parsed and written anew, the markup is well-formed and every text in it is escaped.
+    # Parsed and written again, the markup is well-formed and every text in it is escaped.
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 

@@ -1,1 +1,1 @@
-"""Predictions to scores: answers, what metrics make of them, and their error bars."""
+"""From predictions to scores: extracted answers, metrics, and error bars."""

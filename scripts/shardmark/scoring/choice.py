@@ -1,4 +1,4 @@
-"""Which choice a model prefers, from the log-likelihoods of all."""
+"""The choice that a model prefers, from the log-likelihoods of all choices."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,18 @@ def preferred(scoring: str, logprobs: Sequence[float], tokens: Sequence[int], ch
 
 
 def is_tied(scoring: str, logprobs: Sequence[float], tokens: Sequence[int], choices: Sequence[str]) -> bool:
-    """Whether another choice is exactly as good as the best, so that their order decides between them."""
+    """Whether another choice is exactly as good as the best, so that only their order decides."""
     values = ranked(scoring, logprobs, tokens, choices)
     return values.count(max(values)) > 1
 
 
 def ranked(scoring: str, logprobs: Sequence[float], tokens: Sequence[int], choices: Sequence[str]) -> list[float]:
-    """What is compared of each choice.
+    """The values by which choices are compared; the highest wins.
 
-    `logprobs` are summed log-likelihoods (nats) and `tokens` the numbers of scored tokens. sum: as they are. token
-    and perplexity: mean over tokens (the lowest perplexity is the highest mean). char, byte: divided by the length of
-    the choice in characters or UTF-8 bytes, without what joins it to the prompt, as lm-evaluation-harness's acc_norm
-    and acc_bytes.
+    `logprobs` are summed log-likelihoods (nats) and `tokens` the numbers of scored tokens. sum: as they are. token and
+    perplexity: mean over tokens (the lowest perplexity is the highest mean). char, byte: divided by the length of the
+    choice in characters or UTF-8 bytes, without the text that joins it to the prompt, as lm-evaluation-harness's
+    acc_norm and acc_bytes.
     """
     divisors: dict[str, Sequence[float]] = {
         "sum": [1] * len(logprobs),

@@ -1,4 +1,4 @@
-"""All metrics as one local `evaluate` module, whose configurations they are: `load_metric` loads it by its path."""
+"""All metrics as the configurations of one local `evaluate` module; `load_metric` loads it by its path."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,17 +14,18 @@ NUMBER = datasets.Value("float64")
 INTEGER = datasets.Value("int64")
 FEATURES: dict[str, tuple[Any, Any]] = {
     "text": (TEXT, datasets.Sequence(TEXT)),
+    "with_row": (TEXT, TEXT),
     "label": (TEXT, TEXT),
     "program": (TEXT, TEXT),
     "choice": (INTEGER, datasets.Sequence(INTEGER)),
     "logprobs": (datasets.Sequence(NUMBER), datasets.Sequence(INTEGER)),
     "likelihood": (NUMBER, TEXT),
 }
-"The types of a prediction and of a reference, by what a metric reads."
+"The types of a prediction and of a reference, by the metric's `reads`."
 
 
 class ShardmarkMetric(evaluate.Metric):
-    """A metric of metrics/. `compute` gives its value under its name, the terms, and a score for each sample."""
+    """A metric of metrics/. `compute` returns its value under its name, the terms, and a score for each sample."""
 
     def _info(self) -> evaluate.MetricInfo:
         kind = METRICS[self.config_name]

@@ -1,5 +1,6 @@
-"""What of an answer a metric reads: a prediction and a reference as plain values, by the name in `Metric.reads`."""
+"""Inputs of metrics: a prediction and a reference as plain values, by the name in `Metric.reads`."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,25 +12,31 @@ from shardmark.scoring.choice import preferred
 
 @dataclass(frozen=True)
 class Judged:
-    """A sample with what the model said to it."""
+    """A sample with the model's answers."""
 
     sample: Sample
-    "As the samples file has it."
+    "As in the samples file."
     answers: dict[str, list[Any]]
-    "By chain of filters, the answers: texts, or for kind choice the index of the preferred choice."
+    "The answers by chain of filters: texts, or for kind choice the index of the preferred choice."
     right: list[Any]
     "The right answers: texts, or indices of choices."
     asked: list[str]
-    "kind choice: for each choice the text whose log-likelihood was taken."
+    "For kind choice: for each choice, the text whose log-likelihood was taken."
     logprobs: Sequence[float] = ()
-    "kind choice: the log-likelihood of each."
+    "For kind choice: the log-likelihood of each choice."
     rotations: Sequence["Judged"] = ()
-    "Of a circular data set, the same of each rotation of the options; the first is the row as it stands."
+    "For a circular data set, the same for each rotation of the options; the first is the row as it stands."
 
 
 def text(judged: Judged, answer: Any, scoring: str | None) -> tuple[Any, Any]:
     """The answer, and all right ones."""
     return None if answer is None else well_formed(str(answer)), [well_formed(str(right)) for right in judged.right]
+
+
+def with_row(judged: Judged, answer: Any, scoring: str | None) -> tuple[Any, Any]:
+    """The answer and, as JSON, all right ones, the row and the sample's name."""
+    answer, right = text(judged, answer, scoring)
+    return answer, json.dumps({"right": right, "row": judged.sample.row, "sample": judged.sample.sample})
 
 
 def label(judged: Judged, answer: Any, scoring: str | None) -> tuple[Any, Any]:
@@ -63,4 +70,4 @@ def likelihood(judged: Judged, answer: Any, scoring: str | None) -> tuple[Any, A
 
 
 View = Callable[[Judged, Any, str | None], tuple[Any, Any]]
-VIEWS: dict[str, View] = {f.__name__: f for f in (text, label, program, choice, logprobs, likelihood)}
+VIEWS: dict[str, View] = {f.__name__: f for f in (text, with_row, label, program, choice, logprobs, likelihood)}

@@ -1,4 +1,4 @@
-"""Answers that are a target but for white space and case: a missing filter, more often than a model that is wrong."""
+"""Answers that differ from a target only by white space and case: more often a missing filter than a wrong model."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from shardmark.records.sample import Sample
 
 
 def near_misses(samples: Iterable[Sample]) -> int:
-    """How many scored samples have a score of 0 and an answer that is a target but for white space and case."""
+    """How many samples have a score of 0 and an answer that differs from a target only by white space and case."""
     return sum(0 in sample.scores.values() and _is_near(sample.answer, sample.target) for sample in samples)
 
 

@@ -1,7 +1,7 @@
-"""Samples to scores: the answers to each sample, and what the metrics make of them."""
+"""From samples to scores: extract the answers to each sample, and apply the metrics."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -35,13 +35,13 @@ from shardmark.untrusted.limits import BoundError
 Json = dict[str, Any]
 AS_WRITTEN = Thinking()
 OTHER = -1
-"kind loglikelihood: the answer where the model would rather have written another text."
+"For kind loglikelihood: the answer if the model would rather have written another text."
 MARK = "<think>"
-"What is put for the mark that opened a thought where that was not noted."
+"Stands for the mark that opened a thought if that was not noted."
 
 
 class Judging(Settings):
-    """The settings of a data set that decide what answers are worth."""
+    """The settings of a data set that decide the scores of answers."""
 
     kind: str
     scoring: str = "sum"
@@ -60,7 +60,7 @@ def judge_row(
     settings: Judging,
     how: Thinking = AS_WRITTEN,
 ) -> Judged:
-    """A sample of the task file, as `judge`; of a circular data set with all its rotations."""
+    """A judged sample of the task file (see `judge`); for a circular data set, with all its rotations."""
     first = judge(line, asked[line.request], answers[line.request], settings, how)
     if settings.circular is None:
         return first
@@ -87,7 +87,7 @@ def judge_row(
 def judge(
     line: TaskLine, request: Request, prediction: Prediction, settings: Judging, how: Thinking = AS_WRITTEN
 ) -> Judged:
-    """A sample of the task file with the model's output and the answers taken from it; `how` tells of its thoughts.
+    """A sample of the task file with the model's output and the answers extracted from it; `how` is for thoughts.
 
     Raises TypeError for a prediction that does not fit the request; score.py refuses such a file first.
     """
@@ -168,10 +168,10 @@ def _sample(line: TaskLine, **found: Any) -> Sample:
 
 
 def with_thoughts(predictions: dict[str, Prediction]) -> dict[str, Prediction]:
-    """Predictions of a model, with the mark of a thought that prompts have opened where that was not noted.
+    """A model's predictions, with the mark of a thought that prompts have opened added if it was not noted.
 
-    Version 0.1 did not note it. Then it shows in outputs that end a thought without having begun it: where most of
-    those that ended by themselves do, one that was cut without any mark is a cut thought.
+    Version 0.1 did not note it. Such a mark is inferred from outputs that end a thought without having begun it: if
+    most of the outputs that ended by themselves do, then one that was cut without any mark is a cut thought.
     """
     written = [each for each in predictions.values() if not isinstance(each, Scored)]
     outputs = [output for each in written for output in each.outputs]
@@ -191,13 +191,15 @@ def _with_mark(prediction: Prediction) -> Prediction:
     return prediction
 
 
-def measure(settings: Judging, judged: list[Judged]) -> dict[str, Measured]:
-    """Each metric's estimate by its label; with several chains, `label,chain` as lm-evaluation-harness calls it.
+def measure(settings: Judging, judged: list[Judged], clusters: Sequence[str] | None = None) -> dict[str, Measured]:
+    """Each metric's estimate by its label; with several chains, by `label,chain` as in lm-evaluation-harness.
 
-    The score of each sample is put into the sample, and those of its answers where there are several.
+    Puts the score of each sample into the sample, and those of its answers if there are several. `clusters` replaces
+    the data set's.
     """
     column = settings.cluster_by
-    clusters = None if column is None else [str(each.sample.row[column]) for each in judged]
+    if clusters is None and column is not None:
+        clusters = [str(each.sample.row[column]) for each in judged]
     return {each.label: _estimate(each, judged, clusters) for each in _judgements(settings, judged)}
 
 
@@ -207,7 +209,7 @@ def means(settings: Judging, judged: list[Judged]) -> set[str]:
 
 
 class _Judgement(NamedTuple):
-    """A score: its label, what judges answers, which ones, and what becomes of several."""
+    """A score to compute: its label, the metric, the answers that it judges, and how several answers are combined."""
 
     label: str
     metric: Metric
@@ -230,14 +232,14 @@ def _judgements(settings: Judging, judged: list[Judged]) -> Iterator[_Judgement]
 
 
 class _Marks(NamedTuple):
-    """What a metric makes of an answer; of several answers to a sample, their terms one after the other."""
+    """A metric's marks of an answer; for several answers to a sample, their terms are concatenated."""
 
     terms: list[float]
     score: Any
-    "A number; None where that of one sample says nothing."
+    "A number; None if a single sample's score has no meaning."
 
 
-def _estimate(judgement: _Judgement, judged: list[Judged], clusters: list[str] | None) -> Measured:
+def _estimate(judgement: _Judgement, judged: list[Judged], clusters: Sequence[str] | None) -> Measured:
     label, metric, chain, statistic = judgement
     asked = [_answers(each, chain, statistic) for each in judged]
     marks = iter(_marks(metric, [pair for pairs in asked for pair in pairs], label))
@@ -257,7 +259,7 @@ def _estimate(judgement: _Judgement, judged: list[Judged], clusters: list[str] |
 
 
 def _answers(judged: Judged, chain: str, statistic: Repeats | None) -> list[tuple[Judged, Any]]:
-    """The answers to a sample that a metric judges, each with what was asked."""
+    """The answers to a sample that a metric judges, each with its request."""
     if judged.rotations:
         return [(turn, turn.answers[chain][0]) for turn in judged.rotations]
     answers = judged.answers[chain]
@@ -271,12 +273,12 @@ def _together(statistic: Repeats, answers: list[_Marks]) -> _Marks:
 
 
 def _mean_value(metric: Metric, answers: int, sums: np.ndarray) -> float:
-    """The mean of a metric's values of the first, the second, ... answers to all samples."""
+    """The mean of a metric's values over the first, the second, ... answers to all samples."""
     return metric.value(sums) if answers == 1 else fmean(map(metric.value, np.split(sums, answers)))
 
 
 def _marks(metric: Metric, asked: list[tuple[Judged, Any]], label: str) -> list[_Marks]:
-    """What a metric makes of each answer. Raises BoundError, with the sample, for what takes too long."""
+    """A metric's marks of each answer. Raises BoundError, with the sample, for work that takes too long."""
     pairs = [VIEWS[metric.reads](each, answer, metric.ranking()) for each, answer in asked]
     if metric.unanswered is not None:
         pairs = [(metric.unanswered if prediction is None else prediction, right) for prediction, right in pairs]

@@ -1,4 +1,4 @@
-"""Error bars: of means by formula, of anything else by drawing the samples again."""
+"""Error bars: of means by formula, of anything else by resampling."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,21 +16,21 @@ CHUNK = 1000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value of samples with its uncertainty; fractions, not percent."""
+    """A value computed from samples, with its uncertainty; fractions, not percent."""
 
     value: float
     stderr: float | None
-    "Of a mean: sample standard deviation (n - 1) over the root of n, as lm-evaluation-harness; None for one sample."
+    "For a mean: sample standard deviation (n - 1) over the root of n, as lm-evaluation-harness; None for one sample."
     ci95: tuple[float, float] | None
     "The 95% confidence interval."
     n: int
     interval: str | None = field(default=None, compare=False)
-    "How the interval was made: wilson, t or bootstrap."
+    "How the interval was computed: wilson, t or bootstrap."
     clusters: int | None = None
-    "How many clusters the samples come in, where the error bar counts them."
+    "How many clusters the samples come in, if the error bar accounts for them."
 
     def metric(self, *, higher_is_better: bool, percent: bool) -> Metric:
-        """For a score file. An interval of which one end is not finite is unknown."""
+        """The estimate for a score file. An interval with an end that is not finite becomes unknown."""
         return Metric(
             value=self.value,
             stderr=self.stderr,
@@ -46,14 +46,14 @@ class Estimate:
 def estimate_mean(samples: Sequence[float], clusters: Sequence[str] | None = None) -> Estimate:
     """The mean of per-sample scores.
 
-    Scores that are all 0 or 1 get Wilson's interval (E. B. Wilson, JASA 22, 1927), which stays honest near 0 and 1,
+    Scores that are all 0 or 1 get Wilson's interval (E. B. Wilson, JASA 22, 1927), which remains valid near 0 and 1,
     where the standard error vanishes; others get Student's t interval. Samples of one cluster (by name) may depend on
-    each other: the standard error is then that of E. Miller, "Adding error bars to evals" (2024), times the root of
-    G / (G - 1) for G clusters, which makes it the usual one if each sample is a cluster; Wilson's interval has as many
-    samples as give this standard error, fewer for few clusters, which say little of their own spread (E. Korn and B.
-    Graubard, Survey Methodology 24, 1998); or G where it vanishes. Raises ValueError without samples.
+    each other: the standard error is then that of E. Miller, "Adding error bars to evals" (2024), times the root of G /
+    (G - 1) for G clusters, which makes it the usual one if each sample is a cluster; Wilson's interval is computed for
+    as many samples as give this standard error, fewer for few clusters, which tell little about their own spread (E.
+    Korn and B. Graubard, Survey Methodology 24, 1998), or for G if it vanishes. Raises ValueError without samples.
     """
-    from scipy import special  # scipy.stats has the same under better names, and takes a second to import
+    from scipy import special  # scipy.stats has the same under better names, but takes a second to import
 
     n = len(samples)
     if not n:
@@ -78,11 +78,11 @@ def estimate_by_draws(
     draws: int,
     clusters: Sequence[str] | None = None,
 ) -> Estimate:
-    """What `value` makes of the sum of all samples' terms.
+    """The value of the sum of all samples' terms, with an error bar from resampling.
 
     The standard error is the standard deviation over `draws` of as many samples (or whole clusters) with replacement,
-    the interval their 2.5% and 97.5% quantiles (Efron 1979). The draws are those of lm-evaluation-harness. Raises
-    ValueError without samples.
+    and the interval is between their 2.5% and 97.5% quantiles (Efron 1979). The draws are those of
+    lm-evaluation-harness. Raises ValueError without samples.
     """
     n = len(terms)
     if not n:
@@ -98,7 +98,7 @@ def estimate_by_draws(
 
 
 def estimate_of_order(samples: Sequence[float], place: int, draws: int) -> Estimate:
-    """The sample at a place in ascending order, from 0, with the error bar of estimate_by_draws."""
+    """The sample at a position in ascending order, from 0, with the error bar of estimate_by_draws."""
     ordered, n = np.sort(np.asarray(samples, dtype=float)), len(samples)
     if n == 1:
         return Estimate(float(ordered[place]), None, None, n)
@@ -109,30 +109,45 @@ def estimate_of_order(samples: Sequence[float], place: int, draws: int) -> Estim
 
 
 def _spread(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Of the values of draws: their standard deviation, and their 2.5% and 97.5% quantiles."""
+    """The standard deviation of the values of draws, and their 2.5% and 97.5% quantiles."""
     with np.errstate(invalid="ignore"):  # values may be infinite
         low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         return float(np.std(values, ddof=1)), (float(low), float(high))
 
 
+def combined_error(errors: Sequence[Any], weights: Sequence[float], same: Sequence[Any] | None = None) -> Any:
+    """The error of a weighted sum of estimates; of numbers or arrays.
+
+    The squares of independent errors are added. Estimates with equal names in `same` may depend on each other, as two
+    prompts' scores of the same rows do; their errors are added as they are, which is conservative.
+    """
+    sums: dict[Any, Any] = {}
+    for error, weight, name in zip(errors, weights, same or range(len(weights)), strict=True):
+        sums[name] = sums.get(name, 0.0) + weight * error
+    return np.sqrt(sum(value**2 for value in sums.values()))
+
+
 def interval_of_mean(
-    values: Sequence[float], intervals: Sequence[tuple[float, float]], weights: Sequence[float]
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    weights: Sequence[float],
+    same: Sequence[Any] | None = None,
 ) -> tuple[float, float]:
-    """The interval of a weighted mean of independent estimates, made of their own intervals.
+    """The interval of a weighted mean of independent estimates, from their own intervals (`same`: combined_error).
 
     Each end is as far from the mean as the root of the sum of the squared weighted distances of theirs (G. Zou and A.
     Donner, Statistics in Medicine 27, 2008). So a mean of shares that are all 1 is as uncertain as these are, although
-    no standard error tells.
+    no standard error shows it.
     """
     total = math.fsum(weights)
     mean = math.fsum(w * v for w, v in zip(weights, values, strict=True)) / total
-    down = math.hypot(*(w * (v - low) for w, v, (low, _) in zip(weights, values, intervals, strict=True))) / total
-    up = math.hypot(*(w * (high - v) for w, v, (_, high) in zip(weights, values, intervals, strict=True))) / total
-    return mean - down, mean + up
+    down = combined_error([v - low for v, (low, _) in zip(values, intervals, strict=True)], weights, same) / total
+    up = combined_error([high - v for v, (_, high) in zip(values, intervals, strict=True)], weights, same) / total
+    return float(mean - down), float(mean + up)
 
 
 def _drawn(n: int, draws: int) -> Any:
-    """Indices of n samples drawn from n. Python's random.Random(k).choices gives the same."""
+    """Indices of n samples drawn from n, the same as by Python's random.Random(k).choices."""
     for start in range(0, draws, CHUNK):
         random = np.random.RandomState([start // CHUNK])
         for _ in range(min(CHUNK, draws - start)):
@@ -140,7 +155,7 @@ def _drawn(n: int, draws: int) -> Any:
 
 
 def _sums_by(values: Sequence[float] | np.ndarray, clusters: Sequence[str]) -> np.ndarray:
-    """The sum of each cluster's values, in order of their first samples."""
+    """The sum of each cluster's values, in the order of their first samples."""
     place = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
     table = np.asarray(values, dtype=float)
     sums = np.zeros((len(place), *table.shape[1:]))
@@ -149,7 +164,7 @@ def _sums_by(values: Sequence[float] | np.ndarray, clusters: Sequence[str]) -> n
 
 
 def _effective(mean: float, stderr: float | None, n: int, clusters: int) -> float:
-    """How many independent samples of 0 or 1 say as much as n with this standard error, known from `clusters`."""
+    """How many independent samples of 0 or 1 would be as informative as n with this standard error, from `clusters`."""
     if not stderr:
         return clusters
     from scipy import special

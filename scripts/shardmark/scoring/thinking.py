@@ -1,11 +1,11 @@
-"""How the thoughts of a model are told from its answers, and how many there are."""
+"""Tell a model's thoughts from its answers, and count them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from shardmark.config.weights import WeightsConfig
+from shardmark.config.wording import WordedConfig
 from shardmark.records.model import ModelRecord
 from shardmark.records.prediction import Generated, Output, Prediction, Sampled, Scored, Written
 from shardmark.records.sample import Sample
@@ -14,23 +14,23 @@ from shardmark.texts.thoughts import Tags, Thoughts, thoughts_in, without_though
 
 
 class Thinking(NamedTuple):
-    """How a model thinks, as its file tells."""
+    """How a model thinks, according to its file."""
 
     apart: bool = False
-    "Whether its thoughts are taken off before any filter."
+    "Whether its thoughts are removed before any filter."
     tags: Tags | None = None
-    "How it marks them; None for all marks that are known."
+    "The marks around thoughts; None for all known marks."
 
     def texts(self, prediction: Written, marked: bool) -> list[str | None]:
-        """What filters are given, `marked` for those that want special tokens; None for a thought that does not end."""
+        """The texts for filters, `marked` for those that need special tokens; None for a thought that does not end."""
         if self.apart:
             return [without_thoughts(text, tags=self.tags) for text in _whole(prediction)]
         return [output.marked if marked else output.text for output in prediction.outputs]
 
     def answers(self, predictions: Mapping[str, Prediction]) -> dict[str, Prediction]:
-        """Predictions of lm-eval's tasks, which know no answer that is None: an empty one for a thought without end.
+        """Predictions for lm-eval's tasks, which cannot take None: an unfinished thought becomes an empty answer.
 
-        As in lm-eval with `think_end_token`, white space after the thought goes, and that at the end stays.
+        As in lm-eval with `think_end_token`, white space after the thought is removed, and that at the end stays.
         """
         if not self.apart:
             return dict(predictions)
@@ -62,18 +62,18 @@ class Thinking(NamedTuple):
 def thinking(record: ModelRecord) -> Thinking:
     """How a model thinks."""
     settings = record.settings
-    if not isinstance(settings, WeightsConfig) or not settings.tells_of_reasoning:
+    if not isinstance(settings, WordedConfig) or not settings.tells_of_reasoning:
         return Thinking()
     return Thinking(True, settings.reasoning_tags)
 
 
 def reasoning(how: Thinking, predictions: Iterable[Prediction], stripped: bool) -> Reasoning | None:
-    """How much was thought for the answers to all requests; None if nothing was.
+    """The amount of thinking in the answers to all requests; None if there was none.
 
-    `stripped` says whether the data set's filters take thoughts off.
+    `stripped` says whether the data set's filters remove thoughts.
     """
     found = [pair for each in predictions if not isinstance(each, Scored) for pair in how.thoughts(each)]
-    thoughtful = [(output, thoughts) for output, thoughts in found if thoughts.end or thoughts.unfinished]
+    thoughtful = [pair for pair in found if pair[1].end or pair[1].unfinished or _apart(pair[0])]
     if not thoughtful:
         return None
     counted = all(output.thought for output, _ in thoughtful)  # earlier versions did not
@@ -81,21 +81,23 @@ def reasoning(how: Thinking, predictions: Iterable[Prediction], stripped: bool) 
     return Reasoning(
         answers=len(found),
         reasoned=len(thoughtful),
-        cut=sum(thoughts.unfinished for _, thoughts in thoughtful),
+        cut=sum(thoughts.unfinished or _cut(output) for output, thoughts in thoughtful),
         thought_tokens=thought if counted else None,
         answer_tokens=tokens - thought if counted else None,
-        seen=not (how.apart or stripped),
+        seen=not (how.apart or stripped or all(_apart(output) for output, _ in thoughtful)),
     )
 
 
 def with_facts(how: Thinking, sample: Sample, prediction: Prediction) -> Sample:
-    """A sample with the whole of what was written and what is thought in it, if anything is."""
+    """A sample with the complete output and the facts about the thoughts in it, if there are any."""
     if isinstance(prediction, Scored):
         return replace(sample, within_thought=True) if prediction.opened else sample
     output, thoughts = next(how.thoughts(prediction))
-    if not (thoughts.end or thoughts.unfinished):
+    if not (thoughts.end or thoughts.unfinished or _apart(output)):
         return sample
-    facts: dict[str, Any] = {"output": output.marked, "thought_cut": thoughts.unfinished}
+    facts: dict[str, Any] = {"output": output.marked, "thought_cut": thoughts.unfinished or _cut(output)}
+    if output.reasoning:
+        facts["reasoning"] = output.reasoning
     if output.thought:
         facts |= {"thought_tokens": output.thought, "answer_tokens": output.tokens - output.thought}
     if sample.outputs:
@@ -103,6 +105,16 @@ def with_facts(how: Thinking, sample: Sample, prediction: Prediction) -> Sample:
     return replace(sample, **facts)
 
 
+def _apart(output: Output | Generated) -> bool:
+    """Whether an endpoint returned or counted thoughts separately from the text."""
+    return bool(output.reasoning or (output.served and output.thought))
+
+
+def _cut(output: Output | Generated) -> bool:
+    """Whether there are only such thoughts because the limit ended them."""
+    return _apart(output) and output.end == "length" and not output.text
+
+
 def _whole(prediction: Written) -> Iterator[str]:
-    """The texts with their marks, each behind the mark that its prompt ends with."""
+    """The texts with their marks, each after the mark that its prompt ends with."""
     return ((output.opened or prediction.opened) + output.marked for output in prediction.outputs)

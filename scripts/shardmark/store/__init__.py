@@ -1,1 +1,1 @@
-"""Formats of the files that pass between jobs, and what is remembered of files."""
+"""Formats of the files that pass between jobs, and remembered facts about files."""

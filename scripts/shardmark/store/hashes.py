@@ -1,13 +1,13 @@
-"""What was found out about files by reading them, remembered between runs.
+"""Facts about files, found out by reading them and remembered between runs.
 
-It holds as long as size, inode, modification and change time of a file are all as they were. The change time is what
-a `touch -d` or a copy over the file cannot fake. It moves in ticks of the kernel's clock, so a file that was changed in
-this very tick is read in a later one: then whatever changes it afterwards has another time.
+A fact holds as long as the size, inode, modification time and change time of its file stay the same. A `touch -d` or a
+copy over the file cannot fake the change time. It moves in ticks of the kernel's clock, so a file that was changed in
+the current tick is read in a later one: any change after that gets another time.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,17 @@ TICK = 0.02
 "Seconds; Linux stamps files every 1 to 10 ms."
 
 
-class _Remembered:
-    """A value for each path, with the stamp of the file it was made from. `save` it when done."""
+class Remembered:
+    """A value for each path, with the stamp of the file it was made from. `save` when done."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[str, list[Any]] = read_sealed(path)  # a lost or damaged cache only costs time
         self._changed = False
 
-    def _value(self, path: Path, make: Callable[[Path], str]) -> str:
-        stamp, key = _stamp(path), str(path.resolve())
+    def _value(self, path: Path, make: Callable[[Path], str], kind: str = "") -> str:
+        """The result of `make` for a file as it is; `kind` tells several such values of a file apart."""
+        stamp, key = _stamp(path), f"{kind}{path.resolve()}"
         known = self._known.get(key)
         if isinstance(known, list) and known[1:] == stamp:
             return str(known[0])
@@ -39,15 +40,19 @@ class _Remembered:
         self._changed = True
         return value
 
+    def _merge(self) -> None:
+        """Add what other processes have written since."""
+        self._known = read_sealed(self.path) | self._known
+
     def save(self) -> None:
-        """Write back what was learnt."""
+        """Write back new values."""
         if self._changed:
             write_whole(self.path, canonical_json(sealed(self._known)))
             self._changed = False
 
 
 def _stamp(path: Path) -> list[int]:
-    """What the file system says of a file. Compared as a whole, never by which time is later: clocks may be wrong."""
+    """A file's stamp, from its metadata. Compared as a whole, never by which time is later: clocks may be wrong."""
     status = os.stat(path)
     return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
@@ -60,8 +65,8 @@ def _refuse_change(path: Path, stamp: list[int]) -> None:
     raise UserError(Problem(str(path), "", "changed while it was read for the plan", fix))
 
 
-class HashCache(_Remembered):
-    """SHA-256 of files by path, and whether those that were asked for are still the same."""
+class HashCache(Remembered):
+    """SHA-256 of files by path, and whether the files that were asked for are still the same."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -81,34 +86,31 @@ class HashCache(_Remembered):
         return value
 
     @contextmanager
-    def steady(self, path: Path | None) -> Iterator[None]:
-        """A block that reads a file whose hash was asked for. Raises UserError if it is not that file at the end.
-
-        None is no file, and steady.
-        """
+    def steady(self, paths: Iterable[Path]) -> Iterator[None]:
+        """A context that reads files whose hashes were asked for. Raises UserError if one of them changes meanwhile."""
         try:
             yield
-        finally:  # what half a file makes the reader say is of no use
-            if path is not None:
+        finally:  # errors from reading half a file are of no use
+            for path in paths:
                 _refuse_change(path, self._asked[path][1])
 
     def changed(self) -> list[Path]:
-        """The files asked for that hold other bytes by now, or are gone. Only those that were touched are read."""
+        """The files asked for that have other bytes by now, or are gone. Reads only those that were touched."""
         return [path for path, (value, stamp) in self._asked.items() if not _holds(path, value, stamp)]
 
 
 def _holds(path: Path, value: str, stamp: list[int]) -> bool:
-    """Whether a file has the content it had."""
+    """Whether a file still has the content it had."""
     with suppress(OSError):
         return _stamp(path) == stamp or file_sha256(path) == value
     return False
 
 
-class CheckedFiles(_Remembered):
-    """Files that were checked and found whole."""
+class CheckedFiles(Remembered):
+    """Files that were checked and found intact."""
 
     def check(self, path: Path, check: Callable[[Path], None]) -> None:
-        """Raise what `check` raises for a file, unless it has been found whole as it is."""
+        """Raise the error of `check` for a file, unless it was found intact and has not changed."""
 
         def whole(path: Path) -> str:
             check(path)

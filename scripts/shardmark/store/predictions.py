@@ -1,8 +1,8 @@
-"""Prediction files: one JSON line for each request, then a trailer that says the file is whole.
+"""Prediction files: one JSON line for each request, then a trailer that shows that the file is whole.
 
 results/predictions/{model}@{digest}/{dataset}/{shard}.jsonl. The trailer holds the shard's name, the model's digest,
-the count of the lines before it, how they were made, and the SHA-256 of them and of that. A file without a fitting
-trailer is refused by name: it is never taken for an answer, nor is one in the folder of a model that did not give it.
+the count of the lines before it, how they were made, and the SHA-256 of the lines and of these facts. A file without a
+matching trailer is refused by name and never taken for an answer; so is one in the folder of another model.
 """
 
 import hashlib
@@ -21,20 +21,23 @@ from shardmark.records.trailer import Made, Trailer
 
 TRAILER = "complete"
 ANSWERS = 4
-"Raised when some requests of some models are answered otherwise; plan/outdated_answers.py knows which. In the trailer."
+"The version of answers, in the trailer. Raised when some models' answers change; see plan/outdated_answers.py."
 TAIL_BYTES = 16384
 
 
-def write_predictions(path: Path, predictions: Iterable[Prediction], made: Made) -> None:
-    """Write predictions in the order of their ids, and the trailer that says how they were made."""
+def write_predictions(path: Path, predictions: Iterable[Prediction], made: Made, answers: int = ANSWERS) -> None:
+    """Write predictions in the order of their ids, and the trailer that says how they were made.
+
+    `answers` is the version that gave them, if not the current one.
+    """
     lines = [json_line(to_json(p)) for p in sorted(predictions, key=lambda p: p.id)]
     body = "".join(lines).encode()
-    identity = {"shard": path.stem, "model": _model_digest(path), "answers": ANSWERS}
+    identity = {"shard": path.stem, "model": _model_digest(path), "answers": answers}
     write_whole(path, body + _trailer(body, {**identity, "count": len(lines), **to_json(made)}))
 
 
 def _model_digest(path: Path) -> str:
-    """The digest of the model that the answers in a file are of; its name may have been another one."""
+    """The digest of the model that gave the answers in a file; its name may have changed since."""
     return layout.split_name(layout.PREDICTIONS.fields(path)["model"])[1]
 
 
@@ -46,7 +49,12 @@ def _trailer(body: bytes, facts: dict[str, Any]) -> bytes:
 
 def read_predictions(path: Path) -> tuple[dict[str, Prediction], Trailer]:
     """The predictions by request id, and the trailer. Raises UserError if the file is not whole."""
-    lines, trailer = _checked(path)
+    return parse_predictions(_content(path), path)
+
+
+def parse_predictions(content: bytes, path: Path) -> tuple[dict[str, Prediction], Trailer]:
+    """The predictions and the trailer in the content of a file that is, or will be, at `path`."""
+    lines, trailer = _checked(content, path)
     try:
         predictions = [read_prediction(line) for line in lines]
     except Unreadable as error:
@@ -58,16 +66,20 @@ def read_predictions(path: Path) -> tuple[dict[str, Prediction], Trailer]:
 
 
 def check_predictions(path: Path) -> None:
-    """Raise UserError if a file is not whole, or not this shard's and this model's."""
-    _checked(path)
+    """Raise UserError if a file is not whole, or belongs to another shard or model."""
+    _checked(_content(path), path)
 
 
-def _checked(path: Path) -> tuple[list[bytes], Trailer]:
-    """The lines of a file's predictions and the trailer that hashes them."""
+def _content(path: Path) -> bytes:
     try:
-        *lines, last = path.read_bytes().splitlines(keepends=True) or [b""]  # bytes: only \n and \r end a line
+        return path.read_bytes()
     except OSError as error:
         raise _refused(path, error.strerror or str(error)) from error
+
+
+def _checked(content: bytes, path: Path) -> tuple[list[bytes], Trailer]:
+    """The lines of a file's predictions and the trailer that hashes them."""
+    *lines, last = content.splitlines(keepends=True) or [b""]  # bytes: only \n and \r end a line
     try:
         facts = _facts(last)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -86,7 +98,7 @@ def _checked(path: Path) -> tuple[list[bytes], Trailer]:
 
 
 def _facts(line: bytes) -> dict[str, Any]:
-    """What a trailer's line holds, keys in their order: they are hashed in it."""
+    """The facts in a trailer's line, keys in their order: the hash depends on it."""
     return dict(json.loads(line)[TRAILER])
 
 

@@ -11,11 +11,11 @@ from shardmark.records.base import convert, parse
 from shardmark.records.request import KINDS, Request
 
 ID = slice(8, 72)
-'Where the id is in a line: after `{"id": "`.'
+'The position of the id in a line: after `{"id": "`.'
 
 
 def read_requests(path: Path) -> dict[str, Request]:
-    """The requests of a shard by id. Raises UserError if one is not what its id says, or if they are not this shard."""
+    """The requests of a shard by id. Raises UserError if one does not match its id, or if they are not this shard's."""
     try:
         with open(path, "rb") as file:
             lines = [_read(line) for line in file]
@@ -28,7 +28,7 @@ def read_requests(path: Path) -> dict[str, Request]:
 
 
 def _read(line: bytes) -> tuple[str, Request]:
-    """The request in a line by its id. Raises ValueError, among others, if it is not what its id says."""
+    """The request in a line, with its id. Raises ValueError, among others, if they do not match."""
     value = parse(line)
     key = value.pop("id")
     if sha256(value) != key:

@@ -11,7 +11,7 @@ from shardmark.records.dataset import TaskHeader, TaskLine
 
 
 def read_header(task: Path) -> TaskHeader | None:
-    """The first line of a task file, which tells of its data set; None if it is damaged or not there."""
+    """The first line of a task file, which describes its data set; None if it is damaged or missing."""
     try:
         with open(task, "rb") as file:
             return _header(file.readline())
@@ -37,7 +37,7 @@ def read_task(task: Path) -> tuple[TaskHeader, list[TaskLine]]:
 
 
 def _header(line: bytes) -> TaskHeader:
-    """Raises ValueError, as Unreadable is."""
+    """The header in a line. Raises ValueError, which Unreadable is a kind of."""
     value = json.loads(line)
     if not is_sealed(value):
         raise Unreadable("the first line is not that of a task file, or has changed")

@@ -2,9 +2,11 @@
 
 from shardmark.tasks.render import Sample, render
 from shardmark.tasks.requests import characters, request_id
-from shardmark.tasks.rows import Row, hub_rows, read_rows, rows_file
+from shardmark.tasks.row_files import Row, read_rows
+from shardmark.tasks.rows import FileRows, hub_rows, rows_files
 
 __all__ = [
+    "FileRows",
     "Row",
     "Sample",
     "characters",
@@ -12,5 +14,5 @@ __all__ = [
     "read_rows",
     "render",
     "request_id",
-    "rows_file",
+    "rows_files",
 ]

@@ -1,8 +1,8 @@
-"""How a model's template puts chats into words: as transformers renders it, within bounds, and with nothing lost.
+"""Texts of chats by a model's template: as transformers renders them, within bounds, and with nothing lost.
 
-A template is first asked for each shape of chat with marks in the place of what is said. That shows which roles it
-refuses and which messages it drops without a word, whatever the model is called, and before anything runs. A system
-message that a template does not take stands at the beginning of the first user's; anything else is an error.
+A template is first tried on each shape of chat, with marks in the place of the messages' texts. This shows, for any
+model and before anything runs, which roles it refuses and which messages it drops silently. A system message that a
+template does not accept is put at the beginning of the first user message; anything else is an error.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 
 from jinja2 import TemplateSyntaxError
 
-from shardmark.config.weights import MetaTemplate
+from shardmark.config.wording import MetaTemplate
 from shardmark.records.base import to_json
 from shardmark.records.request import ChatShape, Message
 from shardmark.tasks.requests import without_empty_answer
 from shardmark.untrusted.limits import BoundError, bounded_steps
 
 Render = Callable[[list[Message], bool], str]
-"The text of a chat; if it is open (the second argument), up to where the assistant goes on. Raises WordingError."
+"The text of a chat; if it is open (the second argument), up to where the assistant continues. Raises WordingError."
 
 Way = Callable[[Sequence[Message]], list[Message]]
-"What becomes of a chat's messages before a template says them."
+"A change to a chat's messages before a template renders them."
 
 ANOTHER = "give the model another chat template, or a meta_template"
 MESSAGES = "fix the data set's messages, or give the model a meta_template"
@@ -39,7 +39,7 @@ SHOWN_ROLES = 8
 
 
 class WordingError(ValueError):
-    """A request that cannot be put into tokens; says what is wrong and how to fix it."""
+    """A request that cannot be turned into tokens; says what is wrong and how to fix it."""
 
     def __init__(self, what: str, fix: str) -> None:
         super().__init__(what)
@@ -47,49 +47,49 @@ class WordingError(ValueError):
 
 
 class RefusedError(WordingError):
-    """A chat that a template does not take as it is."""
+    """A chat that a template does not accept as it is."""
 
 
 class Shape(NamedTuple):
-    """What decides how a template takes a chat: its roles, and whether the assistant is to go on."""
+    """The properties by which a template accepts a chat: its roles, and whether the assistant is to continue."""
 
     roles: tuple[str, ...]
     is_open: bool
 
 
 class ChatTemplate:
-    """A chat template or a meta template, which says each chat as a whole or not at all."""
+    """A chat template or a meta template that renders each chat completely or not at all."""
 
     def __init__(self, render: Render) -> None:
         self._render = render
         self._ways: dict[Shape, Way] = {}
 
     def text(self, messages: Sequence[Message], is_open: bool) -> str:
-        """The text of a chat; if it is open, up to where the assistant goes on. Raises WordingError."""
+        """The text of a chat; if it is open, up to where the assistant continues. Raises WordingError."""
         said = without_empty_answer(messages) if is_open else list(messages)
         return self._whole(self._way(said, is_open)(said), is_open)
 
     def check(self, shape: ChatShape) -> None:
-        """Raise WordingError for chats of a shape that the template does not take as a whole."""
+        """Raise WordingError for chats of a shape that the template does not render completely."""
         self.example(shape)
 
     def example(self, shape: ChatShape) -> str:
-        """A chat of a shape, with marks in the place of what is said. Raises WordingError."""
+        """The text of a chat of a shape, with marks in the place of the messages' texts. Raises WordingError."""
         return self.text(_marked(shape.roles, shape.begun), shape.is_open)
 
     def changes(self, messages: list[Message], is_open: bool) -> bool:
-        """Whether `text` is not what the template alone makes of a chat. Raises WordingError."""
+        """Whether `text` differs from the template's own output for a chat. Raises WordingError."""
         return self._render(messages, is_open) != self.text(messages, is_open)
 
     def notes(self) -> list[str]:
-        """What a reader should know of how the chats so far were put into words."""
+        """Notes for the user on the way in which the chats so far were rendered."""
         notes = [note for way, note in NOTES.items() if way in self._ways.values()]
         if any(shape.is_open and shape.roles[-1] != "assistant" for shape in self._ways):
             notes += self._unopened()
         return notes
 
     def _way(self, messages: list[Message], is_open: bool) -> Way:
-        """How a chat like this is said. Raises WordingError."""
+        """The change to make to chats like this one. Raises WordingError."""
         shape = Shape(tuple(message.role for message in messages), is_open)
         if shape not in self._ways:
             begun = messages[-1].content if is_open and messages[-1].role == "assistant" else ""
@@ -124,7 +124,7 @@ class ChatTemplate:
         return text
 
     def _unopened(self) -> Iterator[str]:
-        """The note on a template that writes something before the assistant's messages, but does not end with it."""
+        """The note on a template that writes a header before the assistant's messages, but does not end with it."""
         user, answer = _marked(("user", "assistant"))
         try:
             opened, closed = (self._render([user], is_open) for is_open in (True, False))
@@ -144,18 +144,18 @@ _WITHOUT_BEGINNING = "leave the assistant's last message out of the data set's c
 
 
 def as_said(messages: Sequence[Message]) -> list[Message]:
-    """The messages as they are."""
+    """The messages unchanged."""
     return list(messages)
 
 
 def joined(messages: Sequence[Message]) -> list[Message]:
-    """The messages with the system's, which come first, as one."""
+    """The messages, with the system messages at the beginning joined into one."""
     count = _systems([message.role for message in messages])
     return [Message(role="system", content=_paragraphs(messages[:count])), *messages[count:]]
 
 
 def merged(messages: Sequence[Message]) -> list[Message]:
-    """The messages with the system's, which come first, at the beginning of the first user's."""
+    """The messages, with the system messages at the beginning merged into the first user message."""
     roles = [message.role for message in messages]
     count, user = _systems(roles), roles.index("user")
     first = Message(role="user", content=_paragraphs([*messages[:count], messages[user]]))
@@ -166,7 +166,7 @@ NOTES: dict[Way, str] = {joined: ONE_SYSTEM, merged: NO_SYSTEM}
 
 
 def _ways(roles: Sequence[str]) -> Iterator[Way]:
-    """The ways to say a chat, the best one first."""
+    """The possible changes to a chat, the best one first."""
     yield as_said
     if _systems(roles) > 1:
         yield joined
@@ -175,18 +175,18 @@ def _ways(roles: Sequence[str]) -> Iterator[Way]:
 
 
 def _systems(roles: Sequence[str]) -> int:
-    """How many system messages stand at the beginning."""
+    """The number of system messages at the beginning."""
     return next((number for number, role in enumerate(roles) if role != "system"), len(roles))
 
 
 def _paragraphs(messages: Sequence[Message]) -> str:
-    """What messages say, with a blank line between; the last keeps its white space."""
+    """The texts of messages with blank lines between them; the last keeps its white space."""
     *first, last = [message.content for message in messages]
     return "\n\n".join([*(text for content in first if (text := content.rstrip())), last])
 
 
 def _marked(roles: Sequence[str], begun: str = "") -> list[Message]:
-    """A chat of these roles, in which each message is a mark; or the last one `begun`, where that is given."""
+    """A chat of these roles, in which each message is a mark; `begun`, if given, replaces the last mark."""
     marks = [f"Zq{number}xw" for number in range(len(roles))]
     if begun:
         marks[-1] = begun
@@ -199,7 +199,7 @@ def _of(roles: Sequence[str]) -> str:
 
 
 def by_transformers(apply: Callable[..., str], day: str) -> Render:
-    """A model's own chat template, which `apply` renders as a tokenizer's apply_chat_template; told `day` as today."""
+    """A model's own chat template, rendered by `apply` like a tokenizer's apply_chat_template; `day` is today."""
     today = datetime.fromisoformat(day)
 
     def render(messages: list[Message], is_open: bool) -> str:
@@ -213,7 +213,7 @@ def by_transformers(apply: Callable[..., str], day: str) -> Render:
         except TemplateSyntaxError as error:
             what = f"the chat template is not valid: line {error.lineno}: {error.message}"
             raise WordingError(what, ANOTHER) from error
-        except Exception as error:  # a template is a program: any exception may come out
+        except Exception as error:  # a template is a program and may raise any exception
             if "continue_final_message is set" in str(error):  # it shows the whole chat
                 what = f"the chat template drops the beginning of the answer, {messages[-1].content!r}"
                 raise RefusedError(what, _WITHOUT_BEGINNING) from error
@@ -225,9 +225,9 @@ def by_transformers(apply: Callable[..., str], day: str) -> Render:
 
 @contextmanager
 def today_is(day: datetime) -> Iterator[None]:
-    """A block in which chat templates are told this day as today's: else each day would ask something else.
+    """A block in which chat templates get this day as today's date: otherwise each day would give other requests.
 
-    transformers takes no such argument, and reads its clock as `datetime.now()`. A test holds it to that.
+    transformers has no argument for it, and reads its clock as `datetime.now()`. A test checks this.
     """
     from transformers.utils import chat_template_utils
 
@@ -240,7 +240,7 @@ def today_is(day: datetime) -> Iterator[None]:
 
 
 def by_meta_template(meta: MetaTemplate, messages: list[Message], is_open: bool) -> str:
-    """The text of a chat; if it is open, up to where the assistant goes on. Raises WordingError."""
+    """The text of a chat; if it is open, up to where the assistant continues. Raises WordingError."""
     parts = [meta.begin]
     turns = {str(role): turn for role, turn in meta.round.items()}
     for message in messages:

@@ -1,7 +1,7 @@
-"""The rotations of a row's options, which circular evaluation asks (OpenCompass's CircularEval).
+"""The rotations of a row's options for circular evaluation (OpenCompass's CircularEval).
 
-In rotation r, the option in place p is the one that stood in place p + r, so that the right one moves r places forward.
-The prompt, and what filters and templates see of the row, has the options in their new places.
+In rotation r, the option in place p is the one that was in place p + r, so that the right one moves r places forward.
+The prompt, and the row that filters and templates get, have the options in their new places.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Turn:
 
 
 def rotated(row: Row, options: str | list[str], turn: int) -> Row:
-    """The row with its options `turn` places further back. Raises RenderError where there are none."""
+    """The row with its options moved `turn` places forward. Raises RenderError if there are none."""
     values = options_of(row, options)
     values = values[turn:] + values[:turn]
     if isinstance(options, list):
@@ -39,7 +39,7 @@ def rotated(row: Row, options: str | list[str], turn: int) -> Row:
 
 
 def options_of(row: Row, options: str | list[str]) -> list[Any]:
-    """The options of a row. Raises RenderError where there are none."""
+    """The options of a row. Raises RenderError if there are none."""
     if isinstance(options, list):
         return [_part(row, column) for column in options]
     value: Any = row
@@ -63,10 +63,10 @@ def _with(row: Row, path: Sequence[str], values: list[Any]) -> Row:
 
 
 def turns(question: Question, circular: Circular, row: Row, target: Any, examples: Sequence[Any]) -> list[Turn]:
-    """The rotations of a row but for the first, which is the row itself; worked examples stay as they are.
+    """The rotations of a row except the first, which is the row itself; worked examples stay as they are.
 
-    `target` is what is right as the row stands. Raises RenderError for options that do not go with choices, target or
-    prompt.
+    `target` is the right answer for the row as it is. Raises RenderError for options that do not match the choices,
+    target or prompt.
     """
     options = options_of(row, circular.options)
     choices = question.choices(row)
@@ -90,19 +90,19 @@ def turns(question: Question, circular: Circular, row: Row, target: Any, example
 
 
 def _asks(request: Request) -> Any:
-    """What is asked, whatever the order of the choices."""
+    """The question, independent of the order of the choices."""
     return sorted(map(repr, request.pairs)) if isinstance(request, ChoiceRequest) else request
 
 
 def is_doubled(circular: Circular, row: Row, target: Any) -> bool:
-    """Whether a right option stands among the options twice, once as a wrong one."""
+    """Whether a right option is among the options twice, once as a wrong one."""
     options = options_of(row, circular.options)
     right = {_place(circular, one, len(options)) for one in (target if isinstance(target, list) else [target])}
     return any(option in [options[place] for place in right] for n, option in enumerate(options) if n not in right)
 
 
 def _moved(circular: Circular, target: Any, turn: int, options: int) -> Any:
-    """What is right when the options have been rotated: indices of choices, or letters."""
+    """The right answer after a rotation: indices of choices, or letters."""
     if isinstance(target, list):
         return [_moved(circular, one, turn, options) for one in target]
     place = (_place(circular, target, options) - turn) % options

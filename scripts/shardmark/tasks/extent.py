@@ -1,4 +1,4 @@
-"""How much of a data set is asked: a run's `limit`, and what it leaves out, which every score must say."""
+"""The part of a data set that is asked: a run's `limit`, and the rows it leaves out, which every score must state."""
 
 import math
 from collections import Counter
@@ -11,26 +11,26 @@ from shardmark.config.run import GroupLimit
 from shardmark.records.extent import ExtentRecord, PerGroup
 
 TASK = "task"
-"What the groups of lm-eval's data sets are: each has the whole limit for itself."
+"The kind of groups in lm-eval's data sets: each has the whole limit for itself."
 Limit = int | float | GroupLimit | None
-"A number of rows, a fraction of them, or either of each group; None for all."
+"A number of rows, a fraction of them, or either for each group; None for all."
 
 
 def share(limit: int | float, total: int) -> int:
-    """How many of `total` rows a number or a fraction of rows is; fractions are rounded up, as in lm-eval."""
+    """The number of rows, of `total`, for a number or a fraction of rows; fractions are rounded up, as in lm-eval."""
     return math.ceil(total * limit) if limit < 1 else int(limit)
 
 
 def per_task(limit: Limit) -> int | float | None:
-    """What a limit is for each task of lm-eval, where all limits are those of a task."""
+    """A limit for each task of lm-eval, where all limits are per task."""
     return limit.per_group if isinstance(limit, GroupLimit) else limit
 
 
 class Extent:
-    """Which rows a limit takes, and how many of how many these are, in all and of each group."""
+    """The rows that a limit takes, with counts of those taken and of all, in total and for each group."""
 
     def __init__(self, limit: Limit, group_by: str | None = None) -> None:
-        """`group_by` is what the groups are: a column of the rows, or tasks."""
+        """`group_by` is the kind of groups: a column of the rows, or tasks."""
         self.limit, self.group_by = limit, group_by
         self.taken: Counter[str] = Counter()
         self.total: Counter[str] = Counter()
@@ -38,7 +38,7 @@ class Extent:
 
     @property
     def needs_totals(self) -> bool:
-        """Whether all rows must be counted before it is known which are taken."""
+        """Whether all rows must be counted before the limit is known."""
         return self.limit is not None and not isinstance(self.limit, int)
 
     def group(self, row: Mapping[str, Any]) -> str:
@@ -46,7 +46,7 @@ class Extent:
         return str(row.get(self.group_by)) if self.group_by else ""
 
     def full(self, group: str) -> bool:
-        """Whether no more rows of a group are taken."""
+        """Whether no more rows of a group are to be taken."""
         if self.limit is None:
             return False
         if isinstance(self.limit, GroupLimit):
@@ -61,7 +61,7 @@ class Extent:
         self.of += total
 
     def record(self) -> ExtentRecord | None:
-        """What was taken; None if that is everything."""
+        """The extent for the record; None if everything was taken."""
         if self.limit is None or self.samples >= self.of:
             return None
         limit = PerGroup(per_group=self.limit.per_group) if isinstance(self.limit, GroupLimit) else self.limit

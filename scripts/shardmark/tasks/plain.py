@@ -1,6 +1,6 @@
-"""Values of rows, YAML and the tasks' own Python as JSON: NumPy's as Python's, and nothing that would be made up.
+"""Values of rows, YAML and the tasks' own Python as JSON: NumPy's as Python's, and no invented ones.
 
-A number that became a text on the way would be compared with numbers later on, and no answer would be right.
+A number that became a text on the way would later be compared with numbers, and no answer would be right.
 """
 
 import datetime
@@ -9,7 +9,7 @@ import uuid
 from typing import Any
 
 PRINTED = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID, bytes)
-"What JSON does not have, and templates print as `str` does: so it becomes that text."
+"Types that JSON lacks and that templates print as `str` does: they become that text."
 
 
 def as_json(value: object, where: str = "") -> Any:
@@ -27,7 +27,7 @@ def as_json(value: object, where: str = "") -> Any:
         return str(value)
     if is_numpy(value):
         return _from_numpy(value, where)
-    for kind in (str, bool, int, float):  # a subclass, such as a member of an enumeration of texts
+    for kind in (str, bool, int, float):  # a subclass, such as a member of a string enumeration
         if isinstance(value, kind):
             return kind(value)
     raise _unfit(value, where)
@@ -38,18 +38,18 @@ def _unfit(value: object, where: str) -> TypeError:
 
 
 def type_name(value: object) -> str:
-    """The type of a value as an error names it."""
+    """The name of a value's type in errors."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def is_numpy(value: object) -> bool:
-    """Whether a value is one of NumPy's scalars or arrays; NumPy is not imported to tell."""
+    """Whether a value is a NumPy scalar or array, checked without importing NumPy."""
     return type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "dtype")
 
 
 def _from_numpy(value: Any, where: str) -> Any:
-    """A short float is the number that it is written as: 0.1, not 0.10000000149011612."""
+    """A NumPy value as JSON. A short float becomes the number as printed: 0.1, not 0.10000000149011612."""
     if value.dtype.kind not in "biufUO":
         raise _unfit(value, where)
     if value.ndim:

@@ -1,4 +1,4 @@
-"""A data set's templates, compiled: what is asked about a row, and what is right."""
+"""A data set's compiled templates: the questions about a row, and the right answers."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -13,18 +13,22 @@ from shardmark.untrusted.templates import Expression, RenderError, Template
 
 T = TypeVar("T", Template, Expression)
 VARIABLE = {"choice": "choice", "loglikelihood": "target", "generate": "target", "rolling": ""}
-"What templates call the answer of a row."
+"The templates' variable for a row's answer."
+NUMBER = "row_number"
+"The templates' variable for a row's number, from 0, by which some benchmarks rotate the options."
 
 
 class Question:
-    """What a data set asks about its rows. Its methods raise RenderError with the key that fails."""
+    """The questions of a data set about its rows. Its methods raise RenderError with the key that fails."""
 
     def __init__(self, settings: DatasetConfig, where: str) -> None:
-        """Compile the templates. Raises UserError with every one that is none. A prompt goes before messages."""
+        """Compile the templates. Raises UserError with every invalid one. A prompt takes precedence over messages."""
         self.settings = settings = (
             settings if settings.prompt is None else settings.model_copy(update={"messages": None})
         )
         self._where, self._problems = where, list[Problem]()
+        self._numbered = False
+        "Whether a template uses the row's number."
         self.filter = self._compile(Expression, "where", settings.where or "true")
         self._target = self._compile(Expression, "target", settings.target or "none")
         self._choices = self._compile_choices(settings.choices)
@@ -52,10 +56,12 @@ class Question:
 
     def _compile(self, kind: type[T], key: str, source: str) -> T:
         try:
-            return kind(source, key)
+            compiled = kind(source, key)
+            self._numbered |= NUMBER in compiled.names
+            return compiled
         except RenderError as error:
             self._problems.append(Problem(self._where, key, str(error), error.fix or "fix the template"))
-            return kind("0")  # nothing is rendered with it
+            return kind("0")  # it is never rendered
 
     def _compile_choices(self, choices: str | list[str] | None) -> Any:
         if isinstance(choices, list):
@@ -78,7 +84,7 @@ class Question:
         return ChatContext(messages)
 
     def _compile_filters(self) -> list[Template]:
-        """The templates among the filters, which are filled in when answers are there."""
+        """The templates among the filters, which are filled in when the answers are known."""
         settings = self.settings
         chains = {f"chains.{name}": chain for name, chain in settings.chains.items()} | {"filters": settings.filters}
         return [
@@ -88,13 +94,17 @@ class Question:
             for setting, template in each.templates().items()
         ]
 
+    def numbered(self, number: int, row: Row) -> Row:
+        """The row with its number, if a template uses it and no column has that name."""
+        return {NUMBER: number} | row if self._numbered else row
+
     def check_filters(self, row: Row) -> None:
         """Raise RenderError if a template among the filters cannot be filled in."""
         for template in self._filters:
             template(row | {"answer": ""})
 
     def _check_choice(self) -> None:
-        """All choices are the same question if none of what is asked contains the choice."""
+        """Add a problem if all choices give the same question, because nothing in it contains the choice."""
         if self.settings.kind == "choice" and not self._problems:
             asked = self.context.names | self._continuation.names
             if "choice" not in asked:
@@ -103,7 +113,7 @@ class Question:
                 self._problems.append(Problem(self._where, key, what, "put {{ choice }} where the choice belongs"))
 
     def choices(self, row: Row) -> list[str] | None:
-        """The texts of a row of which one is right: kinds loglikelihood and rolling have but one. None to generate."""
+        """The choices of a row; kinds loglikelihood and rolling have only the right one. None for generated answers."""
         kind = self.settings.kind
         if kind == "generate":
             return None
@@ -127,7 +137,7 @@ class Question:
         return [_as_text(v, "target", self._gaps(row)) for v in values]
 
     def _gaps(self, row: Row) -> str:
-        """What is missing in the columns that the target is made of, to be said after what is wrong."""
+        """Missing values in the columns that the target uses, to append to an error message."""
         told = self._target.gaps(row)
         return f": {told}" if told else ""
 
@@ -138,7 +148,7 @@ class Question:
         return text
 
     def target(self, row: Row, choices: list[str] | None) -> Any:
-        """What is right: a list of answers, or the index of a choice, or a list of these."""
+        """The right answer: a list of answers, or the index of a choice, or a list of indices."""
         if choices is None:
             answers = self._answer_of(row)
             for metric in self.settings.metrics:
@@ -171,7 +181,7 @@ class Question:
         return index
 
     def request(self, row: Row, choices: list[str] | None, examples: Sequence[Any]) -> Request:
-        """What the model is asked about a row."""
+        """The request for a row."""
         kind = self.settings.kind
         if choices is None:
             return self._generate(row, examples)
@@ -180,7 +190,11 @@ class Question:
         values = [row | {VARIABLE[kind]: choice} for choice in choices]
         if self._whole:
             return ChoiceRequest(pairs=[("", self.context(v, examples)) for v in values])
-        return ChoiceRequest(pairs=[(self.context(v, examples), self._continued(v)) for v in values])
+        if VARIABLE[kind] in self.context.reads:
+            contexts = [self.context(v, examples) for v in values]
+        else:  # nearly always: rendering one text is faster than four equal ones
+            contexts = [self.context(values[0], examples)] * len(values)
+        return ChoiceRequest(pairs=[(one, self._continued(v)) for one, v in zip(contexts, values, strict=True)])
 
     def _continued(self, row: Row) -> str:
         text = str(self._continuation(row))
@@ -198,8 +212,8 @@ class Question:
     def example(self, row: Row) -> Any:
         """A row as a worked example, with its right answer.
 
-        An example of the user's own may hold the answer itself. A column of a data set that happens to be called like
-        it is not meant, but in the prompt of a question that is generated, which knows no answer.
+        An example given by the user may hold the answer itself. A data set's column of the same name is ignored, except
+        in the prompt of a question with a generated answer, where no answer is known.
         """
         variable, shots = VARIABLE[self.settings.kind], self.settings.few_shot
         given = variable in row and shots and shots.examples
@@ -212,13 +226,13 @@ class Question:
         return self.context.example(row if choices is None else answered, self._answer(answered))
 
     def query(self, row: Row) -> str:
-        """The text of a row by which similar examples are found."""
+        """The text of a row for finding similar examples."""
         return self._query(row) if self._query else self._unanswered(row)
 
     def asked(self, row: Row) -> str:
-        """What a row asks, without examples; where that is no column of it, the answer belongs to the question.
+        """The question of a row, without examples; if no column is in it, the answer is part of the question.
 
-        Of a choice, `answered` tells more.
+        For choices, `answered` says more.
         """
         kind = self.settings.kind
         if kind == "choice" or (self.context.names - {VARIABLE[kind]}) & row.keys():
@@ -228,7 +242,7 @@ class Question:
         return self._unanswered(row) + self._continuation(row | {VARIABLE[kind]: self._answer_of(row)[0]})
 
     def answered(self, row: Row) -> tuple[list[str], list[int]]:
-        """What a row asks with each of its choices, and which of these are right."""
+        """The question of a row with each of its choices, and the numbers of the right ones."""
         shots = self.settings.few_shot
         if "choice" in row and shots and shots.examples:
             return [str(self.context.query(row)) + self._continuation(row)], [0]
@@ -243,7 +257,7 @@ class Question:
 
 
 def _as_text(value: object, key: str, why: str) -> str:
-    """A text, a number or a bool as text. Raises RenderError, with `why`, for anything that is more, or nothing."""
+    """A text, a number or a bool as text. Raises RenderError, with `why`, for missing and compound values."""
     if missing(value) or isinstance(value, dict | list | tuple):
         shown = "null" if value is None else repr(value)
         fix = "leave such rows out with `where`" if missing(value) else "take a part of it, or join it"

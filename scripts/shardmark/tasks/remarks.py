@@ -1,4 +1,4 @@
-"""What a reader of a score should know of the samples behind it, counted while they are rendered."""
+"""Remarks for readers of a score on the samples behind it, counted while they are rendered."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -13,5 +13,5 @@ TEXTS: dict[Remark, str] = {
 
 
 def told(counts: Mapping[Remark, int], samples: int) -> list[str]:
-    """The remarks in words, each with how many of all samples it is about."""
+    """The remarks in words, each with the number of samples it applies to."""
     return [f"{counts[remark]:,} of {samples:,} {text}" for remark, text in TEXTS.items() if counts.get(remark)]

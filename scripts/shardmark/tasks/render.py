@@ -1,6 +1,6 @@
-"""From rows to samples: what the model is asked about a row, and what the right answer is."""
+"""From rows to samples: the request for each row, and its right answer."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,7 +22,7 @@ from shardmark.untrusted.printed import gaps
 from shardmark.untrusted.templates import Expression, RenderError
 
 SHOWN = 3
-"How many failing rows of one key are reported; the rest are counted."
+"The most failing rows of one key that are reported; the rest are counted."
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class Sample:
     request: Request
     request_id: str
     target: Any
-    "generate: list of right answers (strings). Else the index of the right choice, or a list if several are."
+    "For generate: a list of right answers (strings). Otherwise the index of the right choice, or a list of them."
     choices: list[str] | None = None
-    "The choices as the row spells them; kinds loglikelihood and rolling have one, their text."
+    "The choices as spelled in the row; kinds loglikelihood and rolling have one, their text."
     group: str | None = None
-    "What the row has in the column `group_by`."
+    "The row's value in the column `group_by`."
     head: int = 0
-    "How many characters at the beginning of the prompt come from few-shot examples and template, not from the row."
+    "Characters at the beginning of the prompt that come from few-shot examples and template, not from the row."
     lm_eval: dict[str, Any] = field(default_factory=dict)
-    "Of a task of lm-eval, what else its metrics need: `several`, whether `target` is a list of right answers."
+    "Other facts that metrics of lm-eval's tasks need: `several`, whether `target` is a list of right answers."
     remarks: tuple[Remark, ...] = ()
-    "What the reader of the score should know of it."
+    "Remarks for readers of the score."
     turns: tuple[Turn, ...] = ()
-    "Where the data set is circular, the other rotations of its options."
+    "For a circular data set, the other rotations of its options."
 
     @property
     def rotations(self) -> "list[Sample]":
@@ -64,13 +64,12 @@ def render(
     example_rows: Iterable[Row] = (),
     extent: Extent | None = None,
 ) -> Iterator[Sample]:
-    """The samples of the rows within `limit`, in order; all rows are read, also those beyond it.
+    """The samples of the rows within `limit`, in order; all rows are read, even those beyond it.
 
-    `extent`, made with the same limit, has counted both at the end.
-
-    `example_rows` are those of `few_shot.source`. Raises UserError at the end that lists the keys and rows that fail:
-    until then, nothing is certain.
+    `extent`, made with the same limit, has counted both at the end. `example_rows` are those of `few_shot.source`.
+    Raises UserError at the end that lists the keys and rows that fail: until then, samples are provisional.
     """
+    place = getattr(rows, "place", lambda number: "")  # the file of a row, if there are several
     shots = settings.few_shot
     if shots and not shots.examples and not shots.source:
         rows = example_rows = list(rows)
@@ -101,7 +100,7 @@ def render(
             extent.add(group, taken, 0 if extent.needs_totals else taken)
             if sample:
                 yield sample
-    renderer.finish()
+    renderer.finish(place)
 
 
 class _Examples:
@@ -139,35 +138,35 @@ class _Examples:
 
     @contextmanager
     def _step(self, number: int, step: Step) -> Iterator[None]:
-        """A step that is about a row of the pool."""
+        """A step that processes a row of the pool."""
         place = self._place(number)
         with self._named(place), step.at(f"{self.where}: few_shot: row {place} of the examples"):
             yield
 
     def _check_group(self, number: int, row: Row) -> None:
-        """Raise UserError if nothing stands in the column by which examples are grouped."""
+        """Raise UserError if the column that groups examples is empty."""
         column = self.settings and self.settings.same
         if column in row:
             with self._named(number):
                 _column(row, str(column), "few_shot.same")
 
     def compare(self, where: str) -> None:
-        """Make ready to choose examples: libraries are loaded here, outside the bounds on templates."""
+        """Prepare to choose examples: libraries are loaded here, outside the bounds on templates."""
         if self.settings:
             similar = similarity(self.settings, self._texts, self.question.query, where)
             self.shots = Shots(self.settings, self._pool, self.question.settings.id_column, similar, self.twins.of)
 
     def of(self, row: Row) -> list[Any]:
-        """The examples of a row as they stand before its question. Raises RenderError."""
+        """The examples of a row in the order in which they precede its question. Raises RenderError."""
         return [self._example(number) for number in self.shots.of(row)] if self.shots else []
 
     def head(self) -> int:
-        """Characters that all prompts begin with."""
+        """The number of characters that all prompts begin with."""
         if self.shots and not self.shots.is_fixed:
             return 0
         try:
             fixed = [self._example(number) for number in self.shots.fixed()] if self.shots else []
-        except RenderError:  # each row will tell
+        except RenderError:  # each row will report it
             return 0
         return int(self.question.context.head(fixed))
 
@@ -194,7 +193,7 @@ class _Examples:
 
 
 class _Renderer:
-    """A data set's question and examples, and what failed so far."""
+    """A data set's question and examples, with the failures so far."""
 
     def __init__(self, settings: DatasetConfig, where: str, question: Question, examples: _Examples) -> None:
         self.settings = settings
@@ -203,7 +202,7 @@ class _Renderer:
         self.examples = examples
         self.failures: dict[str, list[tuple[int, RenderError]]] = {}
         self.failed = 0
-        "Rows that could not be rendered so far."
+        "The number of rows that could not be rendered so far."
         self.rendered = 0
         self.ids: set[str] = set()
         self.doubled: list[str] = []
@@ -211,7 +210,7 @@ class _Renderer:
 
     @property
     def seen(self) -> int:
-        """Rows that are samples, or would be if they could be rendered."""
+        """The number of rows that are samples, or would be if they could be rendered."""
         return self.rendered + self.failed
 
     @property
@@ -220,19 +219,19 @@ class _Renderer:
         return any(error.endless for failed in self.failures.values() for _, error in failed)
 
     def keeps(self, number: int, row: Row, step: Step) -> bool:
-        """Whether `where` leaves a row in; one on which it fails counts."""
+        """Whether `where` keeps a row; a row on which it fails counts as kept."""
         if self.settings.where is None:
             return True
         try:
             with _bound_as_render_error(), step.at(f"{self.where}: row {number}"):
-                return bool(self.question.filter(row))
+                return bool(self.question.filter(self.question.numbered(number, row)))
         except RenderError as error:
             if error.endless:
                 self.failures.setdefault(error.key, []).append((number, error))
             return True
 
     def bounded_sample(self, number: int, row: Row, step: Step) -> Sample | None:
-        """The row's sample, as one step."""
+        """The row's sample, rendered as one bounded step."""
         try:
             with _bound_as_render_error(), step.at(f"{self.where}: row {number}"):
                 return self.sample(number, row)
@@ -243,6 +242,7 @@ class _Renderer:
 
     def sample(self, number: int, row: Row) -> Sample | None:
         """The row's sample; None if `where` leaves it out or something fails on it."""
+        row = self.question.numbered(number, row)
         errors: list[RenderError] = []
         with _into(errors):
             if not self.question.filter(row):
@@ -289,9 +289,12 @@ class _Renderer:
         column = self.settings.group_by
         return None if column is None else _column(row, column, "group_by")
 
-    def finish(self) -> None:
-        """Raise UserError for everything that failed, for a data set without samples and for doubled ids."""
-        problems = [self._failed(key, failed) for key, failed in self.failures.items()]
+    def finish(self, place: Callable[[int], str]) -> None:
+        """Raise UserError for all failures, for a data set without samples and for duplicate ids.
+
+        `place` returns the text to add to the number of a row.
+        """
+        problems = [self._failed(key, failed, place) for key, failed in self.failures.items()]
         if not self.ids and not problems:
             problems.append(Problem(self.where, "where", "no row is left", "loosen the condition"))
         if self.doubled:
@@ -300,8 +303,8 @@ class _Renderer:
         if problems:
             raise UserError(problems)
 
-    def _failed(self, key: str, failed: Sequence[tuple[int, RenderError]]) -> Problem:
-        rows = ", ".join(str(number) for number, _ in failed[:SHOWN])
+    def _failed(self, key: str, failed: Sequence[tuple[int, RenderError]], place: Callable[[int], str]) -> Problem:
+        rows = ", ".join(f"{number}{place(number)}" for number, _ in failed[:SHOWN])
         more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
         error = failed[0][1]
         return Problem(self.where, key, f"row {rows}{more}: {error}", error.fix)
@@ -318,7 +321,7 @@ def _bound_as_render_error() -> Iterator[None]:
 
 @contextmanager
 def _into(errors: list[RenderError]) -> Iterator[None]:
-    """A block whose RenderError joins a list, so that what else is wrong with the row is found as well."""
+    """A block whose RenderError is added to a list, so that other errors in the row are found as well."""
     try:
         yield
     except RenderError as error:

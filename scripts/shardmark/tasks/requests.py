@@ -1,11 +1,11 @@
-"""What is computed from a request: its id, and the texts that a model reads for it.
+"""Values computed from a request: its id, and the texts that a model reads for it.
 
 The id is the SHA-256 of its canonical JSON, so equal questions are asked once, and an answer is found again whatever
-the data set or its file is called.
+the name of the data set or its file.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from os.path import commonprefix
 from typing import NamedTuple
 
 from shardmark.files import sha256
@@ -21,19 +21,19 @@ from shardmark.records.request import (
 
 
 def request_id(request: Request) -> str:
-    """The SHA-256 of what the model is asked, as 64 hexadecimal digits."""
+    """The SHA-256 of the request, as 64 hexadecimal digits."""
     return sha256(to_json(request))
 
 
 def as_text(context: Context) -> str:
-    """A context as people read it: each message under the name of its role."""
+    """A context for people to read: each message under the name of its role."""
     if isinstance(context, str):
         return context
     return "\n".join(f"[{message.role}]\n{message.content}" for message in context)
 
 
 def is_chat(request: Request) -> bool:
-    """Whether a model needs a chat template to be asked this."""
+    """Whether a model needs a chat template for this request."""
     return not isinstance(request.context, str)
 
 
@@ -42,18 +42,18 @@ class Chat(NamedTuple):
 
     messages: list[Message]
     is_open: bool
-    "Whether the model is to go on, and does not score the chat as a whole."
+    "Whether the model is to continue the chat; otherwise it scores the chat as a whole."
 
     @property
     def shape(self) -> ChatShape:
-        """What of it decides whether a model's template takes it."""
+        """The properties that decide whether a model's template accepts it."""
         said = without_empty_answer(self.messages) if self.is_open else self.messages
         begun = said[-1].content if self.is_open and said[-1].role == "assistant" else ""
         return ChatShape(roles=tuple(message.role for message in said), is_open=self.is_open, begun=begun)
 
 
 def without_empty_answer(messages: Sequence[Message]) -> list[Message]:
-    """The messages without a beginning of the answer that says nothing: the template opens the answer itself."""
+    """The messages without an empty beginning of the answer: the template opens the answer itself."""
     last = messages[-1]
     ends_empty = last.role == "assistant" and not last.content.strip() and len(messages) > 1
     return list(messages[:-1] if ends_empty else messages)
@@ -70,20 +70,23 @@ def chats_of(request: Request) -> Iterator[Chat]:
 
 
 def characters(request: Request) -> int:
-    """Length of the text that a model reads for a request, the base of the cost estimate: what all choices begin with
-    counts once."""
+    """Length of the text that a model reads for a request, the base of the cost estimate.
+
+    A common beginning of all choices counts once.
+    """
     texts = texts_of(request)
     shared = shared_characters(texts)
     return shared + sum(len(text) - shared for text in texts)
 
 
 def shared_characters(texts: list[str]) -> int:
-    """How many characters all texts begin with."""
-    return len(commonprefix(texts))  # noqa: RUF071 - characters are what it is for here
+    """The number of characters that all texts begin with."""
+    first, last = min(texts, default=""), max(texts, default="")
+    return bisect_left(range(len(first)), True, key=lambda end: not last.startswith(first[: end + 1]))
 
 
 def texts_of(request: Request) -> list[str]:
-    """What a model reads for a request, a text for each choice; of a chat what is said, without its template."""
+    """The texts that a model reads for a request, one per choice; of a chat, its messages without the template."""
     if isinstance(request, ChoiceRequest):
         return [_said(context) + _said(continuation) for context, continuation in request.pairs]
     return [_said(request.context)]

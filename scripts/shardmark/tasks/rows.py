@@ -1,30 +1,28 @@
-"""Where a data set's rows come from: a JSON-lines file, or the Hub."""
+"""Sources of a data set's rows: files, or the Hub."""
 
-import json
+import glob
+import hashlib
 import os
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from datetime import date, time, timedelta
-from decimal import Decimal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shardmark.config.dataset import Source
-from shardmark.errors import Problem, UserError
-from shardmark.files import digest, jsonl, read_jsonl, write_whole
-
-Row = dict[str, Any]
+from shardmark.config.row_files import RowFiles
+from shardmark.errors import Problem, UserError, collecting
+from shardmark.files import digest, file_sha256, jsonl, read_jsonl, write_whole
+from shardmark.tasks.row_files import MEDIA, Row, plain_row, read_rows, refuse_without_effect
+from shardmark.tasks.synthetic import synthetic_file
 
 ROWS_FORMAT = 1
-"Raised whenever rows of the Hub would be read differently than before; those kept in the cache then count no more."
-
-MAX_DEPTH = 100
-"The deepest nesting of lists and mappings in a row: what reads and writes rows follows each of them."
+"Increased whenever rows of the Hub would be read differently than before; cached rows are then ignored."
 
 CONVERTED = "refs/convert/parquet"
-"The branch in which the Hub itself converts data sets; there, a configuration is only a folder."
+"The branch of the Hub's own conversions of data sets; there, a configuration is only a folder."
 
 HINTS = [
     ("Unknown split", "source.split", "name one of its splits"),
@@ -32,132 +30,182 @@ HINTS = [
     ("scripts are no longer supported", "source.revision", f"try {CONVERTED}, the Hub's own conversion"),
     ("gated", "source.hub", "accept its terms on its page, then set HF_TOKEN or run `hf auth login`"),
 ]
-"What `datasets` says if a key is wrong, the key, and the fix."
+"Error texts of `datasets` for a wrong key, with the key and the fix."
 
 
-def rows_file(source: Source, data_root: str | None, where: str, key: str = "source") -> Path | None:
-    """The JSON-lines file of a source, or None if its rows come from the Hub. Raises UserError about a setting."""
+def rows_files(source: Source, data_root: str | None, where: str, key: str = "source") -> list[Path]:
+    """The files of a source, in order; none if its rows come from the Hub. Raises UserError about a setting."""
+    if source.synthetic:
+        return [synthetic_file(source.synthetic)]
     if source.file:
-        return _existing(Path(source.file).expanduser(), where, f"{key}.file")
+        return _existing(source.patterns, Path(), where, f"{key}.file")
     if not data_root:
-        return None
+        return []
     if not source.local:
         fix = f"add {key}.local: PATH, the file's place in the data_root folder"
         raise UserError(Problem(where, f"{key}.local", "data_root is set, but the data set names no file in it", fix))
-    return _existing(Path(data_root).expanduser() / source.local, where, f"{key}.local")
+    return _existing([source.local], Path(data_root).expanduser(), where, f"{key}.local")
 
 
-def _existing(path: Path, where: str, key: str) -> Path:
-    if not path.is_file():
-        raise UserError(Problem(where, key, f"no file {path}", "correct the path, or data_root"))
-    return path
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a JSON-lines file, one by one. Raises UserError at its end, with the lines of what is broken."""
-    count, problems = 0, []
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = parse_row(line)
-            except (ValueError, RecursionError) as error:
-                what = f"not valid JSON: {error}" if isinstance(error, ValueError) else "nested too deeply to be read"
-                problems.append(Problem(f"{path}:{number}", "", what, "fix this line"))
-                continue
-            if not isinstance(row, dict):
-                problems.append(Problem(f"{path}:{number}", "", "not a JSON object", "write {column: value, ...}"))
-            elif not problems:  # after a broken line, only the other broken ones matter
-                count += 1
-                yield row
-    if not count and not problems:
-        problems.append(Problem(str(path), "", "the file has no rows", "put one JSON object on each line"))
+def _existing(patterns: list[str], root: Path, where: str, key: str) -> list[Path]:
+    """The files for paths and globs; those of a glob are sorted by name."""
+    found: list[Path] = []
+    problems: list[Problem] = []
+    for pattern in patterns:
+        path = root / Path(pattern).expanduser()
+        files = [path] if path.is_file() else []
+        if not files and glob.has_magic(str(path)):
+            files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+        if not files:
+            problems.append(Problem(where, key, f"no file {path}", "correct the path, or data_root"))
+        problems += [
+            Problem(where, key, f"{path} stands twice", "name each file once") for path in files if path in found
+        ]
+        found += files
     if problems:
-        raise UserError(problems[:10])
+        raise UserError(problems)
+    return found
 
 
-def parse_row(line: bytes) -> Any:
-    """The value of a line. Raises ValueError if it is no JSON or has a key twice, RecursionError for deep nesting."""
-    value = json.loads(line, object_pairs_hook=_unique)
-    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise RecursionError
-    return value
+class FileRows:
+    """The rows of some files, one file after another."""
+
+    def __init__(self, paths: Iterable[Path], how: RowFiles | None = None) -> None:
+        self.paths, self.how = list(paths), how or RowFiles()
+        self._first: list[tuple[int, Path]] = []
+        "The number of the first row of each file."
+
+    def __iter__(self) -> Iterator[Row]:
+        refuse_without_effect(self.paths, self.how)
+        number, self._first = 0, []
+        problems: list[Problem] = []
+        for path in self.paths:
+            self._first.append((number, path))
+            with collecting(problems):
+                for row in read_rows(path, self.how):
+                    number += 1
+                    yield row
+        if problems:
+            raise UserError(problems)
+
+    def place(self, number: int) -> str:
+        """The text to add to the number of a row: its file, if there are several."""
+        if len(self.paths) < 2:
+            return ""
+        first, path = next(((first, path) for first, path in reversed(self._first) if first <= number))
+        return f" (row {number - first} of {path})"
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> Row:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} stands twice")
-    return row
+@dataclass
+class RowsPin:
+    """The SHA-256 of a commit's rows, with a function that records it when it becomes known."""
+
+    sha256: str | None = None
+    "None if it is not known yet."
+    note: Callable[[str], None] = lambda sha256: None
+
+    def fits(self, sha256: str) -> bool:
+        """Whether a hash is that of the known rows; if none are known yet, it becomes the known one."""
+        if self.sha256 is None:
+            self.note(sha256)
+            self.sha256 = sha256
+        return self.sha256 == sha256
 
 
-def _depth(value: object) -> int:
-    """How many lists and mappings are in each other."""
-    depth, level = 0, [value]
-    while level := [part for part in level if isinstance(part, dict | list)]:
-        depth += 1
-        level = [inner for part in level for inner in (part.values() if isinstance(part, dict) else part)]
-    return depth
+def kept_rows(source: Source, commit: str) -> Path:
+    """The file with rows of the Hub that have been read, beside the Hub's own cache, whose programs leave it alone.
 
-
-MEDIA = {"Image", "Audio", "Video", "Pdf", "Nifti", "Mesh", "BioStructure"}
-"What `datasets` calls the columns whose values are objects in memory."
-
-
-def hub_rows(source: Source, commit: str, where: str) -> Iterable[Row]:
-    """The rows of a data set on the Hub at a commit, through `datasets`. Raises UserError.
-
-    They are kept in the Hub's cache, because that of `datasets` cannot be asked for a commit.
+    The cache of `datasets` cannot be looked up by commit.
     """
-    from huggingface_hub.constants import HF_HOME
+    from shardmark.store.hub_cache import hub_home  # only used for a path, which is no part of rendering
 
     asked = [str(source.hub), source.config, source.split, source.revision == CONVERTED, commit, ROWS_FORMAT]
-    kept = Path(HF_HOME) / "shardmark" / "rows" / f"{digest(asked)}.jsonl"
+    return hub_home() / "shardmark" / "rows" / f"{digest(asked)}.jsonl"
+
+
+def part_name(config: str | None, split: str | None) -> str:
+    """The lock's name for a part of a data set."""
+    return f"{config}:{split}" if config else str(split)
+
+
+def check_kept(source: Source, commit: str, where: str, pin: RowsPin, sha256: Callable[[Path], str]) -> None:
+    """Raise UserError if the stored rows are not those of the commit; `sha256` hashes a file."""
+    kept = kept_rows(source, commit)
+    if kept.is_file() and not pin.fits(sha256(kept)):
+        what = f"{kept} holds other rows of {source.hub} than config/benchmark.lock knows of its commit"
+        raise UserError(Problem(where, "source.hub", what, f"remove {kept}, and run again to read them anew"))
+
+
+def hub_rows(source: Source, commit: str, where: str, pin: RowsPin | None = None) -> Iterable[Row]:
+    """The rows of a data set on the Hub at a commit, read with `datasets`. Raises UserError.
+
+    They are stored in the Hub's cache, and must match the hash in the lock.
+    """
+    pin = pin or RowsPin()
+    check_kept(source, commit, where, pin, file_sha256)
+    kept = kept_rows(source, commit)
     if kept.is_file():
         return read_jsonl(kept)
     try:
-        rows = _fetch(source, commit)
-    except Exception as error:  # network, disk, broken files, other formats: `datasets` raises what is below it
+        rows = _fetch(source, commit, pin.sha256 is not None)
+    except Exception as error:  # network, disk, broken files, other formats: `datasets` wraps the real error
         raise UserError(_unreadable(source, where, error)) from error
+    text = jsonl(rows)
+    if not pin.fits(hashlib.sha256(text.encode()).hexdigest()):
+        what = f"the rows of {source.hub}@{commit} are not those that config/benchmark.lock knows of this commit"
+        fix = (
+            "clear the caches of the Hub and of datasets for it; or, if datasets reads them otherwise now, accept them"
+        )
+        fix += f": remove {part_name(source.config, source.split)!r} of the commit from `contents` in the lock"
+        raise UserError(Problem(where, "source.hub", what, fix))
     with suppress(OSError):  # a cache that cannot be written only costs time
-        write_whole(kept, jsonl(rows))
+        write_whole(kept, text)
     return rows
 
 
-def _fetch(source: Source, commit: str) -> list[Row]:
-    from datasets import load_dataset_builder  # 1 s: only where the Hub is really read
+def _fetch(source: Source, commit: str, is_known: bool = False) -> list[Row]:
+    from datasets import load_dataset_builder  # takes 1 s, so only if the Hub is really read
+    from httpx2 import HTTPError
+
+    from shardmark.tasks.downloaded import downloaded
 
     config, folder = source.config, None
-    if source.revision == CONVERTED:
-        config, folder = None, _converted_folder(source, commit)
-    builder = load_dataset_builder(str(source.hub), config, data_dir=folder, revision=commit)
-    if builder.hash != commit:
-        raise FileNotFoundError(f"commit {commit} cannot be had, and the cache only has {builder.hash}")
+    try:
+        if source.revision == CONVERTED:
+            config, folder = None, _converted_folder(source, commit)
+        builder = load_dataset_builder(str(source.hub), config, data_dir=folder, revision=commit)
+        if builder.hash != commit:
+            raise FileNotFoundError(f"commit {commit} cannot be had, and the cache only has {builder.hash}")
+    except (OSError, HTTPError):  # no network, or the commit is not in the cache of `datasets`
+        here = downloaded(str(source.hub), commit, is_known)
+        if here is None:
+            raise
+        if source.revision == CONVERTED:
+            folders = sorted(path.name for path in here.iterdir() if path.is_dir())
+            config, folder = None, _chosen_folder(source, folders)
+        builder = load_dataset_builder(str(here), config, data_dir=folder)
     builder.download_and_prepare()
     return plain_rows(builder.as_dataset(split=source.split))
 
 
 def plain_rows(split: Any) -> list[Row]:
-    """The rows of a `datasets.Dataset` as JSON: dates, bytes and decimals become text; images, sounds, films and PDFs,
-    which a prompt cannot hold, are left out. Raises TypeError for other objects."""
+    """The rows of a `datasets.Dataset` as JSON: dates, bytes and decimals become text.
+
+    Images, audio, videos and PDFs, which a prompt cannot hold, are left out. Raises TypeError for other objects.
+    """
     media = [name for name, feature in split.features.items() if type(feature).__name__ in MEDIA]
-    return [json.loads(json.dumps(row, default=_text_of)) for row in split.remove_columns(media)]
-
-
-def _text_of(value: object) -> str:
-    if isinstance(value, date | time | timedelta | Decimal | bytes):
-        return str(value)
-    raise TypeError(f"a column holds objects of type {type(value).__name__}, which are no text, number or list")
+    return [plain_row(row) for row in split.remove_columns(media)]
 
 
 def _converted_folder(source: Source, commit: str) -> str:
-    """The folder of a configuration in a branch of the Hub's conversions. All of them would be read as one."""
+    """The folder of a configuration in a branch of the Hub's conversions, all of which would be read as one."""
     from huggingface_hub import HfApi, RepoFolder
 
     tree = HfApi().list_repo_tree(str(source.hub), repo_type="dataset", revision=commit)
-    folders = [entry.path for entry in tree if isinstance(entry, RepoFolder)]
+    return _chosen_folder(source, [entry.path for entry in tree if isinstance(entry, RepoFolder)])
+
+
+def _chosen_folder(source: Source, folders: list[str]) -> str:
     chosen = [folder for folder in folders if source.config in (None, folder)]
     if len(chosen) != 1:
         raise ValueError(f"there is no configuration {source.config!r}, only {', '.join(folders)}")
@@ -165,24 +213,25 @@ def _converted_folder(source: Source, commit: str) -> str:
 
 
 def _unreadable(source: Source, where: str, error: Exception) -> Problem:
-    """What went wrong while a data set was read, with the key to change."""
+    """The problem with reading a data set, with the key to change."""
     if type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # it only says that there is one
+        error = error.__cause__  # it only wraps another error
     text = one_line(error)
     what = f"cannot read {source.hub}: {text}"
     for pattern, key, fix in HINTS:
         if re.search(pattern, text):
             return Problem(where, key, what, fix)
     offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HF_DATASETS_OFFLINE")
-    fix = "run once without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE" if offline else "check the name and the network"
-    return Problem(where, "source.hub", what, f"{fix}, or point data_root at a folder of JSON-lines files")
+    once = "run once without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE (`snakemake stage` where there is a network)"
+    fix = once if offline else "check the name and the network"
+    return Problem(where, "source.hub", what, f"{fix}, or point data_root at a folder of files")
 
 
 def one_line(error: Exception) -> str:
-    """What an exception of another library says, in one line and without secrets."""
+    """The message of another library's exception, in one line and without secrets."""
     return textwrap.shorten(unsigned(str(error)), 400, placeholder=" ...") or type(error).__name__
 
 
 def unsigned(text: str) -> str:
-    """A text without the queries of its addresses: whoever has one can download the file."""
+    """A text without the queries of its addresses, with which anyone could download the file."""
     return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)

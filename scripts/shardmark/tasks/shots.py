@@ -1,7 +1,7 @@
-"""Which worked examples stand before a question.
+"""The worked examples before a question.
 
-What a row gets depends on itself and on the examples there are, not on other rows, their order or a limit. So an edited
-row changes its own examples and those of the few rows that have it as one.
+A row's examples depend on the row and the pool of examples only, not on other rows, their order or a limit. So an
+edited row changes its own examples and those of the few rows that use it as an example.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Shots:
-    """Chooses among rows that may be examples."""
+    """Chooses among the rows that may be examples."""
 
     def __init__(
         self,
@@ -33,8 +33,11 @@ class Shots:
         similar: Similar | None,
         twins: Callable[[Row], set[int]],
     ) -> None:
-        """`similar` finds the rows of the pool that are like a question, where that is how they are picked, and `twins`
-        the numbers of those that ask the same."""
+        """Prepare the choice of examples.
+
+        `similar` scores the rows of the pool by similarity to a question, if they are picked in that way; `twins`
+        returns the numbers of rows that ask the same.
+        """
         self.settings, self.pool, self.id_column, self.similar, self.twins = settings, pool, id_column, similar, twins
         self._all = settings.pick is None and settings.examples is not None
         self._pick: Callable[[Row, Any], Any] = {
@@ -48,11 +51,11 @@ class Shots:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether all rows have the same examples, unless they are one of them."""
+        """Whether all rows have the same examples, except rows that are examples themselves."""
         return self.settings.pick in (None, "first", "ids") and self.settings.same is None
 
     def of(self, row: Row) -> list[int]:
-        """The numbers of a row's examples in the pool, in the order in which they stand. Raises RenderError."""
+        """The numbers of a row's examples in the pool, in the order of use. Raises RenderError."""
         found = [int(number) for number in self._pick(row, self._candidates(row))]
         wanted = self.settings.count or 0
         if len(found) < wanted:
@@ -62,11 +65,11 @@ class Shots:
         return found
 
     def fixed(self) -> list[int]:
-        """The examples of every row, where these are fixed."""
+        """The examples of every row, if these are fixed."""
         return [int(number) for number in self._pick({}, range(len(self.pool)))]
 
     def _candidates(self, row: Row) -> Any:
-        """The numbers of the rows that may be examples for a row: never itself, nor one that asks the same."""
+        """The numbers of the rows that may be examples for a row: not itself, nor rows that ask the same."""
         alike = self.twins(row)
         if self._all:
             numbers: Sequence[int] = range(len(self.pool))
@@ -87,7 +90,7 @@ class Shots:
 
     @cached_property
     def _groups(self) -> dict[str, list[int]]:
-        """The rows of the pool by what they have in the column `same`, or all of them under no name."""
+        """The rows of the pool by their value in the column `same`; without it, all of them under ""."""
         groups: dict[str, list[int]] = defaultdict(list)
         for number, row in enumerate(self.pool):
             groups["" if self.settings.same is None else self._group(row)].append(number)
@@ -103,7 +106,7 @@ class Shots:
         return canonical_json(row[column])
 
     def _by_id(self, numbers: Sequence[int]) -> list[int]:
-        """Those whose ids are named; ids are numbers among them if there is no id column."""
+        """The rows with the given ids; without an id column, ids are numbers among them."""
         column = self.id_column
         if column is None:
             within = self._groups[""] if self.settings.same is None else self._siblings(numbers)
@@ -129,8 +132,8 @@ class Shots:
     def _by_lot(self, row: Row, numbers: Sequence[int]) -> Any:
         """The rows with the smallest hashes of (seed, row, example).
 
-        One that is added to the pool takes the place of another in few rows' examples (rendezvous hashing, D. Thaler
-        and C. Ravishankar, IEEE/ACM Trans. Networking 6, 1998).
+        A row added to the pool replaces another in few rows' examples (rendezvous hashing, D. Thaler and C.
+        Ravishankar, IEEE/ACM Trans. Networking 6, 1998).
         """
         import numpy as np
 
@@ -139,7 +142,7 @@ class Shots:
         return chosen[np.argsort(lots, kind="stable")[: self.settings.count]]
 
     def _alike(self, row: Row, numbers: Sequence[int]) -> Any:
-        """The most similar rows, the most similar one first; of equally similar ones the earlier."""
+        """The most similar rows, the most similar one first; among equally similar ones, the earlier."""
         import numpy as np
 
         assert self.similar is not None
@@ -154,7 +157,7 @@ def row_key(value: object) -> int:
 
 
 def _mixed(values: "np.ndarray") -> Any:
-    """Each 64-bit number spread over all of them (the finalizer of SplitMix64, G. Steele et al., OOPSLA 2014)."""
+    """Each 64-bit number with its bits mixed (the finalizer of SplitMix64, G. Steele et al., OOPSLA 2014)."""
     import numpy as np
 
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

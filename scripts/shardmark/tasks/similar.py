@@ -1,4 +1,4 @@
-"""How similar texts are: by the words they share (BM25), or by their embeddings."""
+"""Similarity of texts: by the words they share (BM25), or by their embeddings."""
 
 import importlib
 import logging
@@ -12,15 +12,15 @@ from shardmark.errors import Problem, UserError
 from shardmark.tasks.rows import Row
 
 Similar = Callable[[Row], Any]
-"From a row to an array: how similar each text is to it, higher is more."
+"Maps a row to an array of similarities to each text; higher is more similar."
 
 WORD = re.compile(r"\w+")
 DIGITS = 4
-"Decimals to which cosines are compared: beyond them, they depend on the machine."
+"Decimals to which cosines are compared: further ones depend on the machine."
 
 
 def similarity(settings: FewShot, texts: Sequence[str], query: Callable[[Row], str], where: str) -> Similar | None:
-    """What compares a row with texts, as the settings say; None if they compare nothing.
+    """The function that compares a row with texts, by the settings; None if they compare nothing.
 
     Raises UserError if a package or the model is missing.
     """
@@ -33,7 +33,7 @@ def similarity(settings: FewShot, texts: Sequence[str], query: Callable[[Row], s
 
 def _bm25(texts: Sequence[str], query: Callable[[Row], str], where: str) -> Similar:
     bm25s = _package("bm25s", where)
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells each step on the terminal
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs each step on the terminal
     index = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
     index.index([_words(text) for text in texts], show_progress=False)
     return lambda row: index.get_scores(_words(query(row)))

@@ -1,4 +1,4 @@
-"""Rows that ask the same, whatever their ids are: a question's example must not show it with its answer."""
+"""Rows that ask the same, whatever their ids: an example must not show a question with its answer."""
 
 import re
 import unicodedata
@@ -15,11 +15,11 @@ from shardmark.untrusted.templates import RenderError
 UNSEEN = re.compile("[\u200b\u200c\u200d\u2060\ufeff]")
 "Characters without width."
 MANY = 256
-"How many rows with the same prompt are compared within the bounds of one step."
+"The most rows with the same prompt that are compared within the bounds of one step."
 
 
 class Wholes(NamedTuple):
-    """What a row asks with the answers in it, which tells rows apart whose choices alone differ."""
+    """Digests of a row's questions with answers, which tell apart rows that differ in their choices only."""
 
     all: frozenset[str]
     right: frozenset[str]
@@ -30,12 +30,12 @@ class Wholes(NamedTuple):
 
 
 class Twins:
-    """Finds the rows of a pool that ask what a row asks; white space makes no difference."""
+    """Finds the rows of a pool that ask the same as a row; white space makes no difference."""
 
     def __init__(
         self, question: Question, pool: Sequence[Row], step: Callable[[int], AbstractContextManager[None]]
     ) -> None:
-        """`step` bounds what is done with a row of the pool, by its number. Raises RenderError beyond bounds."""
+        """`step` bounds the work on a row of the pool, by its number. Raises RenderError beyond bounds."""
         self._question, self._pool = question, pool
         self._choosing = question.settings.kind == "choice"
         self._known: dict[int, Wholes] = {}
@@ -60,13 +60,13 @@ class Twins:
         return {number for number in found if own.same(self._whole(number))}
 
     def _key(self, row: Row) -> str | None:
-        """A digest of a row's prompt; None if it cannot be rendered, or if no column is in it."""
+        """A digest of a row's prompt; None if it cannot be rendered, or contains no column."""
         try:
             return digest(normal(self._question.asked(row)))
         except RenderError as error:
             if error.endless:
                 raise
-            return digest("") if self._choosing else None  # a template may want more of a choice than nothing
+            return digest("") if self._choosing else None  # a template may need a choice that is not empty
 
     def _whole(self, number: int) -> Wholes:
         if number not in self._known:
@@ -85,5 +85,5 @@ class Twins:
 
 
 def normal(text: str) -> str:
-    """A text without what nobody sees: how much white space there is, and how an accent is spelt."""
+    """A text without invisible differences: the amount of white space, and the encoding of accents."""
     return " ".join(UNSEEN.sub("", unicodedata.normalize("NFC", text)).split())

@@ -1,1 +1,1 @@
-"""What is read out of texts that models write: numbers, words, thoughts."""
+"""Read texts that models write: numbers, words, thoughts, stated options."""

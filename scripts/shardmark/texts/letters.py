@@ -10,14 +10,14 @@ from shardmark.texts import wording
 
 LONGEST = 100_000
 MOST_LETTERS = 2_000
-"Of a longer text, or one with more letters, the first and the last half are read."
+"In a longer text, or one with more letters, the first and the last half are read."
 
 
 class Letter(NamedTuple):
-    """A letter that stands for itself."""
+    """A letter that stands alone."""
 
     start: int
-    "Where it begins, with a bracket before it."
+    "The index of its beginning, including a bracket before it."
     end: int
     option: str
     "The option it names; empty if there is no such option."
@@ -25,7 +25,7 @@ class Letter(NamedTuple):
 
 
 def compiled(*parts: str) -> re.Pattern[str]:
-    """A pattern that ignores case."""
+    """A compiled pattern that ignores case."""
     return re.compile("".join(parts), re.IGNORECASE)
 
 
@@ -34,7 +34,7 @@ TEMPLATE_MARKS = re.compile(r"<\|[^|<>\n]{1,40}\|>|</s>|<eos>|<end_of_turn>|\[/?
 INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff]")
 LOOKALIKES = str.maketrans("АВСЕНІЈΑΒΕΗΙ", "ABCEHIJABEHI")
 LOOKALIKE = re.compile(r"(?<!\w)[АВСЕНІЈΑΒΕΗΙ](?!\w)(?!\s{1,3}\w)")
-"A Cyrillic or Greek letter in the place of a Latin one; before a word it is a word of its own language."
+"A Cyrillic or Greek letter in place of a Latin one; before a word, it is a word of its own language."
 MARKUP = (
     (re.compile(r"~~[^~\n]{0,200}~~"), " "),
     (compiled(r"<(b|i|strong|em|u|p|code|span|mark)\b[^<>]{0,60}>([^<>]{0,200})</\1>"), r"\2"),
@@ -53,7 +53,8 @@ MARKUP = (
 )
 
 GLUE = "0-9A-Za-z\u00c0-\u02af\u0386-\u0587"
-"What makes a word with a Latin letter beside it; Chinese, Japanese, Korean, Thai, Arabic and Indic letters do not."
+"""Characters that form a word with an adjacent Latin letter; Chinese, Japanese, Korean, Thai, Arabic and Indic letters
+do not."""
 TURKISH_ENDING = r"(?:[dt][iıuü]r|y?[eiıuü])\b"
 LETTER = re.compile(
     rf"(?<![{GLUE}_'’&°\\/+#])(?<![{GLUE}][-.])(?P<open>(?<![{GLUE}])[(\[<])?(?P<letter>(?<![{GLUE}]\()[A-Za-z])"
@@ -77,7 +78,7 @@ JOINT = compiled(wording.JOINT)
 
 
 def cleaned(text: str) -> str:
-    """The text without the marks of Markdown, LaTeX, HTML and chat templates; a marked letter is in brackets."""
+    """The text without markup of Markdown, LaTeX, HTML and chat templates; a marked letter is put in brackets."""
     if len(text) > LONGEST:
         text = text[: LONGEST // 2] + "\n" + text[-LONGEST // 2 :]
     text = next((part for part in TEMPLATE_MARKS.split(text) if part.strip()), "")
@@ -89,10 +90,10 @@ def cleaned(text: str) -> str:
 
 
 def letters(text: str, options: Mapping[str, str]) -> list[Letter]:
-    """The letters that stand for themselves, in order; `options` maps how an option may be written to its name.
+    """The letters that stand alone, in order; `options` maps the spellings of an option to its name.
 
-    Left out are parts of words (`C++`, `D.C.`), other things that have a letter (`vitamin C`), articles and pronouns
-    ("A dog", "I think"), and small letters before a word.
+    Omits parts of words (`C++`, `D.C.`), other names with a letter (`vitamin C`), articles and pronouns ("A dog", "I
+    think"), and lower-case letters before a word.
     """
     matches, half = list(LETTER.finditer(text)), MOST_LETTERS // 2
     matches = matches if len(matches) <= MOST_LETTERS else matches[:half] + matches[-half:]
@@ -113,7 +114,7 @@ def _letter(text: str, match: re.Match[str], options: Mapping[str, str]) -> Lett
 
 
 def _ends(text: str, end: int) -> bool:
-    """Whether no words follow a small letter, or they make it the subject, as in `the answer is c` and `a is wrong`."""
+    """Whether a small letter has no words after it, or is their subject, as in `the answer is c` and `a is wrong`."""
     return any(pattern.match(text, end, end + 40) for pattern in (ENDS_CLAUSE, HEAD, DIRECTLY_NOT, SUBJECT))
 
 
@@ -132,7 +133,7 @@ def list_labels(text: str, found: list[Letter], order: list[str]) -> frozenset[L
 
 
 def enumerations(text: str, found: list[Letter]) -> Iterator[list[Letter]]:
-    """The letters of `A or B`, `A, B and C`, `A, B.`: lists of different letters that are said to be alike."""
+    """The letters in `A or B`, `A, B and C`, `A, B.`: lists of different letters that share one statement."""
     lists: list[list[Letter]] = []
     for one, other in pairwise(found):
         if not JOINT.fullmatch(text, one.end, min(other.start, one.end + 25)) or other.start > one.end + 25:

@@ -1,7 +1,7 @@
 """Numbers as people and models write them: `-$1,234.50`, `1 234 567`, `３６`, `٤٢`, `\\frac{3}{4}`, `3 × 10^8`.
 
-A number that is found has a plain spelling: ASCII digits, a point before decimals, no separators, `e` before an
-exponent, `/` in a fraction. It is a text, so that nothing of it is lost.
+Found numbers have a plain spelling: ASCII digits, a point before decimals, no separators, `e` before an exponent, `/`
+in a fraction. They are texts, so that no digit is lost.
 """
 
 import re
@@ -80,7 +80,7 @@ MAGNITUDE = re.compile(
 
 
 class Amount(NamedTuple):
-    """A number with what it counts."""
+    """A number with its unit or currency."""
 
     value: Fraction
     unit: str
@@ -89,10 +89,10 @@ class Amount(NamedTuple):
 def numbers(text: str, thousands: Thousands = ",") -> Iterator[str]:
     """The numbers of a text, in order.
 
-    `1,234`, `1,00,000`, `1 234`, `1'234`, `1_234`, `1.234.567` and `1.234,5` have separators; a list as `1,2,3` has
-    three numbers. With thousands `any`, a point or comma before exactly three digits separates thousands, and a comma
-    before any other number of digits is a decimal comma: `1.250` is 1250 and `2,5` is 2.5. Exponents of other bases
-    than ten (`cm^2`), digits of a word (`CO2`) and versions (`1.2.3`) are no numbers.
+    `1,234`, `1,00,000`, `1 234`, `1'234`, `1_234`, `1.234.567` and `1.234,5` have separators; a list such as `1,2,3`
+    has three numbers. With thousands `any`, a point or comma before exactly three digits separates thousands, and a
+    comma before any other number of digits is a decimal comma: `1.250` is 1250 and `2,5` is 2.5. Exponents of other
+    bases than ten (`cm^2`), digits of a word (`CO2`) and versions (`1.2.3`) are not numbers.
     """
     plain = _plain(text)
     for match in _pattern(thousands).finditer(plain):
@@ -101,7 +101,7 @@ def numbers(text: str, thousands: Thousands = ",") -> Iterator[str]:
 
 
 def amount(text: str) -> Amount | None:
-    """What a text says that is a single number, perhaps with a currency or a unit; None of any other text."""
+    """The single number that a text consists of, perhaps with a currency or a unit; None for any other text."""
     plain = _plain(text).strip().rstrip(".")
     found = list(_pattern(",").finditer(plain)) if len(plain) <= 1000 and "_" not in plain else []
     if len(found) != 1:
@@ -118,7 +118,7 @@ def amount(text: str) -> Amount | None:
 
 
 def exact(number: str) -> Fraction | None:
-    """A number's value; None if it is beyond 10^9999 or has thousands of digits."""
+    """The value of a number; None if it is beyond 10^9999 or has thousands of digits."""
     exponent = number.lower().partition("e")[2]
     try:
         return None if abs(int(exponent or 0)) > LARGEST_EXPONENT else Fraction(number)
@@ -137,7 +137,7 @@ def _plain(text: str) -> str:
 
 @lru_cache(4096)
 def _ascii(character: str) -> str:
-    """The character, or what it means in ASCII."""
+    """The character, or its equivalent in ASCII."""
     if (digit := unicodedata.decimal(character, None)) is not None:
         return str(digit)
     if unicodedata.category(character) == "No" and "⁄" in (name := unicodedata.normalize("NFKC", character)):
@@ -168,7 +168,7 @@ def _spelling(number: str, thousands: Thousands) -> str:
 
 
 def _is_negative(text: str, start: int) -> bool:
-    """Whether a minus belongs to the number there; in `5-7`, `A-1` and a list's `- 1` it does not."""
+    """Whether a minus belongs to the number at `start`; in `5-7`, `A-1` and a list's `- 1` it does not."""
     while start and (text[start - 1] == "+" or unicodedata.category(text[start - 1]) == "Sc"):
         start -= 1
     if start and text[start - 1] in "-–":

@@ -1,8 +1,8 @@
-"""Which option an answer states: `B`, `(B)`, `the answer is $\\boxed{B}$`, `not A but B`, `答案是B`.
+"""The option that an answer states: `B`, `(B)`, `the answer is $\\boxed{B}$`, `not A but B`, `答案是B`.
 
-Of the letters that stand for themselves, those that head a list of options are left out, as are those that are denied
-("not A", "A is wrong") or only considered ("although A", "A or B"). What remains is ranked by how it is said, and
-among equals the last counts.
+Of the letters that stand alone, those that head a list of options are left out, as are those that are denied ("not A",
+"A is wrong") or only considered ("although A", "A or B"). The others are ranked by how they are stated; among equals,
+the last one counts.
 """
 
 import re
@@ -24,10 +24,10 @@ from shardmark.texts.letters import (
 )
 
 FAR = 120
-"Characters around a letter that are searched for what is said of it."
+"How many characters around a letter are searched for a statement about it."
 
 BETWEEN = rf"(?:\W{{0,3}}(?:\b(?:{wording.NAME})\b|选项|選項|選択肢|项)){{0,2}}[\s:(]{{0,4}}$"
-"What may stand between a word that states and the letter."
+"The text that may stand between a word that states an answer and the letter."
 ANSWER = compiled("(?P<linked>", wording.ANSWER, ")|", wording.FOREIGN_ANSWER)
 NO_STATEMENT = compiled(wording.NO_STATEMENT)
 LINK = compiled(wording.LINK)
@@ -55,7 +55,7 @@ NEXT_QUESTION = compiled(r"[ \t]{0,20}(?:", wording.NEXT_QUESTION, ")")
 
 
 class Statement(NamedTuple):
-    """Where a letter is said to be the answer."""
+    """A statement that a letter is the answer."""
 
     place: int
     option: str
@@ -65,8 +65,8 @@ class Statement(NamedTuple):
 def first_option(text: str, options: str) -> str | None:
     """The option that an answer states; None if it states none, or several.
 
-    A text that goes on with another question has answered before it. Small and capital letters are alike, unless both
-    are options.
+    If the text goes on with another question, the answer is what comes before that. Lower and upper case are equal,
+    unless both are options.
     """
     names = {option: option for option in options}
     if len({option.upper() for option in options}) == len(options):
@@ -79,7 +79,7 @@ def first_option(text: str, options: str) -> str | None:
 
 
 def _questions(text: str) -> Iterator[str]:
-    """The text up to where it asks another question, then from there to the next one, and so on."""
+    """The text up to the next question, then from there to the one after it, and so on."""
     part: list[str] = []
     for line in text.split("\n"):
         if NEXT_QUESTION.match(line) and any(map(str.strip, part)):
@@ -90,7 +90,7 @@ def _questions(text: str) -> Iterator[str]:
 
 
 class _Reading:
-    """A text, its letters, and what it says of them."""
+    """A text, its letters, and its statements about them."""
 
     def __init__(self, text: str, names: dict[str, str]) -> None:
         self.text = text
@@ -101,7 +101,7 @@ class _Reading:
         self.lists = {letter: each for each in enumerations(text, self.letters) for letter in each}
 
     def answer(self) -> str | None:
-        """The option; an empty text if another is stated than there are; None if nothing is said."""
+        """The stated option; an empty text if it states one that does not exist; None if it states nothing."""
         opening = self._opening()
         stated = sorted(self._stated())
         if opening and self._is_final(opening, stated):
@@ -119,16 +119,16 @@ class _Reading:
     def _is_candidate(self, letter: Letter) -> bool:
         return bool(letter.option) and letter not in self.labels and letter not in self.lists
 
-    # What is said before and after a letter
+    # The text before and after a letter
 
     def _before(self, letter: Letter, since: int = 0) -> str:
-        """The clause before a letter, or before the list it stands in, from `since` on."""
+        """The clause before a letter, or before the list with it, from `since` on."""
         start = self.lists.get(letter, [letter])[0].start
         clause = self.clauses[bisect_right(self.clauses, start) - 1]
         return self.text[max(clause, since, start - FAR) : start]
 
     def _after(self, letter: Letter) -> str:
-        """The rest of the clause after a letter, or after the list it stands in, up to the next letter."""
+        """The rest of the clause after a letter, or after the list with it, up to the next letter."""
         end = self.lists.get(letter, [letter])[-1].end
         stop = CLAUSE_END.search(self.text, end + 1, end + FAR)
         following = bisect_left(self.starts, end)
@@ -137,7 +137,7 @@ class _Reading:
         return self.text[end : min([end + FAR, *stops])]
 
     def _is_denied(self, letter: Letter, since: int = 0) -> bool:
-        """Whether its clause says that it is not the answer, or only considers it."""
+        """Whether the letter's clause denies that it is the answer, or only considers it."""
         before = self._before(letter, since)
         if NOT.search(NO_NEGATION.sub(" ", before)) or CONSIDERED.search(before):
             return True
@@ -180,7 +180,7 @@ class _Reading:
         return None
 
     def _is_corrected(self, stated: Statement, said: Statement) -> bool:
-        """Whether what is said later takes the statement back: "The answer is A. No, wait, it's C."."""
+        """Whether a later statement corrects an earlier one: "The answer is A. No, wait, it's C."."""
         if said.place <= stated.place:
             return False
         tentative = TENTATIVE.search(self.text, max(0, stated.place - 60), stated.place)
@@ -204,14 +204,14 @@ class _Reading:
     def _is_final(self, opening: Letter, stated: list[Statement]) -> bool:
         """Whether a text that begins with a letter goes on with other answers or questions, as base models do.
 
-        The letter is a line of its own, and nothing takes it back; or the next line is an answer again.
+        That is so if the letter is a line of its own and nothing corrects it, or if the next line is an answer again.
         """
         line, _, rest = self.text[opening.end :].partition("\n")
         if re.search(r"\w", line):
             return bool(ANSWER_LINE.match(rest))
         return not stated or not CORRECTION.search(self.text, opening.end, stated[-1].place)
 
-    # What is said otherwise: "B is right", "it is B"
+    # Other wordings: "B is right", "it is B"
 
     def _said(self) -> Iterator[Statement]:
         for letter in self.letters:
@@ -227,7 +227,7 @@ class _Reading:
                     yield Statement(letter.start, letter.option)
 
     def _others_are_wrong(self, letter: Letter, bare: bool) -> bool:
-        """Whether a list marks every other option as wrong; of two, a bare yes and no may be what the options say."""
+        """Whether a list marks all other options as wrong; of just two, a bare yes and no may be the options' texts."""
         if bare and len({other.option for other in self.labels}) < 3:
             return False
         return all(WRONG_LABEL.match(self.text, other.end) for other in self.labels if other.option != letter.option)

@@ -1,7 +1,7 @@
-"""What a reasoning model thinks before it answers, and how models mark it.
+"""The thoughts that a reasoning model writes before it answers, and the marks around them.
 
-Chat templates of DeepSeek-R1, QwQ and others begin the thought themselves, so that its opening mark is in the prompt,
-and the output has only the closing one; or none, if the thought is cut.
+Chat templates of DeepSeek-R1, QwQ and others open the thought themselves, so that its opening mark is in the prompt,
+and the output has only the closing one, or none if the thought is cut.
 """
 
 import re
@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 Tags = tuple[str, str]
-"How a model opens and closes its thoughts."
+"The marks that open and close a model's thoughts."
 TAGS = ("think", "thinking", "thought", "reasoning", "reason", "seed:think")
 "Names of the tags <...> and [...] around thoughts."
 OTHER_MARKS = (
@@ -23,30 +23,30 @@ OTHER_MARKS = (
 CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<\n]{0,60}<\|message\|>")
 "gpt-oss writes in channels: analysis, commentary, and final for the answer."
 BARE_CHANNEL = re.compile(r"\s*analysis(?=[^\s\w]|[A-Z0-9]|[^\x00-\x7f])")
-"The same where special tokens are left out of the text: `analysisWe need ...assistantfinalParis`."
+"The same in a text without its special tokens: `analysisWe need ...assistantfinalParis`."
 BARE_FINAL = "assistantfinal"
 HARMONY = ("<|channel|>", "<|message|>", "<|start|>", "<|end|>")
-"The special tokens that its channels are made of; the first one shows that a tokenizer has them."
+"The special tokens that mark its channels; the first one shows that a tokenizer has them."
 HARMONY_TAGS = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>")
 KNOWN_TAGS = (
     *((f"<{name}>", f"</{name}>") for name in TAGS),
     *((f"[{name}]", f"[/{name}]") for name in map(str.upper, TAGS)),
     *OTHER_MARKS,
 )
-"What models write, spelt as they do."
+"Marks that models use, in their spelling."
 CODE = re.compile(r"^[ \t]*(```|~~~)[^\n]*$", re.MULTILINE)
 QUOTES = "`'\"“”‘’「」«»"
 
 
 class Thoughts(NamedTuple):
-    """Where thoughts stand in a text."""
+    """The thoughts in a text."""
 
     end: int
-    "The character that follows the last thought that ends, with its closing mark; 0 if none does."
+    "The index after the last thought that ends, including its closing mark; 0 if none does."
     unfinished: bool
     "Whether the text ends within a thought."
     stop: int
-    "Where the answer ends."
+    "The index where the answer ends."
 
 
 class Mark(NamedTuple):
@@ -58,11 +58,11 @@ class Mark(NamedTuple):
 
 
 def without_thoughts(text: str, tag: str | None = None, tags: Tags | None = None, bare: bool = False) -> str | None:
-    """What follows the last thought; None if nothing does, or if the last thought does not end.
+    """The text after the last thought; None if there is none, or if the last thought does not end.
 
-    `tag` names the tag, or `tags` are the marks; without either, all that are known count. A closing mark alone ends a
-    thought that the prompt has opened. A mark in quotes is one that is spoken of, as is one in a block of code after
-    the first thought. `bare`: gpt-oss's channels are known without their special tokens, too.
+    `tag` names the tag, or `tags` are the marks; without either, all known ones count. A closing mark alone ends a
+    thought that the prompt has opened. A mark in quotes is only mentioned, and so is one in a block of code after the
+    first thought. `bare`: gpt-oss's channels are recognized without their special tokens, too.
     """
     found = thoughts_in(text, tag, tags, bare)
     if found.unfinished:
@@ -73,7 +73,7 @@ def without_thoughts(text: str, tag: str | None = None, tags: Tags | None = None
 
 
 def thoughts_in(text: str, tag: str | None = None, tags: Tags | None = None, bare: bool = False) -> Thoughts:
-    """Where the thoughts of a text are, by the rules of `without_thoughts`."""
+    """Find the thoughts in a text by the rules of `without_thoughts`."""
     if tag is None and tags is None:
         channels = list(CHANNEL.finditer(text))
         if channels:
@@ -89,7 +89,7 @@ def thoughts_in(text: str, tag: str | None = None, tags: Tags | None = None, bar
 
 
 def marks_among(tokens: Iterable[str], tags: Tags | None = None) -> set[str]:
-    """Those of a tokenizer's tokens that mark thoughts, or are a part of a model's own `tags`."""
+    """The tokens of a tokenizer that mark thoughts, or are a part of a model's own `tags`."""
     tokens = set(tokens)
     if tags is not None:
         return {token for token in tokens if token and any(token in tag for tag in tags)}
@@ -98,7 +98,7 @@ def marks_among(tokens: Iterable[str], tags: Tags | None = None) -> set[str]:
 
 
 def known_tags(texts: Iterable[str]) -> Tags | None:
-    """The marks of thoughts in the first text that has some, such as a model's chat template, or one of its tokens."""
+    """The marks of thoughts in the first text that has any: a model's chat template, say, or one of its tokens."""
     for text in texts:
         if HARMONY[0] in text:
             return HARMONY_TAGS
@@ -108,7 +108,7 @@ def known_tags(texts: Iterable[str]) -> Tags | None:
 
 
 def opened_mark(prompt: str, tags: Tags | None = None) -> str:
-    """The mark with which a prompt ends within a thought, so that the model goes on with it; else an empty text."""
+    """The mark of a thought at the end of a prompt, for the model to continue; an empty text if there is none."""
     end = prompt[-200:].rstrip()
     marks = _marks(end, None, tags)
     return end[marks[-1].start :] if marks and not marks[-1].closes and marks[-1].end == len(end) else ""
@@ -121,13 +121,13 @@ def mark_left_open(begun: str, tags: Tags | None = None) -> str:
 
 
 def goes_on_with_thought(text: str) -> bool:
-    """Whether a text ends a thought that it has not begun: its prompt has."""
+    """Whether a text ends a thought that it has not begun, but its prompt has."""
     marks = _marks(text, None)
     return bool(marks) and marks[0].closes
 
 
 def _marks(text: str, tag: str | None, tags: Tags | None = None) -> list[Mark]:
-    """The marks of a text that are not only spoken of."""
+    """The marks in a text that are not only mentioned."""
     found: list[Mark] = []
     code: list[tuple[int, int]] | None = None
     for match in mark_pattern(tag, tags).finditer(text):
@@ -157,7 +157,7 @@ def mark_pattern(tag: str | None, tags: Tags | None = None) -> re.Pattern[str]:
 
 
 def _code(text: str, start: int) -> list[tuple[int, int]]:
-    """Where blocks of code are, from `start` on."""
+    """The ranges of blocks of code from `start` on."""
     blocks: list[tuple[int, int]] = []
     opening: re.Match[str] | None = None
     for fence in CODE.finditer(text, start):

@@ -1,4 +1,4 @@
-"""How answers are worded: the words around an option's letter, in the languages that models write.
+"""Wordings of answers: the words around an option's letter, in the languages that models write.
 
 Alternatives of regular expressions, to be matched without regard to case.
 """
@@ -15,7 +15,7 @@ LINK = (
     r"[:=→>]|\s[-–—]|\b(?:is|was|would|should|must|could|may|might|be|to|seems?|appears?|are|as|has)\b|'s\b"
     r"|^\W*(?:\b(?:option|choice|letter|number|no)\b\W*)?$"
 )
-"What links them, or nothing but marks between them."
+"Words or marks that link them."
 
 FOREIGN_ANSWER = (
     r"答案|正解|正确|正確|答え|こたえ|回答\s?[:は]|正しい|정답|답은|답\s?:|الإجابة|الاجابة|الجواب|پاسخ|جواب|תשובה"
@@ -43,7 +43,7 @@ OTHERS = (
     r"\b(?:(?:some|many|most|few|other)\s\w{2,20}s|(?:some|many|most|other)\speople|some|many|others|people|students"
     r"|textbooks|critics|experts|readers|they|he|she)\s(?:(?:would|might|may|could|will|often|\w{2,15}ly)\s){0,2}$"
 )
-"Right before such a verb: whoever chooses is not the one who answers."
+"Right before such a verb: someone other than the answerer chooses."
 
 CONCLUDE = (
     r"\b(?:so|thus|hence|therefore|then|consequently|also|daher|donc|luego|portanto|quindi|поэтому|dus)\b|[=→]>"
@@ -62,7 +62,7 @@ NAME = (
     r"|opción|opção"
     r"|opzione|antwort|answer option|вариант|variant|选项|選項|選択肢|选|项|الخيار|گزینه|विकल्प|ข้อ"
 )
-"What may stand between such a word and the letter."
+"Words that may stand between such a word and the letter."
 
 CORRECTION = (
     r"\b(?:wait|actually|correction|oops|realis?z?ed?|sorry|mistake|reconsider|on reflection|second thought|no,"
@@ -81,7 +81,7 @@ NOT = (
     r"|cannot|nicht|kein\w{0,2}|pas|no|non|não|nao|nem|не|ни|нет|nie|niet|inte|ikke|ei|nu|bukan|không phải)\b"
     r"|n't\b|不是|并非|並非|不选|不選|不应|非|排除|不会|ไม่ใช่|ليس|ليست|لا\b|غير|לא\b"
 )
-"Before a letter: what it is not."
+"Before a letter: it is denied."
 
 NO_NEGATION = (
     r"\b(?:no|without(?: a| any)?) (?:doubt|question)\b|\bnot (?:only|sure|certain|hard|difficult)\b|\bnone of the\b"
@@ -94,7 +94,7 @@ NOT_AFTER = (
     r"|неверн\w{0,3}|неправильн\w{0,3}|błędn\w)\b|n't\b|错|錯|误|誤|不|无关|無關|相反|違|아니|않|틀|değil|नहीं"
     r"|خطأ|❌|✗|✘"
 )
-"After a letter and a verb: it is not the one."
+"After a letter and a verb: it is not the answer."
 
 DIRECTLY_NOT = (
     r"\)?\s*(?:选项|選項|项|項|は|が|가|이|은|는)?\s*(?:错|錯|误|誤|不正确|不正確|不对|不對|不是|无关|無關|相反"
@@ -118,7 +118,7 @@ RIGHT = (
     r"|rätt|poprawn\w)\b"
     r"|正确|正確|正しい|正解|对的|對的|정답|맞|صحيح|صحیح|सही|✅|✓|✔"
 )
-"After a letter and a verb: it is the one."
+"After a letter and a verb: it is the answer."
 
 CLAUSE_END = (
     r"[,;:!?()、，；：。…]|[.](?=\s|$)|\n"
@@ -148,7 +148,7 @@ COMPOUND = (
     r"|component|reactant|substance|compound|gene|allele|parcel|line|side|phase|box|set|exhibit|lot|unit|room"
     r"|row|column|step)"
 )
-"Before a letter: it names something else than an option."
+"Before a letter: it names something other than an option."
 
 AFTER_OPTION = (
     VERB
@@ -157,7 +157,7 @@ AFTER_OPTION = (
     r"|çünkü|karena|vì"
     r"|ponieważ|omdat|eftersom|answer)\b"
 )
-"Words that can follow the letter A, and not the article."
+"Words that can follow the letter A, but not the article."
 
 AND = r"(?:and|or|nor|oder|und|y|o|u|ou|et|e|и|или|та|en|of|dan|atau|ve|veya|hoặc|và)"
 JOINT = (
@@ -167,14 +167,14 @@ JOINT = (
 "Between the letters of a list."
 
 GOES_ON = r"because|since|as|not|and not|rather|instead|ya que|porque|weil|car|parce"
-"Goes on after a letter that is not the subject of a sentence."
+"Words that follow a letter which is not the subject of a sentence."
 
 BEFORE_OPENING = r"is|it is|it's|that is|that's|would be|option|choice|letter|sentence|statement"
-"What may stand before the letter that a text begins with."
+"Words that may stand before the letter at the beginning of a text."
 
 NEXT_QUESTION = (
     r"(?:question|q|问题|問題|题目|題目|human|user|passage|article|frage|pregunta|вопрос|질문|instruction"
     r"|exercise|problem)\b\s?\d*\s?[:.)]"
     r"|(?:question|problem|exercise)\s\d+\b|the following (?:are|is a) |answer the following"
 )
-"Begins a line after which another question is asked."
+"The beginning of a line after which another question is asked."

@@ -9,12 +9,12 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def bare(text: str) -> str:
-    """In small letters, without punctuation, articles and doubled white space (Rajpurkar et al. 2016)."""
+    """The text in lower case, without punctuation, articles and repeated white space (Rajpurkar et al. 2016)."""
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
 
 def word_f1(answer: str, reference: str) -> float:
-    """The harmonic mean of the shares of words in common; of two texts without words, 1 if both have none."""
+    """The F1 score of the words in common; for two texts without words, 1."""
     one, other = bare(answer).split(), bare(reference).split()
     common = sum((Counter(one) & Counter(other)).values())
     return 2 * common / (len(one) + len(other)) if one or other else 1.0

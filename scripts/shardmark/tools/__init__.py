@@ -1,1 +1,1 @@
-"""What the commands beside a run do: list, prompts, plan, gc, verify. They may use every other part."""
+"""The library functions of the commands beside a run: list, prompts, plan, gc, verify. They may use all other parts."""

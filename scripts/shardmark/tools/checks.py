@@ -1,4 +1,4 @@
-"""Checks of single files: each looks at one file, hashes all of it, and says what is wrong with it."""
+"""Checks of single files: each reads one file, hashes all of it, and reports what is wrong with it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, file_sha256, is_sealed, read_json
+from shardmark.records.model import HubFile
+from shardmark.store.contents import ContentHashes, faults
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
 from shardmark.store.tasks import read_task
@@ -15,15 +17,15 @@ AGAIN = "delete it; the next run makes it anew"
 
 
 class Damage(NamedTuple):
-    """Something that is not as it was written."""
+    """A file that has changed since it was written."""
 
     problem: Problem
     derived: tuple[Path, ...] = ()
-    "What to delete so that a run makes it anew; nothing for what Shardmark did not make."
+    "The files to delete so that a run makes them again; empty for files that Shardmark did not make."
 
 
 class Check(NamedTuple):
-    """A file and how it is checked."""
+    """A file and its check."""
 
     path: Path
     find: Callable[[Path], Iterator[Damage]]
@@ -34,7 +36,7 @@ def _damage(path: Path, what: str, *derived: Path) -> Damage:
 
 
 def predictions(path: Path) -> Iterator[Damage]:
-    """A prediction file: its trailer, and that its requests are those of the shard it is named by."""
+    """Check a prediction file: its trailer, and that its requests are those of the shard in its name."""
     try:
         found, _ = read_predictions(path)
     except UserError as error:
@@ -45,7 +47,7 @@ def predictions(path: Path) -> Iterator[Damage]:
 
 
 def requests(path: Path) -> Iterator[Damage]:
-    """A request file: that each id is that of its request, and the name that of the ids."""
+    """Check a request file: that each id matches its request, and the name matches the ids."""
     try:
         read_requests(path)
     except UserError as error:
@@ -53,7 +55,7 @@ def requests(path: Path) -> Iterator[Damage]:
 
 
 def task(path: Path) -> Iterator[Damage]:
-    """A task file: the hash of its samples, and that its header tells of the same data set as its name."""
+    """Check a task file: the hash of its samples, and that its header describes the data set in its name."""
     try:
         header, _ = read_task(path)
     except UserError as error:
@@ -64,7 +66,7 @@ def task(path: Path) -> Iterator[Damage]:
 
 
 def sealed_json(path: Path) -> Iterator[Damage]:
-    """A JSON file with a checksum of itself."""
+    """Check a JSON file with its own checksum."""
     if not _is_sealed(path):
         yield _damage(path, "its checksum is missing or is not that of its content")
 
@@ -77,7 +79,7 @@ def _is_sealed(path: Path) -> bool:
 
 
 def model_record(path: Path) -> Iterator[Damage]:
-    """A model's record: its checksum, and that it tells of the same model as its name."""
+    """Check a model's record: its checksum, and that it describes the model in its name."""
     yield from sealed_json(path) if not _is_sealed(path) else _misnamed(path, read_json(path))
 
 
@@ -88,7 +90,7 @@ def _misnamed(path: Path, record: Any) -> Iterator[Damage]:
 
 
 def score(path: Path) -> Iterator[Damage]:
-    """A score file with its samples and timings: all are made by one job, and made anew together."""
+    """Check a score file with its samples and timings: one job makes all of them, and makes them again together."""
     model, name = path.parent.name, path.stem
     fields, results = layout.SCORES.fields(path), layout.SCORES.results(path)
     derived = tuple(kind.file(results, **fields) for kind in layout.SCORED)
@@ -101,7 +103,7 @@ def score(path: Path) -> Iterator[Damage]:
         yield _damage(path, f"it is that of {' on '.join(named)}", *derived)
     _, samples, timings = derived
     if not timings.is_file():
-        return  # scoring makes it anew, with the others
+        return  # scoring makes it again, with the others
     if not _is_sealed(timings):
         yield _damage(timings, "its checksum is missing or is not that of its content", *derived)
     elif samples.is_file() and file_sha256(samples) != read_json(timings).get("samples_sha256"):
@@ -109,7 +111,7 @@ def score(path: Path) -> Iterator[Damage]:
 
 
 def named_by_digest(path: Path) -> Iterator[Damage]:
-    """A JSON file whose name is the digest of its content."""
+    """Check a JSON file whose name is the digest of its content."""
     try:
         whole = digest(read_json(path)) == path.stem
     except ValueError:
@@ -119,7 +121,7 @@ def named_by_digest(path: Path) -> Iterator[Damage]:
 
 
 def converted_weights(path: Path) -> Iterator[Damage]:
-    """The checksums of a folder of weights that were converted: every file in the folder."""
+    """Check the checksums of a folder of converted weights: every file in the folder."""
     folder = path.parent
     everything = tuple(sorted(file for file in folder.rglob("*") if file.is_file()))
     try:
@@ -132,8 +134,30 @@ def converted_weights(path: Path) -> Iterator[Damage]:
             yield _damage(file, f"it is missing, or its hash is not the one in {path}", *everything)
 
 
+def of_the_hub(folder: Path, name: str, file: HubFile) -> Callable[[Path], Iterator[Damage]]:
+    """A check of a file in the Hub's cache against the Hub's facts about it."""
+
+    def check(path: Path) -> Iterator[Damage]:
+        for fault in faults(folder, {name: file}, ContentHashes(None)):
+            fix = f"remove {path.resolve()}; the next run fetches it anew"
+            yield Damage(Problem(str(path), "", fault.what, fix))
+
+    return check
+
+
+def rows_of_the_hub(expected: str) -> Callable[[Path], Iterator[Damage]]:
+    """A check of the kept rows of a data set on the Hub."""
+
+    def check(path: Path) -> Iterator[Damage]:
+        if file_sha256(path) != expected:
+            what = "it holds other rows than config/benchmark.lock knows of their commit"
+            yield Damage(Problem(str(path), "", what, "remove it; the next run reads the rows anew"))
+
+    return check
+
+
 def source(expected: set[str]) -> Callable[[Path], Iterator[Damage]]:
-    """The check of a file that models or data are read from, against all hashes it is known by."""
+    """A check of a file that models or data are read from, against all hashes that are known for it."""
 
     def check(path: Path) -> Iterator[Damage]:
         if file_sha256(path) not in expected:

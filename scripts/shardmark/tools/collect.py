@@ -1,4 +1,4 @@
-"""Garbage collection: which runs count, what their plans need, and what of their results folders goes."""
+"""Garbage collection: the runs that count, the files that their plans need, and the files to remove."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from shardmark.plan import Plan
 from shardmark.printable import printable
 from shardmark.tools.garbage import File, remove, survey
 from shardmark.tools.needs import needs_of
-from shardmark.tools.planned import plan_run, results_folder
+from shardmark.tools.planned import plan_run, results_folder, without_store
 
 RUNS = "config/*.yaml"
 SNAKEMAKE = Path(".snakemake/locks")
@@ -29,15 +29,15 @@ class Collection:
     results: Path
     files: list[File]
     warnings: list[Problem]
-    "What planning found damaged and put aside."
+    "Damaged files that planning has put aside."
 
     def garbage(self, stale: bool) -> list[File]:
-        """What no run needs; with `stale`, also predictions that are only there to be taken over."""
+        """The files that no run needs; with `stale`, also predictions that are only kept to be taken over."""
         return [file for file in self.files if file.fate == "unneeded" or (stale and file.fate == "stale")]
 
 
 def known_runs(root: Path, only: Iterable[Path] | None = None) -> list[Merged]:
-    """The runs of config/*.yaml below `root` as they are, or `only` some files."""
+    """The runs of config/*.yaml below `root` in their current state, or `only` some files."""
     files = sorted(root.glob(RUNS)) if only is None else [root / file for file in only]
     return [merge([file], [], str(file.relative_to(root))) for file in files]
 
@@ -45,7 +45,7 @@ def known_runs(root: Path, only: Iterable[Path] | None = None) -> list[Merged]:
 def collect(runs: list[Merged], root: Path, step: Step = lambda what, of: None) -> list[Collection]:
     """The results folders of some runs, with the fate of each of their files.
 
-    Raises UserError if there is no results folder, or if a run cannot be planned: what it needs is then not known.
+    Raises UserError if there is no results folder, or if a run cannot be planned, which leaves its needs unknown.
     """
     there = [run for run in runs if _results(run).is_dir()]
     if not there:
@@ -71,7 +71,7 @@ def _plans(runs: list[Merged], root: Path, step: Step) -> list[Plan]:
     plans, problems = [], []
     for run in runs:
         try:
-            plans.append(plan_run(run, root, local=False, step=step))
+            plans.append(plan_run(without_store(run), root, local=False, step=step))
         except UserError as error:
             what = "this run cannot be planned, so what it needs is not known, and nothing is removed"
             fix = "fix it, or leave it out: --only FILE ... names the runs that count"
@@ -82,7 +82,7 @@ def _plans(runs: list[Merged], root: Path, step: Step) -> list[Plan]:
 
 
 def delete(found: list[Collection], stale: bool, root: Path) -> None:
-    """Remove what no run needs. Raises UserError while Snakemake runs here, or for what cannot be removed."""
+    """Remove the files that no run needs. Raises UserError while Snakemake runs here, or if one cannot be removed."""
     if any((root / SNAKEMAKE).glob("*.lock")):
         what = "a run is going on in this folder, or was killed"
         fix = "wait for it, or, if it is dead, snakemake --unlock --profile local"
@@ -92,7 +92,7 @@ def delete(found: list[Collection], stale: bool, root: Path) -> None:
 
 
 def print_collection(found: Collection, stale: bool, console: Console) -> None:
-    """A line for each kind of file that goes, and what stays for another reason than being needed."""
+    """Print a line for each kind of file that goes, and the files that stay for other reasons than being needed."""
     garbage = found.garbage(stale)
     table = Table(printable(f"in {found.results}"), "files", "size", box=SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:

@@ -1,7 +1,7 @@
-"""How many tokens a model makes of a text, without torch, without its weights and without a download.
+"""Count a model's tokens of a text without torch, without its weights and without a download.
 
-transformers would import torch, so the tokenizer.json of a model is read by the library it is made for. A tokenizer
-without such a file, or one that is not on this machine, is estimated, and said to be.
+transformers would import torch, so a model's tokenizer.json is read by the library that it is made for. If a tokenizer
+has no such file, or is not on this machine, counts are estimates, and marked as such.
 """
 
 from contextlib import suppress
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from shardmark import layout
 from shardmark.config import ModelConfig, Named
-from shardmark.config.weights import WeightsConfig
+from shardmark.config.wording import WordedConfig
 from shardmark.engine.tokenization import GIVE_PREFIX, Wording
 from shardmark.lock.entries import chat_template, given_template
 from shardmark.plan.chats import chat_applier, named_templates, special_tokens
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 KNOWN = {"chat_template", "bos_token", "eos_token", "pad_token", "padding_side", "truncation_side"}
-"tokenizer_kwargs after which tokens are counted as without the library that reads them."
+"tokenizer_kwargs with which the counts of the bare library remain right."
 
 
 class Count(NamedTuple):
-    """Tokens of one text, or of a context and what follows it."""
+    """The number of tokens of one text, or of a context and its continuation."""
 
     tokens: int
     exact: bool
-    "Whether the model's tokenizer counted them; else they are guessed from the number of characters."
+    "Whether the model's tokenizer counted them; else they are estimated from the number of characters."
 
     def __str__(self) -> str:
         return f"{self.tokens:,}" if self.exact else f"about {self.tokens:,}"
 
 
 class Tokenizer:
-    """A tokenizer.json, with as much of transformers' interface as putting requests into tokens needs."""
+    """A tokenizer.json, with the part of transformers' interface that tokenizing requests needs."""
 
-    def __init__(self, folder: Path, settings: WeightsConfig) -> None:
+    def __init__(self, folder: Path, settings: WordedConfig) -> None:
         import tokenizers
 
         self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -66,16 +66,16 @@ class Tokenizer:
         return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool = False, **how: Any) -> str:
-        """The text of a chat; `how` as of transformers, with the chat_template_kwargs of the model's file in it."""
+        """The text of a chat; `how` as in transformers, with the chat_template_kwargs of the model's file added."""
         return self._apply(messages, **how)
 
     def piece(self, number: int) -> str:
-        """The text of a token; its name if it is a part of a character."""
+        """The text of a token, or its name if it is a part of a character."""
         text = self.text([number], [number])
         return str(self._tokenizer.id_to_token(number)) if not text or "\ufffd" in text else text
 
     def text(self, before: list[int], tokens: list[int]) -> str:
-        """The text of tokens after others, special ones included."""
+        """The text of tokens that follow others, including special ones."""
         head, whole = (
             str(self._tokenizer.decode(numbers, skip_special_tokens=False)) for numbers in (before, before + tokens)
         )
@@ -87,29 +87,30 @@ class Read(NamedTuple):
 
     context: list[int]
     scored: list[int]
-    "Those whose log-likelihood is asked for; none if the model is to go on."
+    "The tokens whose log-likelihood is asked for; none if the model is to continue."
 
 
 class Counter:
-    """Puts requests into tokens as the engine does, with a model's tokenizer if it is on this machine; else guesses."""
+    """Tokenizes requests as the engine does, with a model's tokenizer if it is on this machine; else estimates."""
 
     def __init__(self, model: Named[ModelConfig], results: Path, pins: dict[str, str]) -> None:
         self.name, self.settings = model.name, model.settings
         self.tokenizer: Tokenizer | None = None
         self.window: int | None = None
-        "How many tokens the model reads and writes at most, if that is known."
-        self.longest_answer = model.settings.max_out_len
+        "The most tokens that the model reads and writes, if known."
+        self.answer_tokens = model.settings.answer_tokens
+        "A function from the tokens that a data set asks for to the most tokens of an answer."
         self.thought_tokens = 0
-        "Tokens of thoughts beside those of an answer."
+        "Tokens of thoughts in addition to those of an answer."
         settings, folder = model.settings, tokenizer_folder(model, results, pins)
         self._folder = folder
-        if not isinstance(settings, WeightsConfig):
+        if not isinstance(settings, WordedConfig):
             return
         self.thought_tokens = settings.thought_tokens
-        own = Path(settings.path or "").expanduser()
-        self.window = window_of(settings, own if settings.path and own.is_dir() else folder)
+        own = Path(getattr(settings, "path", None) or "").expanduser()
+        self.window = window_of(settings, own if own.parts and own.is_dir() else folder)
         if folder and settings.tokenizer_kwargs.keys() <= KNOWN:
-            with suppress(Exception):  # the library raises plain Exception for what it cannot read; planning names it
+            with suppress(Exception):  # the library raises plain Exception for an unreadable file; planning names it
                 self.tokenizer = Tokenizer(folder, settings)
                 self._wording = Wording(cast("PreTrainedTokenizerBase", self.tokenizer), settings)
                 if thoughts := self._wording.thoughts:
@@ -118,16 +119,16 @@ class Counter:
     @property
     def has_template(self) -> bool:
         """Whether the model is known to have a template for chats."""
-        if isinstance(self.settings, WeightsConfig) and self.settings.meta_template:
+        if isinstance(self.settings, WordedConfig) and self.settings.meta_template:
             return True
         return bool(self._folder and chat_template(self._folder))
 
     def text(self, context: Context) -> str:
-        """The text of a chat in the model's words. Raises WordingError."""
+        """The text of a chat in the model's wording. Raises WordingError."""
         return self._wording.text(context)
 
     def read(self, context: Context, continuation: Context | None = None) -> Read | None:
-        """What the model reads, if its tokenizer is here. Raises WordingError for what it cannot be asked."""
+        """The tokens that the model reads, if its tokenizer is here. Raises WordingError if it cannot be asked."""
         if self.tokenizer is None:
             return None
         try:
@@ -140,7 +141,7 @@ class Counter:
             raise
 
     def prompt(self, context: Context) -> Count:
-        """The tokens of a prompt that the model is to continue, special ones included."""
+        """The tokens of a prompt that the model is to continue, including special ones."""
         return self._count(context, None)
 
     def pair(self, context: Context, continuation: Context) -> Count:
@@ -160,19 +161,20 @@ def tokenizer_folder(model: Named[ModelConfig], results: Path, pins: dict[str, s
     `pins` are the Hub commits of the lock, by `repository@revision`.
     """
     settings = model.settings
-    if not isinstance(settings, WeightsConfig):
+    if not isinstance(settings, WordedConfig):
         return None
-    place = settings.tokenizer_path or settings.path
+    own: str | None = getattr(settings, "path", None)
+    place = settings.tokenizer_path or own
     if place and (folder := Path(place).expanduser()).is_dir():
         return folder if (folder / "tokenizer.json").is_file() else None
     if place:
-        revision = None if settings.tokenizer_path else settings.revision
+        revision = None if settings.tokenizer_path else getattr(settings, "revision", None)
         return _cached(place, pins.get(f"{place}@{revision or 'main'}", revision))
     return _staged(results, model.name)
 
 
 def _cached(repository: str, revision: str | None) -> Path | None:
-    """The folder of a Hub repository in the cache, if its tokenizer has been downloaded."""
+    """The cached folder of a Hub repository, if its tokenizer has been downloaded."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -184,7 +186,7 @@ def _cached(repository: str, revision: str | None) -> Path | None:
 
 
 def _staged(results: Path, name: str) -> Path | None:
-    """Where the newest staging of a model, such as a GGUF file, put its tokenizer."""
+    """The folder of the tokenizer in the newest staging of a model, such as a GGUF file."""
     found = sorted(
         layout.STAGED.found(results, model=layout.full_name(name, "*")), key=lambda path: path.stat().st_mtime_ns
     )

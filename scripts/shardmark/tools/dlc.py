@@ -17,19 +17,19 @@ from shardmark.tools.submission import State, Wanted, ask, job_wanted, read_file
 
 JOB_ID = re.compile(r"\|\s*(dlc[0-9a-z]+)\s*\|")
 OVER: Mapping[str, str] = {"Succeeded": "success", "Failed": "failed", "Stopped": "failed"}
-"What `dlc get job` calls the end of a job -> what Snakemake does."
+"Final statuses in `dlc get job` -> Snakemake's."
 GONE = "code: 404"
 
 
 class DlcConfig(Settings):
-    """profiles/dlc/dlc.yaml: where the jobs of a run go."""
+    """profiles/dlc/dlc.yaml: the settings for a run's jobs."""
 
     workspace_id: str
-    "The workspace, as its page in the PAI console says."
+    "The workspace's id, as on its page in the PAI console."
     image: str
     "The container image: its Python runs this project's .venv."
     data_sources: str
-    "Data sets to mount, by id, with commas; one of them holds this clone, at the path that it has here."
+    "Ids of data sets to mount, separated by commas; one of them contains this clone, at the same path as here."
     resource_id: str | None = None
     "The resource quota; public resources if null."
     priority: PositiveInt | None = None
@@ -41,7 +41,7 @@ class DlcConfig(Settings):
 
 
 def read_settings(path: Path) -> DlcConfig:
-    """The settings of a file. Raises UserError with all that is wrong in it."""
+    """The settings in a file. Raises UserError with all of its problems."""
     return read_file(DlcConfig, path, numbers=("workspace_id",))
 
 
@@ -67,7 +67,7 @@ def submit_words(settings: DlcConfig, wanted: Wanted, wrapper: Path) -> list[str
 
 
 def submit(script: Path, settings_file: Path) -> str:
-    """Submit one of Snakemake's job scripts; the job's id."""
+    """Submit one of Snakemake's job scripts; returns the job's id."""
     wrapper = wrap(script.resolve(), os.environ, Path.cwd())
     words = submit_words(read_settings(settings_file), job_wanted(script), wrapper)
     done = _dlc(words)
@@ -78,7 +78,7 @@ def submit(script: Path, settings_file: Path) -> str:
 
 
 def state(job: str) -> tuple[State, str]:
-    """What has become of a job, and a warning where that is not known: then it is taken to be running."""
+    """The state of a job, and a warning if it is unknown: the job is then assumed to be running."""
     text = _dlc(["dlc", "get", "job", job])
     try:
         found = str(json.loads(text)["Status"])

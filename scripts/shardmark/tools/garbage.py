@@ -1,7 +1,7 @@
 """Files in a results folder that no plan needs, found by their names and removed one by one.
 
-Every path that Shardmark writes tells what it is of. What has another name is not Shardmark's and stays, as does
-whatever lies behind a symlink.
+Every path that Shardmark writes shows what it belongs to. A file with another name is not Shardmark's and stays, and so
+does everything behind a symlink.
 """
 
 import os
@@ -19,24 +19,24 @@ from shardmark.tools.needs import Needs
 
 LINK = re.compile(r"reports/(?P<run>[A-Za-z0-9][A-Za-z0-9_.-]*)")
 FRESH = 3600.0
-"Seconds in which a file that one process writes and soon removes may still be wanted."
+"Seconds during which a file that one process writes and soon removes may still be wanted."
 
 
 @dataclass(frozen=True)
 class File:
-    """A file below a results folder, and what is to become of it."""
+    """A file below a results folder, and its fate."""
 
     path: Path
     kind: str
-    "What such files are called; empty if it is not known."
+    "The name of this kind of file; empty if unknown."
     size: int
-    "Bytes."
+    "In bytes."
     fate: str
     "needed, unneeded, stale (predictions of other shards of a pair that is needed), fresh or unknown."
 
 
 def survey(results: Path, needs: Needs) -> Iterator[File]:
-    """Every file of a results folder, links included but not followed."""
+    """All files of a results folder, including links, which are not followed."""
     now = time.time()
     for folder, subfolders, names in os.walk(results):
         links = [name for name in subfolders if os.path.islink(os.path.join(folder, name))]
@@ -51,7 +51,7 @@ def survey(results: Path, needs: Needs) -> Iterator[File]:
 
 
 def _judge(relative: str, path: Path, needs: Needs, age: float) -> tuple[str, str]:
-    """What a file is, and its fate; `age` is the time since it was modified, in seconds."""
+    """The kind of a file and its fate; `age` is the time since its modification, in seconds."""
     if path.is_symlink():
         return _judge_link(relative, os.readlink(path), needs)
     known = layout.identify(relative)
@@ -59,29 +59,29 @@ def _judge(relative: str, path: Path, needs: Needs, age: float) -> tuple[str, st
 
 
 def _judge_link(relative: str, target: str, needs: Needs) -> tuple[str, str]:
-    """The same for a symlink: only that of a run's name to its newest report is Shardmark's."""
+    """The same for a symlink: only one from a run's name to its newest report is Shardmark's."""
     link = LINK.fullmatch(relative)
     if not (link and re.fullmatch(layout.NAMED, target)):
         return "", "unknown"
-    return "reports", "needed" if link["run"] in needs["run"] else "unneeded"
+    return "reports", "needed" if link["run"] in needs.run else "unneeded"
 
 
 def _fate(kind: Kind, fields: Mapping[str, str], path: Path, needs: Needs, age: float) -> str:
     if kind.always:
         return "needed"
     finished = kind is layout.PARTIALS and path.with_name(layout.PREDICTIONS.name(**fields)).exists()
-    if kind.need and not finished and layout.KEYS[kind.need].format_map(fields) in needs[kind.need]:
+    if kind.need and not finished and needs.has(kind.need, layout.KEYS[kind.need].format_map(fields)):
         return "needed"
     if kind is layout.PARTIALS and _is_alive(fields["host"], int(fields["process"]), age):
         return "fresh"
     if kind.brief and age < FRESH:
         return "fresh"
-    of_pair = kind.need == "prediction" and layout.KEYS["pair"].format_map(fields) in needs["pair"]
+    of_pair = kind.need == "prediction" and layout.KEYS["pair"].format_map(fields) in needs.pair
     return "stale" if of_pair and not finished else "unneeded"
 
 
 def _is_alive(host: str, process: int, age: float) -> bool:
-    """Whether the process that writes a partial file may still run; of another machine only the file's age tells."""
+    """Whether the process that writes a partial file may still run; on another machine, only the file's age tells."""
     if host != socket.gethostname():
         return age < FRESH
     try:
@@ -94,7 +94,7 @@ def _is_alive(host: str, process: int, age: float) -> bool:
 
 
 def remove(results: Path, files: Iterable[File]) -> None:
-    """Remove files of a results folder, and the folders that are empty then. Raises UserError at the first refusal."""
+    """Remove files of a results folder, and the folders that become empty. Raises UserError at the first failure."""
     folders = set()
     for file in files:
         try:

@@ -1,7 +1,7 @@
 """Jobs on Kubernetes, through its command `kubectl`, for Snakemake's executor cluster-generic.
 
-Snakemake's own plugin for Kubernetes takes it for granted that jobs share no files with who submits them, and copies
-all of them through an object store. Here weights, plans and results are on a volume that all jobs mount.
+Snakemake's own plugin for Kubernetes assumes that jobs share no files with the submitting machine, and copies all of
+them through an object store. Here weights, plans and results are on a volume that all jobs mount.
 """
 
 import json
@@ -19,39 +19,39 @@ from shardmark.tools.submission import State, Wanted, ask, job_wanted, read_file
 FIX = "install kubectl, put it on PATH, and choose a cluster: `kubectl config current-context`"
 GONE = "(NotFound)"
 KEPT_SECONDS = 24 * 3600
-"Seconds for which a finished job and its log can be looked at."
+"Seconds for which a finished job and its log remain available."
 
 
 class KubernetesConfig(Settings):
-    """profiles/kubernetes/kubernetes.yaml: where the jobs of a run go."""
+    """profiles/kubernetes/kubernetes.yaml: the settings for a run's jobs."""
 
     image: str
     "The container image: its Python runs this project's .venv."
     claim: str
-    "The claim of the persistent volume that holds this clone; many nodes must be able to write to it."
+    "The claim of the persistent volume that contains this clone; many nodes must be able to write to it."
     mount_path: str
-    "Where jobs mount it: the clone must have the same path there as here."
+    "The path where jobs mount it: the clone must have the same path there as here."
     namespace: str = "default"
     "The namespace of the jobs."
     gpu: str = "nvidia.com/gpu"
-    "What the cluster calls a GPU."
+    "The cluster's name for a GPU."
     service_account: str | None = None
     "The service account of the jobs."
     node_selector: dict[str, str] = {}  # noqa: RUF012
-    "Labels that their nodes must have."
+    "Labels that the jobs' nodes must have."
     tolerations: list[dict[str, Any]] = []  # noqa: RUF012
-    "Taints of nodes that they put up with, as in a pod's specification."
+    "Taints of nodes that the jobs tolerate, as in a pod's specification."
     shared_memory_gb: PositiveInt | None = None
     "Size of /dev/shm in GiB; the container runtime's (64 MB) if null."
 
 
 def read_settings(path: Path) -> KubernetesConfig:
-    """The settings of a file. Raises UserError with all that is wrong in it."""
+    """The settings in a file. Raises UserError with all of its problems."""
     return read_file(KubernetesConfig, path)
 
 
 def job_spec(settings: KubernetesConfig, wanted: Wanted, wrapper: Path, folder: Path) -> dict[str, Any]:
-    """The Kubernetes job of one of Snakemake's: one pod, with the model's GPUs, as this user, tried once."""
+    """The Kubernetes job for one of Snakemake's: one pod, with the model's GPUs, as this user, tried once."""
     resources = {"cpu": str(wanted.cores), "memory": f"{wanted.memory_mb}M"}
     if wanted.gpus:
         resources[settings.gpu] = str(wanted.gpus)
@@ -101,7 +101,7 @@ def job_spec(settings: KubernetesConfig, wanted: Wanted, wrapper: Path, folder: 
 
 
 def submit(script: Path, settings_file: Path) -> str:
-    """Submit one of Snakemake's job scripts; the job's id, NAMESPACE/NAME."""
+    """Submit one of Snakemake's job scripts; returns the job's id, NAMESPACE/NAME."""
     settings = read_settings(settings_file)
     problem = f"is not below mount_path, {settings.mount_path}: jobs would not find it"
     if not Path.cwd().is_relative_to(settings.mount_path):
@@ -116,7 +116,7 @@ def submit(script: Path, settings_file: Path) -> str:
 
 
 def state(job: str) -> tuple[State, str]:
-    """What has become of a job, and a warning where that is not known: then it is taken to be running."""
+    """The state of a job, and a warning if it is unknown: the job is then assumed to be running."""
     namespace, _, name = job.partition("/")
     told = ask(["kubectl", "get", "job", name, f"--namespace={namespace}", "--output=json"], FIX)
     try:

@@ -1,10 +1,11 @@
-"""The first samples of each data set as the model is asked them, to be read before anything runs."""
+"""The first samples of each data set in the form that models are asked, for reading before a run."""
 
 import fnmatch
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, ModelConfig, Named, RunConfig, load, place_of
 from shardmark.config.asking import as_asked, chat_wanted
 from shardmark.config.dataset import Source
@@ -13,8 +14,9 @@ from shardmark.config.yaml_lines import lines_named
 from shardmark.errors import Problem, UserError, collecting, nearest
 from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.lm_eval import expand, lm_eval_samples
+from shardmark.plan.origins import rows_pin
 from shardmark.records.request import Context, GenerateRequest, RollingRequest, ScoredRequest
-from shardmark.tasks import Row, Sample, hub_rows, read_rows, render, rows_file
+from shardmark.tasks import FileRows, Row, Sample, hub_rows, render, rows_files
 from shardmark.tasks.extent import per_task
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 from shardmark.tasks.requests import as_text
@@ -27,24 +29,24 @@ N = TypeVar("N", Chosen, Named[ModelConfig])
 
 
 class _Models(NamedTuple):
-    """The models of a run, and how much is to be shown of what they read."""
+    """The models of a run, and how much to show of what they read."""
 
     counters: list[Counter]
     tokens: bool
 
     def read(self, context: Context, continuation: Context | None = None, new_tokens: int = 0) -> Iterator[str]:
-        """How they read a prompt, or a continuation after it."""
+        """Lines on how they read a prompt, or a continuation after it."""
         return read_as(self.counters, context, continuation, new_tokens, self.tokens)
 
 
 def show_prompts(
     run: Merged, root: Path, wanted: list[str], count: int, models: Sequence[str] = (), tokens: bool = False
 ) -> Iterator[str]:
-    """The lines to print for `count` samples of each data set of a run whose name matches one of `wanted`, or of all.
+    """The lines to print for `count` samples of each data set of a run whose name matches `wanted`, or of all.
 
-    What models read is told of all in the run, or of those that match one of `models`; `tokens` lists ids and texts of
-    tokens, too. Nothing is written and no weights are read; the Hub is only asked for what is in neither lock nor
-    cache. Raises UserError with all problems of the configuration, and for rows that cannot be had or rendered.
+    Reports how all models in the run read them, or those that match one of `models`; `tokens` also lists tokens' ids
+    and texts. Nothing is written and no weights are read; the Hub is only asked for what is in neither lock nor cache.
+    Raises UserError with all problems of the configuration, and for rows that are unavailable or cannot be rendered.
     """
     problems: list[Problem] = []
     if count < 1:
@@ -56,7 +58,7 @@ def show_prompts(
     asked = _chosen(benchmark.models, models, "--models", "model", problems)
     if problems:
         raise UserError(problems)
-    lock = Lock(root / LOCK, benchmark.run.frozen)
+    lock = Lock(root / LOCK, benchmark.run.frozen, kept=layout.PINS.file(benchmark.run.results))
     readers = _Models(_counters(benchmark, asked, lock), tokens)
     lines: list[str] = []
     with lines_named(root):
@@ -86,7 +88,7 @@ def _counters(benchmark: Benchmark, models: list[Named[ModelConfig]], lock: Lock
 
 
 def _dataset(dataset: Chosen, benchmark: Benchmark, lock: Lock, models: _Models, count: int) -> Iterator[str]:
-    """What the models are asked, those in chats and those as texts apart."""
+    """The requests to the models, separately for those asked in chats and in texts."""
     ways: dict[bool, list[Counter]] = {}
     settings = dataset.config if isinstance(dataset, LmEvalDataset) else dataset.settings
     for counter in models.counters:
@@ -118,12 +120,12 @@ def _own(
 
 
 def _rows(source: Source, where: str, key: str, data_root: str | None, lock: Lock) -> tuple[Iterator[Row], str]:
-    """The rows of a source, and where they are from."""
-    path = rows_file(source, data_root, where, key)
-    if path:
-        return read_rows(path), str(path)
+    """The rows of a source, and their origin."""
+    paths = rows_files(source, data_root, where, key)
+    if paths:
+        return iter(FileRows(paths, source)), ", ".join(map(str, paths))
     commit = lock.commit("dataset", str(source.hub), source.revision, where)
-    return iter(hub_rows(source, commit, where)), f"{source.hub}@{commit}"
+    return iter(hub_rows(source, commit, where, rows_pin(source, commit, lock))), f"{source.hub}@{commit}"
 
 
 def _lm_eval(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, models: _Models, count: int) -> Iterator[str]:
@@ -134,7 +136,7 @@ def _lm_eval(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, models: _
 
 
 def _first(run: RunConfig, count: int) -> int:
-    """How many samples are shown: no more than the run asks, as far as that is a number."""
+    """How many samples to show: no more than the run asks, if its limit is a number."""
     limit = per_task(run.limit)
     return min(count, limit) if isinstance(limit, int) else count
 
@@ -186,7 +188,7 @@ def _scored(sample: Sample, request: ScoredRequest, models: _Models) -> Iterator
 
 
 def _text(what: str, text: str, counts: list[tuple[str, Count]], of: str = "") -> Iterator[str]:
-    """A text behind a margin, under its length in characters and tokens; `of` says what else they count."""
+    """A text after a margin, under its length in characters and tokens; `of` names what else they count."""
     yield f"{what}: {len(text):,} characters" + "".join(f"; {part}" for part in _tokens(counts, of))
     yield from (MARGIN + line for line in visible(text).split("\n"))
 

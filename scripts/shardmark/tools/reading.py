@@ -1,4 +1,4 @@
-"""How models read a request: the text in the words of their templates, special tokens, what is cut, what is scored."""
+"""How models read a request: the text in their templates' wording, special tokens, what is cut, what is scored."""
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
@@ -10,22 +10,22 @@ from shardmark.tools.counting import Counter, Read, Tokenizer
 from shardmark.tools.visible import visible
 
 MARGIN = "  | "
-"Stands before each line of a text, so that its beginning and its empty lines are seen."
+"Precedes each line of a text, so that its beginning and its empty lines are visible."
 WIDTH = 110
-"Characters of a line of tokens, if one token is not longer."
+"The most characters of a line of tokens, unless a single token is longer."
 LAST = 5
-"The last tokens of a context that are listed before what is scored."
+"How many of a context's last tokens are listed before those that are scored."
 SHOWN = 40
-"Characters of a text of which only the beginning is shown."
+"The most characters shown of the beginning of a text."
 
 
 def read_as(
     counters: Iterable[Counter], context: Context, continuation: Context | None, new_tokens: int, tokens: bool
 ) -> Iterator[str]:
-    """Lines on how each model reads a prompt, or a continuation after its context; models that agree stand together.
+    """Lines on how each model reads a prompt, or a continuation after its context; models that agree share lines.
 
-    `new_tokens` are to be written after it; `tokens` adds their ids and texts. Of a model whose tokenizer is not here
-    nothing is known.
+    `new_tokens` are to be written after it; `tokens` adds their ids and texts. Models whose tokenizer is not here are
+    left out.
     """
     named: dict[tuple[str, ...], list[str]] = {}
     for counter in counters:
@@ -47,7 +47,7 @@ def _lines(
         return
     if read is None or counter.tokenizer is None:
         return
-    answer = min(new_tokens, counter.longest_answer or new_tokens) + counter.thought_tokens * bool(new_tokens)
+    answer = counter.answer_tokens(new_tokens) + counter.thought_tokens * bool(new_tokens)
     if counter.window and answer >= counter.window:
         what = f"{answer:,} new tokens leave no room for a prompt in the window of {counter.window:,}"
         yield f"not at all: {what}; fix: lower max_out_len or raise max_seq_len"
@@ -74,7 +74,7 @@ def _lines(
 
 
 def _special(tokenizer: Tokenizer, read: Read) -> Iterator[str]:
-    """Which special tokens are in a prompt, and how often: the rest is text, whatever it looks like."""
+    """The special tokens in a prompt, and how often they occur: the rest is text, whatever it looks like."""
     tally = Tally(number for number in read.context if number in tokenizer.special)
     if tally:
         named = (tokenizer.piece(number) + f" ({count} times)" * (count > 1) for number, count in tally.items())

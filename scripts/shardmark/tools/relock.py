@@ -1,7 +1,7 @@
-"""Resolve anew what a configuration names, and bring the lock up to date.
+"""Resolve the names in a configuration again, and update the lock.
 
-Branches and tags are asked for on the Hub, never in its cache, which may be older than the lock. Files are hashed and
-rows counted as planning does, but nothing is rendered: a template with a mistake is no reason to keep an old commit.
+Branches and tags are looked up on the Hub, never in its cache, which may be older than the lock. Files are hashed and
+rows counted as in planning, but nothing is rendered: a mistake in a template is no reason to keep an old commit.
 """
 
 from contextlib import suppress
@@ -14,8 +14,10 @@ from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load, place_of
 from shardmark.config.merge import Merged
 from shardmark.config.weights import WeightsConfig
+from shardmark.config.wording import WordedConfig
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.lock.changes import Change
+from shardmark.lock.contents import with_contents
 from shardmark.lock.entries import dataset_record, note_dataset, note_model, possible_kinds
 from shardmark.lock.lock import Lock
 from shardmark.plan.lm_eval import expand, note_lm_eval
@@ -25,11 +27,11 @@ from shardmark.store.hashes import HashCache
 
 
 def relock(run: Merged, root: Path, path: Path, check: bool = False, prune: bool = False) -> list[Change]:
-    """What moved in the lock at `path` for the models and data sets that a run names; written unless `check`.
+    """The changes of the lock at `path` for the models and data sets that a run names; written unless `check`.
 
-    With `prune`, entries go that no file in config/models and config/datasets below `root` can mean any more. With
-    `check`, rows of a data set that moved on the Hub are not fetched to count them. Raises UserError with all problems;
-    nothing is written then.
+    With `prune`, drops entries that no file in config/models and config/datasets below `root` can refer to any more.
+    With `check`, rows of a data set that moved on the Hub are not fetched to count them. Raises UserError with all
+    problems, without writing anything.
     """
     problems: list[Problem] = []
     benchmark = load(run.config, root, run.where, problems, run.command_line)
@@ -38,7 +40,7 @@ def relock(run: Merged, root: Path, path: Path, check: bool = False, prune: bool
     hashes = HashCache(layout.HASHES.file(results))
     for model in benchmark.models:
         with collecting(problems):
-            record = resolve_model(model, lock, hashes)
+            (record,) = with_contents([resolve_model(model, lock, hashes)], results, lock)
             if not benchmark.run.hf_path:
                 note_model(lock, model, record, results)
     for dataset in benchmark.datasets:
@@ -58,29 +60,30 @@ def relock(run: Merged, root: Path, path: Path, check: bool = False, prune: bool
 
 def _relock_dataset(dataset: Named[DatasetConfig], run: RunConfig, lock: Lock, hashes: HashCache, check: bool) -> None:
     source = dataset.settings.source
-    file, origin = dataset_origin(dataset, run.data_root, lock, hashes)
+    files, origin = dataset_origin(dataset, run.data_root, lock, hashes)
     if examples := examples_origin(dataset, run.data_root, lock, hashes):
         origin = replace(origin, few_shot=examples[1])
     kind, record = dataset_record(dataset.settings, origin)
     known: dict[str, Any] = lock.get(("datasets", dataset.name, kind)) or {}
     rows = known.get("rows")
     if rows is None or known != record | {"rows": rows}:
-        if file is None and check:
+        if not files and check:
             rows = None
         else:
-            with hashes.steady(file):
-                rows = sum(1 for _ in origin_rows(source, dataset.file, origin))
+            with hashes.steady(files):
+                rows = sum(1 for _ in origin_rows(source, dataset.file, origin, lock))
     note_dataset(lock, dataset.name, dataset.settings, origin, rows)
 
 
 def _prune(lock: Lock, root: Path, problems: list[Problem]) -> None:
-    """Drop what neither this run names nor any file of config/ can mean."""
+    """Drop entries that neither this run names nor any file of config/ can refer to."""
     found: list[Problem] = []
-    meant = _meant(load({"models": ["*"], "datasets": ["*"]}, root, "config", found)) | lock.used
+    meant = _meant(load({"models": ["*"], "datasets": ["*"], "own_code": True}, root, "config", found)) | lock.used
     problems += [problem for problem in found if problem not in problems]
-    for key in lock.known - meant:
-        if "task" not in (lock.get(key) or ()):  # lm-eval's: to know which may be meant takes its package
+    for key in lock.known - meant:  # contents of commits go with the pins to them
+        if "task" not in (lock.get(key) or ()):  # lm-eval's: finding out which are referred to takes its package
             lock.drop(key)
+    lock.forget_unpinned()
 
 
 def _meant(benchmark: Benchmark) -> set[tuple[str, str, str]]:
@@ -89,10 +92,11 @@ def _meant(benchmark: Benchmark) -> set[tuple[str, str, str]]:
     for model in benchmark.models:
         keys |= {("models", model.name, kind) for kind in possible_kinds(model.settings)}
         settings = model.settings
+        if isinstance(settings, WordedConfig) and settings.tokenizer_path:
+            keys.add(("hub", "model", f"{settings.tokenizer_path}@main"))
         if not isinstance(settings, WeightsConfig):
             continue
         keys |= {("hub", "model", f"{settings.path}@{settings.revision or 'main'}")} if settings.path else set()
-        keys |= {("hub", "model", f"{settings.tokenizer_path}@main")} if settings.tokenizer_path else set()
         adapter = f"{settings.adapter}@{settings.adapter_revision or 'main'}"
         keys |= {("hub", "model", adapter)} if settings.adapter else set()
     for dataset in benchmark.datasets:

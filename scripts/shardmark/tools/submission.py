@@ -1,7 +1,7 @@
-"""What the schedulers have in common that Snakemake's executor cluster-generic submits to.
+"""The common part of the schedulers that Snakemake's executor cluster-generic submits to.
 
-A job there inherits no environment: what it needs of it is written into a script beside Snakemake's own, which only
-this user may read, since proxies and tokens are part of it.
+A job there inherits no environment: the variables that it needs are written into a script beside Snakemake's own, which
+only this user may read, since proxies and tokens are among them.
 """
 
 import json
@@ -15,29 +15,32 @@ from typing import Any, Literal, NamedTuple
 from shardmark.config.base import S, validate
 from shardmark.config.yaml_files import read_yaml
 from shardmark.errors import Problem, UserError
+from shardmark.installation import INSTALLATION
 
-JOB_PROFILE = Path(__file__).resolve().parents[3] / "profiles/job"
+JOB_PROFILE = Path(INSTALLATION) / "profiles/job"
 PROPERTIES = re.compile(r"^# properties = (.*)$", re.MULTILINE)
-PASSED = re.compile(r"HF_\w+|HUGGING_FACE_\w+|TRANSFORMERS_\w+|SHARDMARK_\w+|(https?|no|all)_proxy", re.IGNORECASE)
-"Variables that jobs get, too."
+PASSED = re.compile(
+    r"HF_\w+|HUGGING_FACE_\w+|TRANSFORMERS_\w+|SHARDMARK_\w+|(https?|no|all)_proxy|SSL_CERT_\w+", re.IGNORECASE
+)
+"Variables that are passed on to jobs."
 ASK_SECONDS = 60
 State = Literal["running", "success", "failed"]
 
 
 class Wanted(NamedTuple):
-    """What Snakemake notes of a job, or a group of jobs, in its script."""
+    """The requirements of a job, or a group of jobs, that Snakemake notes in its script."""
 
     name: str
-    "Of its group, or else of its rule."
+    "The name of its group, or else of its rule."
     cores: int
     memory_mb: int
     gpus: int
     minutes: int | None
-    "How long it may take; None for as long as it likes."
+    "The time limit; None for no limit."
 
 
 def read_file(kind: type[S], path: Path, numbers: Collection[str] = ()) -> S:
-    """The settings of a file, in which `numbers` may stand for text. Raises UserError with all that is wrong in it."""
+    """The settings in a file; values of `numbers` may be numbers and become text. Raises UserError with all faults."""
     problems: list[Problem] = []
     values = read_yaml(path, str(path), problems)
     if isinstance(values, dict):
@@ -49,7 +52,7 @@ def read_file(kind: type[S], path: Path, numbers: Collection[str] = ()) -> S:
 
 
 def job_wanted(script: Path) -> Wanted:
-    """What a job script of Snakemake's asks for. Raises UserError."""
+    """The requirements in one of Snakemake's job scripts. Raises UserError."""
     found = PROPERTIES.search(script.read_text())
     if found is None:
         raise UserError(Problem(str(script), "", "is no job script of Snakemake", "let Snakemake call this command"))
@@ -57,7 +60,7 @@ def job_wanted(script: Path) -> Wanted:
 
 
 def wanted(properties: dict[str, Any]) -> Wanted:
-    """The same, of Snakemake's properties of a job."""
+    """The requirements in Snakemake's properties of a job."""
     resources = properties["resources"]
     minutes = resources.get("runtime")
     return Wanted(
@@ -70,7 +73,7 @@ def wanted(properties: dict[str, Any]) -> Wanted:
 
 
 def wrap(script: Path, environment: Mapping[str, str], folder: Path) -> Path:
-    """A script beside Snakemake's that sets what a job needs of the environment, and then runs that."""
+    """A script beside Snakemake's that sets the environment that a job needs, and then runs Snakemake's."""
     given = {key: value for key, value in environment.items() if PASSED.fullmatch(key)}
     given["SNAKEMAKE_PROFILE"] = str(JOB_PROFILE)
     lines = [f"export {key}={shlex.quote(value)}" for key, value in sorted(given.items())]
@@ -82,7 +85,7 @@ def wrap(script: Path, environment: Mapping[str, str], folder: Path) -> Path:
 
 
 def ask(words: list[str], fix: str, text: str = "") -> str:
-    """What a command prints, given a text to read. Raises UserError with `fix` if there is no such command."""
+    """The output of a command, given a text to read. Raises UserError with `fix` if there is no such command."""
     try:
         done = subprocess.run(words, input=text, capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS)
     except FileNotFoundError:

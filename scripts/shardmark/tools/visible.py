@@ -1,17 +1,18 @@
-"""Text with the characters that a terminal hides, or would obey."""
+"""Show the characters of a text that a terminal hides, or would obey."""
 
 from shardmark.printable import escaped, printable
 
 SPACE, TAB, NEWLINE = "␠", "⇥", "⏎"
 LEGEND = {SPACE: "a space at the end of a line or at the beginning of a text", TAB: "a tab", NEWLINE: "a newline"}
-"What the symbols stand for; newlines are shown at the end of a text only."
+"The meaning of the symbols; newlines are shown only at the end of a text."
 
 
 def visible(text: str) -> str:
-    """The text with what matters to a model and is easily overlooked made visible, line by line.
+    """The text with characters made visible that matter to a model but are easily overlooked, line by line.
 
-    White space at the ends of lines, and before and after the whole text, becomes symbols (LEGEND). What is not
-    printable, such as an escape sequence, half of an emoji or a byte order mark, is shown as Python would write it.
+    White space at the ends of lines, and before and after the whole text, becomes symbols (LEGEND). Characters that are
+    not printable, such as an escape sequence, half of an emoji or a byte order mark, are shown as Python would write
+    them.
     """
     lines = text.split("\n")
     ended = len(lines) > 1 and not lines[-1]

@@ -1,1 +1,1 @@
-"""What runs other people's work: templates and patterns within bounds, programs in a sandbox."""
+"""Run other people's work: templates and patterns within bounds, programs in a sandbox."""

@@ -1,37 +1,40 @@
-"""Bounds on time and memory for templates and patterns: a sandbox keeps them from harm, not from going on for ever.
+"""Bounds on time and memory for templates and patterns: a sandbox keeps them from harm, but not from running forever.
 
-Time is computing time of this process, so that a busy machine changes nothing. A signal ends a step that takes too
-long, in the midst of Python's code and of its regular expressions. What it raises is no Exception: Jinja, and the code
-of tasks, drop those. Some of Python's own work cannot be interrupted, such as comparing lists that hold each other; a
-process beside this one (watcher.py) then says what took too long, and ends this one.
+Time is this process's computing time, so that a busy machine changes nothing. A signal ends a step that takes too long,
+even within Python's code or its regular expressions. What it raises is not an Exception, since Jinja and the code of
+tasks swallow those. Some of Python's own work cannot be interrupted, such as comparing lists that hold each other; then
+a separate process (watcher.py) reports what took too long, and ends this one.
 """
 
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
+import psutil
+
 from shardmark.errors import Problem, UserError
 from shardmark.untrusted.watcher import Watched
 
 MEMORY_BYTES = 2 << 30
-"How much more memory than before it a step may take."
+"How much more memory than before a step may take, in bytes."
 SECONDS = 10.0
 "Seconds of computing time that a step may take."
 TICKS = 10
-"How often the signal comes within a step's time; it goes on after that: who drops what it raises gets it again."
+"How many signals come within a step's time; they go on after it, since code may swallow what one raises."
 STEPS = 256
-"After how many steps the memory bound is set anew: asking the kernel for the size costs more than a step."
+"How many steps before the memory bound is set again: asking the kernel for the size costs more than a step."
 
 
 FIX = "correct the template or pattern: it grows, or goes on, without end"
 
 
 class TooLong(BaseException):
-    """Raised by the signal. It does not leave a step, whose end makes a BoundError of it."""
+    """Raised by the signal. It does not leave a step: at the step's end it becomes a BoundError."""
 
 
 class BoundError(UserError):
@@ -41,11 +44,11 @@ class BoundError(UserError):
         super().__init__(Problem(place or "a template or pattern", key, what, FIX))
         self.what, self.place, self.key = what, place, key
         self.item = item
-        "Which of the texts that are worked on, from 0."
+        "The index of the text in work, from 0."
 
 
 class Step:
-    """A block of work within the bounds: `with step: ...`, again and again."""
+    """A block of work within the bounds: `with step: ...`, which can be entered again and again."""
 
     def __init__(self, memory: int, seconds: float) -> None:
         self._memory, self._seconds = memory, seconds
@@ -59,12 +62,12 @@ class Step:
         self.item: int | None = None
 
     def name(self, place: str) -> None:
-        """Say in which file and row the next steps are."""
+        """Set the file and row of the next steps."""
         self._place = place
         self._watched.note_place(place)
 
     def at(self, place: str = "", key: str = "", item: int | None = None) -> "Step":
-        """This step, for messages: `place` is the file and the row, `key` and `item` are those of BoundError."""
+        """This step, for messages: `place` is the file and the row, `key` and `item` are as in BoundError."""
         if place:
             self.name(place)
         if key != self._key:
@@ -96,15 +99,15 @@ class Step:
 
     @property
     def is_running(self) -> bool:
-        """Whether this process is in the midst of it."""
+        """Whether this process is within the step."""
         return self._running
 
     def go_on(self) -> None:
-        """What took too long has been dealt with: the step goes on, for a moment."""
+        """Let the step go on for a moment after its overrun was handled."""
         self._fired = False
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """End the step that runs, if it has run for long: it began after the last signal that came before it."""
+        """End the running step if it has run too long: it began after the last signal before it."""
         now = time.process_time()
         if self._seen != self._count:
             self._seen, self._began = self._count, self._last
@@ -119,15 +122,15 @@ class Step:
 
 TOO_MUCH = "it took too much memory"
 _current: list[Step] = []
-"The steps whose blocks this process is in, the innermost last."
+"The steps whose blocks this process is in, innermost last."
 
 
 @contextmanager
 def bounded_steps(memory: int = MEMORY_BYTES, seconds: float = SECONDS) -> Iterator[Step]:
-    """Steps that get a BoundError beyond these bounds.
+    """Steps that raise a BoundError beyond these bounds.
 
-    A signal bounds the time in the main thread only, which is the one that signals reach; in others the process beside
-    this one does.
+    A signal bounds the time in the main thread only, which is the only one that signals reach; in other threads the
+    watching process does.
     """
     step = Step(memory, seconds)
     limits = resource.getrlimit(resource.RLIMIT_AS)
@@ -139,7 +142,7 @@ def bounded_steps(memory: int = MEMORY_BYTES, seconds: float = SECONDS) -> Itera
         _current.append(step)
     try:
         yield step
-    except TooLong as error:  # it came in the midst of a step's end
+    except TooLong as error:  # it came just as a step was ending
         raise step.error(str(error)) from error
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
@@ -150,7 +153,7 @@ def bounded_steps(memory: int = MEMORY_BYTES, seconds: float = SECONDS) -> Itera
 
 
 def bounded(key: str, item: int | None = None) -> AbstractContextManager[object]:
-    """One step: of the block of steps that this process is in, or alone. Within a step, it is part of that."""
+    """A step of the enclosing block of steps, or one by itself. Within a running step, it is a part of that."""
     if not _current or threading.current_thread() is not threading.main_thread():
         return _alone(key, item)
     step = _current[-1].at("", key, item)
@@ -164,21 +167,24 @@ def _alone(key: str, item: int | None) -> Iterator[None]:
 
 
 def note_key(key: str) -> None:
-    """Say what setting the step evaluates from now on."""
+    """Set the setting that the step evaluates from now on."""
     if _current:
         _current[-1].at("", key, _current[-1].item)
 
 
 def stopped(error: BaseException) -> str:
-    """Why a step was stopped, where what stopped it is dealt with inside the step."""
+    """The reason why a step was stopped, for code that handles it within the step."""
     if isinstance(error, TooLong) and _current:
         _current[-1].go_on()
     return TOO_MUCH if isinstance(error, MemoryError) else str(error)
 
 
 def _allow(memory: int, limits: tuple[int, int]) -> None:
-    """Let this process grow by `memory` bytes, but not beyond the limits it had."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        size = int(file.read().split()[0]) * resource.getpagesize()
+    """Let this process grow by `memory` bytes, but not beyond its earlier limits."""
+    size = psutil.Process().memory_info().vms
     bounds = [bound for bound in limits if bound != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_AS, (min([size + memory, *bounds]), limits[1]))
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (min([size + memory, *bounds]), limits[1]))
+    except (OSError, ValueError):
+        if sys.platform == "linux":
+            raise  # elsewhere, only time is bounded: macOS knows no such limit

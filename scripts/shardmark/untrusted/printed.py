@@ -1,7 +1,7 @@
-"""What a template may print: texts, numbers and truths, and lists and mappings of them.
+"""Values that a template may print: texts, numbers and booleans, and lists and mappings of them.
 
-Python has a text for everything: "None" and "nan" for what is not there, an address in memory for a method. A model
-would be asked these. So whatever becomes a text in a template is looked at first, however it becomes one.
+Python has a text for everything: "None" and "nan" for missing values, an address in memory for a method. A model would
+be asked these. So every value that becomes a text in a template is checked first, however it becomes one.
 """
 
 import math
@@ -17,29 +17,32 @@ from jinja2.sandbox import SandboxedFormatter
 from jinja2.utils import pass_eval_context
 
 LAZY = Iterator | ItemsView | KeysView | ValuesView | range | bytes | set | frozenset  # type: ignore[type-arg]
-"What is printed as the list of its parts, beside lists and tuples."
+"Types printed as the list of their parts, besides lists and tuples."
+
+PLAIN = frozenset([str, int, float, bool, type(None)])
+"Types that need no further check."
 
 TEXT_FILTERS = (
     *("capitalize", "center", "e", "escape", "filesizeformat", "forceescape", "indent", "lower", "pprint", "replace"),
     *("safe", "string", "striptags", "title", "trim", "truncate", "upper", "urlencode", "urlize"),
     *("wordcount", "wordwrap", "xmlattr"),
 )
-"Jinja's filters that make a text of whatever they are given; `default` and those that choose are not among them."
+"Jinja's filters that make a text of any value; `default` and the filters that select are not among them."
 
 RANDOM_FILTERS, RANDOM_GLOBALS = ("random",), ("lipsum",)
-"What would ask something else each time."
+"Names of filters and globals that would make another prompt each time."
 
 
 class NoText(TypeError):
-    """Something without a text of its own would be printed."""
+    """Raised for a value without a text of its own that would be printed."""
 
 
 class NoValue(NoText):
-    """Null, NaN or an infinite number would be printed."""
+    """Raised for null, NaN or an infinite number that would be printed."""
 
 
 def missing(value: object) -> str | None:
-    """What to call a value that is none: null, NaN, or infinite; None for any other."""
+    """The name of a missing value: null, NaN, or infinite; None for any other."""
     if value is None:
         return "null"
     if isinstance(value, float) and not math.isfinite(value):
@@ -48,7 +51,7 @@ def missing(value: object) -> str | None:
 
 
 def gaps(value: object, path: str) -> Iterator[tuple[str, str]]:
-    """The places in a value, called `path`, where something is missing, and what to call that."""
+    """The places in a value, called `path`, where something is missing, with its name."""
     if what := missing(value):
         yield path, what
     elif isinstance(value, dict):
@@ -60,7 +63,9 @@ def gaps(value: object, path: str) -> Iterator[tuple[str, str]]:
 
 
 def plain(value: object) -> Any:
-    """The value as JSON has it, null and NaN included. Raises NoText for an object that has no text of its own."""
+    """The value as in JSON, including null and NaN. Raises NoText for an object that has no text of its own."""
+    if type(value) in PLAIN:
+        return value
     if isinstance(value, list | tuple | LAZY) and not callable(value):  # Jinja's `loop` is both
         return [plain(part) for part in value]
     _check(value)
@@ -68,11 +73,11 @@ def plain(value: object) -> Any:
 
 
 def _check(value: object) -> None:
-    """Raise NoText unless Python's own text of a value is one that anybody could have written."""
+    """Raise NoText unless Python's own text of a value is fit for a prompt."""
     if value is None or isinstance(value, str | int | float):
         return
     if isinstance(value, Undefined):
-        str(value)  # raises, but for that of an `if` without `else`, which is empty
+        str(value)  # raises, except for an `if` without `else`, which is empty
     elif isinstance(value, dict | list | tuple):
         for part in [*value, *value.values()] if isinstance(value, dict) else value:
             _check(part)
@@ -85,7 +90,7 @@ def _check(value: object) -> None:
 
 
 def printed(value: object) -> Any:
-    """The value as it is printed. Raises NoText if it, or a part of it, has no text of its own."""
+    """The value in its printed form. Raises NoText if it, or a part of it, has no text of its own."""
     if isinstance(value, str):
         return value
     value = plain(value)
@@ -95,21 +100,21 @@ def printed(value: object) -> Any:
 
 
 class _Printed(dict[Any, Any]):
-    """The values of a format string, looked at as they are used."""
+    """The values of a format string, checked as they are used."""
 
     def __getitem__(self, key: object) -> Any:
         return printed(super().__getitem__(key))
 
 
 class _Formatter(SandboxedFormatter):
-    """Jinja's formatter in a sandbox, which looks at each value."""
+    """Jinja's formatter in a sandbox, which checks each value."""
 
     def convert_field(self, value: object, conversion: str | None) -> Any:
         return super().convert_field(printed(value), conversion)
 
 
 class PrintingCodeGenerator(CodeGenerator):
-    """Compiles `a ~ b` so that the environment looks at what is joined."""
+    """Compiles `a ~ b` so that the environment checks the operands."""
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self.write("environment.joined((")
@@ -120,19 +125,19 @@ class PrintingCodeGenerator(CodeGenerator):
 
 
 def joined(parts: Iterable[Any]) -> str:
-    """What `a ~ b` gives."""
+    """The result of `a ~ b`."""
     return "".join(str(_as_is(part)) for part in parts)
 
 
 def percent(text: str, values: object) -> str:
-    """What `text % values` gives."""
+    """The result of `text % values`."""
     if isinstance(values, dict) and "%(" in text:
         return text % _Printed(values)
     return text % _as_is(values)
 
 
 def formatted(environment: Environment, method: Any) -> Callable[..., str]:
-    """A text's `format` or `format_map` that looks at what it is given."""
+    """A text's `format` or `format_map` that checks its arguments."""
     text, formatter = method.__self__, _Formatter(environment)
 
     def wrapper(*args: Any, **kwargs: Any) -> str:
@@ -151,7 +156,7 @@ def _as_is(value: object) -> Any:
 
 
 def _looking(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that looks at what it is given first; Jinja's marks of what it wants beside it stay."""
+    """A filter that checks its arguments first; Jinja's marks for extra arguments stay."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         values = args[1:] if hasattr(function, "jinja_pass_arg") else args
@@ -164,14 +169,14 @@ def _looking(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @pass_eval_context
 def _join(context: EvalContext, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
-    """Jinja's join, which looks at each part."""
+    """Jinja's join, which checks each part."""
     if attribute is not None:
         value = map(make_attrgetter(context.environment, attribute), value)
     return str(do_join(context, [_as_is(part) for part in value], _as_is(d)))
 
 
 def _format(value: Any, *args: Any, **kwargs: Any) -> str:
-    """Jinja's format, which looks at each value."""
+    """Jinja's format, which checks each value."""
     if args and kwargs:
         return do_format(value, *args, **kwargs)  # raises
     return percent(str(_as_is(value)), kwargs or args)
@@ -187,7 +192,7 @@ def _tojson(context: EvalContext, value: object, indent: int | None = None) -> A
 
 
 def look_everywhere(environment: Environment) -> None:
-    """Make all filters of an environment look at what they make a text of, and drop those that draw by lot."""
+    """Make all filters of an environment check the values that they turn into text, and drop the random ones."""
     for name in TEXT_FILTERS:
         environment.filters[name] = _looking(FILTERS[name])
     environment.filters |= {"join": _join, "format": _format, "tojson": _tojson}

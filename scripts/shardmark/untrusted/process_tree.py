@@ -1,7 +1,7 @@
-"""What a process and all that descend from it use, seen from outside.
+"""Resources used by a process and all its descendants, seen from outside.
 
-The kernel's limits are those of single processes. In a PID namespace, a process whose parent ends becomes a child of
-the first one, so that none leaves the tree.
+The kernel's limits apply to single processes. In a PID namespace, a process whose parent ends becomes a child of the
+first one, so that none leaves the tree.
 """
 
 import os
@@ -14,28 +14,31 @@ TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Usage:
-    """What a tree of processes uses."""
+    """Resources used by a tree of processes."""
 
     seconds: float = 0.0
     "Computing time so far."
     memory: int = 0
-    "Bytes in memory now; what processes share counts for each."
+    "Bytes in memory now; memory shared between processes counts for each."
     waiting: float = 0.0
-    "Seconds that processes would have computed if the machine had been free."
+    "Seconds that processes spent waiting for a free CPU."
 
 
 class ProcessTree:
-    """The descendants of a process, and itself."""
+    """A process and its descendants."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._seen: dict[tuple[int, str], float] = {}
-        "The computing time of each process so far, those that are gone among them."
+        "The computing time of each process so far, including those that have ended."
 
     def usage(self) -> Usage:
-        """What they use. Time of processes that nobody waits for is missing if they live too shortly to be seen."""
+        """The resources used so far.
+
+        Misses the time of processes that nobody waits for if they live too briefly to be seen.
+        """
         together, memory, waiting = 0.0, 0, 0.0
-        for pid in _descendants(self.pid):
+        for pid in descendants(self.pid):
             with suppress(OSError, ValueError, IndexError):  # it has ended meanwhile
                 with open(f"/proc/{pid}/stat", "rb") as file:
                     fields = file.read().rpartition(b")")[2].split()
@@ -48,11 +51,12 @@ class ProcessTree:
         return Usage(max(together, sum(self._seen.values())), memory, waiting)
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def descendants(pid: int) -> Iterator[int]:
+    """A process and all its descendants, as far as the kernel lists them."""
     yield pid
     with suppress(OSError, ValueError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 children = [int(child) for child in file.read().split()]
             for child in children:
-                yield from _descendants(child)
+                yield from descendants(child)

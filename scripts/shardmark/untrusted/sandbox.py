@@ -1,12 +1,13 @@
-"""Run generated programs against tests, each in a sandbox that bubblewrap makes.
+"""Run generated programs against tests, each in a sandbox made by bubblewrap.
 
 Two processes in two sandboxes: one runs the program, the other the tests, which call the program's functions through a
-socket and get plain data back (inside/tester.py). No sandbox has a network, a home, keys in its environment or files
-but Python and the system's libraries, which are read-only; each has its own processes, limits on time, memory,
+socket and get plain data back (inside/tester.py). No sandbox has a network, a home, keys in its environment, or files
+other than Python and the system's libraries, which are read-only; each has its own processes, limits on time, memory,
 processes, files and their size, and system calls that it may not make (seccomp.py).
 
-Both sides tell over a socket of their own, before anything foreign runs, that they have started and have all that the
-limits promise. Where one does not, nothing is known of the program: it is tried again, and then an error.
+Before anything foreign runs, both sides report over a socket of their own that they have started and have everything
+that the limits promise. If one does not, nothing is known of the program: it is tried again, and then reported as an
+error.
 """
 
 import fcntl
@@ -34,27 +35,27 @@ from shardmark.untrusted.seccomp import call_filter, known
 
 INSIDE = Path(__file__).parent / "inside"
 FIRST_USER = 2_000_000_000
-"""Root would have no limit on processes, and other rights, so what it starts becomes a user of no other process."""
+"""Root would have no limit on processes, and other rights, so its processes run as a user that no other process has."""
 SCRATCH_BYTES = 16 << 20
 SCRATCH_FILES = 4096
 DEVICES = ("null", "zero", "full", "random", "urandom")
 AT_ONCE = 4
 TRIES = 12
-"How often a sandbox is started until it starts."
+"How many times to try to start a sandbox."
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 "Seconds between tries; each pause is twice the one before."
 START_SECONDS = 60.0
 OUT_OF_MEMORY_TRIES = 3
-"How often a program is tried that fails while the machine runs out of memory."
+"How many times to try a program that fails while the machine runs out of memory."
 POLL_SECONDS = 0.1
 PATIENCE = (3, 20)
-"How many times its seconds a program that waits may take, and how many more; waiting for a free CPU does not count,"
+"The time for a program that waits: its seconds times the first, plus the second; waiting for a CPU does not count,"
 PATIENCE_WITH_MACHINE = 10
 "unless it takes this many times as long."
 OVERHEAD_SECONDS = 2.0
-"Of computing time: what sandbox and interpreter take themselves."
+"Computing time that the sandbox and the interpreter take themselves."
 TREE_MEMORY = 4
-"Times the memory of one process that all processes of a program may use together; what they share counts for each."
+"The memory of all of a program's processes together, in multiples of one's limit; shared memory counts for each."
 VERDICT_BYTES = 1 << 16
 BOOT = """
 import sys, types
@@ -73,10 +74,10 @@ part.main(*sys.argv[3:])
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may take."""
+    """The resources that a program may use."""
 
     seconds: float = 10.0
-    "Of computing time."
+    "Computing time."
     memory_mb: int = 1024
 
 
@@ -86,7 +87,7 @@ class Verdict:
 
     passed: bool
     why: str
-    "Why not."
+    "The reason if it does not."
 
 
 class NotStarted(Exception):
@@ -94,7 +95,7 @@ class NotStarted(Exception):
 
 
 def run_programs(jobs: Iterable[tuple[str, str]], limits: Limits) -> list[Verdict]:
-    """The verdicts on programs with their tests. Raises UserError where there is no sandbox, or none can be started."""
+    """The verdicts on programs with their tests. Raises UserError if there is no sandbox, or none can be started."""
     require_sandbox()
     jobs = list(jobs)
     distinct = list(dict.fromkeys(jobs))
@@ -135,7 +136,7 @@ def _unstartable(why: str) -> UserError:
 
 
 def _tried(program: str, tests: str, limits: Limits) -> Verdict:
-    """The verdict on a program. Raises NotStarted, or OSError for what this process cannot have."""
+    """The verdict on a program. Raises NotStarted, or OSError for resources that this process cannot have."""
     ours, theirs = _socket_pair()
     with theirs, ours, ExitStack() as stack:
         parts = [stack.enter_context(_started(*part, limits)) for part in (("program", theirs), ("tester", ours))]
@@ -152,7 +153,7 @@ def _tried(program: str, tests: str, limits: Limits) -> Verdict:
 
 
 def _verdict(tester: socket.socket, parts: list["Part"], limits: Limits) -> Verdict:
-    """Wait for what the tester tells, as long as both sides keep to the limits."""
+    """Wait for the tester's report, as long as both sides keep to the limits."""
     patience = PATIENCE[0] * limits.seconds + PATIENCE[1]
     started, told = time.monotonic(), b""
     tester.settimeout(POLL_SECONDS)
@@ -184,7 +185,10 @@ def _verdict(tester: socket.socket, parts: list["Part"], limits: Limits) -> Verd
 
 
 def read_verdict(told: bytes) -> Verdict:
-    """What a tester told. The tests of a data set run in its process, so it may be anything; that is no pass."""
+    """The verdict in a tester's report, which may be anything: a data set's tests run in the tester's process.
+
+    An unreadable report is not a pass.
+    """
     with suppress(ValueError, RecursionError):
         match json.loads(told):
             case {"passed": bool() as passed, "why": str() as why}:
@@ -193,7 +197,7 @@ def read_verdict(told: bytes) -> Verdict:
 
 
 def _out_of_memory_kills() -> int:
-    """How many processes this machine has ended for want of memory."""
+    """How many processes this machine has killed for lack of memory."""
     with suppress(OSError, StopIteration), open("/proc/vmstat", encoding="ascii") as file:
         return int(next(line for line in file if line.startswith("oom_kill ")).split()[1])
     return 0
@@ -201,7 +205,7 @@ def _out_of_memory_kills() -> int:
 
 @functools.cache
 def require_sandbox() -> None:
-    """Raises UserError, with the fix, if this machine makes no sandbox."""
+    """Raise UserError, with the fix, if this machine cannot make a sandbox."""
     if shutil.which("bwrap") is None:
         fix = "apt-get install bubblewrap (or your system's package of that name), on every machine that scores"
         raise UserError(Problem("sandbox", "", "generated code runs in a sandbox only, and there is no bwrap", fix))
@@ -227,7 +231,7 @@ class Part:
         self._scratch: int | None = None
 
     def wait_until_ready(self) -> None:
-        """Raises NotStarted if it does not tell that it has started."""
+        """Raise NotStarted if it does not report that it has started."""
         self.control.settimeout(START_SECONDS)
         try:
             told, handles, _, _ = socket.recv_fds(self.control, len(READY), 1)
@@ -247,23 +251,23 @@ class Part:
         return lines[-1] if lines else f"bwrap ended with status {self.process.returncode}"
 
     def files(self) -> int:
-        """How many files there are in its scratch folder."""
+        """How many files its scratch folder has."""
         assert self._scratch is not None
         status = os.fstatvfs(self._scratch)
         return status.f_files - status.f_ffree
 
     def end(self) -> None:
-        """End it, with all that it started.
+        """End it, with everything that it started.
 
-        bwrap's process inside ends with the one outside only from a moment after its start on; before that it would
-        wait for it for ever. Until then both are of one process group.
+        bwrap's inner process ends with the outer one only from a moment after its start on; until then it would wait
+        for it forever. Up to that moment, both are in one process group.
         """
         if self.process.returncode is None:  # not waited for, so that the number is still this group's
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def close(self) -> None:
-        """End it, and close what is open."""
+        """End it, and close its files."""
         self.end()
         self.control.close()
         if self.process.stderr:
@@ -274,7 +278,7 @@ class Part:
 
 @contextmanager
 def _started(name: str, channel: socket.socket, limits: Limits) -> Iterator[Part]:
-    """One side in a sandbox, killed with all that it started at the end of the block."""
+    """One side in a sandbox, killed at the end of the block with everything that it started."""
     wire, source = ((INSIDE / f"{file}.py").read_text("utf-8") for file in ("wire", name))
     user = _unused_user() if os.geteuid() == 0 else 0
     ours, theirs = _socket_pair()
@@ -299,7 +303,7 @@ def _started(name: str, channel: socket.socket, limits: Limits) -> Iterator[Part
 
 
 def _socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a channel that can be handed on: above the standard streams, which a process may have closed."""
+    """Two ends of a channel that can be passed on: above the standard streams, which a process may have closed."""
     first, second = socket.socketpair()
     with first, second:
         above = [_above_streams(end.fileno()) for end in (first, second)]
@@ -335,7 +339,7 @@ _started_here = itertools.count()
 
 
 def _unused_user() -> int:
-    """A user id for one sandbox: of this process, and so of this machine."""
+    """A user id for one sandbox, unique to this process and thus on this machine."""
     return FIRST_USER + os.getpid() % 1_000_000 * 100 + next(_started_here) % 100
 
 
@@ -343,8 +347,8 @@ def _unused_user() -> int:
 def _sandbox() -> tuple[str, ...]:
     """The command that makes a sandbox. Root needs no user namespace, and must not be root inside one.
 
-    bwrap's own process in a sandbox has neither limits nor a filter, and the program could write into its memory where
-    both are of one user: there it makes none.
+    bwrap's own process in a sandbox has neither limits nor a filter, and the program could write into its memory if
+    both belonged to one user; so as root, it makes no such process.
     """
     command = [str(shutil.which("bwrap")), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if os.geteuid() == 0:

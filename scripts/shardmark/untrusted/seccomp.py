@@ -1,8 +1,8 @@
 """System calls that generated code may not make, as a filter for the kernel (seccomp).
 
-Namespaces and limits don't cover all: shared memory of System V counts in no limit of a process, kernel keyrings are
-those of whoever starts the sandbox, and a new user namespace has all capabilities inside. Each call here needs no
-privilege, and no program that solves a task needs it.
+Namespaces and limits do not cover everything: shared memory of System V counts towards no limit of a process, kernel
+keyrings belong to the user who starts the sandbox, and a new user namespace has all capabilities inside. Each call here
+needs no privilege, and no program that solves a task needs it.
 """
 
 import errno
@@ -11,18 +11,18 @@ import struct
 from dataclasses import dataclass
 
 Instruction = tuple[int, int, int, int]
-"What to do, with which value; and how many instructions to leave out if that is so, and if not."
+"An instruction of the filter, its value, and how many instructions to skip if the test holds, and if not."
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the kernel calls a machine, and the numbers of its system calls (arch/*/syscall.tbl, asm-generic)."""
+    """The kernel's identifier of a machine, and the numbers of its system calls (arch/*/syscall.tbl, asm-generic)."""
 
     audit: int
     clone: int
     prctl: int
     sockets: tuple[int, int]
-    "socket and socketpair."
+    "The calls socket and socketpair."
     refused: dict[str, int]
 
 
@@ -49,19 +49,19 @@ MACHINES = {
     ),
 }
 FAMILIES = (1, 2, 10)
-"""Of sockets: AF_UNIX, AF_INET and AF_INET6, which have no network inside. Others reach around namespaces, as AF_VSOCK
-reaches the machine that a virtual one runs on, or are code of the kernel's that no program needs."""
+"""Allowed socket families: AF_UNIX, AF_INET and AF_INET6, which have no network inside. Others reach around namespaces,
+as AF_VSOCK reaches the host of a virtual machine, or are kernel code that no program needs."""
 CLONE3 = 435
 CLONE_NEWUSER = 0x10000000
 PR_SET_PDEATHSIG = 1
-"To be no longer killed with the parent."
+"The option that would stop a process from being killed with its parent."
 X32 = 0x40000000
-"Where the numbers of another way to make the same calls begin; no other machine has so large ones."
+"The first number of x32, another way to make the same calls; no other machine has numbers this large."
 
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 "Instructions of the kernel's packet filter (linux/filter.h)."
 NUMBER, MACHINE, FIRST_ARGUMENT = 0, 4, 16
-"Where these are in `struct seccomp_data`."
+"Offsets of these in `struct seccomp_data`."
 KILL, FAIL, ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 
 
@@ -76,7 +76,7 @@ def call_filter() -> bytes:
     refuse, absent = FAIL | errno.EPERM, FAIL | errno.ENOSYS
     lines = [(LOAD, MACHINE, 0, 0), *_unless(EQUAL, machine.audit, KILL), (LOAD, NUMBER, 0, 0)]
     lines += _where(AT_LEAST, X32, absent)
-    lines += _where(EQUAL, CLONE3, absent)  # its flags are out of reach; C libraries then take clone
+    lines += _where(EQUAL, CLONE3, absent)  # its flags are out of reach; C libraries then fall back to clone
     for number in machine.refused.values():
         lines += _where(EQUAL, number, refuse)
     for number, test, value in ((machine.clone, ANY_BIT, CLONE_NEWUSER), (machine.prctl, EQUAL, PR_SET_PDEATHSIG)):
@@ -93,10 +93,10 @@ def call_filter() -> bytes:
 
 
 def _where(test: int, value: int, result: int) -> list[Instruction]:
-    """A test, and what comes of a call that fits; others go on."""
+    """A test with the result for a call that matches; other calls go on."""
     return [(test, value, 0, 1), (RETURN, result, 0, 0)]
 
 
 def _unless(test: int, value: int, result: int) -> list[Instruction]:
-    """A test, and what comes of a call that does not fit; others go on."""
+    """A test with the result for a call that does not match; other calls go on."""
     return [(test, value, 1, 0), (RETURN, result, 0, 0)]

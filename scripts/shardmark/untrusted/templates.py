@@ -4,25 +4,27 @@ import re
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, TemplateError, meta, pass_context
+from jinja2 import Environment, StrictUndefined, TemplateError, meta, nodes, pass_context
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing
 
 from shardmark.errors import nearest
 from shardmark.untrusted import printed
 from shardmark.untrusted.limits import FIX, TooLong, note_key, stopped
+from shardmark.untrusted.pickled import unpacked
 
 
 class PlainGlobals(Environment):
     """Templates whose globals are a plain dict: they are copied for each row, and a ChainMap is slow to copy."""
 
     def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
-        """The globals of a template, `d` before those of the environment."""
+        """The globals of a template; `d` takes precedence over the environment's."""
         return dict(super().make_globals(d))
 
 
 class _Environment(PlainGlobals, ImmutableSandboxedEnvironment):
-    """The sandbox, without numbers so large that no signal could interrupt what is done with them.
+    """The sandbox, without numbers so large that no signal could interrupt work on them.
 
     Nothing is printed that has no text of its own (printed.py).
     """
@@ -43,11 +45,11 @@ class _Environment(PlainGlobals, ImmutableSandboxedEnvironment):
 
 MAX_EXPONENT = 100
 MAX_BITS = 1 << 16
-"Of an integer that is a product or a power."
+"The most bits of an integer that is a product or a power."
 
 
 def check_size(operator: str, left: Any, right: Any) -> None:
-    """Raise OverflowError for an operation whose result would be a number that is too large."""
+    """Raise OverflowError for an operation whose result would be too large a number."""
     if operator == "**" and abs(right) > MAX_EXPONENT:
         raise OverflowError(f"an exponent of {right} is more than {MAX_EXPONENT}")
     if isinstance(left, int) and isinstance(right, int):
@@ -58,7 +60,10 @@ def check_size(operator: str, left: Any, right: Any) -> None:
 
 @pass_context
 def _printed(context: Context, value: object) -> Any:
-    """The value as it is printed. As it wants the context, Jinja evaluates nothing while it compiles, out of bounds."""
+    """The value in its printed form.
+
+    It takes the context so that Jinja does not evaluate anything while it compiles, out of bounds.
+    """
     return printed.printed(value)
 
 
@@ -67,18 +72,33 @@ printed.look_everywhere(ENVIRONMENT)
 
 
 def indices(values: Iterable[Any], wanted: object) -> list[int]:
-    """Where a value stands in a list, from 0: `indices(labels, 1)` are the right choices."""
+    """The positions of a value in a list, from 0: `indices(labels, 1)` are the right choices."""
     return [number for number, value in enumerate(values) if value == wanted]
 
 
-ENVIRONMENT.globals["indices"] = indices
+@pass_context
+def column(context: Context, name: str) -> Any:
+    """The value of a column whose name is not an identifier, such as `column('Correct Answer')`."""
+    value = context.resolve_or_missing(name)
+    if value is missing:
+        raise printed.NoText(
+            f"no column {name!r}: {nearest(name, context.get_all().keys() - ENVIRONMENT.globals.keys())}"
+        )
+    return value
 
+
+ENVIRONMENT.globals |= {"indices": indices, "column": column}
+ENVIRONMENT.filters["unpacked"] = unpacked
+
+
+OWN_NAMES = frozenset(["self", "super", "loop", "caller", "varargs", "kwargs"])
+"Names that Jinja itself defines."
 
 MISSING_FIX = "leave such rows out with `where`, or say what stands instead, as in {{ column or '' }}"
 
 
 SHOWN = 3
-"The most places in a column that are named."
+"The most places in a column that a message names."
 
 
 class RenderError(Exception):
@@ -90,11 +110,11 @@ class RenderError(Exception):
         self.endless = endless
         "Whether it took too much time or memory."
         self.key = key
-        "The setting that it is about."
+        "The setting that the error is about."
 
 
 def _known(message: str) -> str:
-    """The nearest name, where a template uses a filter or a test that Jinja has not."""
+    """The nearest known name if a template uses an unknown filter or test."""
     missing = re.match(r"No (filter|test) named '(.*)'", message)
     return (
         nearest(missing[2], {"filter": ENVIRONMENT.filters, "test": ENVIRONMENT.tests}[missing[1]]) if missing else ""
@@ -102,9 +122,9 @@ def _known(message: str) -> str:
 
 
 def names_read(source: str, *extensions: str) -> set[str]:
-    """The names that a template reads and does not set, found out without evaluating anything. Raises TemplateError.
+    """The names that a template reads and does not set, found without evaluating anything. Raises TemplateError.
 
-    Jinja's meta.find_undeclared_variables evaluates constants, and `'x' * 10**10` takes all memory, within no bounds.
+    Jinja's meta.find_undeclared_variables evaluates constants, and `'x' * 10**10` takes all memory, out of all bounds.
     """
     found = meta.TrackingCodeGenerator(ENVIRONMENT)
     found.optimizer = None
@@ -113,7 +133,7 @@ def names_read(source: str, *extensions: str) -> set[str]:
 
 
 class _Compiled:
-    """What a template and an expression share: their source, the names they use, and errors in plain words."""
+    """The common part of templates and expressions: their source, the names they use, and errors in plain words."""
 
     def __init__(self, source: str, key: str = "") -> None:
         self.source = source
@@ -125,7 +145,7 @@ class _Compiled:
             raise RenderError(f"not a valid template: {error.message}", _known(str(error.message)), key=key) from error
         except (MemoryError, TooLong) as error:
             raise RenderError(f"it cannot be compiled: {stopped(error)}", FIX, True, key) from error
-        except Exception as error:  # Python's own, such as for blocks nested too deeply, or too long a number
+        except Exception as error:  # Python's own, such as for blocks nested too deeply or too long a number
             what = f"not a valid template: {type(error).__name__}: {error}"
             raise RenderError(what, "simplify the template", key=key) from error
 
@@ -149,7 +169,7 @@ class _Compiled:
             raise RenderError(what, "fix the template, or the row", key=self.key) from error
 
     def gaps(self, values: dict[str, Any]) -> str:
-        """What is missing in the columns that it uses: those that would be printed, where that can be told."""
+        """The missing values in the columns that it uses: only those that would be printed, if that can be told."""
         found = {name: [*printed.gaps(values[name], name)] for name in sorted(self.names & values.keys())}
         found = {name: places for name, places in found.items() if places}
         others = {name: values | dict.fromkeys(found.keys() - {name}, "") for name in found}
@@ -162,7 +182,7 @@ class _Compiled:
             self._evaluate(values)
         except printed.NoValue:
             return True
-        except Exception:  # what stands in for the others does not fit
+        except Exception:  # the placeholder for the others does not fit
             return False
         return False
 
@@ -173,11 +193,45 @@ class _Compiled:
         return source
 
 
+_Parts = list[nodes.TemplateData | nodes.Name]
+
+
+def _filled_in(source: str) -> _Parts | None:
+    """The parts of a template that consists of text and columns only, as most do; None for any other."""
+    match ENVIRONMENT.parse(source).body:
+        case [nodes.Output(nodes=parts)]:
+            plain = [part for part in parts if isinstance(part, nodes.TemplateData | nodes.Name)]
+            own = any(isinstance(part, nodes.Name) and part.name in OWN_NAMES for part in plain)
+            return None if own or len(plain) < len(parts) else plain
+    return None
+
+
+def _fill_in(parts: _Parts, values: dict[str, Any]) -> str | None:
+    """The text that Jinja would make of the parts, but faster.
+
+    None if a value is missing, or is neither a text nor an integer.
+    """
+    texts = []
+    for part in parts:
+        text = part.data if isinstance(part, nodes.TemplateData) else values.get(part.name)
+        if type(text) is int:
+            text = str(text)
+        if type(text) is not str:
+            return None
+        texts.append(text)
+    return "".join(texts)
+
+
 class Template(_Compiled):
     """A text with `{{ column }}` in it; renders to a string."""
 
     def _compile(self, source: str) -> Any:
-        return ENVIRONMENT.from_string(source).render
+        render = ENVIRONMENT.from_string(source).render
+        if "{" not in source:
+            text = render({})
+            return lambda values: text
+        parts = _filled_in(source)
+        return render if parts is None else lambda values: _fill_in(parts, values) or render(values)
 
 
 class Expression(_Compiled):
@@ -185,6 +239,9 @@ class Expression(_Compiled):
 
     def _compile(self, source: str) -> Any:
         evaluate = ENVIRONMENT.compile_expression(source, undefined_to_none=False)
+        match _filled_in(self._as_template(source)):
+            case [nodes.Name(name=name)]:
+                return lambda values: printed.plain(values[name] if name in values else evaluate(values))
         return lambda values: printed.plain(evaluate(values))
 
     def _as_template(self, source: str) -> str:

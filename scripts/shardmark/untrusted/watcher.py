@@ -1,8 +1,7 @@
-"""A process beside this one that ends it when a step of it takes far too long and cannot be interrupted.
+"""A separate process that ends this one when a step takes far too long and cannot be interrupted.
 
-Both share a piece of memory: the number of the step that runs (0 if none does), and what to call it. Run as a command,
-this file is that process. It looks at the computing time of the other, once a second, and leaves when it has nothing
-to watch.
+Both share a piece of memory: the number of the running step (0 if none is), and its name. Run as a command, this file
+is that process. Once a second it looks at the computing time of the other, and leaves when it has nothing to watch.
 """
 
 import atexit
@@ -20,16 +19,16 @@ from contextlib import suppress
 from functools import cache
 
 SECONDS = 30.0
-"Seconds of computing time, in one step, after which the process is ended; signals end it well before where they can."
+"Seconds of computing time in one step after which the process is ended; signals end a step well before if they can."
 IDLE_SECONDS = 30.0
 POLL_SECONDS = 1.0
 NUMBER = struct.Struct("=Q")
 PLACE, KEY, SIZE = 8, 768, 1024
-"Where the memory has the texts, after the number, and its end."
+"The offsets of the texts in the memory, after the number, and its end."
 
 
 class Watched:
-    """This process's side: what a step is called, and when it begins and ends."""
+    """This process's side: the name of the step, and its beginning and end."""
 
     _here: "Watched | None" = None
     _starting = threading.Lock()
@@ -41,7 +40,7 @@ class Watched:
 
     @classmethod
     def here(cls) -> "Watched":
-        """That of this process, with its watcher if one can be started; without it, only signals bound steps."""
+        """The side of this process, with its watcher if one can be started; without it, only signals bound steps."""
         with cls._starting:
             if cls._here is None or cls._here._pid != os.getpid():
                 cls._here = cls()
@@ -51,7 +50,7 @@ class Watched:
             return cls._here
 
     def _start(self) -> None:
-        handle = os.memfd_create("watched")
+        handle = _shared_memory()
         try:
             os.truncate(handle, SIZE)
             self._memory = mmap.mmap(handle, SIZE)
@@ -69,21 +68,31 @@ class Watched:
         atexit.register(_end, self._watcher)
 
     def note_place(self, place: str) -> None:
-        """Name the file and the row of the next step."""
+        """Set the file and the row of the next step."""
         self._memory[PLACE:KEY] = place.encode(errors="replace")[: KEY - PLACE].ljust(KEY - PLACE, b"\0")
 
     def note_key(self, key: str) -> None:
-        """Name the setting that is evaluated."""
+        """Set the setting that is evaluated."""
         self._memory[KEY:SIZE] = _padded(key)
 
     def begin(self) -> None:
-        """A step begins."""
+        """Note that a step begins."""
         self._steps += 1
         NUMBER.pack_into(self._memory, 0, self._steps)
 
     def end(self) -> None:
-        """It has ended."""
+        """Note that the step has ended."""
         NUMBER.pack_into(self._memory, 0, 0)
+
+
+def _shared_memory() -> int:
+    """A file without a name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("watched")
+    import tempfile  # macOS has no file that is in memory only
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _end(watcher: "subprocess.Popen[bytes]") -> None:
@@ -93,7 +102,7 @@ def _end(watcher: "subprocess.Popen[bytes]") -> None:
 
 
 def watch(memory: mmap.mmap, pid: int, seconds: float, files: list[str]) -> None:
-    """Look after a process, the parent of this one, until it ends or does nothing to look after."""
+    """Watch a process, the parent of this one, until it ends or has nothing to watch."""
     number, since, idle = 0, 0.0, time.monotonic()
     while not select.select([0], [], [], POLL_SECONDS)[0] and os.getppid() == pid:
         (found,) = NUMBER.unpack_from(memory, 0)
@@ -130,7 +139,7 @@ def _say(message: str, files: list[str]) -> None:
 
 
 def computing_seconds(pid: int) -> float:
-    """What a process has computed so far; 0 if it is gone."""
+    """A process's computing time so far; 0 if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()

@@ -1,1 +1,1 @@
-"""All that knows Snakemake: what the Snakefile and its rules call, and what of Snakemake is replaced."""
+"""The Snakemake side: functions that the Snakefile and its rules call, and replacements for parts of Snakemake."""

@@ -1,10 +1,10 @@
-"""What an interrupted run leaves on a cluster: Snakemake's executors cancel only part of their jobs, and late.
+"""Leftovers of interrupted runs on a cluster: Snakemake's executors cancel only part of their jobs, and late.
 
-They cancel what they hold as active, which is nothing while they ask after their jobs: for many, that is most of the
-time. Jobs that wait in the Slurm plugin's queue to be submitted are submitted all the same, after the others are
-cancelled, while Python waits for its threads. A terminal interrupts all processes of a run: an `sbatch` too, whose job
-nobody then knows, and at the second Ctrl-C `scancel`. And a run ends when the pause between two questions after its
-jobs does, which is up to three minutes long, so that there is a second Ctrl-C.
+They cancel the jobs that they hold as active, which is none while they ask for the jobs' states: with many jobs, most
+of the time. Jobs that wait in the Slurm plugin's queue are still submitted after the others are cancelled, while Python
+waits for its threads. A terminal interrupts all processes of a run: also an `sbatch`, whose job nobody then knows, and
+at the second Ctrl-C `scancel`. And a run ends only after the pause between two queries for its jobs, which is up to
+three minutes long, so that users press Ctrl-C a second time.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 CANCEL_SECONDS = 60
-"For `scancel`, which takes as long as a busy scheduler does."
+"Seconds for `scancel`, which takes as long as a busy scheduler does."
 LOOK_SECONDS = 0.5
-"How often a pause looks whether the run is over."
+"Seconds between checks, during a pause, whether the run is over."
 
 
 def cancels_all(executor: type[Any]) -> None:
-    """Have a class of remote executors cancel each job that was submitted and has not ended, whoever interrupts it."""
+    """Let a class of remote executors cancel every submitted job that has not ended, whoever interrupts it."""
 
     def noted(report: Function) -> Function:
         def report_job_submission(
@@ -58,8 +58,8 @@ def cancels_all(executor: type[Any]) -> None:
 
     def undisturbed(cancel: Function) -> Function:
         def cancel_undisturbed(self: "RemoteExecutor") -> None:
-            with suppress(ValueError):  # not in the main thread, which alone is interrupted
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # for good: what is left takes seconds
+            with suppress(ValueError):  # fails outside the main thread, but only that is interrupted
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # permanently: the remaining work takes seconds
             cancel(self)
 
         return cancel_undisturbed
@@ -73,9 +73,9 @@ def cancels_all(executor: type[Any]) -> None:
 
 
 def ends_soon(executor: type[Any]) -> None:
-    """Have a class of remote executors end in the pause between two questions after its jobs.
+    """Let a class of remote executors end during the pause between two queries for its jobs.
 
-    The pause may be the plugin's first, so this must be done before there is an executor.
+    The pause may be the plugin's first, so this must be called before there is an executor.
     """
 
     def ending(sleep: Function) -> Function:
@@ -91,7 +91,7 @@ def ends_soon(executor: type[Any]) -> None:
 
 
 def out_of_reach(module: ModuleType) -> None:
-    """Have a module start processes in sessions of their own, where no Ctrl-C in a terminal reaches them."""
+    """Let a module start processes in sessions of their own, where no Ctrl-C in a terminal reaches them."""
     if vars(module).get("subprocess") is not subprocess:
         patches.note(module, patches.SUBPROCESS)
         return
@@ -102,9 +102,9 @@ def out_of_reach(module: ModuleType) -> None:
 
 
 def terminates(scheduler: type[Any]) -> None:
-    """Have Snakemake's scheduler take note of SIGTERM in a thread of its own.
+    """Let Snakemake's scheduler handle SIGTERM in a separate thread.
 
-    Its handler waits for a lock that the code it interrupts may hold: some of the jobs that `scancel` ends hung then.
+    Its handler waits for a lock that the interrupted code may hold: some of the jobs that `scancel` ends hung then.
     """
 
     def in_a_thread(handler: Function) -> Function:
@@ -117,11 +117,11 @@ def terminates(scheduler: type[Any]) -> None:
 
 
 def submits_none_afterwards(executor: type[Any]) -> None:
-    """Have the Slurm plugin's executor, which submits in threads, give up what it has not begun to submit.
+    """Let the Slurm plugin's executor, which submits in threads, drop the jobs that it has not begun to submit.
 
-    What it has submitted is cancelled by the name that all jobs of a run have: also what it has not heard of yet, and
-    without complaints about jobs that Slurm has forgotten. Whatever the plugin has no more, what it knows of is
-    cancelled.
+    Submitted jobs are cancelled by the name that all jobs of a run have: this includes jobs that the plugin has not
+    heard of yet, and causes no complaints about jobs that Slurm has forgotten. If the plugin lacks the needed parts,
+    the jobs that it knows of are cancelled.
     """
 
     def after_submissions(cancel: Function) -> Function:
@@ -150,7 +150,7 @@ def submits_none_afterwards(executor: type[Any]) -> None:
 
 
 def _failure(words: list[str]) -> str:
-    """Why a command has failed; empty if it has not."""
+    """The reason why a command has failed; empty if it has not."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=CANCEL_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -159,12 +159,12 @@ def _failure(words: list[str]) -> str:
 
 
 def finished_first(function: Function) -> Function:
-    """A function that an interrupt does not stop in the middle, but at its end: it may be submitting a job."""
+    """A function that an interrupt stops only at its end, not in the middle: it may be submitting a job."""
 
     @wraps(function)
     def called(*arguments: Any, **more: Any) -> Any:
         if threading.current_thread() is not threading.main_thread():
-            return function(*arguments, **more)  # no interrupt comes here
+            return function(*arguments, **more)  # interrupts never reach other threads
         came = threading.Event()
         handler = signal.signal(signal.SIGINT, lambda *_: came.set())
         try:

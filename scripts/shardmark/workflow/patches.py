@@ -1,9 +1,8 @@
 """The parts of Snakemake that Shardmark replaces: one table, checked before anything is replaced.
 
-None of them is promised by Snakemake. They were read in snakemake 9.27.1, snakemake-interface-executor-plugins 9.4.0
-and snakemake-executor-plugin-slurm 2.8.0. A part that is missing, or takes other parameters than it took there, is left
-as it is: its replacement would do something else than what it was written for. The run then says what it has to do
-without.
+None of them is a public promise of Snakemake. They were read in snakemake 9.27.1, snakemake-interface-executor-plugins
+9.4.0 and snakemake-executor-plugin-slurm 2.8.0. A part that is missing, or has other parameters than in those versions,
+is not replaced, because the replacement was not written for it. The run then reports which feature is missing.
 """
 
 import functools
@@ -16,13 +15,13 @@ ANY: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.
 
 
 class Part(NamedTuple):
-    """A function of a class or module of Snakemake's."""
+    """A function of a class or module of Snakemake."""
 
     name: str
     parameters: tuple[str, ...]
-    "As it took them in the versions above; `*` and `**` stand for any others."
+    "Its parameters in the versions above; `*` and `**` stand for any others."
     without: str
-    "What a run must do without where it cannot be replaced."
+    "The consequence for a run if it cannot be replaced."
 
 
 CANCELLING = "Ctrl-C may leave jobs on the cluster that were being asked after: look for them afterwards"
@@ -42,7 +41,7 @@ SLURM_RUN_JOB = Part("run_job", ("self", "job"), REASONS)
 SLURM_FAILED = Part("report_job_error", ("self", "job_info", "msg", "**"), REASONS)
 
 SUBPROCESS = Part("subprocess", (), "Ctrl-C in a terminal also interrupts sbatch and scancel: look for jobs afterwards")
-"The module of that name, as the executor's module has imported it."
+"The module of that name, as imported by the executor's module."
 
 _unlike: dict[str, Part] = {}
 
@@ -50,7 +49,7 @@ _unlike: dict[str, Part] = {}
 def replace(
     owner: type[Any] | ModuleType, part: Part, make: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> None:
-    """Put what `make` makes of a part of `owner`, a class or module, in its place; or note that it is not as read."""
+    """Replace a part of `owner`, a class or module, by `make`'s result for it; or note that it is not as expected."""
     found = getattr(owner, part.name, None)
     if callable(found) and _parameters(found) == part.parameters:
         setattr(owner, part.name, functools.update_wrapper(make(found), found))
@@ -59,7 +58,7 @@ def replace(
 
 
 def note(owner: type[Any] | ModuleType, part: Part) -> None:
-    """Note that a part of `owner` is not as it was read."""
+    """Note that a part of `owner` is not as expected."""
     _unlike[f"{owner.__name__}.{part.name}"] = part
 
 
@@ -73,6 +72,6 @@ def _parameters(function: Callable[..., Any]) -> tuple[str, ...] | None:
 
 
 def unlike() -> list[str]:
-    """What was not as it was read, a line for each, with what the run has to do without."""
+    """Lines for the parts that were not as expected, with the consequences for the run."""
     unknown = "is not as in the versions that Shardmark knows"
     return [f"Snakemake's {name} {unknown}: {part.without}" for name, part in _unlike.items()]

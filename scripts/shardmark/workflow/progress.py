@@ -1,6 +1,6 @@
-"""How a run gets on, seen from outside: what is there of each model on each data set, and what has failed and why.
+"""The progress of a run, seen from outside: results of each model on each data set, and failures with their causes.
 
-Only files are looked at, so it is the same whether jobs run here or on a cluster.
+Only files are checked, so it works the same whether jobs run here or on a cluster.
 """
 
 import os
@@ -9,74 +9,104 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.console import Console
+
 from shardmark import layout
-from shardmark.plan.pairs import Pair
+from shardmark.plan.pairs import Pair, score_files
 from shardmark.plan.plan import Plan
 from shardmark.plan.summary import duration
 from shardmark.store.partials import PARTIAL
 
 Say = Callable[[str], None]
 LINES = 10
-"How many data sets or failures are named at once; the others are counted."
+"The most data sets or failures that are named at once; the others are counted."
+BAR_SECONDS = 2.0
+"Seconds between two updates of the bar on a terminal."
 LAST_LINES, MOST_LINES = 3, 12
-"How many lines are shown of the log of what has failed, and of an error's message."
+"The most lines shown of the log of a failed job, and of an error's message."
 LOOK_SHARE = 0.02
-"Looking at many files on a slow file system takes no more of the time than this."
+"The largest share of the time for checking files, which may be many on a slow file system."
 STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ")
 STAMPED_ERROR = re.compile(STAMP.pattern + "ERROR ")
 
 
 class Done(NamedTuple):
-    """What is there of the shards that were missing when the run began."""
+    """Finished work on the shards that were missing when the run began."""
 
     shards: int
     requests: int
     seconds: float
-    "What it should have taken."
+    "Expected seconds of this work."
 
 
 class Course:
-    """The course of a run. `tell` and `complain` take what the user is to see."""
+    """The course of a run. `tell` and `complain` are called with lines for the user."""
 
     def __init__(self, plan: Plan | None, tell: Say, complain: Say) -> None:
-        """No plan is that of a command such as `relock`, and has no course."""
+        """`plan` is None for a command such as `relock`, which has no progress."""
         self._plan, self._tell, self._complain = plan, tell, complain
         self._over = threading.Event()
         self.begun = 0.0
-        "When the run began, by the clock of the results folder."
+        "The start of the run, by the clock of the results folder."
 
     def begin(self) -> None:
-        """Tell from now on, every `progress_seconds`, what has been done since."""
+        """Report every `progress_seconds`, from now on, the work done since the last report."""
         if self._plan is None:
             return
         self.begun = file_time(self._plan.results)
         if self._plan.benchmark.run.progress_seconds:
-            threading.Thread(target=self._follow, args=(self._plan,), daemon=True).start()
+            console = Console(stderr=True)
+            follow = partial(self._show, console=console) if console.is_terminal else self._follow
+            threading.Thread(target=follow, args=(self._plan,), daemon=True).start()
 
     def end(self) -> None:
-        """Tell no more."""
+        """Stop reporting."""
         self._over.set()
 
     def fail(self) -> None:
-        """Tell no more but what has failed."""
+        """Stop reporting, except for the failures."""
         self.end()
         if self._plan:
             for line in failures(self._plan, self.begun):
                 self._complain(line)
+
+    def _show(self, plan: Plan, console: Console) -> None:
+        """Show the progress as a bar on a terminal."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        total = sum(pair.requests for pair in plan.pairs)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("requests"))
+        now = dict.fromkeys(range(len(plan.pairs)), Done(0, 0, 0.0))
+        pause = BAR_SECONDS
+        with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+            task = bar.add_task("", total=total)
+            while not self._over.wait(pause):
+                looked = time.monotonic()
+                now = self._look(plan, now)
+                scored = [pair for pair in plan.pairs if not pair.scored]
+                there = sum(Path(score_files(plan.results, p.model, p.dataset)[0]).is_file() for p in scored)
+                requests = sum(here.requests for here in now.values())
+                bar.update(task, completed=requests, description=f"{there} of {len(scored)} scores")
+                pause = max(BAR_SECONDS, (time.monotonic() - looked) / LOOK_SHARE)
+
+    @staticmethod
+    def _look(plan: Plan, before: dict[int, Done]) -> dict[int, Done]:
+        return {
+            number: done(plan.results, pair) if before[number].shards < len(pair.missing) else before[number]
+            for number, pair in enumerate(plan.pairs)
+        }
 
     def _follow(self, plan: Plan) -> None:
         begin, pause = time.monotonic(), plan.benchmark.run.progress_seconds
         before = dict.fromkeys(range(len(plan.pairs)), Done(0, 0, 0.0))
         while not self._over.wait(pause):
             looked = time.monotonic()
-            now = {
-                number: done(plan.results, pair) if before[number].shards < len(pair.missing) else before[number]
-                for number, pair in enumerate(plan.pairs)
-            }
+            now = self._look(plan, before)
             took = time.monotonic() - looked
             pause = max(plan.benchmark.run.progress_seconds, took / LOOK_SHARE)
             if now != before and not self._over.is_set():
@@ -85,13 +115,13 @@ class Course:
 
 
 def file_time(folder: Path) -> float:
-    """What time it is by the clock of a file system, which may be another machine's."""
+    """The time by the clock of a file system, which may be another machine's."""
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         return os.stat(file.name).st_mtime
 
 
 def done(results: Path, pair: Pair) -> Done:
-    """How much is there of the shards of a pair that were missing."""
+    """The finished work on the missing shards of a pair."""
     folder = layout.PREDICTIONS.folder(results, model=pair.model.full_name, dataset=pair.dataset.name)
     names = set(os.listdir(folder)) if folder.is_dir() else set()
     partial = [name for name in names if name.endswith(PARTIAL)]
@@ -109,13 +139,13 @@ def done(results: Path, pair: Pair) -> Done:
 def _lines(path: Path) -> int:
     try:
         with open(path, "rb") as file:
-            return sum(1 for line in file if line.strip())
+            return sum(line.startswith(b'{"id"') for line in file)  # other lines are blank, or parts of answers
     except FileNotFoundError:  # its job has just finished
         return 0
 
 
 def progress_lines(pairs: list[Pair], before: dict[int, Done], now: dict[int, Done], elapsed: float) -> Iterator[str]:
-    """What is done by now, altogether and of the pairs that have got on; `elapsed` seconds after the beginning."""
+    """Lines on the work done, in total and for pairs with progress; `elapsed` seconds after the start."""
     shards, requests, seconds = (sum(values) for values in zip(*now.values(), strict=True))
     left = sum(pair.seconds.inference for pair in pairs) - seconds
     total = _share(shards, requests, sum(len(pair.missing) for pair in pairs), sum(pair.requests for pair in pairs))
@@ -137,18 +167,18 @@ def _name(pair: Pair) -> str:
 
 
 class Failure(NamedTuple):
-    """A job without result."""
+    """A job without a result."""
 
     what: str
-    "What it was to make, without the shard."
+    "A description of its result, without the shard."
     shard: str
     log: Path
     words: str
-    "The end of its log, without times."
+    "The end of its log, without time stamps."
 
 
 def failures(plan: Plan, since: float) -> Iterator[str]:
-    """What has failed since a time: each shard or other job by name, with the last lines of its log."""
+    """Lines on all failures since a time: each shard or other job by name, with the last lines of its log."""
     failed = [
         Failure(what, shard, log, last_words(log))
         for what, shard, made, log in _jobs(plan)
@@ -170,7 +200,7 @@ def failures(plan: Plan, since: float) -> Iterator[str]:
 
 
 def _jobs(plan: Plan) -> Iterator[tuple[str, str, Path, Path]]:
-    """The jobs of a run: what each makes, its shard, its output, its log."""
+    """The jobs of a run: a description, the shard, the output and the log of each."""
 
     def files(made: layout.Kind, log: layout.Kind, **fields: str) -> tuple[Path, Path]:
         return made.file(plan.results, **fields), log.file(plan.results, **fields)
@@ -197,7 +227,7 @@ def written_since(log: Path, since: float) -> bool:
 
 
 def last_words(log: Path) -> str:
-    """The last error in a log and what follows it; without one, the last lines."""
+    """The last error in a log and the lines after it; without an error, the last lines."""
     with open(log, "rb") as file:
         file.seek(max(0, log.stat().st_size - 8192))
         lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]

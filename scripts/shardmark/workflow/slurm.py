@@ -1,12 +1,12 @@
-"""What Snakemake's Slurm plugin leaves open: jobs that it would wait for for ever, and errors that nobody is shown.
+"""Corrections of Snakemake's Slurm plugin: for jobs that it would wait for for ever, and errors that it does not show.
 
-It takes a preempted job for one that Slurm will start again, which partitions that cancel what they preempt never do;
-a job that the scheduler has forgotten for one that it has not heard of yet; and one that `sacct` says is cancelled, and
-by whom, for one that runs. The first two are told from what the scheduler says twice. A group of jobs that it cannot
-submit, as for an account that the user has not, it forgets; and Snakemake does not show why a group failed. A job that
-its partition will never start, as most clusters accept it, waits without a word.
+It assumes that Slurm will restart a preempted job, which partitions that cancel preempted jobs never do; that a job
+that the scheduler has forgotten is merely unknown yet; and that a job that `sacct` reports as cancelled, and by whom,
+is running. The first two are recognized by two equal answers of the scheduler. It forgets a group of jobs that it
+cannot submit, for instance because the user may not use an account; and Snakemake does not show why a group failed. A
+job that its partition will never start, but that most clusters accept, waits silently.
 
-The plugin's functions that ask, submit and report are wrapped while a run lasts.
+The plugin's functions that query, submit and report are wrapped during a run.
 """
 
 import re
@@ -14,11 +14,11 @@ import shlex
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from logging import Logger
 from typing import TYPE_CHECKING, Any
 
-from shardmark.errors import Problem, UserError
+from shardmark.errors import Problem, UserError, nearest
 from shardmark.workflow import patches
 from shardmark.workflow.interrupts import submits_none_afterwards
 
@@ -35,27 +35,27 @@ RESOURCES = {
     "constraint": "constraint",
     "slurm_extra": "extra",
 }
-"Resources of Snakemake's Slurm executor -> keys of a model's `slurm`."
+"Maps resources of Snakemake's Slurm executor to keys of a model's `slurm`."
 PROFILE = "profiles/slurm/config.yaml"
 SECONDS_KEY = "slurm-init-seconds-before-status-checks"
 LOST, UNKNOWN = "FAILED", "UNKNOWN"
-"What the plugin is told: submit it again; or look whether its files are there, and submit it again if not."
-ASK_SECONDS = 60
+"States for the plugin: submit the job again; or check whether its files exist, and submit it again if not."
+ASK_SECONDS, SINFO_SECONDS = 60, 10
 REFUSALS: Counter[str] = Counter()
-"Why jobs of this run could not be submitted, and how often."
+"Reasons why jobs of this run could not be submitted, with counts."
 SBATCH_WORDS = re.compile(r"The error message was '(.*?)'\.\n", re.DOTALL)
-"What sbatch said, in what the plugin makes of it: the rest is a command line of thousands of characters."
+"sbatch's message within the plugin's: the rest is a command line of thousands of characters."
 ASK_WHY = "squeue --noheader --states=PENDING '--format=%i|%r'"
 QUEUED = ("None", "Resources", "Priority", "BeginTime")
-"Why jobs wait that will run by and by."
+"Reasons for waiting of jobs that will run eventually."
 SETTING = re.compile(r"^(\w+)\s*=\s*(.*?)\s*$", re.MULTILINE)
 
 Answer = tuple[dict[str, str] | None, float | None]
-"What the plugin's query returns: the state of each job, or None if the scheduler did not answer; and seconds."
+"Results of the plugin's query: the state of each job, or None if the scheduler did not answer; and seconds."
 
 
 def prepare_slurm(workflow: "Workflow") -> None:
-    """Check how a run on Slurm asks after its jobs, and correct it; called when the run starts."""
+    """Check and correct how a run on Slurm queries its jobs; called when the run starts."""
     plugin = workflow.executor_plugin
     if plugin is None or plugin.name != "slurm":
         return
@@ -70,17 +70,39 @@ def prepare_slurm(workflow: "Workflow") -> None:
     submits_none_afterwards(module.Executor)
 
 
+def partition_problems(wanted: Iterable[tuple[str, str, str]]) -> list[Problem]:
+    """Problems for each (file, key, partition) that this cluster does not have; none if sinfo does not answer."""
+    asked = [(file, key, name) for file, key, names in wanted for name in str(names).split(",") if name]
+    there = _partitions() if asked else set()
+    return [
+        Problem(file, key, f"this cluster has no partition {name!r}", nearest(name, there))
+        for file, key, name in dict.fromkeys(asked)
+        if there and name not in there
+    ]
+
+
+def _partitions() -> set[str]:
+    """The names of all partitions that the user may see."""
+    try:
+        ask = ["sinfo", "--noheader", "--format=%R"]
+        done = subprocess.run(ask, capture_output=True, text=True, errors="replace", timeout=SINFO_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
+    return set(done.stdout.split()) if done.returncode == 0 else set()
+
+
 def check_commands() -> None:
-    """Raise UserError where there is no Slurm to submit to."""
+    """Raise UserError if there is no Slurm to submit to."""
     if shutil.which("sbatch") is None:
         what = "is slurm, but there is no sbatch on this machine"
         raise UserError(Problem(PROFILE, "executor", what, "call it on a login node, or use --profile local"))
 
 
 def submitting(run_job: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
-    """The plugin's submission of a job, which reports what goes wrong before sbatch is called for groups as well.
+    """The plugin's submission of a job, changed to report errors before sbatch is called for groups as well.
 
-    It asks the job for its rule to say so, which a group has not: the job was neither submitted nor failed.
+    The plugin asks the job for its rule to report them, which a group does not have: the job was neither submitted nor
+    failed.
     """
 
     def submit(executor: "RemoteExecutor", job: "JobExecutorInterface") -> None:
@@ -95,7 +117,7 @@ def submitting(run_job: Callable[[Any, Any], None]) -> Callable[[Any, Any], None
 
 
 def explaining(report: Callable[..., None]) -> Callable[..., None]:
-    """The plugin's report of a job that failed, which says why of groups as well, and remembers what was refused."""
+    """The plugin's report of a failed job, changed to say why for groups as well, and to remember refusals."""
 
     def explained(
         executor: "RemoteExecutor", job_info: "SubmittedJobInfo", msg: str | None = None, **context: Any
@@ -113,17 +135,17 @@ def explaining(report: Callable[..., None]) -> Callable[..., None]:
 
 
 def refusals() -> list[str]:
-    """Why jobs could not be submitted, a line for each reason, the most frequent first."""
+    """The reasons why jobs could not be submitted, one per line, the most frequent first."""
     return [f"not submitted to Slurm ({count} x): {reason}" for reason, count in REFUSALS.most_common(10)]
 
 
 def check_memory(cluster: dict[str, str], command: str, seconds: int) -> None:
-    """Raise UserError if finished jobs are forgotten before they are asked after, every `seconds` at first.
+    """Raise UserError if finished jobs are forgotten before they are queried, every `seconds` at first.
 
     `cluster` are Slurm's own settings, `command` the profile's slurm-status-command.
     """
     if cluster.get("AccountingStorageType") not in ("accounting_storage/none", "(null)"):
-        return  # a data base remembers, and the plugin asks it where squeue would not do
+        return  # a database remembers, and the plugin asks it when squeue is not enough
     if command == "sacct":
         what = "is sacct, but this cluster keeps no accounts (AccountingStorageType is none)"
         raise UserError(Problem(PROFILE, "slurm-status-command", what, "set it to squeue"))
@@ -135,7 +157,7 @@ def check_memory(cluster: dict[str, str], command: str, seconds: int) -> None:
 
 
 def _cluster_settings() -> dict[str, str]:
-    """What `scontrol` tells of the cluster; empty if it does not."""
+    """The cluster's settings from `scontrol`; empty if it gives none."""
     try:
         done = subprocess.run(
             ["scontrol", "show", "config"], capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS
@@ -146,7 +168,7 @@ def _cluster_settings() -> dict[str, str]:
 
 
 def telling(query: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[Answer]]:
-    """The plugin's query, which says why jobs wait if it is not for others: for some reasons, they wait for ever."""
+    """The plugin's query, changed to log unusual reasons why jobs wait: for some of them, jobs wait for ever."""
     told = set(QUEUED)
 
     async def asked(command: str, logger: Logger) -> Answer:
@@ -165,7 +187,7 @@ def telling(query: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[
 
 
 def corrected(query: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[Answer]]:
-    """The plugin's query, whose answers tell of preempted and forgotten jobs that they are over."""
+    """The plugin's query, with answers that treat preempted and forgotten jobs as finished."""
     seen: dict[str, str] = {}
 
     async def asked(*arguments: Any) -> Answer:
@@ -183,10 +205,10 @@ def corrected(query: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitabl
 
 
 def _meaning(state: str, before: str | None) -> str | None:
-    """What a state means for the plugin, given what it was the last time; None keeps it waiting."""
+    """The meaning of a state for the plugin, given the previous one; None keeps it waiting."""
     match state:
         case "PREEMPTED" if before == state:
-            return LOST  # one that starts again is pending by now
+            return LOST  # a job that restarts would be pending by now
         case "UNKNOWN" if before != state:
             return None
     return state

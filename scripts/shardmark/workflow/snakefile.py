@@ -1,14 +1,15 @@
-"""What the Snakefile calls while it is parsed."""
+"""Functions that the Snakefile calls while it is parsed."""
 
 import argparse
 import atexit
 import json
 import os
+import re
 import shlex
 import sys
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,32 +22,31 @@ from shardmark.config import ModelConfig
 from shardmark.config.load import refuse_bombs
 from shardmark.config.merge import add_config_arguments, check_file, lost_quotes
 from shardmark.errors import Problem, UserError, disk_problem
-from shardmark.files import digest, pretty_json, write_if_changed
+from shardmark.files import digest, pretty_json, sealed, write_if_changed
+from shardmark.installation import SCRIPTS
 from shardmark.lock.changes import lock_lines
 from shardmark.plan.machine import visible_gpus
+from shardmark.plan.missing import missing_problems
 from shardmark.plan.plan import Plan, make_plan
 from shardmark.plan.summary import print_summary, progress
 from shardmark.printable import printable
+from shardmark.tools.commands import TOOLS
 from shardmark.workflow import patches
 from shardmark.workflow.completeness import check_targets
 from shardmark.workflow.interrupts import cancels_all, ends_soon, out_of_reach
 from shardmark.workflow.publish import publish
-from shardmark.workflow.slurm import prepare_slurm, refusals
+from shardmark.workflow.slurm import PROFILE, partition_problems, prepare_slurm, refusals
+from shardmark.workflow.standings import print_standings
 
 if TYPE_CHECKING:
     from snakemake.settings.types import ResourceSettings
     from snakemake.workflow import Workflow
 
-DRY_RUN = {"-n", "--dry-run", "--dryrun"}
-TOOLS = {
-    "relock": ("relock.py", "what does this configuration resolve to now?"),
-    "list": ("list.py", "which models and data sets are there?"),
-    "prompts": ("prompts.py", "what are the models asked?"),
-    "plan": ("plan.py", "what would run?"),
-    "gc": ("garbage.py", "which results does no run need any more?"),
-    "verify": ("verify.py", "are all files what they were written as?"),
-}
-"Targets of rules/tools.smk, for which the Snakefile makes no plan: the command in scripts/ and what it tells."
+DRY_RUN = re.compile(r"--dry-?run|-[fFkpqr]*n[fFkpqrn]*")
+"Dry-run options on the command line, alone or among other one-letter options, as in -np."
+WIDTH = 120
+"The width of tables in a file."
+NOTHING_RUN = "; nothing was run"
 
 
 def plan_or_exit(
@@ -56,35 +56,50 @@ def plan_or_exit(
     cores: int | None = None,
     jobs: int | None = None,
 ) -> Plan:
-    """The plan, with its summary printed; on mistakes of the user their list, and exit status 1.
+    """The plan, with its summary printed; for mistakes of the user, their list and exit status 1.
 
-    `where` is what to call the configuration, `command_line` the keys that `--config` gave, `cores` how many jobs may
-    use on this machine (None: they run elsewhere), `jobs` how many may run at once (None: as many as there are).
+    `where` is the name of the configuration in messages; `command_line` are the keys given with `--config`; `cores` is
+    the number of cores for jobs on this machine (None: they run elsewhere); `jobs` is the most jobs at once (None: no
+    limit).
     """
     console = Console(stderr=True, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(stderr=True, soft_wrap=True, width=WIDTH)
     check_notes(Path.cwd())
     with _exit_on_mistakes(config.get("results", "results")):
         _refuse_lost_quotes(command_line)
         with progress(console) as step:
-            plan = make_plan(config, Path.cwd(), where, cores is not None, step, command_line)
+            plan = make_plan(config, Path.cwd(), where, cores is not None, step, command_line, is_dry_run())
         for warning in plan.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         print_summary(plan, console, lambda pair: slots(pair.model.settings, config, cores, jobs))
-        for line in lock_lines(plan.lock):
+        for line in lock_lines(plan.lock, is_dry_run()):
             print(printable(line), file=sys.stderr)
-        if not DRY_RUN.intersection(sys.argv):
+        if not is_dry_run():
+            note_current(plan)
             announce(plan)
         return plan
 
 
+def note_current(plan: Plan) -> None:
+    """Record the plan that a run follows, under the run's name, for looking at its results before it has ended."""
+    path = layout.CURRENT.file(plan.results, file=f"{plan.benchmark.run.run}.json")
+    write_if_changed(path, pretty_json(sealed({"report": plan.report.name})))
+
+
+def is_dry_run() -> bool:
+    """Whether Snakemake was asked to run nothing."""
+    return any(DRY_RUN.fullmatch(word) for word in sys.argv[1:])
+
+
 def _refuse_lost_quotes(keys: Collection[str]) -> None:
-    """Raise UserError if Snakemake has cut the quotes off a value that `--config` gave to one of the keys."""
+    """Raise UserError if Snakemake has removed the quotes of a value given to one of the keys with `--config`."""
     if problems := lost_quotes(sys.argv[1:], keys):
         raise UserError(problems)
 
 
 def check_notes(folder: Path) -> None:
-    """Exit with a message if Snakemake could not write its notes to the folder it is called in, before it tries to."""
+    """Exit with a message if Snakemake could not write its notes to the folder it is called in, before it tries."""
     notes = folder / ".snakemake"
     try:
         notes.mkdir(exist_ok=True)
@@ -101,29 +116,33 @@ def check_notes(folder: Path) -> None:
 
 @contextmanager
 def _exit_on_mistakes(results: str) -> Iterator[None]:
-    """A block after whose UserError or OSError the process ends with a message and status 1."""
+    """A block before the first job whose UserError or OSError ends the process with a message and status 1."""
     try:
         yield
         return
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(error.told(NOTHING_RUN), file=sys.stderr)
     except OSError as error:
         problem = disk_problem(error, results)
         if problem is None:
             raise
-        print(UserError(replace(problem, key="results")), file=sys.stderr)
+        print(UserError(replace(problem, key="results")).told(NOTHING_RUN), file=sys.stderr)
     sys.stderr.flush()
     sys.exit(1)
 
 
-def check_or_exit(file: Path) -> None:
-    """End the process with a message if Snakemake could not read a configuration file."""
+def check_or_exit(file: Path, must_exist: bool = False) -> None:
+    """Exit with a message if Snakemake could not read a configuration file."""
     with _exit_on_mistakes("results"):
+        if must_exist and not file.exists():
+            what = f"there is no such file in {Path.cwd()}, which Shardmark was called in"
+            fix = "`shardmark init` makes a folder with all that a run needs; or name another file with --configfile"
+            raise UserError(Problem(str(file), "", what, fix))
         check_file(file)
 
 
 def check_configfiles(words: list[str]) -> None:
-    """End the process with a message if Snakemake could not read a file that its command line names.
+    """Exit with a message if Snakemake could not read a file given on its command line.
 
     Called from profiles/default: Snakemake reads these files before the Snakefile.
     """
@@ -151,21 +170,21 @@ def tool_config(config: dict[str, Any], results: str) -> str:
 
 
 def tool_options(tool: str, resource_settings: "ResourceSettings") -> str:
-    """What a command must know of this call of Snakemake beside the configuration."""
-    if tool != "plan":
+    """Options that pass facts about this call of Snakemake, besides the configuration, to a command."""
+    if tool not in ("plan", "preflight"):
         return ""
     given = {"--cores": cores_here(resource_settings), "--jobs": resource_settings.nodes}
     return "".join(f" {option} {value}" for option, value in given.items() if value)
 
 
 def not_planned(wildcards: object) -> list[str]:
-    """The targets of a run beside a command: none are known, so that it is an error to want both."""
+    """The targets of a run that is requested together with a command: always an error, because none are planned."""
     wanted = [word for word in sys.argv[1:] if word in TOOLS]
     raise ValueError(f"{' and '.join(wanted)}: name this target alone, then start the run")
 
 
 def prepare(workflow: "Workflow") -> None:
-    """What is left to do before the first job, now that it is known where jobs run."""
+    """Final preparations before the first job, when it is known where jobs run."""
     if workflow.is_main_process:
         with _exit_on_mistakes("results"):
             prepare_slurm(workflow)
@@ -177,10 +196,18 @@ def prepare(workflow: "Workflow") -> None:
             print(f"warning: {line}", file=sys.stderr)
 
 
-def finish(plan: Plan | None, missing: list[str]) -> None:
-    """What is left to do when all jobs have ended well; no plan is that of a command such as `relock`.
+def preflight_or_exit(plan: Plan | None) -> None:
+    """Exit, before the first job, with a list of everything that its jobs would find missing."""
+    if plan:
+        with _exit_on_mistakes(plan.benchmark.run.results):
+            if problems := missing_problems(plan):
+                raise UserError(problems)
 
-    Raises WorkflowError, so that the run fails, if files that it was to make are `missing`.
+
+def finish(plan: Plan | None, missing: list[str]) -> None:
+    """Work after all jobs have ended well; `plan` is None for a command such as `relock`.
+
+    Raises WorkflowError, so that the run fails, if files that it should have made are `missing`.
     """
     warn_of_changes(plan)
     if plan:
@@ -190,14 +217,20 @@ def finish(plan: Plan | None, missing: list[str]) -> None:
 
 
 def announce(plan: Plan) -> None:
-    """If the report is there, the run's name points to it, and its path is the last thing that is printed."""
-    if (plan.report / "index.html").is_file():  # it is not after a run --until something earlier
+    """If the report exists, point the run's name to it, and print its standings at exit."""
+    if (plan.report / "index.html").is_file():  # it does not exist after a run --until something earlier
         publish(plan.report, plan.published)
-        atexit.register(print, f"report: {plan.published}/index.html", file=sys.stderr)
+        atexit.register(tell, plan.published, "report")
+
+
+def tell(report: Path, what: str) -> None:
+    """Print the leaderboard of a report, and its path."""
+    print_standings(report, Console(stderr=True))
+    print(f"{what}: {report}/index.html", file=sys.stderr)
 
 
 def fail(plan: Plan | None) -> None:
-    """What is left to do when a job has failed: what the others took is measured all the same."""
+    """Work after a job has failed: the times of the others are still measured."""
     warn_of_changes(plan)
     for line in refusals():
         print(line, file=sys.stderr)
@@ -206,34 +239,34 @@ def fail(plan: Plan | None) -> None:
 
 
 def warn_of_changes(plan: Plan | None) -> None:
-    """Name each file of data or models that is no longer what was planned with."""
+    """Warn of each file of data or models that has changed since planning."""
     for path in plan.files.changed() if plan else ():
         print(printable(f"changed during the run: {path}; run again to evaluate what is there now"), file=sys.stderr)
 
 
 def cores_here(resource_settings: "ResourceSettings") -> int | None:
-    """How many cores jobs may use on this machine; None if they run elsewhere."""
+    """The number of cores for jobs on this machine; None if they run elsewhere."""
     return (resource_settings.cores or 1) if runs_here(resource_settings) else None
 
 
 def runs_here(resource_settings: "ResourceSettings") -> bool:
-    """Whether jobs run on this machine, as far as is known while the Snakefile is parsed.
+    """Whether jobs run on this machine, as far as known while the Snakefile is parsed.
 
     The executor is chosen later, but only a cluster's has no number of cores (except in a dry run, which makes one up).
     """
     cores, nodes = resource_settings.cores, resource_settings.nodes
-    return nodes is None or (cores is not None and not DRY_RUN.intersection(sys.argv))
+    return nodes is None or (cores is not None and not is_dry_run())
 
 
 def local_limits(config: dict[str, Any]) -> dict[str, int]:
-    """The resources that bound jobs on this machine, where the user sets no others."""
+    """The resources that limit jobs on this machine, unless the user sets others."""
     limits = {"gpu": len(visible_gpus()), "staging": 1}
     workers = config.get("max_num_workers")
     return limits | ({"worker": int(workers)} if workers else {})
 
 
 def slots(settings: ModelConfig, config: dict[str, Any], cores: int | None, jobs: int | None) -> int | None:
-    """How many jobs of a model can run at once; None if nothing bounds them."""
+    """The most jobs of a model that can run at once; None without a limit."""
     bounds = [int(bound) for bound in (jobs, config.get("max_num_workers")) if bound]
     if cores is not None:
         bounds.append(cores // settings.cpus)
@@ -241,10 +274,23 @@ def slots(settings: ModelConfig, config: dict[str, Any], cores: int | None, jobs
     return max(1, min(bounds)) if bounds else None
 
 
-def prepare_cluster(basedir: str) -> None:
-    """What must be so before jobs run elsewhere, and before Snakemake has an executor for them.
+def check_partitions(plan: Plan, default: Any) -> None:
+    """Exit if Slurm is here but lacks a partition that a model or the profile names."""
+    given = [(m.file, "slurm.partition", m.settings.slurm.partition) for m in plan.models if not m.settings.elsewhere]
+    wanted = [(file, key, name) for file, key, name in given if name]
+    with suppress(Exception):  # an expression may use anything that only a job knows
+        known = {"input": [], "attempt": 1, "threads": 1, "rulename": "infer", "async_run": None}
+        if own := default.evaluate(None, **known).value:
+            wanted.append((PROFILE, "default-resources.slurm_partition", str(own)))
+    with _exit_on_mistakes(plan.benchmark.run.results):
+        if problems := partition_problems(wanted):
+            raise UserError(problems)
 
-    Snakemake inside a job, which inherits this environment, reads profiles/job.
+
+def prepare_cluster(basedir: str) -> None:
+    """Set up the environment before jobs run elsewhere, and before Snakemake has an executor for them.
+
+    Snakemake inside a job inherits this environment, and reads profiles/job.
     """
     ends_soon(RemoteExecutor)
     os.environ["SNAKEMAKE_PROFILE"] = os.path.join(basedir, "profiles", "job")
@@ -252,11 +298,27 @@ def prepare_cluster(basedir: str) -> None:
 
 def uses_conda(workflow: "Workflow") -> bool:
     """Whether jobs run in the rules' conda environments."""
+    return "conda" in _deployment(workflow)
+
+
+def _deployment(workflow: "Workflow") -> set[str]:
+    """The deployment methods for jobs' software."""
     deployment = workflow.deployment_settings
-    return bool(deployment) and any(str(method) == "conda" for method in deployment.deployment_method)
+    return {str(method) for method in deployment.deployment_method} if deployment else set()
 
 
-def python_command(workflow: "Workflow") -> str:
-    """How rules call the commands in scripts/: this interpreter, or their conda environment's if it is on."""
-    interpreter = "python" if uses_conda(workflow) else shlex.quote(sys.executable)
-    return f"{interpreter} {shlex.quote(os.path.join(workflow.basedir, 'scripts'))}"
+def image_or_exit(config: dict[str, Any], workflow: "Workflow") -> str | None:
+    """The image that jobs run in, if they use one; exits with a message if none is given."""
+    if "apptainer" not in _deployment(workflow):
+        return None
+    with _exit_on_mistakes(config.get("results", "results")):
+        if not config.get("container"):
+            fix = "set container to the image, such as the shardmark.sif that is made of envs/shardmark.def"
+            raise UserError(Problem("--sdm apptainer", "container", "no image is named to run jobs in", fix))
+    return str(config["container"])
+
+
+def python_command(workflow: "Workflow", *options: str, image: str | None = None) -> str:
+    """The command prefix for scripts/ in rules: this interpreter, or that of their conda environment or image."""
+    interpreter = "python" if image or uses_conda(workflow) else shlex.quote(sys.executable)
+    return " ".join([interpreter, *options, shlex.quote(SCRIPTS)])

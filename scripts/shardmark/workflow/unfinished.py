@@ -1,6 +1,6 @@
-"""What becomes of a run that ends with failures: a report of what is there, which says what is not, and why.
+"""Reports of runs that end with failures: results so far, with the missing ones and the reasons.
 
-It is a report of its own, named by its content like any other, so that it is never taken for the whole one.
+Such a report has its own folder, named by its content like any other, so that it is never taken for the complete one.
 """
 
 import atexit
@@ -11,20 +11,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec.structs import replace
 from snakemake.exceptions import WorkflowError
 
 from shardmark import layout
 from shardmark.errors import UserError
-from shardmark.files import digest, pretty_json, read_sealed, sealed, write_if_changed
+from shardmark.files import digest, pretty_json, sealed, write_if_changed
 from shardmark.plan.code import source_digest
 from shardmark.plan.pairs import Pair, score_files
 from shardmark.plan.plan import Plan
-from shardmark.records.base import to_json
+from shardmark.records.base import read_sealed_record, to_json
 from shardmark.records.gap import Gap, Name
+from shardmark.records.report_inputs import ReportInputs
 from shardmark.workflow.progress import last_words, written_since
 from shardmark.workflow.publish import publish
 from shardmark.workflow.slurm import refusals
-from shardmark.workflow.snakefile import uses_conda
+from shardmark.workflow.snakefile import tell, uses_conda
 
 if TYPE_CHECKING:
     from snakemake.scheduling.job_scheduler import JobScheduler
@@ -33,20 +35,20 @@ if TYPE_CHECKING:
 COMMAND = "{command}/report.py --inputs {inputs:q} --out {folder:q} --log {notes:q}"
 LEVEL = re.compile(r"^[A-Z]+ [\w.]+: ")
 LONGEST = 300
-"Characters of a reason in a report at most."
+"The most characters of a reason in a report."
 
 
 class Step(NamedTuple):
-    """A job that a pair's scores need and that has no result; the log of one that has run tells why."""
+    """A job that a pair's scores need and that has no result; if it has run, its log tells why."""
 
     what: str
     log: Path
 
 
 def publish_unfinished(plan: Plan | None, since: float, workflow: "Workflow", command: str) -> None:
-    """Report what a run has that failed after the time `since`; `command` calls the commands in scripts/.
+    """Publish a report of a run that failed after the time `since`; `command` calls the commands in scripts/.
 
-    Nothing is published if the run was interrupted, if it was to make no report, or if it has no scores at all.
+    Nothing is published if the run was interrupted, if it was not to make a report, or if it has no scores at all.
     """
     jobs = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.rule.name == "report"]
     if plan is None or not jobs or _interrupted(workflow.scheduler):
@@ -62,24 +64,27 @@ def publish_unfinished(plan: Plan | None, since: float, workflow: "Workflow", co
         print(f"no report of what is there could be made: {error}", file=sys.stderr)
         return
     counts = f"{len(scored)} of {len(plan.pairs)} results"
-    atexit.register(print, f"incomplete report ({counts}): {plan.published}/index.html", file=sys.stderr)
+    atexit.register(tell, plan.published, f"incomplete report ({counts})")
 
 
 def plan_unfinished(plan: Plan, since: float) -> Path:
-    """Write the list of what the report of an unfinished run is made of; its digest names the folder returned."""
-    given = read_sealed(layout.REPORT_INPUTS.file(plan.results, report=plan.report.name))
+    """Write the list of the parts of an unfinished run's report; its digest names the folder returned."""
+    given = read_sealed_record(layout.REPORT_INPUTS.file(plan.results, report=plan.report.name), ReportInputs)
     absent = {file for pair in plan.pairs if _unscored(plan, pair) for file in _files(plan, pair)}
-    timings, facts = given.pop("timings"), given.pop("facts")
-    made_of = given | {kind: [file for file in given[kind] if file not in absent] for kind in ("scores", "samples")}
-    made_of |= {"gaps": [to_json(gap) for gap in gaps(plan, since)]}
-    name = layout.full_name(plan.benchmark.run.run, digest([made_of, source_digest("report")]))
-    more = {"timings": [file for file in timings if file not in absent], "facts": facts}
-    write_if_changed(layout.REPORT_INPUTS.file(plan.results, report=name), pretty_json(sealed(made_of | more)))
+    inputs = replace(
+        given,
+        scores=[file for file in given.scores if file not in absent],
+        samples=[file for file in given.samples if file not in absent],
+        timings=[file for file in given.timings if file not in absent],
+        gaps=[*given.gaps, *gaps(plan, since)],
+    )
+    name = layout.full_name(plan.benchmark.run.run, digest([inputs.identity, source_digest("report")]))
+    write_if_changed(layout.REPORT_INPUTS.file(plan.results, report=name), pretty_json(sealed(to_json(inputs))))
     return layout.REPORTS.folder(plan.results, report=name)
 
 
 def gaps(plan: Plan, since: float) -> list[Gap]:
-    """Each model and data set without scores, with what has been tried since a time and failed."""
+    """Each model and data set without scores, with the job that has failed since a time."""
     return [_gap(plan, pair, since) for pair in plan.pairs if _unscored(plan, pair)]
 
 
@@ -98,13 +103,13 @@ def _gap(plan: Plan, pair: Pair, since: float) -> Gap:
 
 
 def _in_a_line(words: str) -> str:
-    """The end of a log without levels and loggers; of a traceback, what was raised."""
+    """The end of a log without levels and loggers; for a traceback, the exception."""
     lines = [LEVEL.sub("", line).strip() for line in words.splitlines()]
     return lines[-1] if any(line.startswith("Traceback (") for line in lines) else " ".join(lines)
 
 
 def _steps(plan: Plan, pair: Pair) -> Iterator[Step]:
-    """What a pair's scores still need, in the order in which it is done."""
+    """The steps that a pair's scores still need, in order."""
     results, model = plan.results, pair.model.full_name
     place = {"model": model, "dataset": pair.dataset.name}
     names = [shard.name for shard in pair.missing]
@@ -128,12 +133,12 @@ def _files(plan: Plan, pair: Pair) -> tuple[str, ...]:
 
 
 def _interrupted(scheduler: "JobScheduler") -> bool:
-    """Whether a run has ended before all of its jobs had, by Ctrl-C or a signal."""
+    """Whether Ctrl-C or a signal ended a run before all of its jobs had ended."""
     return bool(scheduler.running) or scheduler._user_kill is not None
 
 
 def _make(folder: Path, results: Path, command: str, conda: Any) -> None:
-    """Run the report command where the rule would run it. Raises CalledProcessError if it fails."""
+    """Run the report command as the rule would run it. Raises CalledProcessError if it fails."""
     from snakemake.shell import shell
 
     more = {"conda_env": conda.address} if conda else {}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from shardmark.records.sample import Sample
 from shardmark.records.score import Metric
 from shardmark.records.timings import Timings
+from shardmark.report.chunks import read_chunk
 
 MODELS = {"demo_large": 0.86, "demo_base": 0.79, "demo_tiny": 0.42}
 DATASETS = {
@@ -51,6 +52,25 @@ def make_timings(**more: Any) -> Timings:
     times = {"started": "2026-11-23T22:00:00Z", "finished": "2026-11-23T22:04:30Z"}
     took = {"seconds": 12.5, "load_seconds": 0.5, "requests": 5, "reused": 0, "batch_size": "auto"}
     return Timings(**{**took, **times, **more})
+
+
+def read_data(report: Path, name: str) -> Any:
+    """The value of a chunk of a report."""
+    return json.loads(read_chunk((report / "data" / f"{name}.js").read_bytes()))
+
+
+def read_index(report: Path, dataset: str) -> Any:
+    """The index of a data set's samples."""
+    catalog = read_data(report, "catalog")
+    (found,) = [each["index"] for each in catalog["datasets"] if each["name"] == dataset]
+    return read_data(report, found)
+
+
+def read_texts(report: Path, dataset: str, model: str) -> list[dict[str, Any]]:
+    """The samples of a pair as the explorer of a report has them."""
+    (index,) = [each for each in read_index(report, dataset)["models"] if each["model"] == model]
+    layers = [[one for _, chunk in chunks for one in read_data(report, chunk)] for chunks in index["layers"].values()]
+    return [row | prompt | answer for row, prompt, answer in zip(*layers, strict=True)]
 
 
 class Files(NamedTuple):
@@ -106,7 +126,7 @@ def make_samples(model: str, dataset: str, n: int = 120) -> list[dict[str, Any]]
     count = {"demo_capitals": n - 4, "demo_translation": n // 2}.get(dataset, n)
     samples = [make(chosen, index, chosen.random() < MODELS.get(model, 0.5)) for index in range(count)]
     for sample in samples:
-        sample["request"] = f"{chosen.getrandbits(256):064x}"
+        sample["request"] = f"{random.Random(sample['prompt']).getrandbits(256):064x}"
     return samples
 
 

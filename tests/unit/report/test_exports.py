@@ -11,6 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 from msgspec.structs import replace
 
+from shardmark.records.score import SoFar
 from shardmark.report.exports import CSV_COLUMNS, leaderboard_csv, leaderboard_markdown
 from shardmark.report.leaderboard import Cell, Column, Leaderboard, Row, rank_models
 from shardmark.report.results import Pair, Results, read_results
@@ -63,6 +64,23 @@ def test_no_text_in_the_csv_is_a_formula(results: Results, metric: str) -> None:
     negative = replace(scores.main, value=-0.5)
     text = leaderboard_csv(Results({("m", "d"): Pair(replace(scores, metrics={metric: negative}), None)}))
     assert next(csv.DictReader(io.StringIO(text)))["value"] == "-0.5"
+
+
+@pytest.mark.parametrize("metric", ["a;=1+1", "a; @SUM(A1)", "a\n-1", 'a";=cmd', "a\t+1"])
+def test_no_part_of_a_text_is_a_formula_where_other_signs_separate_cells(results: Results, metric: str) -> None:
+    pair = next(iter(results))
+    scores = replace(pair.scores, metrics={metric: pair.scores.main}, primary=metric)
+    (row,) = csv.DictReader(io.StringIO(leaderboard_csv(Results({("m", "d"): Pair(scores, None)}))))
+    assert not re.search(r"[;\t\r\n]\s*[=+@-]", row["metric"])
+    assert row["metric"].replace("'", "") == metric
+
+
+def test_a_part_of_a_run_is_said_beside_the_limit(results: Results) -> None:
+    pair = next(iter(results))
+    so_far = SoFar(shards=2, of_shards=8, samples=30, of=116)
+    scores = replace(pair.scores, counts=replace(pair.scores.counts, so_far=so_far))
+    (row, *_) = csv.DictReader(io.StringIO(leaderboard_csv(Results({("m", "d"): Pair(scores, None)}))))
+    assert row["limit"] == "so far 30 of 116 samples (first 2 of 8 shards)"
 
 
 @pytest.mark.parametrize(

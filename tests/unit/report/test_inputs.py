@@ -10,9 +10,9 @@ from shardmark.files import file_sha256, sealed
 from shardmark.records.base import to_json
 from shardmark.report.build import build_report
 from shardmark.report.facts import run_facts
-from shardmark.report.inputs import read_samples, read_scores
+from shardmark.report.inputs import read_scores
 from shardmark.report.results import read_results
-from unit.report.fake_results import Files, make_samples, make_scores, make_timings, write_pair, write_results
+from unit.report.fake_results import FACTS, Files, make_samples, make_scores, make_timings, write_pair, write_results
 
 
 @pytest.fixture
@@ -51,11 +51,11 @@ def test_numbers_that_are_not_finite_are_unknown(files: Files) -> None:
     assert (metric.stderr, metric.ci95) == (None, (None, None))
 
 
-def test_a_broken_sample_is_named_by_its_line(files: Files) -> None:
+def test_a_broken_sample_is_named_by_its_line(files: Files, tmp_path: Path) -> None:
     with files.samples[0].open("a", encoding="utf-8") as file:
         file.write("{broken\n")
     with pytest.raises(UserError, match=r"\.jsonl:6: not valid JSON"):
-        read_samples(files.samples[0])
+        build_report("run", *files, tmp_path / "out", FACTS)
 
 
 def test_samples_without_scores_are_refused(files: Files) -> None:
@@ -92,6 +92,9 @@ def test_timings_are_those_of_the_pair_with_the_same_file_name(tmp_path: Path, f
     assert pair.timings.seconds == 12.5
     facts = {fact.label: fact.values for fact in run_facts(read_results(*files, timings=[timings]), {})}
     assert facts["Predicted"] == ["10.0 s for what took 12.5 s; off by 20% in the median of pairs"]
+    timings.write_text(json.dumps(to_json(make_timings(predicted_seconds=0.5, seconds=0.2, shards=["s"]))))
+    facts = {fact.label: fact.values for fact in run_facts(read_results(*files, timings=[timings]), {})}
+    assert facts["Predicted"] == ["0.5 s for what took 0.2 s; off by 0.3 s in the median of pairs"]
 
 
 def test_broken_timings_are_refused_by_name(tmp_path: Path, files: Files) -> None:

@@ -1,90 +1,183 @@
-"""Two models on the same samples: the tests are those of scipy and statsmodels."""
+"""A run's models compared with each other, and data sets that ask about the same rows."""
 
+import json
 import random
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from scipy import stats
 
-from shardmark.records.score import Metric
-from shardmark.report.leaderboard import rank_models
-from shardmark.report.paired import SampleScores, independent, mean_difference, paired
-from shardmark.report.results import read_results
-from unit.report.fake_results import Files, make_metric, make_samples, make_scores, write_pair
+from shardmark.report.groups import Group
+from shardmark.report.leaderboard import Leaderboard, rank_models
+from shardmark.report.paired import Comparisons
+from shardmark.report.remarks import headline, same_rows
+from shardmark.report.results import Results, read_results
+from shardmark.scoring.comparisons import compare
+from unit.report.fake_results import Files, fraction, make_samples, make_scores, write_pair
 
-
-def scores(values: list[float], clusters: list[str] | None = None) -> SampleScores:
-    names = [f"s{n}" for n in range(len(values))]
-    return SampleScores(
-        dict(zip(names, values, strict=True)), dict(zip(names, clusters, strict=True)) if clusters else None
-    )
+ROWS = {"hub": "org/questions", "config": None, "split": "test", "commit": "c" * 40}
 
 
-def metric(value: float | None, stderr: float | None = 0.02) -> Metric:
-    return make_metric(value, stderr=stderr)
-
-
-def test_right_and_wrong_are_compared_by_mcnemars_exact_test() -> None:
-    from statsmodels.stats.contingency_tables import mcnemar
-
-    both, only_one, only_other, none = 40, 9, 2, 30
-    one = [1.0] * both + [1.0] * only_one + [0.0] * only_other + [0.0] * none
-    other = [1.0] * both + [0.0] * only_one + [1.0] * only_other + [0.0] * none
-    found = paired(scores(one), scores(other))
-    assert found.value == pytest.approx(7 / 81)
-    assert found.p == pytest.approx(mcnemar([[both, only_one], [only_other, none]], exact=True).pvalue)
-
-
-def test_other_scores_are_compared_by_students_paired_test() -> None:
-    draw = random.Random(0)
-    one = [draw.random() for _ in range(30)]
-    other = [0.7 * x + 0.2 * draw.random() for x in one]
-    found, theirs = paired(scores(one), scores(other)), stats.ttest_rel(one, other)
-    assert found.p == pytest.approx(float(theirs.pvalue))
-    assert found.value / (found.stderr or 0) == pytest.approx(float(theirs.statistic))
-
-
-def test_samples_of_a_cluster_count_as_one() -> None:
-    one, other, names = [1.0, 0.0, 1.0, 1.0, 0.5], [0.0, 0.0, 1.0, 0.0, 0.0], list("abcde")
-    thrice = paired(scores(one * 3, names * 3), scores(other * 3, names * 3))
-    assert thrice.p == pytest.approx(float(stats.ttest_rel(one, other).pvalue))
-
-
-def test_equal_answers_are_alike_and_few_differences_prove_nothing() -> None:
-    assert paired(scores([1.0, 0.0]), scores([1.0, 0.0])).p == 1
-    assert paired(scores([0.5, 0.2]), scores([0.5, 0.2])).p == 1
-    assert paired(scores([1.0] * 5), scores([0.0] * 5)).p == pytest.approx(2 * 0.5**5)
-    assert paired(scores([0.75]), scores([0.25])).p == 1
-    assert paired(scores([0.75] * 4), scores([0.25] * 4)).p == 0
-
-
-def test_independent_estimates_are_compared_by_walds_test() -> None:
-    """1.96 * 0.02 * sqrt(2) = 0.0554; their intervals overlap in both cases."""
-    assert independent(metric(0.50), metric(0.57)).p < 0.05 < independent(metric(0.50), metric(0.555)).p
-    assert independent(metric(0.5, None), metric(0.5001)).p == 0
-    assert independent(metric(0.5, None), metric(0.5, None)).p == 1
-    assert independent(metric(None), metric(0.5)).p == 0
-
-
-def test_differences_on_data_sets_are_averaged_with_their_errors() -> None:
-    mean = mean_difference(
-        [independent(metric(0.6, 0.0), metric(0.5, 0.03)), independent(metric(0.6, 0.04), metric(0.6, 0))]
-    )
-    assert (mean.value, mean.stderr) == (pytest.approx(0.05), pytest.approx(0.025))
-    assert mean.p == pytest.approx(float(2 * stats.norm.sf(2)))
+def wrong_in(root: Path, wrong: dict[str, range], with_samples: bool = True) -> Results:
+    """Models on 100 sums, each wrong in a range of them."""
+    files = Files([], [])
+    for model, mistakes in wrong.items():
+        samples = make_samples(model, "demo_arithmetic", 100)
+        for n, sample in enumerate(samples):
+            sample["scores"]["accuracy"] = float(n not in mistakes)
+        write_pair(root, files, make_scores(model, "demo_arithmetic", samples), samples)
+    return read_results(files.scores, files.samples if with_samples else [])
 
 
 @pytest.mark.parametrize("with_samples", [True, False])
 def test_models_that_differ_on_the_same_samples_are_told_apart_where_their_intervals_are_wide(
     tmp_path: Path, with_samples: bool
 ) -> None:
-    files = Files([], [])
-    for model, wrong in (("a", range(30)), ("b", range(42))):  # of 100; b is wrong wherever a is
-        samples = make_samples(model, "demo_arithmetic", 100)
-        for n, sample in enumerate(samples):
-            sample["scores"]["accuracy"] = float(n not in wrong)
-        write_pair(tmp_path, files, make_scores(model, "demo_arithmetic", samples), samples)
-    board = rank_models(read_results(files.scores, files.samples if with_samples else []))
+    board = rank_models(wrong_in(tmp_path, {"a": range(30), "b": range(42)}, with_samples))  # b wherever a is
     other = "" if with_samples else "tied"
     assert [row.standing for row in board.rows] == ["best", other]
     assert [cell.standing for cell in board.cells(board.columns[0])] == ["best", other]
+    assert [str(row.ranks) for row in board.rows] == (["1", "2"] if with_samples else ["1–2", "1–2"])
+
+
+def test_the_more_models_are_compared_the_more_must_a_difference_be(tmp_path: Path) -> None:
+    two = rank_models(wrong_in(tmp_path / "two", {"a": range(30), "b": range(36)}))
+    assert two.rows[1].standing == ""  # p = 0.031
+    three = rank_models(wrong_in(tmp_path / "three", {"a": range(30), "b": range(36), "c": range(33)}))
+    assert [row.standing for row in three.rows] == ["best", "tied", "tied"]  # 3 * 0.031
+    assert [str(row.ranks) for row in three.rows] == ["1–3"] * 3
+
+
+def prompts(root: Path, names: dict[str, list[int]], targets: dict[str, str] | None = None, **changes: Any) -> Results:
+    """Two models on data sets, each of which asks about some rows of one source."""
+    files = Files([], [])
+    for dataset, rows in names.items():
+        for model, right in (("a", 0.8), ("b", 0.6)):
+            chosen = random.Random(f"{dataset} {model}")
+            samples = [
+                {
+                    **{"sample": f"{dataset}-{row}", "request": "", "prompt": f"{dataset}: {row}", "output": "x"},
+                    **{"answer": "x", "target": "x", "truncated": 0, "row": {"question": row, "answer": "x"}},
+                    "scores": {"accuracy": float(chosen.random() < right)},
+                }
+                for row in rows
+            ]
+            scores = make_scores(model, "demo_arithmetic", samples)
+            scores["dataset"] |= {"name": dataset, "digest": dataset}
+            scores["metrics"] = {"accuracy": fraction([sample["scores"]["accuracy"] for sample in samples])}
+            scores["provenance"]["rows"] = ROWS if "rows" not in changes else changes["rows"] | {"split": dataset}
+            scores["provenance"]["config"]["dataset"]["target"] = (targets or {}).get(dataset, "{{ answer }}")
+            write_pair(root, files, scores, samples)
+    return read_results(files.scores, files.samples, groups=changes.get("groups", ()))
+
+
+def mean_of(board: Leaderboard, model: str) -> Any:
+    return next(row.mean for row in board.rows if row.model.name == model)
+
+
+def test_two_prompts_of_one_data_set_count_as_one(tmp_path: Path) -> None:
+    some = list(range(40))
+    results = prompts(tmp_path, {"plain": some, "letters": some[::-1], "elsewhere": list(range(100, 130))})
+    board = rank_models(results)
+    values = {d: results.pairs["a", d].scores.main for d in ("plain", "letters", "elsewhere")}
+    assert board.counted == 2
+    mean = mean_of(board, "a")
+    assert mean.value == pytest.approx(
+        ((values["plain"].value or 0) + (values["letters"].value or 0)) / 4 + (values["elsewhere"].value or 0) / 2
+    )
+    both = ((values["plain"].stderr or 0) + (values["letters"].stderr or 0)) / 4  # not in squares: they may agree
+    assert mean.stderr == pytest.approx(np.hypot(both, (values["elsewhere"].stderr or 0) / 2))
+    assert same_rows(board) == ["plain and letters ask about the same rows, and count as one"]
+    assert "over 2 data sets" in headline(board)
+
+
+@pytest.mark.parametrize(
+    ("names", "targets", "changes"),
+    [
+        ({"x": [1, 2, 3, 4], "y": [5, 6, 7, 8]}, {}, {}),
+        ({"x": [1, 2, 3, 4], "y": [4, 5, 6, 7]}, {}, {}),
+        ({"x": [1, 2], "y": [1, 2]}, {"x": "{{ toxic }}", "y": "{{ 'ab'[insult] }}"}, {}),
+        ({"x": [1, 2], "y": [1, 2]}, {}, {"rows": ROWS}),
+    ],
+    ids=["other rows", "few of the same", "another question", "another split"],
+)
+def test_data_sets_that_ask_something_else_count_each(
+    tmp_path: Path, names: dict[str, list[int]], targets: dict[str, str], changes: Any
+) -> None:
+    board = rank_models(prompts(tmp_path, names, targets, **changes))
+    assert (board.counted, same_rows(board)) == (2, [])
+
+
+def renumbered(root: Path, names: list[str], n: int, row: Any) -> Results:
+    """Data sets of one source whose samples have the same names and right answers."""
+    results = prompts(root, {name: list(range(place * 100, place * 100 + n)) for place, name in enumerate(names)})
+    for path in root.glob("samples/*/*"):
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        lines = [line | {"sample": str(number)} | row(line) for number, line in enumerate(lines)]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    files = [sorted(root.glob(f"{kind}/*/*")) for kind in ("scores", "samples")]
+    assert len(results.pairs) == len(files[0])
+    return read_results(*files)
+
+
+def test_rows_with_another_column_are_the_same_where_many_right_answers_are(tmp_path: Path) -> None:
+    many = renumbered(tmp_path / "many", ["x", "y"], 20, lambda line: {})
+    assert many.same_rows.sets == [("x", "y")]
+    assert many.same_rows.aligned("x", "y") == (list(range(20)), list(range(20)))
+    few = renumbered(tmp_path / "few", ["x", "y"], 19, lambda line: {})
+    assert few.same_rows.sets == []
+
+
+def test_samples_that_do_not_tell_their_rows_are_not_taken_for_the_same(tmp_path: Path) -> None:
+    results = renumbered(tmp_path, ["x", "y"], 30, lambda line: {"row": None})
+    assert results.same_rows.sets == []
+
+
+def test_a_part_of_a_data_set_asks_about_the_same_rows(tmp_path: Path) -> None:
+    results = prompts(tmp_path, {"x": list(range(30)), "y": list(range(8)), "z": [9, 10]})
+    assert results.same_rows.sets == [("x", "y", "z")]
+
+
+def test_without_samples_the_parts_of_the_data_sets_tell(tmp_path: Path) -> None:
+    results = prompts(tmp_path, {"x": [1, 2], "y": [1, 2], "z": [1, 2]})
+    scores = []
+    for (_, dataset), pair in results.pairs.items():
+        found = json.loads(next(tmp_path.glob(f"scores/{pair.scores.model.name}@*/{dataset}@*")).read_text())
+        found["provenance"]["components"] = {"rows": "w" if dataset == "z" else "r", "revision": "v"}
+        path = next(tmp_path.glob(f"scores/{pair.scores.model.name}@*/{dataset}@*"))
+        path.write_text(json.dumps(found))
+        scores.append(path)
+    assert read_results(scores, []).same_rows.sets == [("x", "y")]
+
+
+def test_two_prompts_are_compared_row_by_row(tmp_path: Path) -> None:
+    results = prompts(tmp_path, {"x": list(range(20)), "y": list(range(25, -1, -1))})
+    compared = Comparisons(results)
+    found = compared.of_datasets("x", "y", "a")
+    here, there = (compared.scores(name)["a"].scores for name in "xy")
+    assert found == compare(list(here), [there[25 - row] for row in range(20)])
+    assert compared.of_datasets("x", "x", "none") is None
+
+
+def test_a_group_with_two_prompts_is_not_more_certain_for_that(tmp_path: Path) -> None:
+    group = Group("both", ["x", "y"])
+    results = prompts(tmp_path, {"x": list(range(20)), "y": list(range(20))}, groups=[group])
+    errors = [results.pairs["a", name].scores.main.stderr or 0 for name in "xy"]
+    assert results.grouped["a", "both"].scores.main.stderr == pytest.approx(sum(errors) / 2)
+
+
+def test_groups_are_compared_by_the_differences_on_their_members(tmp_path: Path) -> None:
+    group = Group("both", ["x", "y"], "micro")
+    names = {"x": list(range(20)), "y": list(range(100, 150))}
+    compared = Comparisons(prompts(tmp_path, names, groups=[group]))
+    apart = [compared.between("a", "b", name) for name in "xy"]
+    found = compared.between("a", "b", "both")
+    assert found.difference == pytest.approx((20 * apart[0].difference + 50 * apart[1].difference) / 70)
+    assert (found.n, found.test) == (70, "combined")
+
+
+def test_a_model_asked_in_other_words_about_the_same_samples_is_paired_by_their_names(tmp_path: Path) -> None:
+    results = wrong_in(tmp_path, {"a": range(30), "b": range(42)})
+    assert Comparisons(results).between("a", "b", "demo_arithmetic").wins == 12
+    assert Comparisons(results).between("b", "a", "demo_arithmetic").losses == 12

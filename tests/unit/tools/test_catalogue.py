@@ -24,7 +24,11 @@ def test_every_file_is_listed_with_where_it_comes_from_and_whether_the_run_names
     source = {"hub": "org/data", "config": "en", "split": "test", "local": "data.jsonl"}
     write_dataset(tmp_path, "asked", source=source, **GENERATE)
     write_yaml(tmp_path / "config/datasets/hub.yaml", GENERATE | {"source": source})
-    entries = found(tmp_path, models=["sm*"], datasets=["asked"]).entries
+    listed = found(tmp_path, models=["sm*"], datasets=["asked"]).entries
+    entries = [entry for entry in listed if not Path(entry.file).is_absolute()]
+    shipped = [entry for entry in listed if entry not in entries]
+    assert {"demo_small", "gsm8k_gen"} <= {entry.name for entry in shipped}
+    assert not any(entry.selected for entry in shipped)
     assert [(e.kind, e.name, e.file, e.selected) for e in entries] == [
         ("models", "hub", "config/models/hub.yaml", False),
         ("models", "small", "config/models/sub/small.yaml", True),
@@ -104,3 +108,49 @@ def test_markup_in_a_description_is_text(tmp_path: Path) -> None:
     with console.capture() as shown:
         print_catalogue(found(tmp_path), console)
     assert "[red]not red[/red] [/]" in shown.get()
+
+
+def shown(listed: Catalogue, words: tuple[str, ...] = (), topics: tuple[str, ...] = ()) -> str:
+    console = Console(width=200)
+    with console.capture() as captured:
+        print_catalogue(listed, console, words, topics)
+    return captured.get()
+
+
+def test_data_sets_stand_by_topic_and_can_be_searched(tmp_path: Path) -> None:
+    for name, topic in (("b_sums", "mathematics"), ("a_sums", "mathematics"), ("facts", "knowledge")):
+        file = write_dataset(tmp_path, name)
+        write_yaml(file, GENERATE | {"source": {"file": "x"}, "topics": [topic], "description": f"about {name}"})
+    write_dataset(tmp_path, "other")
+    listed = found(tmp_path)
+    lines = [line.split()[0] for line in shown(listed).splitlines() if line.strip() and not line.startswith("0")]
+    order = [
+        word for word in lines if word in ("knowledge", "mathematics", "others", "facts", "a_sums", "b_sums", "other")
+    ]
+    assert order == ["knowledge", "facts", "mathematics", "a_sums", "b_sums", "others", "other"]
+    assert "b_sums" not in shown(listed, ("SUMS", "about a"))
+    assert "a_sums" in shown(listed, ("SUMS", "about a"))
+    only = shown(listed, topics=("knowledge",))
+    assert ("facts" in only, "sums" in only, "models" in only) == (True, False, False)
+
+
+def test_a_file_with_parts_is_one_line_and_its_parts_may_be_named(tmp_path: Path) -> None:
+    keys = GENERATE | {"source": {"file": "data/${name}.jsonl"}, "parts": ["de", "fr"], "description": "sums"}
+    write_yaml(tmp_path / "config/datasets/sums.yaml", keys)
+    listed = found(tmp_path, datasets=["sums.fr"])
+    entry = by_name(listed)["sums"]
+    assert (entry.parts, entry.selected, entry.description) == (("sums.de", "sums.fr"), True, "sums")
+    assert listed.problems == []
+    assert "generate, 2 parts" in shown(listed)
+    assert "no file" in str(found(tmp_path, datasets=["sums.it"]).problems[0])
+
+
+def test_suites_are_listed_and_what_they_name_is_selected(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "d")
+    write_yaml(tmp_path / "config/suites/small.yaml", {"description": "a few", "datasets": ["d"]})
+    listed = found(tmp_path, datasets=["suite/small"])
+    assert by_name(listed)["d"].selected
+    assert ([suite.name for suite in listed.suites if suite.selected], listed.problems) == (["suite/small"], [])
+    assert "suite/small" in shown(listed)
+    write_yaml(tmp_path / "config/suites/small.yaml", {"datasets": ["e"]})
+    assert "config/suites/small.yaml: datasets: no file" in str(found(tmp_path, datasets=["suite/small"]).problems[0])

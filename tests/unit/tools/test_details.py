@@ -96,4 +96,5 @@ def test_the_table_ends_with_the_sum(root: Path) -> None:
         print_details(plan_details(plan(root), lambda pair: 1), console)
     lines = [line.split() for line in shown.get().splitlines() if line.strip()]
     assert lines[2][:6] == ["a", "d", "5", "1", "1", "5"]
-    assert lines[-1][:4] == ["total", "4", "4", "20"]
+    *_, last = [line for line in lines if " on " not in f" {' '.join(line)} "]  # then it says why, a line for a reason
+    assert last[:4] == ["total", "4", "4", "20"]

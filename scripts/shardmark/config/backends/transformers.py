@@ -18,9 +18,9 @@ class TransformersConfig(WeightsConfig):
     protocol: ClassVar[int] = 2
 
     backend: Literal["transformers"] = "transformers"
-    "What runs the model."
+    "The backend that runs the model."
     batch_size: PositiveInt | Literal["auto"] = "auto"
-    "Rows in a batch; auto fits it to the memory. Halved when memory runs out in mid-run. Doesn't change a score."
+    "Rows in a batch; auto fits it to the memory. Halved if memory runs out during a run. Doesn't change a score."
     batch_padding: bool = True
     "false: only rows of equal length share a batch, so that nothing is padded."
 
@@ -30,7 +30,7 @@ class TransformersConfig(WeightsConfig):
         return self.batch_size
 
     def package_names(self) -> list[str]:
-        """What it is loaded and run with."""
+        """The packages that it is loaded and run with."""
         asked = {key for key, value in ({"adapter": self.adapter} | self.model_kwargs).items() if value}
         return [*PACKAGES, *(name for key, name in OPTIONAL.items() if key in asked)]
 

@@ -1,4 +1,4 @@
-"""Whether a model's rows can join and leave a batch at any step, found out before the first row is written."""
+"""Whether a model's rows can join and leave a batch at any step, checked before the first row is generated."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from shardmark.engine.transformers.continuous_batch import ContinuousBatch
 from shardmark.engine.transformers.loading import input_device, precision
 
 MOVING_ROPE = {"dynamic", "longrope"}
-"Rotary embeddings that change with the longest row of a batch."
+"Types of rotary embeddings that depend on the longest row of a batch."
 NEAR = {torch.float32: 1e-3}
-"Largest difference of logits, relative to the largest logit."
+"The largest accepted difference of logits, relative to the largest logit."
 ROUGHLY = 0.1
 "The same for half precision, where the order of a sum matters."
 
@@ -27,9 +27,10 @@ class _Probe:
 
 
 def why_not_continuous(model: PreTrainedModel) -> str | None:
-    """Why rows of a model cannot share keys and values, or None if they can.
+    """The reason why rows of a model cannot share keys and values; None if they can.
 
-    A model's traits rule out what is known to fail; then a few tokens are run both ways, and the logits compared.
+    A model's properties rule out the cases that are known to fail; then a few tokens are run both ways, and the logits
+    compared.
     """
     if getattr(model, "_is_stateful", False):
         return "its state cannot be cut into tokens"
@@ -56,7 +57,7 @@ def moving_rope(config: PreTrainedConfig) -> bool:
 
 
 def _rope_types(parameters: object) -> Iterator[str]:
-    """Of all layers: some models have one set of parameters for each kind of layer."""
+    """Rotary types of all layers: some models have one set of parameters for each kind of layer."""
     if isinstance(parameters, dict):
         yield str(parameters.get("rope_type"))
         for value in parameters.values():
@@ -65,7 +66,7 @@ def _rope_types(parameters: object) -> Iterator[str]:
 
 @torch.inference_mode()
 def _difference(model: PreTrainedModel) -> float:
-    """The largest difference between logits of shared and of plain computation, relative to the largest logit."""
+    """The largest difference between logits computed with and without sharing, relative to the largest logit."""
     size = len(model.get_input_embeddings().weight)
     tokens = [(7 * n + 3) % size for n in range(14)]
     prefix = Prefix(tuple(tokens[:4]), 0, None)
@@ -73,7 +74,7 @@ def _difference(model: PreTrainedModel) -> float:
     rows = [_Probe(below, tokens[:9]), _Probe(prefix, [*tokens[:4], *tokens[9:]]), _Probe(None, tokens[2:4])]
     batch = ContinuousBatch(model)
     batch.join(rows[:2], tokens=3)
-    batch.decode_step()  # what it has written is overwritten by the next
+    batch.decode_step()  # its keys and values are overwritten by the next step
     batch.join(rows[2:])
     found = batch.decode_step().float()
     inputs = [torch.tensor([row.sequence], device=input_device(model)) for row in rows]

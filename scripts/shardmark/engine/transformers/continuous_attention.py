@@ -1,8 +1,8 @@
 """Attention over a line of tokens that belong to several rows, as transformers' attention interface.
 
 The tokens of a forward pass lie side by side in one line, without padding: one of each row in a decode step, or the
-unshared parts of several prompts in prefill. Only attention knows to which row a token belongs. A row sees its
-prefixes' keys (one matrix product for all rows of a prefix) and its own; one softmax goes over both, so nothing is
+unshared parts of several prompts in prefill. Only attention knows to which row a token belongs. A row attends to its
+prefixes' keys (one matrix product for all rows of a prefix) and to its own; one softmax covers both, so nothing is
 approximated.
 """
 
@@ -17,11 +17,11 @@ import torch
 from transformers import AttentionInterface
 
 ATTENTION = "shardmark_continuous"
-"The name under which transformers finds the attention below."
+"The name under which the attention below is registered with transformers."
 
 
 class KVBlock:
-    """A block of KV cache: each layer's keys and values [rows, heads, capacity, size of a head], zeros where unused."""
+    """A block of KV cache: each layer's keys and values [rows, heads, capacity, head size], zeros where unused."""
 
     def __init__(self, rows: int, capacity: int) -> None:
         self.rows, self.capacity = rows, capacity
@@ -29,14 +29,14 @@ class KVBlock:
         self.values: dict[int, torch.Tensor] = {}
 
     def write(self, layer: int, rows: torch.Tensor, at: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Keep keys and values, [heads, tokens, size], of tokens that belong to these rows and places."""
+        """Store keys and values, [heads, tokens, size], of tokens in these rows and places."""
         for kept, new in ((self.keys, key), (self.values, value)):
             if layer not in kept:
                 kept[layer] = new.new_zeros(self.rows, new.shape[0], self.capacity, new.shape[-1])
             kept[layer][rows.to(new.device), :, at.to(new.device)] = new.transpose(0, 1)
 
     def resize(self, rows: int, capacity: int, used: int) -> None:
-        """Make room for `rows` rows and `capacity` tokens; the first `used` rows stay."""
+        """Make room for `rows` rows and `capacity` tokens; the first `used` rows are kept."""
         length = min(capacity, self.capacity)
         for kept in (self.keys, self.values):
             for layer, old in kept.items():
@@ -45,7 +45,7 @@ class KVBlock:
         self.rows, self.capacity = rows, capacity
 
     def move(self, source: int, target: int) -> None:
-        """Put one row into another's place and leave zeros: what is masked is multiplied by 0, but 0 * NaN is NaN."""
+        """Move one row into another's place and leave zeros: masked values are multiplied by 0, but 0 * NaN is NaN."""
         for kept in (self.keys, self.values):
             for tensor in kept.values():
                 if source != target:
@@ -55,23 +55,23 @@ class KVBlock:
 
 @dataclass
 class Segment:
-    """Tokens of one row in a line of tokens, which follow `base` shared and `start` own tokens."""
+    """Tokens of one row in a line of tokens, after `base` shared and `start` own tokens."""
 
     row: int
     base: int
     start: int
     tokens: list[int]
     shared: list[KVBlock]
-    "The blocks of the row's prefixes, the first one first."
+    "The blocks of the row's prefixes, in order."
 
     @property
     def positions(self) -> range:
-        """Places in the row's whole sequence."""
+        """Positions in the row's whole sequence."""
         return range(self.base + self.start, self.base + self.start + len(self.tokens))
 
 
 class ForwardPass(abc.ABC):
-    """One forward pass: where its keys and values go, and what each of its tokens sees."""
+    """One forward pass: the place of its keys and values, and the attention of each of its tokens."""
 
     def __init__(self, block: KVBlock, segments: Sequence[Segment], windows: Sequence[int | None]) -> None:
         self.block, self.segments, self.windows = block, segments, windows
@@ -82,17 +82,17 @@ class ForwardPass(abc.ABC):
         self._masks: dict[Any, torch.Tensor] = {}
 
     def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Keep the keys and values, [1, heads, tokens, size], that this pass has made."""
+        """Store the keys and values, [1, heads, tokens, size], that this pass has computed."""
         if self._rows.device != key.device:
             self._rows, self._places = self._rows.to(key.device), self._places.to(key.device)
         self.block.write(layer, self._rows, self._places, key[0], value[0])
 
     @abc.abstractmethod
     def attend(self, layer: int, query: torch.Tensor, scaling: float, capping: "Capping") -> torch.Tensor:
-        """From queries [heads, tokens, size] to [tokens, heads, size of a value]."""
+        """The attention output [tokens, heads, value size] for queries [heads, tokens, size]."""
 
     def _mask(self, name: Hashable, device: torch.device, make: Callable[..., torch.Tensor]) -> torch.Tensor:
-        """A mask that is the same for all layers with the same window."""
+        """A mask, made once for all layers with the same window."""
         if (name, device) not in self._masks:
             self._masks[name, device] = make().to(device)
         return self._masks[name, device]
@@ -125,7 +125,7 @@ class Prefill(ForwardPass):
 
 
 class DecodeStep(ForwardPass):
-    """One token of each row. The rows' keys are those at the start of the block, so that they are never copied."""
+    """One token of each row. The rows' keys are at the start of the block, so that they are never copied."""
 
     def __init__(self, block: KVBlock, segments: Sequence[Segment], windows: Sequence[int | None]) -> None:
         super().__init__(block, segments, windows)
@@ -147,7 +147,7 @@ class DecodeStep(ForwardPass):
         keys, values = (kept[layer][:count, :, : self._own] for kept in (self.block.keys, self.block.values))
         grouped = (query.transpose(0, 1) * scaling).reshape(count, keys.shape[1], -1, query.shape[-1])
         first = min(_first_seen(min(self.positions), window), self._shared)
-        split = self._shared - first  # the scores' columns: what prefixes hold from `first` on, then the rows' own
+        split = self._shared - first  # the scores' columns: prefixes from `first` on, then the rows' own
         scores = grouped.new_empty(*grouped.shape[:3], split + self._own)
         scores[..., split:] = grouped @ keys.transpose(-1, -2)
         seen = []
@@ -167,7 +167,7 @@ class DecodeStep(ForwardPass):
         return output.flatten(1, 2)
 
     def _visible(self, window: int | None, first: int) -> torch.Tensor:
-        """Whether a row sees a column of its scores, [rows, columns]."""
+        """Whether a row attends to a column of its scores, [rows, columns]."""
         position, base = (
             torch.tensor(list(numbers))[:, None] for numbers in (self.positions, (s.base for s in self.segments))
         )
@@ -183,12 +183,12 @@ class DecodeStep(ForwardPass):
 
 @dataclass
 class Capping:
-    """What some models do to attention scores, beside softmax."""
+    """Changes that some models make to attention scores, besides softmax."""
 
     softcap: float | None = None
     "Scores are bounded by softcap * tanh(scores / softcap), as in Gemma 2."
     sinks: torch.Tensor | None = None
-    "One more score for each head, [heads], that takes a share of the softmax and gives nothing, as in GPT-OSS."
+    "One more score for each head, [heads], that takes a share of the softmax and adds nothing, as in GPT-OSS."
 
     def weights(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Softmax in float32 of scores [rows, key heads, queries of one key head, columns] where the mask is true."""
@@ -218,19 +218,19 @@ def _attention(
 
 
 def _all_rows_times(rows: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-    """[rows, heads, queries, a] times [heads, a, b] of all rows, as one matrix product for each head."""
+    """[rows, heads, queries, a] times [heads, a, b], shared by all rows, as one matrix product for each head."""
     count, heads, queries, _ = rows.shape
     product = rows.transpose(0, 1).reshape(heads, count * queries, -1) @ shared
     return product.reshape(heads, count, queries, -1).transpose(0, 1)
 
 
 def _first_seen(position: int, window: int | None) -> int:
-    """The first position that a token sees; a window counts the token itself."""
+    """The first position that a token attends to; a window includes the token itself."""
     return 0 if window is None else max(0, position - window + 1)
 
 
 def _causal(positions: range, window: int | None) -> torch.Tensor:
-    """Whether each of these positions sees each from the first one seen on, [positions, columns]."""
+    """Whether each of these positions attends to each position from the first visible one on, [positions, columns]."""
     own = torch.tensor(positions)[:, None]
     others = torch.arange(_first_seen(positions[0], window), positions[-1] + 1)[None]
     return others <= own if window is None else (others <= own) & (others > own - window)
@@ -251,7 +251,7 @@ def _attend(
     position_bias: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention interface: queries [1, heads, tokens, size] to [1, tokens, heads, size of a value]."""
+    """transformers' attention interface: queries [1, heads, tokens, size] to outputs [1, tokens, heads, value size]."""
     if position_bias is not None:
         raise ValueError("its attention adds a learned position bias")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -265,7 +265,7 @@ AttentionInterface.register(ATTENTION, _attend)
 
 @contextmanager
 def attention_of(configs: Sequence[Any], step: ForwardPass) -> Iterator[None]:
-    """Have the model attend as the step says, and afterwards as before."""
+    """Let the model attend as the step says within the block, and as before after it."""
     before = [config._attn_implementation for config in configs]
     token = _step.set(step)
     try:

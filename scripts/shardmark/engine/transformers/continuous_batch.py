@@ -1,6 +1,6 @@
 """Continuous batching: rows join and leave at any step, over a KV cache that holds each shared prefix once.
 
-Which token sees which is continuous_attention.py's; all the rest of a forward pass is the model's own code.
+continuous_attention.py decides which tokens attend to which; the rest of a forward pass is the model's own code.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,13 @@ from shardmark.engine.transformers.continuous_attention import (
 from shardmark.engine.transformers.loading import input_device
 
 PREFILL_TOKENS = {"cpu": 512, "cuda": 4096}
-"Tokens of prompts in one prefill pass: more gain no speed, but take memory."
+"The most tokens of prompts in one prefill pass: more are no faster, but take memory."
+LEAST_GROWTH, GROWTH = 64, 4
+"The KV cache grows by this many tokens per row, or by one part in GROWTH of its size, if that is more."
 
 
 class BatchRow(Protocol):
-    """What a batch must know of a row."""
+    """The attributes of a row that a batch needs."""
 
     prefix: Prefix | None
     "The part of the row that it shares with others."
@@ -36,10 +38,10 @@ class BatchRow(Protocol):
 
 
 class _NoCache(Cache):
-    """What the model takes for its cache: it keeps nothing, so that attention is given the new keys and values alone.
+    """The cache that the model is given. It stores nothing, so that attention receives only the new keys and values.
 
-    They are kept there, because what a model puts into its cache may be something else: DeepSeek V3 puts in what it
-    makes keys and values of afterwards.
+    These are stored in the attention interface, because a model may put something else into its cache: DeepSeek V3 puts
+    in a compressed form from which it computes keys and values later.
     """
 
     def __init__(self, config: PreTrainedConfig) -> None:
@@ -52,12 +54,12 @@ class _NoCache(Cache):
 
 
 class ContinuousBatch:
-    """The rows that a model generates for at the moment, and their KV cache."""
+    """The rows that a model is generating for, and their KV cache."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.rows: list[Any] = []
-        "BatchRow's, in the order of the logits."
+        "BatchRows, in the order of the logits."
         self.windows = [getattr(layer, "sliding_window", None) for layer in DynamicCache(config=model.config).layers]
         configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
         self._configs = list(configs.values())
@@ -66,22 +68,22 @@ class ContinuousBatch:
 
     @property
     def shared_tokens(self) -> int:
-        """Tokens of the prefixes that are kept."""
+        """Tokens of all stored prefixes."""
         return sum(block.capacity for block in self._prefixes.values())
 
     @property
     def capacity(self) -> int:
-        """Tokens that the KV cache has room for in each row, without those of shared prefixes."""
+        """Tokens per row that the KV cache has room for now, without those of shared prefixes."""
         return self._block.capacity
 
     @torch.inference_mode()
     def join(self, rows: Sequence[Any], tokens: int | None = None) -> None:
-        """Prefill all but the last token of new rows, in passes of bounded size; the last one is for a decode step."""
+        """Prefill all but the last token of new rows, in passes of bounded size; a decode step runs the last one."""
         for row in rows:
             self._prefill_prefix(row.prefix, tokens)
         every = [*self.rows, *rows]
-        capacity = max(_own_length(row) for row in every)
-        if capacity > self._block.capacity or 2 * capacity < self._block.capacity or len(every) > self._block.rows:
+        capacity = _room(every)
+        if 2 * capacity < self._block.capacity or len(every) > self._block.rows or not self._fits(every):
             self._block.resize(len(every), capacity, len(self.rows))
         segments = [self._segment(place, row) for place, row in enumerate(every)][len(self.rows) :]
         for segment in segments:
@@ -91,13 +93,15 @@ class ContinuousBatch:
 
     @torch.inference_mode()
     def decode_step(self) -> torch.Tensor:
-        """Run the newest token of each row; the logits after it, [rows, vocabulary]."""
+        """Run the newest token of each row; returns the logits after it, [rows, vocabulary]."""
+        if not self._fits(self.rows):
+            self._block.resize(len(self.rows), _room(self.rows), len(self.rows))
         step = DecodeStep(self._block, [self._segment(n, row) for n, row in enumerate(self.rows)], self.windows)
         return self._forward(self.model, step).logits[0]
 
     @torch.inference_mode()
     def leave(self, gone: Sequence[int]) -> None:
-        """Take rows out by their number. The last ones move into their places."""
+        """Remove rows by their number. The last rows move into their places."""
         for number in sorted(gone, reverse=True):
             last = len(self.rows) - 1
             self._block.move(last, number)
@@ -112,6 +116,10 @@ class ContinuousBatch:
         """Drop all rows and free their KV cache."""
         self.rows, self._block, self._prefixes = [], KVBlock(0, 0), {}
 
+    def _fits(self, rows: Sequence[BatchRow]) -> bool:
+        """Whether the KV cache has room for the present tokens of the rows."""
+        return max(map(_own_tokens, rows)) <= self._block.capacity
+
     def _prefill_prefix(self, prefix: Prefix | None, tokens: int | None) -> None:
         if prefix is None or prefix in self._prefixes:
             return
@@ -124,7 +132,7 @@ class ContinuousBatch:
         return [self._prefixes[part] for part in reversed(list(prefix.chain()))] if prefix else []
 
     def _segment(self, place: int, row: BatchRow) -> Segment:
-        """The row's newest token."""
+        """The segment of the row's newest token."""
         base = row.prefix.end if row.prefix else 0
         return Segment(place, base, len(row.sequence) - 1 - base, row.sequence[-1:], self._blocks(row.prefix))
 
@@ -146,13 +154,23 @@ class ContinuousBatch:
             )
 
 
-def _own_length(row: BatchRow) -> int:
-    """Tokens that a row needs KV cache for, beside its prefixes; the last one generated is never run."""
-    return max(1, row.max_length - (row.prefix.end if row.prefix else 0))
+def _own_tokens(row: BatchRow) -> int:
+    """Present tokens of a row, without its prefixes."""
+    return len(row.sequence) - (row.prefix.end if row.prefix else 0)
+
+
+def _room(rows: Sequence[BatchRow]) -> int:
+    """The capacity per row for a KV cache: the present tokens and some more, but at most what rows may come to have.
+
+    The last token that a row generates is never run, but even a row that may generate none has one.
+    """
+    now = max(map(_own_tokens, rows))
+    most = max(_own_tokens(row) + row.max_length - len(row.sequence) for row in rows)
+    return max(now, min(most, now + max(LEAST_GROWTH, now // GROWTH)))
 
 
 def _lines(segments: Sequence[Segment], most: int) -> Iterator[list[Segment]]:
-    """Segments in lines of a bounded number of tokens; one that is longer is cut, its parts in order."""
+    """Segments in lines of a bounded number of tokens; a longer segment is cut, with its parts in order."""
     line: list[Segment] = []
     free = most
     for segment in segments:

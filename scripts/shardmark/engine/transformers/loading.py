@@ -7,18 +7,19 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from shardmark.config.weights import WeightsConfig
+from shardmark.config.weights import UNPACKED, WeightsConfig
+from shardmark.engine.transformers.packed import pack_linears
 from shardmark.engine.transformers.weights import check_tensors, found
 from shardmark.records.model import ModelRecord, Staged
 
 BITSANDBYTES_LOG = logging.getLogger("bitsandbytes.autograd._functions")
-"It says at each matrix product that it rounds its input."
+"The logger that reports, at each matrix product, that the input is rounded."
 CHECKED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-"Tensors that are missing or have another shape are told, so that they can be refused by name."
+"Report tensors that are missing or have another shape, so that they can be refused by name."
 
 
 def load_model(record: ModelRecord, staged: Staged) -> Any:
-    """The model of the plan's record. Raises UserError for weights that lack tensors, else what the libraries raise."""
+    """The model of the plan's record. Raises UserError for weights that lack tensors, and errors of the libraries."""
     settings = record.weights
     BITSANDBYTES_LOG.setLevel(logging.ERROR)
     kwargs = {"dtype": getattr(torch, settings.resolved_dtype), "trust_remote_code": settings.trust_remote_code}
@@ -29,11 +30,13 @@ def load_model(record: ModelRecord, staged: Staged) -> Any:
         model.to("cuda" if settings.num_gpus else "cpu")
     if staged.adapter:
         model = _adapted(model, staged.adapter)
+    if not settings.num_gpus and settings.resolved_dtype == "float32" and not UNPACKED & kwargs.keys():
+        pack_linears(model, settings.pack_weights)
     return model.eval()
 
 
 def _placement(settings: WeightsConfig) -> dict[str, Any]:
-    """Where the weights go, where they must go there while they are read."""
+    """The device of the weights, if they must be put there while they are read."""
     if settings.num_gpus > 1:
         return {"device_map": "auto"}
     if "quantization_config" in settings.model_kwargs:  # quantised weights cannot be moved afterwards
@@ -42,11 +45,11 @@ def _placement(settings: WeightsConfig) -> dict[str, Any]:
 
 
 def _adapted(model: PreTrainedModel, adapter: str) -> Any:
-    """The model with a PEFT adapter's layers in it, of the class that it was.
+    """The model with a PEFT adapter's layers in it, of the same class as before.
 
-    They are not merged into the weights: that would round them, and quantised ones cannot take them.
+    They are not merged into the weights: merging would round them, and is impossible with quantised weights.
     """
-    from peft import PeftModel  # optional, and planning has seen that it is here
+    from peft import PeftModel  # optional; planning has checked that it is installed
 
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*missing adapter keys")  # half an adapter is another model
@@ -57,13 +60,13 @@ def _adapted(model: PreTrainedModel, adapter: str) -> Any:
 
 
 def precision(model: PreTrainedModel) -> torch.dtype:
-    """The type whose rounding a model's outputs have. 8-bit weights are multiplied with inputs cut to float16."""
+    """The type that determines a model's rounding. 8-bit weights are multiplied with inputs cut to float16."""
     dtype: torch.dtype = torch.float16 if getattr(model, "is_loaded_in_8bit", False) else model.dtype
     return dtype
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Where inputs go: where the first layer computes, though its weights may wait on another device or on disk."""
+    """The device for inputs: the one where the first layer computes, even if its weights wait on another or on disk."""
     hook = getattr(model.get_input_embeddings(), "_hf_hook", None)
     device = getattr(hook, "execution_device", None)
     return torch.device(model.device if device is None else device)

@@ -1,4 +1,4 @@
-"""The output layer, run only where its outputs are wanted, and the log-likelihoods they give."""
+"""The output layer, run only at the positions needed, and the log-likelihoods from its outputs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,15 +8,15 @@ import torch
 from transformers import PreTrainedModel
 
 SOFTMAX_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}
-"About how many bytes of float32 logits the softmax works on at once: on a CPU, what its caches hold."
+"The approximate number of bytes of float32 logits per softmax: on a CPU, as much as its caches hold."
 
 
 def logits_at(model: PreTrainedModel, rows: torch.Tensor, positions: torch.Tensor, **inputs: Any) -> torch.Tensor:
     """The model's logits at some (row, position) of its input, `[positions, vocabulary]`, in the model's dtype.
 
     A hook in front of the output layer keeps only these positions of the hidden states. What a model does with its
-    logits afterwards (scaling, soft-capping) so stays the model's own code. Raises RuntimeError for a model whose
-    logits do not come from its output embeddings.
+    logits afterwards (scaling, soft-capping) remains the model's own code. Raises RuntimeError for a model whose logits
+    do not come from its output embeddings.
     """
     calls = 0
 
@@ -33,7 +33,7 @@ def logits_at(model: PreTrainedModel, rows: torch.Tensor, positions: torch.Tenso
 
 
 def hidden_states(model: PreTrainedModel, **inputs: Any) -> torch.Tensor:
-    """What the output layer would work on, `[rows, length, size]`. It does not run."""
+    """The inputs of the output layer, `[rows, length, size]`. The layer itself does not run."""
     seen: list[torch.Tensor] = []
 
     def take(hidden: torch.Tensor) -> torch.Tensor:
@@ -60,7 +60,7 @@ def log_likelihoods(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-likelihood (nats, float32) of each target after its output, and whether it is the argmax; on the CPU.
 
-    `logits` are `[outputs, vocabulary]`; `outputs` names one of these rows for each of the `targets`.
+    `logits` are `[outputs, vocabulary]`; `outputs` gives one of these rows for each of the `targets`.
     """
     outputs, targets = outputs.to(logits.device), targets.to(logits.device)
     step = max(1, SOFTMAX_BYTES.get(logits.device.type, 1 << 30) // (8 * logits.shape[-1]))  # logsumexp makes a copy

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it a token in a model takes: estimates, made before anything runs."""
+"""Estimates, made before anything runs, of the free memory and of the memory that a token takes in a model."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ MEMINFO = Path("/proc/meminfo")
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of a device. On a CPU also what the kernel only keeps files in: weights just read, for example."""
+    """Free memory of a device. On a CPU this includes the page cache, which holds weights just read, for example."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if MEMINFO.exists():
@@ -26,19 +26,19 @@ def free_for(model: PreTrainedModel) -> int:
 
 
 def activation_bytes(model: PreTrainedModel) -> int:
-    """What one more token takes in the layer that is at work."""
+    """Bytes that one more token takes in the layer being computed."""
     return _width(model) * (16 * _size(model, "hidden_size") + 3 * _size(model, "intermediate_size"))
 
 
 def cache_bytes(model: PreTrainedModel) -> int:
-    """What the keys and values of one more token take in all layers."""
+    """Bytes that the keys and values of one more token take in all layers."""
     heads = _size(model, "num_key_value_heads") or _size(model, "num_attention_heads")
     head = _size(model, "head_dim") or _size(model, "hidden_size") // max(1, _size(model, "num_attention_heads"))
     return 2 * _width(model) * _size(model, "num_hidden_layers") * heads * head
 
 
 def logits_bytes(model: PreTrainedModel) -> int:
-    """What the logits of one position take."""
+    """Bytes that the logits of one position take."""
     return _width(model) * _size(model, "vocab_size")
 
 
@@ -48,4 +48,4 @@ def _width(model: PreTrainedModel) -> int:
 
 def _size(model: PreTrainedModel, name: str) -> int:
     value = getattr(model.config.get_text_config(), name, None) or 0
-    return int(value if isinstance(value, int) else max(value))  # some models give one for each layer
+    return int(value if isinstance(value, int) else max(value))  # some models have a list with one value per layer

@@ -1,31 +1,32 @@
-"""Models of Hugging Face transformers: loading, scoring, and what writes answers with them."""
+"""Models of Hugging Face transformers: loading, scoring and generation."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from shardmark.config.backends.transformers import TransformersConfig
+from shardmark.config.backends.vllm import VllmConfig
 from shardmark.engine.backend import Beat
 from shardmark.engine.batches import Limit
 from shardmark.engine.generation import Answer, GenerateRow, Scheduler
 from shardmark.engine.local import LocalBackend
 from shardmark.engine.tokens import LogLikelihood, ScoredRow
 from shardmark.engine.transformers.batching_support import moving_rope, why_not_continuous
+from shardmark.engine.transformers.bounds import ending_tokens, own_window
 from shardmark.engine.transformers.continuous_batch import ContinuousBatch
 from shardmark.engine.transformers.loading import input_device, load_model
 from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
+from shardmark.engine.transformers.packed import PackedLinear
 from shardmark.engine.transformers.plain_generation import PlainGeneration
 from shardmark.engine.transformers.scoring import Scorer
 from shardmark.engine.transformers.weights import check_vocabulary, rows_of, tokenizer_kwargs
 from shardmark.errors import Problem, UserError
-from shardmark.files import read_object
 from shardmark.records.model import ModelRecord, Staged
 
 log = logging.getLogger(__name__)
@@ -33,10 +34,9 @@ log = logging.getLogger(__name__)
 CPU_SCORING_TOKENS = 1024
 "Scoring on a CPU gains nothing from larger batches."
 MEMORY_SHARE = 0.5
-"Of the free memory, so much is planned with; what the estimate misses has the rest."
+"The share of the free memory to plan with; the rest is for what the estimate misses."
 MAX_GENERATING_ROWS = {"cpu": 64, "cuda": 256}
-"More rows hardly speed generation up."
-DEFAULT_WINDOW = 2048
+"More rows hardly make generation faster."
 
 
 class TransformersModel:
@@ -45,7 +45,7 @@ class TransformersModel:
     def __init__(
         self, record: ModelRecord, staged: Staged, batch_size: int | str = "auto", batch_padding: bool = True
     ) -> None:
-        """Load what was staged. Raises UserError with the model's file."""
+        """Load the staged files. Raises UserError naming the model's file."""
         self.batch_size, self.batch_padding = batch_size, batch_padding
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.disable_default_handler()
@@ -63,10 +63,11 @@ class TransformersModel:
             raise UserError(Problem(record.file, "path", what, "see the log; correct path or kwargs")) from error
         self.model: Any = model
         self.rows = rows_of(model)
-        "How many tokens the model has embeddings for."
-        self.window = settings.max_seq_len or _window(model.config, self.tokenizer)
+        "The number of tokens that the model has embeddings for."
+        self.window = settings.max_seq_len or own_window(model.config, self.tokenizer)
+        self.scoring_window = self.window
         _check_positions(record, model, self.window)
-        self.ends = ending_tokens(self.tokenizer, model, staged.model)
+        self.ends = ending_tokens(self.tokenizer, model.generation_config.eos_token_id, staged.model)
         self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else (self.ends or [0])[0]
         # Sampling settings and penalties that come with the weights would make greedy decoding something else.
         model.generation_config = GenerationConfig(
@@ -74,16 +75,16 @@ class TransformersModel:
         )
 
     def on_forward(self, told: Callable[[], None]) -> None:
-        """Call a function with each pass through the model, whatever the way: all begin with the embeddings."""
+        """Call a function at each pass through the model: all passes begin with the embeddings."""
         self.model.get_input_embeddings().register_forward_hook(lambda *_: told())
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
+        """The device for inputs."""
         return input_device(self.model)
 
     def limit(self, batch_size: int | str, padding: bool, new_tokens: int = 0) -> Limit:
-        """The bound on batches: the given number of rows, or what fits the free memory."""
+        """The bound on batches: the given number of rows, or as many tokens as fit into free memory."""
         if batch_size != "auto":
             return Limit(rows=int(batch_size), padding=padding)
         per_token = activation_bytes(self.model) + (cache_bytes(self.model) if new_tokens else logits_bytes(self.model))
@@ -94,24 +95,30 @@ class TransformersModel:
 
     @property
     def device_names(self) -> list[str]:
-        """What the GPUs that it may use are called."""
+        """Names of the GPUs that it may use."""
         names = range(torch.cuda.device_count()) if self.on_gpus else ()
         return [torch.cuda.get_device_name(number) for number in names]
 
+    @property
+    def products(self) -> str:
+        """The method by which a CPU multiplies matrices, if it is not torch's usual one."""
+        packed = any(isinstance(module, PackedLinear) for module in self.model.modules())
+        return "oneDNN with packed weights" if packed else ""
+
     @staticmethod
     def use_threads(count: int) -> None:
-        """Compute with this many cores from now on."""
+        """Compute with `count` cores from now on."""
         torch.set_num_threads(count)
 
     @staticmethod
     def free() -> None:
-        """Give cached memory back to the device."""
+        """Release cached memory of the device."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     @cached_property
     def why_plain(self) -> str | None:
-        """Why rows of this model are written in plain batches, or None; found out, and logged, once."""
+        """The reason why rows of this model are generated in plain batches, or None; found out, and logged, once."""
         reason = why_not_continuous(self.model)
         if reason:
             log.warning("generation goes in plain batches, without shared prefixes: %s", reason)
@@ -122,49 +129,36 @@ class TransformersModel:
         return Scorer(self)
 
     def score(self, rows: Sequence[ScoredRow]) -> Iterator[list[tuple[int, LogLikelihood]]]:
-        """Row numbers with their log-likelihoods, as soon as they are there. Raises OutOfMemoryError."""
+        """Row numbers with their log-likelihoods, as soon as they are ready. Raises OutOfMemoryError."""
         return self._scorer.results(rows)
 
     def generate(self, rows: Sequence[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
-        """Rows with their answers, as soon as they are there. Raises OutOfMemoryError."""
+        """Rows with their answers, as soon as they are ready. Raises OutOfMemoryError."""
         longest = max(row.max_new_tokens for row in rows)
         return self.generation(self.limit(self.batch_size, self.batch_padding, longest)).results(rows)
 
     def generation(self, limit: Limit) -> Scheduler | PlainGeneration:
-        """What writes answers with this model, in batches within a limit."""
+        """The generator of answers with this model, in batches within a limit."""
         if not self.why_plain:
             return Scheduler(ContinuousBatch(self.model), self.tokenizer, self.ends, limit, self.free)
         if moving_rope(self.model.config):
             limit = replace(limit, rows=1)
         elif getattr(self.model, "_is_stateful", False):
-            limit = replace(limit, padding=False)  # a state may remember what was padding
+            limit = replace(limit, padding=False)  # a state may remember the padding
         return PlainGeneration(self.model, self.tokenizer, self.ends, self.pad, limit, self.free)
 
 
 def open_backend(record: ModelRecord, staged: Staged, beat: Beat) -> LocalBackend:
-    """The backend of `backend: transformers`. Raises UserError."""
+    """The backend of `backend: transformers`, and the scorer of `backend: vllm`. Raises UserError."""
     settings = record.settings
-    assert isinstance(settings, TransformersConfig)
+    assert isinstance(settings, TransformersConfig | VllmConfig)
     model = TransformersModel(record, staged, settings.batch_size, settings.batch_padding)
     model.on_forward(beat)
     return LocalBackend(record, model)
 
 
-def ending_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, folder: str) -> list[int]:
-    """The tokens that end a text: those that the generation config, config.json or the tokenizer call so.
-
-    config.json counts as it is written, not with what the library puts in where it says nothing.
-    """
-    written = read_object(Path(folder) / "config.json")
-    inner = written.get("text_config")
-    told = [model.generation_config.eos_token_id, written.get("eos_token_id"), tokenizer.eos_token_id]
-    told.append(inner.get("eos_token_id") if isinstance(inner, dict) else None)
-    ends = [end for ends in told for end in (ends if isinstance(ends, list) else [ends])]
-    return list(dict.fromkeys(end for end in ends if isinstance(end, int)))  # 0 is a token
-
-
 def _check_positions(record: ModelRecord, model: PreTrainedModel, window: int) -> None:
-    """Raise UserError if the model looks its positions up in a table that is smaller than the window."""
+    """Raise UserError if the model has a table of position embeddings that is smaller than the window."""
     for name, module in model.named_modules():
         last = name.rpartition(".")[2]
         if isinstance(module, torch.nn.Embedding) and (last == "wpe" or "pos" in last):
@@ -172,12 +166,3 @@ def _check_positions(record: ModelRecord, model: PreTrainedModel, window: int) -
             if window > size:
                 what = f"model {record.name} has a table of {size} positions, and is to read {window} tokens"
                 raise UserError(Problem(record.file, "max_seq_len", what, f"set it to {size} or less"))
-
-
-def _window(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The model's own window in tokens."""
-    text = config.get_text_config()
-    for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length"):
-        if getattr(text, name, None):
-            return int(getattr(text, name))
-    return tokenizer.model_max_length if tokenizer.model_max_length < 1 << 30 else DEFAULT_WINDOW

@@ -13,7 +13,7 @@ from shardmark.engine.transformers.logits import log_likelihoods, logits_at
 
 
 class ScoringModel(Protocol):
-    """What scoring must know of a TransformersModel."""
+    """The interface of a TransformersModel that scoring needs."""
 
     model: PreTrainedModel
     batch_size: int | str
@@ -23,19 +23,19 @@ class ScoringModel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
+        """The device for inputs."""
 
     def limit(self, batch_size: int | str, padding: bool, new_tokens: int = 0) -> Limit:
         """The bound on batches."""
 
     def free(self) -> None:
-        """Give cached memory back to the device."""
+        """Release cached memory of the device."""
 
 
 def padded_results(
     backend: ScoringModel, rows: Sequence[ScoredRow], limit: Limit
 ) -> Iterator[list[tuple[int, LogLikelihood]]]:
-    """Row numbers with their scores, as soon as they are there. Raises OutOfMemoryError with a row number."""
+    """Row numbers with their scores, as soon as they are ready. Raises OutOfMemoryError with a row number."""
     batches = Batches[int, LogLikelihood](
         length=lambda n: len(rows[n].inputs),
         run=lambda batch: score_padded(backend, [rows[n] for n in batch]),
@@ -49,7 +49,7 @@ def padded_results(
 def score_padded(backend: ScoringModel, rows: Sequence[ScoredRow]) -> list[LogLikelihood]:
     """The scores of some rows in one batch.
 
-    Right-padded: causal attention then never sees the padding, and a recurrent state meets it last.
+    The batch is padded on the right: causal attention then never sees the padding, and a recurrent state meets it last.
     """
     inputs = pad_sequence([torch.tensor(row.inputs) for row in rows], batch_first=True, padding_value=backend.pad)
     mask = pad_sequence([torch.ones(len(row.inputs), dtype=torch.long) for row in rows], batch_first=True)

@@ -1,4 +1,4 @@
-"""Writing answers with transformers' generate, for models whose rows cannot join or leave a running batch."""
+"""Generation with transformers' generate, for models whose rows cannot join or leave a running batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from shardmark.engine.transformers.loading import input_device
 
 @dataclass
 class PlainGeneration:
-    """Rows through generate in batches that begin and end together, padded on the left."""
+    """Runs rows through generate in batches that begin and end together, padded on the left."""
 
     model: Any
     tokenizer: Any
@@ -29,12 +29,12 @@ class PlainGeneration:
     pad: int
     limit: Limit
     free: Callable[[], None] = lambda: None
-    "Called before a smaller batch is tried, to give cached memory back."
+    "Called before a smaller batch is tried, to release cached memory."
 
     def results(self, rows: Sequence[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
         """Rows with their answers, a batch at a time. Raises OutOfMemoryError with the row."""
         groups: dict[int, list[GenerateRow]] = {}
-        for row in rows:  # where nothing may be padded, the prompts must be of one length, not the sums with new tokens
+        for row in rows:  # without padding, prompts must have one length, not their sums with new tokens
             groups.setdefault(0 if self.limit.padding else len(row.inputs), []).append(row)
         limit = Limit(self.limit.rows, self.limit.tokens)
         batches = Batches[GenerateRow, Answer](lambda row: row.length, self._generate, limit, self.free)
@@ -63,7 +63,7 @@ class PlainGeneration:
 
 
 class _Choosing(LogitsProcessor):
-    """Chooses each row's token as the running batch does: generate, which takes the largest, then has no choice."""
+    """Chooses each row's token as the running batch does: generate, which takes the largest logit, has no choice."""
 
     def __init__(self, rows: Sequence[RunningRow], pad: int) -> None:
         self.rows, self.pad = rows, pad

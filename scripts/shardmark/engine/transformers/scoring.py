@@ -1,4 +1,4 @@
-"""Scores of rows: through the token tree, or in padded batches where the model cannot share prefixes."""
+"""Scores of rows: through the token tree, or in padded batches if the model cannot share prefixes."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -20,26 +20,26 @@ from shardmark.engine.tree import Budget, Chunk, TokenTree
 log = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.5
-"Of the free memory, so much is planned with; what the estimate misses has the rest."
+"The share of the free memory to plan with; the rest is for what the estimate misses."
 MOST_TOKENS = {"cpu": 256, "cuda": 8192}
-"More new tokens in one forward are hardly faster, but take more memory."
+"The most new tokens in one forward pass: more are hardly faster, but take more memory."
 CACHED_BYTES, CACHED_TOKENS = 24 << 20, 128
-"On a CPU, no more than what its caches hold of the tokens' activations, unless that is fewer tokens than this."
+"On a CPU, the bytes of activations that fit its caches bound the new tokens, but not below this number."
 LEAST_TOKENS = 16
-"Fewer make a forward hardly smaller; should memory run out, they are halved all the same."
+"The fewest new tokens: with fewer, a pass is hardly smaller. If memory runs out, they are halved all the same."
 MOST_LOGITS = {"cpu": 128 << 20, "cuda": 1 << 30}
-"Bytes of logits in one forward."
+"The most bytes of logits in one forward pass."
 
 
 class Scorer:
-    """Scores rows with a loaded model. What it finds out about the model, it finds out once."""
+    """Scores rows with a loaded model. The model's abilities are checked once."""
 
     def __init__(self, backend: ScoringModel) -> None:
         self.backend = backend
         self._shares: bool | None = None
 
     def results(self, rows: Sequence[ScoredRow]) -> Iterator[list[tuple[int, LogLikelihood]]]:
-        """Row numbers with their scores, each once, as soon as they are there.
+        """Row numbers with their scores, each once, as soon as they are ready.
 
         Raises OutOfMemoryError with the number of a row that does not fit alone.
         """
@@ -54,7 +54,7 @@ class Scorer:
         yield from padded_results(self.backend, rows, limit)
 
     def shares(self) -> bool:
-        """Whether this model shares prefixes. Says in the log why not."""
+        """Whether this model shares prefixes. If not, the log says why."""
         if self._shares is None:
             reason = why_not_shared(self.backend.model, self.backend.window)
             self._shares = reason is None
@@ -64,9 +64,9 @@ class Scorer:
 
 
 def scoring_budget(backend: ScoringModel, batch_size: int | str, longest: int) -> Budget:
-    """The bound on forwards that fits the free memory; a number also bounds their branches.
+    """The bound on forward passes that fits into free memory; a number as `batch_size` also bounds their branches.
 
-    A path, at most as long as the longest row, is in memory twice: as it was, and as it will be.
+    A path, at most as long as the longest row, is in memory twice: before and after the pass.
     """
     model, kind = backend.model, backend.device.type
     free = int(MEMORY_SHARE * free_for(model))
@@ -86,7 +86,7 @@ def scoring_budget(backend: ScoringModel, batch_size: int | str, longest: int) -
 def tree_results(
     backend: ScoringModel, rows: Sequence[ScoredRow], budget: Budget
 ) -> Iterator[list[tuple[int, LogLikelihood]]]:
-    """Scores by way of the token tree, in the order of its rows."""
+    """Scores of rows through the token tree, in the order of the tree."""
     tree = TokenTree(rows)
     log.info("%d tokens, of which %d are distinct prefixes", sum(len(row.inputs) for row in rows), len(tree))
     values, best = np.full(len(tree.slot_place), np.nan), np.zeros(len(tree.slot_place), dtype=bool)
@@ -113,7 +113,7 @@ def tree_results(
 
 @torch.inference_mode()
 def _run(model: PreTrainedModel, chunk: Chunk, kept: Kept) -> tuple[Any, Any, Kept]:
-    """The chunk's values, whether each is the argmax, and what the next chunk goes on from."""
+    """The chunk's values, whether each is the argmax, and the keys and values kept for the next chunk."""
     logits, kept = chunk_logits(model, chunk, kept)
     if not len(chunk.slot_outputs):
         return np.zeros(0), np.zeros(0, dtype=bool), kept
@@ -122,7 +122,7 @@ def _run(model: PreTrainedModel, chunk: Chunk, kept: Kept) -> tuple[Any, Any, Ke
 
 
 def _unless_out_of_memory(run: Callable[[], Any]) -> Any:
-    """What a function returns; None if memory ran out. The exception is gone then, and with it the memory it held."""
+    """The result of a function; None if memory ran out. By then the exception is gone, and so is the memory it held."""
     try:
         return run()
     except Exception as error:

@@ -1,8 +1,8 @@
-"""Whether a model can score a token tree, and if not, why: first by what it says of itself, then by a trial.
+"""Whether a model can score a token tree, and if not, why: first by its own declarations, then by a trial.
 
 No property of a model tells reliably that its attention takes any mask and its cache can be cut anywhere: remote code,
-new kinds of layers and caches come every month. So each model scores a tree of a few tokens before the first real one,
-and what its output layer would see is compared with plain rows'. This takes three forward passes.
+new kinds of layers and new caches appear every month. So each model scores a tree of a few tokens before the first real
+one, and the inputs of its output layer are compared with those for plain rows. This takes three forward passes.
 """
 
 import inspect
@@ -20,11 +20,11 @@ from shardmark.engine.transformers.tree_forward import Kept, chunk_states
 from shardmark.engine.tree import Budget, Numbers, TokenTree
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.1}
-"By dtype, how far the trial's hidden states may be from plain ones, in parts of their norm. Rounding stays below."
+"The largest accepted distance of the trial's hidden states, by dtype, relative to their norm. Rounding stays below."
 TRIAL = ((0, 1, 2, 3, 4, 5, 6), (0, 1, 2, 3, 7, 8, 9), (0, 1, 2, 3, 7, 10, 11))
 "Rows of the trial: a common prefix, a branch in its middle, a branch of the branch."
 TRIAL_TOKENS = 8
-"Tokens in one forward of the trial, so that its second one goes on from kept keys and values."
+"The most tokens in one forward pass of the trial, so that its second pass continues from kept keys and values."
 
 
 def lengths_matter(config: PreTrainedConfig, window: int) -> bool:
@@ -43,7 +43,7 @@ def lengths_matter(config: PreTrainedConfig, window: int) -> bool:
 
 
 def why_not_shared(model: PreTrainedModel, window: int) -> str | None:
-    """Why prefixes cannot be shared among rows of this model; None if they can."""
+    """The reason why prefixes cannot be shared among rows of this model; None if they can."""
     return _by_its_own_word(model, window) or _by_trial(model)
 
 
@@ -66,12 +66,12 @@ def _by_trial(model: PreTrainedModel) -> str | None:
     try:
         with torch.inference_mode():
             found, wanted = _tree_states(model, rows), _plain_states(model, rows)
-    except Exception as error:  # whatever unknown code says to a tree, the plain way is still open
+    except Exception as error:  # unknown code may raise anything; plain scoring still works
         if is_out_of_memory(error):
             raise
         return f"its attention takes no tree ({type(error).__name__}: {error})"
     apart = float(((found - wanted).norm(dim=1) / wanted.norm(dim=1)).max())
-    if apart <= TOLERANCE.get(precision(model), TOLERANCE[torch.float32]):  # so that NaN is not near
+    if apart <= TOLERANCE.get(precision(model), TOLERANCE[torch.float32]):  # false for NaN
         return None
     return f"in a trial its hidden states were off by {apart:.2g} of their norm"
 
@@ -84,7 +84,7 @@ def _plain_states(model: PreTrainedModel, rows: list[ScoredRow]) -> torch.Tensor
 
 
 def _tree_states(model: PreTrainedModel, rows: list[ScoredRow]) -> torch.Tensor:
-    """The same, by way of the tree."""
+    """The same, computed with the tree."""
     tree, parts = TokenTree(rows), []
     start, path, kept = 0, np.zeros(0, dtype=np.int64), Kept()
     while start < len(tree):

@@ -1,33 +1,52 @@
-"""Attention in which a token sees its ancestors in a tree, in any model that asks transformers for its attention.
+"""Attention in which a token sees its ancestors in a tree, for any model that gets its attention from transformers.
 
-transformers lets a model's attention and mask functions be exchanged by name. Here the mask is the model's own mask
-function (causal, sliding window, chunked) at the tokens' depths, and the tree's relation; so each layer gets the window
-it has. The attention is the model's own function, for a block of neighbouring tokens at a time with only the keys that
-one of them sees: distant branches cost nothing.
+transformers lets a model's attention and mask functions be exchanged by name. Here the mask combines the model's own
+mask function (causal, sliding window, chunked) at the tokens' depths with the tree's relation, so each layer keeps its
+window. The attention is the model's own function, called for a block of neighbouring tokens at a time with only the
+keys that one of them sees in this layer: distant branches, and tokens before a window, cost nothing.
 """
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from shardmark.engine.tree import Chunk
 
 NAME = "shardmark_tree"
 SUPPORTED = ("sdpa", "eager")
-"The attention functions that take any mask."
+"The attention functions that accept any mask."
+GAPS = 1.25
+"Columns are taken as one slice, which copies nothing, if it has at most this many times the visible columns."
+Columns: TypeAlias = "slice | torch.Tensor"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring tokens that attend together, and the columns they attend to."""
+
+    tokens: slice
+    columns: Columns
+    mask: torch.Tensor
+    "The mask of these tokens and columns, `[1, 1, tokens, columns]`."
+
+    def seen(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The block's columns of keys or values, `[1, heads, columns, size]`."""
+        return _taken(tensor, 2, self.columns)
 
 
 class NoTreeError(Exception):
-    """The model's attention cannot be given a tree; the message says why."""
+    """The model's attention cannot take a tree; the message says why."""
 
 
 class View:
-    """What the tokens of a chunk see."""
+    """The columns that the tokens of a chunk attend to."""
 
     def __init__(self, chunk: Chunk, block: int, original: str) -> None:
         self.original = original
@@ -36,19 +55,23 @@ class View:
         self.depth = torch.from_numpy(chunk.depth)
         self.seen_from = torch.from_numpy(chunk.seen_from)
         self.seen_until = torch.from_numpy(chunk.seen_until)
-        self._blocks = [self._block(start, min(start + block, self.size)) for start in range(0, self.size, block)]
-        self._moved: dict[torch.device, list[tuple[int, int, torch.Tensor | None]]] = {}
+        self._starts = range(0, self.size, block)
+        self._blocks: dict[int, tuple[torch.Tensor, list[Block]]] = {}
 
-    def _block(self, start: int, stop: int) -> tuple[int, int, torch.Tensor | None]:
-        """The columns that one of the tokens from start to stop sees; None stands for all."""
-        seen = (self.seen_from < stop) & (self.seen_until > start)
-        return start, stop, None if bool(seen.all()) else seen.nonzero()[:, 0]
+    def blocks(self, mask: torch.Tensor) -> list[Block]:
+        """The blocks under a mask. Layers of one kind share a mask, so the blocks are computed once for all of them."""
+        if id(mask) not in self._blocks:  # the mask is kept, so that its id stays unique
+            self._blocks[id(mask)] = mask, [self._block(start, mask) for start in self._starts]
+        return self._blocks[id(mask)][1]
 
-    def blocks(self, device: torch.device) -> list[tuple[int, int, torch.Tensor | None]]:
-        """Start, stop and columns of each block, on a device."""
-        if device not in self._moved:
-            self._moved[device] = [(a, b, None if c is None else c.to(device)) for a, b, c in self._blocks]
-        return self._moved[device]
+    def _block(self, start: int, mask: torch.Tensor) -> Block:
+        rows = mask[:, :, start : min(start + self._starts.step, self.size)]
+        seen = (
+            (rows if rows.dtype == torch.bool else rows > torch.finfo(rows.dtype).min / 2)[0, 0].any(0).nonzero()[:, 0]
+        )
+        first, last = int(seen[0]), int(seen[-1]) + 1
+        columns = slice(first, last) if last - first <= GAPS * len(seen) else seen
+        return Block(slice(start, start + rows.shape[2]), columns, _taken(rows, 3, columns).contiguous())
 
     def allowed(self, mask_function: Callable[..., Any], device: torch.device) -> torch.Tensor:
         """Whether a new token attends to a column, `[new, past + new]`, under one of the model's mask functions."""
@@ -96,17 +119,45 @@ def _attention(
     if attention_mask is None or kwargs.get("position_bias") is not None:
         raise NoTreeError("it makes its mask in its attention layers")
     attend = _original(module, view.original)
-    outputs = []
-    for start, stop, columns in view.blocks(query.device):
-        keys, values, mask = key, value, attention_mask[:, :, start:stop]
-        if columns is not None:
-            keys, values, mask = (t.index_select(dim, columns) for t, dim in ((key, 2), (value, 2), (mask, 3)))
-        outputs.append(attend(module, query[:, :, start:stop], keys, values, mask, **kwargs)[0])
+    if attend is sdpa_attention_forward and query.device.type == "cpu" and kwargs.get("softcap") is None:
+        attend = _grouped
+    outputs = [
+        attend(module, query[:, :, block.tokens], block.seen(key), block.seen(value), block.mask, **kwargs)[0]
+        for block in view.blocks(attention_mask)
+    ]
     return torch.cat(outputs, dim=1), None
 
 
+def _grouped(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' sdpa attention without copies of keys for each query head: these become rows of their key head.
+
+    On a CPU torch's own grouping also avoids the copy, but multiplies with a key once for each of its query heads.
+    """
+    heads, (_, every, tokens, size) = key.shape[1], query.shape
+    shared = every // heads
+    rows = query.reshape(1, heads, shared * tokens, size)
+    mask = mask.repeat(1, 1, shared, 1) if shared > 1 else mask
+    outputs = torch.nn.functional.scaled_dot_product_attention(rows, key, value, attn_mask=mask, scale=scaling)
+    return outputs.reshape(1, every, tokens, -1).transpose(1, 2), None
+
+
+def _taken(tensor: torch.Tensor, dim: int, columns: Columns) -> torch.Tensor:
+    """Some columns of a tensor; a view if they are a slice."""
+    if isinstance(columns, slice):
+        return tensor.narrow(dim, columns.start, columns.stop - columns.start)
+    return tensor.index_select(dim, columns)
+
+
 def _original(module: torch.nn.Module, name: str) -> Callable[..., Any]:
-    """A layer's own attention function of a name."""
+    """The attention function with a given name for a layer."""
     file = vars(sys.modules[type(module).__module__])
     functions = file.get("ALL_ATTENTION_FUNCTIONS")
     if functions is None:
@@ -127,10 +178,10 @@ def attention_of(model: PreTrainedModel) -> str | None:
 
 @contextmanager
 def tree_attention(model: PreTrainedModel, chunk: Chunk, block: int) -> Iterator[None]:
-    """While it lasts, the model's tokens see what a chunk says. `block` tokens attend together.
+    """A block in which the model's tokens attend as a chunk says. `block` tokens attend together.
 
-    Within, the model must be called with the chunk's tokens as its one row, their depths as position_ids, a cache of
-    the path's keys and values, and no mask. Raises NoTreeError from within, for a model that cannot take it.
+    Within it, the model must be called with the chunk's tokens as its one row, their depths as position_ids, a cache of
+    the path's keys and values, and no mask. Raises NoTreeError from within, for a model that cannot do this.
     """
     configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
     before = [(config, config._attn_implementation) for config in configs.values()]
@@ -140,6 +191,6 @@ def tree_attention(model: PreTrainedModel, chunk: Chunk, block: int) -> Iterator
             config._attn_implementation = NAME
         yield
     finally:
-        for config, name in before:  # the model's own comes first, and its setter also sets its parts'
+        for config, name in before:  # the model's own comes first: its setter also sets its parts'
             config._attn_implementation = name
         _view.reset(token)

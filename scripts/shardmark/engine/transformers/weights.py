@@ -1,7 +1,7 @@
-"""Whether a checkpoint has every tensor of its model, and its tokenizer no token that the model has no row for.
+"""Whether a checkpoint has every tensor of its model, and the model an embedding for every token of its tokenizer.
 
 transformers fills tensors that are missing, or have another shape, with random values, says so in its log and goes on.
-Here such a model is refused: while it is staged, by the names and shapes in its files, and again when it is loaded.
+Such a model is refused here: while it is staged, by the names and shapes in its files, and again when it is loaded.
 """
 
 import json
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 NUMBER = re.compile(r"\d+")
 NAMED = 5
-"How many names of each kind a message gives."
+"The most names of each kind in a message."
 WRAPPERS = {
     "_orig_mod.": "torch.compile",
     "_fsdp_wrapped_module.": "FSDP",
@@ -37,38 +37,38 @@ WRAPPERS = {
     "base_model.model.": "PEFT",
     "base_layer.": "PEFT",
 }
-"What names of tensors have in them that were saved from a wrapper round the model, and whose wrapper it is."
+"Parts of the names of tensors that were saved from a wrapper around the model, and the origin of each wrapper."
 ANEW = "copy the model anew, with all files of its weights"
 
 
 class Found(NamedTuple):
-    """What transformers says of a checkpoint, without what a model declares as tied or optional."""
+    """transformers' report on a checkpoint, without tensors that the model declares as tied or optional."""
 
     missing: set[str]
-    "Tensors of the model that are not in it."
+    "Tensors of the model that are not in the checkpoint."
     unexpected: set[str]
-    "Tensors in it that belong to no part of the model."
+    "Tensors in the checkpoint that belong to no part of the model."
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
-    "Tensors with their shape in it and in the model, where they differ."
+    "Tensors whose shapes differ, with their shape in the checkpoint and in the model."
     names: set[str]
     "All tensors of the model."
 
     @property
     def unused(self) -> set[str]:
-        """The unexpected tensors that the model's own layers are made of: biases that it leaves out, layers beyond."""
+        """The report of `from_pretrained(..., output_loading_info=True, ignore_mismatched_sizes=True)`."""
         numbered = {NUMBER.sub("#", name) for name in self.names}
         biases = {name for name in self.unexpected if name.endswith(".bias") and f"{name[:-4]}weight" in self.names}
         return biases | {name for name in self.unexpected if NUMBER.sub("#", name) in numbered}
 
 
 def found(model: "PreTrainedModel", info: Mapping[str, Any]) -> Found:
-    """What `from_pretrained(..., output_loading_info=True, ignore_mismatched_sizes=True)` tells of a model."""
+    """The report of `from_pretrained(..., output_loading_info=True, ignore_mismatched_sizes=True)` on a model."""
     mismatched = {name: (tuple(there), tuple(wanted)) for name, there, wanted in info["mismatched_keys"]}
     return Found(set(info["missing_keys"]), set(info["unexpected_keys"]), mismatched, set(model.state_dict()))
 
 
 def check_tensors(record: ModelRecord, checkpoint: Found) -> None:
-    """Raise UserError if a tensor of the model would have random values, or if the weights are of a larger model."""
+    """Raise UserError if a tensor of the model would have random values, or if the weights belong to a larger model."""
     missing, unexpected, mismatched, names = checkpoint
     if not missing and not mismatched:
         _refuse_unused(record, checkpoint.unused)
@@ -90,7 +90,7 @@ def check_tensors(record: ModelRecord, checkpoint: Found) -> None:
 
 
 def _refuse_unused(record: ModelRecord, unused: Collection[str]) -> None:
-    """Raise UserError if a config leaves out a part of a model; where model_kwargs do so, it is meant."""
+    """Raise UserError if a config leaves out a part of a model, unless model_kwargs do so on purpose."""
     if unused and not record.weights.model_kwargs.keys() & {"num_hidden_layers", "attention_bias", "mlp_bias"}:
         what = f"model {record.name}: its config.json leaves out {len(unused)} tensors of its weights ({_some(unused)})"
         fix = (
@@ -101,7 +101,7 @@ def _refuse_unused(record: ModelRecord, unused: Collection[str]) -> None:
 
 
 def _some(names: Iterable[str]) -> str:
-    """A few names, and how many more there are."""
+    """A few names, and the number of others."""
     ordered = sorted(
         names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
     )
@@ -110,7 +110,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _fix(checkpoint: Found) -> str:
-    """What to do about what is most likely the cause."""
+    """The fix for the most likely cause."""
     missing, unexpected, mismatched, names = checkpoint
     tensors = len(names)
     if (prefix := _added(unexpected, missing)) is not None:
@@ -130,7 +130,7 @@ def _fix(checkpoint: Found) -> str:
 
 
 def _added(unexpected: Collection[str], missing: Collection[str]) -> str | None:
-    """What stands in the names of unexpected tensors that would otherwise be those of missing ones."""
+    """The prefix in the names of unexpected tensors that would otherwise be missing ones; None if there is none."""
     pairs = []
     wrappers = re.compile("|".join(re.escape(wrapper) for wrapper in WRAPPERS))
     for name in unexpected:
@@ -145,9 +145,9 @@ def _added(unexpected: Collection[str], missing: Collection[str]) -> str | None:
 def check_vocabulary(
     record: ModelRecord, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: str
 ) -> None:
-    """Raise UserError if the tokenizer in a folder has a token that the weights have no row for.
+    """Raise UserError if the tokenizer in a folder has a token that the weights have no embedding for.
 
-    A class of tokenizers may add a token of its own that its files do not know: it is no fault until a text has it.
+    A tokenizer's class may add a token that its files do not have: that is no error until a text contains it.
     """
     rows = rows_of(model)
     beyond = {token: number for token, number in _vocabulary(tokenizer).items() if number >= rows}
@@ -163,7 +163,7 @@ def check_vocabulary(
 
 
 def rows_of(model: "PreTrainedModel") -> int:
-    """How many tokens a model has embeddings and outputs for."""
+    """The number of tokens that a model has embeddings and outputs for."""
     layers = [
         getattr(layer, "base_layer", layer) for layer in (model.get_input_embeddings(), model.get_output_embeddings())
     ]
@@ -172,27 +172,27 @@ def rows_of(model: "PreTrainedModel") -> int:
 
 
 def _is_known(token: str, folder: Path) -> bool:
-    """Whether a token is in the files of a tokenizer; where these are no JSON, it is."""
+    """Whether a token is in the files of a tokenizer; true if there is no tokenizer.json."""
     texts = [file.read_text("utf-8") for file in folder.glob("*.json") if file.name != "config.json"]
     spelled = {json.dumps(token), json.dumps(token, ensure_ascii=False)}
     return not (folder / "tokenizer.json").is_file() or any(name in text for name in spelled for text in texts)
 
 
 def _vocabulary(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:
-    """A tokenizer's tokens and their numbers, added ones included."""
+    """A tokenizer's tokens and their ids, including added ones."""
     added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items()}
     try:
         return {**tokenizer.get_vocab(), **added}
-    except NotImplementedError:  # as transformers' base class raises it, where a model's own code has no vocabulary
+    except NotImplementedError:  # raised by transformers' base class if a model's own code has no vocabulary
         return added
 
 
 def check_staged(record: ModelRecord, staged: Staged) -> None:
     """Raise UserError if the weights in a folder lack tensors, or do not fit the tokenizer, before they are loaded.
 
-    The model is built without memory, and so are the tensors: only the names and shapes in the files are read. What
-    cannot be looked at so (quantised weights; code that needs a GPU) is looked at when it is loaded, and so is a model
-    that waits for no GPU: there it would only be seconds of imports more.
+    The model and its tensors are built without memory: only the names and shapes in the files are read. Models that
+    cannot be checked in this way (quantised weights; code that needs a GPU) are checked when they are loaded, and so
+    are models that transformers loads on the CPU: checking them here would only cost seconds of imports.
     """
     folder = Path(staged.model)
     if not folder.is_dir():
@@ -200,12 +200,12 @@ def check_staged(record: ModelRecord, staged: Staged) -> None:
     if faults := model_faults(folder, set(os.listdir(folder))):
         what = f"{record.source.path} is not a model: {'; '.join(faults)}"
         raise UserError(Problem(record.file, "path", what, ANEW))
-    if record.weights.num_gpus == 0:
+    if record.weights.num_gpus == 0 and not record.weights.engines():
         return
     try:
         looked = _on_meta(record, folder)
         tokenizer = looked and _tokenizer(record, staged.tokenizer)
-    except Exception as error:  # whatever the libraries or a model's own code raise: loading will, too
+    except Exception as error:  # loading raises any error of the libraries or the model's code again
         log.warning("not compared with its model before it is loaded: %s", one_line(error))
         return
     if looked:
@@ -221,13 +221,13 @@ def _tokenizer(record: ModelRecord, folder: str) -> Any:
 
 
 def tokenizer_kwargs(settings: WeightsConfig) -> dict[str, Any]:
-    """What a tokenizer is loaded with."""
+    """Keyword arguments for loading a tokenizer."""
     given = {key: value for key, value in settings.tokenizer_kwargs.items() if key != "truncation"}
     return {"trust_remote_code": settings.trust_remote_code} | given
 
 
 def _on_meta(record: ModelRecord, folder: Path) -> tuple[Any, dict[str, Any]] | None:
-    """The model without values, and what transformers says of its weights; None if that cannot be told."""
+    """The model without values, and transformers' report on its weights; None if they cannot be checked."""
     import torch
     import transformers
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -256,7 +256,7 @@ def _on_meta(record: ModelRecord, folder: Path) -> tuple[Any, dict[str, Any]] | 
 
 
 def _tensors(files: Iterable[Path]) -> dict[str, Any]:
-    """The tensors in files of weights, without their values."""
+    """The tensors in weight files, without their values."""
     import torch
     from safetensors import safe_open
 

@@ -1,5 +1,7 @@
 "use strict";
-for (const table of document.querySelectorAll("table.sortable")) {
+// Sorts a table by the column of a heading, which becomes a button.
+const sortable = (head) => {
+  const table = head.closest("table");
   const body = table.tBodies[0];
   const key = (row, column) => {
     const cell = row.cells[column];
@@ -9,7 +11,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const difference = Number(one) - Number(other);
     return Number.isNaN(difference) ? one.localeCompare(other) : difference;
   };
-  const sort = (head, column) => {
+  const sort = () => {
+    const column = head.cellIndex;
     const first = head.dataset.first ?? "ascending";
     const second = first === "ascending" ? "descending" : "ascending";
     const order = head.getAttribute("aria-sort") === first ? second : first;
@@ -21,11 +24,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
     rows.sort(([one], [other]) => (one === "") - (other === "") || sign * compare(one, other));
     body.append(...rows.map(([, row]) => row));
   };
-  [...table.tHead.rows[0].cells].forEach((head, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(...head.childNodes);
-    button.addEventListener("click", () => sort(head, column));
-    head.append(button);
-  });
-}
+  const button = document.createElement("button");
+  button.type = "button";
+  button.append(...head.childNodes);
+  button.addEventListener("click", sort);
+  head.append(button);
+};
+for (const head of document.querySelectorAll("table.sortable thead th")) sortable(head);

@@ -1,4 +1,4 @@
-"""Scores of lm-evaluation-harness's tasks, by its rules: filters, metrics of a document, aggregations, groups."""
+"""Scores of lm-evaluation-harness's tasks, by its rules: filters, metrics per document, aggregations, groups."""
 
 from shardmark.scoring.lm_eval.judge import judge
 

@@ -1,7 +1,7 @@
-"""How lm-eval makes one number of what a metric gives for each sample, with its standard error.
+"""lm-eval's aggregations: one number from a metric's values of all samples, with its standard error.
 
-The rules are those of lm_eval/api/metrics.py. Where it draws samples again for the error, so do we, with its seeds: the
-error is the same number. Most values depend on sums over samples alone, so a draw is a sum. Some have no error in
+The rules are those of lm_eval/api/metrics.py. Where lm-eval resamples for the error, we do the same with its seeds: the
+error is the same number. Most values depend only on sums over samples, so a draw is a sum. Some have no error in
 lm-eval, and none here.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 from shardmark.scoring.statistics import Estimate, estimate_by_draws, estimate_mean, estimate_of_order
 
 Values = Sequence[Any]
-"What a metric gives for each sample."
+"A metric's values, one for each sample."
 
 Parts = tuple[Sequence[Sequence[float]], Callable[[Any], float]]
-"A row of numbers for each sample, and the value of the sum of rows."
+"A row of numbers for each sample, and a function from the sum of rows to the value."
 
 DRAWS = 100_000
 FEW_DRAWS = 100
@@ -26,7 +26,7 @@ SLOW = {"bleu", "chrf", "chrf++", "ter"}
 
 
 def aggregate(aggregation: str, metric: str, values: Values) -> Estimate:
-    """The value of all samples. Raises what lm-eval would for values that the aggregation cannot read."""
+    """The value over all samples. Raises lm-eval's errors for values that the aggregation cannot read."""
     return AGGREGATIONS[aggregation](values, FEW_DRAWS if metric in SLOW else DRAWS)
 
 
@@ -65,7 +65,7 @@ def _nanmean(values: Values) -> Parts:
 
 
 def _f1(values: Values) -> Parts:
-    """Of label 1 among 0 and 1, as scikit-learn's f1_score, which refuses other labels."""
+    """F1 of label 1 among 0 and 1, as scikit-learn's f1_score, which refuses other labels."""
     if strange := {label for pair in values for label in pair} - {0, 1}:
         raise ValueError(f"f1 is of labels 0 and 1, and there are {sorted(map(str, strange))[:5]}")
     rows = [[float(gold == 1), float(guess == 1), float(gold == guess == 1)] for gold, guess in values]
@@ -73,7 +73,7 @@ def _f1(values: Values) -> Parts:
 
 
 def _mcc(values: Values) -> Parts:
-    """From counts of each pair of right and predicted label, as scikit-learn's matthews_corrcoef."""
+    """Matthews' correlation from counts of right and predicted labels, as scikit-learn's matthews_corrcoef."""
     labels = sorted({label for pair in values for label in pair})
     place = {label: n for n, label in enumerate(labels)}
     rows = np.zeros((len(values), len(labels) ** 2))
@@ -90,7 +90,7 @@ def _mcc(values: Values) -> Parts:
 
 
 def _sacrebleu(name: str, whole: bool = True, **options: Any) -> Callable[[Values], Parts]:
-    """A metric of sacrebleu, in its own unit (0 to 100, of TER more); `whole`: what it counts are whole numbers."""
+    """A metric of sacrebleu, in its own unit (0 to 100, TER may exceed it); `whole`: its counts are whole numbers."""
 
     def parts(values: Values) -> Parts:
         import sacrebleu.metrics
@@ -129,7 +129,7 @@ def _brier(values: Values, draws: int) -> Estimate:
 
 
 def _bypass(values: Values, draws: int) -> Estimate:
-    """lm-eval's mark of what is not to be scored."""
+    """lm-eval's mark of tasks that are not to be scored."""
     return Estimate(999.0, None, None, len(values))
 
 

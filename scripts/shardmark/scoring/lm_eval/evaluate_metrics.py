@@ -1,6 +1,6 @@
-"""What stands in for `evaluate.load` while the code of lm-eval's tasks judges: nothing is fetched from the Hub.
+"""The replacement of `evaluate.load` for the code of lm-eval's tasks: nothing is fetched from the Hub.
 
-Metrics give what those of Hugging Face evaluate 0.4 do; code_eval runs programs in the sandbox.
+Metrics give the values of Hugging Face evaluate 0.4; code_eval runs programs in the sandbox.
 """
 
 import re
@@ -19,7 +19,7 @@ DIGITS: Any = str.maketrans("", "", string.digits)
 
 
 class CodeEval:
-    """pass@k of programs, as evaluate's metric code_eval; no program runs outside the sandbox."""
+    """pass@k of programs, as in evaluate's metric code_eval; no program runs outside the sandbox."""
 
     def compute(
         self,
@@ -29,9 +29,9 @@ class CodeEval:
         num_workers: int = 4,
         timeout: float = 3.0,
     ) -> tuple[dict[str, float], dict[int, list[tuple[int, dict[str, Any]]]]]:
-        """The pass@k for each k that there are enough programs for, and the verdicts by number of task.
+        """The pass@k for each k with enough programs, and the verdicts by task number.
 
-        `timeout` is in seconds of computing time. Raises UserError where there is no sandbox.
+        `timeout` is in seconds of computing time. Raises UserError if there is no sandbox.
         """
         from shardmark.untrusted.sandbox import Limits, run_programs
 
@@ -69,7 +69,7 @@ class Rouge:
         use_stemmer: bool = False,
         tokenizer: Any = None,
     ) -> dict[str, Any]:
-        """By type: the middle of draws of the samples (NumPy's own random numbers), or the value of each sample."""
+        """By type: the median of draws of the samples (by NumPy's own random numbers), or the value of each sample."""
         from rouge_score import rouge_scorer, scoring
 
         scorer = rouge_scorer.RougeScorer(list(rouge_types), use_stemmer, tokenizer=tokenizer)
@@ -84,7 +84,7 @@ class Rouge:
 
 
 class Accuracy:
-    """Share of equal labels, which are whole numbers, or texts of such."""
+    """Share of equal labels, which are whole numbers or texts of such."""
 
     def compute(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
         """The share."""
@@ -93,12 +93,12 @@ class Accuracy:
 
 
 class F1:
-    """F1 of labels, which are whole numbers, or texts of such; as scikit-learn's f1_score."""
+    """F1 of labels, which are whole numbers or texts of such; as scikit-learn's f1_score."""
 
     def compute(
         self, predictions: Sequence[Any], references: Sequence[Any], pos_label: int = 1, average: str = "binary"
     ) -> dict[str, float]:
-        """Of one label (binary), the mean over labels (macro), or of all labels' counts together (micro)."""
+        """F1 of one label (binary), the mean over labels (macro), or from all labels' counts together (micro)."""
         found, right = _labels(predictions), _labels(references)
         if average == "micro":
             return {"f1": float(np.mean(found == right))}
@@ -113,7 +113,7 @@ def _labels(labels: Sequence[Any]) -> Any:
 
 
 class ExactMatch:
-    """Share of equal texts. NumPy compares, so that a list of answers is compared with its right one each."""
+    """Share of equal texts. NumPy compares, so that each answer in a list is compared with its own right one."""
 
     def compute(
         self,
@@ -124,7 +124,7 @@ class ExactMatch:
         ignore_punctuation: bool = False,
         ignore_numbers: bool = False,
     ) -> dict[str, float]:
-        """Texts are compared without what is to be ignored."""
+        """The share; the ignored parts of texts are removed first."""
 
         def plain(texts: Sequence[Any]) -> Any:
             found: Any = np.asarray(texts)
@@ -148,7 +148,7 @@ METRICS: dict[str, Any] = {
 
 
 def load_here(name: str) -> Any:
-    """The metric of that name, instead of `evaluate.load`. Raises UserError if it is not here."""
+    """The metric of that name, in place of `evaluate.load`. Raises UserError if it is not available here."""
     if name not in METRICS:
         what = f"the task's code wants evaluate's metric {name}, which is not here"
         raise UserError(Problem("lm_eval", name, what, f"leave the task out; {nearest(name, METRICS)}"))

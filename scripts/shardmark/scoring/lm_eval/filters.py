@@ -1,4 +1,4 @@
-"""lm-evaluation-harness's filters: from a task's responses, a list for each document, to what its metrics read."""
+"""lm-evaluation-harness's filters: from a task's responses, a list for each document, to the input of its metrics."""
 
 import re
 import sys
@@ -12,13 +12,13 @@ from shardmark.tasks.lm_eval.fewshot import Doc
 from shardmark.untrusted.limits import bounded, note_key
 
 Responses = Iterable[Sequence[Any]]
-"For each document its responses, or what an earlier filter made of them."
+"Each document's responses, or the result of an earlier filter."
 
 Docs = Sequence[Doc]
 "The documents themselves."
 
 Rule = tuple[re.Pattern[str], Callable[[str], str], dict[str, str]]
-"A pattern, what is done to a text before, and what a match means."
+"A pattern, the preparation of a text, and what each match means."
 
 NOTHING = "[invalid]"
 PAIR = re.compile(r"\('([^']*)', '([^']*)'\)")
@@ -46,7 +46,7 @@ NUMBER = r"#### (\-?[0-9\.\,]+)"
 def regex(
     responses: Responses, docs: Docs, regex_pattern: str = NUMBER, group_select: int = 0, fallback: str = NOTHING
 ) -> list[Any]:
-    """The match of that number, counted from 0 (or from the end), of each response."""
+    """The match with this number, counted from 0 (or from the end), in each response."""
     pattern = re.compile(regex_pattern)
 
     def found(text: object) -> str:
@@ -131,7 +131,7 @@ def regex_pos(
     group_select: int = 0,
     fallback: object = None,
 ) -> list[Any]:
-    """The tags of a list of ('word', 'TAG') in each response; the other options have no effect, as in lm-eval."""
+    """The tags in a list of ('word', 'TAG') in each response; the other options have no effect, as in lm-eval."""
 
     def tags(found: Any) -> Any:
         pairs = PAIR.findall(found) if isinstance(found, str) else found
@@ -155,24 +155,24 @@ def format_span(responses: Responses, docs: Docs) -> list[Any]:
 
 
 def remove_whitespace(responses: Responses, docs: Docs) -> list[Any]:
-    """Without white space at both ends."""
+    """Responses without white space at both ends."""
     return [[text.strip() for text in texts] for texts in responses]
 
 
 def lowercase(responses: Responses, docs: Docs) -> list[Any]:
-    """In small letters."""
+    """Responses in lower case."""
     return [[text.lower() for text in texts] for texts in responses]
 
 
 def uppercase(responses: Responses, docs: Docs) -> list[Any]:
-    """In capital letters."""
+    """Responses in upper case."""
     return [[text.upper() for text in texts] for texts in responses]
 
 
 def map_(
     responses: Responses, docs: Docs, mapping_dict: dict[Any, Any] | None = None, default_value: object = None
 ) -> list[Any]:
-    """What each response stands for."""
+    """The value that each response maps to."""
     return [[(mapping_dict or {}).get(text, default_value) for text in texts] for texts in responses]
 
 
@@ -190,12 +190,12 @@ def take_first_k(responses: Responses, docs: Docs, k: int) -> list[Any]:
 
 
 def majority_vote(responses: Responses, docs: Docs) -> list[Any]:
-    """The commonest response, of equals the first."""
+    """The most common response; of equally common ones, the first."""
     return [[Counter(texts).most_common(1)[0][0]] for texts in responses]
 
 
 def custom(responses: Responses, docs: Docs, filter_fn: Callable[[Responses, Docs], Iterable[Any]]) -> list[Any]:
-    """What a function of the task's own makes of them."""
+    """The result of a function of the task's own."""
     return list(filter_fn(responses, docs))
 
 

@@ -18,7 +18,7 @@ class Aggregate(NamedTuple):
 
 
 def group_metrics(groups: list[LmEvalGroup], tasks: dict[str, dict[str, Metric]]) -> dict[str, Metric]:
-    """The aggregates of a group, then those of the groups in it and the metrics of its tasks, with their names."""
+    """The aggregates of a group, then those of its subgroups and the metrics of its tasks, with their names."""
     found: dict[str, Metric] = {}
     for group in groups:
         aggregates = [Aggregate(**entry) for entry in group.aggregates]
@@ -38,7 +38,7 @@ def group_metrics(groups: list[LmEvalGroup], tasks: dict[str, dict[str, Metric]]
 
 
 def _fits(name: str, aggregate: Aggregate) -> bool:
-    """Whether a metric of a task is one that a group aggregates: all its chains of filters, or those it names."""
+    """Whether a group aggregates a task's metric: with all its chains of filters, or those that the group names."""
     metric, _, chain = name.partition(",")
     wanted = aggregate.filter_list
     wanted = [wanted] if isinstance(wanted, str) else wanted
@@ -48,7 +48,7 @@ def _fits(name: str, aggregate: Aggregate) -> bool:
 def _aggregate(parts: list[Metric], sizes: list[int], by_size: bool) -> Metric:
     """lm-eval's mean over tasks with its standard error: pooled if tasks weigh by size, else of a plain mean.
 
-    `sizes` are the tasks' numbers of documents; a metric may have values for fewer, and weighs as much all the same.
+    `sizes` are the tasks' numbers of documents; a metric may have values for fewer, and still has the same weight.
     """
     weights = sizes if by_size else [1] * len(parts)
     value = sum(

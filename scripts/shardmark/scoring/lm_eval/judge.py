@@ -1,4 +1,4 @@
-"""The samples of lm-eval's tasks with their scores, and the metrics."""
+"""Score lm-eval's tasks: samples with their scores, and the metrics."""
 
 import random
 from pathlib import Path
@@ -66,19 +66,19 @@ def judge(
 
 
 def _first_words(error: Exception) -> str:
-    """The first line of a message that says something."""
+    """The first line of an error's message that has letters or digits."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if any(map(str.isalnum, line))), "")
 
 
 def _seed() -> None:
-    """Some tasks break ties by lot; lm-eval seeds these generators so, once a run."""
+    """Seed the generators as lm-eval does once per run: some tasks break ties at random."""
     random.seed(0)
     np.random.seed(1234)
 
 
 def _restored(value: object, root: Path) -> Any:
-    """A configuration with its functions."""
+    """A configuration with its functions restored."""
     match value:
         case {"!function": name, "in": folder}:
             return Function(root / folder, name)

@@ -1,4 +1,4 @@
-"""How the answers to one of lm-eval's tasks are judged, by its rules."""
+"""Judge the answers to one of lm-eval's tasks, by its rules."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ DEFAULT_CHAINS: list[Record] = [{"name": "none", "filter": [{"function": "take_f
 NO_RULE = metric_rule({})
 NUMBER = (bool, int, float, np.number, np.bool_)
 COMPARED = {"acc_norm": "char", "acc_bytes": "byte"}
-"How metrics compare choices (see scoring/choice.py), where it is not by the sum of log-likelihoods."
+"How metrics compare choices (see scoring/choice.py), if not by the sum of log-likelihoods."
 MEANS = {"mean", "nanmean", "median"}
 "Aggregations whose value is a fraction if all values are."
 
@@ -61,16 +61,16 @@ class Chain(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a task makes of an answer."""
+    """A task's result for an answer."""
 
     answer: Any
-    "Of generated text what the first chain of filters found."
+    "For generated text, the result of the first chain of filters."
     values: Record
-    "By metric and chain of filters: a number, or what the metric's aggregation takes."
+    "By metric and chain of filters: a number, or a value that the metric's aggregation reads."
 
 
 class Task:
-    """A task's rules. Functions of its own are imported when they are needed."""
+    """A task's rules. Its own functions are imported when they are needed."""
 
     def __init__(self, name: str, settings: LmEvalRules, code: Code) -> None:
         self.name, self.code = name, code
@@ -96,7 +96,7 @@ class Task:
         return registered_metric(rule.metric, rule.from_evaluate), rule.options
 
     def results(self, lines: list[TaskLine], answers: dict[str, Prediction]) -> list[Result]:
-        """Of each line the answer and what each metric and chain of filters makes of it."""
+        """For each line the answer, and its value by every metric and chain of filters."""
         docs = [line.row for line in lines]
         found = [answers[line.request] for line in lines]
         results = [Result(None, {}) for _ in lines]
@@ -117,7 +117,7 @@ class Task:
         answers: dict[str, Prediction],
         results: list[Result],
     ) -> list[Sample]:
-        """The samples with their scores: of the results, the numbers."""
+        """The samples with their scores: the numbers among the results."""
         return [
             self._sample(line, asked[line.request], answers[line.request], result)
             for line, result in zip(lines, results, strict=True)
@@ -162,7 +162,7 @@ class Task:
 
     @contextmanager
     def _named(self, key: str, doc: int | None = None) -> Iterator[None]:
-        """A block whose BoundError tells the task, the document and the setting."""
+        """A block whose BoundError names the task, the document and the setting."""
         try:
             yield
         except BoundError as error:
@@ -176,7 +176,7 @@ class Task:
         return is_tied(scoring, logprobs, tokens, [str(choice) for choice in choices])
 
     def _results(self, chain: Chain, predictions: list[Prediction], docs: list[Any]) -> list[list[Any]]:
-        """For each document what lm-eval hands to its metrics."""
+        """For each document, the input that lm-eval passes to its metrics."""
         if self.kind == "loglikelihood_rolling":
             return [list(_scored(prediction).logprobs) for prediction in predictions]
         if self.kind != "generate_until":
@@ -193,7 +193,7 @@ class Task:
         return [[response] for response in responses]
 
     def _texts(self, prediction: Prediction) -> list[str]:
-        """A greedy answer would be the same each time."""
+        """The texts of an answer, repeated for `repeats`: a greedy answer would be the same each time."""
         texts = [output.text for output in _written(prediction).outputs]
         return texts * self.repeats if isinstance(prediction, Generated) else texts
 
@@ -216,7 +216,7 @@ class Task:
         return {name: values[name] for name in self.metrics}
 
     def _flat(self, values: Record) -> Record:
-        """Values by name; of a metric that gives several, each is aggregated by the metric's rule."""
+        """Values by name; each value of a metric that gives several is aggregated by the metric's rule."""
         flat: Record = {}
         for metric, found in values.items():
             several = found if isinstance(found, dict) else {metric: found}
@@ -226,7 +226,7 @@ class Task:
         return flat
 
     def measured(self, results: list[Result]) -> dict[str, score.Metric]:
-        """The metrics over all samples, by name; other than `none`, the chain of filters follows the metric."""
+        """The metrics over all samples, by name; a chain of filters other than `none` follows the metric."""
         names = dict.fromkeys(name for result in results for name in result.values)
         return {name: self._measured(name, results) for name in sorted(names, key=self._place)}
 
@@ -250,13 +250,13 @@ class Task:
 
 
 def _written(prediction: Prediction) -> Written:
-    """A prediction as one of texts; score.py refuses one that does not fit its request."""
+    """A prediction narrowed to one of texts; score.py refuses one that does not fit its request."""
     assert not isinstance(prediction, Scored)
     return prediction
 
 
 def _scored(prediction: Prediction) -> Scored:
-    """A prediction as one of log-likelihoods; see `_written`."""
+    """A prediction narrowed to one of log-likelihoods; see `_written`."""
     assert isinstance(prediction, Scored)
     return prediction
 

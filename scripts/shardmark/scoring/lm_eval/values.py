@@ -1,4 +1,4 @@
-"""What lm-eval's metrics give for one document: mostly a number, else what an aggregation reads of it."""
+"""The values of lm-eval's metrics for one document: mostly a number, else the input of an aggregation."""
 
 import math
 import re
@@ -13,18 +13,18 @@ from shardmark.tasks.lm_eval.judging import REGISTERED, choice_number
 Record = dict[str, Any]
 WHITE_SPACE = re.compile(r"\s+")
 NO_CHOICE = -100
-"The number of a right answer that is no choice."
+"The index of a right answer that is not among the choices."
 
 
 def rolling_values(text: str, logprob: float) -> Record:
-    """The log-likelihood of a text, and how many words or bytes it has."""
+    """The log-likelihood of a text with its number of words or bytes, by metric."""
     size = len(text.encode("utf-8", errors="surrogatepass"))
     words = len(WHITE_SPACE.split(text))
     return {"word_perplexity": (logprob, words), "byte_perplexity": (logprob, size), "bits_per_byte": (logprob, size)}
 
 
 def choice_values(gold: object, choices: list[str], result: list[tuple[float, bool]], several: bool) -> Record:
-    """lm-eval's metrics of a choice. What is right but no choice counts as wrong."""
+    """lm-eval's metrics of a choice. A right answer that is not among the choices counts as wrong."""
     scored = [logprob for logprob, _ in result[: len(choices)]]
     alone = [logprob for logprob, _ in result[len(choices) :]]
     wanted = gold if several and isinstance(gold, list) else [gold]
@@ -68,13 +68,13 @@ def _first_best(values: list[float]) -> int:
 
 
 Metric = Callable[..., Any]
-"What makes a value of predictions and references."
+"A function from predictions and references to a value."
 
 
 def generated_values(gold: Any, answer: Any, metrics: dict[str, tuple[Metric, Record]], several: bool) -> Record:
-    """Each metric, with its options, of a generated answer; some give several values by name.
+    """The value of each metric, with its options, of a generated answer; some give several values by name.
 
-    With several right answers any of them counts, and lm-eval makes a list of the answer for metrics after
+    If there are several right answers, any of them counts, and lm-eval makes a list of the answer for metrics after
     exact_match: so do we.
     """
     if not several and type(gold) is not type(answer) and "bypass" not in metrics and not isinstance(answer, list):
@@ -95,7 +95,7 @@ def generated_values(gold: Any, answer: Any, metrics: dict[str, tuple[Metric, Re
 
 
 def _called(metric: Metric, references: list[Any], predictions: list[Any], options: Record) -> Any:
-    """A metric's value. lm-eval's own take what is judged as a pair, and so may those of tasks."""
+    """A metric's value. lm-eval's own metrics take the inputs as a pair, and so may those of tasks."""
     try:
         return metric(references=references, predictions=predictions, **options)
     except TypeError:

@@ -1,4 +1,4 @@
-"""The tasks' own Python: what `!function` names, imported only where the user allows it, since that executes it."""
+"""The tasks' own Python (`!function`), imported only if the user allows it, because importing executes it."""
 
 import importlib
 import importlib.util
@@ -23,7 +23,7 @@ from shardmark.tasks.lm_eval.wanted import wanted
 PACKAGE = "lm_eval"
 REMOVED = Path(__file__).parent / "transformers_4"
 NAMED_OTHERWISE = {"sklearn": "scikit-learn", "PIL": "pillow", "bs4": "beautifulsoup4", "yaml": "pyyaml"}
-"What packages are called that are imported by another name."
+"Package names that differ from the names they are imported by."
 
 LIBRARIES = tuple(
     {
@@ -32,19 +32,19 @@ LIBRARIES = tuple(
         for place in (path.absolute(), path.resolve())
     }
 )
-"Where modules lie that are no task's own, even if a task's folder is above them."
+"Folders of modules that belong to no task, even if a task's folder is above them."
 
 ALLOW = "lm_eval_code: true allows it (it runs with your rights), or choose tasks without Python"
 
 
 class _Metric:
-    """A metric of `evaluate`, looked up when it is used: a module that was imported to ask may judge later on."""
+    """A metric of `evaluate`, looked up on use: a module imported for requests may be used for scoring later."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def compute(self, *values: Any, **options: Any) -> Any:
-        """While nothing is judged nothing: some modules try theirs out when they are imported."""
+        """Compute the metric; without scoring, nothing: some modules try their metrics when they are imported."""
         return _judging[-1](self.name).compute(*values, **options) if _judging else ({}, {})
 
 
@@ -52,9 +52,9 @@ _judging: list[Callable[[str], Any]] = []
 
 
 def _load(name: str, *values: Any, **options: Any) -> Any:
-    """`evaluate.load` for the code of tasks, which would fetch metrics from the Hub."""
+    """Replaces `evaluate.load` for the code of tasks, which would download metrics from the Hub."""
     if _judging:
-        _judging[-1](name)  # raises what it says of one that is not there
+        _judging[-1](name)  # raises for a missing metric
     return _Metric(name)
 
 
@@ -70,14 +70,14 @@ def judging_with(metrics: Callable[[str], Any]) -> Iterator[None]:
 
 
 class Code:
-    """Imports functions for a folder of tasks, if that is allowed."""
+    """Imports functions for a folder of tasks, if this is allowed."""
 
     def __init__(self, root: Path, allowed: bool, where: str = "") -> None:
         self.root, self.allowed, self.where = root, allowed, where
         self._loaded: dict[Function, Any] = {}
 
     def begin(self, functions: Iterable[Function]) -> None:
-        """Import a task's functions from fresh modules: what another task left in them must not change what it asks.
+        """Import a task's functions from fresh modules: state left by another task must not change its requests.
 
         Raises UserError as `load` does.
         """
@@ -97,7 +97,7 @@ class Code:
         return self._loaded[function]
 
     def check(self, functions: Iterable[Function]) -> None:
-        """Import functions that are wanted later. Raises UserError for all that cannot be, or will miss a package."""
+        """Import functions that are needed later. Raises UserError for all that fail, or that will lack a package."""
         problems: list[Problem] = []
         for function in functions:
             with collecting(problems):
@@ -118,7 +118,7 @@ class Code:
             raise
         except ModuleNotFoundError as error:
             raise UserError(self._absent(function, error)) from error
-        except BaseException as error:  # the module's own code: anything may come out, SystemExit too
+        except BaseException as error:  # the module's own code may raise anything, even SystemExit
             what = f"{function.name} cannot be imported: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise UserError(
                 Problem(self._place(function), "", what, "fix the module, or leave out the task")
@@ -141,7 +141,7 @@ def _is_installed(package: str) -> bool:
 
 
 def install(error: ModuleNotFoundError) -> str:
-    """How to get what a task's code wants to import."""
+    """The fix for a module that a task's code cannot import."""
     package = (error.name or "").partition(".")[0]
     if not package:
         return "install what it names, into the environment that plans and scores"
@@ -162,16 +162,16 @@ def _instead_of_evaluate_load() -> Iterator[None]:
 
 
 def code_files(functions: Iterable[Function]) -> dict[str, str]:
-    """The Python files beside these functions' modules, by path, with their hashes: what may be executed for them.
+    """The Python files beside these functions' modules, by path, with their hashes: all code that may be executed.
 
-    A module may import what lies beside it, so all files of its folder count.
+    A module may import others beside it, so all files of its folder count.
     """
     folders = {function.file.parent for function in functions if function.file}
     return {str(file): file_sha256(file) for folder in sorted(folders) for file in sorted(folder.rglob("*.py"))}
 
 
 def _module(file: Path, root: Path) -> ModuleType:
-    """A module by its file, under the name that it has in lm-eval."""
+    """The module in a file, under its name in lm-eval."""
     inside = package_folder(root) is not None and file.is_relative_to(root)
     name = ".".join([PACKAGE, "tasks", *file.relative_to(root).with_suffix("").parts]) if inside else _name(file)
     known = sys.modules.get(name)
@@ -187,7 +187,7 @@ def _module(file: Path, root: Path) -> ModuleType:
 
 
 def _forget(folders: Iterable[Path], root: Path) -> None:
-    """Take modules out of memory whose files lie in these folders, or are tasks of the lm_eval package."""
+    """Remove modules from memory whose files are in these folders, or that are tasks of the lm_eval package."""
     parents = [f"{folder.resolve()}{os.sep}" for folder in folders]
     tasks = f"{PACKAGE}.tasks." if package_folder(root) else None
     for name, module in list(sys.modules.items()):
@@ -205,7 +205,7 @@ def _name(file: Path) -> str:
 
 
 class _PackageFinder(MetaPathFinder):
-    """Finds the lm_eval package, and nothing else, beside the tasks; what it imports comes from this environment."""
+    """Finds the lm_eval package, and nothing else, beside the tasks; its imports come from this environment."""
 
     def __init__(self, package: Path) -> None:
         self.package = package
@@ -213,7 +213,7 @@ class _PackageFinder(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The package, if this is what is looked for."""
+        """The spec of the package, if its name is asked for."""
         if name != PACKAGE:
             return None
         folder = str(self.package)
@@ -222,19 +222,19 @@ class _PackageFinder(MetaPathFinder):
         )
 
     def find_distributions(self, context: DistributionFinder.Context) -> Iterable[Distribution]:
-        """The package's metadata: it asks for its own version."""
+        """The package's metadata: it looks up its own version."""
         if (context.name or "").replace("-", "_").lower() == PACKAGE:
             for folder in self.package.parent.glob("lm_eval-*.dist-info"):
                 yield Distribution.at(folder)
 
 
 class _RemovedFinder(MetaPathFinder):
-    """Finds what Transformers 5 no longer has, where nobody else does."""
+    """Finds modules that Transformers 5 no longer has, if no other finder does."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The package of metrics, if this is what is looked for."""
+        """The spec of the package of metrics, if its name is asked for."""
         if name != "transformers.data.metrics":
             return None
         return importlib.util.spec_from_file_location(
@@ -243,7 +243,7 @@ class _RemovedFinder(MetaPathFinder):
 
 
 def _find_package(root: Path) -> None:
-    """Let tasks of an lm_eval package import it; for other folders, the one that is installed here counts."""
+    """Let tasks of an lm_eval package import it; tasks in other folders use the one installed here."""
     package = package_folder(root)
     if not any(isinstance(finder, _RemovedFinder) for finder in sys.meta_path):
         sys.meta_path.append(_RemovedFinder())
@@ -252,6 +252,6 @@ def _find_package(root: Path) -> None:
 
 
 def code_identity(functions: Iterable[Function], root: Path) -> dict[str, Any]:
-    """What the outcome of these functions depends on: their files, and the version of lm_eval; empty without any."""
+    """Everything that the results of functions depend on: their files and lm_eval's version; empty without any."""
     found = list(functions)
     return {"files": code_files(found), "lm_eval": package_version(root)} if found else {}

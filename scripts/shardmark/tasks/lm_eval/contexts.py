@@ -1,4 +1,4 @@
-"""Documents as contexts: description, examples and question, joined by lm-eval's rules."""
+"""Contexts of documents: description, examples and question, joined by lm-eval's rules."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from shardmark.tasks.requests import as_text
 
 
 def _joined(prefix: str | None, suffix: str, delimiter: str = " ") -> str:
-    """Both, with the delimiter between them unless one has white space there."""
+    """Prefix and suffix, with the delimiter between them unless one has white space there."""
     if not prefix or not suffix:
         return (prefix or "") + suffix
     apart = "" if prefix[-1].isspace() or suffix[0].isspace() else delimiter
@@ -24,7 +24,7 @@ def _joined(prefix: str | None, suffix: str, delimiter: str = " ") -> str:
 def turn(
     question: object, choices: Sequence[object] | None, answer: object, prefix: str | None, delimiter: str, ending: str
 ) -> list[Message]:
-    """A question, with its answer if it is an example. Raises TypeError for what is not text."""
+    """A question, with its answer if it is an example. Raises TypeError for values that are not text."""
     if not isinstance(question, str):
         raise TypeError(f"the question is no text, but {question!r}")
     answered = answer is not None and answer != ""
@@ -49,20 +49,20 @@ class Contexts:
     def __init__(
         self, prompts: Prompts, pool: Sequence[Doc], sampler: Sampler | None, several_inputs: bool, style: Style
     ) -> None:
-        """`several_inputs`: the choices are contexts; `doc_to_text` tells the right one."""
+        """`several_inputs` says that the choices are contexts, and `doc_to_text` gives the right one."""
         self.prompts, self.settings, self.style = prompts, prompts.settings, style
         self.pool, self.sampler, self.several_inputs = pool, sampler, several_inputs
         self.shots = self.settings.shots
         self._kept: dict[int, list[Message]] | None = None if any(functions(self.shots.model_dump())) else {}
-        "Examples by their number, unless Python makes them: that may make them differently each time."
+        "Examples by their number, unless Python makes them, which may make them differently each time."
         self._drawn: Sequence[int | Doc] = ()
         self._excludes = self.shots.split == self.settings.test_split
         keys = ("doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix")
         self._alike = all(getattr(self.shots, key) == getattr(self.settings, key) for key in keys)
-        "Whether an example is written as the question is."
+        "Whether an example is written in the same way as the question."
 
     def head(self, doc: Doc) -> list[Message]:
-        """What stands before the question."""
+        """The messages before the question."""
         description = str(self.prompts.field(doc, self.settings.description) or "")
         system = _joined(self.style.system_instruction, description, self.settings.fewshot_delimiter)
         messages = [Message("system", system)] if system else []
@@ -74,7 +74,7 @@ class Contexts:
         return messages + [message for example in examples for message in example]
 
     def common(self, head: list[Message]) -> int:
-        """How many characters of a head all documents share; 0 where examples are drawn for each."""
+        """The number of characters of a head that all documents share; 0 if examples are drawn for each."""
         fixed = not self.settings.num_fewshot or (self.shots.sampler == "first_n" and not self._excludes)
         return len(as_text(self.style.context(head))) if fixed and head else 0
 
@@ -96,7 +96,7 @@ class Contexts:
         return turn(question, choices, answer, prefix, shots.target_delimiter, shots.fewshot_delimiter)
 
     def holds_answer(self, doc: Doc, head: list[Message], text: Any, choices: Any, target: Any) -> bool:
-        """Whether an example in a document's head is its own question with its answer, from whatever row."""
+        """Whether an example in a document's head is its own question with its answer, from any row."""
         if not self.settings.num_fewshot or target in (None, ""):
             return False
         shots = self.shots
@@ -107,9 +107,9 @@ class Contexts:
                 turns = turn(question, own, target, prefix, shots.target_delimiter, shots.fewshot_delimiter)
             elif self._kept is not None:
                 turns = self._example(doc)
-            else:  # to call the task's own Python once more might change what it says next
+            else:  # another call of the task's own Python might change its later results
                 return any((self.pool[one] if isinstance(one, int) else one) == doc for one in self._drawn)
-        except (TemplateError, TypeError, LookupError, ValueError):  # no example can be made of it, so none was
+        except (TemplateError, TypeError, LookupError, ValueError):  # it cannot be made an example, so it is none
             return False
         wanted = [message.content for message in turns]
         said = [message.content for message in head]

@@ -1,4 +1,4 @@
-"""A task's documents as requests: what lm-eval would ask about each, and what is needed to judge the answer."""
+"""A task's documents as requests: lm-eval's questions about each, and the facts needed to score the answer."""
 
 import random
 import tempfile
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TEXT = Style()
-"Contexts are texts."
+"The style in which contexts are texts."
 
 Splits = Mapping[str, Any]
-"Rows of a split, as a `datasets.Dataset`, by its name."
+"The rows of each split by its name, as a `datasets.Dataset`."
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Document:
 
     doc: Doc
     arguments: list[tuple[Any, ...]]
-    "What lm-eval hands to a model: (context, continuation), (context, generation settings) or (text,)."
+    "lm-eval's arguments for a model: (context, continuation), (context, generation settings) or (text,)."
     gold: Any
     "The right answer: a text, the number of a choice, or a list of either."
     several_gold: bool
-    "Whether any of a list of right answers counts; the first document of a task decides."
+    "Whether any of a list of right answers counts, as the first document of a task decides."
     choices: list[str] | None
     head: int
-    "The number of characters with which the contexts of all documents begin: description and, if fixed, examples."
+    "The number of characters that the contexts of all documents begin with: description and, if fixed, examples."
     remarks: tuple[Remark, ...] = ()
 
 
@@ -61,7 +61,7 @@ def documents(
 ) -> Iterator[Document]:
     """The documents of the scored split within the limit, in order; `extent` counts them.
 
-    Raises UserError for what fails, with the document's number.
+    Raises UserError for failures, with the document's number.
     """
     place = str(settings.eval_split)
     number = -1
@@ -82,7 +82,7 @@ def documents(
         raise
     except (MemoryError, TooLong) as error:
         raise UserError(Problem(where, place, stopped(error), FIX)) from error
-    except Exception as error:  # templates and the task's own code: any exception may come out
+    except Exception as error:  # templates and the task's own code may raise any exception
         what = f"{type(error).__name__}: {error}"
         raise UserError(Problem(where, place, what, "fix the task, or leave it out")) from error
     if number < 0:
@@ -91,10 +91,10 @@ def documents(
 
 @contextmanager
 def _on_disk(settings: TaskSettings, splits: Splits) -> Iterator[Splits]:
-    """The splits as files for a task that processes them, as lm-eval has them from the Hub.
+    """The splits as files for a task that processes them, as lm-eval gets them from the Hub.
 
-    `datasets` then keeps what `map` makes of rows, and gives it again when lm-eval processes the same rows again:
-    what draws lots, draws them once.
+    `datasets` then caches the results of `map`, and returns them when lm-eval processes the same rows again: random
+    numbers are drawn only once.
     """
     if not settings.processing():
         yield splits
@@ -113,8 +113,8 @@ def _on_disk(settings: TaskSettings, splits: Splits) -> Iterator[Splits]:
 def _docs(settings: TaskSettings, splits: Splits, code: Code, where: str) -> tuple[Any, Any, Sequence[Doc]]:
     """The documents that lm-eval tries a task out with, those it scores, and those that examples are drawn from.
 
-    Some tasks draw lots while they process documents. lm-eval seeds Python's and NumPy's random numbers once a run,
-    and processes the examples' split once, whether it needs examples or not, then the scored one twice.
+    Some tasks draw random numbers while they process documents. lm-eval seeds Python's and NumPy's generators once per
+    run, and processes the examples' split once, whether it needs examples or not, then the scored one twice.
     """
     seen = _state()
     pool = _pool(settings, splits, code)
@@ -128,7 +128,7 @@ def _docs(settings: TaskSettings, splits: Splits, code: Code, where: str) -> tup
 
 
 def _pool(settings: TaskSettings, splits: Splits, code: Code) -> Sequence[Doc] | None:
-    """The documents that examples are drawn from; None if none are wanted and their split is not there."""
+    """The documents that examples are drawn from; None if none are needed and their split is not there."""
     shots = settings.shots
     if shots.split is None and shots.samples is not None:
         found = code.load(shots.samples)() if isinstance(shots.samples, Function) else shots.samples
@@ -157,7 +157,7 @@ def _state() -> Any:
 
 
 def _texts(choices: Iterable[object]) -> list[str]:
-    """Choices that are texts. Raises TypeError for others, of which lm-eval cannot tell the length."""
+    """Choices, all of which must be texts. Raises TypeError for others, whose length lm-eval cannot determine."""
     found: list[str] = []
     for number, choice in enumerate(choices):
         if not isinstance(choice, str):
@@ -168,7 +168,7 @@ def _texts(choices: Iterable[object]) -> list[str]:
 
 
 class _Task:
-    """A task with its documents at hand."""
+    """A task with its documents loaded."""
 
     def __init__(self, settings: TaskSettings, code: Code, docs: "Dataset", pool: Sequence[Doc], style: Style) -> None:
         self.settings, self.style = settings, style
@@ -186,7 +186,7 @@ class _Task:
         self.arguments: Callable[..., list[tuple[Any, ...]]] = getattr(self, f"_{settings.output_type}")
 
     def document(self, doc: Doc) -> Document:
-        """The next document; those before it have been asked for, in order."""
+        """The next document; the documents must be requested in order."""
         prompts, settings = self.prompts, self.settings
         head = self.contexts.head(doc)
         text = prompts.text(doc)
@@ -196,7 +196,7 @@ class _Task:
         gold = text if self.several_inputs else target
         arguments = self.arguments(contexts, target, choices)
         remarks: list[Remark] = []
-        whole = settings.output_type == "loglikelihood_rolling"  # its prompts have no examples
+        whole = settings.output_type == "loglikelihood_rolling"  # prompts of that type have no examples
         if not whole and self.contexts.holds_answer(doc, head, text, choices, target):
             remarks.append("own_answer")
         if settings.output_type == "multiple_choice" and settings.process_results is None and choices is not None:
@@ -222,7 +222,7 @@ class _Task:
         return [(contexts[0], self.settings.generation)]
 
     def _delimiter(self) -> str:
-        """What stands before a choice: in a chat nothing, unless the answer has been begun."""
+        """The delimiter before a choice: none in a chat, unless the answer has a given beginning."""
         begun = self.settings.gen_prefix
         apart = not self.style.apply_chat_template or (begun and not str(begun)[-1].isspace())
         return self.settings.target_delimiter if apart else ""

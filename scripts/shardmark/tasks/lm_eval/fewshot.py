@@ -1,7 +1,7 @@
-"""Which examples stand before a document, with lm-eval's stream of random numbers.
+"""The examples before a document, drawn with lm-eval's stream of random numbers.
 
-The stream is begun once a task; each document in order draws from it. So a document's examples depend on all before
-it, and are drawn for a whole split in order, never for a part of it.
+The stream starts once per task; each document in order draws from it. So a document's examples depend on all documents
+before it, and are drawn for a whole split in order, never for a part of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ Doc = dict[str, Any]
 
 
 class Sampler(Protocol):
-    """Draws examples for one document after the other."""
+    """Draws examples for one document after another."""
 
     def draw(self, count: int, doc: Doc | None) -> Sequence[int | Doc]:
         """`count` examples, other than `doc` if one is given: documents, or their numbers."""
 
 
 class RandomSampler:
-    """At random, without repetition."""
+    """Draws at random, without repetition."""
 
     def __init__(self, pool: Sequence[Doc], seed: int) -> None:
         self._pool, self._random = pool, Random(seed)
@@ -36,13 +36,13 @@ class RandomSampler:
         if not doc:
             return self._random.sample(everything, count)
         drawn = [n for n in self._random.sample(everything, count + 1) if self._pool[n] != doc][:count]
-        if len(drawn) < count:  # documents that stand twice: drawn anew from the others, as in lm-eval
+        if len(drawn) < count:  # duplicate documents: drawn again from the others, as in lm-eval
             drawn = self._random.sample([n for n in everything if self._pool[n] != doc], count)
         return drawn
 
 
 class FirstSampler:
-    """The first of the split: all documents have the same examples."""
+    """Takes the first of the split: all documents have the same examples."""
 
     def __init__(self, pool: Sequence[Doc]) -> None:
         self._pool = pool
@@ -68,12 +68,12 @@ class OwnSampler:
         self._sampler.set_rnd(seed)
 
     def draw(self, count: int, doc: Doc | None) -> Sequence[Doc]:
-        """What the class draws."""
+        """The examples that the class draws."""
         return self._sampler.sample(n=count, eval_doc=doc)
 
 
 def sampler(kind: str | Callable[..., Any], pool: Sequence[Doc], seed: int = SEED) -> Sampler:
-    """The sampler of a name, or of a class."""
+    """The sampler with a given name, or of a class."""
     if isinstance(kind, str):
         return FirstSampler(pool) if kind == "first_n" else RandomSampler(pool, seed)
     return OwnSampler(kind, pool, seed)

@@ -1,4 +1,4 @@
-"""lm-eval's YAML files: `include` and `!function`, read as its own loader reads them, importing nothing."""
+"""lm-eval's YAML files with `include` and `!function`, read as by its own loader, but without importing anything."""
 
 import os
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ SKIPPED = {"__pycache__", ".ipynb_checkpoints"}
 
 @dataclass(frozen=True)
 class Function:
-    """What `!function module.name` names; nothing is imported to make it."""
+    """The reference `!function module.name`; nothing is imported to make it."""
 
     folder: Path
-    "The folder of the file that names it, where its module is looked for first."
+    "The folder of the file with the reference, where its module is looked for first."
     name: str
     "The module, with dots for folders, and the name in it."
 
@@ -30,17 +30,17 @@ class Function:
 
     @property
     def file(self) -> Path | None:
-        """The module's file beside the YAML file; None if the module is to be imported by its name."""
+        """The module's file beside the YAML file; None if the module must be imported by its name."""
         module = self.name.rpartition(".")[0]
         path = (self.folder / f"{module.replace('.', '/')}.py").resolve()
         return path if module and path.exists() else None
 
 
 def read_config(path: Path) -> Config:
-    """A file's keys after its includes, with Function for `!function`. Raises UserError.
+    """A file's keys with its includes, and Function for `!function`. Raises UserError.
 
     Includes are merged key by key, later ones over earlier ones, and the file's own keys over all. As in lm-eval, a
-    file that is included twice, even by different ways, counts as a cycle.
+    file that is included twice, even by different routes, counts as a cycle.
     """
     return _merged(path.expanduser().resolve(), set())
 
@@ -77,7 +77,7 @@ def _parsed(path: Path) -> Config:
 
 @lru_cache(maxsize=4096)
 def _loader(folder: Path) -> type[yaml.SafeLoader]:
-    """A YAML loader that notes `!function` in files of this folder."""
+    """A YAML loader that reads `!function` in files of this folder."""
 
     class Loader(Bounded, FAST):
         pass
@@ -90,12 +90,12 @@ def _loader(folder: Path) -> type[yaml.SafeLoader]:
 
 
 def yaml_files(root: Path) -> list[Path]:
-    """All files that may define something, in lm-eval's order: of those of one name, the first counts."""
+    """All files that may define something, in lm-eval's order: of files with the same name, the first counts."""
     return sorted((path for path in _files(root) if path.suffix == ".yaml"), key=lambda path: path.as_posix())
 
 
 def listing(root: Path) -> list[tuple[str, int, int]]:
-    """Path, size and time of all files that a YAML file may include, to see whether any has changed."""
+    """Path, size and time of all files that a YAML file may include, to detect changes."""
     found = []
     for path in _files(root):
         if path.suffix not in (".py", ".pyc"):

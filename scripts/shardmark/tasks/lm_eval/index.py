@@ -1,7 +1,7 @@
-"""Which tasks, groups and tags a folder of lm-eval's YAML files defines, and what a name stands for.
+"""The tasks, groups and tags that a folder of lm-eval's YAML files defines, and the meaning of a name.
 
-An installed lm-eval is found without importing it. Reading its 13,000 files takes seconds, so the index is kept, and
-made anew when a file's size or time has changed.
+An installed lm-eval is found without importing it. Reading its 13,000 files takes seconds, so the index is stored, and
+made again when a file's size or time has changed.
 """
 
 import fnmatch
@@ -16,7 +16,7 @@ from shardmark.records.base import Record, Unreadable, convert, to_json
 from shardmark.tasks.lm_eval.files import Config, Function, listing, read_config, yaml_files
 
 INDEX_FORMAT = 1
-"Raised whenever an index would be made differently than before."
+"Increased whenever an index would be made differently than before."
 
 AGGREGATE_KEYS = {"metric", "filter_list", "aggregation", "weight_by_size"}
 "The keys of an entry of a group's aggregate_metric_list."
@@ -26,7 +26,7 @@ GROUP_KEYS = {"group", "group_alias", "task", "aggregate_metric_list", "metadata
 
 
 class Names(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An index as it is kept; see `Index`."""
+    """An index as it is stored; see `Index`."""
 
     tasks: dict[str, str]
     groups: dict[str, str]
@@ -35,7 +35,7 @@ class Names(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Index:
-    """The names a folder defines. A name stands for one thing: as in lm-eval, the first file that gives it."""
+    """The names that a folder defines. Each has one meaning: as in lm-eval, that of the first file with it."""
 
     root: Path
     "The folder that files are relative to."
@@ -48,17 +48,17 @@ class Index:
 
     @property
     def names(self) -> set[str]:
-        """Everything that can be asked for."""
+        """All names of tasks, groups and tags."""
         return {*self.tasks, *self.groups, *self.tags}
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task by name, with what groups change in it."""
+    """A task by name, with the changes made by groups."""
 
     name: str
     config: Config = field(hash=False)
-    "All its keys, with Function for what is to be imported."
+    "All its keys, with Function for code to import."
     file: str
     "The file that defines it."
 
@@ -89,13 +89,13 @@ class Group:
 
 
 def tasks_folder(path: Path, where: str) -> Path:
-    """The folder of YAML files that `lm_eval_path` means: itself, a package's, or that of an environment.
+    """The folder of YAML files for `lm_eval_path`: itself, that of a package, or that of an environment.
 
-    An environment is named by its folder, its site-packages or its python. Raises UserError.
+    An environment is given by its folder, its site-packages or its python. Raises UserError.
     """
     path = path.expanduser()
     if path.is_file() and path.name.startswith("python"):
-        path = path.parent.parent  # not resolved: the python of an environment is a link to another
+        path = path.parent.parent  # not resolved: an environment's python is a link to another one
     packages = [path, path / "lm_eval", *sorted(path.glob("lib/python3*/site-packages/lm_eval"))]
     for package in packages:
         if (package / "__init__.py").is_file() and (package / "tasks").is_dir():
@@ -107,7 +107,7 @@ def tasks_folder(path: Path, where: str) -> Path:
 
 
 def package_folder(root: Path) -> Path | None:
-    """The lm_eval package that a folder of tasks belongs to; None for a folder of one's own."""
+    """The lm_eval package that a folder of tasks belongs to; None for the user's own folder."""
     package = root.parent
     return package if root.name == "tasks" and (package / "__init__.py").is_file() else None
 
@@ -120,7 +120,7 @@ def package_version(root: Path) -> str | None:
 
 
 def read_index(root: Path, kept: Path | None = None) -> Index:
-    """The index of a folder, from the folder `kept` if it was made before."""
+    """The index of a folder, read from the folder `kept` if it was made before."""
     made_from = digest([str(root), _state(root), INDEX_FORMAT])
     file = kept / f"{made_from}.json" if kept else None
     names = _kept(file) if file else None
@@ -132,7 +132,7 @@ def read_index(root: Path, kept: Path | None = None) -> Index:
 
 
 def _kept(file: Path) -> Names | None:
-    """What an index says; None if it is not there or damaged."""
+    """The names in an index file; None if it is missing or damaged."""
     try:
         return convert(read_sealed(file), Names)
     except Unreadable:
@@ -140,10 +140,10 @@ def _kept(file: Path) -> Names | None:
 
 
 def _state(root: Path) -> Any:
-    """What changes when files are added or renamed: an installed package's list of files, else all files.
+    """A state that changes when files are added or renamed: an installed package's list of files, else all files.
 
-    To look at each of a package's files takes longer than a run may wait whenever it is parsed, and what is in them
-    is read anew in any case.
+    Checking each of a package's files would take too long for every parse of the Snakefile, and their contents are read
+    again in any case.
     """
     package = package_folder(root)
     for record in package.parent.glob("lm_eval-*.dist-info/RECORD") if package else ():
@@ -153,7 +153,7 @@ def _state(root: Path) -> Any:
 
 
 def _names(root: Path) -> Names:
-    """The names in order of their files. Files that are not valid define nothing, as in lm-eval."""
+    """The names in the order of their files. Invalid files define nothing, as in lm-eval."""
     tasks: dict[str, str] = {}
     groups: dict[str, str] = {}
     tags: dict[str, list[str]] = {}
@@ -180,9 +180,9 @@ def _tags(config: Config) -> list[str]:
 
 
 def find(index: Index, pattern: str, where: str, key: str = "lm_eval") -> list[Task | Group]:
-    """The tasks and groups that a name or a glob stands for; tags are their tasks. Raises UserError.
+    """The tasks and groups for a name or a glob; for tags, their tasks. Raises UserError.
 
-    A glob looks at the names of tasks only, so that it never means a task twice.
+    A glob is matched with names of tasks only, so that it never means a task twice.
     """
     if pattern in index.names:
         return _named(index, pattern, {}, where)
@@ -233,7 +233,7 @@ def _group(index: Index, name: str, config: Config, overrides: Config, where: st
 
 
 def _strange(group: str, number: int, aggregate: object, where: str) -> Iterator[Problem]:
-    """What lm-eval refuses of an entry of aggregate_metric_list."""
+    """Problems for which lm-eval refuses an entry of aggregate_metric_list."""
     key = f"aggregate_metric_list.{number}"
     if not isinstance(aggregate, dict) or not isinstance(aggregate.get("metric"), str):
         yield Problem(where, key, f"group {group}: {aggregate!r} names no metric", "metric: NAME")
@@ -247,9 +247,9 @@ def _strange(group: str, number: int, aggregate: object, where: str) -> Iterator
 
 
 def _each_once(group: str, members: list[Task | Group], where: str) -> list[Task | Group]:
-    """The members of a group, each name once, as in lm-eval. Raises UserError where a name means several tasks.
+    """The members of a group, each name once, as in lm-eval. Raises UserError if a name means several tasks.
 
-    lm-eval keeps the last task of a name alone, so that a group that names 57 tasks alike would score one of them.
+    lm-eval keeps only the last task with a name, so a group of 57 tasks with the same name would score one of them.
     """
     found: dict[str, Task | Group] = {}
     for member in members:
@@ -261,7 +261,7 @@ def _each_once(group: str, members: list[Task | Group], where: str) -> list[Task
 
 
 def _members(index: Index, group: str, item: object, overrides: Config, where: str) -> list[Task | Group]:
-    """What one entry of a group's list stands for."""
+    """The members for one entry of a group's list."""
     if isinstance(item, str):
         item, own = {"task": item}, {}
     elif isinstance(item, dict) and ("group" in item or "task" in item):

@@ -1,6 +1,6 @@
-"""What of a task's scoring is there, so that a plan refuses what scoring could not do.
+"""The supported parts of tasks' scoring, so that a plan refuses tasks that could not be scored.
 
-scoring/lm_eval does what these names say.
+scoring/lm_eval implements these names.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ DEFAULTS = {
     "loglikelihood_rolling": ["word_perplexity", "byte_perplexity", "bits_per_byte"],
     "generate_until": ["exact_match"],
 }
-"lm-eval's metrics of a task that names none."
+"lm-eval's metrics for a task that gives none."
 
 REGISTERED: dict[str, tuple[str, bool]] = {
     "acc": ("mean", True),
@@ -40,13 +40,13 @@ REGISTERED: dict[str, tuple[str, bool]] = {
     "ter": ("ter", False),
     "bypass": ("bypass", True),
 }
-"How lm-eval aggregates each of its metrics, and whether more is better, where a task does not say."
+"lm-eval's aggregation of each of its metrics, and whether more is better, for tasks that do not say."
 
 OWN_KEYS = ("metric", "aggregation", "higher_is_better", "hf_evaluate")
-"Keys of an entry of metric_list that are no options of its function."
+"Keys of an entry of metric_list that are not options of its function."
 
 EVALUATE = {"accuracy", "code_eval", "exact_match", "f1", "rouge"}
-"The metrics of the package `evaluate` there are."
+"The supported metrics of the package `evaluate`."
 
 METRICS: dict[str, set[str]] = {
     "multiple_choice": {
@@ -64,16 +64,16 @@ METRICS: dict[str, set[str]] = {
     "loglikelihood_rolling": {"word_perplexity", "byte_perplexity", "bits_per_byte"},
     "generate_until": REGISTERED.keys() | EVALUATE,
 }
-"The metrics there are."
+"The supported metrics."
 
 AGGREGATIONS = {aggregation for aggregation, _ in REGISTERED.values()} | {"median", "nanmean"}
-"How the values of samples become one, beside functions of the tasks' own."
+"The supported aggregations of samples' values, besides functions of the tasks' own."
 
 SCALAR = {"mean", "median", "nanmean", "perplexity"}
-"Aggregations of a number for each sample."
+"Aggregations that need one number for each sample."
 
 NUMBERS = {"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "perplexity"}
-"Metrics that give a number for each sample that is no text; the others hand on what their aggregation reads."
+"Metrics with one number for each sample that is not a text; others return the input of their aggregation."
 
 FILTERS = {
     "regex",
@@ -89,11 +89,11 @@ FILTERS = {
     "majority_vote",
     "custom",
 }
-"The filters there are, beside classes of the tasks' own."
+"The supported filters, besides classes of the tasks' own."
 
 
 def choice_number(gold: Any, choices: Sequence[str]) -> int | None:
-    """The number of the choice that a right answer names, by number or by its text; None if it is none of them.
+    """The number of the choice that a right answer gives by number or text; None if it is none of them.
 
     As lm-eval compares numbers, 1.0 and True are choice 1.
     """
@@ -107,7 +107,7 @@ def choice_number(gold: Any, choices: Sequence[str]) -> int | None:
 
 
 def default_aggregation(metric: object) -> str:
-    """lm-eval's aggregation of a metric whose task names none."""
+    """lm-eval's aggregation for a metric whose task gives none."""
     return REGISTERED.get(metric, ("mean", True))[0] if isinstance(metric, str) else "mean"
 
 
@@ -119,15 +119,15 @@ class MetricRule(NamedTuple):
     aggregation: Any
     "A name, or a Function."
     higher_is_better: bool | None
-    "None where the entry does not say."
+    "None if the entry does not say."
     from_evaluate: bool
-    "Whether it is one of the package `evaluate`."
+    "Whether it is a metric of the package `evaluate`."
     options: dict[str, Any]
-    "What its function is called with."
+    "Options that its function is called with."
 
 
 def metric_rule(entry: dict[str, Any], aggregation: str | None = None) -> MetricRule:
-    """What an entry says; `aggregation` is that of an entry which names none."""
+    """The rule in an entry; `aggregation` is the default for an entry that gives none."""
     better = entry.get("higher_is_better")
     return MetricRule(
         metric=entry.get("metric"),
@@ -139,18 +139,18 @@ def metric_rule(entry: dict[str, Any], aggregation: str | None = None) -> Metric
 
 
 def metric_entries(given: list[dict[str, Any]] | None, output_type: str) -> list[dict[str, Any]]:
-    """A task's metric_list, or lm-eval's of its type of output."""
+    """A task's metric_list, or lm-eval's default for its type of output."""
     return [{"metric": name} for name in DEFAULTS[output_type]] if given is None else given
 
 
 def metric_rules(settings: TaskSettings) -> list[MetricRule]:
-    """A task's metrics, each with how its values are aggregated."""
+    """A task's metrics with their aggregations."""
     entries = metric_entries(settings.metric_list, settings.output_type)
     return [metric_rule(entry, default_aggregation(entry.get("metric"))) for entry in entries]
 
 
 def missing(settings: TaskSettings, where: str) -> list[Problem]:
-    """What a task's scoring needs and there is not."""
+    """Problems for parts of a task's scoring that are not supported."""
     return [
         *_unsafe(settings, where),
         *_metrics(settings, where),
@@ -160,7 +160,7 @@ def missing(settings: TaskSettings, where: str) -> list[Problem]:
 
 
 def _unsafe(settings: TaskSettings, where: str) -> Iterator[Problem]:
-    """What models write is executed by evaluate's code_eval alone, for which the sandbox stands in."""
+    """A problem if models' code is executed by anything but evaluate's code_eval, which runs in the sandbox."""
     if settings.unsafe_code and "code_eval" not in wanted(settings.judging()).metrics:
         what = f"{settings.task} executes what models write by its own means, without a sandbox"
         yield Problem(where, "unsafe_code", what, "use humaneval, mbpp or another task that uses code_eval")
@@ -187,7 +187,7 @@ def _metrics(settings: TaskSettings, where: str) -> Iterator[Problem]:
 
 
 def _fits(settings: TaskSettings, rule: MetricRule) -> bool:
-    """Whether an aggregation can read what a metric gives for each sample. Generated texts are handed on as such."""
+    """Whether an aggregation can read a metric's values for samples. For generated texts, these are the texts."""
     name, aggregation = rule.metric, rule.aggregation
     if aggregation == "bypass":
         return True
@@ -197,7 +197,7 @@ def _fits(settings: TaskSettings, rule: MetricRule) -> bool:
 
 
 def unfit_for_several(settings: TaskSettings) -> list[str]:
-    """Metrics that lm-eval cannot aggregate where a document has several right answers: it keeps no texts then."""
+    """Metrics that lm-eval cannot aggregate if a document has several right answers: it keeps no texts then."""
     if settings.process_results is not None or not _generates(settings):
         return []
     texts = AGGREGATIONS - SCALAR - {"bypass"}

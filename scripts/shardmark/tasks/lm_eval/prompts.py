@@ -1,4 +1,4 @@
-"""What a task makes of a document: text, target, choices, by lm-eval's rules, its Jinja in a sandbox."""
+"""A document's prompt by lm-eval's rules: text, target and choices, with the task's Jinja in a sandbox."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ Doc = dict[str, Any]
 
 
 class _Environment(PlainGlobals, SandboxedEnvironment):
-    """lm-eval's environment in a sandbox. A document is made anew for each task, so templates may change it."""
+    """lm-eval's environment in a sandbox. Each task gets its own documents, so templates may change them."""
 
     intercepted_binops = frozenset(["**", "*"])
 
@@ -31,10 +31,10 @@ class _Environment(PlainGlobals, SandboxedEnvironment):
 
 @pass_context
 def _stable(context: Context, value: object) -> Any:
-    """The value; raises for what is written with its address in memory, and so would be another request each time.
+    """The value; raises for values printed with their address in memory, which would be another request each time.
 
-    An `if` without `else` that is false gives Jinja's lenient Undefined, which prints nothing in lm-eval, too. As this
-    wants the context, Jinja evaluates nothing while it compiles.
+    An `if` without `else` that is false gives Jinja's lenient Undefined, which prints nothing in lm-eval, too. Because
+    this needs the context, Jinja evaluates nothing while it compiles.
     """
     if isinstance(value, GeneratorType) or (callable(value) and not isinstance(value, Undefined)):
         raise TypeError(f"a {type(value).__name__}, not a value: call it, or make it a list")
@@ -55,20 +55,23 @@ def _compiled(source: str) -> Template:
 
 
 def apply_template(source: str, doc: Doc) -> str:
-    """A template's text for a document."""
+    """The text of a template for a document."""
     return _compiled(source).render(**doc)
 
 
 class Prompts:
-    """A task's expressions. `columns` are those of its scored documents: an expression that is one of them is taken
-    from the document, any other string is a template."""
+    """A task's expressions, evaluated for documents.
+
+    `columns` are those of its scored documents: an expression equal to one of them is taken from the document; any
+    other string is a template.
+    """
 
     def __init__(self, settings: TaskSettings, code: Code, columns: Collection[str]) -> None:
         self.settings, self.code, self.columns = settings, code, frozenset(columns)
         self._digits = settings.doc_to_choice is not None
 
     def text(self, doc: Doc, expression: Any = None) -> Any:
-        """The question: a string, or the number of the right context where contexts vary."""
+        """The question: a string, or the number of the right context if contexts vary."""
         expression = self.settings.doc_to_text if expression is None else expression
         if isinstance(expression, int):
             return expression
@@ -112,7 +115,7 @@ class Prompts:
         return self._call(expression)(doc)
 
     def prefix(self, doc: Doc) -> str | None:
-        """What the answer begins with, as part of the question."""
+        """The beginning of the answer, as part of the question."""
         given = self.settings.gen_prefix
         if given is None:
             return None

@@ -1,4 +1,4 @@
-"""lm-eval's requests as ours."""
+"""lm-eval's requests converted to our own."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ KINDS = {
 }
 DEFAULT_LENGTH = 256
 NO_EFFECT = {"num_beams": 1}
-"Settings of generation that may be given with these values: they are what is done in any case."
+"Settings of generation that may be given with these values, because they change nothing."
 
 
 def request_of(settings: TaskSettings, arguments: list[tuple[Any, ...]]) -> Request:
-    """The request that asks what lm-eval would. Raises ValueError for what an engine cannot do."""
+    """The request for lm-eval's arguments. Raises ValueError for anything that an engine cannot do."""
     kind = KINDS[settings.output_type]
     if kind == "generate":
         prompt, generation = arguments[0]
@@ -40,7 +40,7 @@ def _text(value: object) -> str:
 
 
 def _generate(settings: TaskSettings, prompt: Context, given: dict[str, Any]) -> GenerateRequest:
-    """As lm-eval reads the settings: without sampling, the temperature has no effect."""
+    """A request with generation settings read as in lm-eval: without sampling, the temperature has no effect."""
     generation = dict(given)
     until = generation.pop("until", None) or []
     lengths = [generation.pop(key) for key in LENGTHS if key in generation]

@@ -27,8 +27,8 @@ def samples(
 ) -> Iterator[Sample]:
     """The samples of a data set, at most `limit`, or this fraction, of each task. Raises UserError.
 
-    `extent` counts them, and how many there are.
-    Templates alone are bounded in time and memory; a task's own code may take what it needs.
+    `extent` counts these and all rows. Templates alone are bounded in time and memory; a task's own code may take what
+    it needs.
     """
     problems: list[Problem] = []
     for task in dataset.tasks:
@@ -52,7 +52,7 @@ def samples(
 
 
 def _check(dataset: LmEvalDataset, task: TaskSettings, first: Document) -> None:
-    """What only documents tell: the first decides whether there are several right answers."""
+    """Check conditions that only documents show: the first decides whether there are several right answers."""
     if first.several_gold and (metrics := unfit_for_several(task)):
         what = (
             f"{', '.join(metrics)} cannot be aggregated over documents with several right answers, in lm-eval neither"
@@ -76,7 +76,7 @@ def _sample(dataset: LmEvalDataset, task: TaskSettings, number: int, document: D
 
 
 def _gold(task: TaskSettings, value: Any) -> Any:
-    """The right answer as JSON. Raises TypeError for what it is not, and for arrays that lm-eval cannot compare."""
+    """The right answer as JSON. Raises TypeError for other values, and for arrays that lm-eval cannot compare."""
     single = is_numpy(value) and task.output_type == "multiple_choice" and value.ndim and value.size == 1
     if single:
         value = value.reshape(())

@@ -1,4 +1,4 @@
-"""From the names that a run gives to data sets: a task each, or a group whose tasks are scored together."""
+"""Data sets for the names that a run gives: a task each, or a group whose tasks are scored together."""
 
 import re
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from shardmark.tasks.lm_eval.settings import TaskSettings, task_settings
 from shardmark.tasks.lm_eval.style import Style, style_of
 
 SPELT = "lm_eval."
-"Before a task's name in results, where it may be the name of a data set of ours as well."
+"The prefix of a task's name in results, where one of our own data sets may have the same name."
 
 MIXED = "mixed"
 "The kind of a group whose tasks are of several kinds."
@@ -31,7 +31,7 @@ ANSWERED = {"choice", "generate", "rolling"}
 "The kinds of requests that the engine answers."
 
 JUDGED = ("output_type", "metric_list", "filter_list", "process_results", "repeats", "unsafe_code")
-"The keys of a task that say how its answers are judged."
+"The keys of a task that determine how its answers are scored."
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class LmEvalDataset:
     """Tasks that are one data set."""
 
     name: str
-    "What results are filed under."
+    "The name under which results are filed."
     file: str
-    "What to call it in messages."
+    "Its name in messages."
     kind: str
     config: LmEvalConfig
     tasks: list[TaskSettings]
     group: Group | None
     "The group whose tasks these are."
     root: Path
-    "The folder that functions' folders are below."
+    "The folder that contains the folders of functions."
     style: Style
-    "How documents are put to a model."
+    "The style in which documents are put to a model."
 
     def asked(self, chat: bool) -> "LmEvalDataset":
         """The data set as it is put to models in chats, or as texts."""
@@ -58,21 +58,21 @@ class LmEvalDataset:
 
     @property
     def reads(self) -> Reads:
-        """What it can use of what a run says of all data sets; a task that says 0 examples keeps to it."""
+        """The run's settings for all data sets that it can use; a task that says 0 examples keeps to it."""
         return Reads({KINDS[task.output_type] for task in self.tasks}, any(task.num_fewshot for task in self.tasks))
 
     @property
     def asking(self) -> list[Function]:
-        """The functions of its tasks that decide what is asked."""
+        """The functions of its tasks that determine the requests."""
         return [function for task in self.tasks for function in task.asking()]
 
     @property
     def judging(self) -> list[Function]:
-        """The functions of its tasks that judge answers."""
+        """The functions of its tasks that score answers."""
         return [function for task in self.tasks for function in task.judging()]
 
     def described(self) -> dict[str, Any]:
-        """What scoring has to know, as JSON."""
+        """The facts needed for scoring, as JSON."""
         judged = LmEvalJudging(
             tasks={task.task: self._judged(task) for task in self.tasks},
             groups=[
@@ -101,7 +101,7 @@ def _version(task: TaskSettings) -> Any:
 
 
 def plain(value: object, root: Path) -> Any:
-    """A configuration as JSON; functions by name and folder, below the root if they are there."""
+    """A configuration as JSON; functions by name and folder, relative to the root if below it."""
     if isinstance(value, Function):
         inside = value.folder.is_relative_to(root)
         return {"!function": value.name, "in": str(value.folder.relative_to(root) if inside else value.folder)}
@@ -115,7 +115,7 @@ def plain(value: object, root: Path) -> Any:
 def select(
     named: Named[LmEvalConfig], index: Index | None, run: RunConfig | None, problems: list[Problem]
 ) -> list[LmEvalDataset]:
-    """The data sets that a name or a file stands for; what is wrong with its tasks is added to `problems`."""
+    """The data sets for a name or a file; problems with its tasks are added to `problems`."""
     config, own_name = named.settings, named.file != "" and named.name != named.settings.lm_eval
     try:
         if config.task_path:
@@ -138,17 +138,18 @@ def select(
 
 
 class _Asked:
-    """What a run and a file say of how tasks are asked; the run goes first."""
+    """The settings of a run and a file for asking tasks; the run's take precedence."""
 
     def __init__(self, config: LmEvalConfig, run: RunConfig | None) -> None:
         run = run or RunConfig()
         self.num_fewshot = config.num_fewshot if run.num_fewshot is None else run.num_fewshot
         self.generation = lm_eval_generation(generation_kwargs(run))
         self.style = style_of(config, run)
+        self.metadata = {**config.metadata, **run.lm_eval_metadata}
 
 
 def lm_eval_generation(given: dict[str, Any]) -> dict[str, Any]:
-    """Our settings of generation by lm-eval's names; what is drawn is asked for by a temperature."""
+    """Our settings of generation by lm-eval's names; a temperature turns sampling on."""
     named = {{"stop": "until", "max_new_tokens": "max_gen_toks"}.get(key, key): value for key, value in given.items()}
     return named | {"do_sample": bool(named["temperature"])} if "temperature" in named else named
 
@@ -164,7 +165,7 @@ def _datasets(
     asked: _Asked,
     problems: list[Problem],
 ) -> Iterator[LmEvalDataset]:
-    """A group with scores of its own is one data set; another is its members."""
+    """The data sets for a member: a group with scores of its own is one data set; any other is its members."""
     if isinstance(member, Group) and not member.aggregates:
         for part in member.members:
             yield from _datasets(part, named, root, asked, problems)
@@ -185,7 +186,7 @@ def _datasets(
 
 
 def _each_once(group: Group, where: str, problems: list[Problem]) -> list[Task]:
-    """The tasks of a group and its subgroups, each once; a task that they change differently is a problem."""
+    """The tasks of a group and its subgroups, each once; a task with different changes is a problem."""
     found: dict[str, Task] = {}
     for task in group.tasks():
         if found.setdefault(task.name, task) != task:
@@ -203,4 +204,6 @@ def _checked(task: Task, asked: _Asked) -> TaskSettings:
         raise UserError(Problem(task.file, "output_type", what, "leave the task out"))
     if problems := missing(settings, task.file):
         raise UserError(problems)
+    if settings.custom_dataset is not None and asked.metadata:
+        return settings.model_copy(update={"metadata": {**(settings.metadata or {}), **asked.metadata}})
     return settings

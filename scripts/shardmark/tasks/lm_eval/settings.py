@@ -1,4 +1,4 @@
-"""A task's keys with lm-eval's defaults. What it does not know, lm-eval refuses, and so do we."""
+"""A task's keys with lm-eval's defaults. Keys unknown to lm-eval are refused, as in lm-eval."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -12,12 +12,12 @@ from shardmark.tasks.lm_eval.files import Config, Function, functions
 from shardmark.tasks.lm_eval.index import Task
 
 STRUCTURE = ("tag", "group", "task_list")
-"Keys that place a task among others."
+"Keys that only organize tasks."
 
 OutputType = Literal["multiple_choice", "generate_until", "loglikelihood", "loglikelihood_rolling"]
 DEFAULT_GENERATION = {"temperature": 0.0, "do_sample": False, "max_gen_toks": 256}
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"What lm-eval calls the greatest number of new tokens; the first that is given counts."
+"lm-eval's names for the limit of new tokens; the first that is given counts."
 NOT_SUPPORTED = {
     "doc_to_image": "prompts with images",
     "doc_to_audio": "prompts with audio",
@@ -27,7 +27,7 @@ NOT_SUPPORTED = {
 
 
 class FewShotSettings(Settings):
-    """Where examples come from and how they are written; what is not given is as in the task."""
+    """The source of examples, and the way they are written; missing settings are those of the task."""
 
     sampler: Any = "default"
     split: Any = None
@@ -44,7 +44,7 @@ class FewShotSettings(Settings):
 
 
 class TaskSettings(Settings):
-    """The keys of a task; `Function` stands for what is to be imported."""
+    """The keys of a task; `Function` stands for code to import."""
 
     task: str
     task_alias: Any = None
@@ -82,7 +82,7 @@ class TaskSettings(Settings):
 
     @property
     def shots(self) -> FewShotSettings:
-        """The settings of examples, with what they take over from the task."""
+        """The settings of examples, including those inherited from the task."""
         inherited = ["process_docs", "fewshot_delimiter", "target_delimiter", "gen_prefix"]
         inherited += ("doc_to_text", "doc_to_choice", "doc_to_target")
         values = {"split": self.fewshot_split} | {key: getattr(self, key) for key in inherited}
@@ -90,7 +90,7 @@ class TaskSettings(Settings):
 
     @property
     def generation(self) -> dict[str, Any]:
-        """How answers are generated, as lm-eval hands it to a model."""
+        """The generation settings, as lm-eval passes them to a model."""
         given = dict(DEFAULT_GENERATION if self.generation_kwargs is None else self.generation_kwargs)
         if "temperature" in given:
             given["temperature"] = float(given["temperature"])
@@ -103,7 +103,7 @@ class TaskSettings(Settings):
 
     @property
     def shot_split(self) -> str | None:
-        """The split that examples are drawn from, by lm-eval's rule; None for a list of their own."""
+        """The split that examples are drawn from, by lm-eval's rule; None if they have a list of their own."""
         shots = self.shots
         if shots.split is not None or shots.samples is not None:
             return shots.split
@@ -111,18 +111,18 @@ class TaskSettings(Settings):
         return next(given, self.test_split)
 
     def processing(self) -> list[Function]:
-        """The functions that make documents of rows: of the scored split, and of that of the examples."""
+        """The functions that turn rows into documents, for the scored split and the split of the examples."""
         found = (self.process_docs, self.shots.process_docs)
         return [function for function in found if isinstance(function, Function)]
 
     def asking(self) -> list[Function]:
-        """The functions that decide what is asked."""
+        """The functions that determine the requests."""
         keys = ["custom_dataset", "process_docs", "doc_to_text", "doc_to_target", "doc_to_choice", "description"]
         keys += ("gen_prefix", "fewshot_config", "dataset_kwargs", "generation_kwargs", "metadata")
         return [function for key in keys for function in functions(getattr(self, key))]
 
     def judging(self) -> list[Function]:
-        """The functions that decide what an answer is worth."""
+        """The functions that score answers."""
         keys = ("process_results", "metric_list", "filter_list")
         return [function for key in keys for function in functions(getattr(self, key))]
 
@@ -130,7 +130,7 @@ class TaskSettings(Settings):
 def task_settings(task: Task, num_fewshot: int | None = None, generation: dict[str, Any] | None = None) -> TaskSettings:
     """A task's settings; a number of examples overrides its own unless that is 0, as in lm-eval. Raises UserError.
 
-    `generation` stands in the place of its own settings of these names.
+    `generation` overrides its own settings of these names.
     """
     values: Config = {key: value for key, value in task.config.items() if key not in STRUCTURE}
     problems = [
@@ -160,11 +160,11 @@ def task_settings(task: Task, num_fewshot: int | None = None, generation: dict[s
 
 
 OVERRIDING = ("until", "max_gen_toks", "temperature", "do_sample", "top_k", "top_p")
-"The settings of generation that a run may give to tasks."
+"The generation settings that a run may set for tasks."
 
 
 def _idle(given: dict[str, Any], all_kwargs: dict[str, Any], task: Task) -> list[Problem]:
-    """A problem for each of a run's settings of generation that a task makes no use of."""
+    """A problem for each generation setting of a run that a task does not use."""
     draws = all_kwargs.get("temperature") and all_kwargs.get("do_sample") is not False
     drawn: set[str] = set() if draws else {"top_k", "top_p"}
     return [
@@ -178,7 +178,7 @@ def _idle(given: dict[str, Any], all_kwargs: dict[str, Any], task: Task) -> list
 
 
 def _check(settings: TaskSettings, task: Task) -> list[Problem]:
-    """What lm-eval finds out only in the midst of its work."""
+    """Problems that lm-eval would only find in the midst of its work."""
     problems: list[Problem] = []
     if settings.fewshot_config is not None:
         validate(FewShotSettings, settings.fewshot_config, task.file, problems)
@@ -200,14 +200,14 @@ def _check(settings: TaskSettings, task: Task) -> list[Problem]:
 
 
 TEXTS = ("doc_to_text", "doc_to_target", "doc_to_choice", "description", "gen_prefix", "dataset_name")
-"Keys of texts, or of lists of them, that may be other things as well."
+"Keys of texts, or of lists of them, that may have other values as well."
 
 FILTERED = ("regex_pattern", "fallback", "regexes_to_ignore")
 "Settings of filters and metrics that are texts."
 
 
 def _not_text(settings: TaskSettings, task: Task) -> Iterator[Problem]:
-    """What YAML took for something else because it is not in quotes."""
+    """Problems for values that YAML took for something else because they are not in quotes."""
     parts: dict[str, Any] = {key: getattr(settings, key) for key in TEXTS}
     parts |= {f"fewshot_config.{key}": value for key, value in (settings.fewshot_config or {}).items() if key in TEXTS}
     for number, chain in enumerate(settings.filter_list or ()):
@@ -227,7 +227,7 @@ def _not_text(settings: TaskSettings, task: Task) -> Iterator[Problem]:
 
 
 def _is_text(settings: TaskSettings, key: str, value: object, in_list: bool) -> bool:
-    """Whether a value may stand there: numbers may where they are those of choices."""
+    """Whether a value is allowed for a key: numbers are, if they are those of choices."""
     if isinstance(value, str | Function):
         return True
     numbers = key == "doc_to_text" or (key == "doc_to_target" and (not in_list or settings.doc_to_choice is not None))

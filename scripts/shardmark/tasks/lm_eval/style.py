@@ -1,4 +1,4 @@
-"""How the documents of a task are put to a model: as one text, or as a chat, by lm-eval's options of these names."""
+"""Styles of a task's documents for a model: as one text, or as a chat, by lm-eval's options of these names."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,12 +10,12 @@ from shardmark.tasks.lm_eval.fewshot import SEED
 
 
 class Message(NamedTuple):
-    """A part of a context, by its speaker."""
+    """A part of a context, with its role."""
 
     role: str
     content: str
     delimiter: str = ""
-    "What follows it in plain text."
+    "The text that follows it in plain text."
 
     @property
     def text(self) -> str:
@@ -29,22 +29,22 @@ class Message(NamedTuple):
 
 
 class Style(NamedTuple):
-    """The options."""
+    """lm-eval's options for contexts."""
 
     apply_chat_template: bool = False
     fewshot_as_multiturn: bool = True
-    "Examples are turns of their own."
+    "Whether examples are turns of their own."
     system_instruction: str = ""
     fewshot_seed: int = SEED
-    "Begins the stream of random numbers that draws examples."
+    "The seed of the random numbers that draw examples."
 
     def described(self) -> dict[str, Any]:
-        """The options as JSON; a seed only where it is another than lm-eval's."""
+        """The options as JSON; a seed only if it differs from lm-eval's."""
         told = self._asdict()
         return told if self.fewshot_seed != SEED else {key: told[key] for key in told if key != "fewshot_seed"}
 
     def context(self, messages: Sequence[Message]) -> request.Context:
-        """The context that messages make: a text, a chat, or a chat of one question with all before it."""
+        """The context of messages: a text, a chat, or a chat with everything before the answer in one question."""
         if not self.apply_chat_template:
             return text_of(messages)
         if self.fewshot_as_multiturn:
@@ -57,7 +57,7 @@ class Style(NamedTuple):
 
 
 def style_of(config: LmEvalConfig, run: RunConfig | None) -> Style:
-    """The style of a data set, as a text; what the run does not say, its file does."""
+    """The style of a data set, as a text; settings that the run does not give come from its file."""
     run = run or RunConfig()
     levels = {key: (getattr(run, key), getattr(config, key)) for key in ("fewshot_as_multiturn", "system_instruction")}
     levels["fewshot_seed"] = (run.fewshot_seed, None)

@@ -1,4 +1,4 @@
-"""What a task's own Python wants when it is called, read from its source: nothing is imported for it."""
+"""Metrics and packages that a task's own Python needs when it is called, read from its source without importing it."""
 
 import ast
 import re
@@ -11,27 +11,27 @@ from shardmark.tasks.lm_eval.files import Function
 
 PACKAGE = "evaluate"
 MISSED = {"ImportError", "ModuleNotFoundError", "Exception"}
-"Who catches one of these can do without a package."
+"Code that catches one of these can do without a package."
 
 
 class Wanted(NamedTuple):
-    """What functions want."""
+    """The needs of functions."""
 
     metrics: frozenset[str]
-    "Names that are given to `evaluate.load`, when the module is imported or the function is called."
+    "Names given to `evaluate.load`, when the module is imported or the function is called."
     packages: frozenset[str]
-    "What is imported only when the function is called."
+    "Packages that are imported only when the function is called."
 
 
 def wanted(functions: Iterable[Function]) -> Wanted:
-    """What these functions want, with the functions and classes of their modules that they use."""
+    """The needs of these functions, and of the functions and classes of their modules that they use."""
     found = [_wanted(function.file, function.name) for function in functions if function.file]
     return Wanted(*(frozenset[str]().union(*(each[n] for each in found)) for n in range(len(Wanted._fields))))
 
 
 @lru_cache(maxsize=4096)
 def draws_lots(file: Path) -> bool:
-    """Whether a module may draw random numbers: whether it names them at all."""
+    """Whether a module may draw random numbers: whether it mentions them at all."""
     try:
         return re.search(r"random|shuffle|\brng\b", file.read_text("utf-8"), re.IGNORECASE) is not None
     except (OSError, ValueError):
@@ -42,7 +42,7 @@ def draws_lots(file: Path) -> bool:
 def _wanted(file: Path, name: str) -> Wanted:
     try:
         tree = ast.parse(file.read_text("utf-8"))
-    except (OSError, ValueError, SyntaxError):  # importing it tells what is wrong
+    except (OSError, ValueError, SyntaxError):  # importing it will report the problem
         return Wanted(frozenset(), frozenset())
     defined = {part.name: part for part in tree.body if isinstance(part, ast.FunctionDef | ast.ClassDef)}
     used = _used(name.rpartition(".")[2], defined)
@@ -54,7 +54,7 @@ def _wanted(file: Path, name: str) -> Wanted:
 
 
 def _used(name: str, defined: dict[str, ast.FunctionDef | ast.ClassDef]) -> list[ast.AST]:
-    """A function or class of a module, and those that it names, directly or not."""
+    """A function or class of a module, and those that it refers to, directly or indirectly."""
     waiting, found = [name], dict[str, ast.AST]()
     while waiting:
         part = defined.get(waiting.pop())
@@ -65,7 +65,7 @@ def _used(name: str, defined: dict[str, ast.FunctionDef | ast.ClassDef]) -> list
 
 
 def _names_of_load(tree: ast.Module) -> set[str]:
-    """What `evaluate.load` is called in a module."""
+    """The names of `evaluate.load` in a module."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -84,7 +84,7 @@ def _loaded(part: ast.AST, loads: set[str]) -> Iterator[str]:
 
 
 def _imported(part: ast.AST) -> Iterator[str]:
-    """The packages that a function imports, unless it is ready to miss them."""
+    """The packages that a function imports, unless it handles their absence."""
     if isinstance(part, ast.Try) and any(_catches(handler) for handler in part.handlers):
         return
     if isinstance(part, ast.Import):

@@ -1,1 +1,1 @@
-"""What runs inside the sandbox, with the standard library alone: there is nothing else in it."""
+"""Programs that run inside the sandbox with only the standard library: nothing else is there."""

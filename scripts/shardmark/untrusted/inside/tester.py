@@ -1,7 +1,7 @@
-"""The tester's side: runs the tests of a data set on a program that is in another sandbox, and tells the verdict.
+"""The tester's side: runs a data set's tests on a program in another sandbox, and reports the verdict.
 
-The program's functions are called from afar, and what they return arrives as plain data. So no object of the program's
-takes part in a comparison, nothing that it changes is what the tests use, and it never sees what they expect.
+The program's functions are called remotely, and their results arrive as plain data. So no object of the program's takes
+part in a comparison, none of its changes reach the tests, and it never sees what they expect.
 """
 
 import ast
@@ -16,19 +16,23 @@ from typing import Any, NoReturn
 from shardmark.untrusted.inside import wire
 
 SHOWN = 500
-"Characters of a reason."
+"The most characters of a reason."
 ENDS = (StopIteration, StopAsyncIteration)
-"Exceptions that end a loop of the tests, such as that of `all(map(function, cases))`, as if it were done."
+"Exceptions that end a loop of the tests, such as that of `all(map(function, cases))`, as if it were complete."
+
+
+SCRIPT, LIMIT = "__script__", "__limit_time__"
+"Functions for the tests: the program's output for an input, and the limit on its further computing time."
 
 
 class Program:
-    """The program, asked through a channel."""
+    """The program, reached through a channel."""
 
     def __init__(self, channel: BufferedRWPair) -> None:
         self.channel = channel
 
     def ask(self, do: str, *arguments: Any) -> Any:
-        """Let the program's side do something. Raises the builtin exception that it raised, or EOFError."""
+        """Ask the program's side to do something. Raises the builtin exception that it raised, or EOFError."""
         wire.send(self.channel, {"do": do, "arguments": [wire.encode(part, _number) for part in arguments]})
         match wire.receive(self.channel):
             case {"raised": str() as name, "text": str() as text}:
@@ -39,7 +43,7 @@ class Program:
 
 
 class Remote:
-    """An object of the program's that is no plain data. It is equal to nothing but itself."""
+    """An object of the program's that is not plain data. It is equal only to itself."""
 
     def __init__(self, program: Program, number: int) -> None:
         self.__dict__.update(_program=program, _number=number)
@@ -91,25 +95,30 @@ def _raise(name: str, text: str) -> NoReturn:
 
 
 def run_tests(program: Program, source: str, tests: str) -> None:
-    """Run the tests on a program. Raises whatever is wrong.
+    """Run the tests on a program. Raises whatever fails.
 
-    Names that the tests use come from the program, unless the tests define them. Names that Python itself has do not,
-    or a program could redefine what tests compare with; but where the tests use no other name, these are meant. Nor do
-    modules that the tests use without an import, as in `sys.getsizeof(...)`.
+    Names that the tests use come from the program, unless the tests define them. Names of Python's builtins do not, or
+    a program could redefine what tests compare with; but if the tests use no other name, the program's are meant. Nor
+    do modules that the tests use without an import, as in `sys.getsizeof(...)`. Tests that use SCRIPT run the program
+    as a script, and do not run it otherwise.
     """
     tree = ast.parse(tests)
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     modules = _modules(tree)
-    names_there = program.ask("run", source)
+    own = {
+        SCRIPT: lambda given: program.ask("script", source, given),
+        LIMIT: lambda seconds: program.ask("limit_time", seconds),
+    }
+    names_there = [] if SCRIPT in used else program.ask("run", source)
     defined = used.intersection(name for name in names_there if isinstance(name, str)).difference(modules)
     asked = defined.difference(dir(builtins)) or defined
     names: dict[str, Any] = {name: importlib.import_module(name) for name in modules}
     names |= {name: program.ask("name", name) for name in asked}
-    exec(compile(tree, "tests", "exec"), names | {"__name__": "tests"})
+    exec(compile(tree, "tests", "exec"), names | own | {"__name__": "tests"})
 
 
 def _modules(tree: ast.AST) -> set[str]:
-    """Names of Python's own modules that stand in the tests before a dot, and never otherwise."""
+    """The names of Python's own modules that the tests use only before a dot."""
     nodes = list(ast.walk(tree))
     dotted = {
         id(node.value): node.value.id
@@ -121,7 +130,7 @@ def _modules(tree: ast.AST) -> set[str]:
 
 
 def verdict(program: Program, source: str, tests: str) -> dict[str, Any]:
-    """Whether the program passes, and why not."""
+    """Whether the program passes, and the reason if not."""
     try:
         run_tests(program, source, tests)
     except EOFError:

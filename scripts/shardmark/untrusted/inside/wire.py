@@ -1,7 +1,7 @@
-"""Messages between the tester and the program, and the limits that both set themselves.
+"""Messages between the tester and the program, and the limits that both set on themselves.
 
 Only plain data passes. A value is JSON: itself if it is None, a bool, a number or a text, else an object whose one key
-tells its type. Everything that is not plain stays with the program, and `{"object": 7}` stands for it.
+names its type. Everything that is not plain stays with the program, and `{"object": 7}` stands for it.
 """
 
 import builtins
@@ -17,28 +17,28 @@ from io import BufferedRWPair
 from typing import Any
 
 LONGEST = 64 << 20
-"Bytes of a message."
+"The most bytes of a message."
 DIGITS = 4000
-"Of an integer that is written in decimal digits; reading those of a long one takes time that grows with their square."
+"The most decimal digits of an integer; longer ones are written in hexadecimal, since reading takes quadratic time."
 FILE_BYTES = 16 << 20
 FILES = 64
 PROCESSES = 16
 STACK_BYTES = 8 << 20
 STARTED = 8
-"Processes that a sandbox starts to see whether the system lets it: else a right program might fail for want of them."
+"Processes that a sandbox starts to check that the system allows them; else a correct program might fail."
 READY = b"ready"
 CONTAINERS: tuple[Any, ...] = (list, tuple, set, frozenset)
 
 
 class WireError(ValueError):
-    """What has come is no message."""
+    """The received bytes are not a message."""
 
 
 def confine(seconds: str, memory_mb: str, user: str) -> None:
-    """Bound this process and those it starts: computing time, memory, processes, open files and their size.
+    """Limit this process and those it starts: computing time, memory, processes, open files and their size.
 
-    Each process may take the memory: where that is more than there is, the kernel ends these before any other. Root
-    becomes another user for good. What this process has inherited from whoever scores is undone.
+    Each process may use the full memory limit: if that is more than there is, the kernel ends these before any other.
+    Root becomes another user for good. Settings inherited from the scoring process are reset.
     """
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")
@@ -73,7 +73,7 @@ def confine(seconds: str, memory_mb: str, user: str) -> None:
 
 
 def _start_processes() -> None:
-    """Raise OSError if the system lets this process start fewer than it may."""
+    """Raise OSError if the system does not let this process start as many processes as it may."""
     started, (reader, writer) = [], os.pipe()
     try:
         for _ in range(STARTED):
@@ -94,7 +94,7 @@ def _start_processes() -> None:
 
 
 def begin(control_fd: str, *limits: str) -> socket.socket:
-    """Set the limits, then tell who started this process, and lend it the scratch folder to see how full it is."""
+    """Set the limits, then report to the parent, and lend it the scratch folder so that it sees how full that is."""
     control = socket.socket(fileno=int(control_fd))
     sys.set_int_max_str_digits(0)
     confine(*limits)
@@ -109,7 +109,7 @@ def begin(control_fd: str, *limits: str) -> socket.socket:
 
 
 def encode(value: object, keep: Callable[[Any], int]) -> Any:
-    """JSON for a value; `keep` gives the number of an object. A type derived from a plain one is that."""
+    """The JSON of a value; `keep` gives the number of an object. An instance of a plain type's subclass is plain."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 3 * DIGITS:
         return {"int": hex(value)}
     if value is None or isinstance(value, bool | int | float | str):
@@ -130,7 +130,7 @@ def encode(value: object, keep: Callable[[Any], int]) -> Any:
 
 
 def decode(value: object, find: Callable[[int], Any]) -> Any:
-    """The value of its JSON; `find` gives the object of a number. Raises WireError."""
+    """The value of its JSON; `find` gives the object with a number. Raises WireError."""
     try:
         return _decoded(value, find)
     except RecursionError:
@@ -179,7 +179,7 @@ def send(channel: BufferedRWPair, message: object) -> None:
 
 
 def receive(channel: BufferedRWPair) -> Any:
-    """Read a message. Raises EOFError if there is no more, or one that is too long, and WireError for what is none."""
+    """Read a message. Raises EOFError at the end or if it is too long, and WireError for bytes that are not one."""
     line = channel.readline(LONGEST)
     if not line.endswith(b"\n"):
         raise EOFError("the other side has ended")
@@ -187,7 +187,7 @@ def receive(channel: BufferedRWPair) -> Any:
 
 
 def read(line: bytes) -> Any:
-    """What the JSON of a message says. Raises WireError."""
+    """The content of a message in JSON. Raises WireError."""
     try:
         return json.loads(line, parse_int=_integer)
     except (ValueError, RecursionError) as error:

@@ -9,22 +9,22 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalize_answer(s: str) -> str:
-    """In small letters, without punctuation, articles and doubled white space."""
+    """The text in lower case, without punctuation, articles and repeated white space."""
     return " ".join(ARTICLES.sub(" ", s.lower().translate(PUNCTUATION)).split())
 
 
 def get_tokens(s: str) -> list[str]:
-    """The words."""
+    """The words of a text."""
     return normalize_answer(s).split() if s else []
 
 
 def compute_exact(a_gold: str, a_pred: str) -> int:
-    """1 if both have the same words."""
+    """1 if both have the same words, else 0."""
     return int(normalize_answer(a_gold) == normalize_answer(a_pred))
 
 
 def compute_f1(a_gold: str, a_pred: str) -> float:
-    """The harmonic mean of the shares of words in common; of two texts without words 1."""
+    """The harmonic mean of the shares of common words; 1 for two texts without words."""
     gold, found = get_tokens(a_gold), get_tokens(a_pred)
     if not gold or not found:
         return int(gold == found)

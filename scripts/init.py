@@ -1,0 +1,18 @@
+"""Make a folder for your own models, data sets and runs; existing files are left as they are."""
+
+import argparse
+from pathlib import Path
+
+from shardmark.command import run_command
+from shardmark.tools.init import init
+
+
+def main(arguments: argparse.Namespace) -> None:
+    for path, is_new in init(arguments.folder):
+        print(f"{path}" if is_new else f"{path}: is there, and stays as it is")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(), help="by default the current one")
+    run_command(parser, main)

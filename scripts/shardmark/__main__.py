@@ -1,0 +1,5 @@
+"""Run the command `shardmark` as `python -m shardmark`."""
+
+from shardmark.cli import main
+
+main()

@@ -1,0 +1,223 @@
+"""Models behind an endpoint that speaks OpenAI's protocol: chat completions, or completions."""
+
+import json
+import re
+from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    model_validator,
+)
+
+from shardmark.config.model import KINDS
+from shardmark.config.wording import TEMPLATE_DATE, WordedConfig
+from shardmark.settings import AS_WRITTEN, Settings
+
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SECRET_HEADER = re.compile(r"(authorization|api[-_]?key|token|secret|cookie)$", re.IGNORECASE)
+"Names of headers that hold secrets."
+HEADER_NAME, HEADER_TEXT = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[!-~]([ -~]*[!-~])?")
+OWN_HEADERS = ("content-type", "content-length", "transfer-encoding", "connection")
+LOOSE_REFERENCE = re.compile(rf"\$(?!\{{{VARIABLE.pattern}\}})(\{{|{VARIABLE.pattern})")
+"Text that looks like an environment variable, but is not."
+NEEDS_TOKENIZER = ("tokenizer_kwargs", "trust_remote_code")
+NEEDS_TEMPLATE = ("chat_template_kwargs", "reasoning")
+"Keys that pass something to a chat template."
+EFFORTS = ("low", "medium", "high")
+"The values of `reasoning` that an endpoint takes, as reasoning_effort."
+SET_HERE = {
+    "model": "model",
+    "messages": "the data set",
+    "prompt": "the data set",
+    "stream": "nothing: answers are taken whole",
+    "n": "samples of the data set's generation",
+    "stop": "generation.stop of the data set",
+    "max_tokens": "generation.max_new_tokens of the data set",
+    "max_completion_tokens": "generation.max_new_tokens of the data set",
+    "temperature": "generation.temperature of the data set",
+    "top_p": "generation.top_p of the data set",
+    "top_k": "generation.top_k of the data set",
+    "min_tokens": "generation.min_new_tokens of the data set",
+    "seed": "the request: it follows from the data set's seed and the number of the sample",
+    "echo": "the kind of the data set",
+    "logprobs": "the kind of the data set",
+    "prompt_logprobs": "the kind of the data set",
+    "reasoning_effort": "reasoning",
+    "continue_final_message": "continue_final_message",
+    "add_generation_prompt": "continue_final_message",
+    "truncate_prompt_tokens": "max_seq_len",
+    "stream_options": "nothing: answers are taken whole",
+}
+"Fields of a request that cannot be in `extra_body`, and the settings that set them."
+
+
+def _address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("not an address such as https://api.example.org/v1")
+    if parts.username or parts.password:
+        raise ValueError("an address with a password in it: name a variable with the key as api_key_env")
+    try:
+        usable = parts.port != 0 and not re.search(r"[\s\x00-\x1f]", text)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("holds a blank, or a port that is none")
+    if parts.query or parts.fragment:
+        raise ValueError("an address ends with its path: drop what follows ? or #")
+    if not re.search(r"/v\d+\w*(/|$)", parts.path):
+        raise ValueError(f"has no version in its path: is it {text.rstrip('/')}/v1?")
+    if route := re.search(r"(/chat)?/completions/*$", parts.path):
+        raise ValueError(f"ends with its version: drop {route[0]}, which api says")
+    return text.rstrip("/")
+
+
+def _variable(text: str) -> str:
+    if not VARIABLE.fullmatch(text):
+        raise ValueError("give the name of an environment variable that holds the key, never the key")
+    return text
+
+
+class Price(Settings):
+    """The price of tokens, in any currency: the report names none."""
+
+    input: NonNegativeFloat
+    "Price of a million tokens of prompts."
+    output: NonNegativeFloat
+    "Price of a million tokens of answers, thoughts included."
+
+
+class OpenaiConfig(WordedConfig):
+    """A model behind an endpoint. The file's name is the model's name."""
+
+    factory: ClassVar[str] = "shardmark.engine.endpoints.backend:open_backend"
+    protocol: ClassVar[int] = 1
+    elsewhere: ClassVar[bool] = True
+
+    backend: Literal["openai"] = "openai"
+    "The backend that runs the model."
+    base_url: Annotated[str, AfterValidator(_address)]
+    "The endpoint's address up to its version, such as https://api.example.org/v1."
+    model: str = Field(min_length=1)
+    "The endpoint's name for the model."
+    api: Literal["chat", "completions"] = "chat"
+    "chat asks /chat/completions; completions asks /completions, worded (and tokenized) on this side."
+    api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
+    "The environment variable that holds the key; null if the endpoint needs none. The key itself is never written."
+    snapshot: str | None = None
+    "Any text, such as 2026-11. Changing it asks everything again: endpoints may serve another model by the same name."
+    concurrency: PositiveInt | None = None
+    "Requests in flight at once, over all jobs of this results folder; null adapts to what the endpoint accepts."
+    requests_per_minute: PositiveFloat | None = None
+    "The most requests per minute, over all jobs of this results folder."
+    tokens_per_minute: PositiveInt | None = None
+    "The most tokens per minute, of prompts and answers, over all jobs of this results folder."
+    timeout: PositiveFloat = 600
+    "Seconds to wait for an answer before asking again."
+    headers: dict[str, str] = Field(default={})
+    "HTTP headers of each request; ${NAME} stands for an environment variable."
+    extra_body: dict[str, Any] = Field(default={})
+    "More fields of each request, such as {chat_template_kwargs: {enable_thinking: false}}; they change answers."
+    continue_final_message: bool = False
+    "Whether the endpoint can continue an answer that the data set begins; two fields that vLLM knows tell it to."
+    price: Price | None = None
+    "The price of tokens: for the dry run, for max_cost and for the report."
+    num_gpus: int = 0
+    "Always 0, as the model runs elsewhere."
+    cpus: PositiveInt = 1
+    "Cores per job; most of the time it waits for answers."
+
+    @property
+    def place(self) -> str:
+        """The model's name and its address."""
+        return f"{self.model} at {self.base_url}"
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of requests; log-likelihoods need an endpoint that tokenizes as this side does."""
+        return KINDS if self.api == "completions" and self.tokenizer_path else frozenset({"generate"})
+
+    @property
+    def asks_chats(self) -> bool:
+        """Whether everything is asked in chats because the endpoint accepts nothing else."""
+        return self.api == "chat"
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that can change an answer, which pace and price cannot."""
+        names = ("base_url", "model", "api", "snapshot", "extra_body", "continue_final_message")
+        return super().identity() | {name: getattr(self, name) for name in names}
+
+    @model_validator(mode="after")
+    def _fits(self, info: ValidationInfo) -> Self:
+        if info.context == AS_WRITTEN:
+            return self
+        if self.num_gpus:
+            raise ValueError("num_gpus: the model runs at the endpoint, which takes no GPU here: drop it")
+        if self.slurm.model_fields_set:
+            raise ValueError("slurm without effect: its jobs run where Snakemake does: drop it")
+        if self.template_date != TEMPLATE_DATE and not self.tokenizer_path:
+            raise ValueError("template_date without effect: no chat template is rendered here")
+        self._check_headers()
+        try:
+            json.dumps(self.extra_body, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"extra_body: no value of JSON: {error}") from None
+        if given := sorted(SET_HERE.keys() & self.extra_body.keys()):
+            raise ValueError(f"extra_body.{given[0]} is set by {SET_HERE[given[0]]}: drop it")
+        if self.reasoning is not None and self.reasoning not in EFFORTS:
+            fix = f"give one of {', '.join(EFFORTS)}, or say it to the endpoint in extra_body"
+            raise ValueError(f"reasoning: an endpoint has no {self.reasoning}: {fix}")
+        if self.api == "chat":
+            self._check_chat()
+        else:
+            self._check_completions()
+        return self
+
+    def package_names(self) -> list[str]:
+        """The packages of the client."""
+        return ["openai", "httpx2"]
+
+    def _check_headers(self) -> None:
+        """Raise ValueError for headers that cannot be sent, that are set elsewhere, or that contain a key."""
+        for name, text in self.headers.items():
+            if not HEADER_NAME.fullmatch(name) or not HEADER_TEXT.fullmatch(text):
+                raise ValueError(f"headers.{name!r}: no header has such a name, or such a text")
+            if name.lower() in OWN_HEADERS:
+                raise ValueError(f"headers.{name} is set by what is sent: drop it")
+            if name.lower() == "authorization" and self.api_key_env:
+                raise ValueError(f"headers.{name}: api_key_env says what stands there: keep one")
+            if LOOSE_REFERENCE.search(text):
+                raise ValueError(f"headers.{name}: write ${{NAME}} for an environment variable")
+            if SECRET_HEADER.search(name) and "${" not in text:
+                fix = "write ${NAME}, for a variable that holds it"
+                raise ValueError(f"headers.{name} seems to hold a key, which is to stand in no file: {fix}")
+
+    def _check_completions(self) -> None:
+        """Raise ValueError for settings that have no effect with an endpoint for texts."""
+        if self.continue_final_message:
+            raise ValueError(
+                "continue_final_message without effect: with api: completions, prompts are put into words here"
+            )
+        if self.tokenizer_path:
+            return
+        idle = [*NEEDS_TOKENIZER, *([] if self.meta_template else NEEDS_TEMPLATE)]  # with one, another check tells
+        for key in idle:
+            if getattr(self, key):
+                raise ValueError(f"{key} without effect: with api: completions, it needs a tokenizer_path")
+
+    def _check_chat(self) -> None:
+        """Raise ValueError for settings that have no effect with an endpoint for chats."""
+        if self.apply_chat_template is False:
+            raise ValueError("apply_chat_template: false, but api: chat takes nothing but chats: keep one")
+        for key in ("tokenizer_path", "meta_template", *NEEDS_TOKENIZER, "chat_template_kwargs"):
+            if getattr(self, key):
+                raise ValueError(f"{key} without effect: with api: chat, the endpoint puts chats into words")
+
+
+SETTINGS = OpenaiConfig

@@ -1,0 +1,35 @@
+"""`source.synthetic`: rows that are generated from a seed."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from shardmark.settings import Settings
+
+Length = Annotated[int, Field(ge=50, le=2_000_000)]
+Percent = Annotated[int, Field(ge=0, le=100)]
+WORDS = 10
+"The number of words of the sentence that hides a number."
+
+
+class Needle(Settings):
+    """Texts of repeated sentences with numbers hidden in them, one of which is asked for."""
+
+    name: Literal["needle"]
+    "The kind of rows: needles in haystacks."
+    lengths: list[Length] = Field(min_length=1)
+    "The lengths of the texts in words; a word has about 1.3 tokens."
+    depths: list[Percent] = Field(default=[0, 25, 50, 75, 100], min_length=1)
+    "The positions of the number that is asked for, in percent of the text."
+    needles: Annotated[int, Field(ge=1, le=200)] = 1
+    "How many numbers are hidden in a text."
+    rows: PositiveInt = 10
+    "How many texts of each length and depth."
+    seed: NonNegativeInt = 0
+    "Another number generates other rows."
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Needle":
+        if self.needles * WORDS > min(self.lengths):
+            raise ValueError(f"{self.needles} needles of {WORDS} words do not fit into {min(self.lengths)} words")
+        return self

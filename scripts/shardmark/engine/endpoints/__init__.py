@@ -1,0 +1,1 @@
+"""Models behind endpoints that speak OpenAI's protocol: questions, their pace, and answers."""

@@ -1,0 +1,362 @@
+"""Checked answers of an endpoint: neither their form nor their size is trusted."""
+
+import json
+import math
+import re
+from typing import Any, NamedTuple
+
+import msgspec
+
+from shardmark.engine.endpoints.questions import Question
+from shardmark.engine.tokens import well_formed
+from shardmark.records.base import Unreadable, parse
+
+ENDS = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "end_turn": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "content_filter": "filter",
+    "refusal": "refusal",
+}
+"An endpoint's reasons for the end of a text, and those of predictions. Endpoints don't tell eos from a stop string."
+FAILED = ("error", "abort", "cancelled")
+"Reasons that mean a text was not finished: it is asked for again."
+SERVED_LENGTH = 200
+"The most characters kept of the name and fingerprint that an endpoint gives."
+HIDDEN_FACTOR, HIDDEN_TOKENS = 4, 8192
+"""Bounds for an endpoint's count of prompt tokens: a factor of the most that our prompt can have, and tokens on top.
+
+An endpoint may put a prompt of its own before ours.
+"""
+
+
+LONGEST_TOKEN = 1024
+"The most bytes that a token can have: a count of fewer tokens than a text must have is not believed."
+LONGEST_NUMBER = 40
+"The number of digits from which on a number counts as infinite."
+ABOVE_ZERO = 0.01
+"The most that a log-probability may be above 0 because of rounding."
+
+
+class Malformed(Exception):
+    """An answer that violates the protocol."""
+
+
+class Unfit(Exception):
+    """A complete answer that does not answer the question; says how to fix that."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what)
+        self.fix = fix
+
+
+class Failure(NamedTuple):
+    """An error that an endpoint reports."""
+
+    message: str
+    code: str = ""
+    parameter: str = ""
+    "The field of the request that is wrong."
+    status: int | None = None
+    "The HTTP status that the body names."
+
+
+class Usage(NamedTuple):
+    """Token counts of an endpoint; None if it gives none, or none that can be believed."""
+
+    read: int | None = None
+    written: int | None = None
+    thought: int | None = None
+
+
+class Reply(NamedTuple):
+    """A complete answer."""
+
+    usage: Usage
+    served: str
+    text: str = ""
+    reasoning: str = ""
+    end: str = ""
+    score: tuple[float, bool] | None = None
+    "For a scored row: its log-likelihood, and whether all of it is greedy."
+
+
+class NoLogprobs(Exception):
+    """An answer without the log-probability of each token of the prompt."""
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: Any = None
+    message: Any = None
+    text: Any = None
+    logprobs: Any = None
+    prompt_logprobs: Any = None
+    error: Any = None
+
+
+class _Body(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    model: Any = None
+    system_fingerprint: Any = None
+    usage: Any = None
+    error: Any = None
+
+
+_DECODER = msgspec.json.Decoder(_Body)
+
+
+def _decode(content: bytes) -> _Body:
+    try:
+        return _DECODER.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass  # a lone surrogate, a number that JSON lacks, or an error: the slow parser finds out
+    try:
+        return msgspec.convert(json.loads(content, parse_int=_whole_number), _Body)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"it is no answer in JSON: {error}"[:300]) from error
+
+
+def _whole_number(digits: str) -> float:
+    return int(digits) if len(digits) < LONGEST_NUMBER else math.inf
+
+
+def failure_of(content: bytes) -> Failure:
+    """The error in the body of an answer, in any of the forms that servers use."""
+    try:
+        value = parse(content)
+    except Unreadable:
+        value = content.decode(errors="replace")
+    return _failure(value)
+
+
+def _failure(value: Any) -> Failure:
+    found = value
+    for key in ("error", "detail", "message"):
+        if isinstance(found, dict) and found.get(key):
+            found = found[key]
+            break
+    if isinstance(found, dict):
+        told = [found.get(name) for name in ("message", "code", "param", "type")]
+        message, code, parameter = (str(part) if part is not None else "" for part in told[:3])
+        kind = str(told[3]) if isinstance(told[3], str) else ""
+        status = _status(found.get("code"))
+        return Failure(message or str(found), code if status is None and code else kind, parameter, status)
+    return Failure(str(found))
+
+
+def _status(code: Any) -> int | None:
+    """The HTTP status that a code stands for; some endpoints write it as a text."""
+    return int(code) if re.fullmatch("[45][0-9][0-9]", str(code)) else None
+
+
+def shortened(text: str) -> str:
+    """A message of an endpoint as one line of reasonable length."""
+    return re.sub(r"\s+", " ", well_formed(text[:2000])).strip()[:500]
+
+
+def read_answer(content: bytes, question: Question, api: str) -> Reply | Failure:
+    """The answer in a body, or the error that it reports, whatever its HTTP status.
+
+    Raises Malformed, Unfit, or NoLogprobs.
+    """
+    try:
+        return _read(_decode(content), question, api)
+    except RecursionError as error:
+        raise Malformed("it is nested too deeply") from error
+
+
+def _read(body: _Body, question: Question, api: str) -> Reply | Failure:
+    if not body.choices and body.error:
+        return _failure({"error": body.error})
+    choices = body.choices or []
+    if len(choices) != 1:
+        raise Malformed(f"it has {len(choices)} choices instead of one")
+    choice = choices[0]
+    if choice.error:
+        return _failure({"error": choice.error})
+    if question.row:
+        return Reply(_usage(body.usage, question, ""), _served(body), score=_score(choice, question))
+    text, reasoning, refusal = _chat_texts(choice.message) if api == "chat" else (_text(choice.text), "", "")
+    end = "refusal" if refusal else _end(choice.finish_reason)
+    text = text or refusal
+    text, stopped = _before_stop(text, question)
+    usage, end = _usage(body.usage, question, text + reasoning), "stop" if stopped else end
+    if end == "stop" and usage.written is not None and usage.written < question.least:
+        what = (
+            f"it wrote {usage.written} tokens, and min_new_tokens is {question.least}: the endpoint ignores min_tokens"
+        )
+        raise Unfit(what, "drop min_new_tokens from the data set's generation, or ask where it is known (vLLM)")
+    return Reply(usage, _served(body), text, reasoning, end)
+
+
+def _end(reason: Any) -> str:
+    if reason in FAILED:
+        raise Malformed(f"the endpoint gave up in the middle of it (finish_reason {reason!r})")
+    if reason is None:
+        raise Malformed("it has no finish_reason, so whether it is whole cannot be told")
+    if not isinstance(reason, str) or reason not in ENDS:
+        known = ", ".join(ENDS)
+        raise Unfit(
+            f"finish_reason is {str(reason)[:100]!r}, which is none of {known}", "see what the endpoint means by it"
+        )
+    return ENDS[reason]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Malformed(f"its text is {type(value).__name__}")
+    return well_formed(value)
+
+
+def _chat_texts(message: Any) -> tuple[str, str, str]:
+    """The text of a message, its thoughts if they are separate, and the reason why the model refuses."""
+    if not isinstance(message, dict):
+        raise Malformed("its choice has no message")
+    if message.get("tool_calls") or message.get("function_call"):
+        fix = "drop tools from extra_body, or start the server without a parser for calls of tools"
+        raise Unfit("it calls a tool, where it should answer", fix)
+    content, refusal = message.get("content"), message.get("refusal")
+    reasoning = next((v for v in map(message.get, ("reasoning_content", "reasoning")) if v and isinstance(v, str)), "")
+    if isinstance(content, list):  # a list of parts, which some endpoints use for thoughts
+        said, thought, refused = _parts(content)
+        content, reasoning, refusal = said, reasoning or thought, refusal or refused
+    if refusal and not isinstance(refusal, str):
+        raise Malformed(f"its refusal is {type(refusal).__name__}")
+    if content is None and not ("content" in message or reasoning or refusal):
+        raise Malformed("its message has no content")
+    return (
+        "" if content is None else _text(content),
+        well_formed(reasoning),
+        well_formed(refusal or ""),
+    )
+
+
+def _parts(content: list[Any]) -> tuple[str, str, str]:
+    """The text of a message in parts, its thoughts, and the reason why the model refuses."""
+    said, thought, refused = [], [], []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("text", "output_text"):
+            said.append(_text(part.get("text")))
+        elif kind == "refusal":
+            refused.append(_text(part.get("refusal")))
+        elif kind in ("thinking", "reasoning"):
+            inner = part.get(kind)
+            thought.append(_parts(inner)[0] if isinstance(inner, list) else _text(inner))
+        else:
+            raise Malformed(f"its message has a part of the type {str(kind)[:50]!r}")
+    return "".join(said), "".join(thought), "".join(refused)
+
+
+def _before_stop(text: str, question: Question) -> tuple[str, bool]:
+    """The text before the first stop string, which some endpoints leave in it, and whether there was one."""
+    if question.least:  # the end of the first tokens is unknown: check only the end of the text
+        ended = [string for string in question.stop if text.endswith(string)]
+        return (text[: -len(max(ended, key=len))], True) if ended else (text, False)
+    places = [place for string in question.stop if (place := text.find(string)) >= 0]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def _usage(value: Any, question: Question, written: str) -> Usage:
+    """The token counts of an endpoint, as far as they are plausible."""
+    if not isinstance(value, dict):
+        return Usage()
+    details = value.get("completion_tokens_details")
+    thought = details.get("reasoning_tokens") if isinstance(details, dict) else value.get("reasoning_tokens")
+    size = len(written.encode(errors="replace"))
+    tokens = _count(value.get("completion_tokens"), max(question.write, size) + 16, least=-(-size // LONGEST_TOKEN))
+    return Usage(
+        read=_count(value.get("prompt_tokens"), HIDDEN_FACTOR * question.read + HIDDEN_TOKENS, least=1),
+        written=tokens,
+        thought=None if tokens is None else _count(thought, tokens),
+    )
+
+
+def _count(value: Any, most: int, least: int = 0) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most else None
+
+
+def _served(body: _Body) -> str:
+    """The model that an endpoint says it answered with: its name, a blank, and its fingerprint."""
+    name, print_ = (
+        "".join(character for character in str(part or "")[:SERVED_LENGTH] if character.isprintable())
+        for part in (body.model, body.system_fingerprint)
+    )
+    return well_formed(f"{'_'.join(name.split())} {'_'.join(print_.split())}".strip())
+
+
+def _score(choice: _Choice, question: Question) -> tuple[float, bool]:
+    """The log-likelihood of a row, from either of the two formats. Raises NoLogprobs."""
+    assert question.row is not None
+    prompt, scored = question.body["prompt"], len(question.row.scored)
+    if choice.prompt_logprobs is not None:
+        pairs = _by_id(choice.prompt_logprobs, prompt)
+    else:
+        pairs = _echoed(choice.logprobs, prompt)
+    if len(prompt) > 2 and not any(value != 0 for value, _ in pairs[1:]):
+        raise NoLogprobs("the log-probabilities of all tokens of the prompt are 0")
+    values = pairs[len(prompt) - scored : len(prompt)]
+    for value, _ in values:
+        if value is None or not math.isfinite(value) or value > ABOVE_ZERO:
+            raise Malformed(f"the log-probability of a token is {value}")
+    return math.fsum(value or 0.0 for value, _ in values), all(greedy for _, greedy in values)
+
+
+Pair = tuple[float | None, bool]
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _by_id(found: Any, prompt: list[int]) -> list[Pair]:
+    """Log-probabilities in vLLM's `prompt_logprobs`: for each token of the prompt, a mapping of token ids to facts."""
+    if not isinstance(found, list) or len(found) != len(prompt):
+        raise NoLogprobs(_counted(found, prompt))
+    pairs: list[Pair] = [(None, False)]
+    for token, known in zip(prompt[1:], found[1:], strict=True):
+        own = known.get(str(token)) if isinstance(known, dict) else None
+        if not isinstance(own, dict):
+            raise NoLogprobs(f"token {token} of the prompt is not among those that it tells of")
+        pairs.append((_number(own.get("logprob")), own.get("rank") == 1))
+    return pairs
+
+
+def _echoed(found: Any, prompt: list[int]) -> list[Pair]:
+    """Log-probabilities as returned with `echo`: a list of values and one of the likeliest tokens."""
+    values = found.get("token_logprobs") if isinstance(found, dict) else None
+    tops = found.get("top_logprobs") if isinstance(found, dict) else None
+    if not isinstance(values, list) or len(values) not in (len(prompt), len(prompt) + 1):
+        raise NoLogprobs(_counted(values, prompt))
+    if not isinstance(tops, list) or len(tops) != len(values):
+        raise NoLogprobs(f"{len(prompt)} tokens have {len(tops) if isinstance(tops, list) else 'no'} likeliest tokens")
+    pairs: list[Pair] = [(None, False)]
+    for value, top in zip(values[1 : len(prompt)], tops[1 : len(prompt)], strict=True):
+        own = _number(value)
+        best = [_number(other) for other in top.values()] if isinstance(top, dict) and top else [None]
+        if None in best:
+            raise NoLogprobs("some tokens have no likeliest token")
+        pairs.append((own, own is not None and own >= max(b for b in best if b is not None)))
+    return pairs
+
+
+def token_texts(content: bytes, prompt: list[int]) -> list[str | None] | None:
+    """The endpoint's texts of the prompt's tokens, None for each one that it does not give; None if it gives none."""
+    choice = (_decode(content).choices or [_Choice()])[0]
+    texts: Any = choice.logprobs.get("tokens") if isinstance(choice.logprobs, dict) else None
+    if isinstance(choice.prompt_logprobs, list):
+        pairs = zip(prompt, choice.prompt_logprobs, strict=False)
+        known = (each.get(str(token)) if isinstance(each, dict) else None for token, each in pairs)
+        texts = [own.get("decoded_token") if isinstance(own, dict) else None for own in known]
+    return [text if isinstance(text, str) else None for text in texts] if isinstance(texts, list) else None
+
+
+def _counted(found: Any, prompt: list[int]) -> str:
+    count = len(found) if isinstance(found, list) else "no"
+    return f"{len(prompt)} tokens have {count} log-probabilities"

@@ -1,0 +1,73 @@
+"""Fields of requests that some endpoints refuse, and equivalents.
+
+A request that is refused because of a field is sent again without it, and so are all later ones, but only if that
+changes no answer: OpenAI's reasoning models want max_completion_tokens, and OpenAI takes no more than four stop
+strings, but answers are cut here in any case.
+"""
+
+import logging
+import re
+from typing import Any
+
+from shardmark.engine.endpoints.answers import Failure
+from shardmark.engine.endpoints.client import Refused
+
+MOST_STOPS = 4
+REFUSALS = (400, 422)
+"Statuses for a wrong field."
+log = logging.getLogger(__name__)
+
+
+class Dialect:
+    """The form in which an endpoint wants its requests, as far as its refusals have shown."""
+
+    def __init__(self) -> None:
+        self._done: dict[str, int] = {}
+        "The step of adaptation that each field has reached."
+
+    def adapted(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A body in the form that the endpoint takes."""
+        if not self._done:
+            return body
+        body = dict(body)
+        if self._done.get("max_tokens"):
+            body["max_completion_tokens"] = body.pop("max_tokens")
+        if "stop" in body and (step := self._done.get("stop", 0)):
+            body["stop"] = body["stop"][:MOST_STOPS] if step == 1 else []
+            if not body["stop"]:
+                del body["stop"]
+        if self._done.get("seed"):
+            body.pop("seed", None)
+        for name in ("top_p", "temperature"):
+            if self._done.get(name) and body.get(name) == 1:
+                del body[name]
+        return body
+
+    def learns(self, refused: Refused) -> bool:
+        """Whether a refusal is one that `adapted` now avoids."""
+        failure, body = refused.failure, refused.body
+        if refused.status not in REFUSALS:
+            return False
+        for name in ("max_tokens", "stop", "seed", "top_p", "temperature"):
+            if name in body and self._names(failure, name) and (step := self._next(name, body)):
+                if self._done.get(name, 0) < step:
+                    self._done[name] = step
+                    log.info(
+                        "the endpoint refuses %s as it was sent (%s): it is asked otherwise", name, failure.message
+                    )
+                return True
+        return False
+
+    def _next(self, name: str, body: dict[str, Any]) -> int:
+        """The next step of adaptation for a refused field; 0 if that would change answers."""
+        if name == "stop":
+            return 1 if len(body["stop"]) > MOST_STOPS else 2
+        return int(name in ("max_tokens", "seed") or body[name] == 1)
+
+    @staticmethod
+    def _names(failure: Failure, name: str) -> bool:
+        if failure.parameter:
+            return failure.parameter == name
+        if name == "max_tokens":  # often part of a message that a prompt is too long
+            return "max_completion_tokens" in failure.message
+        return bool(re.search(rf"\b{name}\b", failure.message))

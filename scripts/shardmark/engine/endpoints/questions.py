@@ -1,0 +1,156 @@
+"""From requests to questions for an endpoint: an HTTP body for each sample, choice or window."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from shardmark.config.backends.openai import OpenaiConfig
+from shardmark.engine.rows import scored_rows
+from shardmark.engine.tokenization import Wording
+from shardmark.engine.tokens import ScoredRow, well_formed
+from shardmark.records.request import GenerateRequest, Message, Request
+from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template
+from shardmark.tasks.requests import without_empty_answer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+UNBOUNDED = 1 << 40
+"The window of a model whose file gives none: nothing is cut, and the endpoint refuses prompts that are too long."
+AROUND_CHAT, AROUND_MESSAGE = 256, 32
+"The most tokens that an endpoint is assumed to put around a chat, and around each of its messages."
+NO_WINDOW = "give the model's file max_seq_len and a tokenizer_path, so that prompts are cut"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One HTTP request, and the part of a request that it answers."""
+
+    request: str
+    "The request's id."
+    part: int
+    "The number of the request's sample, choice or window."
+    body: dict[str, Any]
+    "The body that is sent, without the model's name."
+    read: int
+    "The most tokens that the endpoint may read for it."
+    write: int
+    "The most tokens that it may write."
+    row: ScoredRow | None = None
+    "The row to score; None for a text."
+    stop: tuple[str, ...] = ()
+    least: int = 0
+    "Tokens before which no stop string ends the text."
+    cut: int = 0
+    "Tokens of the prompt that were cut to fit the window."
+    opened: str = ""
+    "The opening mark of a thought at the end of the prompt."
+
+
+class Questions:
+    """Turns requests into HTTP bodies, as a model's file specifies."""
+
+    def __init__(self, settings: OpenaiConfig, tokenizer: "PreTrainedTokenizerBase | None") -> None:
+        self._settings = settings
+        self._wording = Wording(tokenizer, settings) if tokenizer else None
+        meta = settings.meta_template
+        self._template = ChatTemplate(partial(by_meta_template, meta)) if meta else None
+        self._window = settings.max_seq_len or UNBOUNDED
+
+    def of(self, key: str, request: Request) -> list[Question]:
+        """The questions for a request. Raises WordingError."""
+        if isinstance(request, GenerateRequest):
+            return self._texts(key, request)
+        if self._wording is None:
+            raise WordingError("log-likelihoods need a tokenizer", "give the model's file a tokenizer_path")
+        # The endpoint also writes one token, which must fit into its window.
+        rows = scored_rows(self._wording, request, self._window - 2)
+        return [_scored(key, number, row) for number, row in enumerate(rows)]
+
+    def _texts(self, key: str, request: GenerateRequest) -> list[Question]:
+        settings = self._settings
+        limit = settings.answer_tokens(request.max_new_tokens) + settings.thought_tokens
+        build = self._chat if settings.api == "chat" else self._text
+        first = build(key, request, limit)
+        first.body.update(_decoding(request, limit))
+        if request.temperature == 0:
+            return [replace(first, part=part) for part in range(request.samples)]
+        return [
+            replace(first, part=part, body=first.body | {"seed": seed_of(key, part)}) for part in range(request.samples)
+        ]
+
+    def _chat(self, key: str, request: GenerateRequest, limit: int) -> Question:
+        if request.messages is None:
+            fix = "ask it in chats (apply_chat_template: true), or give its file api: completions"
+            raise WordingError("it is a text, and the endpoint takes chats", fix)
+        said = without_empty_answer(request.messages)
+        body: dict[str, Any] = {"messages": [_message(message) for message in said]}
+        if said[-1].role == "assistant":
+            if not self._settings.continue_final_message:
+                fix = "set continue_final_message: true if it can (vLLM and SGLang can), or leave the beginning out"
+                raise WordingError("it has the beginning of an answer, and nothing says that the endpoint goes on", fix)
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        if self._settings.reasoning is not None:
+            body["reasoning_effort"] = self._settings.reasoning
+        read = AROUND_CHAT + sum(_bytes(message.content) + AROUND_MESSAGE for message in said)
+        return _question(key, body, read, limit, request)
+
+    def _text(self, key: str, request: GenerateRequest, limit: int) -> Question:
+        if self._wording is None:
+            text = well_formed(self._said(request))
+            return _question(key, {"prompt": text}, _bytes(text) + AROUND_MESSAGE, limit, request)
+        tokens, room = self._wording.prompt(request.context), self._window - limit
+        if room < 1:
+            what = f"{limit} new tokens leave no room for a prompt in the window of {self._window}"
+            raise WordingError(what, "lower max_out_len or reasoning_tokens, or raise max_seq_len")
+        asked = _question(key, {"prompt": tokens[-room:]}, min(len(tokens), room) + 1, limit, request)
+        return replace(asked, cut=max(0, len(tokens) - room), opened=self._wording.opened(request.context))
+
+    def _said(self, request: GenerateRequest) -> str:
+        """The text of a request without a tokenizer."""
+        if request.messages is None:
+            return request.prompt or ""
+        if self._template is None:
+            fix = "give the model's file api: chat, a meta_template, or a tokenizer_path with a chat template"
+            raise WordingError("it is a chat, and the endpoint takes texts", fix)
+        return self._template.text(request.messages, is_open=True)
+
+
+def seed_of(key: str, part: int) -> int:
+    """The seed for a sample, sent to the endpoint: 31 bits derived from the request's id."""
+    return int.from_bytes(hashlib.sha256(f"{key}:{part}".encode()).digest()[:4], "little") >> 1
+
+
+def _question(key: str, body: dict[str, Any], read: int, write: int, request: GenerateRequest) -> Question:
+    stop = tuple(string for string in request.stop if string)
+    return Question(key, 0, body, read=read, write=write, stop=stop, least=request.min_new_tokens)
+
+
+def _decoding(request: GenerateRequest, limit: int) -> dict[str, Any]:
+    """The decoding settings. Those without effect are left out, since many endpoints refuse them."""
+    body: dict[str, Any] = {"max_tokens": limit, "temperature": request.temperature}
+    if request.temperature > 0:
+        body["top_p"] = request.top_p  # sent even if it is 1: servers have their own defaults
+    optional: list[tuple[str, Any]] = [
+        ("top_k", request.top_k if request.temperature > 0 else 0),
+        ("min_tokens", request.min_new_tokens),
+        ("stop", [well_formed(string) for string in request.stop if string]),
+    ]
+    return body | {name: value for name, value in optional if value}
+
+
+def _scored(key: str, number: int, row: ScoredRow) -> Question:
+    """The question for the tokens of a row. The last one is scored as well, so it is part of the prompt."""
+    prompt = [*row.inputs, row.scored[-1]]
+    body = {"prompt": prompt, "max_tokens": 1, "temperature": 0}
+    return Question(key, number, body, read=len(prompt) + 1, write=1, row=row)
+
+
+def _message(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": well_formed(message.content)}
+
+
+def _bytes(text: str) -> int:
+    """The most tokens that a text can have."""
+    return len(text.encode("utf-8", "surrogatepass"))

@@ -1,0 +1,1 @@
+"""Export a finished report to other programs' formats, and publish it elsewhere."""

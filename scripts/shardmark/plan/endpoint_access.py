@@ -1,0 +1,94 @@
+"""Key, headers and proxies for an endpoint: the plan's checks and the jobs must use the same."""
+
+import json
+import os
+import re
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from shardmark.config.backends.openai import VARIABLE, OpenaiConfig
+from shardmark.errors import Problem, UserError
+
+SECRET_LENGTH = 6
+"The fewest characters of a value that is hidden wherever it appears; hiding shorter ones would hide words."
+HIDDEN = "***"
+PLACEHOLDER = re.compile(r"(?!sk-)(?=.{0,11}$)[A-Za-z]+([-_ ][A-Za-z]+)*")
+"Placeholders for servers that want any key, such as ollama or not-needed: hiding them would change answers."
+REFERENCE = re.compile(rf"\$\{{({VARIABLE.pattern})\}}")
+
+
+class Secrets(NamedTuple):
+    """Secrets, which are written nowhere."""
+
+    key: str
+    headers: dict[str, str]
+    values: tuple[str, ...]
+    "All values to hide."
+
+    def hidden(self, text: str) -> str:
+        """The text without secrets."""
+        for value in self.values:
+            if value in text:
+                text = text.replace(value, HIDDEN)
+        return text
+
+    def hidden_in(self, content: bytes) -> bytes:
+        """A JSON body without secrets, so that no part cut out of it later can have a part of one."""
+        for value in self.values:
+            for form in {value, json.dumps(value)[1:-1]}:
+                if form.encode() in content:
+                    content = content.replace(form.encode(), HIDDEN.encode())
+        return content
+
+
+def read_secrets(settings: OpenaiConfig, where: str) -> Secrets:
+    """The key and the headers of a model, from the environment. Raises UserError listing all that are missing."""
+    problems: list[Problem] = []
+
+    def value(name: str, key: str) -> str:
+        found = os.environ.get(name, "")
+        if not found:
+            problems.append(Problem(where, key, f"the environment variable {name} is not set", f"set {name}"))
+        elif not found.isascii() or not found.isprintable() or found != found.strip():
+            what = f"{name} holds blanks at an end, line breaks or other characters that no header has"
+            problems.append(Problem(where, key, what, f"set {name} anew"))
+        return found
+
+    key = value(settings.api_key_env, "api_key_env") if settings.api_key_env else ""
+    headers, values = {}, [key]
+    for name, text in settings.headers.items():
+        for variable in REFERENCE.findall(text):
+            values.append(value(variable, f"headers.{name}"))
+        headers[name] = REFERENCE.sub(lambda match: os.environ.get(match[1], ""), text)
+    if problems:
+        raise UserError(dict.fromkeys(problems))
+    long = {value for value in values if len(value) >= SECRET_LENGTH and not PLACEHOLDER.fullmatch(value)}
+    return Secrets(key, headers, tuple(sorted(long, key=len, reverse=True)))
+
+
+def client_options(settings: OpenaiConfig, secrets: Secrets) -> dict[str, Any]:
+    """Arguments for a client of the package openai, synchronous or not."""
+    from openai import Omit
+
+    absent = {"OpenAI-Organization": Omit(), "OpenAI-Project": Omit()}  # the environment's are not for every endpoint
+    headers = {**absent, **secrets.headers}
+    address = {"base_url": settings.base_url, "max_retries": 0, "default_headers": headers}
+    return {"api_key": secrets.key or "none", "admin_api_key": ""} | address
+
+
+def request_headers(secrets: Secrets) -> dict[str, Any]:
+    """Headers that each request leaves out: the key, if none is set."""
+    from openai import Omit
+
+    given = secrets.key or "authorization" in map(str.lower, secrets.headers)
+    return {} if given else {"Authorization": Omit()}
+
+
+def trusts_proxies(settings: OpenaiConfig) -> bool:
+    """Whether the environment's proxies are used: none of them can reach this machine itself."""
+    host = urlsplit(settings.base_url).hostname or ""
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"

@@ -1,0 +1,214 @@
+"""Checks of endpoints before the run: whether they answer and accept the requests, and the most that these cost."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from shardmark import layout
+from shardmark.config.backends.openai import OpenaiConfig
+from shardmark.errors import Problem, collecting, nearest
+from shardmark.plan.cost import CHARACTERS_PER_TOKEN
+from shardmark.plan.endpoint_access import client_options, read_secrets, request_headers, trusts_proxies
+from shardmark.plan.pairs import Pair
+from shardmark.records.dataset import DatasetRecord
+from shardmark.records.model import ModelRecord
+from shardmark.records.request import GenerateRequest, Request
+from shardmark.store.requests import read_requests
+from shardmark.tasks.requests import texts_of
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+MAX_COST = "SHARDMARK_MAX_COST"
+"The environment variable with the most that this run may spend; workers inherit it."
+SECONDS = 10.0
+"Seconds that an endpoint may take to list its models."
+A_TEXT = "api: chat takes chats only, and these data sets are asked as texts: {}"
+NO_WORDS = "api: completions takes texts only, and these data sets are asked in chats: {}"
+BEGUN = "these data sets begin the answer, which the endpoint must go on with: {}"
+
+
+class Bill(NamedTuple):
+    """The most that some requests take from an endpoint; tokens are estimated from characters."""
+
+    requests: int
+    "Requests over HTTP: one for each sample of an answer, and one for each choice."
+    read: int
+    written: int
+    money: float | None
+    "In the currency of the model's price; None if its file has none."
+
+    def __str__(self) -> str:
+        tokens = f"{self.requests:,} requests, about {self.read:,} tokens to read, at most {self.written:,} to write"
+        return tokens + (f", at most about {self.money:,.2f} in money" if self.money is not None else "")
+
+
+def bills(pairs: Iterable[Pair], results: Path) -> dict[str, Bill]:
+    """The bill for the missing requests of models behind endpoints, by the model's name."""
+    found: dict[str, Bill] = {}
+    for pair in pairs:
+        settings = pair.model.settings
+        if isinstance(settings, OpenaiConfig) and pair.requests:
+            before, this = found.get(pair.model.name), _bill(pair, settings, results)
+            found[pair.model.name] = _together(before, this) if before else this
+    return found
+
+
+def _bill(pair: Pair, settings: OpenaiConfig, results: Path) -> Bill:
+    requests, read, written = 0, 0.0, 0.0
+    for shard in pair.missing:
+        path = layout.REQUESTS.file(results, dataset=pair.dataset.name, shard=shard.name)
+        asked = [_tokens(request, settings) for request in read_requests(path).values()]
+        share = shard.left / shard.requests  # a partial file may have some of the answers
+        requests += round(sum(times for times, _, _ in asked) * share)
+        read += sum(times * prompt for times, prompt, _ in asked) * share
+        written += sum(times * answer for times, _, answer in asked) * share
+    price = settings.price
+    money = (read * price.input + written * price.output) / 1e6 if price else None
+    return Bill(requests, round(read), round(written), money)
+
+
+def _tokens(request: Request, settings: OpenaiConfig) -> tuple[int, float, int]:
+    """The number of HTTP requests for a request, and the tokens of each to read (their mean) and to write."""
+    texts = texts_of(request)
+    read = sum(map(len, texts)) / len(texts) / CHARACTERS_PER_TOKEN
+    if not isinstance(request, GenerateRequest):
+        return len(texts), read, 1
+    return request.samples, read, settings.answer_tokens(request.max_new_tokens) + settings.thought_tokens
+
+
+def _together(one: Bill, other: Bill) -> Bill:
+    money = None if one.money is None or other.money is None else one.money + other.money
+    return Bill(one.requests + other.requests, one.read + other.read, one.written + other.written, money)
+
+
+def endpoint_problems(model: ModelRecord, datasets: Iterable[DatasetRecord], has_limit: bool) -> list[Problem]:
+    """Problems with asking data sets of a model behind an endpoint; `has_limit`: the run's spending is limited."""
+    settings = model.settings
+    if not isinstance(settings, OpenaiConfig):
+        return []
+    problems: list[Problem] = []
+    with collecting(problems):
+        read_secrets(settings, model.file)
+    if has_limit and not settings.price:
+        fix = "add price: {input: ..., output: ...} per million tokens, or drop max_cost"
+        problems.append(Problem(model.file, "price", "max_cost needs to know what its tokens cost", fix))
+    return problems + list(_wording_problems(model, settings, list(datasets)))
+
+
+def endpoint_notes(model: ModelRecord) -> list[Problem]:
+    """Notes for the user on a model behind an endpoint before it is asked."""
+    settings = model.settings
+    if not isinstance(settings, OpenaiConfig) or settings.tokenizer_path or not settings.max_seq_len:
+        return []
+    what = f"model {model.name}: no prompt is cut to fit into it, since none is put into tokens here"
+    fix = "drop it, and let the endpoint refuse what is too long, or say api: completions with a tokenizer_path"
+    return [Problem(model.file, "max_seq_len", what, fix)]
+
+
+def _wording_problems(model: ModelRecord, settings: OpenaiConfig, datasets: list[DatasetRecord]) -> Iterator[Problem]:
+    texts = [dataset.name for dataset in datasets if not dataset.is_chat and dataset.kind in ("generate", "mixed")]
+    chats = [dataset.name for dataset in datasets if dataset.is_chat]
+    if settings.api == "chat" and texts:
+        fix = "drop apply_chat_template: false from the run or their files, or say api: completions"
+        yield Problem(model.file, "api", A_TEXT.format(", ".join(texts)), fix)
+    if settings.api == "completions" and chats and not (settings.tokenizer_path or settings.meta_template):
+        fix = "add tokenizer_path, whose chat template puts them into words here, or a meta_template, or say api: chat"
+        yield Problem(model.file, "api", NO_WORDS.format(", ".join(chats)), fix)
+    scored = [dataset.name for dataset in datasets if dataset.kind != "generate"]
+    if settings.kinds > {"generate"} and scored and not settings.max_seq_len:
+        what = f"log-likelihoods need the endpoint's window, and these data sets ask for them: {', '.join(scored)}"
+        yield Problem(model.file, "max_seq_len", what, "add it: tokens of prompt and answer (vLLM's --max-model-len)")
+    begun = [dataset.name for dataset in datasets if any(shape.begun for shape in dataset.chats)]
+    if settings.api == "chat" and begun and not settings.continue_final_message:
+        fix = "say continue_final_message: true if it can (vLLM and SGLang do), or leave these data sets out"
+        yield Problem(model.file, "continue_final_message", BEGUN.format(", ".join(begun)), fix)
+
+
+def answer_problems(model: ModelRecord) -> list[Problem]:
+    """Problems that an endpoint reports before the first request: a refused key, or an unknown address or model.
+
+    An endpoint that is only busy is no problem: the run waits for it later.
+    """
+    settings = model.settings
+    if not isinstance(settings, OpenaiConfig):
+        return []
+    with _client(model, settings) as (client, headers):
+        return _listed_problems(model, settings, client, headers)
+
+
+@contextmanager
+def _client(model: ModelRecord, settings: OpenaiConfig) -> Iterator[tuple["OpenAI", dict[str, Any]]]:
+    """A client for a request or two, and the headers of each."""
+    import httpx2
+    from openai import OpenAI
+
+    secrets = read_secrets(settings, model.file)
+    with httpx2.Client(trust_env=trusts_proxies(settings), timeout=SECONDS) as connections:
+        options = client_options(settings, secrets)
+        yield OpenAI(**options, timeout=SECONDS, http_client=connections), request_headers(secrets)
+
+
+def _listed_problems(
+    model: ModelRecord, settings: OpenaiConfig, client: "OpenAI", headers: dict[str, Any]
+) -> list[Problem]:
+    """Problems from an endpoint's list of models."""
+    import openai
+
+    try:
+        found = list(client.models.list(extra_headers=headers))
+        listed = [each.id for each in found]
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        key = "api_key_env" if settings.api_key_env else "base_url"
+        fix = "put a key that is valid there into that variable" if settings.api_key_env else "add api_key_env"
+        return [_refused(model, key, f"status {error.status_code}, it takes no such key", fix)]
+    except openai.NotFoundError:
+        return _route_problems(model, settings, client, headers)  # some have no list of models
+    except openai.APIConnectionError as error:
+        what = f"it cannot be reached ({type(error.__cause__ or error).__name__})"
+        return [_refused(model, "base_url", what, "start it, or correct the address or the proxy's variables")]
+    except openai.APIStatusError:
+        return []
+    except (ValueError, TypeError, AttributeError, openai.OpenAIError):
+        return [_refused(model, "base_url", "its /models is no list of models", "correct the address: it ends in /v1")]
+    if listed and settings.model not in listed:
+        what = f"it serves no model {settings.model!r}"
+        return [_refused(model, "model", what, nearest(settings.model, listed))]
+    windows = [(each.model_extra or {}).get("max_model_len") for each in found if each.id == settings.model]
+    for window in windows:  # vLLM and SGLang report it
+        if isinstance(window, int) and 0 < window < (settings.max_seq_len or 0):
+            what = f"its window is {window:,} tokens, and not {settings.max_seq_len:,}"
+            return [_refused(model, "max_seq_len", what, f"give {window}, or start the server with a longer one")]
+    return []
+
+
+def _route_problems(
+    model: ModelRecord, settings: OpenaiConfig, client: "OpenAI", headers: dict[str, Any]
+) -> list[Problem]:
+    """Problems of an endpoint without a list of models. It is sent an empty request, which is refused at once."""
+    import openai
+
+    route = "/chat/completions" if settings.api == "chat" else "/completions"
+    try:
+        client.post(route, cast_to=object, body={}, options={"headers": headers})
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        return [_refused(model, "api_key_env", f"status {error.status_code}, it takes no such key", "correct the key")]
+    except openai.NotFoundError:
+        fix = "correct the address (it ends in /v1), or take the other api"
+        return [_refused(model, "base_url", f"it has neither /models nor {route}", fix)]
+    except openai.OpenAIError:
+        pass
+    return []
+
+
+def _refused(model: ModelRecord, key: str, what: str, fix: str) -> Problem:
+    return Problem(model.file, key, f"the endpoint {model.settings.place.rpartition(' ')[2]}: {what}", fix)
+
+
+def use_max_cost(config: dict[str, Any]) -> None:
+    """Tell workers, which inherit this environment, the most that the run may spend."""
+    os.environ.pop(MAX_COST, None)
+    if config.get("max_cost"):
+        os.environ[MAX_COST] = str(config["max_cost"])

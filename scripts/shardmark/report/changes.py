@@ -1,0 +1,194 @@
+"""The differences between two reports: scores that moved, samples that flipped, and inputs that changed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from shardmark.errors import Problem, UserError
+from shardmark.files import digest
+from shardmark.power import LEVEL
+from shardmark.records.base import Record, Unreadable
+from shardmark.records.parts import Cause, differing
+from shardmark.records.sample import Sample, read_sample
+from shardmark.records.score import Metric, Provenance, Scores
+from shardmark.scoring.comparisons import Comparison, compare
+
+from .inputs import ANEW
+from .results import Pair, Results
+from .sample_scores import read_sample_scores
+from .text import as_text, clean
+
+LONGEST = 400
+"The most characters shown of an output; the explorer of samples has all of it."
+
+
+class Flip(Record, frozen=True, kw_only=True):
+    """A sample whose score has changed."""
+
+    sample: str
+    before: float | None
+    after: float | None
+    output_before: str = ""
+    output_after: str = ""
+
+
+class Change(Record, frozen=True, kw_only=True):
+    """A model on a data set, before and after."""
+
+    model: str
+    dataset: str
+    status: Literal["moved", "flipped", "remade", "added", "removed"]
+    """Whether its value has moved; or only samples have flipped; or neither, though an input has changed; or it is in
+    only one of the reports."""
+    metric: str
+    before: Metric | None
+    after: Metric | None
+    difference: float | None = None
+    "The mean change of the samples that both have."
+    p: float | None = None
+    "The p-value of that change; None if samples are unknown."
+    flips: list[Flip] = msgspec.field(default_factory=list)
+    only_before: int = 0
+    "Samples that are gone."
+    only_after: int = 0
+    "Samples that are new."
+    causes: list[Cause] = msgspec.field(default_factory=list)
+
+    @property
+    def significant(self) -> bool:
+        """Whether chance alone seldom makes a change as large, for this comparison by itself."""
+        return self.p is not None and self.p < LEVEL
+
+
+def changes(before: Results, after: Results) -> list[Change]:
+    """All differences, in the order of the later report, then results that are gone."""
+    found = [_change(before.pairs.get(names), pair) for names, pair in after.pairs.items()]
+    found += [_change(pair, None) for names, pair in before.pairs.items() if names not in after.pairs]
+    return [change for change in found if change is not None]
+
+
+def _change(before: Pair | None, after: Pair | None) -> Change | None:
+    pair = after or before
+    assert pair is not None
+    facts: dict[str, Any] = {
+        "model": pair.scores.model.name,
+        "dataset": pair.scores.dataset.name,
+        "metric": pair.scores.primary,
+        "before": before and before.scores.main,
+        "after": after and after.scores.main,
+    }
+    if before is None or after is None:
+        return Change(status="added" if before is None else "removed", **facts)
+    metric, earlier = after.scores.primary, before.scores.metrics.get(after.scores.primary)
+    facts["before"] = earlier
+    scores = [_scores(each, metric) for each in (before, after)]
+    shared = [name for name in scores[1] if name in scores[0]]
+    flips = [
+        Flip(sample=name, before=scores[0][name], after=scores[1][name])
+        for name in shared
+        if scores[0][name] != scores[1][name]
+    ]
+    only = [len(each) - len(shared) for each in scores]
+    moved = earlier is None or earlier.value != after.scores.main.value or earlier.n != after.scores.main.n
+    causes = causes_of(before.scores, after.scores)
+    if not (moved or flips or any(only) or causes):
+        return None
+    if not causes:
+        version = [each.scores.provenance.shardmark for each in (before, after)]
+        part = "shardmark" if version[0] != version[1] else "answers"
+        causes = [Cause(part=part, before=version[0], after=version[1])]
+    status: Any = "moved" if moved else "flipped" if flips or any(only) else "remade"
+    found = _compared(before, after, metric)
+    return Change(
+        status=status,
+        flips=_with_outputs(flips, before, after),
+        only_before=only[0],
+        only_after=only[1],
+        causes=causes,
+        difference=found.difference if found else None,
+        p=found.p if found else None,
+        **facts,
+    )
+
+
+def _compared(before: Pair, after: Pair, metric: str) -> Comparison | None:
+    """The later answers to the samples that both have, compared with the earlier ones."""
+    if before.scores.primary != metric:
+        return None
+    one, other = read_sample_scores(after), read_sample_scores(before)
+    if one is None or other is None:
+        return None
+    places = {name: place for place, name in enumerate(other.names)}
+    shared = [(place, places[name]) for place, name in enumerate(one.names) if name in places]
+    if not shared:
+        return None
+    here, there = [list(each) for each in zip(*shared, strict=True)]
+    clusters = [one.clusters[place] for place in here] if one.clusters else None
+    return compare(list(one.scores[here]), list(other.scores[there]), clusters)
+
+
+def causes_of(before: Scores, after: Scores) -> list[Cause]:
+    """The parts of two scores' inputs that differ."""
+    sources = (before.provenance, after.provenance)
+    found = list(differing(*(each.components for each in sources)))
+    if not found and before.dataset.digest != after.dataset.digest:
+        digests = (before.dataset.digest, after.dataset.digest)
+        found = [Cause(part="another data set", before=digests[0], after=digests[1])]
+    if before.model.digest == after.model.digest:
+        return found
+    parts = [_model_parts(each) for each in sources]
+    shared = {key for key in parts[0] if key in parts[1]} if not all(s.model_components for s in sources) else None
+    kept = [{k: v for k, v in each.items() if shared is None or k in shared} for each in parts]
+    of_model = [Cause(part=f"model {cause.part}", before=cause.before, after=cause.after) for cause in differing(*kept)]
+    return found + (of_model or [Cause(part="another model", before=before.model.digest, after=after.model.digest)])
+
+
+def _model_parts(source: Provenance) -> Mapping[str, str]:
+    """The digests of a model's parts; those that an earlier version did not note are made from its settings."""
+    if source.model_components:
+        return source.model_components
+    config = source.config
+    found = {"settings": digest(config.get("model"))}
+    for part, key in (("revision", "weights"), ("adapter", "adapter")):
+        found |= {part: digest(config[key]["identity"])} if "identity" in config.get(key, {}) else {}
+    return found
+
+
+def _scores(pair: Pair, metric: str) -> dict[str, float | None]:
+    return {sample.sample: sample.scores.get(metric) for sample in _samples(pair)}
+
+
+def _with_outputs(flips: Sequence[Flip], before: Pair, after: Pair) -> list[Flip]:
+    wanted = {flip.sample for flip in flips}
+    told = [
+        {sample.sample: _told(sample) for sample in _samples(pair) if sample.sample in wanted} if wanted else {}
+        for pair in (before, after)
+    ]
+    return [
+        Flip(
+            sample=clean(flip.sample),
+            before=flip.before,
+            after=flip.after,
+            output_before=told[0][flip.sample],
+            output_after=told[1][flip.sample],
+        )
+        for flip in flips
+    ]
+
+
+def _told(sample: Sample) -> str:
+    text = "" if sample.output is None else as_text(sample.output)
+    return str(clean(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"))
+
+
+def _samples(pair: Pair) -> Iterator[Sample]:
+    if pair.samples is None:
+        return
+    with pair.samples.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                if line.strip():
+                    yield read_sample(line)
+            except Unreadable as error:
+                raise UserError(Problem(f"{pair.samples}:{number}", "", str(error), ANEW)) from error

@@ -1,0 +1,178 @@
+// One sample: what was asked, and what models made of it.
+const NAMES = { right: "✓ right", wrong: "✗ wrong", unscored: "no score" };
+const OPEN_AT_FIRST = 4; // models
+
+const badge = (verdict, score, percent) =>
+  make("span", { className: `badge is-${verdict}`, text: NAMES[verdict] ?? `${figure(score, percent)}${percent ? " %" : ""}` });
+
+const titled = (title, ...parts) => make("div", {}, make("h4", { text: title }), ...parts);
+const none = (text) => make("p", { className: "none", text });
+const folded = (summary, className, content) => {
+  const found = make("details", { className }, make("summary", { text: summary }));
+  found.addEventListener("toggle", () => found.open && found.children.length === 1 && found.append(content()));
+  return found;
+};
+
+// A long prompt keeps its end in sight, where the question is.
+const promptBlock = (text) => {
+  const KEPT = 1400;
+  if (text.length < 2 * KEPT) return block(text);
+  let cut = text.lastIndexOf("\n", text.length - KEPT) + 1;
+  if (text.length - cut > 2 * KEPT) cut = text.length - KEPT;
+  const earlier = folded(`${count(cut)} earlier characters`, "earlier", () => block(text.slice(0, cut)));
+  return make("div", {}, earlier, block(text.slice(cut)));
+};
+
+const softmax = (values) => {
+  const known = values.filter((value) => typeof value === "number");
+  const peak = Math.max(...known);
+  const total = known.reduce((sum, value) => sum + Math.exp(value - peak), 0);
+  return values.map((value) => (typeof value === "number" ? Math.exp(value - peak) / total : null));
+};
+
+const positions = (choices, values) =>
+  new Set(values.map((value) => (Number.isInteger(value) ? value : choices.indexOf(value))).filter((place) => place >= 0));
+
+const choiceTable = (row, answer) => {
+  const choices = row.choices;
+  const logprobs = choices.map((_, place) => answer.logprobs?.[place] ?? null);
+  const shares = softmax(logprobs);
+  const chosen = positions(choices, [Number.isInteger(answer.answer) ? answer.answer : answer.output]);
+  const gold = positions(choices, asList(row.target));
+  const head = ["Choice", "Share", "Log-likelihood", "per token"].map((name, place) => make("th", { scope: "col", className: place > 1 ? "num" : "", text: name }));
+  const rows = choices.map((choice, place) => {
+    const text = make("td", { className: "text" }, make("span", { dir: "auto" }, pieces(asText(choice), false)));
+    if (chosen.has(place)) text.append(" ", make("span", { className: "chip chosen-mark", text: "chosen" }));
+    if (gold.has(place)) text.append(" ", make("span", { className: "chip gold-mark", text: "target" }));
+    const share = make("td", { className: "nowrap" });
+    if (shares[place] === null) share.append("–");
+    else {
+      const bar = make("i");
+      bar.style.width = `${(100 * shares[place]).toFixed(1)}%`;
+      share.append(make("span", { className: "meter" }, bar), `${figure(shares[place], true)} %`);
+    }
+    const tokens = answer.tokens?.[place];
+    const each = tokens && logprobs[place] !== null ? logprobs[place] / tokens : null;
+    const number = (value) => make("td", { className: "num", text: value === null ? "–" : signed(value.toFixed(2)) });
+    return make("tr", { className: `${chosen.has(place) ? "chosen" : ""} ${gold.has(place) ? "gold" : ""}` }, text, share, number(logprobs[place]), number(each));
+  });
+  const table = make("table", { className: "choices" }, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
+  const found = make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Choices" }, table);
+  return gold.size ? found : make("div", {}, found, targets(row.target));
+};
+
+const targets = (target) =>
+  titled("Target", ...(asList(target).length ? asList(target).map((one) => block(asText(one), { className: "value-box" })) : [none("none")]));
+
+const chip = (text, title = "", kind = "warn") => make("span", { className: `chip ${kind}`, title, text });
+const chips = (answer) => [
+  answer.truncated ? chip(`${plural(answer.truncated, "prompt token")} cut`, "the start of the prompt was left out, so that the rest fits the model") : "",
+  answer.tied ? chip("tied choices", "another choice is exactly as good as the best; the first of them counts") : "",
+  answer.alone ? chip(`${plural(answer.alone, "choice")} tokenized alone`, "a token of the model spans prompt and choice") : "",
+  answer.within_thought ? chip("scored within a thought", "the prompt opens a thought, and the choices follow it") : "",
+  answer.thought_cut ? chip("reasoning cut", "the output ends within a thought, so it has no answer") : "",
+  Number.isInteger(answer.thought_tokens) ? chip(`${plural(answer.thought_tokens, "token")} of reasoning, ${count(answer.answer_tokens ?? 0)} of the answer`, "", "") : "",
+  answer.end === "time" ? chip("ended by the clock", "generation ended at the request_seconds of the model's file, which another run may not repeat") : "",
+  answer.end === "length" ? chip("ended by length", "generation ended at the limit of new tokens") : "",
+  answer.end === "refusal" ? chip("refused by the model", "the endpoint says so; what is left of the answer was scored") : "",
+  answer.end === "filter" ? chip("withheld by the endpoint", "the endpoint says so; what is left of the answer was scored") : "",
+];
+
+const output = (text) => (text === "" ? none("empty") : block(text, { spaces: true }));
+
+// Each of several outputs, or each rotation of the options, with what was found in it and what it is worth.
+const several = (answer, dataset, scores) => {
+  const turns = answer.rotations ?? [];
+  const outputs = turns.length ? turns.map((turn) => turn.output) : answer.outputs ?? [];
+  if (!outputs.length) return null;
+  const chains = turns.length ? { "": turns.map((turn) => turn.answer) } : answer.answers ?? {};
+  const marks = answer.answer_scores?.[dataset.metric] ?? Object.values(answer.answer_scores ?? {})[0] ?? [];
+  const parts = outputs.map((text, place) => {
+    const found = Object.values(chains)[0]?.length === outputs.length ? Object.values(chains)[0][place] : undefined;
+    const mark = marks.length === outputs.length ? marks[place] : null;
+    const verdict = mark === 1 ? "✓ " : mark === 0 ? "✗ " : mark === null || mark === undefined ? "" : `${figure(mark, dataset.percent)} `;
+    const told = found === null ? "nothing extracted" : found === undefined ? `answer ${place + 1}` : plain(asText(found));
+    const target = turns.length ? ` (target ${plain(asList(turns[place].target).map(asText).join(" or "))})` : "";
+    return folded(`${verdict}${told}${target}`, "answer-of", () => output(asText(text)));
+  });
+  const title = turns.length ? `${turns.length} rotations of the options` : `${outputs.length} answers`;
+  return titled(title, ...parts);
+};
+
+// By chain of filters, what it made of the output.
+const filtered = (answer, single) => {
+  const chains = Object.entries(answer.answers ?? {}).filter(([name]) => name);
+  if (chains.length) {
+    return titled("Extracted by each chain of filters", ...chains.map(([name, found]) =>
+      make("div", { className: "chain" }, make("span", { className: "muted", text: plain(name) }), ...found.map((one) => (one === null ? none("nothing extracted") : block(asText(one), { className: "value-box" }))))));
+  }
+  return single ? titled("Extracted answer", answer.answer === null ? none("nothing extracted") : block(asText(answer.answer), { className: "value-box answer" })) : null;
+};
+
+const steps = (settings) => {
+  const chains = settings?.chains && Object.keys(settings.chains).length ? Object.entries(settings.chains) : [["", settings?.filters ?? []]];
+  const named = (filter) => {
+    if (typeof filter === "string") return filter;
+    const { name, ...more } = filter ?? {};
+    const set = Object.entries(more).filter(([, value]) => value !== null && value !== "").map(([key, value]) => `${key}: ${asText(value)}`);
+    return set.length ? `${name} (${set.join(", ")})` : String(name);
+  };
+  return chains.filter(([, filters]) => filters?.length).map(([name, filters]) => `${name ? `${name}: ` : ""}output → ${filters.map(named).join(" → ")} → answer`);
+};
+
+const answerBody = async (dataset, model, place, first) => {
+  const [row, answer, settings] = await Promise.all([store.read(model, place, "rows"), store.read(model, place, "answers"), load(model.settings[1])]);
+  const all = several(answer, dataset, null);
+  const body = make("div", { className: "answer-body" });
+  const tags = chips(answer).filter(Boolean);
+  if (tags.length) body.append(make("p", { className: "chips" }, ...tags));
+  if (model !== first && !store.same(model, first, place, "prompts")) {
+    const prompt = await store.read(model, place, "prompts");
+    const shared = await store.read(first, place, "prompts");
+    if (prompt.prompt !== shared.prompt) body.append(folded("This model was asked another prompt", "row", () => promptBlock(prompt.prompt)));
+  }
+  if (row.choices) body.append(choiceTable(row, answer));
+  if (answer.reasoning) body.append(folded("Reasoning", "row", () => block(answer.reasoning)));
+  if (all) body.append(all);
+  else if (!row.choices) body.append(titled("Output", output(asText(answer.output ?? ""))));
+  const single = !row.choices && !Object.keys(answer.answer_scores ?? {}).length;
+  body.append(filtered(answer, single) ?? "");
+  for (const way of row.choices ? [] : steps(settings)) body.append(make("p", { className: "note steps", text: plain(way) }));
+  if (model !== first && !store.same(model, first, place, "rows")) {
+    const other = await store.read(first, place, "rows");
+    if (JSON.stringify(other) !== JSON.stringify(row)) body.append(targets(row.target), folded("Original row of this model", "row", () => block(JSON.stringify(row.row, null, 2))));
+  }
+  const scores = Object.entries(answer.scores ?? {}).map(([name, value]) => `${plain(name)} ${figure(value, false)}`);
+  body.append(make("p", { className: "note", text: `Scores: ${scores.join(", ") || "none"}` }));
+  return body;
+};
+
+const modelCard = (dataset, model, place, first, open) => {
+  const row = store.row(model, place);
+  const verdict = store.verdict(model, place);
+  const summary = make("summary", {}, badge(verdict, model.scores?.[row], dataset.percent), " ", make("span", { className: "name", text: model.name }));
+  const card = make("details", { className: `answer-card is-${verdict}` }, summary);
+  const fill = () => answerBody(dataset, model, place, first).then((body) => card.children.length === 1 && card.append(body), (error) => card.append(make("p", { className: "failed", text: error.message })));
+  card.addEventListener("toggle", () => card.open && card.children.length === 1 && fill());
+  card.open = open;
+  return card;
+};
+
+// The whole of a sample, as an element, once its texts are there.
+const sampleCard = async (number, place, names) => {
+  const dataset = store.datasets[number];
+  const models = store.chosen(dataset, names).filter((model) => store.row(model, place) !== NOT_ASKED);
+  const [first] = models;
+  const [row, prompt] = await Promise.all([store.read(first, place, "rows"), store.read(first, place, "prompts")]);
+  const group = dataset.group?.[place] ? dataset.groups[dataset.group[place] - 1] : null;
+  const head = make("header", {},
+    make("h2", { tabIndex: -1 }, make("bdi", { text: plain(dataset.ids[place]) })),
+    make("p", { className: "about" }, make("span", { text: dataset.name }), group === null ? "" : make("span", { className: "chip", text: plain(group) }),
+      make("a", { href: link(number, place, names), className: "permanent", text: "Permanent link" }),
+      prompt.request ? make("span", { className: "muted mono", title: `request ${prompt.request}`, text: `request ${prompt.request.slice(0, 10)}` }) : ""));
+  const asked = make("section", { className: "asked" }, make("h3", { text: "Prompt" }), promptBlock(asText(prompt.prompt)));
+  if (!row.choices) asked.append(targets(row.target));
+  if (row.row !== null) asked.append(folded("Original row", "row", () => block(JSON.stringify(row.row, null, 2))));
+  const cards = models.map((model, at) => modelCard(dataset, model, place, first, at < OPEN_AT_FIRST));
+  return make("article", { className: "sample" }, head, asked, make("section", { className: "answers" }, make("h3", { text: models.length === 1 ? "Answer" : "Answers" }), ...cards));
+};

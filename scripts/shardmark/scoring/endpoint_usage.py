@@ -1,0 +1,36 @@
+"""The usage of an endpoint for a model's answers, and the models that it served."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from shardmark.config.backends.openai import OpenaiConfig
+from shardmark.records.model import ModelRecord
+from shardmark.records.prediction import Generated, Output, Prediction, Scored
+from shardmark.records.timings import Usage
+
+
+def usage(record: ModelRecord, answers: Mapping[str, Prediction]) -> Usage | None:
+    """Tokens, money and served models' names over all answers; None for a model that is not behind an endpoint."""
+    settings = record.settings
+    if not isinstance(settings, OpenaiConfig):
+        return None
+    read, written, uncounted, served = 0, 0, 0, Counter[str]()
+    for answer in answers.values():
+        if isinstance(answer, Scored):
+            read, written = read + answer.read, written + answer.written
+            served[answer.served] += 1
+        else:
+            read += sum(output.read for output in answer.outputs)
+            written += sum(output.tokens for output in answer.outputs)
+            uncounted += sum(map(_is_uncounted, answer.outputs))
+            served.update(output.served for output in answer.outputs)
+    price = settings.price
+    money = (read * price.input + written * price.output) / 1e6 if price else None
+    return Usage(read=read, written=written, money=money, served=dict(served.most_common()), uncounted=uncounted)
+
+
+def _is_uncounted(output: Output | Generated) -> bool:
+    """Whether an answer lacks its token counts. A prompt that was refused at once has none to count."""
+    if output.end == "filter" and not output.text:
+        return False
+    return not output.read or (not output.tokens and bool(output.text or output.reasoning))

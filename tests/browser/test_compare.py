@@ -1,0 +1,60 @@
+"""The page of comparisons in a browser: any two models, two prompts of one data set, and samples that flipped."""
+
+from pathlib import Path
+
+import pytest
+
+from browser.conftest import Open
+from shardmark.report import build_report
+from unit.report.test_paired import prompts
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.slow]
+
+
+def test_any_two_models_are_compared_and_the_address_says_which(visit: Open, report: Path) -> None:
+    page = visit(report / "compare.html", "#kind=models&first=demo_base&second=demo_large")
+    row = page.locator("tbody tr", has_text="demo_arithmetic")
+    row.wait_for()
+    before = row.locator("td").all_text_contents()
+    page.get_by_role("button", name="Swap").click()
+    page.wait_for_function("location.hash.includes('first=demo_large')")
+    after = page.locator("tbody tr", has_text="demo_arithmetic").locator("td").all_text_contents()
+    signs = str.maketrans("+−", "−+")
+    assert after[0] == before[0].translate(signs)
+    assert (after[4], after[5]) == (before[5], before[4])
+    page.get_by_label("Second").select_option("demo_tiny")
+    page.get_by_text("demo_large is significantly better on 3, demo_tiny on 0 of 3 data sets").wait_for()
+    assert "no result of both" in page.locator("tbody").text_content()
+
+
+def test_flipped_samples_stand_side_by_side_and_open_in_the_explorer(visit: Open, report: Path) -> None:
+    page = visit(report / "compare.html", "#kind=models&first=demo_base&second=demo_large")
+    button = page.get_by_role("button", name="flipped samples of demo_capitals")
+    flipped = button.text_content()
+    button.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name=f"demo_capitals: {flipped} samples flipped").wait_for()
+    assert page.locator(".flip").count() == int(flipped)
+    page.locator(".flip summary").first.click()
+    sides = page.locator(".flip").first.locator(".sides > div")
+    sides.first.wait_for()
+    assert sides.count() == 2
+    name = page.locator(".flip bdi").first.text_content()
+    sides.first.get_by_role("link", name="demo_base").click()
+    page.locator("#sample").get_by_text(name).first.wait_for()
+
+
+def test_two_prompts_are_compared_model_by_model(visit: Open, tmp_path: Path) -> None:
+    prompts(tmp_path, {"plain": list(range(40)), "letters": list(range(30))})
+    files = [sorted((tmp_path / kind).rglob("*.json*")) for kind in ("scores", "samples")]
+    report = build_report("run", *files, tmp_path / "out", {}).parent
+    page = visit(report / "compare.html", "#kind=datasets&first=letters&second=plain&flips=a", width=400)
+    page.locator(".flip").first.wait_for()
+    assert page.locator("tbody th").evaluate_all("cells => cells.map(cell => cell.firstChild.textContent)") == [
+        "a",
+        "b",
+    ]
+    wins, losses, ties = (int(text) for text in page.locator("tbody tr").first.locator("td").all_text_contents()[4:7])
+    assert wins + losses + ties == 30
+    assert page.locator(".flip").count() == wins + losses
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400

@@ -1,0 +1,120 @@
+"""The page of charts: what each shows, and its files."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from shardmark.records.base import to_json
+from shardmark.report import build_report, charts_page
+from shardmark.report.chunks import read_chunk
+from shardmark.report.paired import Comparisons
+from shardmark.report.results import read_results
+from unit.report.fake_results import Files, make_samples, make_scores, make_timings, write_pair, write_results
+
+
+def built(root: Path, files: Files, **more: Any) -> Path:
+    return build_report("run", files.scores, files.samples, root, {}, **more).parent
+
+
+def rows(report: Path, chart: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO((report / f"charts/{chart}.csv").read_text("utf-8"))))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return write_results(tmp_path_factory.mktemp("fake"), n=40)
+
+
+def test_differences_are_those_of_the_comparisons(files: Files, tmp_path: Path) -> None:
+    report, compared = built(tmp_path / "out", files), Comparisons(read_results(*files))
+    found = {(row["model"], row["dataset"]): row for row in rows(report, "differences")}
+    apart = compared.between("demo_tiny", "demo_large", "demo_capitals")
+    row = found["demo_tiny", "demo_capitals"]
+    assert float(row["difference"]) == pytest.approx(100 * apart.difference, rel=1e-5)
+    assert [float(row["low"]), float(row["high"])] == pytest.approx([100 * end for end in apart.ci95 or ()], rel=1e-5)
+    assert apart.p <= float(row["p"]) <= 2.001 * apart.p  # of two models
+    assert ("demo_tiny", "demo_reading_comprehension") not in found
+    assert ("demo_base", "mean") in found
+
+
+def test_charts_are_only_of_what_is_known(files: Files, tmp_path: Path) -> None:
+    report = built(tmp_path / "out", files)
+    names = {path.stem for path in (report / "charts").glob("*.csv")}
+    assert names == {"scores", "differences", "calibration", "calibration-error", "lengths", "times"}
+    assert {path.stem for path in (report / "charts").glob("*.svg")} == names
+    assert {row["dataset"] for row in rows(report, "calibration")} == {"demo_capitals"}
+
+
+def test_a_mean_stands_against_parameters_hours_tokens_and_money(tmp_path: Path) -> None:
+    pairs, timings = Files([], []), []
+    for model, size in (("a", 7_000_000_000), ("b", 1_000_000_000)):
+        samples = make_samples(model, "demo_arithmetic", 20)
+        scores = make_scores(model, "demo_arithmetic", samples)
+        scores["model"]["num_gpus"] = 2
+        write_pair(tmp_path, pairs, scores, samples)
+        usage = {"read": 900, "written": 100, "money": 0.25, "served": {"x": 20}}
+        took = to_json(make_timings(seconds=1800.0)) | {"parameters": size, "usage": usage}
+        path = tmp_path / "timings" / pairs.scores[-1].parent.name / pairs.scores[-1].name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(msgspec.json.encode(took))
+        timings.append(path)
+    report = built(tmp_path / "out", pairs, timings=timings)
+    found = {name: rows(report, f"mean-by-{name}") for name in ("parameters", "gpu-hours", "tokens", "money")}
+    assert sorted(float(row["parameters"]) for row in found["parameters"]) == [1e9, 7e9]
+    assert [float(row["gpu_hours"]) for row in found["gpu-hours"]] == [1.0, 1.0]
+    assert [float(row["tokens"]) for row in found["tokens"]] == [1000, 1000]
+    assert [float(row["money"]) for row in found["money"]] == [0.25, 0.25]
+
+
+@pytest.mark.usefixtures("drawn")
+def test_the_same_charts_are_the_same_bytes_and_bring_nothing_along(files: Files, tmp_path: Path) -> None:
+    first, second = (built(tmp_path / name, files, kept=tmp_path / "kept") for name in ("one", "two"))
+    names = sorted(path.name for path in (first / "charts").iterdir())
+    for name in names:
+        text = (first / "charts" / name).read_text("utf-8")
+        assert text == (second / "charts" / name).read_text("utf-8"), name
+        assert "<script" not in text
+        assert "href" not in text
+        if name.endswith(".svg"):
+            assert text.startswith("<svg")
+            assert "var(--" not in text
+    assert "demo_tiny" in (first / "charts/differences.svg").read_text("utf-8")
+    vega = (first / "data/vega.js").read_text("utf-8")
+    assert vega.startswith("(() => {\n")
+    assert "globalThis.vegaEmbed=" in vega
+    (kept,) = (tmp_path / "kept/plans/vega").iterdir()
+    assert kept.read_text("utf-8") == vega == (second / "data/vega.js").read_text("utf-8")
+
+
+def test_cells_that_a_spreadsheet_would_compute_are_texts(tmp_path: Path) -> None:
+    files = Files([], [])
+    samples = make_samples("a", "demo_capitals", 12)
+    scores = make_scores("-a", "demo_capitals", samples)
+    write_pair(tmp_path, files, scores, samples)
+    report = built(tmp_path / "out", files)
+    assert {row["model"] for row in rows(report, "scores")} == {"'-a"}
+
+
+def test_a_chunk_has_what_the_files_show(files: Files, tmp_path: Path) -> None:
+    report = built(tmp_path / "out", files)
+    page = (report / "charts.html").read_text("utf-8")
+    name = page.partition('data-chunk="')[2].partition('"')[0]
+    chunk = msgspec.json.decode(read_chunk((report / f"data/{name}.js").read_bytes()))
+    assert chunk["columns"] == ["model", "dataset", "difference", "low", "high", "p"]
+    assert len(chunk["rows"]) == len(rows(report, "differences"))
+
+
+@pytest.mark.usefixtures("drawn")
+def test_what_is_too_much_for_a_page_is_drawn_from_chunks(files: Files, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("shardmark.report.charts.DRAWN", 4)
+    monkeypatch.setattr(charts_page, "vega_script", lambda: "")
+    report = built(tmp_path / "out", files)
+    assert len(rows(report, "intervals")) == 11
+    assert len(rows(report, "heat-map")) == 11
+    assert "demo_tiny" in (report / "charts/heat-map.svg").read_text("utf-8")
+    assert not (report / "charts/scores.svg").exists()
+    assert "charts/scores.svg" not in (report / "charts.html").read_text("utf-8")

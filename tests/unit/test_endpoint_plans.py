@@ -1,0 +1,261 @@
+"""Models behind endpoints are checked, priced and asked for what they have before the first request."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projects import GENERATE, ROWS, plan, problems, write_dataset, write_model, write_rows, write_yaml
+from shardmark.config.backends.openai import OpenaiConfig
+from shardmark.plan.endpoints import MAX_COST, bills, use_max_cost
+
+CHOICE = {"kind": "choice", "prompt": "{{ question }}", "choices": ["1", "2"], "target": "0", "metrics": ["accuracy"]}
+KEY = "sk-a-secret"
+Answer = Callable[[str, str], tuple[int, Any]]
+
+
+@contextmanager
+def endpoint(answer: Answer) -> Iterator[str]:
+    """The address of a server that answers a path and the header Authorization with a status and a value."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, value = answer(self.path, self.headers.get("Authorization", ""))
+            body = value.encode() if isinstance(value, str) else json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def lists(*names: str) -> Answer:
+    return lambda path, key: (200, {"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+
+
+def project(root: Path, base_url: str, datasets: dict[str, dict[str, Any]] | None = None, **keys: Any) -> Path:
+    values = {"backend": "openai", "base_url": base_url, "model": "tiny"} | keys
+    write_yaml(root / "config/models/api.yaml", {key: value for key, value in values.items() if value is not None})
+    for name, asks in (datasets or {"ask": GENERATE}).items():
+        write_rows(root / "rows.jsonl", ROWS)
+        write_dataset(root, name, **asks)
+    return root
+
+
+NOWHERE = "http://127.0.0.1:9/v1"
+Keys = dict[str, Any]
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "says"),
+    [
+        ({"base_url": "http://127.0.0.1:9"}, "base_url", "no version in its path: is it http://127.0.0.1:9/v1"),
+        ({"base_url": "https://me:secret@host/v1"}, "base_url", "a password in it"),
+        ({"base_url": "ftp://host/v1"}, "base_url", "not an address"),
+        ({"api_key_env": KEY}, "api_key_env", "never the key"),
+        ({"num_gpus": 1}, "", "takes no GPU here"),
+        ({"extra_body": {"temperature": 1}}, "", "extra_body.temperature is set by generation.temperature"),
+        ({"headers": {"X-Api-Key": KEY}}, "", "headers.X-Api-Key seems to hold a key"),
+        ({"headers": {"authorization": f"Bearer {KEY}"}}, "", "write ${NAME}"),
+        ({"reasoning": {"budget": 9}}, "", "has no"),
+        ({"apply_chat_template": False}, "", "takes nothing but chats"),
+        ({"tokenizer_path": "org/m"}, "", "the endpoint puts chats into words"),
+        ({"api": "completions", "continue_final_message": True}, "", "continue_final_message without effect"),
+        ({"base_url": f"{NOWHERE}/chat/completions"}, "base_url", "drop /chat/completions"),
+        ({"base_url": "http://127.0.0.1:99999/v1"}, "base_url", "a port that is none"),
+        ({"base_url": "http://my host/v1"}, "base_url", "holds a blank"),
+        ({"headers": {"a b": "c"}}, "", "no header has such a name"),
+        ({"headers": {"X-A": "b\nc"}}, "", "or such a text"),
+        ({"headers": {"Content-Type": "text/plain"}}, "", "set by what is sent"),
+        ({"headers": {"X-A": "Team $TEAM"}}, "", "write ${NAME}"),
+        ({"headers": {"X-A": "${1}"}}, "", "write ${NAME}"),
+        ({"headers": {"Authorization": "Bearer ${A}"}, "api_key_env": "B"}, "", "keep one"),
+        ({"extra_body": {"a": float("nan")}}, "", "no value of JSON"),
+        ({"extra_body": {"truncate_prompt_tokens": 5}}, "", "set by max_seq_len"),
+        ({"slurm": {"partition": "gpu"}}, "", "slurm without effect"),
+        ({"template_date": "2026-01-01"}, "", "template_date without effect"),
+        ({"trust_remote_code": True}, "", "trust_remote_code without effect"),
+        ({"api": "completions", "reasoning": "low"}, "", "needs a tokenizer_path"),
+        ({"api": "completions", "tokenizer_kwargs": {"use_fast": False}}, "", "needs a tokenizer_path"),
+        ({"api": "completions", "chat_template_kwargs": {"a": 1}}, "", "needs a tokenizer_path"),
+        ({"price": {"input": 1}}, "price.output", "required"),
+        ({"concurrency": 0}, "concurrency", "greater than 0"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, keys: Keys, key: str, says: str) -> None:
+    [problem] = problems(plan, project(tmp_path, **{"base_url": NOWHERE} | keys))
+    assert problem.where == "config/models/api.yaml"
+    assert problem.key == key
+    assert says in problem.what
+    assert KEY not in problem.what.replace(f"{KEY!r}", "")
+
+
+def test_everything_that_is_missing_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    keys = {"api_key_env": "NO_SUCH_KEY", "headers": {"X-Team": "team ${NO_TEAM}"}}
+    project(tmp_path, NOWHERE, {"asked_ppl": CHOICE, "asked_gen": GENERATE}, **keys)
+    found = problems(plan, tmp_path, max_cost=5)
+    assert [problem.key for problem in found] == ["backend", "api_key_env", "headers.X-Team", "price"]
+    assert "asked_ppl (choice)" in found[0].what
+    assert found[0].fix.startswith("ask asked_gen instead")
+    assert "NO_SUCH_KEY is not set" in found[1].what
+
+
+def test_what_an_endpoint_says_of_key_and_model_is_told_before_the_first_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", KEY)
+    asked = []
+
+    def answer(path: str, key: str) -> tuple[int, Any]:
+        asked.append((path, key))
+        return 401, {"error": {"message": f"wrong key {KEY}"}}
+
+    with endpoint(answer) as url:
+        [problem] = problems(plan, project(tmp_path, url, api_key_env="A_KEY"))
+    assert asked == [("/v1/models", f"Bearer {KEY}")]
+    assert problem.key == "api_key_env"
+    assert "status 401" in problem.what
+    assert KEY not in str(problem)
+    with endpoint(lists("tiny-2", "other")) as url:
+        [problem] = problems(plan, project(tmp_path, url))
+    assert problem.key == "model"
+    assert "tiny-2" in problem.fix
+
+
+def test_a_look_before_the_run_uses_no_proxy_for_this_machine_and_no_key_where_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    keys = []
+
+    def answer(path: str, key: str) -> tuple[int, Any]:
+        keys.append(key)
+        return lists("tiny")(path, key)
+
+    with endpoint(answer) as url:
+        assert plan(project(tmp_path, url)).pairs
+    assert keys == [""]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda path, key: (404, {}), "it has neither /models nor /chat/completions"),
+        (lambda path, key: (200, "<html>"), "no list of models"),
+        (lambda path, key: (200, {"data": 5}), "no list of models"),
+        (lambda path, key: (404, {}) if path == "/v1/models" else (401, {}), "status 401"),
+    ],
+)
+def test_an_address_that_is_none_is_told(tmp_path: Path, answer: Answer, says: str) -> None:
+    with endpoint(answer) as url:
+        [problem] = problems(plan, project(tmp_path, url))
+    assert says in problem.what
+
+
+def test_an_endpoint_that_is_not_there_is_told(tmp_path: Path) -> None:
+    [problem] = problems(plan, project(tmp_path, NOWHERE))
+    assert (problem.key, "cannot be reached" in problem.what) == ("base_url", True)
+
+
+@pytest.mark.parametrize(
+    "answer", [lists("tiny"), lambda path, key: (503, {}), lambda path, key: (404 if path == "/v1/models" else 400, {})]
+)
+def test_one_that_is_busy_or_has_no_list_is_planned(tmp_path: Path, answer: Answer) -> None:
+    with endpoint(answer) as url:
+        [pair] = plan(project(tmp_path, url)).pairs
+    assert pair.dataset.is_chat
+    assert pair.requests == len(ROWS)
+
+
+def test_a_text_for_chats_and_a_chat_for_texts_are_refused(tmp_path: Path) -> None:
+    asks = {"plain": GENERATE | {"apply_chat_template": False}, "chat": GENERATE | {"apply_chat_template": True}}
+    [problem] = problems(plan, project(tmp_path, NOWHERE, asks))
+    assert "asked as texts: plain" in problem.what
+    [problem] = problems(plan, project(tmp_path, NOWHERE, asks, api="completions"))
+    assert "asked in chats: chat" in problem.what
+
+
+def test_the_beginning_of_an_answer_needs_an_endpoint_that_goes_on_with_it(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "{{ question }}"}, {"role": "assistant", "content": "It is"}]
+    asks = {"begun": {"kind": "generate", "messages": messages, "target": "answer", "metrics": ["exact_match"]}}
+    [problem] = problems(plan, project(tmp_path, NOWHERE, asks))
+    assert problem.key == "continue_final_message"
+    with endpoint(lists("tiny")) as url:
+        assert plan(project(tmp_path, url, asks, continue_final_message=True)).pairs
+
+
+def test_a_window_longer_than_the_servers_is_refused(tmp_path: Path) -> None:
+    told = {"object": "list", "data": [{"id": "tiny", "object": "model", "max_model_len": 1000}]}
+    with endpoint(lambda path, key: (200, told)) as url:
+        [problem] = problems(plan, project(tmp_path, url, max_seq_len=2000))
+        assert (problem.key, "its window is 1,000" in problem.what) == ("max_seq_len", True)
+        assert plan(project(tmp_path, url, max_seq_len=1000)).pairs
+
+
+def test_a_window_that_no_prompt_is_cut_to_is_told(tmp_path: Path) -> None:
+    with endpoint(lists("tiny")) as url:
+        [note] = plan(project(tmp_path, url, max_seq_len=2000)).warnings
+    assert (note.where, note.key) == ("config/models/api.yaml", "max_seq_len")
+    assert "no prompt is cut" in note.what
+
+
+def test_requests_tokens_and_money_are_counted_at_most(tmp_path: Path) -> None:
+    asks = GENERATE | {"generation": {"max_new_tokens": 100, "samples": 3, "temperature": 1.0}}
+    with endpoint(lists("tiny")) as url:
+        made = plan(project(tmp_path, url, {"ask": asks}, price={"input": 1e6, "output": 2e6}, max_out_len=50))
+    bill = bills(made.pairs, made.results)["api"]
+    assert (bill.requests, bill.written) == (15, 15 * 50)
+    assert bill.read == pytest.approx(15 * len("Q: What is 0 + 1?\nA:") / 4, abs=1)
+    assert bill.money == pytest.approx(bill.read + 2 * bill.written, abs=1)
+    assert "15 requests" in str(bill)
+
+
+def test_the_limit_of_money_reaches_the_jobs_and_that_of_an_earlier_run_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(MAX_COST, "1")
+    use_max_cost({"max_cost": 2.5})
+    assert os.environ[MAX_COST] == "2.5"
+    use_max_cost({})
+    assert MAX_COST not in os.environ
+
+
+def test_a_limit_of_money_without_an_endpoint_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path, "m")
+    write_dataset(tmp_path, "ask", **GENERATE)
+    [problem] = problems(plan, tmp_path, max_cost=5)
+    assert (problem.key, "none of its models is behind an endpoint" in problem.what) == ("max_cost", True)
+
+
+def test_a_new_snapshot_is_another_model_and_another_pace_or_price_is_not() -> None:
+    def identity(**keys: Any) -> Keys:
+        return OpenaiConfig.model_validate({"base_url": NOWHERE, "model": "tiny"} | keys).identity()
+
+    for same in ({"concurrency": 3}, {"price": {"input": 1, "output": 1}}, {"timeout": 5}, {"api_key_env": "A"}):
+        assert identity(**same) == identity()
+    for other in ({"snapshot": "2026-11"}, {"extra_body": {"a": 1}}, {"model": "other"}, {"max_out_len": 3}):
+        assert identity(**other) != identity()

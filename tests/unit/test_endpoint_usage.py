@@ -1,0 +1,50 @@
+"""What answers of an endpoint took is summed up, and an answer whose tokens were not counted is told of."""
+
+from typing import Any
+
+from fake_endpoint import record
+from shardmark.config.backends.openai import OpenaiConfig
+from shardmark.engine.endpoints.answers import Reply, Usage
+from shardmark.engine.endpoints.predictions import Predictions
+from shardmark.engine.endpoints.questions import Question
+from shardmark.engine.tokens import ScoredRow
+from shardmark.records.prediction import Generated, Output, Sampled, Scored
+from shardmark.records.request import ChoiceRequest
+from shardmark.scoring.endpoint_usage import usage
+
+MODEL = record("http://127.0.0.1:9/v1", price={"input": 1e6, "output": 2e6})
+
+
+def answer(**facts: Any) -> Generated:
+    return Generated(
+        **({"id": "r", "text": "a", "tokens": 2, "end": "stop", "cut": 0, "read": 5, "served": "m"} | facts)
+    )
+
+
+def test_answers_without_counts_are_counted() -> None:
+    samples = [Output(text="a", tokens=2, end="stop", cut=0, read=5), Output(text="a", tokens=0, end="stop", cut=0)]
+    told = usage(
+        MODEL,
+        {
+            "whole": answer(),
+            "unread": answer(read=0),
+            "unwritten": answer(tokens=0),
+            "empty": answer(text="", tokens=0),
+            "withheld": answer(text="", tokens=0, read=0, end="filter"),
+            "samples": Sampled(id="r", samples=samples),
+        },
+    )
+    assert told
+    assert (told.read, told.written, told.money) == (20, 6, 32.0)
+    assert told.uncounted == 3
+
+
+def test_tokens_that_were_sent_as_such_need_no_count_of_the_endpoint() -> None:
+    assert isinstance(MODEL.settings, OpenaiConfig)
+    row = ScoredRow([5, 6], [6, 7], 0)
+    question = Question("r", 0, {"prompt": [5, 6, 7]}, read=4, write=1, row=row)
+    reply = Reply(Usage(), "m", score=(-1.0, True))
+    request = ChoiceRequest(pairs=[("a", "b")])
+    scored = Predictions(MODEL.settings, None).of("r", request, [(question, reply)])
+    assert isinstance(scored, Scored)
+    assert (scored.read, scored.written) == (3, 1)

@@ -1,0 +1,43 @@
+"""Runs of models that the command line names have a name of their own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projects import run_config, write_dataset, write_model
+from shardmark.config.one_off import LONGEST, one_off_name
+from shardmark.plan import make_plan
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "name"),
+    [
+        ({}, [], "default"),
+        ({"run": "mine", "models": ["a"]}, [], "mine"),
+        ({"run": "mine", "models": ["a"]}, ["models", "run"], "mine"),
+        ({"run": "mine", "models": ["a", "b_*"]}, ["models"], "mine-a-b_all"),
+        ({"models": "[a, 'b']"}, ["models"], "default-a-b"),
+        ({"hf_path": "org/Model-7B/"}, ["hf_path"], "default-Model-7B"),
+        ({"hf_path": "a", "datasets": ["lm_eval:arc", "x"]}, ["hf_path", "datasets"], "default-a-on-arc-x"),
+        ({"datasets": ["x"], "limit": 3}, ["datasets", "limit"], "default"),
+    ],
+)
+def test_models_on_the_command_line_name_a_run(config: dict[str, Any], given: list[str], name: str) -> None:
+    assert one_off_name(config, given) == name
+
+
+def test_long_names_are_cut_and_stay_apart() -> None:
+    names = {one_off_name({"models": [f"m{n}" for n in range(count)]}, ["models"]) for count in (50, 51)}
+    assert len(names) == 2
+    assert all(len(name) == LONGEST + 9 for name in names)
+
+
+def test_the_report_of_such_a_run_is_no_other_runs(tmp_path: Path) -> None:
+    write_model(tmp_path, "tiny")
+    write_dataset(tmp_path, "sums")
+    config = run_config(tmp_path, models=["tiny"])
+    own = make_plan(config, tmp_path, "config/config.yaml", True)
+    one_off = make_plan(config, tmp_path, "config/config.yaml", True, command_line={"models"})
+    assert (own.published.name, one_off.published.name) == ("default", "default-tiny")
+    assert own.datasets == one_off.datasets
