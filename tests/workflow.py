@@ -130,6 +130,8 @@ class Project:
     def told(self, output: str) -> str:
         """All that Snakemake told of a run with this output: what is too much for a terminal is in its log."""
         logs = re.findall(r"^Complete log\(s\): (.+)$", output, re.MULTILINE)
+        if "in __onsuccess" in output:  # which Snakemake ends without naming its log
+            logs = [max(map(str, (self.folder / ".snakemake/log").glob("*.snakemake.log")))]
         return "\n".join([output, *(Path(log).read_text("utf-8") for log in logs)])
 
     def announced(self, output: str) -> dict[str, int]:

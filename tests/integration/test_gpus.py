@@ -108,7 +108,8 @@ def test_so_many_jobs_run_at_once_as_gpus_or_settings_allow_and_each_loads_once(
 ) -> None:
     monkeypatch.setenv("TEST_TOGETHER", str(together))
     output = project.run("--cores", "8", "--until", "infer", *(("--config", *config) if config else ()))
-    order = re.findall(r"^Job \d+: infer (\w+)@", output, re.MULTILINE)
+    order = re.findall(r"^Job \d+: infer (\w+)@", project.told(output), re.MULTILINE)
+    assert order
     assert order == sorted(order)  # whichever is staged first
     loads, shards = project.notes("loaded"), project.notes("model")
     assert len(shards) == len(project.trailers()) >= 8

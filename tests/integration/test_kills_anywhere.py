@@ -66,7 +66,7 @@ class Run:
 
 def kill(project: Project, chance: random.Random, phase: str) -> tuple[str, str]:
     """Start a run and kill it in a phase, if it comes to that; how it ended, and its output."""
-    run = Run(project.start())
+    run = Run(project.start("--printshellcmds"))  # tells of each job that starts
     reader = threading.Thread(target=run.follow)
     reader.start()
     run.begun[PHASES[phase]].wait()

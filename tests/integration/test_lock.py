@@ -77,7 +77,7 @@ def test_relock_takes_the_runs_configuration_and_no_other_target(project: Projec
     assert list(json.loads(lock.read_bytes())["datasets"]) == ["demo_grammar", "demo_strings"]
     assert not (project.folder / "results/tasks").exists(), "nothing was planned"
     wrong = snakemake_relock(project, "--config", "datasets=demo_gramar", succeeds=False)
-    assert "config/test.yaml: datasets: no file config/datasets/demo_gramar.yaml" in wrong
+    assert "--config: datasets: no file config/datasets/demo_gramar.yaml" in wrong
     assert "did you mean 'demo_grammar'" in wrong
     words = project.command("-n")
     both = forked.python(
