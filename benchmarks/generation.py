@@ -1,7 +1,8 @@
-"""Generation against lm-evaluation-harness: the same model, prompts and precision, each run in a process of its own.
+"""Generation against lm-evaluation-harness and vLLM: same model, prompts and precision, a process for each run.
 
 5 fixed shots, 64 new tokens, 32 documents, on the CPU in float32. Inference alone is timed: loading is before, and the
-answers are kept to be compared. lm-eval takes its best batch size, which is found first; then the two alternate.
+answers are kept to be compared. lm-eval takes its best batch size, which is found first; then they alternate. vLLM runs
+where `make vllm` has installed it.
 """
 
 import argparse
@@ -113,12 +114,30 @@ def run_lm_eval(model: Path, asked: list[str], batch: int) -> dict[str, Any]:
     return measured(lambda: peer.generate_until(instances, disable_tqdm=True))
 
 
+def run_vllm(model: Path, asked: list[str], batch: int) -> dict[str, Any]:
+    """vLLM's own class for offline inference; what it sets up with its first tokens is not timed."""
+    from shardmark.engine.vllm.arguments import prepare_environment
+
+    prepare_environment(on_gpus=False)
+    from vllm import LLM, SamplingParams
+
+    usual = {"dtype": "float32", "max_model_len": 2048, "enforce_eager": True, "kv_cache_memory_bytes": 1 << 30}
+    llm = LLM(model=str(model), generation_config="vllm", disable_log_stats=True, **usual)
+    llm.generate(["Hello"], SamplingParams(temperature=0, max_tokens=2), use_tqdm=False)
+    params = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, stop=STOP)
+    return measured(lambda: [one.outputs[0].text for one in llm.generate(asked, params, use_tqdm=False)])
+
+
+RUNS = {"shardmark": run_shardmark, "lm_eval": run_lm_eval, "vllm": run_vllm}
+
+
 def process(python: str, kind: str, model: Path, documents: int, threads: int, batch: int = 0) -> dict[str, Any]:
     """A run in a process of its own."""
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
         command = [python, __file__, "--worker", kind, "--model", str(model), "--documents", str(documents)]
         command += ["--threads", str(threads), "--batch", str(batch), "--out", out.name]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        own = {"OMP_NUM_THREADS": str(threads), "VLLM_LOGGING_LEVEL": "WARNING"} if kind == "vllm" else {}
+        subprocess.run(command, check=True, stdout=sys.stderr, env=os.environ | own)
         return dict(json.loads(Path(out.name).read_text()))
 
 
@@ -148,24 +167,31 @@ def work_ratio(model: Path, asked: list[str], texts: list[str]) -> float:
     return float(plain / needed)
 
 
-def compare(model: Path, peer: str, documents: int, repeats: int, threads: int) -> dict[str, Any]:
-    """Medians of alternating runs, and how many answers are the same."""
+def compare(model: Path, peer: str, vllm: str, documents: int, repeats: int, threads: int) -> dict[str, Any]:
+    """Medians of alternating runs, and how many answers are the same; vLLM's beside them if its Python is given."""
     tried = {size: process(peer, "lm_eval", model, documents, threads, size) for size in PEER_BATCHES}
     best = min(tried, key=lambda size: float(tried[size]["cpu"]))
     runs: dict[str, list[dict[str, Any]]] = {"shardmark": [], "lm_eval": []}
     for _ in range(repeats):
         runs["shardmark"].append(process(sys.executable, "shardmark", model, documents, threads))
         runs["lm_eval"].append(process(peer, "lm_eval", model, documents, threads, best))
+        if vllm:
+            runs.setdefault("vllm", []).append(process(vllm, "vllm", model, documents, threads))
     medians = {
         kind: {key: statistics.median(run[key] for run in found) for key in ("cpu", "wall", "peak_mib")}
         for kind, found in runs.items()
     }
-    ours, theirs = runs["shardmark"][0]["texts"], runs["lm_eval"][0]["texts"]
+    texts = {kind: found[0]["texts"] for kind, found in runs.items()}
+    same = {kind: sum(map(str.__eq__, texts["shardmark"], found)) for kind, found in texts.items()}
+    beside = {}
+    if vllm:
+        beside = {"over_vllm": medians["shardmark"]["cpu"] / medians["vllm"]["cpu"], "same_as_vllm": same["vllm"]}
     return {
         **medians,
+        **beside,
         "ratio": medians["lm_eval"]["cpu"] / medians["shardmark"]["cpu"],
-        "bound": work_ratio(model, prompts(documents), ours),
-        "same": sum(a == b for a, b in zip(ours, theirs, strict=True)),
+        "bound": work_ratio(model, prompts(documents), texts["shardmark"]),
+        "same": same["lm_eval"],
         "documents": documents,
         "peer_batch": {"best": best, "cpu": {size: run["cpu"] for size, run in tried.items()}},
         "peer_batch_1_peak_mib": process(peer, "lm_eval", model, 2, threads, 1)["peak_mib"],
@@ -208,10 +234,15 @@ def random_llama(folder: Path) -> Path:
 def show(name: str, result: dict[str, Any]) -> str:
     """A line of the table."""
     cells = [f"{name:24}", f"{result['ratio']:5.2f} x (arithmetic {result['bound']:4.2f} x)"]
-    for kind in ("shardmark", "lm_eval"):
-        one = result[kind]
+    for kind in ("shardmark", "lm_eval", "vllm"):
+        if not (one := result.get(kind)):
+            continue
         cells.append(f"{kind} {one['cpu']:7.1f} CPU s {one['wall']:7.1f} s {one['peak_mib']:6.0f} MiB")
     cells.append(f"lm_eval batch {result['peer_batch']['best']}, same answers {result['same']}/{result['documents']}")
+    if "over_vllm" in result:
+        cells.append(
+            f"over vLLM {result['over_vllm']:.2f} x, same answers {result['same_as_vllm']}/{result['documents']}"
+        )
     return "   ".join(cells)
 
 
@@ -219,6 +250,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a comparison takes."""
     parser.add_argument(
         "--peer", default=os.environ.get("SHARDMARK_LM_EVAL"), help="Python of an environment with lm-eval"
+    )
+    python = ROOT / ".venv-vllm/bin/python"
+    parser.add_argument(
+        "--vllm", default=str(python) if python.exists() else "", help="Python of an environment with vLLM; '' for none"
     )
     parser.add_argument("--model", type=Path, help="folder of another model to generate with, e.g. Gemma 3 270M")
     parser.add_argument("--model-only", action="store_true", help="generate with that model only")
@@ -234,7 +269,9 @@ def main(arguments: argparse.Namespace) -> None:
         if arguments.model:
             cases[f"generation, {arguments.model.name}"] = arguments.model
         for name, model in cases.items():
-            results[name] = compare(model, arguments.peer, arguments.documents, arguments.repeats, arguments.threads)
+            results[name] = compare(
+                model, arguments.peer, arguments.vllm, arguments.documents, arguments.repeats, arguments.threads
+            )
             print(show(name, results[name]), flush=True)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
@@ -245,7 +282,7 @@ def work(arguments: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    run = {"shardmark": run_shardmark, "lm_eval": run_lm_eval}[arguments.worker]
+    run = RUNS[arguments.worker]
     arguments.out.write_text(json.dumps(run(arguments.model, prompts(arguments.documents), arguments.batch)))
 
 
@@ -253,7 +290,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, alternating")
-    parser.add_argument("--worker", choices=["shardmark", "lm_eval"], help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=list(RUNS), help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
