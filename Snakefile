@@ -1,5 +1,6 @@
 # Shardmark: models x data sets -> requests -> predictions -> scores -> report.
 # The plan is made here, while this file is parsed; docs/architecture.md says why. Rules are in rules/.
+import gc
 import os
 import re
 import sys
@@ -14,6 +15,9 @@ from snakemake.sourcecache import LocalGitFile, LocalSourceFile
 from snakemake.utils import min_version, update_config
 
 min_version("9.17")
+
+# Python need not search what Snakemake has imported for garbage, again and again, while all this is imported.
+gc.freeze()
 
 # The folder of this file. As a module from a git repository, it has none: Snakemake takes Snakefiles alone from there.
 # All of that commit is then put below .snakemake, where the jobs of a cluster find it, too.
@@ -46,7 +50,7 @@ from shardmark.workflow.completeness import missing_targets, trusts_files
 from shardmark.workflow.output import calm
 from shardmark.workflow.progress import Course
 from shardmark.workflow.rule_inputs import SHARDS, Inputs
-from shardmark.workflow.interrupts import terminates
+from shardmark.workflow.interrupts import ends_at_once, terminates
 from shardmark.workflow.module import take_part
 from shardmark.plan.endpoints import use_max_cost
 from shardmark.plan.machine import use_scratch
@@ -125,6 +129,7 @@ if PLAN and not LOCAL:
 use_scratch(config)
 use_max_cost(config)
 terminates(JobScheduler)
+ends_at_once(JobScheduler)
 trusts_files(DAG)
 
 # A few lines, and not nine a job; jobs on a cluster tell all, in their logs.

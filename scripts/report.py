@@ -10,7 +10,7 @@ from shardmark.records.report_inputs import ReportInputs
 
 
 def main(arguments: argparse.Namespace) -> None:
-    from shardmark.report import build_report  # here, since --help needs none of the templates
+    from shardmark.report.build import build_report  # here, since --help needs none of the templates
 
     given = read_sealed_record(arguments.inputs, ReportInputs) if arguments.inputs else ReportInputs()
     facts = read_json(arguments.facts) if arguments.facts else given.facts

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from requirements_check import need
-from shardmark.report import build_report
+from shardmark.report.build import build_report
 from unit.report.fake_results import FACTS, write_results
 
 Open = Callable[..., Any]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from browser.conftest import Open
-from shardmark.report import build_report
+from shardmark.report.build import build_report
 from unit.report.test_paired import prompts
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.slow]

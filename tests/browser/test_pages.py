@@ -7,7 +7,8 @@ import pytest
 
 from browser.conftest import Open
 from requirements_check import need
-from shardmark.report import build_report, index
+from shardmark.report import index
+from shardmark.report.build import build_report
 from unit.report.fake_results import FACTS, write_results
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from browser.conftest import Open
-from shardmark.report import build_report
+from shardmark.report.build import build_report
 from unit.report.fake_results import Files, make_samples, make_scores, write_pair
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]

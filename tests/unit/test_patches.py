@@ -28,6 +28,7 @@ REMOTE = [
 INSTALLED = [
     (DAG, patches.INCOMPLETE),
     (JobScheduler, patches.TERMINATION),
+    (JobScheduler, patches.REEVALUATION),
     (slurm, patches.SLURM_QUERY),
     (slurm.Executor, patches.SLURM_RUN_JOB),
     (slurm.Executor, patches.SLURM_FAILED),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
+from shardmark.processes.imports import without_collection
 from shardmark.records.engine import EngineUse
 from shardmark.records.model import ModelRecord, Staged
 from shardmark.records.prediction import Prediction
@@ -69,5 +70,6 @@ def open_backend(record: ModelRecord, staged: Staged, beat: Beat, engine: str = 
     installed.
     """
     module, _, name = record.settings.factory_of(engine).partition(":")
-    factory: Factory = getattr(import_module(module), name)
+    with without_collection():
+        factory: Factory = getattr(import_module(module), name)
     return factory(record, staged, beat)

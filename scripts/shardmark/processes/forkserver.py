@@ -34,6 +34,7 @@ from typing import NoReturn
 from shardmark.installation import SCRIPTS
 from shardmark.processes.forked import DETACHED, FRAME, WORKERS, connected
 from shardmark.processes.guard import end_with
+from shardmark.processes.imports import without_collection
 from shardmark.processes.sockets import check_peer, run_folder
 
 SERVER = Path(SCRIPTS) / "forkserver.py"
@@ -411,10 +412,11 @@ def serve_forks(path: Path, owner: int) -> None:
             Path(f"{path}{STARTING}").unlink(missing_ok=True)  # waiting processes now find the socket
             end_with(owner, path)
             variables = dict(os.environb)  # imports set some
-            for name in KINDS.get(kind_of(path), ()):
-                found = pkgutil.resolve_name(name)
-                if callable(found):
-                    found()
+            with without_collection():
+                for name in KINDS.get(kind_of(path), ()):
+                    found = pkgutil.resolve_name(name)
+                    if callable(found):
+                        found()
             ForkServer(listener, kind_of(path).startswith(DETACHED), variables).serve()
             path.unlink(missing_ok=True)
 

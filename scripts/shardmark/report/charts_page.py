@@ -1,17 +1,12 @@
 """The page of charts: each is drawn in the page from a chunk, and written as SVG and CSV files in `charts/`."""
 
 import csv
-import functools
 import io
 import re
 from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from shardmark import layout
-from shardmark.files import write_whole
-
+from . import vega
 from .charts import SCORES, Chart, charts_of, is_large, scores
 from .chunks import FOLDER, link
 from .exports import cell_text
@@ -24,8 +19,7 @@ from .site import Page, Site
 
 SCRIPTS = ("loader.js", "text.js", "charts.js")
 VEGA = "vega.js"
-"The script that draws charts, in `data/`: https://vega.github.io, from the bundle in vl-convert."
-END = "})();\n"
+"The script that draws charts, in `data/`."
 INK, LINE = "#14171c", "#e4e7ec"
 LIGHT = {
     "currentColor": INK, "var(--line)": LINE, "var(--muted)": "#5a6371", "var(--edge)": "#b4bcc8",
@@ -106,31 +100,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return out.getvalue()
 
 
-@functools.cache
-def vega_script() -> str:
-    """Vega, Vega-Lite and vega-embed as one script that defines no other names."""
-    import vl_convert
-
-    return f"(() => {{\n{vl_convert.javascript_bundle('globalThis.vegaEmbed = vegaEmbed;')}\n{END}"
-
-
 def _write_vega(site: Site) -> None:
-    """Put the script into the report; a results folder keeps it, since making it takes longer than all charts."""
+    """Put the script that draws into the report."""
     target = site.folder / FOLDER / VEGA
     if site.parts.results is None:
-        write_text(target, vega_script())
-        return
-    kept = layout.VEGA.file(site.parts.results, file=f"{version('vl-convert-python')}.js")
-    if not _is_whole(kept):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, vega_script())
-    link(kept, target)
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(END), 2)
-            return file.read() == END.encode()
-    except OSError:
-        return False
+        write_text(target, vega.vega_script())
+    else:
+        link(vega.keep_vega(site.parts.results), target)

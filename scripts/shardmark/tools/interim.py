@@ -26,7 +26,7 @@ from shardmark.records.gap import Gap, Name
 from shardmark.records.model import ModelRecord
 from shardmark.records.report_inputs import ReportInputs
 from shardmark.records.score import SoFar
-from shardmark.report import build_report
+from shardmark.report.build import build_report
 from shardmark.report.formats import figure, margin
 from shardmark.report.inputs import read_scores
 from shardmark.scoring.grouping import MACRO

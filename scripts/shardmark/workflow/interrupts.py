@@ -116,6 +116,20 @@ def terminates(scheduler: type[Any]) -> None:
     patches.replace(scheduler, patches.TERMINATION, in_a_thread)
 
 
+def ends_at_once(scheduler: type[Any]) -> None:
+    """Let Snakemake's scheduler not be held up at its end by a timer that would have let it start further jobs."""
+
+    def in_the_background(schedule: Function) -> Function:
+        def schedule_reevaluation(self: "JobSchedulerExecutorInterface", delay: float) -> None:
+            timer = threading.Timer(delay, self._open_jobs.release)
+            timer.daemon = True
+            timer.start()
+
+        return schedule_reevaluation
+
+    patches.replace(scheduler, patches.REEVALUATION, in_the_background)
+
+
 def submits_none_afterwards(executor: type[Any]) -> None:
     """Let the Slurm plugin's executor, which submits in threads, drop the jobs that it has not begun to submit.
 

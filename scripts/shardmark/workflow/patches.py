@@ -29,6 +29,7 @@ REASONS = "the reason why Slurm refused a job may not be shown: it is in Snakema
 
 INCOMPLETE = Part("check_incomplete", ("self",), "after a kill, --ignore-incomplete may be needed")
 TERMINATION = Part("exit_gracefully", ("self", "*"), "a run that is terminated (SIGTERM) may hang")
+REEVALUATION = Part("_schedule_reevalutation", ("self", "delay"), "a run may end a second late")
 SUBMITTED = Part("report_job_submission", ("self", "job_info", "register_job"), CANCELLING)
 SUCCEEDED = Part("report_job_success", ("self", "job_info"), CANCELLING)
 FAILED = Part("report_job_error", ("self", "job_info", "msg", "**"), CANCELLING)

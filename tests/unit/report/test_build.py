@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from shardmark.report import build_report
+from shardmark.report.build import build_report
 from unit.report.fake_results import (
     FACTS,
     Files,

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from shardmark.records.base import to_json
-from shardmark.report import build_report, charts_page
+from shardmark.report import vega
+from shardmark.report.build import build_report
 from shardmark.report.chunks import read_chunk
 from shardmark.report.paired import Comparisons
 from shardmark.report.results import read_results
@@ -111,7 +112,7 @@ def test_a_chunk_has_what_the_files_show(files: Files, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("drawn")
 def test_what_is_too_much_for_a_page_is_drawn_from_chunks(files: Files, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("shardmark.report.charts.DRAWN", 4)
-    monkeypatch.setattr(charts_page, "vega_script", lambda: "")
+    monkeypatch.setattr(vega, "vega_script", lambda: "")
     report = built(tmp_path / "out", files)
     assert len(rows(report, "intervals")) == 11
     assert len(rows(report, "heat-map")) == 11

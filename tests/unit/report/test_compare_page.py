@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from shardmark.report import build_report, compare_page
+from shardmark.report import compare_page
+from shardmark.report.build import build_report
 from shardmark.report.chunks import read_chunk
 from shardmark.report.compare_page import Row
 from shardmark.report.compared import compare_datasets, compare_models

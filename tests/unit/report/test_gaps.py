@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shardmark.report import build_report
+from shardmark.report.build import build_report
 from shardmark.report.exports import leaderboard_csv, leaderboard_markdown
 from shardmark.report.groups import Group
 from shardmark.report.inputs import read_gap

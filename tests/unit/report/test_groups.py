@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shardmark.records.score import Metric
-from shardmark.report import build_report
+from shardmark.report.build import build_report
 from shardmark.report.estimates import weighted_mean
 from shardmark.report.exports import leaderboard_csv, leaderboard_markdown
 from shardmark.report.groups import Group

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from shardmark.report import build_report
+from shardmark.report.build import build_report
 from shardmark.report.exports import leaderboard_csv, leaderboard_markdown
 from shardmark.report.groups import Group
 from shardmark.report.leaderboard import Leaderboard, rank_models

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from shardmark.errors import UserError
 from shardmark.records.sample import LAYERS, Sample, SampleParts, read_parts, read_sample, sample_line
-from shardmark.report import build, build_report
+from shardmark.report import build
+from shardmark.report.build import build_report
 from shardmark.report.chunks import Chunks, read_chunk
 from shardmark.report.explorer import numbered
 from shardmark.report.parts import CUT, NO_ANSWER, REFUSED, TIED, TRUNCATED, VERDICTS, Part, Parts, verdict

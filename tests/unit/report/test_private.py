@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from shardmark.report import build_report, private
+from shardmark.report import private
+from shardmark.report.build import build_report
 from shardmark.report.chunks import read_chunk
 from unit.report.fake_results import FACTS, Files, make_samples, make_scores, write_pair
 
