@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from shardmark.workflow import patches
-from shardmark.workflow.interrupts import cancels_all, submits_none_afterwards
+from shardmark.workflow.interrupts import cancels_all, ends_at_once, submits_none_afterwards
 
 REMOTE = [
     patches.SUBMITTED,
@@ -109,3 +110,18 @@ def test_an_interrupt_cancels_jobs_whatever_the_executor_has_no_more() -> None:
     running.cancel()
     assert running.cancelled == ["a", "b"]
     assert len(patches.unlike()) == 1
+
+
+def test_a_timer_of_the_scheduler_does_not_hold_up_the_end_of_a_run() -> None:
+    class Scheduler:
+        _open_jobs = threading.Semaphore(0)
+
+        def _schedule_reevalutation(self, delay: int) -> None:
+            raise AssertionError("not replaced")
+
+    before = {*threading.enumerate()}
+    ends_at_once(Scheduler)
+    Scheduler()._schedule_reevalutation(1)
+    (timer,) = {*threading.enumerate()} - before
+    assert timer.daemon
+    assert Scheduler._open_jobs.acquire(timeout=10), "it still has the scheduler look for jobs"

@@ -119,3 +119,13 @@ def test_what_is_too_much_for_a_page_is_drawn_from_chunks(files: Files, tmp_path
     assert "demo_tiny" in (report / "charts/heat-map.svg").read_text("utf-8")
     assert not (report / "charts/scores.svg").exists()
     assert "charts/scores.svg" not in (report / "charts.html").read_text("utf-8")
+
+
+def test_the_script_that_draws_is_kept_and_made_again_if_it_was_cut(tmp_path: Path, monkeypatch: Any) -> None:
+    made = iter(["one" + vega.END, "two" + vega.END])
+    monkeypatch.setattr(vega, "vega_script", lambda: next(made))
+    kept = vega.keep_vega(tmp_path)
+    assert kept == vega.kept_vega(tmp_path) == vega.keep_vega(tmp_path)
+    assert kept.read_text() == "one" + vega.END
+    kept.write_text("one")
+    assert vega.keep_vega(tmp_path).read_text() == "two" + vega.END
