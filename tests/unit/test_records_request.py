@@ -1,13 +1,18 @@
 """Requests keep their ids: predictions are found by them."""
 
 import json
+from itertools import takewhile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asked import chat, choice, generate, rolling, said
+from shardmark.files import sha256
 from shardmark.records.base import Unreadable, decode, to_json
-from shardmark.records.request import Request
+from shardmark.records.request import ChoiceRequest, Message, Request, RollingRequest
 from shardmark.tasks import request_id
+from shardmark.tasks.requests import shared_characters
 
 DRAWN = {"temperature": 0.7, "top_k": 40, "top_p": 0.9, "seed": 2**70, "samples": 5, "min_new_tokens": 2}
 PINNED: dict[str, Request] = {
@@ -54,3 +59,21 @@ def test_what_equals_its_default_is_left_out_however_it_was_computed() -> None:
 def test_what_is_no_request_is_refused_by_its_key(text: str, key: str) -> None:
     with pytest.raises(Unreadable, match=key):
         decode(text, Request)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.tuples(st.text(st.characters()), st.text()), min_size=1, max_size=3))
+def test_the_id_is_the_digest_of_the_canonical_json_however_it_is_computed(pairs: list[tuple[str, str]]) -> None:
+    for request in (ChoiceRequest(pairs=pairs), RollingRequest(text=pairs[0][0])):
+        assert request_id(request) == sha256(to_json(request))
+
+
+@pytest.mark.parametrize("text", [chr(number) for number in range(160)] + ["\ud800", "\u2028", "é", "💚"])
+def test_each_control_character_is_written_as_ever(text: str) -> None:
+    request = ChoiceRequest(pairs=[(text, " a"), (f"{text}b", [Message(role="user", content=text)])])
+    assert request_id(request) == sha256(to_json(request))
+
+
+@given(st.lists(st.text(alphabet="ab💚", max_size=9), max_size=4))
+def test_shared_characters_are_those_of_the_common_beginning(texts: list[str]) -> None:
+    columns = zip(*texts, strict=False)
+    assert shared_characters(texts) == sum(1 for _ in takewhile(lambda column: len({*column}) == 1, columns))

@@ -183,7 +183,7 @@ class _Examples:
     def _named(self, number: int) -> Iterator[None]:
         """A block whose RenderError becomes a UserError about an example."""
         try:
-            with _bound_as_render_error():
+            with _BOUND_AS_RENDER_ERROR:
                 yield
         except RenderError as error:
             if self.settings and self.settings.examples:
@@ -223,7 +223,7 @@ class _Renderer:
         if self.settings.where is None:
             return True
         try:
-            with _bound_as_render_error(), step.at(f"{self.where}: row {number}"):
+            with _BOUND_AS_RENDER_ERROR, step.at(f"{self.where}: row {number}"):
                 return bool(self.question.filter(self.question.numbered(number, row)))
         except RenderError as error:
             if error.endless:
@@ -233,7 +233,7 @@ class _Renderer:
     def bounded_sample(self, number: int, row: Row, step: Step) -> Sample | None:
         """The row's sample, rendered as one bounded step."""
         try:
-            with _bound_as_render_error(), step.at(f"{self.where}: row {number}"):
+            with _BOUND_AS_RENDER_ERROR, step.at(f"{self.where}: row {number}"):
                 return self.sample(number, row)
         except RenderError as error:
             self.failures.setdefault(error.key, []).append((number, error))
@@ -244,22 +244,23 @@ class _Renderer:
         """The row's sample; None if `where` leaves it out or something fails on it."""
         row = self.question.numbered(number, row)
         errors: list[RenderError] = []
-        with _into(errors):
+        gathered = _Gathered(errors)
+        with gathered:
             if not self.question.filter(row):
                 return None
         name = group = choices = target = request = None
         rotations: list[Turn] = []
         remarks: tuple[Remark, ...] = ()
         if not errors:
-            with _into(errors):
+            with gathered:
                 name, group = self._name(number, row), self._group(row)
                 if self.settings.cluster_by is not None:
                     _column(row, self.settings.cluster_by, "cluster_by")
-            with _into(errors):
+            with gathered:
                 self.question.check_filters(row)
-            with _into(errors):
+            with gathered:
                 choices = self.question.choices(row)
-                with _into(errors):
+                with gathered:
                     target = self.question.target(row, choices)
                 shots = self.examples.of(row)
                 request = self.question.request(row, choices, shots)
@@ -310,22 +311,34 @@ class _Renderer:
         return Problem(self.where, key, f"row {rows}{more}: {error}", error.fix)
 
 
-@contextmanager
-def _bound_as_render_error() -> Iterator[None]:
+class _BoundAsRenderError:
     """A block whose BoundError becomes a RenderError."""
-    try:
-        yield
-    except BoundError as error:
-        raise RenderError(error.what, FIX, True, error.key) from error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, BoundError):
+            raise RenderError(error.what, FIX, True, error.key) from error
 
 
-@contextmanager
-def _into(errors: list[RenderError]) -> Iterator[None]:
-    """A block whose RenderError is added to a list, so that other errors in the row are found as well."""
-    try:
-        yield
-    except RenderError as error:
-        errors.append(error)
+_BOUND_AS_RENDER_ERROR = _BoundAsRenderError()
+
+
+class _Gathered:
+    """Blocks whose RenderErrors are added to a list, so that other errors in the row are found as well."""
+
+    def __init__(self, errors: list[RenderError]) -> None:
+        self._errors = errors
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, RenderError):
+            self._errors.append(error)
+            return True
+        return False
 
 
 def _column(row: Row, column: str, key: str) -> str:

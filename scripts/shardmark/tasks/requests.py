@@ -4,9 +4,12 @@ The id is the SHA-256 of its canonical JSON, so equal questions are asked once, 
 the name of the data set or its file.
 """
 
-from bisect import bisect_left
+import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
+
+import msgspec
 
 from shardmark.files import sha256
 from shardmark.records.base import to_json
@@ -19,9 +22,16 @@ from shardmark.records.request import (
     Request,
 )
 
+_SORTED = msgspec.json.Encoder(order="sorted")
+
 
 def request_id(request: Request) -> str:
     """The SHA-256 of the request, as 64 hexadecimal digits."""
+    if not isinstance(request, GenerateRequest):  # it has no numbers, which msgspec writes otherwise
+        with suppress(UnicodeEncodeError):  # a lone surrogate
+            text = _SORTED.encode(request)
+            if text.isascii() and b"\x7f" not in text:
+                return hashlib.sha256(text).hexdigest()  # the same canonical JSON, in a quarter of the time
     return sha256(to_json(request))
 
 
@@ -82,7 +92,14 @@ def characters(request: Request) -> int:
 def shared_characters(texts: list[str]) -> int:
     """The number of characters that all texts begin with."""
     first, last = min(texts, default=""), max(texts, default="")
-    return bisect_left(range(len(first)), True, key=lambda end: not last.startswith(first[: end + 1]))
+    same, end = 0, min(len(first), len(last))
+    while same < end:
+        middle = (same + end + 1) // 2
+        if first[same:middle] == last[same:middle]:
+            same = middle
+        else:
+            end = middle - 1
+    return same
 
 
 def texts_of(request: Request) -> list[str]:

@@ -93,6 +93,10 @@ class Step:
         if isinstance(error, BoundError) and not error.key:
             raise self.error(error.what) from error
 
+    def evaluates(self, key: str) -> bool:
+        """Whether this is the setting that it evaluates now."""
+        return key == self._key
+
     def error(self, what: str) -> BoundError:
         """An error of this step, with its place and key."""
         return BoundError(what, self._place, self._key, self.item)
@@ -168,8 +172,8 @@ def _alone(key: str, item: int | None) -> Iterator[None]:
 
 def note_key(key: str) -> None:
     """Set the setting that the step evaluates from now on."""
-    if _current:
-        _current[-1].at("", key, _current[-1].item)
+    if _current and not (step := _current[-1]).evaluates(key):
+        step.at("", key, step.item)
 
 
 def stopped(error: BaseException) -> str:

@@ -193,7 +193,8 @@ class _Compiled:
         return source
 
 
-_Parts = list[nodes.TemplateData | nodes.Name]
+_Parts = list[tuple[str | None, str]]
+"Texts, and in their place None and the name of a column."
 
 
 def _filled_in(source: str) -> _Parts | None:
@@ -202,7 +203,8 @@ def _filled_in(source: str) -> _Parts | None:
         case [nodes.Output(nodes=parts)]:
             plain = [part for part in parts if isinstance(part, nodes.TemplateData | nodes.Name)]
             own = any(isinstance(part, nodes.Name) and part.name in OWN_NAMES for part in plain)
-            return None if own or len(plain) < len(parts) else plain
+            if not own and len(plain) == len(parts):
+                return [(None, part.name) if isinstance(part, nodes.Name) else (part.data, "") for part in plain]
     return None
 
 
@@ -212,12 +214,14 @@ def _fill_in(parts: _Parts, values: dict[str, Any]) -> str | None:
     None if a value is missing, or is neither a text nor an integer.
     """
     texts = []
-    for part in parts:
-        text = part.data if isinstance(part, nodes.TemplateData) else values.get(part.name)
-        if type(text) is int:
-            text = str(text)
-        if type(text) is not str:
-            return None
+    for text, name in parts:
+        if text is None:
+            value = values.get(name)
+            if type(value) is not str:
+                if type(value) is not int:
+                    return None
+                value = str(value)
+            text = value
         texts.append(text)
     return "".join(texts)
 
@@ -240,7 +244,7 @@ class Expression(_Compiled):
     def _compile(self, source: str) -> Any:
         evaluate = ENVIRONMENT.compile_expression(source, undefined_to_none=False)
         match _filled_in(self._as_template(source)):
-            case [nodes.Name(name=name)]:
+            case [(None, name)]:
                 return lambda values: printed.plain(values[name] if name in values else evaluate(values))
         return lambda values: printed.plain(evaluate(values))
 
