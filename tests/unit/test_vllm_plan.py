@@ -52,6 +52,14 @@ def test_the_plan_says_which_python_answers_which_requests(project: Path, tmp_pa
     ]
 
 
+def test_the_engines_of_another_backend_run_in_our_own_python(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(project, "plain")
+    monkeypatch.setattr(TransformersConfig, "engines", lambda self: {"one": ["generate"], "other": ["choice"]})
+    (model,) = plan(project, models=["plain"]).models
+    found = [(engine.name, engine.kinds, engine.python) for engine in model.engines or []]
+    assert found == [("one", ["generate"], ""), ("other", ["choice"], "")]
+
+
 def test_what_is_scored_comes_after_what_is_written(project: Path, tmp_path: Path) -> None:
     asks = {"kind": "choice", "prompt": "{{ question }}", "choices": ["1", "2"], "target": "0"}
     write_dataset(project, "scored", **asks, metrics=["accuracy"])

@@ -77,16 +77,17 @@ def with_engines(
     `setting` is the run's vllm_python, relative to `root`, given in `where`.
     """
     ours = [record for record in models if isinstance(record.settings, VllmConfig)]
-    if not ours:
-        return models
-    try:
-        interpreter = find_interpreter(setting, root, where, ours[0].file)
-    except UserError as error:
-        problems += error.problems
-        return models
-    for record in ours:
-        problems += _problems(record, interpreter)
-    return [_with_engines(record, interpreter.path) if record in ours else record for record in models]
+    python = ""
+    if ours:
+        try:
+            interpreter = find_interpreter(setting, root, where, ours[0].file)
+        except UserError as error:
+            problems += error.problems
+            return models
+        python = interpreter.path
+        for record in ours:
+            problems += _problems(record, interpreter)
+    return [_with_engines(record, python) if record.settings.engines() else record for record in models]
 
 
 def _with_engines(record: ModelRecord, python: str) -> ModelRecord:
