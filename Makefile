@@ -51,7 +51,7 @@ vllm: .venv-vllm/.stamp ## Install vLLM into .venv-vllm, for models with `backen
 
 need-data-root:
 	@if [ ! -d "$(DATA_ROOT)" ]; then \
-		echo "make gemma reads real data sets: say in which folder they are, as in" >&2; \
+		echo "make gemma reads real data sets: name their folder, as in" >&2; \
 		echo "    make gemma DATA_ROOT=/path/to/data        (given: DATA_ROOT='$(DATA_ROOT)')" >&2; \
 		exit 1; \
 	fi
@@ -98,17 +98,17 @@ bench: .venv/.stamp ## Measure: engine, planning at scale, warm workers; BENCH="
 
 peers: .venv-peers/.stamp ## Install lm-evaluation-harness into .venv-peers: tests and `make bench` then compare with it
 
-schemas: .venv/.stamp ## Write config/schemas anew from the settings' Python types
+schemas: .venv/.stamp ## Regenerate config/schemas from the settings' Python types
 	.venv/bin/python scripts/schema.py
 
-protocols: .venv/.stamp-dev ## Pin the code that decides scores, after a look at its numbers: see CONTRIBUTING.md
+protocols: .venv/.stamp-dev ## Pin the code that decides scores, after checking its numbers: see CONTRIBUTING.md
 	PYTHONPATH=scripts .venv/bin/python tests/unit/test_protocols.py
 
 # torch names its CUDA packages as its own needs, so a GPU machine's pip adds the right ones by itself. Pinned here,
 # they would cost gigabytes on every machine without a GPU. The same goes for the `+cpu` of a local build.
 WITHOUT_CUDA = sed -E -e '/^nvidia-ml-py==/b' -e '/^(nvidia|cuda|triton)(-[a-z0-9.-]+)?==/d' -e 's/^(torch==[0-9.]+)(\+[a-z0-9.]+)? +\#/\1  \#/'
 
-pins: .venv/.stamp-dev ## Write envs/*.txt anew from envs/*.in; PIP_COMPILE_ARGS=--upgrade takes newer versions
+pins: .venv/.stamp-dev ## Regenerate envs/*.txt from envs/*.in; PIP_COMPILE_ARGS=--upgrade takes newer versions
 	@for name in requirements requirements-dev requirements-gemma requirements-clusters; do \
 		echo "envs/$$name.in -> envs/$$name.txt"; \
 		touch envs/$$name.txt; cp envs/$$name.txt envs/.$$name.compiled; \
@@ -121,7 +121,7 @@ pins: .venv/.stamp-dev ## Write envs/*.txt anew from envs/*.in; PIP_COMPILE_ARGS
 	done
 	.venv/bin/python scripts/conda_environment.py
 
-check-pins: .venv/.stamp-dev ## Ask the package registry whether the pins can be had for Python 3.11 to 3.14
+check-pins: .venv/.stamp-dev ## Ask the package registry whether the pins are available for Python 3.11 to 3.14
 	.venv/bin/python packaging/check_pins.py
 
 ##### .venv

@@ -172,7 +172,7 @@ rule all:
         TARGETS,
     localrule: True
     message:
-        "all scores and the report are there"
+        "all scores and the report are complete"
 
 
 onstart:

@@ -41,5 +41,5 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     found = {version: fault(arguments.requirements, version) for version in arguments.versions}
     for version, what in found.items():
-        print(f"Python {version}: {what or 'all pins can be had'}")
+        print(f"Python {version}: {what or 'all pins are available'}")
     sys.exit(any(found.values()))

@@ -30,10 +30,10 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    how_many = f"how many requests, of all models and data sets together (default: {REQUESTS})"
+    how_many = f"number of requests, over all models and data sets (default: {REQUESTS})"
     parser.add_argument("-n", "--requests", type=int, default=REQUESTS, help=how_many)
-    seed = "what the lot depends on: the same draws the same again (default: another each time)"
+    seed = "seed of the random choice; the same seed chooses the same requests (default: a new one each time)"
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32), help=seed)
-    tolerance = "how far log-likelihoods may be apart (default: 1e-4 in float32, else 0.1); texts must be the same"
+    tolerance = "allowed difference of log-likelihoods (default: 1e-4 in float32, else 0.1); texts must be identical"
     parser.add_argument("--tolerance", type=float, help=tolerance)
     run_command(parser, main)

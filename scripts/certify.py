@@ -14,7 +14,9 @@ def main(arguments: argparse.Namespace) -> None:
     for table in tables(certificate):
         console().print(table)
     print(
-        "both choose and write the same" if certificate.between.whole else "they choose or write otherwise, see above"
+        "both make the same choices and texts"
+        if certificate.between.whole
+        else "their choices or texts differ, see above"
     )
     print(f"certificate: {path}; the next report of a run with one of these models shows it")
 
@@ -23,6 +25,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument("--models", nargs=2, required=True, metavar=("A", "B"), help="the two models")
-    how_many = f"how many requests, from all data sets together (default: {REQUESTS})"
+    how_many = f"number of requests, over all data sets (default: {REQUESTS})"
     parser.add_argument("-n", "--requests", type=int, default=REQUESTS, help=how_many)
     run_command(parser, main)

@@ -40,12 +40,12 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_report_argument(parser)
-    models = "these models, each with each other (default: all)"
+    models = "compare these models with each other (default: all)"
     parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help=models)
-    datasets = "on these data sets (default: all); two of them without --models: the one with the other"
+    datasets = "on these data sets (default: all); two without --models: compare them with each other"
     parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME", help=datasets)
-    against = "tell what is different from this report, an earlier one or that of another run, and why"
+    against = "show what differs from this report, an earlier one or that of another run, and why"
     parser.add_argument("--against", type=Path, metavar="FOLDER", help=against)
-    parser.add_argument("--html", type=Path, metavar="FILE", help="with --against: write that as a page, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers as JSON, too")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="with --against: also write that as a page")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers as JSON")
     run_command(parser, main)

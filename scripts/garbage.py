@@ -32,9 +32,7 @@ def main(arguments: argparse.Namespace) -> None:
         return
     if arguments.delete:
         delete(found, arguments.stale, root)
-    print(
-        "removed" if arguments.delete else "nothing was removed: python scripts/garbage.py with --delete removes them"
-    )
+    print("removed" if arguments.delete else "nothing was removed; python scripts/garbage.py --delete removes them")
 
 
 if __name__ == "__main__":
@@ -42,7 +40,7 @@ if __name__ == "__main__":
     add_config_arguments(parser)
     only = "of config/*.yaml, count only these; without a FILE, only what --configfile and --config describe"
     parser.add_argument("--only", type=Path, nargs="*", metavar="FILE", help=only)
-    stale = "also remove answers that are not in today's shards of a needed pair, which later ones could take over"
+    stale = "also remove answers outside the current shards of needed pairs, which later shards could reuse"
     parser.add_argument("--stale", action="store_true", help=stale)
-    parser.add_argument("--delete", action="store_true", help="remove what is listed")
+    parser.add_argument("--delete", action="store_true", help="remove the listed files")
     run_command(parser, main)

@@ -42,6 +42,6 @@ if __name__ == "__main__":
     parser.add_argument("--policy", type=Path, required=True, metavar="FILE", help="YAML file; see docs/gate.md")
     add_report_argument(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="for gate.html and gate.json (default: the report's)"
+        "--out", type=Path, metavar="FOLDER", help="folder for gate.html and gate.json (default: the report's)"
     )
     run_command(parser, undecided_if_it_fails)

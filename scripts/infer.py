@@ -50,5 +50,5 @@ if __name__ == "__main__":
     parser.add_argument("--requests", type=Path, required=True, help="the shard's requests")
     parser.add_argument("--out", type=Path, required=True, help="file for the predictions")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores to compute with")
-    parser.add_argument("--owner", type=int, help="process with which the model stays loaded; without it, it does not")
+    parser.add_argument("--owner", type=int, help="process that the model stays loaded for (default: one shard)")
     run_command(parser, main)

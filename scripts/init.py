@@ -9,10 +9,10 @@ from shardmark.tools.init import init
 
 def main(arguments: argparse.Namespace) -> None:
     for path, is_new in init(arguments.folder):
-        print(f"{path}" if is_new else f"{path}: is there, and stays as it is")
+        print(f"{path}" if is_new else f"{path}: already exists, left as it is")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path(), help="by default the current one")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(), help="default: the current folder")
     run_command(parser, main)

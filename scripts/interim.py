@@ -20,7 +20,7 @@ def main(arguments: argparse.Namespace) -> None:
     for state in found.states:
         table.add_row(state.model, state.dataset, state.score, state.state)
     console().print(table)
-    print(f"interim report: {found.report}" if found.report else "no report: there is no score yet")
+    print(f"interim report: {found.report}" if found.report else "no report: there are no scores yet")
 
 
 if __name__ == "__main__":

@@ -8,5 +8,5 @@ from shardmark.engine.endpoints.limiter import run_limiter
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--socket", type=Path, required=True, help="where those who ask come to")
+    parser.add_argument("--socket", type=Path, required=True, help="socket for jobs that ask")
     run_command(parser, lambda arguments: run_limiter(arguments.socket))

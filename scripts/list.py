@@ -23,7 +23,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("words", nargs="*", metavar="WORD", help="only what has all of these words")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="only entries with all of these words")
     parser.add_argument("--topic", nargs="+", default=[], choices=TOPICS, help="only data sets about one of these")
     add_config_arguments(parser)
     run_command(parser, main)

@@ -24,12 +24,12 @@ def main(arguments: argparse.Namespace) -> None:
     size = decimal(packed.path.stat().st_size)
     print(printable(f"{packed.path}: {len(files):,} files, {content}, packed to {size}"))
     for other in packed.manifest.needs:
-        print(printable(f"not in it, and needed there: {other}"))
+        print(printable(f"not packed, but needed there: {other}"))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    parser.add_argument("--out", type=Path, help="the archive; by default {run}.tar.zst in this folder")
-    parser.add_argument("--predictions", action="store_true", help="also what is answered by now")
+    parser.add_argument("--out", type=Path, help="the archive (default: {run}.tar.zst in this folder)")
+    parser.add_argument("--predictions", action="store_true", help="also pack the answers so far")
     run_command(parser, main)

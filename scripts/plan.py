@@ -33,5 +33,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     add_machine_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="JSON for machines instead of a table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     run_command(parser, main)

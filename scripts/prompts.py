@@ -27,6 +27,6 @@ if __name__ == "__main__":
     add_config_arguments(parser)
     parser.add_argument("--datasets", nargs="+", default=[], metavar="GLOB", help="only these of the run's data sets")
     parser.add_argument("--models", nargs="+", default=[], metavar="GLOB", help="only these of the run's models")
-    parser.add_argument("--tokens", action="store_true", help="show the ids and texts of all tokens, too")
-    parser.add_argument("-n", "--samples", type=int, default=3, help="how many of each data set (default: 3)")
+    parser.add_argument("--tokens", action="store_true", help="also show the ids and texts of all tokens")
+    parser.add_argument("-n", "--samples", type=int, default=3, help="number of samples of each data set (default: 3)")
     run_command(parser, main)

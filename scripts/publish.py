@@ -16,7 +16,7 @@ if __name__ == "__main__":
     target = "a folder; git:BRANCH, such as git:gh-pages; or an address that fsspec knows, such as s3://bucket/prefix"
     parser.add_argument("target", metavar="TARGET", help=target)
     add_report_argument(parser)
-    below = "folder there for the report, by default the run's name; `.` for the place itself"
+    below = "folder there for the report (default: the run's name); `.` for the place itself"
     parser.add_argument("--below", metavar="FOLDER", help=below)
-    parser.add_argument("--remote", default="origin", help="of git: name or address of the remote (default: origin)")
+    parser.add_argument("--remote", default="origin", help="for git: name or address of the remote (default: origin)")
     run_command(parser, main)

@@ -20,10 +20,10 @@ def main(arguments: argparse.Namespace) -> None:
         plan = plan_run(run, Path.cwd(), local=False, step=step)
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    for line in plan.shared or [f"store {run.config['store']}: nothing that is missing here"]:
+    for line in plan.shared or [f"store {run.config['store']}: has nothing that is missing here"]:
         print(line)
     left, shards = sum(pair.requests for pair in plan.pairs), sum(len(pair.missing) for pair in plan.pairs)
-    print(f"{left:,} requests in {shards:,} shards are left to infer")
+    print(f"{left:,} requests in {shards:,} shards remain to be inferred")
 
 
 if __name__ == "__main__":

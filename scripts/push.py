@@ -20,7 +20,7 @@ def main(arguments: argparse.Namespace) -> None:
     with progress(Console(stderr=True)) as step:
         done = push(run, Path.cwd(), step)
     counts = done.counts
-    print(f"store {run.config['store']}: {counts['new']:,} shards are new there, {counts['there']:,} were there before")
+    print(f"store {run.config['store']}: {counts['new']:,} shards added, {counts['there']:,} were already there")
     if counts["taken"]:
         print(f"{counts['taken']:,} others came from a store and are not your own")
     if counts["missing"]:

@@ -29,5 +29,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if the lock would change")
-    parser.add_argument("--prune", action="store_true", help="drop entries that no file in config/ can mean any more")
+    parser.add_argument(
+        "--prune", action="store_true", help="drop entries that no file in config/ can refer to any more"
+    )
     run_command(parser, main)

@@ -41,12 +41,12 @@ def _results(inputs: Path | None) -> Path | None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", help="name of the run, the title; by default that of --inputs, else of --out")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make; a report there is replaced")
+    parser.add_argument("--run", help="name of the run and title (default: that of --inputs, else of --out)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to create; a report there is replaced")
     parser.add_argument("--scores", type=Path, nargs="+", default=[], metavar="FILE", help="score files")
     parser.add_argument("--samples", type=Path, nargs="+", default=[], metavar="FILE", help="sample files")
     inputs = (
-        "JSON file of the same: run, scores, samples, timings, facts; for runs of more files than a command line holds"
+        "JSON file with all of this: run, scores, samples, timings, facts; for more files than fit on a command line"
     )
     parser.add_argument("--inputs", type=Path, metavar="FILE", help=inputs)
     facts = "JSON file of facts about the run: generated (ISO 8601), command, config, host"

@@ -15,10 +15,10 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", type=Path, required=True, help="the data set's samples and settings, from the plan")
-    parser.add_argument("--bits", type=int, required=True, help="into 2**BITS shards the data set was divided")
+    parser.add_argument("--bits", type=int, required=True, help="the data set was divided into 2**BITS shards")
     parser.add_argument("--model", type=Path, required=True, help="the model's record, from the plan")
     parser.add_argument("--results", type=Path, required=True, help="folder of requests and predictions")
     parser.add_argument("--scores", type=Path, required=True, help="file for the scores")
     parser.add_argument("--samples", type=Path, required=True, help="file for the samples")
-    parser.add_argument("--timings", type=Path, required=True, help="file for how long inference took")
+    parser.add_argument("--timings", type=Path, required=True, help="file for the times of inference")
     run_command(parser, main)

@@ -22,7 +22,7 @@ def main(arguments: argparse.Namespace) -> None:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # bars would fill a file
     staged = stage_run(merged(arguments), Path.cwd(), LOCK, lambda line: print(printable(line), flush=True))
     size = f"{staged.repositories} repositories of models ({decimal(staged.bytes)}), {staged.datasets} data sets"
-    print(f"all is here: {size}; with `offline: true` the run attempts no connection to the Hub")
+    print(f"everything is here: {size}; with `offline: true`, the run does not contact the Hub")
 
 
 if __name__ == "__main__":

@@ -31,5 +31,5 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    parser.add_argument("--verify", action="store_true", help="read every entry whole, and check all that it says")
+    parser.add_argument("--verify", action="store_true", help="read every entry in full, and check its contents")
     run_command(parser, main)

@@ -25,20 +25,20 @@ def main(arguments: argparse.Namespace) -> None:
     unpacking = Unpacking(path, Path.cwd(), results, arguments.outside, arguments.code)
     with tqdm(unit="B", unit_scale=True, desc="unpacking", disable=None, leave=False) as bar:
         done = unpacking.unpack(given, bar.update)
-    print(printable(f"{path}: {done.new:,} files unpacked, {done.there:,} were there"))
+    print(printable(f"{path}: {done.new:,} files unpacked, {done.there:,} were already there"))
     if done.kept:
-        print(f"{done.kept:,} prediction files were there already, with other answers, and stay")
+        print(f"{done.kept:,} prediction files already exist with other answers, and were kept")
     for other in done.manifest.needs:
-        print(printable(f"needed as well: {other}"))
+        print(printable(f"also needed: {other}"))
     print(printable(f"run it: snakemake --profile local --configfile config/packed_{done.manifest.run}.yaml"))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("archive", type=Path, nargs="?", help="by default {run}.tar.zst in this folder")
+    parser.add_argument("archive", type=Path, nargs="?", help="the archive (default: {run}.tar.zst in this folder)")
     add_config_arguments(parser)
     parser.add_argument("--results", type=Path, default=Path("results"), help="the folder for predictions")
-    outside = "where files go that were outside of the project; / for where they were, of an archive of yours"
+    outside = "folder for files from outside the project; / for their original places, if the archive is your own"
     parser.add_argument("--outside", type=Path, metavar="DIR", help=outside)
-    parser.add_argument("--code", action="store_true", help="unpack Python code as well: trust whoever packed it")
+    parser.add_argument("--code", action="store_true", help="also unpack Python code, if you trust whoever packed it")
     run_command(parser, main)

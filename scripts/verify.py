@@ -27,7 +27,7 @@ def main(arguments: argparse.Namespace) -> None:
         for damage in verify(todo, root, bar.update):
             bar.write(f"damaged: {damage.problem}", file=sys.stdout)
             damaged.append(damage)
-    print(f"{len(todo):,} files, {decimal(size)}: {f'{len(damaged)} damaged' if damaged else 'all are whole'}")
+    print(f"{len(todo):,} files, {decimal(size)}: {f'{len(damaged)} damaged' if damaged else 'all are intact'}")
     if arguments.delete:
         for path in delete_damaged(damaged, results):
             print(printable(f"removed: {path}"))
@@ -38,6 +38,6 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    delete = "remove what is damaged and can be made anew by a run; never models, data or the lock"
+    delete = "remove damaged files that a run can recreate; never models, data or the lock"
     parser.add_argument("--delete", action="store_true", help=delete)
     run_command(parser, main)

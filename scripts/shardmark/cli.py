@@ -36,7 +36,7 @@ def usage() -> str:
     lines = [f"  {name:13} {what}" for name, what in [("run", RUN), *((n, what) for n, (_, what) in COMMANDS.items())]]
     return "\n".join(
         [
-            "usage: shardmark COMMAND [OPTION]...    (shardmark COMMAND --help tells its options)",
+            "usage: shardmark COMMAND [OPTION]...    (shardmark COMMAND --help lists its options)",
             "",
             *lines,
             "",

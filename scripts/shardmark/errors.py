@@ -56,7 +56,7 @@ def disk_problem(error: OSError, where: object) -> Problem | None:
     """
     if error.errno not in DISK_ERRORS:
         return None
-    fix = "free or enlarge the disk, or fix the permissions, then run again: what is finished is kept"
+    fix = "free some disk space or fix the permissions, then run again: finished work is kept"
     return Problem(str(error.filename or where), "", error.strerror or str(error), fix)
 
 

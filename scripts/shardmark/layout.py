@@ -116,7 +116,7 @@ class Kind:
         """The fields of the path of such a file in any results folder. Raises ValueError for another kind."""
         found = self._any.fullmatch("/".join(path.parts[-self.path.count("/") - 1 :]))
         if found is None:
-            raise ValueError(f"{path} is none of the {self.label}: {self.path}")
+            raise ValueError(f"{path} does not match the path of {self.label}: {self.path}")
         return found.groupdict()
 
     def results(self, path: Path) -> Path:

@@ -24,7 +24,7 @@ def test_any_two_models_are_compared_and_the_address_says_which(visit: Open, rep
     assert (after[4], after[5]) == (before[5], before[4])
     page.get_by_label("Second").select_option("demo_tiny")
     page.get_by_text("demo_large is significantly better on 3, demo_tiny on 0 of 3 data sets").wait_for()
-    assert "no result of both" in page.locator("tbody").text_content()
+    assert "no results of both" in page.locator("tbody").text_content()
 
 
 def test_flipped_samples_stand_side_by_side_and_open_in_the_explorer(visit: Open, report: Path) -> None:

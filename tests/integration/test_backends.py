@@ -94,7 +94,10 @@ def test_a_key_it_lacks_and_a_data_set_it_cannot_answer_are_refused_at_once(proj
     assert "batch_size: nothing in this run uses it: models of backend echo have no batch_size" in output
     project.configure(run="test", models=["echo"], datasets=["last", "demo_comparison"])
     output = project.run(succeeds=False)
-    assert "model echo (echo) answers requests of kind generate only, and these ask others: demo_comparison" in output
+    assert (
+        "model echo (echo) answers only requests of kind generate, but these data sets ask others: demo_comparison"
+        in output
+    )
 
 
 def test_editors_and_the_list_know_it(project: Project) -> None:

@@ -24,7 +24,7 @@ def test_all_mistakes_are_reported_at_once_without_a_traceback(tmp_path: Path) -
         "did you mean 'demo_small'",
         "config/models/broken.yaml: batchsize: unknown key",
         "did you mean 'batch_size'",
-        "config/models/gpus.yaml: num_gpus: model gpus wants 4 GPUs, this machine offers 0",
+        "config/models/gpus.yaml: num_gpus: model gpus needs 4 GPUs, but this machine has 0",
         "config/datasets/demo_arithmetic.yaml: prompt: row 0, 1, 2 and 2 more: no column 'questoin'",
         "did you mean 'question'",
         "label 7 is outside the 4 choices",
@@ -53,7 +53,7 @@ def test_a_configuration_that_snakemake_cannot_read_is_named_without_its_traceba
     assert without_profile.returncode
     for output in (project.run(succeeds=False), without_profile.stdout + without_profile.stderr):
         assert "config/test.yaml: cannot be read: config/test.yaml:" in output
-        assert "'2026-02-30' is no value: day is out of range" in output
+        assert "'2026-02-30' is not a valid value: day is out of range" in output
         assert "Traceback" not in output
 
 

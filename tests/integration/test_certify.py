@@ -30,7 +30,7 @@ def certify(project: Project, *models: str, count: int = 8) -> "subprocess.Compl
 def test_a_certificate_names_two_models_that_are_asked_the_same(project: Project) -> None:
     done = certify(project, "demo_small", "demo_small")
     assert done.returncode == 1
-    assert "--models: a certificate is of two models" in done.stderr
+    assert "--models: a certificate needs two models" in done.stderr
     done = certify(project, "demo_small", "nobody")
     assert done.returncode == 1
     assert "no file config/models/nobody.yaml" in done.stderr
@@ -41,7 +41,7 @@ def test_a_certificate_is_made_kept_checked_and_shown(project: Project) -> None:
     project.run()
     done = certify(project, *MODELS)
     assert done.returncode == 0, done.stderr
-    assert "they choose or write otherwise" in done.stdout
+    assert "their choices or texts differ" in done.stdout
     (path,) = (project.folder / "results/certificates").iterdir()
     certificate = json.loads(path.read_text())
     assert certificate["datasets"] == {"demo_arithmetic": 4, "demo_comparison": 4}
@@ -56,5 +56,5 @@ def test_a_certificate_is_made_kept_checked_and_shown(project: Project) -> None:
     assert "Certificates" in page
     assert "again in other batches" in page
     assert (project.folder / "results/reports/test/certificates" / path.name).read_bytes() == path.read_bytes()
-    assert "all are whole" in project.run("--", "verify")
+    assert "all are intact" in project.run("--", "verify")
     assert "Nothing to be done" in project.run()

@@ -86,7 +86,7 @@ def test_gc_is_a_target_that_removes_nothing(project: Project) -> None:
 
 @pytest.mark.slow
 def test_a_damaged_file_fails_verify_and_is_made_anew_after_delete(project: Project) -> None:
-    assert "all are whole" in project.run("--", "verify")
+    assert "all are intact" in project.run("--", "verify")
     (score,) = project.folder.glob("results/scores/*/demo_grammar@*.json")
     whole = score.read_bytes()
     score.write_bytes(whole.replace(b'"value": 0.', b'"value": 1.', 1))

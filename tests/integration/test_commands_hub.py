@@ -64,4 +64,4 @@ def test_list_and_verify_know_what_is_on_the_hub(site: Site) -> None:
     site.plan()
     row = next(line.split() for line in command(site, "list", **OFFLINE).stdout.splitlines() if "org/data" in line)
     assert row[-1] == str(len(ROWS))
-    assert "all are whole" in command(site, "verify", **OFFLINE).stdout
+    assert "all are intact" in command(site, "verify", **OFFLINE).stdout

@@ -148,6 +148,6 @@ def test_more_gpus_than_are_visible_are_an_error_of_the_plan(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
     output = project.run(succeeds=False)
     for name in ("one", "two"):
-        assert f"config/models/{name}.yaml: num_gpus: model {name} wants 4 GPUs, this machine offers 2" in output
-    assert "num_gpus: 2 at most" in output
+        assert f"config/models/{name}.yaml: num_gpus: model {name} needs 4 GPUs, but this machine has 2" in output
+    assert "num_gpus: at most 2" in output
     assert not (project.folder / "results/logs").exists()

@@ -112,8 +112,8 @@ def test_a_chat_template_is_fetched_when_it_is_asked_for_and_kept_in_the_lock(an
 
     answers.lock.write_text(json.dumps(json.loads(answers.lock.read_text()) | {"models": {}}))
     message = answers.refused(HF_HUB_OFFLINE="1")
-    assert "config/models/chat.yaml: path: apply_chat_template is auto, and the tokenizer of org/chat cannot" in message
-    assert "say apply_chat_template: true or false" in message
+    assert "config/models/chat.yaml: path: apply_chat_template is auto, but the tokenizer of org/chat cannot" in message
+    assert "set apply_chat_template to true or false" in message
 
 
 def test_chats_that_a_template_on_the_hub_refuses_are_refused_by_the_plan(answers: Site) -> None:
@@ -127,7 +127,7 @@ def test_chats_that_a_template_on_the_hub_refuses_are_refused_by_the_plan(answer
     message = answers.refused()
     assert "config/models/chat.yaml: meta_template: model chat cannot be asked the chats of data set d" in message
     assert "refuses its messages: no chats on Saturdays (of user)" in message
-    assert "config/models/base.yaml: meta_template: data set d asks chats, and model base has neither" in message
+    assert "config/models/base.yaml: meta_template: data set d asks in chats, but model base has neither" in message
 
 
 def test_a_branch_a_tag_and_a_commit_are_pinned_each_for_itself(answers: Site) -> None:

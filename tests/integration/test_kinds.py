@@ -106,5 +106,5 @@ def test_a_model_without_any_template_is_refused_before_a_job(project: Project, 
     other = project.copy(tmp_path / "other")
     other.edit_yaml("config/models/demo_small.yaml", meta_template=None)
     output = other.run(succeeds=False)
-    assert "config/models/demo_small.yaml: meta_template: data set t_chat asks chats" in output
+    assert "config/models/demo_small.yaml: meta_template: data set t_chat asks in chats" in output
     assert "fix: add meta_template" in output

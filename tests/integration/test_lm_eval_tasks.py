@@ -91,9 +91,9 @@ def test_requests_are_those_of_lm_eval(found: Any, tmp_path: Path) -> None:
     assert len(chosen) > 20
     verdicts = compare(chosen, index, data, 50, tmp_path)
     assert {key: verdict for key, verdict in verdicts.items() if verdict != "identical"} == {
-        ("bbh_cot_fewshot_snarks", 5): "refused by both: ValueError: 5 examples are wanted, and there are 3",
-        ("leaderboard_bbh_snarks", 5): "refused by both: ValueError: 5 examples are wanted, and there are 3",
-        ("mbpp", 5): "refused by both: ValueError: 5 examples are wanted, and there are 3",
+        ("bbh_cot_fewshot_snarks", 5): "refused by both: ValueError: 5 examples are needed, but there are 3",
+        ("leaderboard_bbh_snarks", 5): "refused by both: ValueError: 5 examples are needed, but there are 3",
+        ("mbpp", 5): "refused by both: ValueError: 5 examples are needed, but there are 3",
     }
 
 

@@ -43,7 +43,7 @@ def test_a_lock_is_made_frozen_refused_and_relocked(project: Project) -> None:
     assert "2 problems found" in refused
     assert "config/benchmark.lock: models.demo_small.folder: new: path demo/models/small" in refused
     assert not lock.exists()
-    assert "lock: 2 new in config/benchmark.lock, once this is run" in project.run("-np")
+    assert "lock: 2 new in config/benchmark.lock, once this has run" in project.run("-np")
     assert not lock.exists(), "a dry run pins nothing"
     assert relock(project).returncode == 0
     before = lock.read_bytes()
@@ -53,8 +53,8 @@ def test_a_lock_is_made_frozen_refused_and_relocked(project: Project) -> None:
     refused = project.run("-n", *FROZEN, succeeds=False)
     assert "1 problem found" in refused
     assert "config/benchmark.lock: datasets.demo_grammar.file: sha256 " in refused
-    assert ", 200 -> 199 rows, and the lock is frozen" in refused
-    assert "fix: restore demo/data/grammar.jsonl, or accept what is there: `snakemake relock" in refused
+    assert ", 200 -> 199 rows, but the lock is frozen" in refused
+    assert "fix: restore demo/data/grammar.jsonl, or accept the changes: `snakemake relock" in refused
     checked = relock(project, "--check")
     assert (checked.returncode, lock.read_bytes()) == (1, before)
     assert "lock: data set demo_grammar: sha256 " in checked.stdout
@@ -84,7 +84,7 @@ def test_relock_takes_the_runs_configuration_and_no_other_target(project: Projec
         *words[1:3], "all", "relock", *words[3:], folder=project.folder, environment=project.environment()
     )
     assert both.returncode == 1
-    assert "relock: name this target alone" in both.stdout + both.stderr
+    assert "relock: give this target alone" in both.stdout + both.stderr
 
 
 def test_the_committed_lock_is_that_of_the_demo(tmp_path: Path) -> None:

@@ -83,6 +83,6 @@ def test_a_run_that_passes_over_jobs_fails_and_names_what_is_missing(finished: P
         file.write_text(file.read_text().replace(ours, plain))
     output = project.run(succeeds=False)
     assert project.jobs(output) == {"stage_model": 2}
-    named = output.partition("files that this run was to make are missing")[2]
+    named = output.partition("files that this run should have made are missing")[2]
     assert all(f"results/{place}" in named for place in ("reports/test@", "samples/demo_small@", "scores/demo_medium@"))
     assert "Traceback" not in output

@@ -99,7 +99,7 @@ def test_after_staging_a_run_completes_and_attempts_no_connection(site: Site) ->
     assert status == 0, said
     assert "org/model: fetching" in said
     assert "d: 3 rows" in said
-    assert "all is here: 1 repositories of models" in said
+    assert "everything is here: 1 repositories of models" in said
     newer = site.push("model", "org/model", files | {"config.json": b"{}"})
     assert newer not in site.lock.read_text()
 
@@ -147,7 +147,7 @@ def test_all_that_cannot_be_staged_is_one_list_and_the_rest_is_kept(site: Site) 
     assert status == 1
     assert "the Hub has no model 'org/nowhere'" in said
     assert "the Hub has no data set 'org/none'" in said
-    assert "org/model: 95 bytes are here and whole" in said, "what could be had is here"
+    assert "org/model: 95 bytes are here and intact" in said, "what could be had is here"
     site.configure(["m", "closed"], ["d"])
     assert command(site, "stage_run")[0] == 0
     shutil.rmtree(site.cache / "hub/models--org--closed/snapshots")
@@ -165,7 +165,7 @@ def test_what_a_damaged_mirror_sends_is_not_kept(site: Site) -> None:
     refused = site.stage()
     assert refused.returncode == 1
     assert "model.safetensors of org/model in the cache: its content is not that of its commit" in refused.stderr
-    assert "it is removed: run again" in refused.stderr
+    assert "it has been removed: run again" in refused.stderr
     assert (site.staged()[0] / "model.safetensors").read_bytes() == safetensors(b"weights")
 
 
@@ -193,10 +193,10 @@ def test_rows_are_pinned_as_they_are_read_and_may_come_from_what_hf_download_fet
     kept.write_text(kept.read_text().replace("mehr", "oder"))
     shutil.rmtree(site.project / "results")
     message = site.refused(**OFFLINE)
-    assert f"config/datasets/d.yaml: source.hub: {kept} holds other rows of org/data" in message
+    assert f"config/datasets/d.yaml: source.hub: {kept} has other rows of org/data" in message
     status, said = command(site, "verify", **OFFLINE)
     assert status == 1
-    assert f"damaged: {kept}: it holds other rows than config/benchmark.lock knows" in said
+    assert f"damaged: {kept}: its rows are not those that config/benchmark.lock has" in said
 
     shutil.rmtree(site.cache)
     commit = site.pins()["dataset"]["org/data@main"]

@@ -39,8 +39,8 @@ def test_progress_failures_and_status_of_a_run_in_which_a_shard_fails(project: P
     (log,) = (project.results / "logs/infer").glob(f"*/demo_grammar/{damaged.stem}.log")
     end = f"""failed: demo_small on demo_grammar, shard {damaged.stem}; the end of {log.relative_to(project.folder)}:
     ERROR root: {damaged}: the request file is damaged
-        fix: delete it; the next run makes it anew
-1 of {shards + 1} shards are missing; call the same command again: what is there is kept
+        fix: delete it; the next run recreates it
+1 of {shards + 1} shards are missing; run the same command again: finished work is kept
 """
     assert end in output
     (told,) = (project.folder / ".snakemake/log").glob("*.log")

@@ -44,7 +44,7 @@ def test_thoughts_are_told_from_answers_and_counted(tmp_path: Path) -> None:
     project.edit_yaml("config/models/t_plain.yaml", reasoning="off")
     said = project.run("-n", succeeds=False)
     assert "t_plain.yaml" in said
-    assert "reasoning is off, and the chat template knows no such switch" in said
+    assert "reasoning is off, but the chat template has no such switch" in said
     project.edit_yaml("config/models/t_plain.yaml", reasoning=None)
     project.run()
     with open(folder / "results/reports/test/leaderboard.csv") as file:
@@ -63,4 +63,4 @@ def test_thoughts_are_told_from_answers_and_counted(tmp_path: Path) -> None:
     assert samples["t_budget", "t_whole", "0"]["output"] == "<think>mn</think>yz"
     page = (folder / "results/reports/test/index.html").read_text()
     assert "reasoning of 4 of 4 answers cut" in page
-    assert page.count("thoughts read as a part of 4 of 4 answers") == 1
+    assert page.count("thoughts treated as part of 4 of 4 answers") == 1

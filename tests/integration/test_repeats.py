@@ -122,5 +122,5 @@ def test_a_k_above_samples_is_refused_before_anything_runs(project: Project, tmp
     write(other, SETTINGS | {"metrics": [{"name": "exact_match", "repeats": {"name": "pass", "k": 7}}]})
     output = other.run(succeeds=False)
     assert "config/datasets/t_odd.yaml:" in output
-    assert "metrics.0.repeats.k: k 7 is more than the answers to a request: generation.samples is 6" in output
+    assert "metrics.0.repeats.k: k 7 is more than the answers per request: generation.samples is 6" in output
     assert "fix: set generation.samples to at least 7" in output

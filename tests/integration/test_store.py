@@ -32,18 +32,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.slow
 def test_what_one_clone_has_pushed_another_only_scores(finished: Project, tmp_path: Path, store: str) -> None:
     finished.configure(**SMALL_RUN | {"store": store})
-    assert "4 shards are new there" in finished.run("--", "push")
-    assert "0 shards are new there, 4 were there before" in finished.run("--", "push")
+    assert "4 shards added" in finished.run("--", "push")
+    assert "0 shards added, 4 were already there" in finished.run("--", "push")
     fresh = Project.create(tmp_path / "fresh", **SMALL_RUN | {"store": store})
     use_quick_engine(fresh)
     assert "4 of 4" in fresh.run("--", "store-status")
     shown = fresh.run("-n")
-    assert f"store {store}: 32 answers taken over (32 by " in shown
+    assert f"store {store}: 32 answers reused (32 by " in shown
     assert fresh.announced(shown) == {"score": 2, "report": 1}
-    assert "0 requests in 0 shards are left to infer" in fresh.run("--", "pull")
+    assert "0 requests in 0 shards remain to be inferred" in fresh.run("--", "pull")
     fresh.run()
-    assert "Answers taken over" in (fresh.results / "reports/test/provenance.html").read_text()
-    assert "all are whole" in fresh.run("--", "verify")
+    assert "Reused answers" in (fresh.results / "reports/test/provenance.html").read_text()
+    assert "all are intact" in fresh.run("--", "verify")
     assert [sample["output"] for sample in fresh.samples().values()] == [
         sample["output"] for sample in finished.samples().values()
     ]

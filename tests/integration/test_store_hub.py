@@ -42,4 +42,4 @@ def test_a_store_on_the_hub_is_read_and_never_written(tmp_path: Path, monkeypatc
         done = forked.python("-c", READ, model, folder=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert f"{count} entries" in done.stdout
-    assert "no way to write without replacing" in done.stdout
+    assert "cannot write without replacing" in done.stdout

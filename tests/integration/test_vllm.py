@@ -96,7 +96,7 @@ def test_nothing_is_left_to_do_and_a_faster_setting_changes_nothing(ran: Project
     assert project.planned() == {}
     write_model(project, "all", backend="vllm", scoring="vllm", vllm_kwargs={"seed": 4, "max_num_sequences": 4})
     output = project.run("-n", succeeds=False)
-    assert "config/models/all.yaml: vllm_kwargs.seed: is decided here" in output
+    assert "config/models/all.yaml: vllm_kwargs.seed: is set by Shardmark" in output
 
 
 def test_what_had_finished_before_a_kill_is_not_asked_again(ran: Project, tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_new_tokens_that_fill_the_window_are_refused(folder: Path, backend: Any)
 
 
 def test_a_choice_without_tokens_is_refused(folder: Path, backend: Any) -> None:
-    assert_refused(engine(folder, backend), choice(("x", "y"), ("Q: a", "")), "the choice '' becomes no token")
+    assert_refused(engine(folder, backend), choice(("x", "y"), ("Q: a", "")), "the choice '' has no token")
 
 
 def test_a_choice_that_the_tokenizer_drops_blames_the_tokenizer(folder: Path, tmp_path: Path) -> None:
@@ -247,9 +247,7 @@ def test_a_choice_that_the_tokenizer_drops_blames_the_tokenizer(folder: Path, tm
 
     backend = tiny_models.load_backend(folder)
     backend.tokenizer.backend_tokenizer.normalizer = normalizers.Replace("?", "")
-    assert_refused(
-        engine(folder, backend), choice(("x", "?")), r"the choice '\?' becomes no token of the model's token"
-    )
+    assert_refused(engine(folder, backend), choice(("x", "?")), r"the choice '\?' has no token of the model's token")
 
 
 def test_a_choice_that_melts_into_the_prompt_is_tokenized_alone_and_counted(folder: Path, backend: Any) -> None:
@@ -340,7 +338,7 @@ def test_out_of_memory_before_the_first_request_names_the_model(folder: Path, re
     with tiny_models.cramped(backend.model, 1), pytest.raises(UserError) as caught:
         answers(engine(folder, backend), [request_])
     assert str(caught.value).startswith("1 problem found")
-    assert "config/models/tiny.yaml: model tiny: out of memory beside its requests: " in str(caught.value)
+    assert "config/models/tiny.yaml: model tiny: out of memory apart from its requests: " in str(caught.value)
 
 
 # Out of memory in mid-run

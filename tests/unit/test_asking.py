@@ -130,7 +130,7 @@ def test_examples_are_counted_and_drawn_as_the_run_says() -> None:
     assert len({asked(drawn, False, fewshot_seed=seed) for seed in range(8)}) > 1
     assert asked(settings(), False, num_fewshot=3) == "Q: 0 + 0?\nA:"
     (problem,) = problems(as_asked, settings(few_shot=SHOTS), RunConfig(num_fewshot=3), False, "f.yaml")
-    assert (problem.key, "there are 2" in problem.what) == ("few_shot.examples", True)
+    assert (problem.key, "there are only 2" in problem.what) == ("few_shot.examples", True)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_stop_strings_are_texts_as_they_stand(given: Any, expected: dict[str, An
         ({"stop": [5]}, "stop: input should be a valid string (found 5): put it in quotes"),
         ({"until": None}, "until: "),
         ({"until": [r"\n\nQ:"]}, "double quotes"),
-        (r"until=\n", "a backslash means nothing"),
+        (r"until=\n", "a backslash has no meaning"),
         ({"max_gen_toks": -5}, "max_gen_toks: input should be greater than 0 (found -5)"),
         ({"max_gen_toks": None}, "max_gen_toks: "),
         ({"temperature": "warm"}, "temperature: "),
@@ -161,7 +161,7 @@ def test_stop_strings_are_texts_as_they_stand(given: Any, expected: dict[str, An
         ({"temperature": 0.5, "top_p": 7}, "top_p: input should be less than or equal to 1"),
         ({"do_sample": 0, "temperature": 0.5}, "do_sample: write true or false"),
         ("stop=[a", "not valid YAML"),
-        ("temperature=0.5 temperature=0.6", "temperature stands twice"),
+        ("temperature=0.5 temperature=0.6", "temperature occurs twice"),
     ],
 )
 def test_values_that_no_setting_of_generation_has_are_refused(given: Any, told: str) -> None:
@@ -209,10 +209,10 @@ def test_settings_of_generation_go_before_those_of_the_file(given: Any, expected
 @pytest.mark.parametrize(
     ("given", "what"),
     [
-        ({"temprature": 1}, "temprature is no setting of generation"),
+        ({"temprature": 1}, "temprature is not a setting of generation"),
         ({"until": "x", "stop": ["y"]}, "until and stop are the same"),
         ({"do_sample": False, "temperature": 1}, "keep one"),
-        ({"do_sample": True}, "at which temperature"),
+        ({"do_sample": True}, "set a temperature above 0"),
     ],
 )
 def test_a_wrong_setting_of_generation_is_refused(given: Any, what: str) -> None:

@@ -95,13 +95,13 @@ def test_a_program_sees_no_cases_and_tests_of_other_kinds_run_as_before(sandboxe
         (json.dumps({"cases": []}), "cases: there are none"),
         (json.dumps({"cases": [{"input": 1, "output": ""}]}), "cases.0.input"),
         (target(("x", "1"), function="f"), "Expecting value"),
-        (target(("1", "1"), function="f()"), "is no name"),
+        (target(("1", "1"), function="f()"), "is not a name"),
     ],
 )
 def test_cases_that_cannot_be_run_are_refused_before_anything_is_asked(tests: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_cases(tests)
-    with pytest.raises(RenderError, match="no JSON of them"):
+    with pytest.raises(RenderError, match="not JSON of cases"):
         METRICS["pass_at_k"](name="pass_at_k", cases=True).check_targets([tests])
 
 
@@ -110,7 +110,7 @@ def test_tests_that_import_what_the_sandbox_lacks_are_refused_before_anything_is
     metric.check_targets(
         ["import math, os.path\nfrom collections import abc\ntry:\n    import numpy\nexcept ImportError: 0"]
     )
-    with pytest.raises(RenderError, match="the tests import numpy, pandas, and the sandbox has Python's own"):
+    with pytest.raises(RenderError, match="the tests import numpy, pandas, but the sandbox has only Python's own"):
         metric.check_targets(["import numpy as np\nfrom pandas.core import frame\nassert f() == 1"])
 
 

@@ -146,7 +146,7 @@ def test_the_template_in_a_gguf_file_is_asked_before_it_is_dequantised(tmp_path:
     assert "refuses its messages: roles must alternate (of system, user)" in problem.what
     with_header(("general.name", "m"))
     (problem,) = problems(plan, tmp_path)
-    assert problem.what == "data set talk asks chats, and model m has neither a chat template nor a meta_template"
+    assert problem.what == "data set talk asks in chats, but model m has neither a chat template nor a meta_template"
     write_model(tmp_path, "m", path=None, gguf_file=str(tmp_path / "m.gguf"), meta_template=META)
     assert len(plan(tmp_path).warnings) == 1
 

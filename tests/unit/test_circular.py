@@ -135,8 +135,8 @@ def test_options_that_do_not_fit_are_told_before_anything_is_asked(
 @pytest.mark.parametrize(
     ("changes", "key", "what"),
     [
-        ({"choices": ["A", "B"]}, "circular.options", "the row has 3 options and 2 choices"),
-        ({"choices": ["Rome", "Paris", "Bonn"]}, "circular.options", "the choices are the options, and stay where"),
+        ({"choices": ["A", "B"]}, "circular.options", "the row has 3 options, but 2 choices"),
+        ({"choices": ["Rome", "Paris", "Bonn"]}, "circular.options", "the choices are the options, but do not follow"),
         ({"choices": "options", "prompt": "{{ q }}"}, "circular", "rotating the options changes nothing"),
     ],
 )
@@ -162,7 +162,7 @@ def test_settings_that_do_not_fit_are_told_together() -> None:
         ("generate", [], "at least 2 items"),
         ("generate", ["a", "a"], "options has 'a' twice"),
         ("generate", {"options": "o", "letters": "AA"}, "letters has 'A' twice"),
-        ("choice", {"options": "o", "letters": "1234"}, "circular.letters: without effect"),
+        ("choice", {"options": "o", "letters": "1234"}, "circular.letters: has no effect"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(kind: str, circular: Any, said: str) -> None:

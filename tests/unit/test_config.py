@@ -123,7 +123,7 @@ def test_an_unknown_name_is_told_with_the_nearest_one(root: Path) -> None:
 def test_naming_nothing_is_told_with_what_there_is(root: Path) -> None:
     _, found = load_with(root, models=[])
     (problem,) = found
-    assert problem.what == "nothing is named"
+    assert problem.what == "names nothing"
     assert problem.fix.startswith("models: [NAME, ...]; known: ")
     assert {"large", "small", "demo_small"} <= {*problem.fix.partition("known: ")[2].split(", ")}
 
@@ -163,7 +163,7 @@ def broken(tmp_path: Path, content: bytes) -> Problem:
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     problem = broken(tmp_path, b"path: a\nnum_gpus: 1\nmodel_kwargs: {}\nnum_gpus: 2\n")
     assert problem.where == "m.yaml:2"
-    assert problem.what == "not valid YAML: key 'num_gpus' stands twice"
+    assert problem.what == "not valid YAML: key 'num_gpus' occurs twice"
 
 
 def test_a_key_that_stands_twice_deep_inside_is_refused(tmp_path: Path) -> None:
@@ -230,9 +230,12 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
     [
         ({"promt": "x"}, "f.yaml: promt: unknown key\n    fix: did you mean 'prompt' or 'parts'?"),
         ({"stop": ["x"]}, "f.yaml: stop: unknown key\n    fix: it belongs in generation"),
-        ({"generation": {"kind": "x"}}, "f.yaml: generation.kind: unknown key\n    fix: it belongs to the top level"),
+        ({"generation": {"kind": "x"}}, "f.yaml: generation.kind: unknown key\n    fix: it belongs at the top level"),
         ({"generation": {"max_tokens": 3}}, "f.yaml: generation.max_tokens: unknown key\n    fix: did you mean 'max_n"),
-        ({"generation": {"top_p": 0.9, "seed": 3}}, "f.yaml: generation: top_p, seed without effect: nothing is drawn"),
+        (
+            {"generation": {"top_p": 0.9, "seed": 3}},
+            "f.yaml: generation: top_p, seed: only used if temperature is above 0",
+        ),
         ({"generation": {"temperature": -1}}, "f.yaml: generation.temperature: input should be greater than or equal"),
         ({"generation": {"temperature": 1, "top_p": 0}}, "f.yaml: generation.top_p: input should be greater than 0"),
         ({"generation": {"min_new_tokens": 300}}, "f.yaml: generation: min_new_tokens 300 is more than max_new_tokens"),
@@ -243,16 +246,16 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
         ),
         (
             {"metrics": [{"name": "pass_at_k", "k": 2}]},
-            "f.yaml: metrics.0.k: k 2 is more than the answers to a request: generation.samples is 1\n    fix: set gen",
+            "f.yaml: metrics.0.k: k 2 is more than the answers per request: generation.samples is 1\n    fix: set gen",
         ),
         (
             {"metrics": [{"name": "pass_at_k", "k": 3}], "generation": {"temperature": 1, "samples": 4}}
             | {"chains": {"all": ["strip"], "two": [{"name": "take_first", "k": 2}]}},
-            "f.yaml: metrics.0.k: k 3 is more than the answers to a request: chain 'two' leaves 2",
+            "f.yaml: metrics.0.k: k 3 is more than the answers per request: chain 'two' leaves 2",
         ),
         (
             {"metrics": ["squad", "squad"]},
-            "f.yaml: metric squad stands twice in metrics: give one a `label` of its own",
+            "f.yaml: metric squad occurs twice in metrics: give one of them its own `label`",
         ),
         ({"metrics": [{"name": "bleu", "label": "a b"}]}, "f.yaml: metrics.0.label: string should match pattern"),
         ({"chains": {"a": ["strip"]}, "filters": ["strip"]}, "f.yaml: give filters or chains, not both"),
@@ -278,32 +281,41 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
         ({"prompt": None}, "f.yaml: give prompt, or messages for a chat, or both"),
         (
             {"prompt": None, "messages": [{"role": "user", "content": "x"}], "apply_chat_template": False},
-            "f.yaml: apply_chat_template is false, and there are only messages",
+            "f.yaml: apply_chat_template is false, but there are only messages",
         ),
-        ({"prompt": None, "messages": [{"role": "system", "content": "x"}]}, "f.yaml: messages end with system"),
+        (
+            {"prompt": None, "messages": [{"role": "system", "content": "x"}]},
+            "f.yaml: the last message must be of role user, or assistant",
+        ),
         ({"prompt": None, "messages": [{"role": "bot", "content": "x"}]}, "f.yaml: messages.0.role: input should be"),
         ({"target": None}, "f.yaml: kind generate needs target"),
         (
             {"kind": "rolling", "target": None},
-            "f.yaml: metric exact_match reads generated text: kind rolling takes byte_perpl",
+            "f.yaml: metric exact_match reads generated text: kind rolling needs one such as byte_perpl",
         ),
         ({"kind": "rolling"}, "f.yaml: kind rolling has no target"),
         (
             {"kind": "loglikelihood"},
-            "f.yaml: metric exact_match reads generated text: kind loglikelihood takes accuracy",
+            "f.yaml: metric exact_match reads generated text: kind loglikelihood needs one such as accuracy",
         ),
         ({"few_shot": {"answer": "x"}}, "f.yaml: few_shot: count is missing: how many examples?"),
-        ({"few_shot": {"count": 1, "ids": [1]}}, "f.yaml: few_shot: ids without effect: only pick ids has it"),
+        ({"few_shot": {"count": 1, "ids": [1]}}, "f.yaml: few_shot: ids has no effect: only pick ids uses it"),
         ({"few_shot": {"pick": "ids"}}, "f.yaml: few_shot: pick ids needs ids: [...]"),
         (
             {"few_shot": {"pick": "bm26", "count": 1}},
             "f.yaml: few_shot.pick: input should be 'first', 'ids', 'random',",
         ),
         ({"few_shot": {"pick": "embedding", "count": 1}}, "f.yaml: few_shot: pick embedding needs embedding_model"),
-        ({"few_shot": {"count": 1, "source": {"split": "train"}}}, "f.yaml: few_shot.source names no file, as source"),
+        (
+            {"few_shot": {"count": 1, "source": {"split": "train"}}},
+            "f.yaml: few_shot.source names neither a file, as source does, nor",
+        ),
         ({"metrics": []}, "f.yaml: metrics: list should have at least 1 item"),
         ({"metrics": ["exact"]}, "f.yaml: metrics.0.name: there is no 'exact'\n    fix: did you mean 'exact_match'?"),
-        ({"metrics": ["accuracy"]}, "f.yaml: metric accuracy compares choices: kind generate takes exact_match"),
+        (
+            {"metrics": ["accuracy"]},
+            "f.yaml: metric accuracy compares choices: kind generate needs one such as exact_match",
+        ),
         ({"metrics": [{"name": "exact_match", "tolerance": -1}]}, "f.yaml: metrics.0.tolerance: input should be great"),
         ({"filters": ["strip", "first_option"]}, "f.yaml: filters.1.options: is required\n    fix: add it"),
         ({"filters": [{"name": "regex", "pattern": "("}]}, "f.yaml: filters.0.pattern: not a regular expression: "),
@@ -340,12 +352,15 @@ def test_a_wrong_data_set_file_is_told(changes: dict[str, Any], said: str) -> No
         ({"choices": None}, "f.yaml: kind choice needs choices"),
         ({"choices": 5}, "f.yaml: choices: input should be a valid string, or input should be a valid list (found 5)"),
         ({"filters": ["strip"]}, "f.yaml: kind choice has no filters"),
-        ({"metrics": ["pass_at_k"]}, "f.yaml: metric pass_at_k reads generated text: kind choice takes accuracy"),
+        (
+            {"metrics": ["pass_at_k"]},
+            "f.yaml: metric pass_at_k reads generated text: kind choice needs one such as accuracy",
+        ),
         ({"generation": {}}, "f.yaml: kind choice has no generation"),
         ({"scoring": "ppl"}, "f.yaml: scoring: input should be 'sum', 'token', 'char', 'byte' or 'perplexity'"),
         (
             {"scoring": "perplexity", "continuation": "{{ choice }}"},
-            "f.yaml: scoring perplexity takes the whole prompt",
+            "f.yaml: scoring perplexity uses the whole prompt",
         ),
     ],
 )
@@ -401,8 +416,8 @@ def test_mistakes_in_several_files_are_told_together(root: Path) -> None:
         ({"run": "../x"}, "config/config.yaml: run: string should match pattern"),
         ({"max_shard_size": 0}, "config/config.yaml: max_shard_size: input should be greater than 0"),
         ({"models": 3}, "config/config.yaml: models: input should be a valid list (found 3)"),
-        ({"model_kwargs": {"a": 1}}, "config/config.yaml: model_kwargs: only with hf_path"),
-        ({"revision": "x", "tokenizer_path": "y"}, "config/config.yaml: revision, tokenizer_path: only with hf_path"),
+        ({"model_kwargs": {"a": 1}}, "config/config.yaml: model_kwargs: only for hf_path"),
+        ({"revision": "x", "tokenizer_path": "y"}, "config/config.yaml: revision, tokenizer_path: only for hf_path"),
         ({"hf_path": "m", "model_kwargs": "auto"}, "config/config.yaml: model_kwargs: write '{key: value, ...}'"),
         ({"hf_path": "m", "model_kwargs": "a='x"}, "config/config.yaml: model_kwargs: no closing quotation"),
         ({"hf_path": "m", "model_kwargs": "a=["}, "config/config.yaml: model_kwargs: a value is not valid YAML"),
@@ -664,7 +679,7 @@ def test_tasks_of_lm_eval_that_do_not_use_a_key_are_told() -> None:
 
     def told(**run: Any) -> list[tuple[str, str]]:
         found = partly_used(RunConfig(**run), {}, tasks, str)
-        return [(problem.key, problem.what.removeprefix("without effect on ")) for problem in found]
+        return [(problem.key, problem.what.removeprefix("has no effect on ")) for problem in found]
 
     assert told(num_fewshot=2) == [("num_fewshot", "text, which have no examples")]
     assert told(num_fewshot=0, apply_chat_template=False) == []
@@ -689,7 +704,7 @@ def test_settings_import_nothing_that_filters_and_metrics_compute_with() -> None
 @pytest.mark.parametrize("day", ["2026-02-30", "tomorrow", "20260101T00"])
 def test_a_template_date_is_a_day(day: str) -> None:
     (problem,) = wrong(TransformersConfig, {"path": "x", "template_date": day})
-    assert "template_date: not a day as YYYY-MM-DD" in problem
+    assert "template_date: not a date such as 2026-11-30" in problem
 
 
 def test_only_another_template_date_is_another_model() -> None:

@@ -72,8 +72,8 @@ def test_git_and_this_call_a_content_the_same(tmp_path: Path) -> None:
     ("change", "what", "missing"),
     [
         (lambda path: path.write_bytes(b"weightz"), "its content is not that of its commit", False),
-        (lambda path: path.write_bytes(b"weights and more"), "has 16 bytes, its commit has 7", False),
-        (lambda path: path.unlink(), "is not there", True),
+        (lambda path: path.write_bytes(b"weights and more"), "has 16 bytes, but 7 in its commit", False),
+        (lambda path: path.unlink(), "does not exist", True),
     ],
 )
 def test_what_is_missing_or_was_changed_is_named(cache: Path, change: object, what: str, missing: bool) -> None:
@@ -234,7 +234,7 @@ def test_what_no_lock_knows_is_said_to_be_compared_with_less(cache: Path, tmp_pa
     (known,) = with_contents([record()], tmp_path, locked(tmp_path))
     assert unknown_contents([known]) == unknown_contents([record(OTHER)]) == [], "known, or not here yet"
     (remark,) = unknown_contents([record()])
-    assert remark.what.endswith("the files of org/m: they are compared only with the names that the cache gave them")
+    assert remark.what.endswith("the files of org/m: they are compared with their names in the cache only")
     for path in list(cache.iterdir()):  # as `cp -L` copies them
         content = path.read_bytes()
         path.unlink()
@@ -276,7 +276,7 @@ def test_rows_that_were_changed_in_the_cache_are_refused_by_name() -> None:
 def test_rows_that_are_read_otherwise_than_they_were_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shardmark.tasks.rows._fetch", lambda *_: [{"question": "?"}])
     (problem,) = problems(hub_rows, SOURCE, COMMIT, "d.yaml", RowsPin("0" * 64))
-    assert "are not those that config/benchmark.lock knows of this commit" in problem.what
+    assert "are not those that config/benchmark.lock has for this commit" in problem.what
     assert "remove 'test' of the commit from `contents`" in problem.fix
 
 

@@ -52,7 +52,7 @@ def test_a_long_answer_needs_room_whatever_the_data_set_asks_for(tmp_path: Path)
     assert "(long: 64)" in problem.what
     assert plan(project(tmp_path, new_tokens=4, **long | {"max_out_len": 63})).pairs
     [problem] = problems(plan, project(tmp_path, new_tokens=4, long_answers=True))
-    assert "long_answers without effect" in problem.what
+    assert "long_answers has no effect" in problem.what
 
 
 FITTING: list[dict[str, Any]] = [

@@ -160,10 +160,10 @@ def test_a_task_file_is_read_with_whatever_its_rows_hold(tmp_path: Path) -> None
     ("line", "header", "what"),
     [
         (LINE.replace('"target"', '"taget"'), {}, "unknown field `taget`"),
-        (LINE, {"samples_sha256": "0"}, "its samples are not those that its first line hashes"),
+        (LINE, {"samples_sha256": "0"}, "its samples do not match the hash in its first line"),
         (LINE, {"dataset": {"name": "a"}}, "missing required field `digest`"),
         (LINE, {"setings": {}}, "unknown field `setings`"),
-        (LINE, {"sha256": sha256("another")}, "the first line is not that of a task file, or has changed"),
+        (LINE, {"sha256": sha256("another")}, "its first line is not that of a task file, or has changed"),
     ],
 )
 def test_a_damaged_task_file_is_told_by_name_and_key(

@@ -248,7 +248,7 @@ def test_more_gpus_than_there_are_is_a_mistake_not_a_wait(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with (
-        pytest.raises(UserError, match=rf"{there + 1} GPUs are wanted, {there} are visible"),
+        pytest.raises(UserError, match=rf"{there + 1} GPUs are needed, but {there} are visible"),
         lease_gpus(there + 1, locks),
     ):
         pytest.fail("leased")
@@ -327,7 +327,7 @@ def test_a_folder_or_lock_that_another_user_keeps_to_himself_is_named(
         pytest.fail("leased")
     (problem,) = error.value.problems
     assert problem.where == str(locks / taken)
-    assert "is not open to you: it is " in problem.what
+    assert "is not accessible to you: it belongs to " in problem.what
     assert "SHARDMARK_DEVICE_LOCKS" in problem.fix
 
 
@@ -349,7 +349,7 @@ def test_a_note_that_cannot_be_written_costs_no_more_than_itself(
     devices._holder(locks, "3").mkdir(parents=True)
     with lease_gpus(1, locks, holder=Path("/some/socket")) as mine:
         assert mine == ["3"]
-    assert "who waits for 3 cannot ask this worker to leave" in caplog.text
+    assert "processes that wait for 3 cannot ask this worker to leave" in caplog.text
     assert not devices._ask_holder(locks, "3")
 
 

@@ -70,31 +70,31 @@ Keys = dict[str, Any]
     ("keys", "key", "says"),
     [
         ({"base_url": "http://127.0.0.1:9"}, "base_url", "no version in its path: is it http://127.0.0.1:9/v1"),
-        ({"base_url": "https://me:secret@host/v1"}, "base_url", "a password in it"),
+        ({"base_url": "https://me:secret@host/v1"}, "base_url", "contains a password"),
         ({"base_url": "ftp://host/v1"}, "base_url", "not an address"),
         ({"api_key_env": KEY}, "api_key_env", "never the key"),
-        ({"num_gpus": 1}, "", "takes no GPU here"),
+        ({"num_gpus": 1}, "", "uses no GPU here"),
         ({"extra_body": {"temperature": 1}}, "", "extra_body.temperature is set by generation.temperature"),
         ({"headers": {"X-Api-Key": KEY}}, "", "headers.X-Api-Key seems to hold a key"),
         ({"headers": {"authorization": f"Bearer {KEY}"}}, "", "write ${NAME}"),
-        ({"reasoning": {"budget": 9}}, "", "has no"),
-        ({"apply_chat_template": False}, "", "takes nothing but chats"),
-        ({"tokenizer_path": "org/m"}, "", "the endpoint puts chats into words"),
-        ({"api": "completions", "continue_final_message": True}, "", "continue_final_message without effect"),
+        ({"reasoning": {"budget": 9}}, "", "do not support"),
+        ({"apply_chat_template": False}, "", "accepts only chats"),
+        ({"tokenizer_path": "org/m"}, "", "the endpoint renders chats"),
+        ({"api": "completions", "continue_final_message": True}, "", "continue_final_message has no effect"),
         ({"base_url": f"{NOWHERE}/chat/completions"}, "base_url", "drop /chat/completions"),
-        ({"base_url": "http://127.0.0.1:99999/v1"}, "base_url", "a port that is none"),
-        ({"base_url": "http://my host/v1"}, "base_url", "holds a blank"),
-        ({"headers": {"a b": "c"}}, "", "no header has such a name"),
-        ({"headers": {"X-A": "b\nc"}}, "", "or such a text"),
-        ({"headers": {"Content-Type": "text/plain"}}, "", "set by what is sent"),
+        ({"base_url": "http://127.0.0.1:99999/v1"}, "base_url", "an invalid port"),
+        ({"base_url": "http://my host/v1"}, "base_url", "contains a blank"),
+        ({"headers": {"a b": "c"}}, "", "not a valid name or value of a header"),
+        ({"headers": {"X-A": "b\nc"}}, "", "not a valid name or value of a header"),
+        ({"headers": {"Content-Type": "text/plain"}}, "", "set by the request itself"),
         ({"headers": {"X-A": "Team $TEAM"}}, "", "write ${NAME}"),
         ({"headers": {"X-A": "${1}"}}, "", "write ${NAME}"),
         ({"headers": {"Authorization": "Bearer ${A}"}, "api_key_env": "B"}, "", "keep one"),
-        ({"extra_body": {"a": float("nan")}}, "", "no value of JSON"),
+        ({"extra_body": {"a": float("nan")}}, "", "not valid JSON"),
         ({"extra_body": {"truncate_prompt_tokens": 5}}, "", "set by max_seq_len"),
-        ({"slurm": {"partition": "gpu"}}, "", "slurm without effect"),
-        ({"template_date": "2026-01-01"}, "", "template_date without effect"),
-        ({"trust_remote_code": True}, "", "trust_remote_code without effect"),
+        ({"slurm": {"partition": "gpu"}}, "", "slurm has no effect"),
+        ({"template_date": "2026-01-01"}, "", "template_date has no effect"),
+        ({"trust_remote_code": True}, "", "trust_remote_code has no effect"),
         ({"api": "completions", "reasoning": "low"}, "", "needs a tokenizer_path"),
         ({"api": "completions", "tokenizer_kwargs": {"use_fast": False}}, "", "needs a tokenizer_path"),
         ({"api": "completions", "chat_template_kwargs": {"a": 1}}, "", "needs a tokenizer_path"),
@@ -165,8 +165,8 @@ def test_a_look_before_the_run_uses_no_proxy_for_this_machine_and_no_key_where_n
     ("answer", "says"),
     [
         (lambda path, key: (404, {}), "it has neither /models nor /chat/completions"),
-        (lambda path, key: (200, "<html>"), "no list of models"),
-        (lambda path, key: (200, {"data": 5}), "no list of models"),
+        (lambda path, key: (200, "<html>"), "lists no models"),
+        (lambda path, key: (200, {"data": 5}), "lists no models"),
         (lambda path, key: (404, {}) if path == "/v1/models" else (401, {}), "status 401"),
     ],
 )
@@ -220,7 +220,7 @@ def test_a_window_that_no_prompt_is_cut_to_is_told(tmp_path: Path) -> None:
     with endpoint(lists("tiny")) as url:
         [note] = plan(project(tmp_path, url, max_seq_len=2000)).warnings
     assert (note.where, note.key) == ("config/models/api.yaml", "max_seq_len")
-    assert "no prompt is cut" in note.what
+    assert "no prompt is truncated" in note.what
 
 
 def test_requests_tokens_and_money_are_counted_at_most(tmp_path: Path) -> None:

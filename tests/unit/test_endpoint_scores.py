@@ -168,7 +168,7 @@ def test_an_endpoint_that_forgets_some_later_is_found_out_too(opened: Any, local
             made["choices"][0]["logprobs"]["token_logprobs"].pop()
         return made
 
-    with serving(answer) as endpoint, pytest.raises(UserError, match="though earlier answers had all"):
+    with serving(answer) as endpoint, pytest.raises(UserError, match="though earlier answers had them all"):
         answers(opened(endpoint), SCORED)
 
 
@@ -184,6 +184,6 @@ def test_a_model_of_another_vocabulary_is_found_out(opened: Any, local: Any, way
                 facts["decoded_token"] = f"t{token}"
         return made
 
-    with serving(answer) as endpoint, pytest.raises(UserError, match="other tokens than the tokenizer") as caught:
+    with serving(answer) as endpoint, pytest.raises(UserError, match="tokens differ from the tokenizer") as caught:
         answers(opened(endpoint), SCORED)
     assert caught.value.problems[0].key == "tokenizer_path"

@@ -212,7 +212,7 @@ def refused(endpoint_body: Any, status: int) -> Callable[[str, int], Fault]:
         (403, "no access", "api_key_env", "api_key_env"),
         (404, "The model `fake` does not exist", "model", "model"),
         (404, "Not Found", "base_url", "address"),
-        (402, "Payment required", "api_key_env", "pay"),
+        (402, "Payment required", "api_key_env", "top up the account"),
         (308, "moved", "base_url", "address"),
     ],
 )
@@ -416,7 +416,7 @@ def test_money_is_spent_up_to_max_cost_and_what_is_answered_is_kept(
         assert len(found) == len(endpoint.bodies) == 25
     (problem,) = caught.problems
     assert problem.key == "max_cost"
-    assert "0.0002 of 0.0002 is spent" in problem.what
+    assert "0.0002 of 0.0002 has been spent" in problem.what
     assert "25 of the 100 requests" in problem.what
 
 

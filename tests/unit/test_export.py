@@ -283,7 +283,7 @@ def test_surrogates_and_control_characters_are_written_so_that_others_can_read_t
 def test_a_folder_without_a_report_or_without_its_list_is_told(report: Path, tmp_path: Path) -> None:
     assert problems(read_finished, tmp_path)[0].fix
     (problem,) = problems(read_finished, tmp_path)
-    assert problem.what == "there is no report here"
+    assert problem.what == "contains no report"
     lonely = tmp_path / "results/reports/x@0123456789abcdef"
     lonely.mkdir(parents=True)
     (lonely / "index.html").touch()

@@ -160,7 +160,7 @@ def test_what_a_dead_server_had_begun_is_done_without_it(scripts: Scripts) -> No
 def test_where_there_can_be_no_server_the_command_runs_itself(scripts: Scripts) -> None:
     (scripts.folder / "forkserver.py").write_text("raise SystemExit(3)")
     assert scripts.run("say", forked="")[0] == 7
-    assert scripts.run("say") == (1, "", "command.py: not forked, as SHARDMARK_FORKS=required wants\n")
+    assert scripts.run("say") == (1, "", "command.py: not forked, although SHARDMARK_FORKS is required\n")
 
 
 def test_other_variables_than_the_servers_are_not_for_it(scripts: Scripts) -> None:

@@ -58,7 +58,11 @@ def test_another_mean_is_another_report_and_no_other_score(root: Path) -> None:
         ({"group": ["sum_a"]}, "group", "no file config/datasets/sum_a.yaml"),
         ({"group": []}, "group", "list should have at least 1 item"),
         ({"group": ["sums_*"], "mean": "weighted"}, "", "mean weighted and weights belong together"),
-        ({"group": ["sums_*"], "mean": "weighted", "weights": {"sums_a": 1}}, "weights", "weights are those of other"),
+        (
+            {"group": ["sums_*"], "mean": "weighted", "weights": {"sums_a": 1}},
+            "weights",
+            "weights and group do not name the same data sets",
+        ),
         ({"group": ["sums"]}, "group", "sums is a group itself"),
         ({"group": ["words"], "prompt": "x"}, "prompt", "unknown key"),
     ],

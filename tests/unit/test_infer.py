@@ -241,7 +241,7 @@ def test_too_few_gpus_are_told_before_anything_is_loaded(
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     job = Job(tmp_path, model, num_gpus=1)
     job.stage(NOWHERE)
-    with pytest.raises(UserError, match="1 GPUs are wanted, 0 are visible"):
+    with pytest.raises(UserError, match="1 GPUs are needed, but 0 are visible"):
         job.run(REQUESTS)
 
 

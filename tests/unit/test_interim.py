@@ -107,7 +107,7 @@ def test_less_than_two_shards_are_incomplete_and_have_no_interval(run: Plan, cou
     answer(run, "colours", shards(run, "colours"))
     found = so_far(run)
     (state,) = [state for state in found.states if state.dataset == "sums"]
-    assert state.state == f"incomplete: {count} of 8 shards from the first on; a score takes 2"
+    assert state.state == f"incomplete: {count} of 8 shards from the first on; a score needs 2"
     assert state.score == ""
     assert found.report is not None
     text = (found.report.parent / "leaderboard.md").read_text()
@@ -213,7 +213,7 @@ def test_a_group_weighs_what_is_answered_in_part_as_much_as_all_of_it(run: Plan)
 
 def test_a_run_that_was_never_started_is_told(tmp_path: Path) -> None:
     (problem,) = problems(interim, tmp_path, "trial", NOW)
-    assert "no run of the name trial" in problem.what
+    assert "no run named trial" in problem.what
 
 
 def test_it_follows_the_plan_that_runs_and_not_one_that_was_only_tried(run: Plan, tmp_path: Path) -> None:

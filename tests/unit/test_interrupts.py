@@ -227,5 +227,7 @@ def test_jobs_that_cannot_be_cancelled_are_no_end_to_the_rest_but_said(
     monkeypatch.setattr("shardmark.workflow.interrupts.CANCEL_SECONDS", 0.1)
     threaded.cancel()
     refused, hung = threaded.errors
-    assert refused == ("jobs of this run may go on: no controller; call again: scancel --name=this-run --clusters=all")
-    assert "timed out after 0.1 seconds; call again: scancel --name=this-run" in hung
+    assert refused == (
+        "jobs of this run may continue: no controller; try again: scancel --name=this-run --clusters=all"
+    )
+    assert "timed out after 0.1 seconds; try again: scancel --name=this-run" in hung

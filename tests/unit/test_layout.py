@@ -79,5 +79,5 @@ def test_files_are_found_by_some_of_their_fields(tmp_path: Path) -> None:
 
 
 def test_a_path_of_another_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="none of the predictions"):
+    with pytest.raises(ValueError, match="not match the path of predictions"):
         layout.PREDICTIONS.fields(Path("results/scores/x.json"))

@@ -133,7 +133,7 @@ def test_a_right_answer_that_is_no_choice_is_counted(tmp_path: Path) -> None:
     task(tmp_path, "t")
     found = rendered(tmp_path, "t", [{"q": "x", "label": label} for label in (0, -1, 2, 1)])
     assert [sample.remarks for sample in found] == [(), ("no_choice",), ("no_choice",), ()]
-    assert told({"no_choice": 2}, 4)[0].startswith("2 of 4 samples have a right answer that is none")
+    assert told({"no_choice": 2}, 4)[0].startswith("2 of 4 samples have a right answer that is not among")
 
 
 STATEFUL = """
@@ -221,7 +221,7 @@ def test_tasks_that_differ_in_data_files_read_different_files(tmp_path: Path) ->
     (starred,) = problems(parts, files_of({"test": "c.csv"}, "csv"), data, "c.yaml")
     assert "one file for all (*) is not enough" in starred.fix
     (other,) = problems(parts, files_of("a.jsonl"), data, "c.yaml")
-    assert "reads the split test, and its data_files have train" in other.what
+    assert "reads the split test, but its data_files have train" in other.what
 
 
 def test_an_if_without_else_prints_nothing() -> None:
@@ -259,7 +259,7 @@ def test_text_that_yaml_takes_for_something_else_is_to_be_put_in_quotes(keys: An
 def test_choices_that_a_row_or_function_gives_must_be_text_too(tmp_path: Path) -> None:
     task(tmp_path, "t", doc_to_choice="{{[1, 2]}}")
     (problem,) = problems(rendered, tmp_path, "t")
-    assert "choice 0 is 1, a int, and must be text" in problem.what
+    assert "choice 0 is 1, a int, but must be text" in problem.what
 
 
 def test_prompts_that_contain_their_own_answer_are_counted(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_a_task_that_a_group_names_twice_counts_once_and_other_tasks_of_its_name
     (dataset,) = chosen(tmp_path, "g")
     assert dataset.described()["lm_eval"]["groups"][0]["tasks"] == ["a", "b"]
     (problem,) = problems(find, read_index(tmp_path), "outer", "c.yaml")
-    assert "several tasks of the name g, of which lm-eval scores one only" in problem.what
+    assert "several tasks named g, of which lm-eval scores only one" in problem.what
 
 
 @pytest.mark.parametrize(

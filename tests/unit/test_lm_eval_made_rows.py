@@ -110,8 +110,8 @@ def test_metadata_of_a_file_and_of_the_run_reach_the_function(root: Path) -> Non
     ("changes", "config", "said"),
     [
         ({"custom_dataset": "!function needle_code.broken"}, {}, "AssertionError: No tokenizer or pretrained"),
-        ({"test_split": "test2"}, {}, "reads the split test2, and its function makes test, train"),
-        ({"custom_dataset": "needles"}, {}, "names no function"),
+        ({"test_split": "test2"}, {}, "reads the split test2, but its function generates test, train"),
+        ({"custom_dataset": "needles"}, {}, "which is not a function"),
         ({}, {"lm_eval_metadata": {}}, "KeyError: 'max_seq_lengths'"),
         ({}, {"lm_eval_code": False}, "needs its own Python code"),
     ],

@@ -168,7 +168,7 @@ def test_labels_are_counted_over_all_samples() -> None:
 
 def test_f1_of_other_labels_than_0_and_1_is_refused() -> None:
     lines = [{"target": 2, "choices": ["a", "b", "c"]}] * 2
-    with pytest.raises(UserError, match="f1 is of labels 0 and 1"):
+    with pytest.raises(UserError, match="f1 needs labels 0 and 1"):
         metrics(lines, [choice(-1, -2, -3)] * 2, metric_list=[{"metric": "f1"}])
 
 
@@ -246,7 +246,7 @@ def test_metrics_of_evaluate_that_a_function_wants_are_read_from_its_source(tmp_
     assert wanted([Function(tmp_path, "own.score")]) == Wanted({"rouge", "bertscore"}, {"absent"})
     keys = {"output_type": "generate_until", "process_results": Function(tmp_path, "own.score")}
     (problem,) = judging.missing(TaskSettings(**{"task": "t"} | keys), "t.yaml")
-    assert "wants evaluate's metric bertscore" in problem.what
+    assert "uses the metric bertscore of evaluate" in problem.what
 
 
 def test_squads_scores_are_there_though_transformers_has_dropped_them(tmp_path: Path) -> None:

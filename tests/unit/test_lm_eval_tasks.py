@@ -237,7 +237,7 @@ def chats(style: Style, **config: Any) -> list[Any]:
 @pytest.mark.parametrize("doc", [None, {"q": 1}])
 def test_more_examples_than_there_are_is_told_in_numbers(doc: Any) -> None:
     pool = [{"q": number} for number in range(3)]
-    with pytest.raises(ValueError, match=r"4 examples are wanted \(num_fewshot\), and there are [23]"):
+    with pytest.raises(ValueError, match=r"4 examples are needed \(num_fewshot\), but there are [23]"):
         RandomSampler(pool, 1).draw(4, doc)
     assert len(RandomSampler(pool, 1).draw(2, doc)) == 2
 
@@ -295,7 +295,7 @@ def test_rows_come_from_files_by_hub_id_configuration_and_split(tmp_path: Path) 
     assert f"other/data has no test split there, which t needs: {tmp_path / 'x/test.jsonl'} is missing" in missing.what
     unknown = task_settings(Task("t", {"task": "t"} | CHOICE | {"dataset_path": "no/data"}, ""))
     (unmapped,) = problems(parts, unknown, data, "c.yaml")
-    assert f"say in {path} " in unmapped.fix
+    assert f"name its file in {path} " in unmapped.fix
 
 
 def test_a_name_that_only_lm_eval_knows_is_suggested(tmp_path: Path) -> None:

@@ -128,13 +128,13 @@ DAMAGED = {
     '{"model": ["a"]}': "",
     '{"model": {"org/m@main": 5}}': "hub.model.org/m@main: 5",
     '{"models": {"m": {}}}': "unknown kind 'models'",
-    '{"version": 3}': "it is of version 3, this Shardmark reads 2",
+    '{"version": 3}': "its version is 3, but this Shardmark reads version 2",
     '{"version": 2, "modls": {}}': "unknown section 'modls'",
     '{"version": 2, "hub": {"models": {"org/m@main": "a"}}}': "unknown kind 'models'",
     '{"version": 2, "datasets": {"sums": {"file": "a"}}}': "datasets.sums.file: 'a'",
-    '{"version": 2, "datasets": {"sums": {}, "sums": {}}}': "'sums' stands twice",
-    '{"version": 2, "contents": {"model": {"org/m@a": {"../b": {}}}}}': "'../b' leads out of its folder",
-    '{"version": 2, "contents": {"model": {"org/m@a": {"b": 5}}}}': "holds something else than sizes and hashes",
+    '{"version": 2, "datasets": {"sums": {}, "sums": {}}}': "'sums' occurs twice",
+    '{"version": 2, "contents": {"model": {"org/m@a": {"../b": {}}}}}': "'../b' points outside its folder",
+    '{"version": 2, "contents": {"model": {"org/m@a": {"b": 5}}}}': "holds something other than sizes and hashes",
     '{"version": 2, "contents": {"space": {"org/m@a": {}}}}': "contents: unknown kind 'space'",
 }
 
@@ -180,7 +180,7 @@ def test_each_entry_that_moved_is_a_line_and_new_ones_are_counted(path: Path, as
         "lock: data set words: path data/sums.jsonl -> words.jsonl",
         "lock: model m: b.json 111111111111 -> 222222222222, c.json 111111111111 -> absent, chat_template none -> "
         "222222222222, d.json absent -> 111111111111",
-        "lock: 2 new in config/benchmark.lock, which is meant to be committed",
+        "lock: 2 new in config/benchmark.lock, which should be committed",
     ]
 
 
@@ -195,9 +195,7 @@ def test_what_is_learnt_later_completes_a_record_and_stays_though_it_is_unknown_
     lock.save()
     lock = Lock(path)
     lock.note(MODEL, record, {"chat_template": OLD})
-    assert list(lock_lines(lock.save())) == [
-        "lock: 1 completed in config/benchmark.lock, which is meant to be committed"
-    ]
+    assert list(lock_lines(lock.save())) == ["lock: 1 completed in config/benchmark.lock, which should be committed"]
     for known in ({}, {"chat_template": NEW}):
         lock = Lock(path)
         lock.note(MODEL, record, known)
@@ -253,18 +251,18 @@ def test_a_frozen_lock_names_everything_that_would_change_and_stays(path: Path, 
     lock.note(("datasets", "same", "file"), ROWS)
     lock.note(SUMS, {"path": "data/sums.jsonl", "sha256": NEW, "rows": 6})
     lock.note(("datasets", "new", "data_root"), {"path": "new.jsonl", "sha256": NEW, "rows": 1})
-    relock = "accept what is there: `snakemake relock --profile local`, with this run's --configfile and --config"
+    relock = "accept the changes: `snakemake relock --profile local`, with this run's --configfile and --config"
     assert lock.refusals() == [
         Problem(
             str(path),
             "datasets.new.data_root",
-            "new: path new.jsonl, sha256 222222222222, rows 1, and the lock is frozen",
+            "new: path new.jsonl, sha256 222222222222, rows 1, but the lock is frozen",
             relock,
         ),
         Problem(
             str(path),
             "datasets.sums.file",
-            "sha256 111111111111 -> 222222222222, 5 -> 6 rows, and the lock is frozen",
+            "sha256 111111111111 -> 222222222222, 5 -> 6 rows, but the lock is frozen",
             f"restore data/sums.jsonl, or {relock}",
         ),
     ]
@@ -305,7 +303,7 @@ def test_a_dry_run_leaves_the_lock_and_the_run_after_it_pins_what_it_was_told(
     changes = dry.keep()
     assert [change.key for change in changes] == [SUMS, ("hub", "model", "org/m@main")]
     assert not path.exists()
-    assert list(lock_lines(changes, dry=True)) == ["lock: 2 new in config/benchmark.lock, once this is run"]
+    assert list(lock_lines(changes, dry=True)) == ["lock: 2 new in config/benchmark.lock, once this has run"]
 
     monkeypatch.setattr(lock_module, "ask_hub", lambda *_, **__: C)
     with pytest.raises(UserError, match="is not pinned yet"):

@@ -123,9 +123,7 @@ def test_a_chat_template_is_known_from_staging_on_and_everywhere_from_then(root:
     stage(first, "file", PLAIN)
     second = plan(root)
     assert [model.digest for model in second.models] == [model.digest for model in first.models]
-    assert list(lock_lines(second.lock)) == [
-        "lock: 2 completed in config/benchmark.lock, which is meant to be committed"
-    ]
+    assert list(lock_lines(second.lock)) == ["lock: 2 completed in config/benchmark.lock, which should be committed"]
     text, models = (root / "config/benchmark.lock").read_text(), locked(root)["models"]
     value = sha256({"default": PLAIN})
     assert [models["remote"]["hub"]["chat_template"], models["file"]["gguf"]["chat_template"]] == [value, value]
@@ -310,5 +308,5 @@ def test_rows_that_change_while_they_are_read_are_refused(root: Path, monkeypatc
     monkeypatch.setattr(row_module, "read_rows", lambda path, how: list(growing(path, how)))
     (problem,) = problems(plan, root)
     assert (problem.where, problem.what) == ("data/sums.jsonl", "changed while it was read for the plan")
-    assert "wait until it is written" in problem.fix
+    assert "wait until it has been written" in problem.fix
     assert not (root / "config/benchmark.lock").exists()

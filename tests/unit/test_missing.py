@@ -122,11 +122,11 @@ def planned(*models: ModelRecord, requests: int = 1) -> Any:
 def test_without_a_network_each_file_is_named_with_its_size_and_what_fetches_it() -> None:
     use_offline({"offline": True})
     (problem,) = missing_problems(planned(on_the_hub()))
-    assert problem.what == f"org/m@{COMMIT}: config.json (2 bytes), model.safetensors (5.0 GB) are not here"
+    assert problem.what == f"org/m@{COMMIT}: config.json (2 bytes), model.safetensors (5.0 GB) are missing"
     assert f"`hf download org/m --revision {COMMIT}`" in problem.fix
     assert "`snakemake stage --profile local`" in problem.fix
     (unknown,) = missing_problems(planned(on_the_hub({})))
-    assert "nothing of it is in the Hub's cache" in unknown.what
+    assert "none of it is in the Hub's cache" in unknown.what
     assert missing_problems(planned(on_the_hub(), requests=0)) == [], "it has answered all"
 
 
@@ -146,7 +146,7 @@ def test_with_a_network_only_what_the_hub_refuses_and_the_disk_cannot_take_is_mi
     gated, full = missing_problems(planned(on_the_hub()))
     assert (gated.key, gated.what, gated.fix) == ("path", *refusal)
     assert asked == [("org/m", COMMIT, "config.json")]
-    assert full.what.startswith("org/m: 5.0 GB are to be fetched into ")
+    assert full.what.startswith("org/m: 5.0 GB must be downloaded to ")
     assert full.what.endswith("where 1.0 GB are free")
 
 

@@ -191,7 +191,7 @@ def test_every_part_that_the_index_of_weights_names_must_be_there(weights: Path)
     _, what = refusal(weights.parent, path=str(weights))
     assert what.endswith("it has no model-2-of-3.safetensors; it has no model-3-of-3.safetensors")
     index.write_text("{")
-    assert refusal(weights.parent, path=str(weights))[1].endswith("it has no readable model.safetensors.index.json")
+    assert refusal(weights.parent, path=str(weights))[1].endswith("its model.safetensors.index.json cannot be read")
     index.write_text(json.dumps({"weight_map": {"a": "model-1-of-3.safetensors"}}))
     assert resolve(weights.parent, path=str(weights)).digest
 
@@ -227,7 +227,7 @@ def test_cutting_on_the_right_is_refused_because_the_engine_cuts_on_the_left(wei
 @pytest.mark.parametrize("kwargs", ["model_kwargs", "tokenizer_kwargs"])
 @pytest.mark.parametrize("key", ["subfolder", "revision", "gguf_file"])
 def test_kwargs_lead_to_no_other_files(kwargs: str, key: str) -> None:
-    with pytest.raises(ValueError, match=rf"{kwargs}.{key} reads other files .*: give"):
+    with pytest.raises(ValueError, match=rf"{kwargs}.{key} reads files other than .*: give"):
         TransformersConfig.model_validate({"path": "org/name", kwargs: {key: "x"}})
 
 
@@ -279,7 +279,7 @@ def test_an_adapter_of_the_hub_is_pinned(weights: Path, installed: set[str]) -> 
         (None, "it has no adapter_config.json"),
         ("{", "adapter_config.json is not valid JSON"),
         ("{}", "adapter_config.json names no peft_type"),
-        ('{"peft_type": "PROMPT_TUNING"}', "its peft_type PROMPT_TUNING changes the input, not the layers"),
+        ('{"peft_type": "PROMPT_TUNING"}', "its peft_type PROMPT_TUNING changes the input instead of the layers"),
         ('{"peft_type": "XLORA"}', "its layers (XLORA) depend on the whole prompt"),
         ('{"peft_type": "LORA", "alora_invocation_tokens": [3]}', "its layers (LORA) depend on the whole prompt"),
     ],
@@ -290,7 +290,7 @@ def test_what_is_no_adapter_for_the_engine_is_told(
     file = adapter / "adapter_config.json"
     file.unlink() if config is None else file.write_text(config)
     key, what = refusal(weights.parent, path=str(weights), adapter=str(adapter))
-    assert (key, what.startswith(f"{adapter} is no adapter for this: {said}")) == ("adapter", True)
+    assert (key, what.startswith(f"{adapter} is not a usable adapter: {said}")) == ("adapter", True)
 
 
 def test_an_adapter_without_whole_weights_is_told(weights: Path, adapter: Path, installed: set[str]) -> None:
@@ -306,7 +306,7 @@ def test_an_adapter_among_the_weights_is_refused(weights: Path) -> None:
     """transformers loads it where peft is installed, and else does not."""
     (weights / "adapter_config.json").write_text("{}")
     key, what = refusal(weights.parent, path=str(weights))
-    assert (key, "it holds an adapter (adapter_config.json): say `adapter:`" in what) == ("path", True)
+    assert (key, "it holds an adapter (adapter_config.json): name a folder" in what) == ("path", True)
 
 
 QUANTISED = {"quantization_config": {"load_in_4bit": True}}
@@ -355,8 +355,8 @@ def test_quantised_weights_are_another_model_however_it_is_written(weights: Path
     [
         ({"load_in_8bit": True, "load_in_4bit": True}, "load_in_8bit and load_in_4bit exclude each other"),
         (QUANTISED | {"load_in_4bit": False}, "load_in_4bit differs from quantization_config.load_in_4bit"),
-        ({"bnb_4bit_quant_type": "nf4"}, "bnb_4bit_quant_type says nothing without load_in_8bit or load_in_4bit"),
-        ({"quantization_config": "4bit"}, "quantization_config is no mapping"),
+        ({"bnb_4bit_quant_type": "nf4"}, "bnb_4bit_quant_type has no effect without load_in_8bit or load_in_4bit"),
+        ({"quantization_config": "4bit"}, "quantization_config is not a mapping"),
     ],
 )
 def test_a_quantisation_that_contradicts_itself_is_told(kwargs: dict[str, Any], said: str) -> None:
@@ -395,7 +395,7 @@ def test_a_package_that_is_not_installed_is_told(tmp_path: Path) -> None:
 
 def test_a_package_without_a_model_is_told(tmp_path: Path) -> None:
     key, what = refusal(tmp_path, gguf_package="json")
-    assert (key, what) == ("gguf_package", "the package json holds no GGUF file: it has no assemble()")
+    assert (key, what) == ("gguf_package", "the package json contains no GGUF file: it has no function assemble()")
 
 
 def test_a_package_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

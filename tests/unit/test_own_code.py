@@ -85,10 +85,10 @@ def test_a_run_must_allow_them(root: Path) -> None:
     [
         ("def score(prediction, references, row:\n    pass", ":1", "not valid Python"),
         ("x = 1\n", ":1", "it defines no function score"),
-        ("\ndef score(prediction, references): pass", ":2", "is called with 3 arguments, and takes 2"),
-        ("def score(a, b, c, d, worth=1): pass", ":1", "needs 'd', which settings do not name"),
-        ("def score(a, b, c): pass", ":1", "has no argument 'worth', which settings name"),
-        ("def score(a, b, c, *, worth, other): pass", ":1", "needs 'other', which settings do not name"),
+        ("\ndef score(prediction, references): pass", ":2", "is called with 3 arguments, but takes 2"),
+        ("def score(a, b, c, d, worth=1): pass", ":1", "needs 'd', which its settings do not name"),
+        ("def score(a, b, c): pass", ":1", "has no argument 'worth', which its settings name"),
+        ("def score(a, b, c, *, worth, other): pass", ":1", "needs 'other', which its settings do not name"),
         (b"# \xff", "", "not UTF-8"),
     ],
 )
@@ -117,8 +117,8 @@ def test_a_missing_file_is_told_with_a_way_to_make_one(root: Path) -> None:
     ("body", "place", "said"),
     [
         ("    x = 1\n    return 1 / 0", "mine.py:3", "ZeroDivisionError: division by zero (sample 0)"),
-        ("    return float('nan')", "mine.py", "score gives nan, which is no finite number (sample 0)"),
-        ("    return 'a'", "mine.py", "score gives 'a', which is no finite number (sample 0)"),
+        ("    return float('nan')", "mine.py", "score returned nan, which is not a finite number (sample 0)"),
+        ("    return 'a'", "mine.py", "score returned 'a', which is not a finite number (sample 0)"),
         ("    return {1}", "mine.py", "TypeError: Object of type set is not JSON serializable (sample 0)"),
         ("    import os; os._exit(3)", "mine.py", "score: its process ended"),
         ("    raise SystemExit", "mine.py:2", "SystemExit"),
@@ -181,4 +181,4 @@ def test_a_scaffold_passes_its_own_test_and_is_a_data_sets(root: Path, is_filter
     found, _ = scores(root)
     assert list(found["metrics"]) == ["exact_match" if is_filter else "fresh"]
     (problem, _) = problems(scaffold, "fresh", root / "config/metrics", is_filter)
-    assert problem.what == "is there already"
+    assert problem.what == "already exists"

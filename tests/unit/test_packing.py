@@ -93,7 +93,7 @@ def test_what_could_not_be_unpacked_is_not_packed(root: Path) -> None:
     write_yaml(root / "config/datasets/sums.yaml", projects.GENERATE | {"source": {"file": str(rows)}})
     (problem,) = problems(pack, run(), root, Path("x.tar.zst"))
     assert problem.where == "tests/sums.jsonl"
-    assert "lies where nothing is unpacked to" in problem.what
+    assert "cannot be unpacked to its place" in problem.what
 
 
 def test_what_is_missing_is_named_before_anything_is_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,13 +88,13 @@ def test_parts_may_be_included(root: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "key", "said"),
     [
-        ({"parts": []}, "parts", "there are none"),
-        ({"parts": ["de", "de"], "prompt": "{{ question }}"}, "parts", "de stands twice"),
-        ({"parts": {"a.b": {"word": "x"}}}, "parts", "'a.b' cannot be the name of one"),
-        ({"parts": {"de": {"word": "x"}, "fr": {}}}, "parts.fr", "says nothing for word"),
+        ({"parts": []}, "parts", "names no parts"),
+        ({"parts": ["de", "de"], "prompt": "{{ question }}"}, "parts", "de occurs twice"),
+        ({"parts": {"a.b": {"word": "x"}}}, "parts", "'a.b' cannot be the name of a part"),
+        ({"parts": {"de": {"word": "x"}, "fr": {}}}, "parts.fr", "gives no word, unlike"),
         ({"prompt": "{{ question }}"}, "parts", "nothing uses word"),
-        ({"parts": {"de": {"name": "x"}}, "prompt": "${name}"}, "parts", "name is what the parts are called"),
-        ({"parts": ["de"], "source": {"file": "x"}, "prompt": "{{ question }}"}, "parts", "all are the same"),
+        ({"parts": {"de": {"name": "x"}}, "prompt": "${name}"}, "parts", "name always stands for the part's name"),
+        ({"parts": ["de"], "source": {"file": "x"}, "prompt": "{{ question }}"}, "parts", "all parts are the same"),
         ({"parts_mean": "weighted"}, "parts_mean", "input should be 'macro' or 'micro'"),
         ({"kind": "essay"}, "kind", "input should be"),
     ],
@@ -109,7 +109,7 @@ def test_what_is_wrong_with_parts_is_told_once(root: Path, changes: dict[str, An
 def test_parts_mean_without_parts_is_refused(root: Path) -> None:
     languages(root, parts=None, parts_mean="micro", prompt="{{ question }}", source={"file": "x"})
     (problem,) = wrong(root, "sums")
-    assert "parts_mean without effect" in problem.what
+    assert "parts_mean has no effect" in problem.what
 
 
 def test_a_group_names_parts_and_not_their_file(root: Path) -> None:

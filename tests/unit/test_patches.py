@@ -73,7 +73,7 @@ def test_an_unknown_part_stays_and_is_told(attributes: dict[str, Any]) -> None:
     patches.replace(executor, patches.CANCEL, lambda found: lambda self: "replaced")
     assert vars(executor).get("cancel") is attributes.get("cancel")
     assert patches.unlike() == [
-        f"Snakemake's Executor.cancel is not as in the versions that Shardmark knows: {patches.CANCELLING}"
+        f"Snakemake's Executor.cancel differs from the versions that Shardmark knows: {patches.CANCELLING}"
     ]
 
 

@@ -86,7 +86,7 @@ def laughs() -> bytes:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"\x80\x02Nr" + struct.pack("<I", 2**31) + b".", "beyond all that it has"),
+        (b"\x80\x02Nr" + struct.pack("<I", 2**31) + b".", "beyond the number of its values"),
         (laughs(), "more than 1,000,000 values"),
         (b"\x80\x02" + b"]q\x00h\x00a.", "nested more than 100 deep"),
         (b"\x80\x02" + b"(" * 10 + b"t" * 3, "no|ended|exhausted"),

@@ -430,16 +430,17 @@ def test_mistakes_of_every_kind_are_told_together(root: Path) -> None:
         "config/config.yaml | datasets | no file config/datasets/smus.yaml | did you mean 'sums'?",
         "config/datasets/more/sums.yaml |  | config/datasets/sums.yaml has the same name 'sums' | rename one",
         "config/models/typo.yaml | batchsize | unknown key | did you mean 'batch_size'?",
-        "config/models/double.yaml:1 |  | not valid YAML: key 'path' stands twice | fix the file",
+        "config/models/double.yaml:1 |  | not valid YAML: key 'path' occurs twice | fix the file",
         "config/models/nowhere.yaml | path | no folder ./no/such/folder | correct the path",
-        "config/models/greedy.yaml | num_gpus | model greedy wants 3 GPUs, this machine offers 0 | --config num_gpus=0",
+        "config/models/greedy.yaml | num_gpus | model greedy needs 3 GPUs, but this machine has 0 | --config "
+        "num_gpus=0",
         "config/datasets/column.yaml | prompt | row 0, 1, 2 and 2 more: no column 'questoin' | did you mean 'questi",
         "config/datasets/syntax.yaml | prompt | not a valid template: ",
         "config/datasets/one_row.yaml | prompt | row 5: UndefinedError: 'int object' has no attribute 'upper'",
         "config/datasets/label.yaml | target | row 0: label 4 is outside the 1 choices | count choices from 0",
         "data/empty.jsonl |  | the file has no rows | put one JSON object on each line",
         "data/broken.jsonl:2 |  | not valid JSON: ",
-        "config/datasets/ids.yaml | id_column | the id 'n0' stands twice (5 ids do) | name a column that is unique",
+        "config/datasets/ids.yaml | id_column | the id 'n0' occurs twice (5 ids do) | name a column that is unique",
     ]
     for start in expected:
         assert any(line.startswith(start) for line in told), f"{start!r} is not in\n" + "\n".join(told)
@@ -477,8 +478,8 @@ def test_a_mended_mistake_is_planned(root: Path) -> None:
     ("visible", "wanted", "fix"),
     [
         ("", 1, "--config num_gpus=0 runs on the CPU"),
-        ("0,1", 3, "num_gpus: 2 at most, or use a cluster's profile"),
-        ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", 2, "num_gpus: 1 at most, or use a cluster's profile"),
+        ("0,1", 3, "num_gpus: at most 2, or use a cluster's profile"),
+        ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", 2, "num_gpus: at most 1, or use a cluster's profile"),
         ("-1", 1, "--config num_gpus=0 runs on the CPU"),
     ],
 )

@@ -63,9 +63,9 @@ ONE: dict[str, Any] = {"id": "a", "text": "x", "tokens": 1, "end": "eos", "cut":
 @pytest.mark.parametrize(
     ("value", "what"),
     [
-        ({"id": "a"}, r"no prediction has these keys: \['id'\]"),
-        ([1], r"no prediction has these keys: \[1\]"),
-        (ONE | {"logprobs": [-1.0]}, "no prediction has these keys"),
+        ({"id": "a"}, r"not the keys of a prediction: \['id'\]"),
+        ([1], r"not the keys of a prediction: \[1\]"),
+        (ONE | {"logprobs": [-1.0]}, "not the keys of a prediction"),
         (ONE | {"txet": "x"}, "unknown field `txet`"),
         ({key: value for key, value in ONE.items() if key != "cut"}, "missing required field `cut`"),
         (ONE | {"tokens": "1"}, r"Expected `int`, got `str` - at `\$.tokens`"),

@@ -70,8 +70,8 @@ def refused(path: Path) -> str:
     """Why a file is refused; nothing else may come of it."""
     (problem,) = problems(read_predictions, path)
     assert problem.where == str(path)
-    assert problem.what.startswith("not a whole prediction file: ")
-    assert problem.fix == "delete it; it is then made anew"
+    assert problem.what.startswith("not a complete prediction file: ")
+    assert problem.fix == "delete it; the next run recreates it"
     return problem.what.partition(": ")[2]
 
 
@@ -117,7 +117,7 @@ def test_the_same_answers_make_the_same_bytes_in_whatever_order_they_came(tmp_pa
 
 def test_the_whole_file_of_another_shard_is_refused(written: Path) -> None:
     other = written.rename(written.with_name("other.jsonl"))
-    assert refused(other) == "it is that of shard shard"
+    assert refused(other) == "it belongs to shard shard"
     assert problems(check_predictions, other)
 
 
@@ -175,7 +175,7 @@ def test_a_trailer_of_another_file_is_refused(written: Path, tmp_path: Path) -> 
     *_, foreign = (tmp_path / FOLDER / "other.jsonl").read_bytes().splitlines(keepends=True)
     *own, _ = written.read_bytes().splitlines(keepends=True)
     written.write_bytes(b"".join([*own, foreign]))
-    assert refused(written) == "its lines are not those that its trailer hashes"
+    assert refused(written) == "its lines do not match the hash in its trailer"
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
     for copy in (other, renamed):
         copy.parent.mkdir(parents=True)
         copy.write_bytes(mine.read_bytes())
-    assert refused(other) == "it is that of the model with digest 1"
+    assert refused(other) == "it belongs to the model with digest 1"
     check_predictions(renamed)
 
 

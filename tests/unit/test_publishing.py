@@ -86,7 +86,7 @@ def test_other_files_in_a_folder_are_not_replaced(report: Path, tmp_path: Path) 
     (tmp_path / "web/demo").mkdir(parents=True)
     (tmp_path / "web/demo/index.html").write_text("mine")
     (problem,) = problems(publish_to, str(tmp_path / "web"), report)
-    assert "not of a published report" in problem.what
+    assert "not a published report" in problem.what
     assert (tmp_path / "web/demo/index.html").read_text() == "mine"
 
 
@@ -127,7 +127,7 @@ def test_what_others_have_on_the_branch_stays(report: Path, clone: Path, monkeyp
     publish_to("git:gh-pages", report)
     assert published(clone)["code.py"] == "1"
     (problem,) = problems(publish_to, "git:gh-pages", report, ".")
-    assert "not of a published report" in problem.what
+    assert "not a published report" in problem.what
 
 
 def test_a_push_of_somebody_else_meanwhile_is_kept(
@@ -166,7 +166,7 @@ def test_outside_a_clone_a_remote_has_an_address(report: Path, clone: Path, tmp_
     publish_to("git:gh-pages", report, remote=str(clone.parent / "bare.git"))
     assert "demo/index.html" in published(clone)
     (problem,) = problems(publish_to, "git:gh-pages", report)
-    assert problem.what == "there is no remote 'origin' here"
+    assert problem.what == "there is no git remote 'origin' here"
     assert problems(publish_to, "git:a..b", report, None, str(clone.parent / "bare.git"))
 
 
@@ -191,7 +191,7 @@ def test_a_bucket_gets_the_report_with_types_and_loses_what_is_old(
         assert keys == {f"shared/demo/{name}" for name in (MARKER, "index.html", "leaderboard.csv")}
         client.put_object(Bucket=bucket, Key="shared/mine/index.html", Body=b"mine")
         (problem,) = problems(publish_to, address, report, "mine")
-        assert "not of a published report" in problem.what
+        assert "not a published report" in problem.what
 
 
 def test_a_bucket_that_is_not_there_is_told(report: Path) -> None:

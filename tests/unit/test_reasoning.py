@@ -175,7 +175,7 @@ def test_the_template_is_told(tokenizer: Any) -> None:
     assert prompt(reasoning="off") == "<user>x<assistant><think>\n\n</think>\n\n"
     named = {"default": QWEN, "tool_use": ""}
     assert prompt(named, reasoning="off") == prompt(reasoning="off")  # type: ignore[arg-type]
-    with pytest.raises(WordingError, match="reasoning is low, and the chat template knows no such switch"):
+    with pytest.raises(WordingError, match="reasoning is low, but the chat template has no such switch"):
         prompt(reasoning="low")
 
 
@@ -191,11 +191,11 @@ def model(folder: Path, template: str = "", marks: list[str] | None = None, **mo
 @pytest.mark.parametrize(
     ("template", "marks", "said", "key", "what"),
     [
-        ("{{ messages }}", MARKS, {"reasoning": "off"}, "reasoning", "the chat template knows no such switch"),
-        (QWEN, MARKS, {"reasoning": "high"}, "reasoning", "the chat template knows no such switch"),
-        ("{{ messages }}", [], {"reasoning": {"budget": 8}}, "reasoning", "nothing tells how it marks"),
-        ("{{ thinking }}", [], {"reasoning": "on"}, "reasoning", "nothing tells how it marks"),
-        ("{{ messages }}", [], {"reasoning_tokens": 8}, "reasoning_tokens", "nothing tells how it marks"),
+        ("{{ messages }}", MARKS, {"reasoning": "off"}, "reasoning", "the chat template has no such switch"),
+        (QWEN, MARKS, {"reasoning": "high"}, "reasoning", "the chat template has no such switch"),
+        ("{{ messages }}", [], {"reasoning": {"budget": 8}}, "reasoning", "it is unknown how it marks"),
+        ("{{ thinking }}", [], {"reasoning": "on"}, "reasoning", "it is unknown how it marks"),
+        ("{{ messages }}", [], {"reasoning_tokens": 8}, "reasoning_tokens", "it is unknown how it marks"),
     ],
 )
 def test_a_model_that_cannot_reason_so_is_refused(
@@ -232,7 +232,7 @@ def test_templates_elsewhere_are_looked_at_where_they_are_known(
     found = {"default": QWEN}
     monkeypatch.setattr(reasoning, "templates_elsewhere", lambda words: (None, found))
     (problem,) = reasoning_problems([model_record(reasoning="low")], tmp_path)
-    assert "the chat template knows no such switch" in problem.what
+    assert "the chat template has no such switch" in problem.what
     assert reasoning_problems([model_record(reasoning="off"), model_record(reasoning_tokens=8)], tmp_path) == []
     found.clear()
     assert reasoning_problems([model_record(reasoning="low")], tmp_path) == []
@@ -387,7 +387,7 @@ def test_channels_are_watched(tmp_path: Path) -> None:
 
 def test_a_model_on_the_hub_is_looked_at_when_it_is_staged(tmp_path: Path) -> None:
     folder = tiny_models.random_model(tmp_path / "model")
-    with pytest.raises(UserError, match="the chat template knows no such switch"):
+    with pytest.raises(UserError, match="the chat template has no such switch"):
         stage_model(tiny_models.model_record(folder, reasoning="off"), tmp_path)
     stage_model(tiny_models.model_record(folder, reasoning_tags=MARKS), tmp_path)
 
@@ -395,7 +395,7 @@ def test_a_model_on_the_hub_is_looked_at_when_it_is_staged(tmp_path: Path) -> No
 def test_marks_that_nobody_knows_are_an_error(tmp_path: Path) -> None:
     folder = tiny_models.chain_model(tmp_path, "ab")
     loaded = tiny_models.load_backend(folder)
-    with pytest.raises(Exception, match="nothing tells how it marks its thoughts"):
+    with pytest.raises(Exception, match="it is unknown how it marks its thoughts"):
         write((folder, loaded), generate("a"), reasoning_tokens=8)
 
 

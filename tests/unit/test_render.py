@@ -222,7 +222,7 @@ def test_rows_are_named_by_a_column() -> None:
 def test_ids_that_stand_twice_are_refused() -> None:
     rows = [{"question": "a", "answer": "b", "key": key} for key in ("x", "y", 1, "x", "1")]
     problem = told(dataset_settings(id_column="key"), rows)
-    assert (problem.key, problem.what) == ("id_column", "the id 'x' stands twice (2 ids do)")
+    assert (problem.key, problem.what) == ("id_column", "the id 'x' occurs twice (2 ids do)")
     assert problem.fix
 
 
@@ -426,7 +426,7 @@ def test_boolq_ppl(answer: bool) -> None:
 def test_a_row_without_an_answer_is_an_error() -> None:
     settings = dataset_settings(target="answer")
     (problem,) = problems(rendered, settings, [{"question": "1 + 1?", "answer": None}], "x.yaml")
-    assert problem.what == "row 0: the row has no answer: column answer is null"
+    assert problem.what == "row 0: the row has no target: column answer is null"
 
 
 def test_a_template_that_takes_all_memory_is_stopped_at_its_first_row() -> None:
@@ -566,7 +566,7 @@ def test_a_right_choice_that_stands_twice_is_refused_unless_it_is_kept(options: 
     rows = [{"q": "?", "options": options, "label": 0}]
     if refused:
         problem = told(choice_settings(), rows)
-        assert (problem.key, problem.what) == ("choices", "row 0: the right choice 'a' stands among the choices twice")
+        assert (problem.key, problem.what) == ("choices", "row 0: the right choice 'a' occurs twice among the choices")
     kept = choice_settings(duplicate_choices="keep") if refused else choice_settings()
     assert rendered(kept, rows, "d.yaml")[0].choices == options
 
@@ -601,7 +601,7 @@ def test_a_filter_that_jinja_has_not_is_told_with_the_nearest(template: str, nea
         ("{'ids': ['punctuation:no_comma'], 'kwargs': [], 'prompt': ''} | tojson", "metric ifeval needs instructions"),
         (
             "{'ids': ['punctuation:no_coma'], 'kwargs': [{}], 'prompt': ''} | tojson",
-            "metric ifeval knows no instruction 'punctuation:no_coma'",
+            "metric ifeval does not know the instruction 'punctuation:no_coma'",
         ),
         (
             "{'ids': ['keywords:frequency'], 'kwargs': [{'keyword': 'x', 'frequency': none}], 'prompt': ''} | tojson",
@@ -621,7 +621,7 @@ def test_a_target_that_ifeval_cannot_read_is_refused(target: str, what: str | No
 
 def test_tests_that_are_no_python_are_refused() -> None:
     problem = told(dataset_settings(target="'assert f( == 1'", metrics=["pass_at_k"]), QUESTIONS)
-    assert (problem.key, "no Python" in problem.what) == ("target", True)
+    assert (problem.key, "not Python" in problem.what) == ("target", True)
     assert rendered(dataset_settings(target="['import re', 'assert f(1)']", metrics=["pass_at_k"]), QUESTIONS, "d.yaml")
 
 

@@ -169,14 +169,14 @@ def told(**changes: Any) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("name", ["pass", "all", "maj", "mg_pass"])
 def test_a_k_above_the_answers_is_refused_by_its_key(name: str) -> None:
     metrics = ["exact_match", {"name": "exact_match", "repeats": {"name": name, "k": 9}}]
-    what = "k 9 is more than the answers to a request: generation.samples is 8"
+    what = "k 9 is more than the answers per request: generation.samples is 8"
     assert told(metrics=metrics) == [("metrics.1.repeats.k", what)]
 
 
 def test_a_k_above_what_filters_leave_is_refused() -> None:
     metrics = [{"name": "exact_match", "repeats": {"name": "pass", "k": 4}}]
     filters = [{"name": "take_first", "k": 3}]
-    what = "k 4 is more than the answers to a request: a filter leaves 3"
+    what = "k 4 is more than the answers per request: a filter leaves 3"
     assert told(metrics=metrics, filters=filters) == [("metrics.0.repeats.k", what)]
 
 
@@ -191,9 +191,9 @@ def test_fractions_are_not_counted_as_right_answers_and_all_that_is_wrong_is_tol
 @pytest.mark.parametrize(
     ("changes", "key", "what"),
     [
-        ({"generation": {}}, "metrics.0.repeats", "without effect: one answer"),
-        ({"filters": ["majority_vote"]}, "metrics.0.repeats", "without effect: a filter leaves 1"),
-        ({"chains": {"a": ["take_first"], "b": []}}, "metrics.0.repeats", "without effect: chain 'a' leaves 1"),
+        ({"generation": {}}, "metrics.0.repeats", "has no effect: each request has one answer"),
+        ({"filters": ["majority_vote"]}, "metrics.0.repeats", "has no effect: a filter leaves 1"),
+        ({"chains": {"a": ["take_first"], "b": []}}, "metrics.0.repeats", "has no effect: chain 'a' leaves 1"),
     ],
 )
 def test_what_has_no_effect_is_refused(changes: dict[str, Any], key: str, what: str) -> None:
@@ -207,4 +207,4 @@ def test_choices_are_answered_once() -> None:
     values = {"source": {"file": "d"}, "kind": "choice", "prompt": "q", "choices": "c", "target": "a"}
     assert validate(DatasetConfig, values | {"metrics": metrics}, "f.yaml", found) is None
     ((key, what),) = [(problem.key, problem.what) for problem in found]
-    assert (key, what) == ("metrics.0.repeats", "without effect: kind choice has one answer")
+    assert (key, what) == ("metrics.0.repeats", "has no effect: kind choice has one answer")

@@ -78,7 +78,7 @@ def test_a_data_set_that_asks_something_else_is_refused(root: Path, change: dict
     change_yaml(root / "config/datasets/sums.yaml", **change)
     (problem,) = problems(plan, root, rescore=True)
     assert problem.where == "config/datasets/sums.yaml"
-    assert "no earlier run of this configuration has left a record of it" in problem.what
+    assert "there is no record of it by an earlier run of this configuration" in problem.what
 
 
 def test_a_model_with_other_settings_has_no_record(root: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_model_with_other_settings_has_no_record(root: Path) -> None:
     change_yaml(root / "config/models/tiny.yaml", dtype="bfloat16")
     (problem,) = problems(plan, root, rescore=True)
     assert (problem.where, problem.key) == ("config/models/tiny.yaml", "path")
-    assert "no earlier run" in problem.what
+    assert "no record of it by an earlier run" in problem.what
 
 
 def test_what_the_lock_names_goes_before_what_is_newer(root: Path) -> None:

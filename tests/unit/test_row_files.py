@@ -156,16 +156,16 @@ def test_another_delimiter_and_bare_quotes_are_settings(tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n3\n", ":3", "row 1 has 1 cells, the first line names 2 columns"),
         ('b,a\n"x\ny",2\n3,4,5\n', ":4", "row 1 has 3 cells, the first line names 2 columns"),
-        ("a,b\n1,2\nx,2\n", ":3", "row 1, column 'a': 'x' is no whole number"),
-        ("a,b\n1.0,2\n", ":2", "row 0, column 'a': '1.0' is no whole number"),
-        ("a,b\n1_0,2\n", ":2", "row 0, column 'a': '1_0' is no whole number"),
+        ("a,b\n1,2\nx,2\n", ":3", "row 1, column 'a': 'x' is not a whole number"),
+        ("a,b\n1.0,2\n", ":2", "row 0, column 'a': '1.0' is not a whole number"),
+        ("a,b\n1_0,2\n", ":2", "row 0, column 'a': '1_0' is not a whole number"),
         ('a,b\n1,2\n"3,4\n', ":3", "unexpected end of data"),
         ('a,b\n1,"2"3\n', ":2", "',' expected after '\"'"),
         ("b,b\n1,2\n", ":1", "two columns are called 'b'"),
         ("b\n1\n", ":1", "there is no column 'a'"),
         (b"a,b\n1,\xff\n", ":2", "not UTF-8: invalid start byte at byte 2 of the line"),
         ("a,b\n", "", "the file has no rows"),
-        ("a\n" + "9" * 400 + "\n", ":2", "row 0, column 'a': '" + "9" * 37 + "...' is no whole number"),
+        ("a\n" + "9" * 400 + "\n", ":2", "row 0, column 'a': '" + "9" * 37 + "...' is not a whole number"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named_by_line_row_and_column(
@@ -192,7 +192,7 @@ def test_a_cell_that_is_not_of_its_type_is_refused(tmp_path: Path, kind: Any, ce
     [
         ('[{"a": 1}, 2]', None, "", "row 1: not a JSON object", ""),
         ('[{"a": 1},\n {"a": ]', None, ":2", "not valid JSON", ""),
-        ('[{"a": 1, "a": 2}]', None, "", "not valid JSON: key 'a' stands twice", ""),
+        ('[{"a": 1, "a": 2}]', None, "", "not valid JSON: key 'a' occurs twice", ""),
         ("[" + "[" * 50_000, None, "", "nested too deeply", ""),
         ('{"a": ' + "[" * 50_000, None, "", "nested too deeply", ""),
         (
@@ -252,8 +252,8 @@ def test_half_a_packed_file_is_refused(tmp_path: Path) -> None:
 def test_a_setting_without_effect_is_refused(tmp_path: Path) -> None:
     path = table(tmp_path, jsonl(ROWS), "t.jsonl")
     (problem,) = problems(lambda: list(FileRows([path], RowFiles(types={"n": "int"}, field="x"))))
-    assert problem.what == "source.field and source.types without effect: it is read as jsonl"
-    with pytest.raises(ValueError, match="types without effect"):
+    assert problem.what == "source.field and source.types: not used for a file that is read as jsonl"
+    with pytest.raises(ValueError, match="types: only for files"):
         Source(hub="org/name", types={"a": "int"})
 
 
@@ -267,7 +267,7 @@ def test_globs_are_sorted_and_what_matches_nothing_or_twice_is_named(tmp_path: P
         "b.csv",
     ]
     twice, none = problems(rows_files, Source(file=[files[1], str(tmp_path / "a.csv"), "*.none"]), None, "d")
-    assert twice.what == f"{tmp_path / 'a.csv'} stands twice"
+    assert twice.what == f"{tmp_path / 'a.csv'} occurs twice"
     assert none.what == "no file *.none"
 
 

@@ -123,7 +123,7 @@ def test_a_data_set_without_a_place_in_the_data_root_says_what_to_add(tmp_path: 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path, line: bytes) -> None:
     (problem,) = problems(lambda: list(read_rows(written(tmp_path, b'{"a": 1}\n' + line + b"\n"))))
     assert problem.where.endswith(":2")
-    assert "stands twice" in problem.what
+    assert "occurs twice" in problem.what
 
 
 @pytest.mark.parametrize("deep", [101, 990, 100_000])
@@ -143,5 +143,5 @@ def test_rows_of_the_hub_hold_what_a_prompt_can_say() -> None:
     split = Dataset.from_dict(columns).cast_column("picture", Image())
     assert plain_rows(split) == [{"q": "?", "day": "2026-02-28", "raw": "b'x'"}]
     holding = SimpleNamespace(features={"q": None}, remove_columns=lambda _: [{"q": object()}])
-    with pytest.raises(TypeError, match="a column holds objects of type object, which are no text"):
+    with pytest.raises(TypeError, match="a column holds objects of type object, which is not a text"):
         plain_rows(holding)

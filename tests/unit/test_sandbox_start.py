@@ -233,7 +233,7 @@ def test_a_sandbox_that_never_starts_is_an_error_with_its_cause(
     sandbox._sandbox.cache_clear()
     only = 'case "$*" in *"The program\'s side"*) ' if "PROGRAM" in part else "case x in x) "
     monkeypatch.setenv("PATH", failing(tmp_path, f'{only} echo "bwrap: out of luck" >&2; exit 1;; esac'))
-    with pytest.raises(UserError, match=r"did not start, tried 12 times: bwrap: out of luck") as raised:
+    with pytest.raises(UserError, match=r"did not start in 12 tries: bwrap: out of luck") as raised:
         run_programs([("def one(): return 1", TESTS)], Limits(2, 512))
     assert "ulimit" in raised.value.problems[0].fix
 
@@ -245,7 +245,7 @@ def test_a_sandbox_that_gives_no_sign_is_an_error(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(sandbox, "START_SECONDS", 0.2)
     monkeypatch.setattr(sandbox, "TRIES", 2)
     monkeypatch.setenv("PATH", failing(tmp_path, "exec sleep 100"))
-    with pytest.raises(UserError, match=r"gave no sign in 0\.2 s"):
+    with pytest.raises(UserError, match=r"did not respond in 0\.2 s"):
         run_programs([("def one(): return 1", TESTS)], Limits(2, 512))
 
 

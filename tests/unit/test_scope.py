@@ -22,7 +22,7 @@ def of_dataset(**changes: Any) -> list[Problem]:
     ("key", "what"),
     [
         ("image_column", "images"),
-        ("audio", "sounds"),
+        ("audio", "with audio"),
         ("tools", "tools"),
         ("max_turns", "turns"),
     ],
@@ -38,7 +38,7 @@ def test_parts_of_messages() -> None:
     messages = [{"role": "user", "content": [text, image]}]
     (problem,) = of_dataset(prompt=None, messages=messages)
     assert problem.key == "messages.0.content.1.type"
-    assert "images or films are not what Shardmark evaluates" in problem.what
+    assert "images or videos are beyond what Shardmark evaluates" in problem.what
 
 
 @pytest.mark.parametrize("changes", [{"num_nodes": 2}, {"slurm": {"nodes": 2}}])

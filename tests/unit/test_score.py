@@ -294,7 +294,7 @@ def test_a_damaged_task_file_is_refused_by_name(tmp_path: Path, harm: str) -> No
     harmed["other_settings"] = text.replace('"ignore_case": false', '"ignore_case": true ')
     assert text not in harmed.values()
     scored.task.write_text((harmed | {"empty": "", "no_header": "".join(lines)})[harm])
-    with pytest.raises(UserError, match="the file is damaged") as caught:
+    with pytest.raises(UserError, match="it is damaged") as caught:
         scored.score()
     assert caught.value.problems[0].where == str(scored.task)
     assert not (tmp_path / "scores").exists()
@@ -410,14 +410,14 @@ def assert_refused(scored: Scored, what: str) -> None:
 def test_a_missing_prediction_is_refused(tmp_path: Path) -> None:
     scored = sums(tmp_path)
     scored.answer("second", scored.predictions["second"][1:])
-    assert_refused(scored, f"1 predictions are missing, for instance that of request {scored.id('wrong')[:16]}")
+    assert_refused(scored, f"1 predictions are missing, such as that of request {scored.id('wrong')[:16]}")
 
 
 def test_a_foreign_prediction_is_refused(tmp_path: Path) -> None:
     scored = sums(tmp_path)
     foreign = {"id": "foreign", "cut": 0, **answered("7")}
     scored.answer("second", [*scored.predictions["second"], foreign])
-    assert_refused(scored, "1 predictions are foreign, for instance that of request foreign")
+    assert_refused(scored, "1 predictions are foreign, such as that of request foreign")
 
 
 def test_a_doubled_prediction_is_refused(tmp_path: Path) -> None:
@@ -432,11 +432,11 @@ def test_answers_of_another_kind_or_number_are_refused(tmp_path: Path) -> None:
         scored = sums(tmp_path / str(n))
         first, second = scored.predictions["second"]
         scored.answer("second", [{"id": first["id"], **other}, second])
-        assert_refused(scored, "1 predictions are of another kind, for instance that of request")
+        assert_refused(scored, "1 predictions are of another kind, such as that of request")
     scored = colours(tmp_path / "choice")
     scored.predictions["second"][0] |= {"logprobs": [-4.0], "tokens": [1], "greedy": [False]}
     scored.answer("second", scored.predictions["second"])
-    assert_refused(scored, "1 predictions are of another kind, for instance that of request")
+    assert_refused(scored, "1 predictions are of another kind, such as that of request")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -480,7 +480,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, harm: Any) -> None:
     scored = sums(tmp_path)
     lines = scored.file("second").read_text().splitlines(keepends=True)
     scored.file("second").write_text("".join(harm(lines)))
-    assert_refused(scored, "not a whole prediction file")
+    assert_refused(scored, "not a complete prediction file")
 
 
 def test_all_files_that_do_not_fit_are_told_at_once(tmp_path: Path) -> None:

@@ -162,7 +162,11 @@ def test_who_shares_prefixes_and_who_does_not(backend: Any, caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING):
         assert scorer.shares() == scorer.shares() == (kind in tiny_models.ARCHITECTURES)
     assert len(caplog.records) == (kind in tiny_models.UNSHARED)
-    reasons = {"mamba": "it has recurrent layers", "bloom": "it takes no position_ids", "falcon": "in a trial its"}
+    reasons = {
+        "mamba": "it has recurrent layers",
+        "bloom": "it does not accept position_ids",
+        "falcon": "in a trial its",
+    }
     assert reasons.get(kind, "") in caplog.text
 
 
@@ -485,7 +489,7 @@ def test_a_model_whose_cache_forgets_is_found_out(llama: Any, monkeypatch: pytes
 
     wanted, cache = scores(llama, shard()), tree_forward._cache
     monkeypatch.setattr(tree_forward, "_cache", lambda kept, chunk: cache([], chunk))
-    assert "its attention takes no tree (NoTreeError: it asks for a mask of" in refusal(llama)
+    assert "its attention does not work on trees (NoTreeError: it asks for a mask of" in refusal(llama)
     assert_near(scores(llama, shard()), wanted)
 
 
@@ -497,7 +501,7 @@ def test_a_model_with_attention_of_its_own_is_found_out(tmp_path: Path, monkeypa
     )
     assert not refusal(backend)
     monkeypatch.delattr(modeling_llama, "ALL_ATTENTION_FUNCTIONS")
-    assert "its attention takes no tree" in refusal(backend)
+    assert "its attention does not work on trees" in refusal(backend)
 
 
 def test_weights_that_are_no_numbers_do_not_pass_the_trial(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -550,4 +554,4 @@ def test_flash_attention_is_named_as_what_stands_in_the_way(llama: Any, monkeypa
     from shardmark.engine.transformers import sharing
 
     monkeypatch.setattr(sharing, "attention_of", lambda _: "flash_attention_2")
-    assert "flash_attention_2 takes no mask; with attn_implementation: sdpa" in refusal(llama)
+    assert "flash_attention_2 accepts no mask; attn_implementation: sdpa" in refusal(llama)

@@ -83,7 +83,7 @@ def test_a_disk_that_writes_something_else_is_not_used(
 ) -> None:
     monkeypatch.setattr(scratch, "file_sha256", lambda path: "0" * 64)
     assert used(weights) == weights
-    assert "is not what was written to it" in caplog.text
+    assert "differs from what was written to it" in caplog.text
     assert [path for path in disk.iterdir() if path.is_dir()] == []
 
 
@@ -138,4 +138,4 @@ def test_a_folder_that_is_not_there_is_a_warning(
     monkeypatch.setenv(SCRATCH, folder)
     with caplog.at_level(logging.WARNING):
         assert used(weights) == weights
-    assert "read where they are" in caplog.text
+    assert "weights are not copied" in caplog.text

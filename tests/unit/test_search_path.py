@@ -74,7 +74,7 @@ def test_a_file_of_the_users_goes_before_a_shipped_one_and_the_plan_says_so(tmp_
     write_yaml(tmp_path / "config/datasets/demo_strings.yaml", own)
     made = plan(tmp_path, models=["demo_small"], datasets=["demo_strings"])
     assert made.datasets[0].samples == len(ROWS)
-    (warning,) = (warning for warning in made.warnings if "in place of" in warning.what)
+    (warning,) = (warning for warning in made.warnings if "it replaces" in warning.what)
     assert warning.where == "config/datasets/demo_strings.yaml"
 
 

@@ -81,7 +81,7 @@ def test_what_one_results_folder_has_answered_another_takes_over(
     assert alice.push().counts == {"there": shards}, "nothing is replaced"
     plan = bob.plan(store_trust="all")
     assert [len(pair.missing) for pair in plan.pairs] == [0]
-    assert "64 answers taken over (64 by" in plan.shared[0]
+    assert "64 answers reused (64 by" in plan.shared[0]
     assert bob.answers() == alice.answers()
     _, trailer = read_predictions(bob.files()[0])
     (taken,) = trailer.taken
@@ -99,7 +99,7 @@ def test_answers_are_taken_whatever_the_number_of_shards(alice: Person, bob: Per
 def test_only_ones_own_answers_are_taken_unless_all_are_trusted(alice: Person, bob: Person) -> None:
     plan = bob.plan()
     assert plan.pairs[0].requests == 64
-    assert "entries of others left out (store_trust: all takes them)" in plan.shared[0]
+    assert "entries by others left out (store_trust: all would use them)" in plan.shared[0]
     second = person(alice.root.parent / "second", "a", alice.store, alice.monkeypatch)
     assert second.left() == (0, 0), "alice on another machine"
 
@@ -134,13 +134,13 @@ def damaged(path: Path, old: bytes, new: bytes) -> None:
 TAMPERED = {
     "a changed answer": (
         lambda path, tmp: path.write_bytes(path.read_bytes().replace(b"made up", b"changed")),
-        "hashes",
+        "match the hash",
     ),
-    "cut off": (lambda path, tmp: path.write_bytes(path.read_bytes()[:-100]), "hashes"),
+    "cut off": (lambda path, tmp: path.write_bytes(path.read_bytes()[:-100]), "match the hash"),
     "empty": (lambda path, tmp: path.write_bytes(b""), "first line cannot be read"),
     "no JSON": (lambda path, tmp: path.write_bytes(b"\xff\xfe\n"), "first line cannot be read"),
-    "another shard's": (lambda path, tmp: forged(path, shard="0" * 16), "it is that of"),
-    "an odd name": (lambda path, tmp: forged(path, by="\x1b[2Jme"), "no name"),
+    "another shard's": (lambda path, tmp: forged(path, shard="0" * 16), "it belongs to"),
+    "an odd name": (lambda path, tmp: forged(path, by="\x1b[2Jme"), "invalid name"),
     "of the future": (lambda path, tmp: forged(path, store=2), "newer Shardmark"),
     "another model's": (lambda path, tmp: rewritten(path, tmp, model="0" * 16), "model with digest 0000"),
     "fewer requests": (lambda path, tmp: rewritten(path, tmp, drop=True), "requests are not those of shard"),
@@ -213,7 +213,7 @@ def test_a_store_that_is_not_there_is_said_and_everything_is_inferred(
     assert plan.pairs[0].requests == 64
     (warning,) = plan.warnings
     assert (warning.where, warning.key) == ("store", folder)
-    assert "there is no store yet" in warning.what
+    assert "contains no store yet" in warning.what
 
 
 def test_a_store_that_does_not_answer_is_given_up(bob: Person, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,9 +306,9 @@ def test_a_file_system_without_hard_links_is_read_only(folder: str, monkeypatch:
 @pytest.mark.parametrize(
     ("store", "said"),
     [
-        ("s3://key:secret@bucket", "no place here"),
-        ("s3://bucket?token=x", "no place here"),
-        ("ftp://host/x", "is none of"),
+        ("s3://key:secret@bucket", "must not contain a key"),
+        ("s3://bucket?token=x", "must not contain a key"),
+        ("ftp://host/x", "is not supported"),
         ("s3://", "names no bucket"),
     ],
 )
@@ -344,4 +344,4 @@ def test_many_refused_entries_are_counted(alice: Person, bob: Person) -> None:
         path.write_bytes(b"{}\n")
     plan = bob.plan(store_trust="all")
     assert len(plan.warnings) == 5
-    assert "entries refused, of which 5 are named" in plan.shared[-1]
+    assert "entries refused; the first 5 are named" in plan.shared[-1]

@@ -177,7 +177,7 @@ def test_an_embedding_model_that_is_not_there_is_named() -> None:
 @pytest.mark.parametrize(
     ("few_shot", "key", "said"),
     [
-        ({"count": 40}, "few_shot.count", "row 0, 1, 2 and 37 more: 40 examples are wanted, there are 39"),
+        ({"count": 40}, "few_shot.count", "row 0, 1, 2 and 37 more: 40 examples are needed, but there are 39"),
         ({"count": 1, "same": "subjct"}, "few_shot.same", "row 0, 1, 2 and 37 more: no column 'subjct'"),
         ({"pick": "ids", "ids": [99]}, "few_shot.ids", "row 0, 1, 2 and 37 more: there is no example '99'"),
         ({"count": 1, "answer": "{{ anwser }}"}, "few_shot", "row 0 of the examples: few_shot.answer: no column"),

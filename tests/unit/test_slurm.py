@@ -127,7 +127,7 @@ def test_a_cluster_that_forgets_says_what_to_set(none: str) -> None:
 def test_a_machine_without_slurm_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     (problem,) = problems(check_commands)
-    assert "no sbatch" in problem.what
+    assert "sbatch is not installed" in problem.what
 
 
 class _Executor(plugin.Executor):  # type: ignore[misc]

@@ -66,7 +66,7 @@ def test_a_model_that_cannot_chat_is_told_before_any_job(root: Path) -> None:
     write_dataset(root, "sums", **CHAT)
     (problem,) = problems(plan, root)
     assert (problem.where, problem.key) == ("config/models/tiny.yaml", "meta_template")
-    assert problem.what == "data set sums asks chats, and model tiny has neither a chat template nor a meta_template"
+    assert problem.what == "data set sums asks in chats, but model tiny has neither a chat template nor a meta_template"
     change_yaml(root / "config/models/tiny.yaml", meta_template={"round": {"user": {}, "assistant": {}}})
     (record,) = plan(root).datasets
     assert record.is_chat

@@ -72,7 +72,7 @@ def test_remarks_have_a_sign(results: Results, tmp_path: Path) -> None:
     scores = replace(pair.scores, counts=replace(pair.scores.counts, tied=3))
     text = shown(alone(scores), tmp_path)
     assert "†" in text.partition("± half")[0]
-    assert "with a remark" in text
+    assert "has a remark" in text
     assert "tied" not in text
 
 

@@ -100,7 +100,7 @@ def test_arguments_that_are_not_the_templates_are_refused() -> None:
     own = inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters.keys()
     assert own - {"self", "kwargs", "tools", "documents", "chat_template"} == SET_HERE - {"messages"}
     for key in SET_HERE:
-        with pytest.raises(ValueError, match=f"chat_template_kwargs: {key}: not for a template"):
+        with pytest.raises(ValueError, match=f"chat_template_kwargs: {key}: cannot be set"):
             TransformersConfig(path="x", chat_template_kwargs={key: True})
 
 

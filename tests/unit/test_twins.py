@@ -113,7 +113,7 @@ def test_the_same_prompt_in_another_place_is_the_same_question_for_a_loglikeliho
 def test_too_few_other_questions_are_an_error() -> None:
     given = dataset_settings(prompt="Q: {{ question }}", few_shot={"count": 1})
     (problem, *_) = problems(samples, given, TWINS[:3])
-    assert (problem.key, "1 examples are wanted, there are 0" in problem.what) == ("few_shot.count", True)
+    assert (problem.key, "1 examples are needed, but there are 0" in problem.what) == ("few_shot.count", True)
 
 
 def test_what_others_are_asked_stays_as_it_was() -> None:

@@ -60,7 +60,7 @@ def test_a_log_of_an_earlier_run_says_nothing_of_this_one(run: Plan) -> None:
     log(run, "stage_model", "failed long ago")
     (gap,) = gaps(run, 1e12)
     assert (gap.status, gap.log) == ("not run", "")
-    assert gap.reason == "the model is not staged, and no job for it has written a log"
+    assert gap.reason == "the model is not staged, but no job for it has written a log"
 
 
 def test_only_what_is_still_to_be_done_is_looked_at(run: Plan) -> None:
@@ -111,7 +111,7 @@ def test_a_report_that_cannot_be_made_is_told_and_nothing_is_published(
     run: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish_unfinished(run, 0.0, workflow(), "false")
-    assert "no report of what is there could be made" in capsys.readouterr().err
+    assert "no report of the existing results could be made" in capsys.readouterr().err
     assert not run.published.is_symlink()
 
 
@@ -128,6 +128,6 @@ def test_the_targets_of_a_run_are_the_inputs_of_all_and_the_outputs_of_other_job
     every = SimpleNamespace(rule=SimpleNamespace(norun=True), input=[str(there), *gone[:2]], output=[])
     one = SimpleNamespace(rule=SimpleNamespace(norun=False), input=["no matter"], output=[gone[2]])
     assert missing_targets(SimpleNamespace(targetjobs={id(job): job for job in (every, one)}.values())) == gone
-    with pytest.raises(WorkflowError, match="3 files that this run was to make are missing"):
+    with pytest.raises(WorkflowError, match="3 files that this run should have made are missing"):
         check_targets(gone)
     check_targets([])

@@ -118,7 +118,7 @@ def test_a_prompt_to_score_leaves_room_for_the_token_that_vllm_writes(loaded: tu
 def test_an_engine_that_keeps_log_probabilities_to_itself_is_an_error(loaded: tuple[Path, Any]) -> None:
     model = of_vllm(loaded[1])
     model.engine._prompt = lambda row, logits: [None]  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError, match="vLLM told 1 log-probabilities of 4 tokens"):
+    with pytest.raises(RuntimeError, match="vLLM returned 1 log-probabilities for 4 tokens"):
         answers(loaded, model, [choice(("xy", "z"))])
 
 

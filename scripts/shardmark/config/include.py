@@ -66,7 +66,7 @@ class _Reader:
             return None
         if target in chain:
             round_trip = " -> ".join(map(str, [*chain[chain.index(target) :], target]))
-            self._tell(chain[0], "include", f"it includes itself: {round_trip}", "break the circle")
+            self._tell(chain[0], "include", f"it includes itself: {round_trip}", "remove one of these includes")
             return None
         if len(chain) > LONGEST:
             self._tell(chain[0], "include", f"more than {LONGEST} files include each other", "merge some of them")

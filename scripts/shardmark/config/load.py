@@ -104,8 +104,8 @@ WITHOUT_EFFECT = {"data_root", *OF_TASKS, "max_out_len"}
 def refuse_bombs(config: dict[str, Any], where: str) -> None:
     """Raise UserError for a configuration, as Snakemake read it, that would fill the memory when written out."""
     if values_in(config) > MAX_VALUES:
-        what = f"more than {MAX_VALUES:,} values, or nested more than {MAX_DEPTH} deep, with what aliases stand for"
-        raise UserError(Problem(where, "", what, "write less"))
+        what = f"more than {MAX_VALUES:,} values, or nested more than {MAX_DEPTH} deep, with aliases expanded"
+        raise UserError(Problem(where, "", what, "shorten it"))
 
 
 def replacements(benchmark: Benchmark, root: Path) -> list[Problem]:
@@ -211,7 +211,7 @@ def _datasets(
         members = [each for each in chosen if not is_group(each.settings) and not is_lm_eval(each.settings)]
         names = [each.name for each in members]
         if group.settings.weights and (odd := set(group.settings.weights) ^ set(names)):
-            what = f"weights are those of other data sets than group: {', '.join(sorted(odd))}"
+            what = f"weights and group do not name the same data sets: {', '.join(sorted(odd))}"
             problems.append(Problem(group.file, "weights", what, "give one for each"))
         groups.append(Group(group.name, group.file, group.settings, names))
         found += members
@@ -262,7 +262,7 @@ def _select(
     files = config_files(folder, root, [] if key else problems)
     whole, key = files.names(), key or folder
     if not wanted:
-        problems.append(Problem(where, key, "nothing is named", f"{key}: [NAME, ...]; {nearest('', whole)}"))
+        problems.append(Problem(where, key, "names nothing", f"{key}: [NAME, ...]; {nearest('', whole)}"))
     parted = folder == "datasets"
     read = cache(partial(_values_by_name, root=root, files=files, parted=parted, problems=problems))
     found: dict[str, Named[Any]] = {}

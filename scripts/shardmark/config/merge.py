@@ -48,9 +48,9 @@ class Merged:
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that select its run, spelt as Snakemake's."""
-    files = f"configuration of the run, by default {DEFAULT}; of several, later ones overwrite earlier ones"
+    files = f"configuration of the run (default: {DEFAULT}); if there are several, later ones override earlier ones"
     parser.add_argument("--configfile", "--configfiles", type=Path, nargs="+", default=[], metavar="FILE", help=files)
-    values = "values that overwrite those of the files"
+    values = "values that override those of the files"
     parser.add_argument("--config", "-C", nargs="*", default=[], metavar="KEY=VALUE", help=values)
     parser.add_argument("--called", metavar="TEXT", help="what to call the configuration in messages")
     keys = "keys of FILE, separated by commas, that came from the command line"
@@ -59,9 +59,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of a command for where jobs would run, spelt as Snakemake's."""
-    cores = "cores for jobs on this machine, whose GPUs must then suffice (default: all, unless --jobs is given)"
+    cores = "cores for jobs on this machine, which must then have enough GPUs (default: all, unless --jobs is given)"
     parser.add_argument("--cores", type=int, help=cores)
-    parser.add_argument("--jobs", type=int, help="jobs at once, as on a cluster")
+    parser.add_argument("--jobs", type=int, help="most jobs at once, as on a cluster")
 
 
 def cores_of(arguments: argparse.Namespace) -> int | None:

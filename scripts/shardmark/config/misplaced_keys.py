@@ -109,7 +109,7 @@ def unused(
         if why:
             yield Problem(place(key), key, f"nothing in this run uses it: {why[0]}", why[1])
     if both_given:
-        what = "nothing in this run uses them: hf_path stands in their place"
+        what = "nothing in this run uses them: hf_path replaces them"
         yield Problem(place("models"), "models", what, "drop one of the two")
 
 
@@ -122,11 +122,11 @@ def _why_unused(
     if key == "store_trust" and not run.store:
         return "there is no store", "drop it, or give store"
     if key == "lm_eval_data" and not run.data_root:
-        return "there is no data_root whose files it could name", "give data_root, or drop it"
+        return "there is no data_root, whose files it names", "give data_root, or drop it"
     if key == "data_root" and not tasks and not any(map(_reads_data_root, datasets)):
         return "all rows come from files of their own", "drop it, or name data sets with `source.local`"
     if key == "max_out_len" and not tasks and not any(dataset.kind == "generate" for dataset in datasets):
-        return "no data set has answers that are generated", "drop it"
+        return "no data set has generated answers", "drop it"
     for name, path in (("revision", run.hf_path), ("adapter_revision", run.adapter)):
         if key == name and path and Path(path).expanduser().is_dir():
             return f"{path} is a folder, which has no revisions", "drop it"
@@ -139,12 +139,12 @@ def _idle_way_to_ask(
     """The same for the keys that decide how data sets are asked."""
     shots = [dataset.few_shot for dataset in datasets if dataset.few_shot]
     if key in ("fewshot_seed", "fewshot_as_multiturn") and run.num_fewshot == 0:
-        return "num_fewshot: 0 leaves no examples", "drop one of the two"
+        return "with num_fewshot: 0 there are no examples", "drop one of the two"
     if key == "fewshot_as_multiturn":
         named: list[DatasetConfig | LmEvalConfig] = [*datasets, *tasks]
         chats = [chat_wanted(run, each, model) for each in named for model in models]
         if not any(chats):
-            return "it asks none of its data sets in a chat", "add apply_chat_template: true, or drop it"
+            return "it asks no data set in a chat", "add apply_chat_template: true, or drop it"
         return None if tasks or shots else ("none of its data sets has examples", "drop it")
     if key == "max_cost" and not any(model.elsewhere for model in models):
         return "none of its models is behind an endpoint", "drop it"
@@ -153,9 +153,9 @@ def _idle_way_to_ask(
     if key == "num_fewshot" and run.num_fewshot and not shots:
         return "none of its data sets has examples", NATIVE[key]
     if key == "fewshot_seed" and not any(each.pick == "random" for each in shots):
-        return "none of its data sets draws examples by lot", NATIVE[key]
+        return "none of its data sets picks examples at random", NATIVE[key]
     if key == "gen_kwargs" and not any(dataset.kind == "generate" for dataset in datasets):
-        return "no data set has answers that are generated", "drop it"
+        return "no data set has generated answers", "drop it"
     if key in ("apply_chat_template", "system_instruction") and all(each.kind == "rolling" for each in datasets):
         return "all data sets are of kind rolling, which reads whole texts", "drop it"
     return None
@@ -194,13 +194,13 @@ def partly_used(
     }
     why = {
         "num_fewshot": "which have no examples",
-        "fewshot_seed": "which draw none by lot",
+        "fewshot_seed": "which do not pick them at random",
         "gen_kwargs": "whose answers are not generated",
     }
     found = []
     for key, names in without.items():
         if names:
             named = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            what = f"without effect on {named}, {why.get(key, 'which read whole texts')}"
+            what = f"has no effect on {named}, {why.get(key, 'which read whole texts')}"
             found.append(Problem(place(key), key, what, NATIVE[key] if key in FEW_SHOT and {*names} & {*own} else ""))
     return found

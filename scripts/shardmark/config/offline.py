@@ -27,7 +27,7 @@ def use_offline(config: Mapping[str, Any], is_main: bool = True) -> None:
             os.environ[FOUND] = "yes" if hub_answers() else "no"
             if os.environ[FOUND] == "no":
                 place = endpoint().rpartition("@")[2]
-                print(f"offline: {place} does not answer, so all must be on this machine", file=sys.stderr)
+                print(f"offline: {place} does not answer, so everything must be on this machine", file=sys.stderr)
         wanted = "true" if os.environ.get(FOUND) == "no" else "false"
     if wanted == "true":
         os.environ.update(dict.fromkeys(SWITCHES, "1"))

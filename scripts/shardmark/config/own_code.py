@@ -53,13 +53,13 @@ def _checked(own: Own, key: str, where: str, root: Path, allowed: bool) -> tuple
     path = code_file(own, where, root)
     if own.code:
         fix = "drop it, and write it into the file"
-        return "", [Problem(where, f"{key}.code", "the plan takes it from the file", fix)]
+        return "", [Problem(where, f"{key}.code", "the plan reads it from the file", fix)]
     if not path.is_file():
         fix = "correct the path, or make the file: `python scripts/new_metric.py NAME` (or `shardmark new-metric NAME`)"
         return "", [Problem(where, f"{key}.file", f"no file {own.file}", fix)]
     if not allowed:
-        what = f"{own.file} is Python code of its own, which is executed only if you allow it"
-        return "", [Problem(where, f"{key}.file", what, "own_code: true in the run (it runs with your rights)")]
+        what = f"{own.file} is Python code, which is executed only if you allow it"
+        return "", [Problem(where, f"{key}.file", what, "own_code: true in the run (it runs with your permissions)")]
     try:
         code = path.read_text("utf-8")
     except UnicodeDecodeError as error:

@@ -60,24 +60,24 @@ def split(stem: str, values: Values, where: str, problems: list[Problem]) -> dic
 def _misfits(own: dict[str, Variables], given: object, values: Values, where: str) -> Iterator[Problem]:
     """The faults of parts and of their values."""
     if not own:
-        yield Problem(where, "parts", "there are none", "name at least one, or drop the key")
+        yield Problem(where, "parts", "names no parts", "name at least one, or drop the key")
     if isinstance(given, list) and (twice := [part for part in own if given.count(part) > 1]):
-        yield Problem(where, "parts", f"{twice[0]} stands twice", "keep one")
+        yield Problem(where, "parts", f"{twice[0]} occurs twice", "keep one")
     for part in own:
         if not PART.fullmatch(part):
-            yield Problem(where, "parts", f"{part!r} cannot be the name of one", "use letters, digits, - and _")
+            yield Problem(where, "parts", f"{part!r} cannot be the name of a part", "use letters, digits, - and _")
     variables = {key for each in own.values() for key in each}
     for part, each in own.items():
         if missing := sorted(variables - each.keys()):
-            yield Problem(where, f"parts.{part}", f"says nothing for {', '.join(missing)}, as others do", "add it")
+            yield Problem(where, f"parts.{part}", f"gives no {', '.join(missing)}, unlike other parts", "add it")
     if NAME in variables:
-        yield Problem(where, "parts", f"{NAME} is what the parts are called", "use another word")
+        yield Problem(where, "parts", f"{NAME} always stands for the part's name", "use another word")
     texts = str({key: value for key, value in values.items() if key != "parts"})
     unused = sorted(key for key in variables if f"${{{key}}}" not in texts)
     if unused:
         yield Problem(where, "parts", f"nothing uses {', '.join(unused)}", f"write ${{{unused[0]}}}, or drop it")
     if own and not variables and f"${{{NAME}}}" not in texts:
-        yield Problem(where, "parts", "all are the same", f"write ${{{NAME}}} where they differ")
+        yield Problem(where, "parts", "all parts are the same", f"write ${{{NAME}}} where they differ")
 
 
 def _filled(value: Any, variables: dict[str, str]) -> Any:

@@ -21,12 +21,10 @@ GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 "A tag of transformers that jinja does not know."
 
 
-NO_SWITCH = "reasoning is {}, and the chat template knows no such switch"
-DROP_SWITCH = f"drop it, or give chat_template_kwargs what the template reads (known are {', '.join(SWITCHES)})"
+NO_SWITCH = "reasoning is {}, but the chat template has no such switch"
+DROP_SWITCH = f"drop it, or set in chat_template_kwargs what the template reads (known are {', '.join(SWITCHES)})"
 
-NO_TAGS = (
-    "nothing tells how it marks its thoughts: neither its chat template nor its tokenizer has marks that are known"
-)
+NO_TAGS = "it is unknown how it marks its thoughts: neither its chat template nor its tokenizer has known marks"
 GIVE_TAGS = "add reasoning_tags: [OPENING, CLOSING], such as [<think>, </think>]"
 
 

@@ -43,7 +43,7 @@ def _generation_mapping(value: object) -> Any:
     if not isinstance(value, str | dict):
         return value
     if isinstance(value, str) and "\\" in value:
-        raise ValueError("a backslash means nothing in 'key=value': write '{until: [\"\\n\"], ...}'")
+        raise ValueError("a backslash has no meaning in 'key=value': write '{until: [\"\\n\"], ...}'")
     if isinstance(value, str) and not re.search("['\"]", value):
         value = re.sub(r",(?=[a-z_]+=)", " ", value)  # as lm-eval spells it
     given = _pairs(value) if isinstance(value, str) else value
@@ -69,7 +69,7 @@ def _pairs(text: str) -> dict[str, str]:
         raise ValueError("write '{key: value, ...}' or 'key=value key=value'")
     keys = [key for key, _, _ in pairs]
     if twice := [key for key in keys if keys.count(key) > 1]:
-        raise ValueError(f"{twice[0]} stands twice: keep one")
+        raise ValueError(f"{twice[0]} occurs twice: keep one")
     return {key: text for key, _, text in pairs}
 
 
@@ -281,9 +281,13 @@ class RunConfig(Settings):
     def _without_secrets(cls, store: str | None) -> str | None:
         scheme, separator, place = (store or "file").partition("://")
         if separator and ("@" in place.partition("/")[0] or "?" in place):
-            raise ValueError("a key or password has no place here: give it in the variables that its client reads")
+            raise ValueError(
+                "must not contain a key or password: put it into the environment variables that its client reads"
+            )
         if separator and scheme not in STORES:
-            raise ValueError(f"{scheme}:// is none of {', '.join(f'{known}://' for known in STORES)}, nor a folder")
+            raise ValueError(
+                f"{scheme}:// is not supported: give a folder or one of {', '.join(f'{known}://' for known in STORES)}"
+            )
         if separator and not place.strip("/"):
             raise ValueError(f"{store} names no bucket")
         return store
@@ -294,7 +298,7 @@ class RunConfig(Settings):
         """Settings of generation by our names or lm-eval's, each once."""
         known = [*Generation.model_fields, *OF_LM_EVAL, "do_sample"]
         if unknown := [key for key in given if key not in known]:
-            raise ValueError(f"{unknown[0]} is no setting of generation: {nearest(unknown[0], known)}")
+            raise ValueError(f"{unknown[0]} is not a setting of generation: {nearest(unknown[0], known)}")
         names = [OF_LM_EVAL.get(key, key) for key in given]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             both = [key for key in given if OF_LM_EVAL.get(key, key) == twice[0]]
@@ -302,14 +306,14 @@ class RunConfig(Settings):
         if wrong := [what for key, value in given.items() if (what := _wrong_setting(key, value))]:
             raise ValueError("; ".join(wrong))
         if given.get("do_sample") is False and given.get("temperature"):
-            raise ValueError("do_sample is false, and temperature is above 0: keep one")
+            raise ValueError("do_sample is false, but temperature is above 0: keep one")
         if given.get("do_sample") is True and not given.get("temperature"):
-            raise ValueError("do_sample is true: say at which temperature above 0")
+            raise ValueError("do_sample is true: set a temperature above 0, too")
         return given
 
     @model_validator(mode="after")
     def _one_off(self) -> "RunConfig":
         given = [key for key in ONE_OFF if getattr(self, key)]
         if given and not self.hf_path:
-            raise ValueError(f"{', '.join(given)}: only with hf_path; for a model of config/models edit its file")
+            raise ValueError(f"{', '.join(given)}: only for hf_path; for a model in config/models, edit its file")
         return self

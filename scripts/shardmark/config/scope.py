@@ -5,7 +5,7 @@ from typing import Any
 
 from shardmark.errors import Problem
 
-IMAGES, SOUNDS = "prompts with images or films", "prompts with sounds"
+IMAGES, SOUNDS = "prompts with images or videos", "prompts with audio"
 AGENTS, TURNS = "models that call tools, or agents", "several turns with answers of the model in between"
 NODES = "models that are spread over several nodes"
 KEYS = {
@@ -18,13 +18,13 @@ KEYS = {
 "Keys that files have elsewhere, and what they ask for."
 CONTENT = {"image": IMAGES, "image_url": IMAGES, "video": IMAGES, "audio": SOUNDS, "input_audio": SOUNDS}
 "Types of the parts of a message in OpenAI's protocol."
-FIX = "ask for text with text; what else models can do is for other tools"
+FIX = "use text-only prompts and answers; for anything else, use another tool"
 
 
 def refused(problem: Problem) -> Problem | None:
     """The problem to report instead of an unknown key, if the key asks for something that Shardmark does not do."""
     asked = KEYS.get(problem.key.rpartition(".")[2])
-    return Problem(problem.where, problem.key, f"{asked} are not what Shardmark evaluates", FIX) if asked else None
+    return Problem(problem.where, problem.key, f"{asked} are beyond what Shardmark evaluates", FIX) if asked else None
 
 
 def refused_parts(values: Any) -> Iterator[Problem]:
@@ -34,5 +34,5 @@ def refused_parts(values: Any) -> Iterator[Problem]:
         content = message.get("content") if isinstance(message, dict) else None
         for place, part in enumerate(content if isinstance(content, list) else ()):
             if isinstance(part, dict) and (asked := CONTENT.get(str(part.get("type")))):
-                what = f"{asked} are not what Shardmark evaluates"
+                what = f"{asked} are beyond what Shardmark evaluates"
                 yield Problem("", f"messages.{number}.content.{place}.type", what, FIX)

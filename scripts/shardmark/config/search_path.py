@@ -67,7 +67,7 @@ class ConfigFiles:
         """A note about a user's file that replaces a shipped one."""
         if name not in self.own or name not in self.shipped:
             return None
-        what = f"it is used in place of the file of this name that Shardmark ships ({self.shipped[name]})"
+        what = f"it replaces the file of this name that Shardmark ships ({self.shipped[name]})"
         return Problem(str(self.own[name]), "", what, "")
 
 

@@ -104,11 +104,13 @@ class WeightsConfig(WordedConfig):
         if self.pack_weights is True and (why := self._why_not_packed()):
             raise ValueError(f"pack_weights: true is for float32 weights on a CPU, but {why}: keep one")
         if self.adapter_revision and not self.adapter:
-            raise ValueError("adapter_revision is given, but no adapter")
+            raise ValueError("adapter_revision is set, but no adapter")
         for kwargs in ("model_kwargs", "tokenizer_kwargs"):
             for key, fix in ELSEWHERE.items():
                 if key in getattr(self, kwargs):
-                    raise ValueError(f"{kwargs}.{key} reads other files than those whose hashes results carry: {fix}")
+                    raise ValueError(
+                        f"{kwargs}.{key} reads files other than those whose hashes are recorded in results: {fix}"
+                    )
         return self
 
     def _why_not_packed(self) -> str | None:
@@ -124,7 +126,7 @@ def _one_quantization(kwargs: dict[str, Any]) -> dict[str, Any]:
     beside = {key: value for key, value in kwargs.items() if key.startswith(QUANTIZATION)}
     given = kwargs.get("quantization_config") or {}
     if not isinstance(given, dict):
-        raise ValueError("model_kwargs: quantization_config is no mapping, such as {load_in_8bit: true}")
+        raise ValueError("model_kwargs: quantization_config is not a mapping such as {load_in_8bit: true}")
     if clash := sorted(key for key in beside.keys() & given.keys() if beside[key] != given[key]):
         raise ValueError(f"model_kwargs: {clash[0]} differs from quantization_config.{clash[0]}: keep one")
     whole = {key: _plain_dtype(value) for key, value in (given | beside).items() if value is not None}
@@ -133,7 +135,7 @@ def _one_quantization(kwargs: dict[str, Any]) -> dict[str, Any]:
     whole = {key: value for key, value in whole.items() if not (key in BITS and value is False)}
     rest = {key: value for key, value in kwargs.items() if key not in beside and key != "quantization_config"}
     if whole and not whole.keys() & {*BITS, "quant_method"}:
-        raise ValueError(f"model_kwargs: {min(whole)} says nothing without load_in_8bit or load_in_4bit: add one")
+        raise ValueError(f"model_kwargs: {min(whole)} has no effect without load_in_8bit or load_in_4bit: add one")
     return rest | ({"quantization_config": whole} if whole else {})
 
 

@@ -65,7 +65,7 @@ def _date(text: str) -> str:
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError:
-        raise ValueError("not a day as YYYY-MM-DD") from None
+        raise ValueError("not a date such as 2026-11-30") from None
 
 
 class WordedConfig(ModelConfig):
@@ -153,12 +153,14 @@ class WordedConfig(ModelConfig):
         if info.context == AS_WRITTEN:
             return self
         if self.meta_template and self.chat_template_kwargs:
-            raise ValueError("chat_template_kwargs without effect: meta_template takes the chat template's place")
+            raise ValueError("chat_template_kwargs has no effect: meta_template replaces the chat template")
         if self.meta_template and self.template_date != TEMPLATE_DATE:
-            raise ValueError("template_date without effect: meta_template takes the chat template's place")
+            raise ValueError("template_date has no effect: meta_template replaces the chat template")
         self._check_reasoning()
         if given := sorted(SET_HERE & self.chat_template_kwargs.keys()):
-            raise ValueError(f"chat_template_kwargs: {', '.join(given)}: not for a template, but set by what is asked")
+            raise ValueError(
+                f"chat_template_kwargs: {', '.join(given)}: cannot be set, as it follows from the data set"
+            )
         for key in ("truncation", "truncation_side"):
             if self.tokenizer_kwargs.get(key) == "right":
                 raise ValueError(f"tokenizer_kwargs.{key} is right, but prompts are always cut on the left: drop it")
@@ -167,13 +169,13 @@ class WordedConfig(ModelConfig):
     def _check_reasoning(self) -> None:
         """Raise ValueError for settings of reasoning that contradict each other."""
         if self.long_answers and not self.max_out_len:
-            raise ValueError("long_answers without effect: add max_out_len, the tokens of an answer")
+            raise ValueError("long_answers has no effect: add max_out_len, the tokens of an answer")
         budget = isinstance(self.reasoning, ReasoningBudget)
         for key in contradictions(self.reasoning, self.chat_template_kwargs):
-            raise ValueError(f"chat_template_kwargs.{key} says otherwise than reasoning: keep one")
+            raise ValueError(f"chat_template_kwargs.{key} contradicts reasoning: keep one")
         if self.meta_template and self.reasoning is not None and not budget:
-            raise ValueError("reasoning without effect: meta_template takes the chat template's place")
+            raise ValueError("reasoning has no effect: meta_template replaces the chat template")
         if self.reasoning_tokens and budget:
-            raise ValueError("reasoning_tokens without effect: the budget's tokens count towards no limit anyway")
+            raise ValueError("reasoning_tokens has no effect: the budget's tokens do not count towards any limit")
         if self.reasoning_tokens and self.reasoning == "off":
-            raise ValueError("reasoning_tokens without effect: reasoning is off")
+            raise ValueError("reasoning_tokens has no effect: reasoning is off")

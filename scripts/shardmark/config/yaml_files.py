@@ -27,12 +27,12 @@ class Bounded:
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """The value of a node. Raises yaml.YAMLError, and nothing else."""
         if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MAX_DIGITS:
-            raise _at(node.start_mark, f"a number of {len(node.value):,} characters, at most {MAX_DIGITS:,} are read")
+            raise _at(node.start_mark, f"a number of {len(node.value):,} characters; at most {MAX_DIGITS:,} are read")
         try:
             return super().construct_object(node, deep)  # type: ignore
         except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
             shown = repr(node.value[:40]) if isinstance(node, yaml.ScalarNode) else "this"
-            raise _at(node.start_mark, f"{shown} is no value: {error}") from error
+            raise _at(node.start_mark, f"{shown} is not a valid value: {error}") from error
 
 
 class _Loader(Bounded, yaml.SafeLoader):
@@ -50,9 +50,9 @@ def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
             continue
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, Hashable):
-            raise _at(key_node.start_mark, "found unhashable key: a template, which begins with {{, wants quotes")
+            raise _at(key_node.start_mark, "found unhashable key: put a template, which begins with {{, in quotes")
         if key in seen:
-            raise _at(seen[key], f"key {key!r} stands twice")
+            raise _at(seen[key], f"key {key!r} occurs twice")
         seen[key] = key_node.start_mark
     return dict(loader.construct_mapping(node, deep=True))
 
@@ -137,9 +137,9 @@ def _check_size(root: yaml.Node) -> None:
             open_nodes.discard(id(node))
             sizes[id(node)] = 1 + sum(sizes[id(part)] for part in parts)
             if sizes[id(node)] > MAX_VALUES:
-                raise _at(node.start_mark, f"more than {MAX_VALUES:,} values, with what aliases stand for")
+                raise _at(node.start_mark, f"more than {MAX_VALUES:,} values, with aliases expanded")
         elif id(node) in open_nodes:
-            raise _at(node.start_mark, "an alias stands for something that it is part of")
+            raise _at(node.start_mark, "an alias stands for a value that contains it")
         elif id(node) not in sizes:
             open_nodes.add(id(node))
             stack += [(node, True), *((part, False) for part in parts)]

@@ -64,7 +64,7 @@ class Batches(Generic[T, R]):
             if results is None:
                 tokens = len(batch) * self._longest(batch)
                 self.limit.halve(tokens)
-                log.warning("out of memory with %d tokens; going on with at most %d", tokens, self.limit.tokens)
+                log.warning("out of memory with %d tokens; continuing with at most %d", tokens, self.limit.tokens)
                 self.free()
                 continue
             yield list(zip(batch, results, strict=True))

@@ -64,8 +64,8 @@ def lease_gpus(
     """
     there = visible() if count else []
     if count > len(there):
-        what = f"{count} GPUs are wanted, {len(there)} are visible"
-        raise UserError(Problem("CUDA_VISIBLE_DEVICES", "", what, "make more visible, or lower num_gpus"))
+        what = f"{count} GPUs are needed, but {len(there)} are visible"
+        raise UserError(Problem("CUDA_VISIBLE_DEVICES", "", what, "make more GPUs visible, or lower num_gpus"))
     with ExitStack() as held:
         mine: list[str] = []
         if count:
@@ -173,8 +173,8 @@ def _folder(locks: Path) -> Iterator[None]:
 
 def _not_open(path: Path) -> UserError:
     status = os.lstat(path)
-    what = f"is not open to you: it is {_user(status.st_uid)}'s, with mode {stat.S_IMODE(status.st_mode):o}"
-    return UserError(Problem(str(path), "", what, f"have it removed, or set {LOCKS} to a folder for all runs"))
+    what = f"is not accessible to you: it belongs to {_user(status.st_uid)}, with mode {stat.S_IMODE(status.st_mode):o}"
+    return UserError(Problem(str(path), "", what, f"have it removed, or set {LOCKS} to a folder that all runs share"))
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def _note(locks: Path, device: str, holder: Path | None) -> None:
     try:
         write_whole(note, str(holder)) if holder else note.unlink(missing_ok=True)
     except OSError as error:  # another user's file has this name: the worker stays until its idle time ends
-        log.warning("who waits for %s cannot ask this worker to leave: %s", device, error)
+        log.warning("processes that wait for %s cannot ask this worker to leave: %s", device, error)
 
 
 def _holder(locks: Path, device: str) -> Path:

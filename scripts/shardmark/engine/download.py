@@ -57,7 +57,7 @@ def _download(place: Place, ignored: list[str], missing: list[Fault]) -> Path:
     try:
         return Path(snapshot_download(repository, revision=commit, ignore_patterns=ignored))
     except Exception as error:  # network, disk, permission: whatever it is, the user must know which model
-        fix = "check the network, HF_ENDPOINT and HF_TOKEN, then run again: files that are whole are kept"
+        fix = "check the network, HF_ENDPOINT and HF_TOKEN, then run again: complete files are kept"
         if isinstance(error, GatedRepoError):
             fix = f"accept its terms on https://huggingface.co/{repository}, then {login_fix()}"
         elif is_offline_mode():
@@ -67,7 +67,7 @@ def _download(place: Place, ignored: list[str], missing: list[Fault]) -> Path:
 
 def _refuse_wrong(found: list[Fault], place: Place, removed: Collection[Path] = ()) -> None:
     """Raise UserError naming every file that is there but has the wrong contents."""
-    anew = "it is removed: run again to fetch it anew, and look at HF_ENDPOINT or the proxy if it comes again"
+    anew = "it has been removed: run again to download it, and check HF_ENDPOINT or the proxy if this happens again"
     if problems := [
         wrong(fault, place, anew if fault.path in removed else "") for fault in found if not fault.is_missing
     ]:

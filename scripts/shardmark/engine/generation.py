@@ -256,7 +256,7 @@ class Scheduler:
         tokens = len(rows) * max(row.own_length for row in rows)
         shared = sum(len(part.tokens) for part in {part for row in rows for part in _chain(row)})
         self.limit.halve(tokens + shared)
-        log.warning("out of memory with %d tokens; going on with at most %d", tokens + shared, self.limit.tokens)
+        log.warning("out of memory with %d tokens; continuing with at most %d", tokens + shared, self.limit.tokens)
         self.batch.clear()
         self.free()
         return rows

@@ -62,7 +62,7 @@ class LoadedModel:
         self._results, self._owner = layout.MODELS.results(model), owner or os.getpid()
         folders = find_sealed(staged, Staged)
         if not folders:
-            raise UserError(Problem(str(staged), "", "it is damaged", "run again: the model is staged anew"))
+            raise UserError(Problem(str(staged), "", "it is damaged", "run again to stage the model again"))
         self.staged = folders
         self._hashes = HashCache(layout.HASHES.file(self._results))
         self._contents = ContentHashes(self._results)
@@ -116,7 +116,7 @@ class LoadedModel:
             if isinstance(place, HubRepository) and folder:
                 files = place.files or named_by_content(Path(folder))
                 if wrong := faults(Path(folder), files, self._contents):
-                    what, fix = f"model {self.record.name}: ", "remove it and run again: it is staged anew"
+                    what, fix = f"model {self.record.name}: ", "remove it and run again to stage it again"
                     raise UserError(Problem(str(fault.path), "", what + fault.what, fix) for fault in wrong)
         self._contents.save()
 

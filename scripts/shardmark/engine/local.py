@@ -56,7 +56,7 @@ class LocalBackend(Backend):
             if not is_out_of_memory(error):
                 raise
             # A batch that runs out of memory is halved, so this happened in the trial before, or outside the requests.
-            what = f"model {self.record.name}: out of memory beside its requests: {error}"
+            what = f"model {self.record.name}: out of memory apart from its requests: {error}"
             raise UserError(Problem(self.where, "", what, MORE_MEMORY)) from error
 
     def _scored(self, requests: dict[str, ScoredRequest]) -> Iterator[list[Prediction]]:
@@ -144,8 +144,8 @@ class LocalBackend(Backend):
         last = max(tokens, default=0)
         if last >= self.model.rows:
             token = self.model.tokenizer.convert_ids_to_tokens(last)
-            what = f"it has token {last} ({token!r}), and the weights have {self.model.rows} rows of embeddings"
-            raise WordingError(what, "take tokenizer and weights from one model")
+            what = f"it has token {last} ({token!r}), but the weights have only {self.model.rows} rows of embeddings"
+            raise WordingError(what, "use tokenizer and weights of the same model")
 
     def _written(self, rows: list[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
         try:

@@ -16,7 +16,7 @@ def scored_rows(wording: Wording, request: ScoredRequest, window: int) -> list[S
     if isinstance(request, RollingRequest):
         rows = rolling_windows(*wording.whole(request.text), window)
         if not rows:
-            raise WordingError("the text becomes no token", "leave such rows out with `where`")
+            raise WordingError("the text has no tokens", "leave such rows out with `where`")
         return rows
     pairs = [wording.pair(*pair) for pair in request.pairs]
     contexts = [context for context, _ in request.pairs if context]
@@ -24,7 +24,7 @@ def scored_rows(wording: Wording, request: ScoredRequest, window: int) -> list[S
     for (_, continuation), (_, text) in zip(pairs, request.pairs, strict=True):
         if not continuation:
             why = " of the model's tokenizer" if text else ""
-            raise WordingError(f"the choice {text!r} becomes no token{why}", "fix the data set's choices")
+            raise WordingError(f"the choice {text!r} has no token{why}", "fix the data set's choices")
     return [replace(fit_window(*pair, window), opened=opened) for pair in pairs]
 
 

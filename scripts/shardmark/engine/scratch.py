@@ -52,15 +52,15 @@ def scratch_folder() -> Path | None:
         return None
     path = os.path.expanduser(os.path.expandvars(wanted))
     if re.search(r"\$\w|\$\{", path):
-        log.warning("scratch is %s, which is not set on this node: weights are read where they are", wanted)
+        log.warning("scratch is %s, which is not set on this node: weights are not copied", wanted)
         return None
     folder = Path(path) / f"shardmark-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid != os.getuid() or not os.access(folder, os.W_OK):
-            raise PermissionError(f"{folder} is not this user's")
+            raise PermissionError(f"{folder} belongs to another user")
     except OSError as error:
-        log.warning("scratch cannot be used, weights are read where they are: %s", error)
+        log.warning("scratch cannot be used, so weights are not copied: %s", error)
         return None
     return folder
 
@@ -76,7 +76,7 @@ def _copied(source: Path, base: Path, held: ExitStack) -> Path:
                 _make_room(base, sum(status[0] for status in files.values()))
                 _copy(source, copy, list(files))
         except OSError as error:
-            log.warning("no copy of %s on the node's disk, it is read where it is: %s", source, error)
+            log.warning("%s cannot be copied to the node's disk, and is read from its own place: %s", source, error)
             return source
         os.utime(copy)
         handle = os.open(copy.with_suffix(".users"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -115,7 +115,7 @@ def _copy(source: Path, copy: Path, names: list[str]) -> None:
             target = temporary / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if _copy_file(source / name, target) != file_sha256(target):
-                raise OSError(f"{target} is not what was written to it")
+                raise OSError(f"{target} differs from what was written to it")
         os.rename(temporary, copy)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -145,4 +145,4 @@ def _make_room(base: Path, needed: int) -> None:
             shutil.rmtree(path, ignore_errors=True)
     free = shutil.disk_usage(base).free
     if free < needed + SPARE:
-        raise OSError(f"{needed >> 20} MiB are needed in {base}, {free >> 20} MiB are free")
+        raise OSError(f"{needed >> 20} MiB are needed in {base}, but {free >> 20} MiB are free")

@@ -45,8 +45,8 @@ def stage_model(record: ModelRecord, weights_folder: Path, hashes: ContentHashes
         folder = _folder(source, record, "path", hashes)
     beside = _folder(tokenizer, record, "tokenizer_path", hashes) if tokenizer else folder
     if (folder / ADAPTER).is_file():  # for a local folder, planning has already reported it
-        what = f"{source.path} holds an adapter, which transformers would load where peft is installed, else not"
-        raise UserError(Problem(where, "path", what, "name it as `adapter`, and the model it is for as `path`"))
+        what = f"{source.path} holds an adapter, which transformers would load only where peft is installed"
+        raise UserError(Problem(where, "path", what, "name it as `adapter`, and its model as `path`"))
     adapter = str(_folder(record.adapter, record, "adapter", hashes)) if record.adapter else None
     staged = Staged(model=str(folder), tokenizer=str(beside), adapter=adapter)
     check_staged(record, staged)

@@ -92,7 +92,7 @@ class Wording:
         if isinstance(context, str):
             return context, {}
         if not self._meta and not self.tokenizer.chat_template:
-            raise WordingError("it is a chat, and the tokenizer has no chat template", ADD)
+            raise WordingError("it is a chat, but the tokenizer has no chat template", ADD)
         if self._switch is None:
             raise WordingError(NO_SWITCH.format(self._settings.reasoning), DROP_SWITCH)
         text = self._template.text(context, is_open)

@@ -244,7 +244,7 @@ def _message(line: bytes) -> dict[str, Any]:
     try:
         return read_message(line)
     except ValueError as error:
-        raise WorkerDied(f"it sent what is no message: {error}"[:200]) from error
+        raise WorkerDied(f"it sent an invalid message: {error}"[:200]) from error
 
 
 def _heard(message: dict[str, Any], show: Show) -> bool:
@@ -264,7 +264,7 @@ def _heard(message: dict[str, Any], show: Show) -> bool:
         case {"finished": True}:
             return True
         case _:
-            raise WorkerDied(f"it sent what is no message: {str(message)[:100]}")
+            raise WorkerDied(f"it sent an invalid message: {str(message)[:100]}")
     return False
 
 

@@ -48,13 +48,13 @@ def read_finished(report: Path) -> Finished:
     """The inputs of a report; `report` may be the link to a run's newest one. Raises UserError."""
     folder = report.resolve()
     if not (folder / "index.html").is_file():
-        raise UserError(Problem(str(report), "", "there is no report here", "run first, or name a folder of reports/"))
+        raise UserError(Problem(str(report), "", "contains no report", "run first, or name a folder of reports/"))
     results = folder.parent.parent
     made_of = layout.REPORT_INPUTS.file(results, report=folder.name)
     given = find_sealed(made_of, ReportInputs)
     if not given or not given.run:
         what = "the list of what the report was made of is missing or damaged"
-        raise UserError(Problem(str(made_of), "", what, "run again: a finished run only writes it anew"))
+        raise UserError(Problem(str(made_of), "", what, "run again: a finished run only rewrites it"))
     scored = read_results(
         _here(results, layout.SCORES, given.scores),
         _here(results, layout.SAMPLES, given.samples),
@@ -77,7 +77,7 @@ def samples_of(pair: Pair) -> Iterator[Sample]:
     if path is None:
         return
     if pair.timings and pair.timings.samples_sha256 not in (None, file_sha256(path)):
-        raise UserError(Problem(str(path), "", "damaged: it is not the file that its timings hash", ANEW))
+        raise UserError(Problem(str(path), "", "damaged: it does not match the hash in its timings", ANEW))
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -94,7 +94,7 @@ def asked_of(finished: Finished, pair: Pair) -> Iterator[Asked]:
         try:
             yield Asked(sample, [requests[key] for key in ids], [answers[key] for key in ids])
         except KeyError as error:
-            what = f"sample {sample.sample} asks request {error.args[0][:16]}, which none of its shards has"
+            what = f"sample {sample.sample} asks request {error.args[0][:16]}, which is in none of its shards"
             raise UserError(Problem(str(pair.samples), "", what, ANEW)) from error
 
 
@@ -120,7 +120,7 @@ def read_requests_of(path: Path) -> dict[str, Request]:
         return read_requests(path)
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
-        raise UserError(Problem(str(path), "", what, "run again: planning a run writes its requests anew")) from error
+        raise UserError(Problem(str(path), "", what, "run again: planning a run rewrites its requests")) from error
 
 
 def encodable(value: Any) -> Any:

@@ -37,9 +37,9 @@ def export_hub(finished: Finished, out: Path) -> list[str]:
 def _why_not(scores: Scores) -> str:
     """The reason why a score cannot be on the Hub; empty if it can."""
     if hub_id(scores) is None:
-        return "the model is none of the Hub's"
+        return "the model is not on the Hub"
     if hub_dataset(scores) is None:
-        return "the data set is none of the Hub's, or several"
+        return "the data set is not on the Hub, or is several of its data sets"
     if scores.dataset.part:
         return f"asked only in part ({scores.dataset.part})"
     if len((scores.provenance.config.get("dataset", {}).get("lm_eval") or {}).get("tasks", {})) > 1:

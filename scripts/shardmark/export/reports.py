@@ -11,7 +11,7 @@ from shardmark.errors import Problem, UserError
 def add_report_argument(parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that select its report: a folder, or a run's configuration."""
     add_config_arguments(parser)
-    named = "folder of a report, such as results/reports/demo; by default the newest of the configured run"
+    named = "folder of a report, such as results/reports/demo (default: the newest of the configured run)"
     parser.add_argument("--report", type=Path, metavar="FOLDER", help=named)
 
 
@@ -19,7 +19,7 @@ def report_of(arguments: argparse.Namespace) -> Path:
     """The report that the options select; for a run's name, a link to its newest one. Raises UserError."""
     if arguments.report:
         if arguments.configfile or arguments.config:
-            raise UserError(Problem("--report", "", "given beside a configuration, which names another", "keep one"))
+            raise UserError(Problem("--report", "", "given with a configuration, which names another", "keep one"))
         return Path(arguments.report)
     results, name = run_of(arguments)
     return results / "reports" / name

@@ -35,5 +35,5 @@ class OwnFilter(Filter):
         except OwnCodeError as error:
             raise RenderError(f"{error.place(self.file)}: {error}", "correct the file, and run again") from error
         if not isinstance(found, str | None):
-            raise RenderError(f"{self.file}: find gives {found!r}, which is no text", "return a text, or None")
+            raise RenderError(f"{self.file}: find returned {found!r}, which is not a text", "return a text, or None")
         return found

@@ -64,7 +64,7 @@ def lock_lines(changes: list[Change], dry: bool = False) -> Iterator[str]:
     yield from (f"lock: {change}" for change in changes if not (change.is_new or change.is_completed))
     counts = {"new": sum(c.is_new for c in changes), "completed": sum(c.is_completed for c in changes)}
     if told := [f"{count} {what}" for what, count in counts.items() if count]:
-        when = "once this is run" if dry else "which is meant to be committed"
+        when = "once this has run" if dry else "which should be committed"
         yield f"lock: {' and '.join(told)} in config/benchmark.lock, {when}"
 
 

@@ -99,7 +99,7 @@ def _readable_template(folder: Path, file: str, key: str) -> str | None:
         return chat_template(folder)
     except (ValueError, KeyError, TypeError) as error:
         what = f"{folder} has a chat template that cannot be read: {type(error).__name__}: {error}"
-        fix = "chat_template is a text, or a list of {name: ..., template: ...}; files are UTF-8"
+        fix = "chat_template must be a text or a list of {name: ..., template: ...}, in UTF-8"
         raise UserError(Problem(file, key, what, fix)) from error
 
 
@@ -140,13 +140,13 @@ def chat_templates(folder: Path) -> dict[str, str]:
     return templates
 
 
-ADD = 'add meta_template: {round: {user: {end: "\\n"}, assistant: {end: "\\n"}}}, or take the model\'s chat variant'
+ADD = 'add meta_template: {round: {user: {end: "\\n"}, assistant: {end: "\\n"}}}, or use the model\'s chat variant'
 "An example of what a model without a chat template needs."
 
 
 def no_template(model: str, dataset: str) -> str:
     """The reason why a model cannot be asked a data set's chats."""
-    return f"data set {dataset} asks chats, and model {model} has neither a chat template nor a meta_template"
+    return f"data set {dataset} asks in chats, but model {model} has neither a chat template nor a meta_template"
 
 
 def known_template(record: ModelRecord, results: Path) -> Any:

@@ -112,7 +112,7 @@ def _refusal(kind: Kind, repository: str, revision: str | None, error: Exception
         case RepositoryNotFoundError() | HFValidationError():
             fix = f"correct the name; if the {thing} is private, {login}"
             if kind == "model":
-                fix += "; if a folder is meant, it does not exist"
+                fix += "; if you mean a folder, it does not exist"
             return key, f"the Hub has no {thing} {repository!r}", fix
         case HfHubHTTPError() if error.response.status_code in (401, 403):
             fix = "correct HF_TOKEN or run `hf auth login`; public repositories need no token"
@@ -144,8 +144,8 @@ def _ask_cache(kind: Kind, repository: str, revision: str | None, where: str, er
     except RevisionResolutionError:
         pass
     if is_offline_mode():
-        what, fix = f"HF_HUB_OFFLINE is set: {repository} cannot be asked for", "run once without HF_HUB_OFFLINE"
-        there += "; `snakemake stage` fetches all that a run needs"
+        what, fix = f"HF_HUB_OFFLINE is set, so {repository} cannot be looked up", "run once without HF_HUB_OFFLINE"
+        there += "; `snakemake stage` fetches everything that a run needs"
     else:
         what, fix = f"cannot reach the Hub for {repository} ({one_line(error)})", "check the network and HF_ENDPOINT"
     raise UserError(Problem(where, NAMES[kind][0], what + missing, fix + there)) from error

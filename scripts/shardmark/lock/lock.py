@@ -34,7 +34,7 @@ PATIENCE = 60.0
 NO_LOCKS = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
 "The errors of a shared file system without locks."
 
-RELOCK = "accept what is there: `snakemake relock --profile local`, with this run's --configfile and --config"
+RELOCK = "accept the changes: `snakemake relock --profile local`, with this run's --configfile and --config"
 
 
 class Lock:
@@ -65,7 +65,7 @@ class Lock:
         ask_again = self.anew and key not in self.used and not COMMIT.fullmatch(revision or "")
         if known is None or ask_again:
             if self.frozen:
-                what = f"is not pinned yet, and the lock is frozen ({where} names it)"
+                what = f"is not pinned yet, but the lock is frozen ({where} names it)"
                 raise UserError(Problem(self._shown, ".".join(key), what, RELOCK))
             self._entries[key] = commit = ask_hub(kind, repository, revision, where, cached=not self.anew)
             moved, known = known not in (None, commit), commit
@@ -178,7 +178,7 @@ class Lock:
             return []
         moved = (change for change in self.changes() if not change.is_completed)
         return [
-            Problem(self._shown, change.path, f"{change.what}, and the lock is frozen", _restore(change) + RELOCK)
+            Problem(self._shown, change.path, f"{change.what}, but the lock is frozen", _restore(change) + RELOCK)
             for change in moved
         ]
 
@@ -195,7 +195,7 @@ class Lock:
             for change in changes:
                 there = entries.get(change.key)
                 if change.key[0] == "hub" and there not in (change.old, change.new):
-                    what = f"another process has just pinned it to {there}, this one to {change.new}"
+                    what = f"another process has just pinned it to {there}, but this one to {change.new}"
                     raise UserError(Problem(self._shown, change.path, what, "run again"))
                 if change.new is None:
                     entries.pop(change.key, None)
@@ -250,10 +250,10 @@ def _alone(path: Path) -> Iterator[None]:
     except Timeout as error:
         what = f"another process has been writing it for {PATIENCE:.0f} s"
         raise UserError(
-            Problem(_shown(path), "", what, f"wait for it, or end it; it holds {error.lock_file}")
+            Problem(_shown(path), "", what, f"wait for it or end it: it holds {error.lock_file}")
         ) from error
     except OSError as error:
-        fix = "fix the permissions of its folder or free the disk; a lock that is complete is not written"
+        fix = "fix the permissions of its folder or free some disk space; a complete lock need not be written"
         raise UserError(Problem(_shown(path), "", f"cannot be written: {error.strerror or error}", fix)) from error
 
 
@@ -275,7 +275,7 @@ def _file_lock(path: Path) -> Iterator[None]:
 
 
 def _leads_out(file: str) -> bool:
-    """Whether a file's name leads out of its folder."""
+    """Whether a file's name points outside its folder."""
     return file.startswith("/") or ".." in file.split("/") or "\0" in file
 
 
@@ -294,7 +294,7 @@ def _read(path: Path) -> Entries:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError, OSError) as error:
-        fix = "restore it from git, or delete it to pin anew"
+        fix = "restore it from git, or delete it to pin everything again"
         raise UserError(Problem(_shown(path), "", f"not a valid lock: {error}", fix)) from error
 
 
@@ -311,7 +311,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice")
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} occurs twice")
     return found
 
 
@@ -319,7 +319,7 @@ def _parse(content: dict[str, Any]) -> Entries:
     if "version" not in content:  # Shardmark 0.1 wrote only the pins
         content = {"version": VERSION, "hub": content}
     if content["version"] != VERSION:
-        raise ValueError(f"it is of version {content['version']!r}, this Shardmark reads {VERSION}")
+        raise ValueError(f"its version is {content['version']!r}, but this Shardmark reads version {VERSION}")
     if unknown := content.keys() - {"version", *SECTIONS, CONTENTS}:
         raise ValueError(f"unknown section {min(unknown)!r}")
     entries = {
@@ -332,9 +332,9 @@ def _parse(content: dict[str, Any]) -> Entries:
         if section in ("hub", CONTENTS) and name not in ("model", "dataset"):
             raise ValueError(f"{section}: unknown kind {name!r}")
         if not isinstance(value, str if section == "hub" else dict):
-            raise TypeError(f"{section}.{name}.{kind}: {value!r} is not what belongs there")
+            raise TypeError(f"{section}.{name}.{kind}: {value!r} is not a valid value")
         if section == CONTENTS and name == "model" and (outside := [file for file in value if _leads_out(file)]):
-            raise ValueError(f"{section}.{name}.{kind}: {outside[0]!r} leads out of its folder")
+            raise ValueError(f"{section}.{name}.{kind}: {outside[0]!r} points outside its folder")
         if isinstance(value, dict) and section == CONTENTS and not all(isinstance(p, dict) for p in value.values()):
-            raise TypeError(f"{section}.{name}.{kind}: holds something else than sizes and hashes")
+            raise TypeError(f"{section}.{name}.{kind}: holds something other than sizes and hashes")
     return entries

@@ -55,7 +55,7 @@ class Ifeval(Resampled):
             what = "metric ifeval needs instructions with their arguments, in JSON"
             raise RenderError(what, fix, key="target") from error
         if unknown := [name for name, _ in pairs if name not in INSTRUCTIONS]:
-            what = f"metric ifeval knows no instruction {unknown[0]!r}"
+            what = f"metric ifeval does not know the instruction {unknown[0]!r}"
             raise RenderError(what, nearest(unknown[0], INSTRUCTIONS), key="target")
         for name, kwargs in pairs:
             if missing := [argument for argument in INSTRUCTIONS[name] if not kwargs.get(argument)]:

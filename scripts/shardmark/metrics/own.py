@@ -66,9 +66,9 @@ class OwnMetric(Mean):
         except OwnCodeError as error:
             raise self._refused(error.place(self.file), sample, str(error)) from error
         if not isinstance(found, int | float) or not math.isfinite(found):
-            raise self._refused(self.file, sample, f"score gives {found!r}, which is no finite number")
+            raise self._refused(self.file, sample, f"score returned {found!r}, which is not a finite number")
         if self.right_or_wrong and found not in (0, 1):
-            raise self._refused(self.file, sample, f"score gives {found!r}, and right_or_wrong promises 0 or 1")
+            raise self._refused(self.file, sample, f"score returned {found!r}, but right_or_wrong promises 0 or 1")
         return float(found)
 
     @staticmethod

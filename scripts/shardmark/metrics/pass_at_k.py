@@ -35,7 +35,7 @@ class PassAtK(Mean):
     @model_validator(mode="after")
     def _one_k(self) -> "PassAtK":
         if self.repeats and self.k != 1:
-            raise ValueError("k without effect: repeats says what becomes of the answers, with a k of its own")
+            raise ValueError("k has no effect: repeats combines the answers, with its own k")
         return self
 
     def check_targets(self, targets: list[str]) -> None:
@@ -47,18 +47,18 @@ class PassAtK(Mean):
             try:
                 read_cases(tests)
             except ValueError as error:
-                what = f"metric pass_at_k runs the target's cases, and it is no JSON of them: {error}"
+                what = f"metric pass_at_k runs the target's cases, but it is not JSON of cases: {error}"
                 raise RenderError(what, "give {'cases': [...], 'function': none} | tojson", key="target") from error
             return
         try:
             with warnings.catch_warnings(action="ignore"):
                 tree = ast.parse(tests)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            what = f"metric pass_at_k runs the target as tests, which are no Python: {error}"
+            what = f"metric pass_at_k runs the target as tests, but it is not Python: {error}"
             raise RenderError(what, "give code such as `assert f(1) == 2`", key="target") from error
         if foreign := sorted(_imported(tree) - sys.stdlib_module_names):
-            what = f"the tests import {', '.join(foreign)}, and the sandbox has Python's own modules only"
-            raise RenderError(what, "leave such rows out with `where`, or do without in `target`", key="target")
+            what = f"the tests import {', '.join(foreign)}, but the sandbox has only Python's own modules"
+            raise RenderError(what, "leave such rows out with `where`, or avoid the imports in `target`", key="target")
 
     def is_right_or_wrong(self) -> bool:
         return True

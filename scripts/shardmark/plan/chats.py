@@ -53,7 +53,7 @@ def _thought_note(record: ModelRecord, template: ChatTemplate, dataset: DatasetR
             what = (
                 f"model {record.name}: its chat template opens a thought, and the choices of {dataset.name} follow it"
             )
-            fix = "say reasoning: off where the template can close it, or ask with kind: generate"
+            fix = "set reasoning: off if the template can close it, or use kind: generate"
             return Problem(record.file, "reasoning", what, fix)
     return None
 
@@ -117,7 +117,7 @@ def chat_applier(
 
         name = chat_template or ("tool_use" if tools and "tool_use" in templates else "default")
         if chat_template is None and name not in templates:
-            raise ValueError(f"several chat templates ({', '.join(templates)}), and none is called default")
+            raise ValueError(f"several chat templates ({', '.join(templates)}), but none is called default")
         text = templates.get(name, name)
         texts, _ = render_jinja_template([messages], tools=tools, chat_template=text, **(tokens | kwargs))
         return str(texts[0])

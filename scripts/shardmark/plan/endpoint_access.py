@@ -51,8 +51,8 @@ def read_secrets(settings: OpenaiConfig, where: str) -> Secrets:
         if not found:
             problems.append(Problem(where, key, f"the environment variable {name} is not set", f"set {name}"))
         elif not found.isascii() or not found.isprintable() or found != found.strip():
-            what = f"{name} holds blanks at an end, line breaks or other characters that no header has"
-            problems.append(Problem(where, key, what, f"set {name} anew"))
+            what = f"{name} has blanks at an end, line breaks or other characters that no header may have"
+            problems.append(Problem(where, key, what, f"set {name} again, without them"))
         return found
 
     key = value(settings.api_key_env, "api_key_env") if settings.api_key_env else ""

@@ -25,9 +25,9 @@ MAX_COST = "SHARDMARK_MAX_COST"
 "The environment variable with the most that this run may spend; workers inherit it."
 SECONDS = 10.0
 "Seconds that an endpoint may take to list its models."
-A_TEXT = "api: chat takes chats only, and these data sets are asked as texts: {}"
-NO_WORDS = "api: completions takes texts only, and these data sets are asked in chats: {}"
-BEGUN = "these data sets begin the answer, which the endpoint must go on with: {}"
+A_TEXT = "api: chat accepts only chats, but these data sets are asked as texts: {}"
+NO_WORDS = "api: completions accepts only texts, but these data sets are asked in chats: {}"
+BEGUN = "these data sets begin the answer, which the endpoint must continue: {}"
 
 
 class Bill(NamedTuple):
@@ -42,7 +42,7 @@ class Bill(NamedTuple):
 
     def __str__(self) -> str:
         tokens = f"{self.requests:,} requests, about {self.read:,} tokens to read, at most {self.written:,} to write"
-        return tokens + (f", at most about {self.money:,.2f} in money" if self.money is not None else "")
+        return tokens + (f", at most about {self.money:,.2f} in its currency" if self.money is not None else "")
 
 
 def bills(pairs: Iterable[Pair], results: Path) -> dict[str, Bill]:
@@ -94,7 +94,7 @@ def endpoint_problems(model: ModelRecord, datasets: Iterable[DatasetRecord], has
         read_secrets(settings, model.file)
     if has_limit and not settings.price:
         fix = "add price: {input: ..., output: ...} per million tokens, or drop max_cost"
-        problems.append(Problem(model.file, "price", "max_cost needs to know what its tokens cost", fix))
+        problems.append(Problem(model.file, "price", "is required for max_cost", fix))
     return problems + list(_wording_problems(model, settings, list(datasets)))
 
 
@@ -103,8 +103,8 @@ def endpoint_notes(model: ModelRecord) -> list[Problem]:
     settings = model.settings
     if not isinstance(settings, OpenaiConfig) or settings.tokenizer_path or not settings.max_seq_len:
         return []
-    what = f"model {model.name}: no prompt is cut to fit into it, since none is put into tokens here"
-    fix = "drop it, and let the endpoint refuse what is too long, or say api: completions with a tokenizer_path"
+    what = f"model {model.name}: no prompt is truncated to fit, since none is tokenized here"
+    fix = "drop it and let the endpoint refuse what is too long, or set api: completions and a tokenizer_path"
     return [Problem(model.file, "max_seq_len", what, fix)]
 
 
@@ -112,18 +112,23 @@ def _wording_problems(model: ModelRecord, settings: OpenaiConfig, datasets: list
     texts = [dataset.name for dataset in datasets if not dataset.is_chat and dataset.kind in ("generate", "mixed")]
     chats = [dataset.name for dataset in datasets if dataset.is_chat]
     if settings.api == "chat" and texts:
-        fix = "drop apply_chat_template: false from the run or their files, or say api: completions"
+        fix = "drop apply_chat_template: false from the run or their files, or set api: completions"
         yield Problem(model.file, "api", A_TEXT.format(", ".join(texts)), fix)
     if settings.api == "completions" and chats and not (settings.tokenizer_path or settings.meta_template):
-        fix = "add tokenizer_path, whose chat template puts them into words here, or a meta_template, or say api: chat"
+        fix = "add a tokenizer_path, whose chat template then renders them here, or a meta_template, or set api: chat"
         yield Problem(model.file, "api", NO_WORDS.format(", ".join(chats)), fix)
     scored = [dataset.name for dataset in datasets if dataset.kind != "generate"]
     if settings.kinds > {"generate"} and scored and not settings.max_seq_len:
-        what = f"log-likelihoods need the endpoint's window, and these data sets ask for them: {', '.join(scored)}"
-        yield Problem(model.file, "max_seq_len", what, "add it: tokens of prompt and answer (vLLM's --max-model-len)")
+        what = f"log-likelihoods of these data sets need the endpoint's window: {', '.join(scored)}"
+        yield Problem(
+            model.file,
+            "max_seq_len",
+            what,
+            "add it: the most tokens of prompt and answer together (vLLM's --max-model-len)",
+        )
     begun = [dataset.name for dataset in datasets if any(shape.begun for shape in dataset.chats)]
     if settings.api == "chat" and begun and not settings.continue_final_message:
-        fix = "say continue_final_message: true if it can (vLLM and SGLang do), or leave these data sets out"
+        fix = "set continue_final_message: true if it can (vLLM and SGLang can), or leave these data sets out"
         yield Problem(model.file, "continue_final_message", BEGUN.format(", ".join(begun)), fix)
 
 
@@ -162,8 +167,8 @@ def _listed_problems(
         listed = [each.id for each in found]
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         key = "api_key_env" if settings.api_key_env else "base_url"
-        fix = "put a key that is valid there into that variable" if settings.api_key_env else "add api_key_env"
-        return [_refused(model, key, f"status {error.status_code}, it takes no such key", fix)]
+        fix = "put a valid key into that variable" if settings.api_key_env else "add api_key_env"
+        return [_refused(model, key, f"it refuses the key (status {error.status_code})", fix)]
     except openai.NotFoundError:
         return _route_problems(model, settings, client, headers)  # some have no list of models
     except openai.APIConnectionError as error:
@@ -172,14 +177,14 @@ def _listed_problems(
     except openai.APIStatusError:
         return []
     except (ValueError, TypeError, AttributeError, openai.OpenAIError):
-        return [_refused(model, "base_url", "its /models is no list of models", "correct the address: it ends in /v1")]
+        return [_refused(model, "base_url", "its /models lists no models", "correct the address: it ends in /v1")]
     if listed and settings.model not in listed:
-        what = f"it serves no model {settings.model!r}"
+        what = f"it does not serve {settings.model!r}"
         return [_refused(model, "model", what, nearest(settings.model, listed))]
     windows = [(each.model_extra or {}).get("max_model_len") for each in found if each.id == settings.model]
     for window in windows:  # vLLM and SGLang report it
         if isinstance(window, int) and 0 < window < (settings.max_seq_len or 0):
-            what = f"its window is {window:,} tokens, and not {settings.max_seq_len:,}"
+            what = f"its window is {window:,} tokens, not {settings.max_seq_len:,}"
             return [_refused(model, "max_seq_len", what, f"give {window}, or start the server with a longer one")]
     return []
 
@@ -194,9 +199,9 @@ def _route_problems(
     try:
         client.post(route, cast_to=object, body={}, options={"headers": headers})
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        return [_refused(model, "api_key_env", f"status {error.status_code}, it takes no such key", "correct the key")]
+        return [_refused(model, "api_key_env", f"it refuses the key (status {error.status_code})", "correct the key")]
     except openai.NotFoundError:
-        fix = "correct the address (it ends in /v1), or take the other api"
+        fix = "correct the address (it ends in /v1), or use the other api"
         return [_refused(model, "base_url", f"it has neither /models nor {route}", fix)]
     except openai.OpenAIError:
         pass

@@ -70,13 +70,13 @@ def content_problems(records: Iterable[ModelRecord], results: Path, everything: 
 
 def unknown_contents(records: Iterable[ModelRecord]) -> list[Problem]:
     """A remark on each repository in the cache whose files can only be compared with the cache's own names for them."""
-    what = "config/benchmark.lock does not know the files of {}: they are compared {}"
-    fix = "plan once where the Hub can be reached, with `frozen` off; the lock is completed then"
+    what = "config/benchmark.lock does not list the files of {}: they are compared with {}"
+    fix = "plan once where the Hub can be reached, with `frozen` off, to complete the lock"
     return [
         Problem(
             place.model.file,
             place.key,
-            what.format(place.name, "only with the names that the cache gave them" if place.files else "with nothing"),
+            what.format(place.name, "their names in the cache only" if place.files else "nothing"),
             fix,
         )
         for place in places(records)
@@ -89,7 +89,7 @@ def wrong(fault: Fault, place: Place, fix: str = "") -> Problem:
     name = fault.path.relative_to(place.folder)
     what = f"{name} of {place.repository.identity.repository} in the cache: {fault.what} ({fault.path})"
     return Problem(
-        place.model.file, place.key, what, fix or f"remove {fault.path.resolve()} and run again: it is fetched anew"
+        place.model.file, place.key, what, fix or f"remove {fault.path.resolve()} and run again to download it"
     )
 
 
@@ -106,8 +106,8 @@ def full_disk(needed: int, names: str, place: Place) -> Problem | None:
     free = shutil.disk_usage(disk).free
     if not needed or needed + SPARE <= free:
         return None
-    what = f"{names}: {decimal(needed)} are to be fetched into {hub_cache()}, where {decimal(free)} are free"
-    return Problem(place.model.file, place.key, what, "make room, or set HF_HOME to a folder on a larger disk")
+    what = f"{names}: {decimal(needed)} must be downloaded to {hub_cache()}, where {decimal(free)} are free"
+    return Problem(place.model.file, place.key, what, "free some space, or set HF_HOME to a folder on a larger disk")
 
 
 def told(missing: list[Fault]) -> str:

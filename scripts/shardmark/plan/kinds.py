@@ -32,17 +32,17 @@ def _problem(model: ModelRecord, datasets: list[DatasetRecord], root: Path) -> P
     if not beyond:
         return None
     backend = model.settings.backend
-    what = f"model {model.name} ({backend}) answers requests of kind {', '.join(sorted(can))} only"
+    what = f"model {model.name} ({backend}) answers only requests of kind {', '.join(sorted(can))}"
     others = [
         name for dataset in datasets if not ASKS[dataset.kind] <= can and (name := _generated(dataset.name, root))
     ]
     instead = f"ask {', '.join(others)} instead, or " if others and "generate" in can else ""
     if isinstance(model.settings, OpenaiConfig):
-        how = "api: completions with a tokenizer_path, if it returns log-probabilities of prompts"
+        how = "api: completions and a tokenizer_path, if it returns log-probabilities of prompts"
     else:
         how = "another backend"
-    fix = f"{instead}leave these data sets to other models, in a run of their own, or give the model {how}"
-    return Problem(model.file, "backend", f"{what}, and these ask others: {', '.join(beyond)}", fix)
+    fix = f"{instead}move these data sets to a separate run with other models, or give the model {how}"
+    return Problem(model.file, "backend", f"{what}, but these data sets ask others: {', '.join(beyond)}", fix)
 
 
 def _generated(name: str, root: Path) -> str | None:

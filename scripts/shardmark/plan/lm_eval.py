@@ -77,7 +77,7 @@ def _need_code(dataset: LmEvalDataset, run: RunConfig) -> None:
     if functions and not run.lm_eval_code:
         named = ", ".join(sorted({function.name for function in functions})[:3])
         what = f"{dataset.name} needs its own Python code ({named}), which is executed only if you allow it"
-        fix = "lm_eval_code: true (it runs with your rights), or leave the task out"
+        fix = "lm_eval_code: true (it runs with your permissions), or leave the task out"
         raise UserError(Problem(dataset.file, "lm_eval_code", what, fix))
 
 

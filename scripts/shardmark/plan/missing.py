@@ -67,11 +67,11 @@ def _not_here(found: Iterable[Needed]) -> Iterator[Problem]:
     for need in found:
         identity, where, key = need.place.repository.identity, need.place.model.file, need.place.key
         fetch = f"`hf download {identity.repository} --revision {identity.commit}`"
-        fix = f"where there is a network: `snakemake stage --profile local`, or {fetch}; then take its cache (HF_HOME)"
+        fix = f"where there is a network: `snakemake stage --profile local`, or {fetch}; then copy its HF_HOME"
         if need.missing:
-            yield Problem(where, key, f"{identity.repository}@{identity.commit}: {told(need.missing)} not here", fix)
+            yield Problem(where, key, f"{identity.repository}@{identity.commit}: {told(need.missing)} missing", fix)
         elif not need.files:
-            what = f"{identity.repository}@{identity.commit}: nothing of it is in the Hub's cache"
+            what = f"{identity.repository}@{identity.commit}: none of it is in the Hub's cache"
             yield Problem(where, key, what, fix)
 
 
@@ -101,8 +101,8 @@ def remote_code_problems(record: ModelRecord) -> list[Problem]:
         return []
     if _is_known(str(config.get("model_type"))):  # transformers then uses its own code
         return []
-    what = f"{settings.path} is loaded by code of its own ({', '.join(map(str, code.values()))}: config.json, auto_map)"
-    fix = "read that code; if you trust it: trust_remote_code: true, and it runs with your rights"
+    what = f"{settings.path} is loaded by its own code ({', '.join(map(str, code.values()))}: config.json, auto_map)"
+    fix = "read that code; if you trust it, set trust_remote_code: true (it runs with your permissions)"
     return [Problem(record.file, "trust_remote_code", what, fix)]
 
 

@@ -42,7 +42,7 @@ def resolve_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> M
     source = _source(files, lock, hashes)
     adapter = _location(settings.adapter, "adapter", settings.adapter_revision, model.file, lock, hashes)
     if adapter:
-        what, fix = f"{settings.adapter} is no adapter for this: ", "give a folder that PEFT's save_pretrained wrote"
+        what, fix = f"{settings.adapter} is not a usable adapter: ", "give a folder that PEFT's save_pretrained wrote"
         _check(adapter, adapter_faults, Problem(model.file, "adapter", what, fix))
     _check_packages(files, source)
     return identified(model, source, tokenizer, adapter)
@@ -80,7 +80,7 @@ def _tokenizer(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> Loca
     path = model.settings.tokenizer_path if isinstance(model.settings, WordedConfig) else None
     tokenizer = _location(path, "tokenizer_path", None, model.file, lock, hashes)
     if tokenizer:
-        what, fix = f"{path} is no tokenizer: ", "give the folder that holds it"
+        what, fix = f"{path} is not a tokenizer: ", "give the folder that holds it"
         _check(tokenizer, tokenizer_faults, Problem(model.file, "tokenizer_path", what, fix))
     return tokenizer
 
@@ -93,10 +93,10 @@ def _source(model: Named[WeightsConfig], lock: Lock, hashes: HashCache) -> Sourc
         return GgufFile(path=str(path), identity=identity, bytes=path.stat().st_size)
     location = _location(settings.path, "path", settings.revision, model.file, lock, hashes)
     assert location is not None  # ModelConfig demands one of path, gguf_file and gguf_package
-    fix = "give the folder that holds config.json, tokenizer and weights, or copy them anew"
+    fix = "give the folder that holds config.json, tokenizer and weights, or copy them again"
     _check(location, model_faults, Problem(model.file, "path", f"{settings.path} is not a model: ", fix))
     if not settings.tokenizer_path:
-        _check(location, tokenizer_faults, Problem(model.file, "path", f"{settings.path} is no tokenizer: ", fix))
+        _check(location, tokenizer_faults, Problem(model.file, "path", f"{settings.path} is not a tokenizer: ", fix))
     return location
 
 
@@ -148,7 +148,7 @@ def _gguf(model: Named[WeightsConfig]) -> Path:
             what = f"the package {settings.gguf_package} is not installed"
             raise UserError(Problem(model.file, "gguf_package", what, fix)) from error
         except AttributeError as error:
-            what = f"the package {settings.gguf_package} holds no GGUF file: it has no assemble()"
+            what = f"the package {settings.gguf_package} contains no GGUF file: it has no function assemble()"
             raise UserError(Problem(model.file, "gguf_package", what, "correct the name, or give gguf_file")) from error
         except (OSError, ValueError) as error:  # for instance a file left behind by an assemble() that was killed
             fix = "delete the file it names and run again"

@@ -200,4 +200,4 @@ def _put_aside(results: Path, path: Path, problem: Problem) -> Problem:
     target = layout.DAMAGED.file(results, file=str(path.relative_to(results / "predictions")))
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(path, target)
-    return replace(problem, fix=f"none needed: it was moved to {target}, and its requests are inferred again")
+    return replace(problem, fix=f"none needed: it has been moved to {target}, and its requests are inferred again")

@@ -265,8 +265,10 @@ def _dataset(
 def _refuse_nothing(pairs: list[Pair], where: str) -> None:
     """Raise UserError if nothing is left to report."""
     if not pairs:
-        what = "no model has answered all of a data set in this results folder, and rescore infers nothing"
-        raise UserError(Problem(where, "rescore", what, "run without rescore first, or name the folder: results=DIR"))
+        what = "no model has answered all of any data set in this results folder, and rescore infers nothing"
+        raise UserError(
+            Problem(where, "rescore", what, "run without rescore first, or name another folder: results=DIR")
+        )
 
 
 class _Work:
@@ -318,7 +320,7 @@ def _sandbox_problems(dataset: Named[DatasetConfig] | LmEvalDataset) -> list[Pro
     if not runs or shutil.which("bwrap"):
         return []
     fix = "apt-get install bubblewrap (or your system's package of that name)"
-    return [Problem(dataset.file, key, f"{what} in a sandbox, and there is no bwrap on this machine", fix)]
+    return [Problem(dataset.file, key, f"{what} in a sandbox, but bwrap is not installed on this machine", fix)]
 
 
 def _package_problems(dataset: Named[DatasetConfig]) -> list[Problem]:
@@ -335,9 +337,9 @@ def _gpu_problems(name: str, file: str, wanted: int) -> list[Problem]:
     if wanted <= there:
         return []
     fix = (
-        "--config num_gpus=0 runs on the CPU" if not there else f"num_gpus: {there} at most, or use a cluster's profile"
+        "--config num_gpus=0 runs on the CPU" if not there else f"num_gpus: at most {there}, or use a cluster's profile"
     )
-    what = f"model {name} wants {wanted} GPU{'s' * (wanted > 1)}, this machine offers {there}"
+    what = f"model {name} needs {wanted} GPU{'s' * (wanted > 1)}, but this machine has {there}"
     return [Problem(file, "num_gpus", what, fix)]
 
 

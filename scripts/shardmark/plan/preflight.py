@@ -25,7 +25,7 @@ NEED_THE_PROMPT = {"XLORA", "POLY", "SHADOW"}
 def model_faults(folder: Path, files: set[str]) -> list[str]:
     """Faults of a folder of weights; `files` are the names in it that belong to a model."""
     if ADAPTER in files:  # transformers would load it, but only where peft is installed
-        return [f"it holds an adapter ({ADAPTER}): say `adapter:` with a folder of its own, and the model as `path`"]
+        return [f"it holds an adapter ({ADAPTER}): name a folder of its own as `adapter`, and the model as `path`"]
     return [*_config_faults(folder, files), *_weight_faults(folder, files)]
 
 
@@ -54,9 +54,9 @@ def _adapter_config_faults(config: dict[str, Any]) -> Iterator[str]:
     if not kind:
         yield f"{ADAPTER} names no peft_type"
     elif kind in NOT_LAYERS:
-        yield f"its peft_type {kind} changes the input, not the layers, which the engine cannot run"
+        yield f"its peft_type {kind} changes the input instead of the layers, which the engine does not support"
     elif kind in NEED_THE_PROMPT or config.get("alora_invocation_tokens"):
-        yield f"its layers ({kind}) depend on the whole prompt, which the engine cannot run"
+        yield f"its layers ({kind}) depend on the whole prompt, which the engine does not support"
 
 
 def missing_packages(
@@ -76,7 +76,7 @@ def missing_packages(
     attention = str(model_kwargs.get("attn_implementation") or "")
     # kernels brings compiled attention from the Hub in flash-attn's place
     if attention == "flash_attention_2" and not find_spec("flash_attn") and not find_spec("kernels"):
-        fix = "pip install flash-attn, or take attn_implementation: sdpa, with which prefixes are shared, too"
+        fix = "pip install flash-attn, or use attn_implementation: sdpa, with which prefixes can be shared"
         found.append(("model_kwargs.attn_implementation", "flash-attn", fix))
     return found
 
@@ -138,7 +138,7 @@ def _weight_faults(folder: Path, files: set[str]) -> Iterator[str]:
         if f"{name}{INDEX}" in files:
             listed = _listed(folder, f"{name}{INDEX}")
             if listed is None:
-                yield f"it has no readable {name}{INDEX}"
+                yield f"its {name}{INDEX} cannot be read"
                 return
             yield from (f"it has no {file}" for file in sorted(listed - files))
             break

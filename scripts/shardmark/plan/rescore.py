@@ -40,7 +40,7 @@ from shardmark.store.tasks import read_header, read_task
 
 JUDGED = {"filters", "metrics", "protocol", "version"}
 "The parts of a data set that may have changed since its requests were made."
-NO_RECORD = "rescore: and no earlier run of this configuration has left a record of it in {place}"
+NO_RECORD = "for rescore, there is no record of it by an earlier run of this configuration in {place}"
 NOT_INFERRED = "no answers to {requests} of {of} requests, and rescore infers nothing"
 
 
@@ -140,8 +140,8 @@ def _judged_anew(
     header, lines = read_task(task)
     if settings.group_by != header.settings.get("group_by"):
         if isinstance(benchmark.run.limit, GroupLimit):
-            what = "group_by and limit.per_group have chosen other rows, which are not here any more"
-            raise UserError(Problem(about.file, "group_by", what, "bring the rows back, or leave group_by as it was"))
+            what = "group_by and limit.per_group select other rows, which are no longer available"
+            raise UserError(Problem(about.file, "group_by", what, "restore the rows, or the earlier group_by"))
         lines = [replace(line, group=_group(line, settings.group_by, about.file)) for line in lines]
     content = "".join(json_line(shallow(line)) for line in lines)
     samples = hashlib.sha256(content.encode()).hexdigest()
@@ -169,8 +169,8 @@ def _group(line: TaskLine, column: str | None, where: str) -> str | None:
 
 
 def _no_requests(about: Described) -> NoReturn:
-    what = f"its requests are no longer in results/requests/{about.name}, nor are its rows where they were"
-    raise UserError(Problem(about.file, "source", what, "bring the rows back"))
+    what = f"its requests are no longer in results/requests/{about.name}, and its rows are gone, too"
+    raise UserError(Problem(about.file, "source", what, "restore the rows"))
 
 
 def gaps(pairs: list[Pair]) -> list[Gap]:

@@ -33,8 +33,8 @@ from shardmark.store.shared_entries import (
 
 NAMED = 5
 "The most entries whose refusal is reported by name; the rest are counted."
-REFUSED = "its requests are inferred, unless another entry has them; remove it from the store"
-OLD = "its answers are of an earlier version, which got some of them wrong"
+REFUSED = "remove it from the store; its requests are inferred unless another entry has answers to them"
+OLD = "its answers are from an earlier version, some of whose answers were wrong"
 
 
 class Wanted(NamedTuple):
@@ -95,7 +95,7 @@ class SharedAnswers:
             return self._take_parts(model, wanted, left - {*wanted.known})
         except StoreError as error:
             self._broken = True
-            fix = f"{error.problems[0].fix}; nothing more is taken from it in this run"
+            fix = f"{error.problems[0].fix}; this run does not use it any more"
             self._warn(Problem("store", self._address, error.problems[0].what, fix))
             return []
 
@@ -163,7 +163,7 @@ class SharedAnswers:
         """Raise EntryRefused if the owner has answers from others, unless all are trusted."""
         strangers = [taken.by for taken in trailer.taken if not self._is_own(taken.key)]
         if strangers and self._trust == "own":
-            raise EntryRefused(f"it has answers of {strangers[0]}, and store_trust is own")
+            raise EntryRefused(f"it has answers from {strangers[0]}, but store_trust is own")
 
     def _refuse(self, entry: Entry, why: str) -> None:
         self._refused += 1
@@ -175,12 +175,12 @@ class SharedAnswers:
         found = []
         if self.used:
             whose = ", ".join(f"{count:,} by {name}" for name, count in sorted(self.used.items()))
-            found.append(f"store {self._address}: {sum(self.used.values()):,} answers taken over ({whose})")
+            found.append(f"store {self._address}: {sum(self.used.values()):,} answers reused ({whose})")
         if self.strangers:
-            what = f"{len(self.strangers):,} entries of others left out"
-            found.append(f"store {self._address}: {what} (store_trust: all takes them)")
+            what = f"{len(self.strangers):,} entries by others left out"
+            found.append(f"store {self._address}: {what} (store_trust: all would use them)")
         if self._refused > NAMED:
-            found.append(f"store {self._address}: {self._refused:,} entries refused, of which {NAMED} are named")
+            found.append(f"store {self._address}: {self._refused:,} entries refused; the first {NAMED} are named")
         return found
 
 

@@ -69,8 +69,8 @@ def rescore_lines(plan: Plan) -> list[str]:
     """Lines on the parts that a plan without inference leaves out."""
     if not plan.benchmark.run.rescore:
         return []
-    lines = ["rescore: nothing is inferred; the report is of the answers that are there"]
-    return lines + [f"not in it: {gap.model.name} on {gap.dataset.name}: {gap.reason}" for gap in plan.gaps]
+    lines = ["rescore: nothing is inferred; the report covers the existing answers"]
+    return lines + [f"not in the report: {gap.model.name} on {gap.dataset.name}: {gap.reason}" for gap in plan.gaps]
 
 
 def limit_lines(plan: Plan) -> list[str]:
@@ -86,8 +86,8 @@ def power_lines(plan: Plan) -> list[str]:
     named = ", ".join(f"{name} {can_show([by_name[name]])} ({by_name[name]:,} samples)" for name in hardest)
     if not named:
         return []
-    what = "can show: the smallest difference of two models' means that is found in 80 of 100 cases, at worst"
-    return [f"{what}; of a data set by itself: {named}" + ", ..." * (len(by_name) > len(hardest))]
+    what = "can show: the smallest difference of two models' means that is detected in at least 80 of 100 cases"
+    return [f"{what}; for single data sets: {named}" + ", ..." * (len(by_name) > len(hardest))]
 
 
 def can_show(samples: Sequence[int]) -> str:

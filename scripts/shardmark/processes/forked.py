@@ -49,7 +49,7 @@ def run_forked(owner: int, kind: str, command: str, words: list[str], start: boo
     fork = ask_for_fork(path, owner, command, words, dict(os.environb), (0, 1, 2)) if there else None
     status = fork.wait() if fork else None
     if status is None and start and os.environ.get(USE) == "required":
-        sys.exit(f"{command}: not forked, as {USE}=required wants")
+        sys.exit(f"{command}: not forked, although {USE} is required")
     if status is None:
         os.execv(sys.executable, [sys.executable, os.path.join(SCRIPTS, command), *words])
     if os.WIFSIGNALED(status):

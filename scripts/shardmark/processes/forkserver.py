@@ -262,7 +262,7 @@ class _Command:
         folder, name, count, *parts = payload.split(b"\0")
         words, variables = parts[: int(count)], parts[int(count) :]
         if Path(os.fsdecode(name)).name != os.fsdecode(name):
-            raise ValueError("it is none of our commands")
+            raise ValueError("it is not one of Shardmark's commands")
         pairs = (variable.partition(b"=") for variable in variables)
         return cls(os.fsdecode(folder), os.fsdecode(name), [*map(os.fsdecode, words)], {k: v for k, _, v in pairs})
 
@@ -376,7 +376,7 @@ def _received(client: socket.socket, files: list[int]) -> bytes:
     while FRAME <= len(data) < length <= LONGEST and (more := client.recv(1 << 16)):
         data += more
     if len(data) != length or len(files) != 3:
-        raise ValueError("it is cut, or too long")
+        raise ValueError("it is truncated, or too long")
     return data[FRAME:]
 
 

@@ -37,7 +37,7 @@ def run_folder(owner: int) -> Path:
     """The folder of the run whose process is `owner`, created if necessary; the folders of ended runs are removed."""
     start = started(owner)
     if start == GONE:
-        raise UserError(Problem("--owner", "", f"process {owner} has ended", "name the process that the run is"))
+        raise UserError(Problem("--owner", "", f"process {owner} has ended", "name the run's own process"))
     base = private_folder()
     folder = base / f"{owner}-{start}"
     _make_private(folder)
@@ -73,7 +73,7 @@ def _make_private(path: Path) -> None:
         path.mkdir(mode=0o700)
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise UserError(Problem(str(path), "", "is open to others", "remove it, or set TMPDIR to a folder of yours"))
+        raise UserError(Problem(str(path), "", "is open to others", "remove it, or set TMPDIR to your own folder"))
 
 
 def kill_workers(folder: Path) -> None:
@@ -94,7 +94,7 @@ def sole_job(out: Path) -> Iterator[None]:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
         except OSError:
-            log.info("another run has a job for %s: waiting for its end", out)
+            log.info("another run has a job for %s: waiting for it to end", out)
             fcntl.lockf(file, fcntl.LOCK_EX, 1, place)
         yield
 
@@ -146,7 +146,7 @@ def read_message(line: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(message, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return message
 
 

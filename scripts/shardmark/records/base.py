@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FORMAT = "format"
 "The key of a file's version. A file without it has version 1."
-MADE_ANEW = "delete it; the next run makes it anew"
+MADE_ANEW = "delete it; the next run recreates it"
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))

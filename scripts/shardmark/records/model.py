@@ -139,7 +139,7 @@ class ModelRecord(Record, kw_only=True):
     def wording(self) -> WordedConfig:
         """The settings of a model whose prompts are worded here. Raises TypeError for any other."""
         if not isinstance(self.settings, WordedConfig):
-            raise TypeError(f"nothing is put into words for model {self.name} ({self.settings.backend})")
+            raise TypeError(f"prompts are not rendered here for model {self.name} ({self.settings.backend})")
         return self.settings
 
     @property

@@ -160,5 +160,5 @@ def prediction_of(value: object) -> Prediction:
     """The prediction in a plain JSON value. Raises Unreadable."""
     kinds = [kind for key, kind in KINDS.items() if isinstance(value, dict) and key in value]
     if len(kinds) != 1:
-        raise Unreadable(f"no prediction has these keys: {sorted(value) if isinstance(value, dict) else value!r}")
+        raise Unreadable(f"not the keys of a prediction: {sorted(value) if isinstance(value, dict) else value!r}")
     return convert(value, kinds[0])

@@ -179,10 +179,12 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         alone = f"{self.alone:,} of {self.samples:,} samples with choices tokenized alone" if self.alone else ""
         how = self.reasoning
         cut = f"reasoning of {how.cut:,} of {how.answers:,} answers cut" if how and how.cut else ""
-        late = f"answers ended by the clock, which another run may not repeat: {self.late:,}" if self.late else ""
+        late = (
+            f"answers ended by the time limit, which another run may not reproduce: {self.late:,}" if self.late else ""
+        )
         within = self.within_thoughts
         inside = f"{within:,} of {self.samples:,} samples with choices scored within a thought" if within else ""
-        seen = f"thoughts read as a part of {how.reasoned:,} of {how.answers:,} answers" if how and how.seen else ""
+        seen = f"thoughts treated as part of {how.reasoned:,} of {how.answers:,} answers" if how and how.seen else ""
         refused = f"answers refused or withheld by the endpoint: {self.refused:,}" if self.refused else ""
         batch = f"{self.differing} of {self.repeated} answers asked again alone differed" if self.differing else ""
         part = str(self.so_far) if self.so_far else ""

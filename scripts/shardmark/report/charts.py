@@ -215,9 +215,9 @@ def _rounded(value: float | None) -> float | None:
 
 COSTS = {
     "parameters": ("Parameters", "parameters of the model"),
-    "gpu_hours": ("GPU-hours", "hours of inference times GPUs, of all data sets that were run"),
+    "gpu_hours": ("GPU-hours", "GPU hours: hours of inference times GPUs, over all data sets that were run"),
     "tokens": ("Tokens", "tokens read and written by an endpoint, or written with reasoning, for all data sets"),
-    "money": ("Money", "what the endpoint charged for all data sets, in the currency of the model’s price"),
+    "money": ("Money", "the endpoint’s charges for all data sets, in the currency of the model’s price"),
 }
 "Measures that a score may be plotted against: a title, and a description."
 
@@ -331,7 +331,7 @@ def _calibration(site: Site) -> Chart | None:
     )  # fmt: skip
     note = (
         "Choices in ten bins by how sure the model is: its share of the choices’ probabilities (softmax of summed "
-        "log-likelihoods). On the dashed line a model is right as often as it is sure. A click in the legend picks a "
+        "log-likelihoods). On the dashed line, a model is right as often as it is sure. Click the legend to pick a "
         "model."
     )
     return Chart(
@@ -404,7 +404,7 @@ def _lengths(site: Site) -> Chart | None:
         ],
     )
     note = (
-        "Bars: half of the outputs are as long; lines: four fifths; ticks: the median. Cut outputs ended at a limit or "
+        "Bars: the middle half of lengths; lines: four fifths; ticks: the median. Cut outputs ended at a limit or "
         "within a thought."
     )
     return Chart("lengths", "Lengths and cuts", note, ("model", "dataset", *quantiles, "cut_percent"), rows, spec)
@@ -431,7 +431,7 @@ def _times(site: Site) -> Chart | None:
         },
     )
     note = (
-        "Seconds of all jobs together, without loading the model, whatever ran at once; answers taken over from other "
+        "Total seconds of all jobs, without loading the model, even if they ran at once; answers reused from other "
         "runs cost nothing here."
     )
     return Chart(

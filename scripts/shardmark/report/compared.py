@@ -88,7 +88,7 @@ def compare_datasets(compared: Comparisons, first: str, second: str, models: Seq
     _check("datasets", [first, second], [info.name for info in results.datasets])
     _check("models", models, compared.models)
     if second not in results.same_rows.set_of(first):
-        what = f"{first} and {second} do not ask about the same rows with the same metric, as far as scores tell"
+        what = f"{first} and {second} do not ask about the same rows with the same metric, according to their scores"
         raise UserError(Problem("--datasets", "", what, "compare two models on each of them instead"))
     lines, left_out = [], []
     for model in models or compared.models:

@@ -40,7 +40,7 @@ def write_crate(site: Site) -> None:
             "name": f"{site.run}: report of an evaluation of language models",
             "description": f"Scores of {len(models)} models on {len(datasets)} data sets, with samples.",
             "datePublished": generated,
-            "license": "Texts of data sets and models are under the licences of these.",
+            "license": "Texts of data sets and models are under their own licences.",
             "hasPart": _ids([*files, *folders]),
             "mentions": {"@id": "#evaluation"},
         }

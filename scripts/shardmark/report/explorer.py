@@ -200,5 +200,5 @@ def _summary(scores: Scores) -> Iterable[str]:
     if (thought := counts.reasoning) and thought.mean_thought is not None:
         yield f"mean tokens of reasoning {number(thought.mean_thought)}, of the answer {number(thought.mean_answer)}"
     yield from (use.text for use in scores.provenance.engines)
-    yield from (f"answers taken over by {taken.text}" for taken in scores.provenance.taken)
+    yield from (f"answers reused from {taken.text}" for taken in scores.provenance.taken)
     yield f"model digest {scores.model.digest}, data set digest {scores.dataset.digest}"

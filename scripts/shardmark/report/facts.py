@@ -34,7 +34,7 @@ def run_facts(results: Results, facts: dict[str, Any]) -> list[Fact]:
         Fact("Predicted", [_foresight(timings)]),
         Fact("Requests", [count(sum(pair.scores.counts.requests for pair in results))]),
         Fact("Engines", _distinct(use.text for source in sources for use in source.engines)),
-        Fact("Answers taken over", _distinct(taken.text for source in sources for taken in source.taken)),
+        Fact("Reused answers", _distinct(taken.text for source in sources for taken in source.taken)),
         Fact("Host", _distinct([facts.get("host")])),
         Fact("Hardware", _distinct(hardware_text(source.hardware) for source in sources)),
         Fact("Shardmark", _distinct(source.shardmark for source in sources)),
@@ -57,7 +57,7 @@ def _foresight(timings: list[Timings]) -> str:
         shares = [error / actual for error, (_, actual) in zip(errors, known, strict=True)]
         error = f"{statistics.median(shares):.0%}"
     predicted, actual = (duration(sum(column)) for column in zip(*known, strict=True))
-    return f"{predicted} for what took {actual}; off by {error} in the median of pairs"
+    return f"{predicted}, actually {actual}; median error of pairs: {error}"
 
 
 def packages(results: Results) -> list[Fact]:

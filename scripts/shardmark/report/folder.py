@@ -44,7 +44,7 @@ def _refuse_foreign(out: Path) -> None:
         raise UserError(Problem(str(out), "", "is not a folder", "choose another place"))
     foreign = sorted(path.name for path in out.iterdir() if path.name not in REPORT and path.name[0] != ".")
     if foreign:
-        what = f"holds {foreign[0]!r}, which is no part of a report, and would be replaced"
+        what = f"holds {foreign[0]!r}, which is not part of a report, but would be replaced"
         raise UserError(Problem(str(out), "", what, "choose another folder"))
 
 

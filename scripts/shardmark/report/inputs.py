@@ -18,7 +18,7 @@ from shardmark.tasks.extent import described
 
 from .text import clean
 
-ANEW = "delete the file and let the score step make it anew"
+ANEW = "delete the file; the next run scores again"
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 R = TypeVar("R")
@@ -42,7 +42,7 @@ def check_names(where: str, named: Scores | Gap) -> None:
     """Raise UserError for names that are not valid file names, which the report makes from them."""
     for key, name in (("model.name", named.model.name), ("dataset.name", named.dataset.name)):
         if not SAFE_NAME.fullmatch(name):
-            what = f"{name!r} is no safe file name: use A-Z a-z 0-9 _ - and, not first, ."
+            what = f"{name!r} is not a safe file name: use A-Z a-z 0-9 _ - and, except at the start, ."
             raise UserError(Problem(where, key, what, ANEW))
 
 
@@ -71,7 +71,7 @@ def _read(path: Path) -> Any:
         raise UserError(Problem(str(path), "", f"not valid JSON: {error}", ANEW)) from error
     if isinstance(value, dict) and SEAL in value:
         if not is_sealed(value):
-            raise UserError(Problem(str(path), SEAL, "damaged: its checksum is not that of its content", ANEW))
+            raise UserError(Problem(str(path), SEAL, "damaged: its checksum does not match its contents", ANEW))
         del value[SEAL]
     return clean(value)
 

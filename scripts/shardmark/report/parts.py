@@ -149,7 +149,7 @@ class Parts:
 def _key(pair: Pair, path: Path) -> str:
     found = file_sha256(path)
     if pair.timings and pair.timings.samples_sha256 not in (None, found):
-        raise UserError(Problem(str(path), "", "damaged: it is not the file that its timings hash", ANEW))
+        raise UserError(Problem(str(path), "", "damaged: it does not match the hash in its timings", ANEW))
     main = pair.scores.main
     return digest([found, pair.scores.primary, main.percent, _cluster_column(pair.scores), _code()])
 

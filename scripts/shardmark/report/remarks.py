@@ -74,12 +74,12 @@ def incomplete(board: Leaderboard) -> str:
     models = list(dict.fromkeys(gap.model.name for gap in gaps))
     named = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
     missing = f"{len(gaps)} of {plural(total, 'result')} {'is' if len(gaps) == 1 else 'are'} missing"
-    return f"Incomplete: {missing} ({named}), and models that lack one have no mean."
+    return f"Incomplete: {missing} ({named}), and models that lack any have no mean."
 
 
 def near_misses(results: Results) -> list[str]:
     """For each pair, how many answers count as wrong only because of white space or case, and what to do about it."""
-    fix = "if that is not meant, add `filters: [strip]`, a `stop`, or a metric's `ignore_case`"
+    fix = "if this is not intended, add `filters: [strip]`, a `stop`, or a metric's `ignore_case`"
     return [
         f"{warned.model} on {warned.dataset}: {warned.near_misses} of {plural(warned.samples, 'answer')} "
         f"wrong only by white space or case; {fix}"
@@ -108,7 +108,7 @@ def headline(board: Leaderboard) -> str:
     if not others:
         return f"{first.model.name} reaches a mean of {value} {scope}; no other model has a mean."
     if not any(row.standing for row in (first, *others)):
-        return f"{len(others) + 1} models reach the same mean of {value} {scope}, and none leads."
+        return f"{len(others) + 1} models share the same mean of {value} {scope}; none leads."
     equals = [row.model.name for row in others if row.standing]
     lead = f"{first.model.name} leads with a mean of {value} {scope}"
     return f"{lead}; {_told_apart(equals, len(others))}."
@@ -119,7 +119,7 @@ def same_rows(board: Leaderboard) -> list[str]:
     sets = {frozenset((column.dataset.name, *column.counted_with)) for column in board.in_mean if column.counted_with}
     names = [column.dataset.name for column in board.in_mean]
     found = sorted(sorted(each, key=names.index) for each in sets)
-    return [f"{', '.join(each[:-1])} and {each[-1]} ask about the same rows, and count as one" for each in found]
+    return [f"{', '.join(each[:-1])} and {each[-1]} ask about the same rows and count as one" for each in found]
 
 
 def limits(board: Leaderboard) -> list[str]:

@@ -201,5 +201,5 @@ def _check_agreement(pairs: Iterable[Pair]) -> None:
         ]
         for kind, name, fact, value in facts:
             if seen.setdefault((kind, name, fact), value) != value:
-                what = f"comes with two values of its {fact}: {seen[kind, name, fact]} and {value}"
+                what = f"has two values of its {fact}: {seen[kind, name, fact]} and {value}"
                 raise UserError(Problem(f"{kind} {name}", "", what, "report the two separately"))

@@ -96,7 +96,7 @@ def judge(
             return _judge_texts(line, request, prediction, settings, how)
         case ((ChoiceRequest() | RollingRequest()), Scored()):
             return _judge_choice(line, request, prediction, settings)
-    raise TypeError(f"{type(prediction).__name__} is no answer to {type(request).__name__}")
+    raise TypeError(f"{type(prediction).__name__} does not answer a {type(request).__name__}")
 
 
 def _judge_texts(

@@ -225,8 +225,8 @@ def collect(shards: Sequence[str], results: Path, model: str, dataset: str) -> A
         }
         for what, ids in odd.items():
             if ids:
-                message = f"{len(ids)} predictions are {what}, for instance that of request {min(ids)[:16]}"
-                problems.append(Problem(str(path), "", message, "delete the file; it is then made anew"))
+                message = f"{len(ids)} predictions are {what}, such as that of request {min(ids)[:16]}"
+                problems.append(Problem(str(path), "", message, "delete the file; the next run recreates it"))
         asked |= expected
         answers |= found
         trailers.append(trailer)

@@ -144,7 +144,9 @@ def _copy(path: Path, sha256: str, size: int, frame: zstd.ZstdFile, step: Step) 
             frame.write(chunk)
             step(len(chunk))
     if left or hashed.hexdigest() != sha256:
-        raise UserError(Problem(str(path), "", "changed while it was packed", "wait until it is written; pack again"))
+        raise UserError(
+            Problem(str(path), "", "changed while it was packed", "wait until it has been written, then pack again")
+        )
 
 
 # Reading
@@ -180,9 +182,7 @@ class Reader:
         """Write the next content, which must be the expected one, to `out`; None skips it."""
         size = self._header(expected.sha256)
         if size != expected.size:
-            raise ArchiveRefused(
-                f"member {expected.sha256} has {size:,} bytes, and its manifest says {expected.size:,}"
-            )
+            raise ArchiveRefused(f"member {expected.sha256} has {size:,} bytes, but {expected.size:,} in its manifest")
         hashed, git = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
         for chunk in self._content(size):
             hashed.update(chunk)
@@ -192,7 +192,7 @@ class Reader:
                 out.write(chunk)
             step(len(chunk))
         if hashed.hexdigest() != expected.sha256:
-            raise ArchiveRefused(f"member {expected.sha256} has another content than its name says")
+            raise ArchiveRefused(f"member {expected.sha256} has contents that do not match its name")
         self.git = git.hexdigest() if expected.git else ""
 
     git: str = ""
@@ -201,7 +201,7 @@ class Reader:
     def end(self) -> None:
         """Check that nothing follows."""
         if self._read(len(END)) != END or self._read(1):
-            raise ArchiveRefused("something follows what its manifest lists")
+            raise ArchiveRefused("it contains more than its manifest lists")
 
     def _header(self, name: str) -> int:
         """The size of the next member, which must be a plain file of this name."""
@@ -209,11 +209,11 @@ class Reader:
         try:
             found = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
         except (tarfile.HeaderError, UnicodeError) as error:
-            raise ArchiveRefused(f"where {name} should stand is no member of a tar file: {error}") from error
+            raise ArchiveRefused(f"there is no member of a tar file in the place of {name}: {error}") from error
         if found.type != tarfile.REGTYPE:
-            raise ArchiveRefused(f"{found.name!r} is not a plain file")
+            raise ArchiveRefused(f"{found.name!r} is not a regular file")
         if found.name != name:
-            raise ArchiveRefused(f"{found.name!r} stands where {name} should")
+            raise ArchiveRefused(f"{found.name!r} is in the place of {name}")
         if found.size < 0:
             raise ArchiveRefused(f"{found.name!r} has a negative size")
         return int(found.size)
@@ -225,7 +225,7 @@ class Reader:
             left -= len(chunk)
             yield chunk
         if self._exactly(-size % BLOCK).strip(b"\0"):
-            raise ArchiveRefused("there is something between its members")
+            raise ArchiveRefused("it contains data between its members")
 
     def _exactly(self, size: int) -> bytes:
         found = bytearray()
@@ -244,7 +244,7 @@ class Reader:
         except EOFError as error:
             raise ArchiveRefused("it is cut off") from error
         except (zstd.ZstdError, MemoryError) as error:
-            raise ArchiveRefused(f"it is damaged, or no archive of Shardmark: {error}") from error
+            raise ArchiveRefused(f"it is damaged, or not an archive of Shardmark: {error}") from error
         return bytes(found)
 
 
@@ -258,7 +258,7 @@ def reading(path: Path) -> Iterator[Reader]:
         finally:
             reader.close()
     except ArchiveRefused as error:
-        fix = "nothing was unpacked; get it again from whom you trust"
+        fix = "nothing was unpacked; get it again from a source that you trust"
         raise UserError(Problem(str(path), "", f"refused: {error}", fix)) from error
 
 
@@ -276,12 +276,12 @@ def check_manifest(manifest: Manifest, archive_bytes: int) -> None:
     for file in manifest.files:
         _check_file(file)
         if sizes.setdefault(file.sha256, file.size) != file.size or (file.place, file.name) in names:
-            raise ArchiveRefused(f"its manifest has {file.name!r} twice, or with two sizes")
+            raise ArchiveRefused(f"its manifest lists {file.name!r} twice, or with two sizes")
         names.add((file.place, file.name))
     for place, name in names:
         for parent in PurePosixPath(name).parents:
             if (place, str(parent)) in names:
-                raise ArchiveRefused(f"its manifest has {name!r} below the file {str(parent)!r}")
+                raise ArchiveRefused(f"its manifest lists {name!r} below the file {str(parent)!r}")
     total = sum(sizes.values())
     if total > GIBIBYTE + PLAUSIBLE * archive_bytes:
         raise ArchiveRefused(f"its {archive_bytes:,} bytes claim to hold {total:,}: a decompression bomb")
@@ -292,13 +292,13 @@ def _check_file(file: PackedFile) -> None:
     odd = any(part in ("", ".", "..") for part in parts) or not file.name.isprintable() or "\\" in file.name
     if odd or len(file.name) > LONGEST_NAME:
         raise ArchiveRefused(
-            f"{file.name[:LONGEST_NAME]!r} in its manifest leads out of its folder, or is no plain path"
+            f"{file.name[:LONGEST_NAME]!r} in its manifest points outside its folder, or is not a plain path"
         )
     if file.place == "hub" and not HUB_NAME.fullmatch(file.name):
-        raise ArchiveRefused(f"{file.name!r} is no file of the Hub's cache")
+        raise ArchiveRefused(f"{file.name!r} is not a file of the Hub's cache")
     if not SHA256.fullmatch(file.sha256) or file.size < 0 or not (file.blob == "" or BLOB.fullmatch(file.blob)):
         raise ArchiveRefused(f"{file.name!r} has no hash or no size in its manifest")
     if file.blob and (file.place != "hub" or "/snapshots/" not in file.name):
         raise ArchiveRefused(f"{file.name!r} cannot be a link")
     if len(file.blob) == 64 and file.blob != file.sha256:
-        raise ArchiveRefused(f"{file.name!r} would stand for another content in the Hub's cache")
+        raise ArchiveRefused(f"{file.name!r} would have other contents in the Hub's cache")

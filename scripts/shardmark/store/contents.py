@@ -94,10 +94,10 @@ def _faults(folder: Path, files: Mapping[str, HubFile], hashes: ContentHashes | 
         try:
             size = path.stat().st_size
         except OSError:
-            yield Fault(path, "is not there", file.size, True)
+            yield Fault(path, "does not exist", file.size, True)
             continue
         if file.size is not None and size != file.size:
-            yield Fault(path, f"has {size:,} bytes, its commit has {file.size:,}", file.size, False)
+            yield Fault(path, f"has {size:,} bytes, but {file.size:,} in its commit", file.size, False)
         elif hashes and size <= most and not hashes.fits(path, file):
             yield Fault(path, f"its content is not that of its commit ({_named(file)})", file.size, False)
 

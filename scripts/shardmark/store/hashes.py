@@ -61,7 +61,7 @@ def _refuse_change(path: Path, stamp: list[int]) -> None:
     with suppress(OSError):
         if _stamp(path) == stamp:
             return
-    fix = "wait until it is written, or put another file in its place by renaming it; then run again"
+    fix = "wait until it has been written, or replace it by renaming another file; then run again"
     raise UserError(Problem(str(path), "", "changed while it was read for the plan", fix))
 
 

@@ -58,7 +58,7 @@ def parse_predictions(content: bytes, path: Path) -> tuple[dict[str, Prediction]
     try:
         predictions = [read_prediction(line) for line in lines]
     except Unreadable as error:
-        raise _refused(path, f"it is not made of predictions: {error}") from error
+        raise _refused(path, f"it contains lines that are not predictions: {error}") from error
     by_id = {prediction.id: prediction for prediction in predictions}
     if len(by_id) != len(predictions):
         raise _refused(path, "a request is answered twice")
@@ -83,17 +83,17 @@ def _checked(content: bytes, path: Path) -> tuple[list[bytes], Trailer]:
     try:
         facts = _facts(last)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _refused(path, "it is cut off or not made of JSON lines") from error
+        raise _refused(path, "it is cut off or not in JSON lines") from error
     if last != _trailer(b"".join(lines), {key: value for key, value in facts.items() if key != "sha256"}):
-        raise _refused(path, "its lines are not those that its trailer hashes")
+        raise _refused(path, "its lines do not match the hash in its trailer")
     try:
         trailer = convert(facts, Trailer)
     except Unreadable as error:
         raise _refused(path, f"its trailer cannot be read: {error}") from error
     if trailer.shard != path.stem:
-        raise _refused(path, f"it is that of shard {trailer.shard}")
+        raise _refused(path, f"it belongs to shard {trailer.shard}")
     if trailer.model not in ("", _model_digest(path)):
-        raise _refused(path, f"it is that of the model with digest {trailer.model}")
+        raise _refused(path, f"it belongs to the model with digest {trailer.model}")
     return lines, trailer
 
 
@@ -103,7 +103,9 @@ def _facts(line: bytes) -> dict[str, Any]:
 
 
 def _refused(path: Path, why: str) -> UserError:
-    return UserError(Problem(str(path), "", f"not a whole prediction file: {why}", "delete it; it is then made anew"))
+    return UserError(
+        Problem(str(path), "", f"not a complete prediction file: {why}", "delete it; the next run recreates it")
+    )
 
 
 def read_trailer(path: Path) -> Trailer | None:

@@ -23,7 +23,7 @@ def read_requests(path: Path) -> dict[str, Request]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
-        raise UserError(Problem(str(path), "", "the request file is damaged", "delete it; the next run makes it anew"))
+        raise UserError(Problem(str(path), "", "the request file is damaged", "delete it; the next run recreates it"))
     return dict(lines)
 
 
@@ -32,7 +32,7 @@ def _read(line: bytes) -> tuple[str, Request]:
     value = parse(line)
     key = value.pop("id")
     if sha256(value) != key:
-        raise ValueError("its id is another one")
+        raise ValueError("its id does not match its contents")
     return key, convert(value, KINDS[value["kind"]])
 
 

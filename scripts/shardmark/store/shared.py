@@ -76,10 +76,10 @@ class SharedStore:
             found = json.loads(self._waited(self._fs.cat_file, self._place(MARKER)))
             version = found["shardmark_store"]
         except FileNotFoundError:
-            fix = "correct the address, mount the folder, or make a store of it: snakemake push --profile local"
-            raise self._error("there is no store yet", fix) from None
+            fix = "correct the address, mount the folder, or create a store there: snakemake push --profile local"
+            raise self._error("contains no store yet", fix) from None
         except (ValueError, KeyError, TypeError):
-            raise self._error(f"its {MARKER} cannot be read", "it is not a store; choose another place") from None
+            raise self._error(f"its {MARKER} cannot be read", "give the address of a store") from None
         if version > FORMAT:
             raise self._error("it was made by a newer Shardmark", "update this one")
 
@@ -108,12 +108,12 @@ class SharedStore:
         """Make an empty place a store. Raises StoreError if the place does not protect existing files."""
         content = json_line({"shardmark_store": FORMAT}).encode()
         if self.scheme not in ("file", "s3"):
-            why = f"{self.scheme}:// has no way to write without replacing, so this store can only be read here"
-            raise self._error(why, "push to a folder or an s3:// bucket, and copy that")
+            why = f"{self.scheme}:// cannot write without replacing, so this store can only be read here"
+            raise self._error(why, "push to a folder or an s3:// bucket, and copy it from there")
         self.put(MARKER, content)
         if self.scheme == "s3" and self.put(MARKER, content):
             why = "it replaces objects although asked not to (If-None-Match), so this store can only be read"
-            raise self._error(why, "take a server that knows conditional writes, as AWS and MinIO do")
+            raise self._error(why, "use a server that supports conditional writes, such as AWS or MinIO")
         self.check()
 
     def put(self, path: str, content: bytes) -> bool:
@@ -137,12 +137,12 @@ class SharedStore:
         except (FileNotFoundError, FileExistsError):
             raise
         except Overdue:
-            raise self._error(f"it has not answered for {PATIENCE:.0f} s", "look after it, then run again") from None
+            raise self._error(f"it has not answered for {PATIENCE:.0f} s", "check it, then run again") from None
         except Exception as error:  # each of fsspec's many file systems has its own errors
             if isinstance(error, OSError) and error.errno in NO_LINKS:
                 why = "its file system has no hard links, so this store can only be read"
                 raise self._error(why, "push to another file system, or to s3://") from error
-            fix = "look after it, and after your rights and its room, then run again"
+            fix = "check it, your permissions and its free space, then run again"
             raise self._error(f"{type(error).__name__}: {one_line(error)}", fix) from error
 
     def _error(self, why: str, fix: str) -> StoreError:

@@ -142,13 +142,13 @@ def read_header(line: bytes, entry: Entry, own: StoreKey | None) -> EntryHeader:
     if header.store > FORMAT:
         raise EntryRefused("it was written by a newer Shardmark")
     if any(len(name) > LONGEST or not name.isprintable() for name in (header.by, header.shardmark, header.name)):
-        raise EntryRefused("its first line has a name that is no name")
+        raise EntryRefused("its first line has an invalid name")
     if (header.model, header.dataset, header.shard, header.key) != entry[:4]:
-        raise EntryRefused(f"it is that of {header.model}/{header.dataset}/{header.shard} and key {header.key}")
+        raise EntryRefused(f"it belongs to {header.model}/{header.dataset}/{header.shard} and key {header.key}")
     if own and own.name == header.key:
         facts = {key: value for key, value in to_json(header).items() if key != "signature"}
         if not hmac.compare_digest(own.sign(facts), header.signature):
-            raise EntryRefused("it bears the name of your key, and was not signed with it")
+            raise EntryRefused("it has the name of your key, but was not signed with it")
     return header
 
 
@@ -159,7 +159,7 @@ def read_entry(
     line, newline, body = content.partition(b"\n")
     header = read_header(line + newline, entry, own)
     if hashlib.sha256(body).hexdigest() != header.sha256:
-        raise EntryRefused("its prediction file is not the one that its first line hashes")
+        raise EntryRefused("its prediction file does not match the hash in its first line")
     place = layout.PREDICTIONS.file(
         "", model=layout.full_name("_", entry.model), dataset=entry.dataset, shard=entry.shard
     )
@@ -168,9 +168,9 @@ def read_entry(
     except UserError as error:
         raise EntryRefused(error.problems[0].what) from error
     if trailer.model != entry.model:
-        raise EntryRefused("its trailer does not tell of which model it is")
+        raise EntryRefused("its trailer does not name its model")
     if digest(sorted(predictions)) != entry.shard:
         raise EntryRefused(f"its {len(predictions)} requests are not those of shard {entry.shard}")
     if ids_of(header) != {key[:ID_DIGITS] for key in predictions}:
-        raise EntryRefused("its first line names other requests than it answers")
+        raise EntryRefused("its first line does not name the requests that it answers")
     return header, predictions, trailer

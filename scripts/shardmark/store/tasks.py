@@ -32,7 +32,7 @@ def read_task(task: Path) -> tuple[TaskHeader, list[TaskLine]]:
     except (ValueError, RecursionError) as error:
         raise _damaged(task, str(error)) from error
     if header.samples_sha256 != hashed.hexdigest():
-        raise _damaged(task, "its samples are not those that its first line hashes")
+        raise _damaged(task, "its samples do not match the hash in its first line")
     return header, lines
 
 
@@ -40,9 +40,9 @@ def _header(line: bytes) -> TaskHeader:
     """The header in a line. Raises ValueError, which Unreadable is a kind of."""
     value = json.loads(line)
     if not is_sealed(value):
-        raise Unreadable("the first line is not that of a task file, or has changed")
+        raise Unreadable("its first line is not that of a task file, or has changed")
     return convert({key: part for key, part in value.items() if key != SEAL}, TaskHeader)
 
 
 def _damaged(task: Path, why: str) -> UserError:
-    return UserError(Problem(str(task), "", f"the file is damaged: {why}", MADE_ANEW))
+    return UserError(Problem(str(task), "", f"it is damaged: {why}", MADE_ANEW))

@@ -28,12 +28,10 @@ Way = Callable[[Sequence[Message]], list[Message]]
 ANOTHER = "give the model another chat template, or a meta_template"
 MESSAGES = "fix the data set's messages, or give the model a meta_template"
 NO_SYSTEM = (
-    "its template has no place for the system message of some chats: it stands at the beginning of the first user's "
+    "its template does not support the system message of some chats: it is put at the start of the first user's "
     "message, with a blank line between"
 )
-ONE_SYSTEM = (
-    "its template takes one system message: where there are several, they are joined, with a blank line between"
-)
+ONE_SYSTEM = "its template supports one system message: several are joined, with a blank line between"
 SHOWN_ROLES = 8
 "The most roles of a chat that a message names."
 

@@ -71,21 +71,21 @@ def turns(question: Question, circular: Circular, row: Row, target: Any, example
     options = options_of(row, circular.options)
     choices = question.choices(row)
     if choices is not None and len(choices) != len(options):
-        what = f"the row has {len(options)} options and {len(choices)} choices"
+        what = f"the row has {len(options)} options, but {len(choices)} choices"
         raise RenderError(what, "name the options that the choices stand for", key=OPTIONS)
     found = []
     for turn in range(1, len(options)):
         turned = rotated(row, circular.options, turn)
         own = question.choices(turned)
         if choices is not None and own == choices and sorted(choices) == sorted(map(str, options)):
-            what = "the choices are the options, and stay where they are when these are rotated"
+            what = "the choices are the options, but do not follow when these are rotated"
             raise RenderError(what, "name the column that `choices` takes them from", key=OPTIONS)
         request = question.request(turned, own, examples)
         found.append(Turn(request, request_id(request), _moved(circular, target, turn, len(options)), own))
     first = question.request(row, choices, examples)
     if len({*map(str, options)}) == len(options) and any(_asks(turn.request) == _asks(first) for turn in found):
         what = "rotating the options changes nothing that is asked"
-        raise RenderError(what, "let the prompt show the options in their order, or drop circular", key="circular")
+        raise RenderError(what, "show the options in their order in the prompt, or drop circular", key="circular")
     return found
 
 
@@ -115,6 +115,6 @@ def _place(circular: Circular, target: Any, options: int) -> int:
         return target
     letters = circular.letters[:options]
     if len(target) != 1 or target not in letters:
-        fix = "let target be the letter of the right option, or say in circular.letters what the options are called"
+        fix = "set target to the letter of the right option, or circular.letters to the names of the options"
         raise RenderError(f"expected one of the letters {letters}, found {target!r}", fix, key="target")
     return letters.index(target)

@@ -33,7 +33,7 @@ def downloaded(repository: str, commit: str, is_known: bool) -> Path | None:
         fetch = f"hf download {repository} --repo-type dataset --revision {commit}"
         raise FileNotFoundError(f"not all files of commit {commit} are in the cache: {shown}; `{fetch}` fetches them")
     if not names:
-        log.warning("%s@%s: read from the Hub's cache, which has no list of its files to compare", repository, commit)
+        log.warning("%s@%s: read from the Hub's cache, which has no list of its files to check", repository, commit)
     return folder
 
 

@@ -132,7 +132,7 @@ class Question:
         values = list(value) if isinstance(value, list | tuple) else [value]
         if not values or any(value is None for value in values):
             raise RenderError(
-                f"the row has no answer{self._gaps(row)}", "leave such rows out with `where`", key="target"
+                f"the row has no target{self._gaps(row)}", "leave such rows out with `where`", key="target"
             )
         return [_as_text(v, "target", self._gaps(row)) for v in values]
 
@@ -175,7 +175,7 @@ class Question:
             what = f"label {index} is outside the {len(choices)} choices"
             raise RenderError(what, "count choices from 0", key="target")
         if self.settings.duplicate_choices == "refuse" and choices.count(choices[index]) > 1:
-            what = f"the right choice {choices[index]!r} stands among the choices twice"
+            what = f"the right choice {choices[index]!r} occurs twice among the choices"
             fix = "correct the row, leave it out with `where`, or set duplicate_choices: keep"
             raise RenderError(what, fix, key="choices")
         return index
@@ -201,7 +201,7 @@ class Question:
         if not text:
             key = {"choice": "choices", "loglikelihood": "target"}[self.settings.kind]
             what = f"nothing to score: with {VARIABLE[self.settings.kind]} {''!r} the continuation is empty"
-            raise RenderError(what, "leave such rows out with `where`, or word the continuation", key=key)
+            raise RenderError(what, "leave such rows out with `where`, or set `continuation`", key=key)
         return text
 
     def _generate(self, row: Row, examples: Sequence[Any]) -> GenerateRequest:
@@ -238,7 +238,7 @@ class Question:
         if kind == "choice" or (self.context.names - {VARIABLE[kind]}) & row.keys():
             return self._unanswered(row)
         if kind == "generate":
-            raise RenderError("no column is in it", key="prompt")
+            raise RenderError("it uses no column", key="prompt")
         return self._unanswered(row) + self._continuation(row | {VARIABLE[kind]: self._answer_of(row)[0]})
 
     def answered(self, row: Row) -> tuple[list[str], list[int]]:
@@ -260,6 +260,6 @@ def _as_text(value: object, key: str, why: str) -> str:
     """A text, a number or a bool as text. Raises RenderError, with `why`, for missing and compound values."""
     if missing(value) or isinstance(value, dict | list | tuple):
         shown = "null" if value is None else repr(value)
-        fix = "leave such rows out with `where`" if missing(value) else "take a part of it, or join it"
+        fix = "leave such rows out with `where`" if missing(value) else "use a part of it, or join its parts"
         raise RenderError(f"expected a text or a number, found {shown}{why}", fix, key=key)
     return str(value)

@@ -7,8 +7,8 @@ Remark = Literal["own_answer", "no_choice", "doubled_option"]
 
 TEXTS: dict[Remark, str] = {
     "own_answer": "prompts contain their own question with its answer among the examples, as in lm-eval",
-    "no_choice": "samples have a right answer that is none of their choices, so that no answer is right, as in lm-eval",
-    "doubled_option": "samples have their right option twice, only one of which counts, in all rotations",
+    "no_choice": "samples have a right answer that is not among their choices, so no answer is right, as in lm-eval",
+    "doubled_option": "samples have the right option twice, only one of which counts in each rotation",
 }
 
 

@@ -297,9 +297,9 @@ class _Renderer:
         """
         problems = [self._failed(key, failed, place) for key, failed in self.failures.items()]
         if not self.ids and not problems:
-            problems.append(Problem(self.where, "where", "no row is left", "loosen the condition"))
+            problems.append(Problem(self.where, "where", "no row is left", "relax the condition"))
         if self.doubled:
-            what = f"the id {self.doubled[0]!r} stands twice ({len(self.doubled)} ids do)"
+            what = f"the id {self.doubled[0]!r} occurs twice ({len(self.doubled)} ids do)"
             problems.append(Problem(self.where, "id_column", what, "name a column that is unique, or drop id_column"))
         if problems:
             raise UserError(problems)

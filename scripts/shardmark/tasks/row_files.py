@@ -74,10 +74,10 @@ def read_rows(path: Path, how: RowFiles | None = None) -> Iterator[Row]:
     except (EOFError, lzma.LZMAError, OSError, zlib.error, _zstd_error()) as error:
         if isinstance(error, OSError) and error.errno:
             raise  # an error of the disk or the network
-        fix = "restore it, or correct its ending"
+        fix = "restore it, or correct its suffix"
         problems.append(Problem(str(path), "", f"cannot be decompressed: {error}", fix))
     if not count and not problems:
-        fix = "put one JSON object on each line" if kind == "jsonl" else "put at least one row into it"
+        fix = "put one JSON object on each line" if kind == "jsonl" else "add at least one row"
         problems.append(Problem(str(path), "", "the file has no rows", fix))
     if problems:
         raise UserError(problems[:MOST_PROBLEMS])
@@ -95,7 +95,7 @@ def refuse_without_effect(paths: Sequence[Path], how: RowFiles) -> None:
     used = {"field": "json" in kinds, **dict.fromkeys(("types", "delimiter", "quotes"), not kinds.isdisjoint(TABLES))}
     wrong = [key for key in used if not used[key] and getattr(how, key) != RowFiles.model_fields[key].default]
     if wrong:
-        what = f"source.{' and source.'.join(wrong)} without effect: it is read as {' and '.join(sorted(kinds))}"
+        what = f"source.{' and source.'.join(wrong)}: not used for a file that is read as {' and '.join(sorted(kinds))}"
         raise UserError(Problem(", ".join(map(str, paths)), "", what, "drop the key, or set source.format"))
 
 
@@ -159,7 +159,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> Row:
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
     return row
 
 
@@ -273,7 +273,7 @@ def _row(
 ) -> Row | None:
     if len(cells) != len(names):
         what = f"row {number} has {len(cells)} cells, the first line names {len(names)} columns"
-        fix = "fix this line: a cell with a delimiter or a line break stands in double quotes"
+        fix = "fix this line: put cells with delimiters or line breaks in double quotes"
         problems.append(Problem(place, "", what, fix))
         return None
     row: Row = dict(zip(names, cells, strict=True))
@@ -295,7 +295,7 @@ def _number(pattern: str, make: Callable[[str], Any], called: str) -> Callable[[
         text = cell.strip()
         value = make(text) if re.fullmatch(pattern, text) else None
         if text and (value is None or not math.isfinite(value)):
-            raise _Broken(f"{_shown(cell)} is no {called}", "correct the cell, or source.types")
+            raise _Broken(f"{_shown(cell)} is not a {called}", "correct the cell, or source.types")
         return value
 
     return cast
@@ -312,8 +312,8 @@ def _json_cell(cell: str) -> Any:
     try:
         return parse_row(cell.encode("utf-8", "surrogatepass")) if cell.strip() else None
     except (ValueError, RecursionError) as error:
-        what = f"{_shown(cell)} is no JSON ({error or 'nested too deeply'})"
-        raise _Broken(what, 'write lists as ["a", "b"], or split the text in a template') from error
+        what = f"{_shown(cell)} is not JSON ({error or 'nested too deeply'})"
+        raise _Broken(what, 'write lists as ["a", "b"], or split the text in the template') from error
 
 
 _CASTS: dict[str, Callable[[str], Any]] = {
@@ -344,12 +344,12 @@ def _columnar(
                     yield plain_row(row)
                     number += 1
         except TypeError as error:
-            problems.append(Problem(str(path), "", f"row {number}, {error}", "leave the column out, or write text"))
+            problems.append(Problem(str(path), "", f"row {number}, {error}", "leave the column out, or store text"))
         except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise
             what = f"cannot be read after row {number}: {error}" if number else f"cannot be read: {error}"
-            problems.append(Problem(str(path), "", what, "write it anew, or correct its ending or source.format"))
+            problems.append(Problem(str(path), "", what, "write it again, or correct its suffix or source.format"))
 
     return rows
 
@@ -409,7 +409,7 @@ def plain_row(row: Row) -> Row:
 def _text_of(value: object) -> str:
     if isinstance(value, date | time | timedelta | Decimal | bytes):
         return str(value)
-    raise TypeError(f"a column holds objects of type {type(value).__name__}, which are no text, number or list")
+    raise TypeError(f"a column holds objects of type {type(value).__name__}, which is not a text, number or list")
 
 
 _READERS: dict[Format, Callable[[Path, IO[bytes], RowFiles, list[Problem]], Iterator[Row]]] = {

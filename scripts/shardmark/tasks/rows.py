@@ -59,7 +59,7 @@ def _existing(patterns: list[str], root: Path, where: str, key: str) -> list[Pat
         if not files:
             problems.append(Problem(where, key, f"no file {path}", "correct the path, or data_root"))
         problems += [
-            Problem(where, key, f"{path} stands twice", "name each file once") for path in files if path in found
+            Problem(where, key, f"{path} occurs twice", "name each file once") for path in files if path in found
         ]
         found += files
     if problems:
@@ -132,8 +132,8 @@ def check_kept(source: Source, commit: str, where: str, pin: RowsPin, sha256: Ca
     """Raise UserError if the stored rows are not those of the commit; `sha256` hashes a file."""
     kept = kept_rows(source, commit)
     if kept.is_file() and not pin.fits(sha256(kept)):
-        what = f"{kept} holds other rows of {source.hub} than config/benchmark.lock knows of its commit"
-        raise UserError(Problem(where, "source.hub", what, f"remove {kept}, and run again to read them anew"))
+        what = f"{kept} has other rows of {source.hub} than config/benchmark.lock has for its commit"
+        raise UserError(Problem(where, "source.hub", what, f"remove {kept} and run again to read them again"))
 
 
 def hub_rows(source: Source, commit: str, where: str, pin: RowsPin | None = None) -> Iterable[Row]:
@@ -152,9 +152,10 @@ def hub_rows(source: Source, commit: str, where: str, pin: RowsPin | None = None
         raise UserError(_unreadable(source, where, error)) from error
     text = jsonl(rows)
     if not pin.fits(hashlib.sha256(text.encode()).hexdigest()):
-        what = f"the rows of {source.hub}@{commit} are not those that config/benchmark.lock knows of this commit"
+        what = f"the rows of {source.hub}@{commit} are not those that config/benchmark.lock has for this commit"
         fix = (
-            "clear the caches of the Hub and of datasets for it; or, if datasets reads them otherwise now, accept them"
+            "clear the caches of the Hub and of datasets for it; or, if datasets now reads them differently, accept "
+            "them"
         )
         fix += f": remove {part_name(source.config, source.split)!r} of the commit from `contents` in the lock"
         raise UserError(Problem(where, "source.hub", what, fix))
@@ -175,7 +176,7 @@ def _fetch(source: Source, commit: str, is_known: bool = False) -> list[Row]:
             config, folder = None, _converted_folder(source, commit)
         builder = load_dataset_builder(str(source.hub), config, data_dir=folder, revision=commit)
         if builder.hash != commit:
-            raise FileNotFoundError(f"commit {commit} cannot be had, and the cache only has {builder.hash}")
+            raise FileNotFoundError(f"commit {commit} is not available, and the cache has only {builder.hash}")
     except (OSError, HTTPError):  # no network, or the commit is not in the cache of `datasets`
         here = downloaded(str(source.hub), commit, is_known)
         if here is None:
@@ -224,7 +225,7 @@ def _unreadable(source: Source, where: str, error: Exception) -> Problem:
     offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HF_DATASETS_OFFLINE")
     once = "run once without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE (`snakemake stage` where there is a network)"
     fix = once if offline else "check the name and the network"
-    return Problem(where, "source.hub", what, f"{fix}, or point data_root at a folder of files")
+    return Problem(where, "source.hub", what, f"{fix}, or set data_root to a folder of files")
 
 
 def one_line(error: Exception) -> str:

@@ -60,7 +60,7 @@ class Shots:
         wanted = self.settings.count or 0
         if len(found) < wanted:
             alike = f" with its {self.settings.same}" if self.settings.same else ""
-            what = f"{wanted} examples are wanted, there are {len(found)}{alike}"
+            what = f"{wanted} examples are needed, but there are {len(found)}{alike}"
             raise RenderError(what, "lower count, or give more examples", key="few_shot.count")
         return found
 

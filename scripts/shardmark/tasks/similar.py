@@ -46,7 +46,7 @@ def _words(text: str) -> list[str]:
 def _embedding(folder: str, texts: Sequence[str], query: Callable[[Row], str], where: str) -> Similar:
     path = Path(folder).expanduser()
     if not (path / "config.json").is_file():
-        fix = "give the folder of a sentence-transformers model that has been downloaded"
+        fix = "give the folder of a downloaded sentence-transformers model"
         raise UserError(Problem(where, "few_shot.embedding_model", f"no model in {folder}", fix))
     package = _package("sentence_transformers", where)
     model = package.SentenceTransformer(str(path), device="cpu", local_files_only=True)
@@ -63,6 +63,6 @@ def _package(name: str, where: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         inner = getattr(error, "name", name) not in (name, None)
-        what = f"the package {name.replace('_', '-')} " + (f"lacks another: {error}" if inner else "is not installed")
-        fix = f"pip install {name.replace('_', '-')}, or pick first, ids or random"
+        what = f"the package {name.replace('_', '-')} " + (f"needs another: {error}" if inner else "is not installed")
+        fix = f"pip install {name.replace('_', '-')}, or use pick: first, ids or random"
         raise UserError(Problem(where, "few_shot.pick", what, fix)) from error

@@ -108,7 +108,7 @@ def _files(plan: Plan) -> Iterator[tuple[ModelRecord, Path, int]]:
             if trailer := read_trailer(path):
                 yield pair.model, path, trailer.count
             else:
-                what = "these predictions are scored, and are gone or damaged"
+                what = "these predictions are scored, but are gone or damaged"
                 problems.append(Problem(str(path), "", what, "leave this pair out with --config datasets=..."))
     if problems:
         raise UserError(problems)
@@ -120,7 +120,7 @@ def _chosen(model: ModelRecord, path: Path, numbers: Iterable[int]) -> Iterator[
     answers, trailer = read_predictions(path)
     keys = sorted(answers)
     if keys != sorted(asked):
-        what = "its requests are not those of its shard"
+        what = "its requests do not match its shard"
         raise UserError(Problem(str(path), "", what, "snakemake verify --profile local"))
     by = ", ".join(dict.fromkeys(taken.by for taken in trailer.taken))
     for key in (keys[number] for number in numbers):
@@ -166,6 +166,6 @@ def differences(found: Iterable[Compared]) -> Iterator[str]:
     for each in found:
         if not each.agrees:
             chosen = each.chosen
-            whose = f" (taken over from {chosen.by})" if chosen.by else ""
+            whose = f" (reused from {chosen.by})" if chosen.by else ""
             name = f"{chosen.model.name} on {chosen.dataset}, request {chosen.key[:16]}{whose}"
             yield f"{name}: {text_of(chosen.before)} before, {text_of(each.after)} now"

@@ -259,7 +259,7 @@ def _have(texts: Iterable[str], words: Iterable[str]) -> bool:
 
 
 def _print_suites(suites: list[Suite], console: Console) -> None:
-    table = _table(f"{len(suites)} suites, which stand for data sets")
+    table = _table(f"{len(suites)} suites (each stands for data sets)")
     for column in ("", "name", "data sets", "description"):
         table.add_column(column, overflow="fold")
     for suite in suites:
@@ -272,7 +272,7 @@ def _print_suites(suites: list[Suite], console: Console) -> None:
 def _cells(entry: Entry) -> Iterable[str]:
     star = "*" if entry.selected else ""
     rows = [] if entry.kind == "models" else [f"{entry.rows:,}" if entry.rows is not None else ""]
-    file = f"{entry.file} (in place of the shipped one)" if entry.is_replacement else shown(entry.file)
+    file = f"{entry.file} (replaces the shipped one)" if entry.is_replacement else shown(entry.file)
     if entry.problems:
         return [star, entry.name, file, "broken", "", *rows, "\n".join(map(str, entry.problems))]
     about = f"{entry.about}, {len(entry.parts)} parts" if entry.parts else entry.about

@@ -45,7 +45,7 @@ def certify(run: Merged, models: list[str], root: Path, count: int = REQUESTS) -
     Requests that were answered before an interruption are not asked again. Raises UserError.
     """
     if len(set(models)) != 2 or count < 1:
-        what = f"a certificate is of two models and of at least one request (given: {', '.join(models)}; {count})"
+        what = f"a certificate needs two models and at least one request (given: {', '.join(models)}; {count})"
         raise UserError(Problem("--models", "", what, "name two: --models A B"))
     wanted = replace(run, config=run.config | {"models": models}, command_line=run.command_line | {"models"})
     use_max_cost(run.config)
@@ -78,8 +78,8 @@ def chosen_requests(plan: Plan, count: int) -> tuple[dict[str, Request], dict[st
     shared = {pair.dataset.full_name for pair in plan.pairs if pair.model is second}
     datasets = [pair.dataset for pair in plan.pairs if pair.model is first and pair.dataset.full_name in shared]
     if not datasets:
-        what = f"{first.name} and {second.name} are asked no data set in the same way: one in chats, the other in texts"
-        raise UserError(Problem("--models", "", what, "say apply_chat_template for both"))
+        what = f"{first.name} and {second.name} are asked no data set in the same way: one in chats, the other as texts"
+        raise UserError(Problem("--models", "", what, "set apply_chat_template for both"))
     each = -(-count // len(datasets))
     asked: dict[str, Request] = {}
     counts: dict[str, int] = {}

@@ -13,7 +13,7 @@ from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
 from shardmark.store.tasks import read_task
 
-AGAIN = "delete it; the next run makes it anew"
+AGAIN = "delete it; the next run recreates it"
 
 
 class Damage(NamedTuple):
@@ -43,7 +43,7 @@ def predictions(path: Path) -> Iterator[Damage]:
         yield Damage(error.problems[0], (path,))
         return
     if digest(list(found)) != path.stem:
-        yield _damage(path, f"its {len(found)} requests are not those of shard {path.stem}")
+        yield _damage(path, f"its {len(found)} requests do not match shard {path.stem}")
 
 
 def requests(path: Path) -> Iterator[Damage]:
@@ -62,13 +62,13 @@ def task(path: Path) -> Iterator[Damage]:
         yield Damage(error.problems[0], (path,))
         return
     if header.dataset.full_name != path.stem:
-        yield _damage(path, f"it is that of {header.dataset.full_name}")
+        yield _damage(path, f"it belongs to {header.dataset.full_name}")
 
 
 def sealed_json(path: Path) -> Iterator[Damage]:
     """Check a JSON file with its own checksum."""
     if not _is_sealed(path):
-        yield _damage(path, "its checksum is missing or is not that of its content")
+        yield _damage(path, "its checksum is missing or does not match its contents")
 
 
 def _is_sealed(path: Path) -> bool:
@@ -86,7 +86,7 @@ def model_record(path: Path) -> Iterator[Damage]:
 def _misnamed(path: Path, record: Any) -> Iterator[Damage]:
     named = layout.full_name(record.get("name"), record.get("digest"))
     if named != path.stem:
-        yield _damage(path, f"it is that of {named}")
+        yield _damage(path, f"it belongs to {named}")
 
 
 def score(path: Path) -> Iterator[Damage]:
@@ -95,19 +95,19 @@ def score(path: Path) -> Iterator[Damage]:
     fields, results = layout.SCORES.fields(path), layout.SCORES.results(path)
     derived = tuple(kind.file(results, **fields) for kind in layout.SCORED)
     if not _is_sealed(path):
-        yield _damage(path, "its checksum is missing or is not that of its content", *derived)
+        yield _damage(path, "its checksum is missing or does not match its contents", *derived)
         return
     found = read_json(path)
     named = [layout.full_name(found[key]["name"], found[key]["digest"]) for key in ("model", "dataset")]
     if named != [model, name]:
-        yield _damage(path, f"it is that of {' on '.join(named)}", *derived)
+        yield _damage(path, f"it belongs to {' on '.join(named)}", *derived)
     _, samples, timings = derived
     if not timings.is_file():
         return  # scoring makes it again, with the others
     if not _is_sealed(timings):
-        yield _damage(timings, "its checksum is missing or is not that of its content", *derived)
+        yield _damage(timings, "its checksum is missing or does not match its contents", *derived)
     elif samples.is_file() and file_sha256(samples) != read_json(timings).get("samples_sha256"):
-        yield _damage(samples, f"its hash is not the one in {timings}", *derived)
+        yield _damage(samples, f"its hash differs from the one in {timings}", *derived)
 
 
 def named_by_digest(path: Path) -> Iterator[Damage]:
@@ -117,7 +117,7 @@ def named_by_digest(path: Path) -> Iterator[Damage]:
     except ValueError:
         whole = False
     if not whole:
-        yield _damage(path, "its content is not what its name says")
+        yield _damage(path, "its contents do not match its name")
 
 
 def converted_weights(path: Path) -> Iterator[Damage]:
@@ -131,7 +131,7 @@ def converted_weights(path: Path) -> Iterator[Damage]:
     for name, value in expected.items():
         file = folder / name
         if not file.is_file() or file_sha256(file) != value:
-            yield _damage(file, f"it is missing, or its hash is not the one in {path}", *everything)
+            yield _damage(file, f"it is missing, or its hash differs from the one in {path}", *everything)
 
 
 def of_the_hub(folder: Path, name: str, file: HubFile) -> Callable[[Path], Iterator[Damage]]:
@@ -139,7 +139,7 @@ def of_the_hub(folder: Path, name: str, file: HubFile) -> Callable[[Path], Itera
 
     def check(path: Path) -> Iterator[Damage]:
         for fault in faults(folder, {name: file}, ContentHashes(None)):
-            fix = f"remove {path.resolve()}; the next run fetches it anew"
+            fix = f"remove {path.resolve()}; the next run downloads it again"
             yield Damage(Problem(str(path), "", fault.what, fix))
 
     return check
@@ -150,8 +150,8 @@ def rows_of_the_hub(expected: str) -> Callable[[Path], Iterator[Damage]]:
 
     def check(path: Path) -> Iterator[Damage]:
         if file_sha256(path) != expected:
-            what = "it holds other rows than config/benchmark.lock knows of their commit"
-            yield Damage(Problem(str(path), "", what, "remove it; the next run reads the rows anew"))
+            what = "its rows are not those that config/benchmark.lock has for their commit"
+            yield Damage(Problem(str(path), "", what, "remove it; the next run reads the rows again"))
 
     return check
 
@@ -161,8 +161,8 @@ def source(expected: set[str]) -> Callable[[Path], Iterator[Damage]]:
 
     def check(path: Path) -> Iterator[Damage]:
         if file_sha256(path) not in expected:
-            what = "its content is neither what config/benchmark.lock nor what any result tells of"
-            fix = "restore it if you did not change it; else run again, for results of what is there now"
+            what = "its contents match neither config/benchmark.lock nor any result"
+            fix = "restore it if you did not change it; else run again to evaluate what is there now"
             yield Damage(Problem(str(path), "", what, fix))
 
     return check

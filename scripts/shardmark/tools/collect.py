@@ -85,7 +85,7 @@ def delete(found: list[Collection], stale: bool, root: Path) -> None:
     """Remove the files that no run needs. Raises UserError while Snakemake runs here, or if one cannot be removed."""
     if any((root / SNAKEMAKE).glob("*.lock")):
         what = "a run is going on in this folder, or was killed"
-        fix = "wait for it, or, if it is dead, snakemake --unlock --profile local"
+        fix = "wait for it or, if it was killed, snakemake --unlock --profile local"
         raise UserError(Problem(str(SNAKEMAKE), "", what, fix))
     for collection in found:
         remove(collection.results, collection.garbage(stale))
@@ -100,7 +100,7 @@ def print_collection(found: Collection, stale: bool, console: Console) -> None:
     for kind in sorted({file.kind for file in garbage}):
         table.add_row(kind, *_totals(file for file in garbage if file.kind == kind))
     table.add_section()
-    table.add_row("no run needs these", *_totals(garbage))
+    table.add_row("not needed by any run", *_totals(garbage))
     console.print(table)
     for fate, why in _reasons(stale).items():
         files = [file for file in found.files if file.fate == fate]
@@ -116,9 +116,9 @@ def print_collection(found: Collection, stale: bool, console: Console) -> None:
 def _reasons(stale: bool) -> dict[str, str]:
     reasons = {
         "fresh": "a process may still use them",
-        "unknown": "not Shardmark's, or links",
+        "unknown": "not Shardmark's files, or links",
     }
-    return reasons if stale else {"stale": "answers that later shards may take over (--stale removes them)"} | reasons
+    return reasons if stale else {"stale": "answers that later shards may reuse (--stale removes them)"} | reasons
 
 
 def _totals(files: Iterable[File]) -> tuple[str, str]:

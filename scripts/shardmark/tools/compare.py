@@ -83,7 +83,7 @@ def legend(found: Compared) -> Iterator[str]:
     """Notes for the table's readers."""
     yield "* significant at the 5 % level, corrected for the lines of the table (Holm); see docs/report.md"
     if found.left_out:
-        yield f"no result of both: {', '.join(found.left_out)}"
+        yield f"no results of both: {', '.join(found.left_out)}"
 
 
 def changes_table(found: Sequence[Change]) -> Table:

@@ -73,7 +73,7 @@ def submit(script: Path, settings_file: Path) -> str:
     done = _dlc(words)
     found = JOB_ID.search(done)
     if found is None:
-        raise UserError(Problem("dlc submit pytorchjob", "", f"gave no job id: {done.strip()}", "see what it says"))
+        raise UserError(Problem("dlc submit pytorchjob", "", f"gave no job id: {done.strip()}", "see its message"))
     return found[1]
 
 

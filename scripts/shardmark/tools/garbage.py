@@ -100,7 +100,7 @@ def remove(results: Path, files: Iterable[File]) -> None:
         try:
             file.path.unlink(missing_ok=True)
         except OSError as error:
-            fix = "fix the permissions of its folder; what was removed before is gone, the rest is untouched"
+            fix = "fix the permissions of its folder; files removed so far are gone, the rest is untouched"
             raise UserError(Problem(str(file.path), "", f"cannot be removed: {error.strerror}", fix)) from error
         folders.add(file.path.parent)
     for folder in folders:

@@ -128,7 +128,7 @@ class Gate:
         other = self.results if rule.baseline.report is None else read_finished(Path(rule.baseline.report)).scored
         compared = self._compared(rule, name, other)
         if not compared:
-            what = "compares nothing: the only model it names is its baseline"
+            what = "compares nothing: it names only its baseline"
             raise UserError(Problem(self.file, name, what, "name others in `models`"))
         corrected = iter(holm([each.found.p for each in compared if each.found]))
         for each in compared:
@@ -157,7 +157,7 @@ class Gate:
         baseline = rule.baseline
         models = self._models(rule, name)
         if baseline.model is not None and baseline.model not in {model.name for model in other.models}:
-            what = f"{baseline.model!r} is no model of the report that is compared with"
+            what = f"{baseline.model!r} is not a model of the baseline report"
             raise UserError(
                 Problem(
                     self.file, f"{name}.baseline.model", what, nearest(baseline.model, [m.name for m in other.models])
@@ -205,7 +205,7 @@ class Gate:
         key, fit, better = (
             ("at_least", "at_most", "less") if rule.at_least is not None else ("at_most", "at_least", "more")
         )
-        what = f"of the metric of {dataset}, {better} is better"
+        what = f"for the metric of {dataset}, {better} is better"
         raise UserError(Problem(self.file, f"{name}.{key}", what, f"give {fit}, or leave {dataset} out"))
 
     def _answers(self, rule: AnswerRule, name: str) -> Iterator[Check]:
@@ -253,7 +253,7 @@ class Gate:
         lost = [pattern for pattern in patterns if not any(fnmatchcase(each, pattern) for each in known)]
         if lost:
             raise UserError(
-                Problem(self.file, key, f"{pattern!r} fits nothing in the report", nearest(pattern, known))
+                Problem(self.file, key, f"{pattern!r} matches nothing in the report", nearest(pattern, known))
                 for pattern in lost
             )
         return [each for each in known if any(fnmatchcase(each, pattern) for pattern in patterns)]
@@ -274,7 +274,7 @@ def _why_no_baseline(mine: Pair | None, theirs: Pair | None, model: str, dataset
     if theirs is None:
         return f"no baseline: {model} has no score on {dataset}"
     if mine and mine.scores.dataset.digest != theirs.scores.dataset.digest:
-        return "no baseline: its samples, or how they are judged, have changed since (compare.py --against tells what)"
+        return "no baseline: its samples, or how they are judged, have changed since (compare.py --against shows what)"
     if mine and mine.scores.primary != theirs.scores.primary:
         return f"no baseline: its metric was {theirs.scores.primary}"
     return "no baseline: its score is not finite" if theirs.scores.main.value is None else ""

@@ -27,7 +27,7 @@ class Made(NamedTuple):
 def init(folder: Path) -> list[Made]:
     """Write the files that a folder needs and lacks. Raises UserError for the installation itself."""
     if folder.resolve() == Path(INSTALLATION).resolve():
-        what = "this is Shardmark itself, where models and data sets can be added without more"
+        what = "this is Shardmark itself, where you can add models and data sets directly"
         raise UserError(Problem(str(folder), "", what, "name another folder"))
     wanted = {HIDDEN.get(str(path), str(path)): TEMPLATES / path for path in _templates()}
     wanted |= {f"profiles/{name}/config.yaml": Path(INSTALLATION, "profiles", name, "config.yaml") for name in PROFILES}

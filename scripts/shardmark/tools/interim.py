@@ -119,7 +119,7 @@ def _inputs(results: Path, run: str) -> ReportInputs:
     current = read_sealed(layout.CURRENT.file(results, file=f"{run}.json")).get("report", "")
     given = find_sealed(layout.REPORT_INPUTS.file(results, report=current), ReportInputs) if current else None
     if not given or not given.run:
-        what = f"no run of the name {run} has been started in this results folder"
+        what = f"no run named {run} has been started in this results folder"
         raise UserError(
             Problem(str(results), "", what, "start it first, or name another with --config run=... results=...")
         )
@@ -157,7 +157,7 @@ def _scored(results: Path, settings: RunConfig, place: Place) -> Scored:
     if len(done) == len(names):
         return score_answers(header, lines, record, collect(names, results, model, dataset))
     if len(done) < FEWEST:
-        raise Missing(f"{len(done)} of {len(names)} shards from the first on; a score takes {FEWEST}")
+        raise Missing(f"{len(done)} of {len(names)} shards from the first on; a score needs {FEWEST}")
     if header.settings.get("lm_eval", {}).get("groups"):
         raise Missing(f"first {len(done)} of {len(names)} shards; a group of lm-eval's tasks is scored as a whole")
     return _scored_part(results, header, lines, record, done, len(names))

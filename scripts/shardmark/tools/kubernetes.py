@@ -103,7 +103,7 @@ def job_spec(settings: KubernetesConfig, wanted: Wanted, wrapper: Path, folder: 
 def submit(script: Path, settings_file: Path) -> str:
     """Submit one of Snakemake's job scripts; returns the job's id, NAMESPACE/NAME."""
     settings = read_settings(settings_file)
-    problem = f"is not below mount_path, {settings.mount_path}: jobs would not find it"
+    problem = f"is not below mount_path, {settings.mount_path}: jobs would not see it"
     if not Path.cwd().is_relative_to(settings.mount_path):
         raise UserError(Problem(str(Path.cwd()), "", problem, f"put the clone on the volume, or fix {settings_file}"))
     wrapper = wrap(script.resolve(), os.environ, Path.cwd())
@@ -111,7 +111,7 @@ def submit(script: Path, settings_file: Path) -> str:
     told = ask(["kubectl", "create", "--filename=-", "--output=name"], FIX, json.dumps(spec))
     name = str(spec["metadata"]["name"])
     if f"job.batch/{name}" not in told.split():
-        raise UserError(Problem("kubectl create", "", told.strip(), "see what it says"))
+        raise UserError(Problem("kubectl create", "", told.strip(), "see its message"))
     return f"{settings.namespace}/{name}"
 
 

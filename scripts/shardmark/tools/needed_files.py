@@ -67,9 +67,9 @@ def needed_files(plan: Plan, run: Merged, root: Path, predictions: bool = False)
     for file in found:
         if isinstance(file.content, Path) and not file.content.is_file():
             fix = "run or stage this configuration first, where there is a network"
-            problems.append(Problem(str(file.content), "", "is needed, and not here", fix))
+            problems.append(Problem(str(file.content), "", "is needed, but missing here", fix))
         if file.place == "project" and not belongs_in_project(file.name):
-            what = "is needed, and lies where nothing is unpacked to: hidden, or in a folder of Shardmark's own"
+            what = "is needed, but cannot be unpacked to its place: it is hidden, or in a folder of Shardmark's own"
             problems.append(Problem(file.name, "", what, "move it to another folder, such as data/"))
     if problems:
         raise UserError(problems)
@@ -200,7 +200,7 @@ def _others(plan: Plan) -> Iterator[str]:
         if package := _package(model.settings):
             yield f"the package {package} (model {model.name})"
         if model.settings.backend != "transformers":
-            yield f"what backend {model.settings.backend} of model {model.name} needs"
+            yield f"the requirements of backend {model.settings.backend} (model {model.name})"
     path = plan.benchmark.run.lm_eval_path
     for dataset in expand(plan.benchmark, "lm_eval_path", []):
         if package_folder(dataset.root):

@@ -72,7 +72,10 @@ def pack(run: Merged, root: Path, out: Path, predictions: bool = False, step: St
         value = hashlib.sha256(content).hexdigest() if inline else plan.files.sha256(content)  # type: ignore[arg-type]
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         if len(blob) == 64 and blob != value:
-            what, fix = "is damaged: its hash is not the one that the Hub's cache names it by", "remove it; fetch anew"
+            what, fix = (
+                "is damaged: its hash is not the one that the Hub's cache names it by",
+                "remove it; download it again",
+            )
             problems.append(Problem(str(content), "", what, fix))
         contents[value] = content
         files.append(PackedFile(place=place, name=name, sha256=value, size=size, blob=blob))
@@ -152,19 +155,19 @@ class Unpacking:
         """Raise ArchiveRefused, or UserError if the user may allow it, for files that do not belong here."""
         for file in manifest.files:
             if file.place == "project" and not belongs_in_project(file.name):
-                raise ArchiveRefused(f"{file.name!r} has no place in a project: only config/ and data have")
+                raise ArchiveRefused(f"{file.name!r} does not belong in a project: only config/ and data do")
             if file.place == "rows" and not ROWS.fullmatch(file.name):
                 raise ArchiveRefused(f"{file.name!r} is not a file of rows")
             if file.place == "results" and not layout.PREDICTIONS.parse(file.name):
                 raise ArchiveRefused(f"{file.name!r} is not a file of predictions")
         outside = [file.name for file in manifest.files if file.place == "outside"]
         if outside and "outside" not in self._places:
-            what = f"{len(outside)} files were outside of the project where it was packed, such as /{outside[0]}"
-            fix = "python scripts/unpack.py ... --outside DIR puts them below DIR (/ for where they were)"
+            what = f"{len(outside)} files were outside the project where it was packed, such as /{outside[0]}"
+            fix = "python scripts/unpack.py ... --outside DIR puts them below DIR (/ for their original places)"
             raise UserError(Problem(str(self._archive), "", what, fix))
         code = [file.name for file in manifest.files if file.place in ("project", "outside") and _is_code(file.name)]
         if code and not self._code:
-            what = f"it brings {len(code)} files of code, such as {code[0]}"
+            what = f"it contains {len(code)} files of code, such as {code[0]}"
             fix = "python scripts/unpack.py ... --code, if you trust whoever packed it"
             raise UserError(Problem(str(self._archive), "", what, fix))
 
@@ -186,8 +189,8 @@ class Unpacking:
 
     def _refuse_conflicts(self, manifest: Manifest, states: Mapping[tuple[Place, str], str]) -> None:
         others = [file for file in manifest.files if states[file.place, file.name] == "other"]
-        what = f"is another file than the one in {self._archive}"
-        fix = "move it away, or unpack in a clone of its own"
+        what = f"differs from the file in {self._archive}"
+        fix = "move it away, or unpack in a separate clone"
         if others:
             raise UserError([Problem(str(self._target(file)), "", what, fix) for file in others])
 
@@ -203,8 +206,8 @@ class Unpacking:
         for device, folder in folders.items():
             free = shutil.disk_usage(folder).free
             if needed[device] + SPARE > free:
-                what = f"{decimal(needed[device])} are to be unpacked, and {decimal(free)} are free"
-                problems.append(Problem(str(folder), "", what, "make room, or set HF_HOME to another disk"))
+                what = f"{decimal(needed[device])} are to be unpacked, but {decimal(free)} are free"
+                problems.append(Problem(str(folder), "", what, "free some space, or set HF_HOME to another disk"))
         if problems:
             raise UserError(problems)
 
@@ -229,7 +232,7 @@ class Unpacking:
                     os.fsync(out.fileno())
                 os.replace(path.with_suffix(".partial"), path)
             if member.git and blobs[member.sha256] != {archive.git}:
-                raise ArchiveRefused(f"{member.sha256} would stand for another content in the Hub's cache")
+                raise ArchiveRefused(f"{member.sha256} would have other contents in the Hub's cache")
         return first
 
     def _make(self, folder: Path) -> None:
@@ -248,8 +251,8 @@ class Unpacking:
             return None, []
         lock = Lock(self._root / LOCK)
         if differing := lock.adopt(staged[found[0].sha256]):
-            what = f"{', '.join(differing[:5])}: the lock of {self._archive} says something else"
-            fix = "unpack in a clone of its own, or move this lock away"
+            what = f"{', '.join(differing[:5])}: the lock of {self._archive} differs"
+            fix = "unpack in a separate clone, or move this lock away"
             raise UserError(Problem(str(LOCK), "", what, fix))
         return lock, found
 

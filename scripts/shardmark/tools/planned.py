@@ -45,7 +45,7 @@ def refusals(where: str, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fix = "free or enlarge the disk, fix the permissions, or choose another folder with --config results=..."
+        fix = "free some disk space, fix the permissions, or choose another folder with --config results=..."
         raise UserError(Problem(where, "results", f"{what}: {error.filename}: {error.strerror}", fix)) from error
 
 

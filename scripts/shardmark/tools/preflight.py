@@ -22,7 +22,7 @@ def preflight(run: Merged, root: Path, local: bool) -> Iterator[str]:
     for need in needed(models):
         identity = need.place.repository.identity
         size = sum(fault.size or 0 for fault in need.missing)
-        state = f"{len(need.missing)} to be fetched, {decimal(size)}" if need.missing else "all are here"
+        state = f"{len(need.missing)} to download, {decimal(size)}" if need.missing else "complete"
         yield f"{identity.repository}@{identity.commit[:12]}: {need.files} files, {decimal(need.bytes)}: {state}"
     problems = content_problems(models, plan.results, everything=True) + missing_problems(plan)
     if problems:

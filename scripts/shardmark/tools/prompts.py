@@ -50,7 +50,7 @@ def show_prompts(
     """
     problems: list[Problem] = []
     if count < 1:
-        problems.append(Problem("--samples", "", f"{count} samples are none", "give a number from 1"))
+        problems.append(Problem("--samples", "", f"{count} is not a number of samples", "give a number from 1"))
     benchmark = load(run.config, root, run.where, problems, run.command_line)
     tasks = expand(benchmark, place_of("lm_eval_path", run.where, run.command_line), problems)
     all_datasets: list[Chosen] = [*benchmark.datasets, *tasks]
@@ -74,7 +74,7 @@ def show_prompts(
 def _chosen(named: Sequence[N], wanted: Sequence[str], option: str, what: str, problems: list[Problem]) -> list[N]:
     names = {each.name for each in named}
     problems += [
-        Problem(option, "", f"no {what} of this run is called {pattern}", nearest(pattern, names))
+        Problem(option, "", f"no {what} of this run matches {pattern}", nearest(pattern, names))
         for pattern in wanted
         if not fnmatch.filter(names, pattern)
     ]

@@ -63,10 +63,10 @@ def test_find(text: str, expected: str | None) -> None:
 def scaffold(name: str, folder: Path, is_filter: bool) -> list[Path]:
     """Write a metric or a filter and its test into a folder. Raises UserError for files that exist already."""
     if not name.isidentifier():
-        raise UserError(Problem("NAME", "", f"{name!r} is no name of a Python module", "use letters, digits and _"))
+        raise UserError(Problem("NAME", "", f"{name!r} is not a name of a Python module", "use letters, digits and _"))
     file, test = folder / f"{name}.py", folder / f"test_{name}.py"
     if there := [path for path in (file, test) if path.exists()]:
-        raise UserError(Problem(str(path), "", "is there already", "choose another name") for path in there)
+        raise UserError(Problem(str(path), "", "already exists", "choose another name") for path in there)
     texts = (FILTER, FILTER_TEST) if is_filter else (METRIC, METRIC_TEST)
     for path, text in zip((file, test), texts, strict=True):
         write_whole(path, text.format(name=name, test=test))

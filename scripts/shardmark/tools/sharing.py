@@ -52,7 +52,7 @@ def store_of(run: Merged) -> SharedStore:
     """The store that a run names. Raises UserError if it names none, or if the store cannot be used."""
     address = run.config.get("store")
     if not address:
-        fix = "add store: /shared/folder or s3://bucket/prefix to the run's file, or give it with --config"
+        fix = "add store: /shared/folder or s3://bucket/prefix to the run's file, or set it with --config"
         raise UserError(Problem(run.where, "store", "this run names no store", fix))
     return SharedStore(str(address))
 
@@ -85,7 +85,7 @@ def push(run: Merged, root: Path, step: Step = lambda what, of: None) -> Pushed:
             pushed.counts[done.result()] += 1
         except StoreError as error:
             (problem,) = error.problems
-            what = f"{problem.what}; {pushed.counts['new']:,} shards are new there, and whole"
+            what = f"{problem.what}; {pushed.counts['new']:,} shards have been added completely"
             raise StoreError(replace(problem, what=what)) from error
         except UserError as error:
             pushed.problems += error.problems
@@ -98,7 +98,7 @@ def _content(path: Path, entry: Entry, key: StoreKey) -> bytes | None:
     predictions, trailer = parse_predictions(body, path)
     ids = sorted(predictions)
     if not trailer.model or digest(ids) != path.stem:
-        what = "its requests are not those of its shard, or its trailer does not tell its model: it is not shared"
+        what = "not shared: its requests do not match its shard, or its trailer does not name its model"
         raise UserError(Problem(str(path), "", what, "snakemake verify --profile local"))
     if trailer.taken and not trailer.inferred:
         return None

@@ -52,7 +52,10 @@ def stage_run(run: Merged, root: Path, path: Path, tell: Tell = lambda line: Non
     problems: list[Problem] = []
     benchmark = load(run.config, root, run.where, problems, run.command_line)
     if benchmark.run.offline is True:
-        what, fix = "is true, so nothing can be fetched", "call stage with --config offline=false, or set offline: auto"
+        what, fix = (
+            "is true, so nothing can be downloaded",
+            "call stage with --config offline=false, or set offline: auto",
+        )
         raise UserError([*problems, Problem(place_of("offline", run.where, run.command_line), "offline", what, fix)])
     results = Path(benchmark.run.results)
     lock = Lock(path, benchmark.run.frozen, kept=layout.PINS.file(results))
@@ -99,9 +102,9 @@ def _models(
 def _download(place: Place, hashes: ContentHashes, tell: Tell) -> None:
     size = sum(fault.size or 0 for fault in missing(place))
     if size or not place.files:
-        tell(f"{place.name}: fetching {decimal(size) if size else 'all files'}")
+        tell(f"{place.name}: downloading {decimal(size) if size else 'all files'}")
     fetch(place, *patterns_for(place.model, place.key), hashes)
-    tell(f"{place.name}: {decimal(sum(file.size or 0 for file in place.files.values()))} are here and whole")
+    tell(f"{place.name}: {decimal(sum(file.size or 0 for file in place.files.values()))} are here and intact")
 
 
 def _rows(benchmark: Benchmark, run: Merged, lock: Lock, hashes: HashCache, problems: list[Problem], tell: Tell) -> int:

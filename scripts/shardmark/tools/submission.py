@@ -55,7 +55,7 @@ def job_wanted(script: Path) -> Wanted:
     """The requirements in one of Snakemake's job scripts. Raises UserError."""
     found = PROPERTIES.search(script.read_text())
     if found is None:
-        raise UserError(Problem(str(script), "", "is no job script of Snakemake", "let Snakemake call this command"))
+        raise UserError(Problem(str(script), "", "is not a job script of Snakemake", "let Snakemake call this command"))
     return wanted(json.loads(found[1]))
 
 

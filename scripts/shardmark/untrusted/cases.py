@@ -90,7 +90,7 @@ def read_cases(target: str) -> Cases:
     if not found.cases:
         raise ValueError("cases: there are none")
     if found.function is not None and not found.function.isidentifier():
-        raise ValueError(f"function: {found.function!r} is no name")
+        raise ValueError(f"function: {found.function!r} is not a name")
     if found.function is not None:
         for case in found.cases:
             for text in (*case.input.split("\n"), case.output):

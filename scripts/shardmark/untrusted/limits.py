@@ -30,7 +30,7 @@ STEPS = 256
 "How many steps before the memory bound is set again: asking the kernel for the size costs more than a step."
 
 
-FIX = "correct the template or pattern: it grows, or goes on, without end"
+FIX = "correct the template or pattern: its output or its work grows without end"
 
 
 class TooLong(BaseException):

@@ -127,12 +127,12 @@ def faults(code: str, name: str, arguments: int, settings: Collection[str]) -> I
     places = [*taken.posonlyargs, *taken.args]
     least = len(places) - len(taken.defaults)
     if (len(places) < arguments and not taken.vararg) or least > arguments + len(settings):
-        yield found[-1].lineno, f"{name} is called with {arguments} arguments, and takes {len(places)}"
+        yield found[-1].lineno, f"{name} is called with {arguments} arguments, but takes {len(places)}"
         return
     named = {each.arg for each in [*taken.args[arguments:], *taken.kwonlyargs]}
     for unknown in sorted(set(settings) - named) if not taken.kwarg else ():
-        yield found[-1].lineno, f"{name} has no argument {unknown!r}, which settings name"
+        yield found[-1].lineno, f"{name} has no argument {unknown!r}, which its settings name"
     needed = {each.arg for each in places[arguments:least]}
     needed |= {each.arg for each, value in zip(taken.kwonlyargs, taken.kw_defaults, strict=True) if value is None}
     for missing in sorted(needed - set(settings)):
-        yield found[-1].lineno, f"{name} needs {missing!r}, which settings do not name"
+        yield found[-1].lineno, f"{name} needs {missing!r}, which its settings do not name"

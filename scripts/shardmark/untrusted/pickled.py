@@ -33,7 +33,7 @@ class _PlainUnpickler(pickle.Unpickler):
     """Finds no class, whatever operation asks for one."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
-        raise ValueError(f"it wants {module}.{name}, and only plain values are read")
+        raise ValueError(f"it needs {module}.{name}, but only plain values are read")
 
     def persistent_load(self, pid: Any) -> NoReturn:
         raise ValueError("it refers to something outside of it")
@@ -49,7 +49,7 @@ def plain_pickle(data: bytes) -> Any:
                 f"a pickle with the operation {operation.name}: only texts, numbers and containers are read"
             )
         if operation.name in PLACES and int(argument or 0) > number:  # memory is allocated up to the place
-            raise ValueError(f"a pickle that keeps a value at place {argument:,}, beyond all that it has")
+            raise ValueError(f"a pickle that stores a value at place {argument:,}, beyond the number of its values")
         if number > 4 * MAX_VALUES:
             raise ValueError(f"a pickle of more than {4 * MAX_VALUES:,} operations")
     try:

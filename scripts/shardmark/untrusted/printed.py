@@ -84,9 +84,9 @@ def _check(value: object) -> None:
     elif callable(value):
         raise NoText("a method, not a value: call it with (), or write column['key'] for the key of that name")
     elif isinstance(value, LAZY):
-        raise NoText(f"a {type(value).__name__}, which has no text of its own: make it a list")
+        raise NoText(f"a {type(value).__name__}, which has no text form: make it a list")
     else:
-        raise NoText(f"an object of type {type(value).__name__}, which has no text of its own")
+        raise NoText(f"an object of type {type(value).__name__}, which has no text form")
 
 
 def printed(value: object) -> Any:

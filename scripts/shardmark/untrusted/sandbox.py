@@ -130,8 +130,8 @@ def run_program(program: str, tests: str, limits: Limits) -> Verdict:
 
 
 def _unstartable(why: str) -> UserError:
-    what = f"the sandbox for generated code did not start, tried {TRIES} times: {why}"
-    fix = "give the user who scores more processes, files or memory (ulimit -a), or let fewer jobs run at once"
+    what = f"the sandbox for generated code did not start in {TRIES} tries: {why}"
+    fix = "raise the limits of processes, files or memory (ulimit -a), or run fewer jobs at once"
     return UserError(Problem("sandbox", "", what, fix))
 
 
@@ -208,9 +208,9 @@ def require_sandbox() -> None:
     """Raise UserError, with the fix, if this machine cannot make a sandbox."""
     if shutil.which("bwrap") is None:
         fix = "apt-get install bubblewrap (or your system's package of that name), on every machine that scores"
-        raise UserError(Problem("sandbox", "", "generated code runs in a sandbox only, and there is no bwrap", fix))
+        raise UserError(Problem("sandbox", "", "generated code runs only in a sandbox, but there is no bwrap", fix))
     if not known():
-        what = f"the sandbox refuses system calls by their numbers, which it does not know for {platform.machine()}"
+        what = f"the sandbox filters system calls by number, and does not know the numbers for {platform.machine()}"
         raise UserError(Problem("sandbox", "", what, "score on x86_64 or aarch64, or add them to untrusted/seccomp.py"))
     fix = f"make `bwrap --unshare-all --ro-bind / / true` work, and {_python()} readable by all users"
     try:
@@ -236,7 +236,7 @@ class Part:
         try:
             told, handles, _, _ = socket.recv_fds(self.control, len(READY), 1)
         except TimeoutError as error:
-            raise NotStarted(f"it gave no sign in {START_SECONDS:g} s") from error
+            raise NotStarted(f"it did not respond in {START_SECONDS:g} s") from error
         except OSError:
             told, handles = b"", []
         self._scratch = handles[0] if handles else None

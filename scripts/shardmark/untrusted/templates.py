@@ -94,7 +94,7 @@ ENVIRONMENT.filters["unpacked"] = unpacked
 OWN_NAMES = frozenset(["self", "super", "loop", "caller", "varargs", "kwargs"])
 "Names that Jinja itself defines."
 
-MISSING_FIX = "leave such rows out with `where`, or say what stands instead, as in {{ column or '' }}"
+MISSING_FIX = "leave such rows out with `where`, or write what to use instead, as in {{ column or '' }}"
 
 
 SHOWN = 3

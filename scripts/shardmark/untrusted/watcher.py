@@ -111,7 +111,7 @@ def watch(memory: mmap.mmap, pid: int, seconds: float, files: list[str]) -> None
             number, since = found, spent
         elif found and spent - since > seconds:
             message = f"{_name(memory)}: it took longer than {seconds:g} s and could not be interrupted"
-            _say(f"{message}; this process ends\n    fix: correct what is evaluated there, or the row\n", files)
+            _say(f"{message}; ending this process\n    fix: correct what is evaluated there, or the row\n", files)
             os.kill(pid, signal.SIGKILL)
             return
         if found:

@@ -42,5 +42,7 @@ def check_targets(missing: list[str]) -> None:
     """Raise WorkflowError if files are missing at the end of a run that Snakemake considers successful."""
     if missing:
         more = [f"and {len(missing) - NAMED} more"] if len(missing) > NAMED else []
-        lines = [f"{len(missing)} files that this run was to make are missing, though none of its jobs has failed:"]
-        raise WorkflowError("\n    ".join([*lines, *missing[:NAMED], *more]) + "\ncall the same command again")
+        lines = [
+            f"{len(missing)} files that this run should have made are missing, although none of its jobs has failed:"
+        ]
+        raise WorkflowError("\n    ".join([*lines, *missing[:NAMED], *more]) + "\nrun the same command again")

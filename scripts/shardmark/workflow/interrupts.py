@@ -155,7 +155,7 @@ def submits_none_afterwards(executor: type[Any]) -> None:
                 cancel_jobs(self, active_jobs)
                 return
             if why := _failure(words):
-                self.logger.error(f"jobs of this run may go on: {why}; call again: {' '.join(words)}")
+                self.logger.error(f"jobs of this run may continue: {why}; try again: {' '.join(words)}")
 
         return cancel_by_name
 

@@ -21,7 +21,7 @@ def take_part(workflow: "Workflow") -> None:
     """Let Snakemake call the handlers of this module. Raises WorkflowError for a module that cannot be used."""
     if str(workflow.modifier.modify_path("results")) != "results":
         raise WorkflowError(
-            "module shardmark: prefix and replace_prefix would move its files away from where its plan says they are; "
+            "module shardmark: prefix and replace_prefix would move its files away from where its plan expects them; "
             "set `results` in its configuration instead"
         )
     missing = [name for name in HANDLERS if not callable(getattr(workflow, f"_{name}", None))]

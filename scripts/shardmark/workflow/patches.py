@@ -24,7 +24,7 @@ class Part(NamedTuple):
     "The consequence for a run if it cannot be replaced."
 
 
-CANCELLING = "Ctrl-C may leave jobs on the cluster that were being asked after: look for them afterwards"
+CANCELLING = "Ctrl-C may leave jobs on the cluster whose status was being queried: look for them afterwards"
 REASONS = "the reason why Slurm refused a job may not be shown: it is in Snakemake's log"
 
 INCOMPLETE = Part("check_incomplete", ("self",), "after a kill, --ignore-incomplete may be needed")
@@ -37,7 +37,9 @@ CANCEL_JOBS = Part("cancel_jobs", ("self", "active_jobs"), CANCELLING)
 CANCEL = Part("cancel", ("self",), CANCELLING)
 RUN_JOB = Part("run_job", ("self", "job"), CANCELLING)
 SLEEP = Part("sleep", ("self",), "after the last job, a run may take minutes to end")
-SLURM_QUERY = Part("query_job_status", ("command", "logger"), "preempted and forgotten jobs may be waited for for ever")
+SLURM_QUERY = Part(
+    "query_job_status", ("command", "logger"), "the run may wait for preempted and forgotten jobs forever"
+)
 SLURM_RUN_JOB = Part("run_job", ("self", "job"), REASONS)
 SLURM_FAILED = Part("report_job_error", ("self", "job_info", "msg", "**"), REASONS)
 
@@ -74,5 +76,5 @@ def _parameters(function: Callable[..., Any]) -> tuple[str, ...] | None:
 
 def unlike() -> list[str]:
     """Lines for the parts that were not as expected, with the consequences for the run."""
-    unknown = "is not as in the versions that Shardmark knows"
+    unknown = "differs from the versions that Shardmark knows"
     return [f"Snakemake's {name} {unknown}: {part.without}" for name, part in _unlike.items()]

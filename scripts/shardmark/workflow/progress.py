@@ -196,7 +196,7 @@ def failures(plan: Plan, since: float) -> Iterator[str]:
     missing = sum(1 for _, shard, made, _ in _jobs(plan) if shard and not made.exists())
     if missing:
         planned = sum(len(pair.missing) for pair in plan.pairs)
-        yield f"{missing:,} of {planned:,} shards are missing; call the same command again: what is there is kept"
+        yield f"{missing:,} of {planned:,} shards are missing; run the same command again: finished work is kept"
 
 
 def _jobs(plan: Plan) -> Iterator[tuple[str, str, Path, Path]]:

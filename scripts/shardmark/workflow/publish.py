@@ -9,7 +9,7 @@ from shardmark.errors import Problem, UserError
 def publish(report: Path, link: Path) -> None:
     """Make `link` point to the folder `report` beside it, in one step."""
     if link.is_dir() and not link.is_symlink():
-        fix = "move it away: this name is for the link to the newest report"
+        fix = "move it away: its name is needed for the link to the newest report"
         raise UserError(Problem(str(link), "", "is a folder, not a link", fix))
     if link.is_symlink() and os.readlink(link) == report.name:
         return

@@ -94,8 +94,8 @@ def _partitions() -> set[str]:
 def check_commands() -> None:
     """Raise UserError if there is no Slurm to submit to."""
     if shutil.which("sbatch") is None:
-        what = "is slurm, but there is no sbatch on this machine"
-        raise UserError(Problem(PROFILE, "executor", what, "call it on a login node, or use --profile local"))
+        what = "is slurm, but sbatch is not installed on this machine"
+        raise UserError(Problem(PROFILE, "executor", what, "run on a login node, or use --profile local"))
 
 
 def submitting(run_job: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
@@ -147,11 +147,11 @@ def check_memory(cluster: dict[str, str], command: str, seconds: int) -> None:
     if cluster.get("AccountingStorageType") not in ("accounting_storage/none", "(null)"):
         return  # a database remembers, and the plugin asks it when squeue is not enough
     if command == "sacct":
-        what = "is sacct, but this cluster keeps no accounts (AccountingStorageType is none)"
+        what = "is sacct, but this cluster has no accounting (AccountingStorageType is none)"
         raise UserError(Problem(PROFILE, "slurm-status-command", what, "set it to squeue"))
     found = re.match(r"\d+", cluster.get("MinJobAge", ""))
     if found and 0 < int(found[0]) < 3 * seconds:
-        what = f"is {seconds}, but this cluster keeps no accounts and forgets jobs after {found[0]} s (MinJobAge)"
+        what = f"is {seconds}, but this cluster has no accounting and forgets jobs after {found[0]} s (MinJobAge)"
         fix = f"set it to {max(1, int(found[0]) // 3)}: at most a third of MinJobAge"
         raise UserError(Problem(PROFILE, SECONDS_KEY, what, fix))
 

@@ -108,7 +108,8 @@ def check_notes(folder: Path) -> None:
     except OSError as error:
         what = f"{error.strerror}; Snakemake keeps its locks and logs there"
         print(
-            Problem(str(notes), "", what, "make room or fix the permissions, or use a clone elsewhere"), file=sys.stderr
+            Problem(str(notes), "", what, "free some space, fix the permissions, or use a clone elsewhere"),
+            file=sys.stderr,
         )
         sys.stderr.flush()
         sys.exit(1)
@@ -135,8 +136,11 @@ def check_or_exit(file: Path, must_exist: bool = False) -> None:
     """Exit with a message if Snakemake could not read a configuration file."""
     with _exit_on_mistakes("results"):
         if must_exist and not file.exists():
-            what = f"there is no such file in {Path.cwd()}, which Shardmark was called in"
-            fix = "`shardmark init` makes a folder with all that a run needs; or name another file with --configfile"
+            what = f"there is no such file in {Path.cwd()}, where Shardmark was started"
+            fix = (
+                "`shardmark init` makes a folder with everything that a run needs; or name another file with "
+                "--configfile"
+            )
             raise UserError(Problem(str(file), "", what, fix))
         check_file(file)
 
@@ -180,7 +184,7 @@ def tool_options(tool: str, resource_settings: "ResourceSettings") -> str:
 def not_planned(wildcards: object) -> list[str]:
     """The targets of a run that is requested together with a command: always an error, because none are planned."""
     wanted = [word for word in sys.argv[1:] if word in TOOLS]
-    raise ValueError(f"{' and '.join(wanted)}: name this target alone, then start the run")
+    raise ValueError(f"{' and '.join(wanted)}: give this target alone, then start the run")
 
 
 def prepare(workflow: "Workflow") -> None:
@@ -313,8 +317,8 @@ def image_or_exit(config: dict[str, Any], workflow: "Workflow") -> str | None:
         return None
     with _exit_on_mistakes(config.get("results", "results")):
         if not config.get("container"):
-            fix = "set container to the image, such as the shardmark.sif that is made of envs/shardmark.def"
-            raise UserError(Problem("--sdm apptainer", "container", "no image is named to run jobs in", fix))
+            fix = "set container to the image, such as shardmark.sif, made from envs/shardmark.def"
+            raise UserError(Problem("--sdm apptainer", "container", "no image is given to run jobs in", fix))
     return str(config["container"])
 
 

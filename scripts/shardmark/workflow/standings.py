@@ -83,6 +83,6 @@ def _notes(text: str, models: int, columns: int, has_remarks: bool) -> list[str]
     return [
         *([first.strip("*")] if first else []),
         "± half the 95 % interval; ≈ not distinguishable from the best",
-        *([f"{SIGN} with a remark: see the report"] if has_remarks else []),
+        *([f"{SIGN} has a remark: see the report"] if has_remarks else []),
         *([f"not shown: {' and '.join(more)}"] if more else []),
     ]

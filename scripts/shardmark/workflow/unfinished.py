@@ -61,7 +61,7 @@ def publish_unfinished(plan: Plan | None, since: float, workflow: "Workflow", co
         _make(folder, plan.results, command, jobs[0].conda_env if uses_conda(workflow) else None)
         publish(folder, plan.published)
     except (OSError, UserError, WorkflowError, subprocess.CalledProcessError) as error:
-        print(f"no report of what is there could be made: {error}", file=sys.stderr)
+        print(f"no report of the existing results could be made: {error}", file=sys.stderr)
         return
     counts = f"{len(scored)} of {len(plan.pairs)} results"
     atexit.register(tell, plan.published, f"incomplete report ({counts})")
@@ -98,7 +98,7 @@ def _gap(plan: Plan, pair: Pair, since: float) -> Gap:
         cut = reason if len(reason) <= LONGEST else reason[: LONGEST - 1] + "…"
         return Gap(model=model, dataset=dataset, status="failed", reason=cut, log=str(tried[0].log))
     refused = refusals()
-    reason = refused[0] if refused else f"{steps[0].what}, and no job for it has written a log"
+    reason = refused[0] if refused else f"{steps[0].what}, but no job for it has written a log"
     return Gap(model=model, dataset=dataset, status="not run", reason=reason)
 
 

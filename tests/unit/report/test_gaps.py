@@ -49,7 +49,7 @@ def test_a_model_without_any_score_is_a_row_of_failures_and_costs_the_others_not
     assert [cell.absence for cell in found.rows[-1].cells] == ["failed"] * len(DATASETS)
     assert len(found.in_mean) == len(without.in_mean) == len(DATASETS)
     assert (
-        incomplete(found) == "Incomplete: 4 of 16 results are missing (broken), and models that lack one have no mean."
+        incomplete(found) == "Incomplete: 4 of 16 results are missing (broken), and models that lack any have no mean."
     )
     assert headline(found).startswith("demo_large leads")
 

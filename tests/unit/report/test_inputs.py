@@ -25,7 +25,7 @@ def test_a_name_that_is_no_safe_file_name_is_refused(files: Files, name: str) ->
     scores = json.loads(files.scores[0].read_text("utf-8"))
     scores["model"]["name"] = name
     files.scores[0].write_text(json.dumps(scores), "utf-8")
-    with pytest.raises(UserError, match=r"model\.name: .*no safe file name"):
+    with pytest.raises(UserError, match=r"model\.name: .*not a safe file name"):
         read_scores(files.scores[0])
 
 
@@ -78,7 +78,7 @@ def test_two_versions_of_a_data_set_under_one_name_are_refused(tmp_path: Path, f
     scores = make_scores("b", "x", samples)
     scores["dataset"]["digest"] = "another"
     write_pair(tmp_path, files, scores, samples)
-    with pytest.raises(UserError, match="data set x: comes with two values of its digest"):
+    with pytest.raises(UserError, match="data set x: has two values of its digest"):
         read_results(*files)
 
 
@@ -91,10 +91,10 @@ def test_timings_are_those_of_the_pair_with_the_same_file_name(tmp_path: Path, f
     assert pair.timings is not None
     assert pair.timings.seconds == 12.5
     facts = {fact.label: fact.values for fact in run_facts(read_results(*files, timings=[timings]), {})}
-    assert facts["Predicted"] == ["10.0 s for what took 12.5 s; off by 20% in the median of pairs"]
+    assert facts["Predicted"] == ["10.0 s, actually 12.5 s; median error of pairs: 20%"]
     timings.write_text(json.dumps(to_json(make_timings(predicted_seconds=0.5, seconds=0.2, shards=["s"]))))
     facts = {fact.label: fact.values for fact in run_facts(read_results(*files, timings=[timings]), {})}
-    assert facts["Predicted"] == ["0.5 s for what took 0.2 s; off by 0.3 s in the median of pairs"]
+    assert facts["Predicted"] == ["0.5 s, actually 0.2 s; median error of pairs: 0.3 s"]
 
 
 def test_broken_timings_are_refused_by_name(tmp_path: Path, files: Files) -> None:
@@ -110,7 +110,7 @@ def test_a_score_that_is_not_the_one_that_was_written_is_not_shown(files: Files)
     files.scores[0].write_text(text, "utf-8")
     read_scores(files.scores[0])
     files.scores[0].write_text(text.replace('"n": 5', '"n": 7', 1), "utf-8")
-    with pytest.raises(UserError, match="damaged: its checksum is not that of its content"):
+    with pytest.raises(UserError, match="damaged: its checksum does not match its contents"):
         read_scores(files.scores[0])
 
 
@@ -120,5 +120,5 @@ def test_samples_that_are_not_those_of_the_score_are_not_shown(tmp_path: Path, f
     timings.write_text(json.dumps(sealed(to_json(make_timings(samples_sha256=file_sha256(files.samples[0]))))))
     build_report("demo", *files, tmp_path / "out", {}, timings=[timings])
     files.samples[0].write_text(files.samples[0].read_text("utf-8").replace("a", "b", 1), "utf-8")
-    with pytest.raises(UserError, match="damaged: it is not the file that its timings hash"):
+    with pytest.raises(UserError, match="damaged: it does not match the hash in its timings"):
         build_report("demo", *files, tmp_path / "out", {}, timings=[timings])

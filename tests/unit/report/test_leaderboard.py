@@ -62,7 +62,7 @@ def test_the_headline_names_the_models_that_equal_the_best(tmp_path: Path) -> No
 
 def test_the_headline_names_no_leader_where_all_means_are_equal(tmp_path: Path) -> None:
     board = ranked(tmp_path, {("a", "x"): 0.0, ("b", "x"): 0.0})
-    assert headline(board).replace("\xa0", " ").startswith("2 models reach the same mean of 0.0 ± ")
+    assert headline(board).replace("\xa0", " ").startswith("2 models share the same mean of 0.0 ± ")
     assert {row.standing for row in board.rows} == {""}
     assert "**" not in leaderboard_markdown(board).splitlines()[2]
 
@@ -92,7 +92,10 @@ def test_reasoning_is_told_with_what_was_cut(tmp_path: Path) -> None:
         write_pair(tmp_path, files, scores, samples)
     write_pair(tmp_path, files, make_scores("a", "z", samples), samples)
     results = read_results(*files, groups=[Group("both", ["x", "y"])])
-    said = ("reasoning of 5 of 20 answers cut", "answers ended by the clock, which another run may not repeat: 1")
+    said = (
+        "reasoning of 5 of 20 answers cut",
+        "answers ended by the time limit, which another run may not reproduce: 1",
+    )
     cells = {cell.column.dataset.name: cell for cell in rank_models(results).rows[0].cells}
     assert cells["x"].remarks == cells["y"].remarks == said
     assert cells["both"].remarks[0] == "reasoning of 10 of 40 answers cut"

@@ -88,7 +88,7 @@ def test_two_prompts_of_one_data_set_count_as_one(tmp_path: Path) -> None:
     )
     both = ((values["plain"].stderr or 0) + (values["letters"].stderr or 0)) / 4  # not in squares: they may agree
     assert mean.stderr == pytest.approx(np.hypot(both, (values["elsewhere"].stderr or 0) / 2))
-    assert same_rows(board) == ["plain and letters ask about the same rows, and count as one"]
+    assert same_rows(board) == ["plain and letters ask about the same rows and count as one"]
     assert "over 2 data sets" in headline(board)
 
 

@@ -242,7 +242,7 @@ def test_what_planning_puts_aside_is_told_and_then_garbage(root: Path) -> None:
         path.write_bytes(path.read_bytes()[:-9])
     collection = found(root)
     assert len(collection.warnings) > 0
-    assert all("not a whole prediction file" in warning.what for warning in collection.warnings)
+    assert all("not a complete prediction file" in warning.what for warning in collection.warnings)
     damaged = [file for file in collection.garbage(stale=False) if file.kind == "damaged files"]
     assert len(damaged) == len(collection.warnings)
 

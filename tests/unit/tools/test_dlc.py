@@ -94,6 +94,6 @@ def test_what_is_wrong_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write_yaml(tmp_path / "dlc.yaml", SETTINGS | {"piority": 1})
     assert problems(read_settings, tmp_path / "dlc.yaml")[0].key == "piority"
     (tmp_path / "x.sh").write_text("echo\n")
-    assert "no job script" in problems(job_wanted, tmp_path / "x.sh")[0].what
+    assert "not a job script" in problems(job_wanted, tmp_path / "x.sh")[0].what
     monkeypatch.setenv("PATH", str(tmp_path))
     assert problems(state, "dlc1")[0].what == "there is no such command"

@@ -276,7 +276,7 @@ def test_how_a_model_reasons_is_in_what_it_reads(tmp_path: Path, folder: Path) -
     (text,) = (line for line in lines(tmp_path) if "<assistant>" in line)
     assert text.endswith("<assistant><think></think>")
     chat_model(tmp_path, folder, max_seq_len=256, reasoning="off")
-    assert any("not at all: reasoning is off, and the chat template knows no such switch" in x for x in lines(tmp_path))
+    assert any("not at all: reasoning is off, but the chat template has no such switch" in x for x in lines(tmp_path))
 
 
 def test_thoughts_have_room_in_the_window(tmp_path: Path, folder: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_model_that_cannot_be_asked_is_told_why(tmp_path: Path, folder: Path) 
     chat_model(tmp_path, folder, template=None)
     chats_dataset(tmp_path)
     (said,) = (line for line in lines(tmp_path) if "not at all" in line)
-    assert said.startswith("  not at all: it is a chat, and the tokenizer has no chat template; fix: add meta_template")
+    assert said.startswith("  not at all: it is a chat, but the tokenizer has no chat template; fix: add meta_template")
 
 
 def test_only_the_models_that_are_wanted(tmp_path: Path, folder: Path) -> None:

@@ -149,7 +149,7 @@ def test_an_answer_to_a_request_of_another_shard_is_named_though_all_hashes_fit(
     first, *others = read_predictions(path)[0].values()
     write_predictions(path, [replace(first, id="0" * 64), *others], made())
     (found,) = damages(root)
-    assert f"are not those of shard {path.stem}" in found.problem.what
+    assert f"do not match shard {path.stem}" in found.problem.what
 
 
 @pytest.fixture

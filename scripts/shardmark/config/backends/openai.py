@@ -35,7 +35,7 @@ SET_HERE = {
     "model": "model",
     "messages": "the data set",
     "prompt": "the data set",
-    "stream": "nothing: answers are taken whole",
+    "stream": "nothing: answers are not streamed",
     "n": "samples of the data set's generation",
     "stop": "generation.stop of the data set",
     "max_tokens": "generation.max_new_tokens of the data set",
@@ -52,7 +52,7 @@ SET_HERE = {
     "continue_final_message": "continue_final_message",
     "add_generation_prompt": "continue_final_message",
     "truncate_prompt_tokens": "max_seq_len",
-    "stream_options": "nothing: answers are taken whole",
+    "stream_options": "nothing: answers are not streamed",
 }
 "Fields of a request that cannot be in `extra_body`, and the settings that set them."
 
@@ -62,19 +62,19 @@ def _address(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("not an address such as https://api.example.org/v1")
     if parts.username or parts.password:
-        raise ValueError("an address with a password in it: name a variable with the key as api_key_env")
+        raise ValueError("contains a password: put it into an environment variable and name that as api_key_env")
     try:
         usable = parts.port != 0 and not re.search(r"[\s\x00-\x1f]", text)
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError("holds a blank, or a port that is none")
+        raise ValueError("contains a blank or an invalid port")
     if parts.query or parts.fragment:
-        raise ValueError("an address ends with its path: drop what follows ? or #")
+        raise ValueError("must end with its path: drop everything from ? or #")
     if not re.search(r"/v\d+\w*(/|$)", parts.path):
         raise ValueError(f"has no version in its path: is it {text.rstrip('/')}/v1?")
     if route := re.search(r"(/chat)?/completions/*$", parts.path):
-        raise ValueError(f"ends with its version: drop {route[0]}, which api says")
+        raise ValueError(f"must end with its version: drop {route[0]}, which `api` adds")
     return text.rstrip("/")
 
 
@@ -158,21 +158,21 @@ class OpenaiConfig(WordedConfig):
         if info.context == AS_WRITTEN:
             return self
         if self.num_gpus:
-            raise ValueError("num_gpus: the model runs at the endpoint, which takes no GPU here: drop it")
+            raise ValueError("num_gpus has no effect: the model runs at the endpoint and uses no GPU here: drop it")
         if self.slurm.model_fields_set:
-            raise ValueError("slurm without effect: its jobs run where Snakemake does: drop it")
+            raise ValueError("slurm has no effect: the model's jobs run where Snakemake does: drop it")
         if self.template_date != TEMPLATE_DATE and not self.tokenizer_path:
-            raise ValueError("template_date without effect: no chat template is rendered here")
+            raise ValueError("template_date has no effect: no chat template is rendered here")
         self._check_headers()
         try:
             json.dumps(self.extra_body, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"extra_body: no value of JSON: {error}") from None
+            raise ValueError(f"extra_body: not valid JSON: {error}") from None
         if given := sorted(SET_HERE.keys() & self.extra_body.keys()):
             raise ValueError(f"extra_body.{given[0]} is set by {SET_HERE[given[0]]}: drop it")
         if self.reasoning is not None and self.reasoning not in EFFORTS:
-            fix = f"give one of {', '.join(EFFORTS)}, or say it to the endpoint in extra_body"
-            raise ValueError(f"reasoning: an endpoint has no {self.reasoning}: {fix}")
+            fix = f"give one of {', '.join(EFFORTS)}, or pass it to the endpoint in extra_body"
+            raise ValueError(f"reasoning: endpoints do not support {self.reasoning}: {fix}")
         if self.api == "chat":
             self._check_chat()
         else:
@@ -187,37 +187,35 @@ class OpenaiConfig(WordedConfig):
         """Raise ValueError for headers that cannot be sent, that are set elsewhere, or that contain a key."""
         for name, text in self.headers.items():
             if not HEADER_NAME.fullmatch(name) or not HEADER_TEXT.fullmatch(text):
-                raise ValueError(f"headers.{name!r}: no header has such a name, or such a text")
+                raise ValueError(f"headers.{name!r}: not a valid name or value of a header")
             if name.lower() in OWN_HEADERS:
-                raise ValueError(f"headers.{name} is set by what is sent: drop it")
+                raise ValueError(f"headers.{name} is set by the request itself: drop it")
             if name.lower() == "authorization" and self.api_key_env:
-                raise ValueError(f"headers.{name}: api_key_env says what stands there: keep one")
+                raise ValueError(f"headers.{name}: api_key_env sets it, too: keep one")
             if LOOSE_REFERENCE.search(text):
                 raise ValueError(f"headers.{name}: write ${{NAME}} for an environment variable")
             if SECRET_HEADER.search(name) and "${" not in text:
-                fix = "write ${NAME}, for a variable that holds it"
-                raise ValueError(f"headers.{name} seems to hold a key, which is to stand in no file: {fix}")
+                fix = "write ${NAME}, where NAME is a variable that holds it"
+                raise ValueError(f"headers.{name} seems to hold a key, which must not be in a file: {fix}")
 
     def _check_completions(self) -> None:
         """Raise ValueError for settings that have no effect with an endpoint for texts."""
         if self.continue_final_message:
-            raise ValueError(
-                "continue_final_message without effect: with api: completions, prompts are put into words here"
-            )
+            raise ValueError("continue_final_message has no effect: with api: completions, prompts are rendered here")
         if self.tokenizer_path:
             return
         idle = [*NEEDS_TOKENIZER, *([] if self.meta_template else NEEDS_TEMPLATE)]  # with one, another check tells
         for key in idle:
             if getattr(self, key):
-                raise ValueError(f"{key} without effect: with api: completions, it needs a tokenizer_path")
+                raise ValueError(f"{key} has no effect: with api: completions, it needs a tokenizer_path")
 
     def _check_chat(self) -> None:
         """Raise ValueError for settings that have no effect with an endpoint for chats."""
         if self.apply_chat_template is False:
-            raise ValueError("apply_chat_template: false, but api: chat takes nothing but chats: keep one")
+            raise ValueError("apply_chat_template is false, but api: chat accepts only chats: change one of them")
         for key in ("tokenizer_path", "meta_template", *NEEDS_TOKENIZER, "chat_template_kwargs"):
             if getattr(self, key):
-                raise ValueError(f"{key} without effect: with api: chat, the endpoint puts chats into words")
+                raise ValueError(f"{key} has no effect: with api: chat, the endpoint renders chats")
 
 
 SETTINGS = OpenaiConfig

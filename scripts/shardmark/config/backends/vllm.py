@@ -26,19 +26,19 @@ OURS = {
 }
 "Arguments of vLLM that are settings of a model here."
 DECIDED = {
-    "seed": "what is drawn depends on the request alone; another `seed` in the data set's generation draws anew",
-    "data_parallel_size": "shards run at once on as many GPUs as there are",
+    "seed": "samples depend only on the request; to draw others, change `seed` in the data set's generation",
+    "data_parallel_size": "shards already run in parallel on all GPUs",
     "generation_config": "the data set's generation says how answers are generated",
     "override_generation_config": "the data set's generation says how answers are generated",
     "logits_processors": "the data set's generation says how answers are generated",
     "reasoning_parser": "reasoning and reasoning_tags say how thoughts are marked",
     "reasoning_config": "reasoning and reasoning_tags say how thoughts are marked",
-    "logprobs_mode": "log-likelihoods are those of the model",
-    "skip_tokenizer_init": "texts become tokens in Shardmark",
-    "tokenizer_mode": "texts become tokens in Shardmark",
-    "runner": "models generate here",
-    "convert": "models generate here",
-    "enable_sleep_mode": "a worker keeps its model",
+    "logprobs_mode": "log-likelihoods are always the model's own",
+    "skip_tokenizer_init": "Shardmark tokenizes texts itself",
+    "tokenizer_mode": "Shardmark tokenizes texts itself",
+    "runner": "models are used for generation only",
+    "convert": "models are used for generation only",
+    "enable_sleep_mode": "a worker keeps its model loaded",
 }
 "Arguments of vLLM that would break our promises to users, with their replacements."
 ANOTHER_MODEL = frozenset(
@@ -147,21 +147,21 @@ class VllmConfig(WeightsConfig):
     def _faults(self) -> Iterator[Wrong]:
         for key in self.vllm_kwargs:
             if key in OURS:
-                yield Wrong(("vllm_kwargs", key), "is a setting of its own here", f"give {OURS[key]}")
+                yield Wrong(("vllm_kwargs", key), "is a separate setting here", f"give {OURS[key]}")
             elif key in DECIDED:
-                yield Wrong(("vllm_kwargs", key), "is decided here", f"drop it: {DECIDED[key]}")
+                yield Wrong(("vllm_kwargs", key), "is set by Shardmark", f"drop it: {DECIDED[key]}")
             elif key in ANOTHER_MODEL and self.scoring == TREE:
-                what = "makes another model of the weights for vLLM alone, and the tree engine scores the one they are"
+                what = "changes the model for vLLM only, while the tree engine would score the unchanged one"
                 yield Wrong(("vllm_kwargs", key), what, "add scoring: vllm")
         if "max_num_seqs" in self.vllm_kwargs and self.batch_size != "auto":
-            yield Wrong(("vllm_kwargs", "max_num_seqs"), "batch_size says it already", "keep one")
+            yield Wrong(("vllm_kwargs", "max_num_seqs"), "batch_size already sets it", "keep one")
         if self.adapter:
-            what = "vLLM runs no adapter here"
-            yield Wrong(("adapter",), what, "merge it into the weights, or take backend: transformers")
+            what = "is not supported with vLLM"
+            yield Wrong(("adapter",), what, "merge it into the weights, or use backend: transformers")
         for key in self.model_kwargs:
             if self.scoring == VLLM or key not in PLACEMENT:
-                what = "is for transformers: vLLM would write answers without it"
-                yield Wrong(("model_kwargs", key), what, "drop it; vllm_kwargs are vLLM's")
+                what = "applies to transformers only: vLLM would generate without it"
+                yield Wrong(("model_kwargs", key), what, "drop it; vLLM's arguments go into vllm_kwargs")
         if uneven := self.uneven_stages():
             yield Wrong(("vllm_kwargs", "pipeline_parallel_size"), uneven, DIVISOR)
 
@@ -170,7 +170,7 @@ class VllmConfig(WeightsConfig):
         stages = self.vllm_kwargs.get("pipeline_parallel_size", 1)
         if not isinstance(stages, int) or not self.num_gpus or (stages > 0 and self.num_gpus % stages == 0):
             return ""
-        return f"{self.num_gpus} GPUs (num_gpus) cannot be divided into {stages} stages of equally many"
+        return f"{self.num_gpus} GPUs (num_gpus) cannot be divided into {stages} equal stages"
 
 
 SETTINGS = VllmConfig

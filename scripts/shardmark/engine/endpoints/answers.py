@@ -117,7 +117,7 @@ def _decode(content: bytes) -> _Body:
     try:
         return msgspec.convert(json.loads(content, parse_int=_whole_number), _Body)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"it is no answer in JSON: {error}"[:300]) from error
+        raise Malformed(f"it is not an answer in JSON: {error}"[:300]) from error
 
 
 def _whole_number(digits: str) -> float:
@@ -186,22 +186,23 @@ def _read(body: _Body, question: Question, api: str) -> Reply | Failure:
     text, stopped = _before_stop(text, question)
     usage, end = _usage(body.usage, question, text + reasoning), "stop" if stopped else end
     if end == "stop" and usage.written is not None and usage.written < question.least:
-        what = (
-            f"it wrote {usage.written} tokens, and min_new_tokens is {question.least}: the endpoint ignores min_tokens"
+        what = f"it wrote {usage.written} tokens instead of at least {question.least}: the endpoint ignores min_tokens"
+        raise Unfit(
+            what, "drop min_new_tokens from the data set's generation, or use an endpoint that supports it (vLLM)"
         )
-        raise Unfit(what, "drop min_new_tokens from the data set's generation, or ask where it is known (vLLM)")
     return Reply(usage, _served(body), text, reasoning, end)
 
 
 def _end(reason: Any) -> str:
     if reason in FAILED:
-        raise Malformed(f"the endpoint gave up in the middle of it (finish_reason {reason!r})")
+        raise Malformed(f"the endpoint gave up halfway (finish_reason {reason!r})")
     if reason is None:
-        raise Malformed("it has no finish_reason, so whether it is whole cannot be told")
+        raise Malformed("it has no finish_reason, so it may be incomplete")
     if not isinstance(reason, str) or reason not in ENDS:
         known = ", ".join(ENDS)
         raise Unfit(
-            f"finish_reason is {str(reason)[:100]!r}, which is none of {known}", "see what the endpoint means by it"
+            f"finish_reason is {str(reason)[:100]!r}, which is none of {known}",
+            "look it up in the endpoint's documentation",
         )
     return ENDS[reason]
 
@@ -217,8 +218,8 @@ def _chat_texts(message: Any) -> tuple[str, str, str]:
     if not isinstance(message, dict):
         raise Malformed("its choice has no message")
     if message.get("tool_calls") or message.get("function_call"):
-        fix = "drop tools from extra_body, or start the server without a parser for calls of tools"
-        raise Unfit("it calls a tool, where it should answer", fix)
+        fix = "drop tools from extra_body, or start the server without a tool-call parser"
+        raise Unfit("it calls a tool instead of answering", fix)
     content, refusal = message.get("content"), message.get("refusal")
     reasoning = next((v for v in map(message.get, ("reasoning_content", "reasoning")) if v and isinstance(v, str)), "")
     if isinstance(content, list):  # a list of parts, which some endpoints use for thoughts
@@ -323,7 +324,7 @@ def _by_id(found: Any, prompt: list[int]) -> list[Pair]:
     for token, known in zip(prompt[1:], found[1:], strict=True):
         own = known.get(str(token)) if isinstance(known, dict) else None
         if not isinstance(own, dict):
-            raise NoLogprobs(f"token {token} of the prompt is not among those that it tells of")
+            raise NoLogprobs(f"token {token} of the prompt is not among those that it returns")
         pairs.append((_number(own.get("logprob")), own.get("rank") == 1))
     return pairs
 

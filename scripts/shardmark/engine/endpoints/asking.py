@@ -77,11 +77,13 @@ class Tries:
         tries, after = self.count.total(), failure.after or 0.0
         if after > LONGEST_WAIT:
             what = f"the endpoint asks to wait for {after:.0f} s: {failure}"
-            raise Unanswered(what, fix="run again then: answers are kept", everywhere=True)
+            raise Unanswered(what, fix="run again after that: answers are kept", everywhere=True)
         if failure.kind in ("limited", "busy", "down"):
             if silent > SILENCE_SECONDS:
                 what = f"the endpoint has answered nothing for {silent:.0f} s: {failure}"
-                raise Unanswered(what, "base_url", "run again when it is there: answers are kept", everywhere=True)
+                raise Unanswered(
+                    what, "base_url", "run again when it answers: existing answers are kept", everywhere=True
+                )
         elif self.count[failure.kind] >= TRIES:
             fix = "see the endpoint's log; raise timeout if answers take longer"
             raise Unanswered(f"asked {tries} times without an answer, the last time: {failure}", fix=fix)
@@ -141,7 +143,9 @@ class Asker:
         try:
             return await self._answer(question, way)
         except NoLogprobs as error:
-            raise Unanswered(f"{error}, though earlier answers had all", fix="ask an endpoint that has them") from error
+            raise Unanswered(
+                f"{error}, though earlier answers had them all", fix="use an endpoint that always returns them"
+            ) from error
 
     async def _find_way(self, question: Question) -> Reply:
         """The first score, asked for in the first way that the endpoint supports. Raises Unanswered."""
@@ -160,7 +164,7 @@ class Asker:
             self._way = way
             return reply
         what = f"the endpoint does not return the log-probabilities of prompts ({'; '.join(told)})"
-        fix = "ask an endpoint that does, such as vLLM's server, or data sets that generate"
+        fix = "use an endpoint that does, such as vLLM's server, or data sets of kind generate"
         raise Unanswered(what, "base_url", fix, everywhere=True)
 
     async def _answer(self, question: Question, more: dict[str, Any], first: bool = False) -> Reply:
@@ -230,7 +234,7 @@ class Asker:
         self._answered = time.monotonic()
         if reply.served not in self._served and len(self._served) < 100:
             self._served.add(reply.served)
-            log.info("answers come from %s", reply.served or "an endpoint that does not say what it serves")
+            log.info("answers are from %s", reply.served or "a model that the endpoint does not name")
 
     def _check_tokenizer(self, content: bytes, question: Question) -> None:
         """Raise Unanswered if the endpoint's tokens differ from those of the local tokenizer."""
@@ -243,24 +247,35 @@ class Asker:
         other = [pair for pair in pairs if pair[0] != pair[1] and "\ufffd" not in pair[0] + pair[1]]
         if pairs and len(other) > (1 - SAME_TOKENS) * len(pairs):
             here, there = other[0]
-            what = f"the endpoint has other tokens than the tokenizer: {there[:50]!r} where it has {here[:50]!r}"
-            raise Unanswered(what, "tokenizer_path", "give the tokenizer of the model that is served", everywhere=True)
+            what = f"the endpoint's tokens differ from the tokenizer's: {there[:50]!r} instead of {here[:50]!r}"
+            raise Unanswered(what, "tokenizer_path", "name the tokenizer of the model that is served", everywhere=True)
 
     def _unanswered(self, refused: Refused) -> Unanswered:
         """The meaning of a refusal, with the key of the model's file that is to blame."""
         status, failure = refused.status, refused.failure
         what, env = f"HTTP {status}: {failure.message or 'no message'}", self._settings.api_key_env
         if status in (401, 403):
-            fix = f"set {env} to a key that may use the model" if env else "name a variable with a key as api_key_env"
+            fix = (
+                f"set {env} to a key that may use the model"
+                if env
+                else "set api_key_env to a variable that holds a key"
+            )
             return Unanswered(what, "api_key_env", fix, everywhere=True)
         if status in (402, 429):
-            return Unanswered(what, "api_key_env", "pay, and run again: answers are kept", everywhere=True)
+            return Unanswered(
+                what,
+                "api_key_env",
+                "top up the account or raise its quota, and run again: answers are kept",
+                everywhere=True,
+            )
         if status == 404:
             key = "model" if "model" in f"{failure.message} {failure.code} {failure.parameter}".lower() else "base_url"
-            fix = "ask for a model that the endpoint has" if key == "model" else "correct the address, or api"
+            fix = "name a model that the endpoint serves" if key == "model" else "correct the address, or api"
             return Unanswered(what, key, fix, everywhere=True)
         if status < 400 or status in (405, 501):
-            return Unanswered(what, "base_url", "give the address that answers itself", everywhere=True)
+            return Unanswered(
+                what, "base_url", "give the final address, to which this one may redirect", everywhere=True
+            )
         return Unanswered(what, fix=_fix(failure))
 
     def cost(self, read: int, written: int) -> int:
@@ -298,11 +313,11 @@ def _fix(failure: Failure) -> str:
     """The fix for a request that an endpoint refuses."""
     text = f"{failure.message} {failure.code} {failure.parameter}".lower()
     if "context" in text or "too long" in text or ("maximum" in text and "length" in text):
-        return "lower max_new_tokens or num_fewshot, or with api: completions give max_seq_len, so that prompts are cut"
+        return "lower max_new_tokens or num_fewshot, or with api: completions set max_seq_len to truncate prompts"
     for field_, setting in _SETTINGS.items():
         if field_ in text:
-            return f"{setting}: give what the endpoint takes, or drop it"
-    return "see what the endpoint's manual says of it, and correct the model's file or the data set"
+            return f"{setting}: use a value that the endpoint accepts, or drop it"
+    return "look it up in the endpoint's documentation, and correct the model's file or the data set"
 
 
 _SETTINGS = {

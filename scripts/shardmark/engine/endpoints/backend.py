@@ -337,11 +337,12 @@ class Round:
         name = self._backend.record.name
         spent, limit, cost = (f"{value / MONEY:.6g}" for value in (money.spent, money.limit, money.cost))
         what = (
-            f"model {name}: {spent} of {limit} is spent, and the next request may cost up to {cost}; "
-            f"{self._answered} of the {len(self._requests)} requests of this job are answered, and kept"
+            f"model {name}: {spent} of {limit} has been spent, and the next request may cost up to {cost}; "
+            f"{self._answered} of the {len(self._requests)} requests of this job have been answered, and are kept"
         )
         fix = (
-            "raise max_cost and run again: only what is missing is asked; a lower max_new_tokens lowers the worst case"
+            "raise max_cost and run again: only missing requests are asked; a lower max_new_tokens lowers the worst "
+            "case"
         )
         return Problem("the run's configuration", "max_cost", what, fix)
 
@@ -374,5 +375,5 @@ def _tokenizer(record: ModelRecord, settings: OpenaiConfig, folder: str) -> "Pre
 def open_backend(record: ModelRecord, staged: Staged, beat: Beat) -> EndpointBackend:
     """The backend of a model behind an endpoint. Raises UserError."""
     if not isinstance(record.settings, OpenaiConfig):
-        raise TypeError(f"model {record.name} ({record.settings.backend}) is behind no endpoint")
+        raise TypeError(f"model {record.name} ({record.settings.backend}) is not behind an endpoint")
     return EndpointBackend(record, record.settings, staged, beat)

@@ -123,8 +123,8 @@ class Client:
             return self._secrets.hidden_in(response.content)
         except (TimeoutError, APITimeoutError) as error:
             if isinstance(error.__cause__, httpx2.ConnectTimeout):
-                raise Again("down", "it takes no connection") from error
-            raise Again("lost", f"no whole answer in {self._settings.timeout:g} s", billed=True) from error
+                raise Again("down", "it refuses connections") from error
+            raise Again("lost", f"no complete answer in {self._settings.timeout:g} s", billed=True) from error
         except APIStatusError as error:
             raise self._judged(error.response) from None
         except (APIConnectionError, httpx2.TransportError, httpx2.DecodingError) as error:

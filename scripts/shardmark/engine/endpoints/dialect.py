@@ -52,9 +52,7 @@ class Dialect:
             if name in body and self._names(failure, name) and (step := self._next(name, body)):
                 if self._done.get(name, 0) < step:
                     self._done[name] = step
-                    log.info(
-                        "the endpoint refuses %s as it was sent (%s): it is asked otherwise", name, failure.message
-                    )
+                    log.info("the endpoint refuses %s as it was sent (%s): trying another form", name, failure.message)
                 return True
         return False
 

@@ -131,8 +131,8 @@ class Limiter:
         self._guests.setdefault(id(pace), deque()).append(guest)
         self._agree(pace)
         if 2 * GATHERING_SECONDS < (seconds := pace.wait(0, time.time())) < math.inf and pace.blind_until > 0:
-            why = "the process that kept its limits died, and nobody knows what else it has granted"
-            guest.tell(note=f"nothing is asked for {seconds:.0f} s: {why}")
+            why = "the process that kept its limits died, and what else it had granted is unknown"
+            guest.tell(note=f"pausing requests for {seconds:.0f} s: {why}")
         return guest
 
     def _agree(self, pace: Pace) -> None:

@@ -141,7 +141,7 @@ class Permits:
                     self._hear(json.loads(line))
             self._writer = None
             writer.close()
-            log.warning("the process that paces endpoints is gone: another one takes its place")
+            log.warning("the process that paces endpoints is gone: another one replaces it")
 
     def _hear(self, message: dict[str, Any]) -> None:
         for number in message.get("grant", ()):
@@ -178,8 +178,8 @@ class Permits:
 def _not_started(path: Path, output: IO[bytes]) -> UserError:
     output.seek(0)
     said = output.read().decode(errors="replace").strip()[-500:]
-    what = f"the process that paces endpoints did not come in {START_SECONDS:.0f} s: {said or 'it says nothing'}"
-    return UserError(Problem(str(path), "", what, "see what keeps it from starting, then run again: answers are kept"))
+    what = f"the process that paces endpoints did not start in {START_SECONDS:.0f} s: {said or 'without a message'}"
+    return UserError(Problem(str(path), "", what, "find out why it does not start, then run again: answers are kept"))
 
 
 def _start(path: Path, output: IO[bytes]) -> "subprocess.Popen[bytes]":

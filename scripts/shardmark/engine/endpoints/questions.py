@@ -20,7 +20,7 @@ UNBOUNDED = 1 << 40
 "The window of a model whose file gives none: nothing is cut, and the endpoint refuses prompts that are too long."
 AROUND_CHAT, AROUND_MESSAGE = 256, 32
 "The most tokens that an endpoint is assumed to put around a chat, and around each of its messages."
-NO_WINDOW = "give the model's file max_seq_len and a tokenizer_path, so that prompts are cut"
+NO_WINDOW = "add max_seq_len and a tokenizer_path to the model's file, so that prompts are truncated"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Questions:
         if isinstance(request, GenerateRequest):
             return self._texts(key, request)
         if self._wording is None:
-            raise WordingError("log-likelihoods need a tokenizer", "give the model's file a tokenizer_path")
+            raise WordingError("log-likelihoods need a tokenizer", "add a tokenizer_path to the model's file")
         # The endpoint also writes one token, which must fit into its window.
         rows = scored_rows(self._wording, request, self._window - 2)
         return [_scored(key, number, row) for number, row in enumerate(rows)]
@@ -82,14 +82,17 @@ class Questions:
 
     def _chat(self, key: str, request: GenerateRequest, limit: int) -> Question:
         if request.messages is None:
-            fix = "ask it in chats (apply_chat_template: true), or give its file api: completions"
-            raise WordingError("it is a text, and the endpoint takes chats", fix)
+            fix = "ask it in chats (apply_chat_template: true), or set api: completions in the model's file"
+            raise WordingError("it is a text, but the endpoint accepts only chats", fix)
         said = without_empty_answer(request.messages)
         body: dict[str, Any] = {"messages": [_message(message) for message in said]}
         if said[-1].role == "assistant":
             if not self._settings.continue_final_message:
-                fix = "set continue_final_message: true if it can (vLLM and SGLang can), or leave the beginning out"
-                raise WordingError("it has the beginning of an answer, and nothing says that the endpoint goes on", fix)
+                fix = (
+                    "set continue_final_message: true if it can (vLLM and SGLang can), or leave the beginning of the "
+                    "answer out"
+                )
+                raise WordingError("it begins the answer, but the endpoint is not known to continue answers", fix)
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if self._settings.reasoning is not None:
             body["reasoning_effort"] = self._settings.reasoning
@@ -112,8 +115,8 @@ class Questions:
         if request.messages is None:
             return request.prompt or ""
         if self._template is None:
-            fix = "give the model's file api: chat, a meta_template, or a tokenizer_path with a chat template"
-            raise WordingError("it is a chat, and the endpoint takes texts", fix)
+            fix = "set api: chat, a meta_template, or a tokenizer_path with a chat template in the model's file"
+            raise WordingError("it is a chat, but the endpoint accepts only texts", fix)
         return self._template.text(request.messages, is_open=True)
 
 

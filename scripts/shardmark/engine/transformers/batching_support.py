@@ -35,11 +35,11 @@ def why_not_continuous(model: PreTrainedModel) -> str | None:
     if getattr(model, "_is_stateful", False):
         return "its state cannot be cut into tokens"
     if not getattr(model, "_supports_attention_backend", False):
-        return "its attention is its own"
+        return "it has custom attention"
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or [])
     layers = {type(layer) for layer in DynamicCache(config=model.config).layers}
     if kinds - {"full_attention", "sliding_attention"} or layers - {DynamicLayer, DynamicSlidingWindowLayer}:
-        return "it has layers of another kind than full and sliding attention"
+        return "it has layers other than full and sliding attention"
     if moving_rope(model.config):
         return "its rotary embeddings change with the longest row"
     try:

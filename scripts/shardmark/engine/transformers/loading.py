@@ -55,7 +55,7 @@ def _adapted(model: PreTrainedModel, adapter: str) -> Any:
         warnings.filterwarnings("error", message=".*missing adapter keys")  # half an adapter is another model
         peft = PeftModel.from_pretrained(model, adapter)
     if peft.active_peft_config.is_prompt_learning:
-        raise ValueError(f"its adapter ({peft.peft_type}) changes the input, not the layers")
+        raise ValueError(f"its adapter ({peft.peft_type}) changes the input instead of the layers")
     return peft.base_model.model
 
 

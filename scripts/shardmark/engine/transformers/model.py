@@ -121,7 +121,7 @@ class TransformersModel:
         """The reason why rows of this model are generated in plain batches, or None; found out, and logged, once."""
         reason = why_not_continuous(self.model)
         if reason:
-            log.warning("generation goes in plain batches, without shared prefixes: %s", reason)
+            log.warning("generating in plain batches, without shared prefixes: %s", reason)
         return reason
 
     @cached_property
@@ -164,5 +164,5 @@ def _check_positions(record: ModelRecord, model: PreTrainedModel, window: int) -
         if isinstance(module, torch.nn.Embedding) and (last == "wpe" or "pos" in last):
             size = module.num_embeddings - getattr(module, "offset", 0)
             if window > size:
-                what = f"model {record.name} has a table of {size} positions, and is to read {window} tokens"
+                what = f"model {record.name} has a table of {size} positions, but should read {window} tokens"
                 raise UserError(Problem(record.file, "max_seq_len", what, f"set it to {size} or less"))

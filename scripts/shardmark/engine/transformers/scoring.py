@@ -59,7 +59,7 @@ class Scorer:
             reason = why_not_shared(self.backend.model, self.backend.window)
             self._shares = reason is None
             if reason:
-                log.warning("each prompt is scored by itself, because this model cannot share prefixes: %s", reason)
+                log.warning("scoring each prompt by itself, because this model cannot share prefixes: %s", reason)
         return self._shares
 
 
@@ -98,7 +98,7 @@ def tree_results(
             if chunk.stop - start == 1:
                 raise OutOfMemoryError(tree.order[int(np.searchsorted(tree.last, start))])
             budget.halve(chunk.stop - start)
-            log.warning("out of memory with %d tokens; going on with %d", chunk.stop - start, budget.tokens)
+            log.warning("out of memory with %d tokens; continuing with %d", chunk.stop - start, budget.tokens)
             backend.free()
             continue
         values[chunk.slots], best[chunk.slots], kept = found

@@ -52,9 +52,9 @@ def _by_its_own_word(model: PreTrainedModel, window: int) -> str | None:
         return "it has recurrent layers, whose state cannot be cut and branched"
     takes = inspect.signature(type(model).forward).parameters
     if missing := [name for name in ("position_ids", "past_key_values") if name not in takes]:
-        return f"it takes no {' and no '.join(missing)}"
+        return f"it does not accept {' and '.join(missing)}"
     if attention_of(model) not in SUPPORTED:
-        return f"its attention {attention_of(model)} takes no mask; with attn_implementation: sdpa they could be"
+        return f"its attention {attention_of(model)} accepts no mask; attn_implementation: sdpa does"
     if lengths_matter(model.config.get_text_config(), window):
         return "its rotary embedding depends on the length of the sequence"
     return None
@@ -69,7 +69,7 @@ def _by_trial(model: PreTrainedModel) -> str | None:
     except Exception as error:  # unknown code may raise anything; plain scoring still works
         if is_out_of_memory(error):
             raise
-        return f"its attention takes no tree ({type(error).__name__}: {error})"
+        return f"its attention does not work on trees ({type(error).__name__}: {error})"
     apart = float(((found - wanted).norm(dim=1) / wanted.norm(dim=1)).max())
     if apart <= TOLERANCE.get(precision(model), TOLERANCE[torch.float32]):  # false for NaN
         return None

@@ -97,7 +97,7 @@ def _mask(
     """The mask `[1, 1, new, past + new]` in the form that the model's own attention function takes."""
     view = _view.get()
     if use_vmap:
-        raise NoTreeError("its mask is no function of positions")
+        raise NoTreeError("its mask is not a function of positions")
     if (batch_size, q_length, kv_length) != (1, view.size, len(view.depth)):
         raise NoTreeError(f"it asks for a mask of {q_length} x {kv_length}, not {view.size} x {len(view.depth)}")
     allowed = view.allowed(mask_function, torch.device(device))[None, None]
@@ -161,7 +161,7 @@ def _original(module: torch.nn.Module, name: str) -> Callable[..., Any]:
     file = vars(sys.modules[type(module).__module__])
     functions = file.get("ALL_ATTENTION_FUNCTIONS")
     if functions is None:
-        raise NoTreeError("its attention is its own code")
+        raise NoTreeError("it has custom attention")
     attend: Callable[..., Any] = functions.get_interface(name, file.get("eager_attention_forward"))
     return attend
 

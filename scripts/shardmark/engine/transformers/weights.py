@@ -38,7 +38,7 @@ WRAPPERS = {
     "base_layer.": "PEFT",
 }
 "Parts of the names of tensors that were saved from a wrapper around the model, and the origin of each wrapper."
-ANEW = "copy the model anew, with all files of its weights"
+ANEW = "copy the model again, with all files of its weights"
 
 
 class Found(NamedTuple):
@@ -85,7 +85,7 @@ def check_tensors(record: ModelRecord, checkpoint: Found) -> None:
         parts.append(f" ({_some(shapes)})")
     parts.append("; transformers would fill them with random values")
     if unexpected:
-        parts.append(f". {len(unexpected)} tensors of the weights belong to no part of it ({_some(unexpected)})")
+        parts.append(f". {len(unexpected)} tensors of the weights do not belong to the model ({_some(unexpected)})")
     raise UserError(Problem(record.file, "path", "".join(parts), _fix(checkpoint)))
 
 
@@ -94,7 +94,7 @@ def _refuse_unused(record: ModelRecord, unused: Collection[str]) -> None:
     if unused and not record.weights.model_kwargs.keys() & {"num_hidden_layers", "attention_bias", "mlp_bias"}:
         what = f"model {record.name}: its config.json leaves out {len(unused)} tensors of its weights ({_some(unused)})"
         fix = (
-            "correct config.json, or say what the model is in model_kwargs, as in {num_hidden_layers: 28} or "
+            "correct config.json, or describe the model in model_kwargs, as in {num_hidden_layers: 28} or "
             "{attention_bias: true}"
         )
         raise UserError(Problem(record.file, "path", what, fix))
@@ -123,9 +123,9 @@ def _fix(checkpoint: Found) -> str:
             "true in config.json"
         )
     if len(missing | set(mismatched)) > tensors // 2 and (mismatched or len(unexpected) > tensors // 2):
-        return "config.json describes another model than the weights: take both from one model"
+        return "config.json does not belong to these weights: use both from the same model"
     if mismatched:
-        return "config.json (or model_kwargs) gives other sizes than the weights have: take both from one model"
+        return "the sizes in config.json (or model_kwargs) differ from the weights': use both from the same model"
     return ANEW
 
 
@@ -155,10 +155,10 @@ def check_vocabulary(
     if beyond:
         named = _some(f"{number} {token!r}" for token, number in beyond.items())
         what = (
-            f"model {record.name}: tokenizer and weights do not fit: the weights have {rows} rows of embeddings, "
+            f"model {record.name}: tokenizer and weights do not match: the weights have {rows} rows of embeddings, "
             f"and {len(beyond)} tokens of the tokenizer lie beyond them ({named})"
         )
-        fix = "take tokenizer and weights from one model, or save the model after resize_token_embeddings"
+        fix = "use tokenizer and weights of the same model, or save the model after resize_token_embeddings"
         raise UserError(Problem(record.file, "tokenizer_path" if record.tokenizer else "path", what, fix))
 
 

@@ -50,7 +50,9 @@ def open_backend(record: ModelRecord, staged: Staged, beat: Beat) -> VllmBackend
         engine = LLMEngine.from_engine_args(wanted, usage_context=UsageContext.LLM_CLASS)  # batches as large as offline
     except Exception as error:  # weights, arguments, memory: whatever it is, the user must know which model
         what = f"model {record.name}: vLLM does not start: {error}"
-        raise UserError(Problem(record.file, "vllm_kwargs", what, "see the worker's log; correct the file")) from error
+        raise UserError(
+            Problem(record.file, "vllm_kwargs", what, "see the worker's log; correct the model's file")
+        ) from error
     beat()
     rows = int(config.get_text_config().vocab_size)
     windows = {"window": window, "scoring_window": min(window, length - BESIDE)}

@@ -265,6 +265,6 @@ def _log_likelihood(logprobs: Sequence[Any], row: ScoredRow) -> LogLikelihood:
     tokens = [*row.inputs, row.scored[-1]][-len(row.scored) :]
     told = list(logprobs or ())[-len(row.scored) :]
     if len(logprobs or ()) != len(row.inputs) + 1 or tokens != row.scored:
-        raise RuntimeError(f"vLLM told {len(logprobs or ())} log-probabilities of {len(row.inputs) + 1} tokens")
+        raise RuntimeError(f"vLLM returned {len(logprobs or ())} log-probabilities for {len(row.inputs) + 1} tokens")
     values = [each[token] for each, token in zip(told, tokens, strict=True)]
     return sum(value.logprob for value in values), all(value.rank == 1 for value in values)

@@ -47,7 +47,7 @@ def _visible(folder: Path) -> Iterator[Path]:
 
 def foreign(where: str) -> UserError:
     """The error to raise for a folder that contains anything other than a publication."""
-    what = f"holds files, and no {MARKER}: they are not of a published report, and would be replaced"
+    what = f"contains files but no {MARKER}: they are not a published report, but would be replaced"
     return UserError(Problem(where, "", what, "name another folder with --below, or move them away"))
 
 
@@ -55,12 +55,12 @@ def publication(report: Path, below: str | None) -> Publication:
     """The publication of a report, or of the link to a run's newest one. Raises UserError."""
     folder = report.resolve()
     if not (folder / "index.html").is_file():
-        raise UserError(Problem(str(report), "", "there is no report here", "run first, or name a folder of reports/"))
+        raise UserError(Problem(str(report), "", "contains no report", "run first, or name a folder of reports/"))
     name = folder.name.rpartition("@")[0] or folder.name
     parts = [part for part in (name if below is None else below).split("/") if part not in ("", ".")]
     if ".." in parts or ".git" in parts:
         raise UserError(
-            Problem("--below", "", f"{below!r} leaves the place that is published to", "name a folder in it")
+            Problem("--below", "", f"{below!r} is outside the place to publish to", "name a folder inside it")
         )
     return Publication(folder, "/".join(parts))
 

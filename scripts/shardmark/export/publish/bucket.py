@@ -25,7 +25,7 @@ def publish(wanted: Publication, address: str) -> str:
     except UserError:
         raise
     except Exception as error:  # each of fsspec's many file systems has its own errors
-        fix = "correct the address, or look after your rights there, then publish again"
+        fix = "correct the address, or check your permissions there, then publish again"
         raise UserError(Problem(address, "", f"{type(error).__name__}: {one_line(error)}", fix)) from error
     return f"published: {address}/{wanted.place('index.html')}"
 

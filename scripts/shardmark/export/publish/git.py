@@ -54,7 +54,7 @@ def publish(wanted: Publication, branch: str, remote: str, clone: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="shardmark-publish-") as temporary:
         repository = _opened(Path(temporary), clone, remote, branch)
         if not branch or repository.tried("check-ref-format", f"refs/heads/{branch}").returncode:
-            raise UserError(Problem(f"git:{branch}", "", "is no name of a branch", "for instance git:gh-pages"))
+            raise UserError(Problem(f"git:{branch}", "", "is not a branch name", "for instance git:gh-pages"))
         blobs = _blobs(repository, wanted)
         for _ in range(TRIES):
             tip = repository.git("ls-remote", repository.remote, f"refs/heads/{branch}").partition("\t")[0]
@@ -68,7 +68,7 @@ def publish(wanted: Publication, branch: str, remote: str, clone: Path) -> str:
             if not pushed.returncode:
                 return redacted(f"published: {place} ({commit[:12]})")
     what = redacted(pushed.stderr.decode(errors="replace").strip() or pushed.stdout.decode(errors="replace").strip())
-    fix = "see git's message; nothing is ever forced, so what the branch has stays"
+    fix = "see git's message; the push is never forced, so the branch keeps what it has"
     raise UserError(Problem(remote, branch, f"git push: {what}", fix))
 
 
@@ -89,8 +89,8 @@ def _opened(temporary: Path, clone: Path, remote: str, branch: str) -> _Reposito
     named = plain.tried("remote", "get-url", "--push", remote)
     address = named.stdout.decode().strip() if not named.returncode else remote
     if named.returncode and not ("/" in remote or ":" in remote):
-        what = f"there is no remote {remote!r} here"
-        raise UserError(Problem("--remote", "", what, "git remote add it, or give its address"))
+        what = f"there is no git remote {remote!r} here"
+        raise UserError(Problem("--remote", "", what, "add it with `git remote add`, or give its address"))
     if named.returncode and (clone / remote).exists():
         address = str((clone / remote).resolve())
     environment |= {"GIT_OBJECT_DIRECTORY": str(temporary / "objects"), "GIT_INDEX_FILE": str(temporary / "index")}

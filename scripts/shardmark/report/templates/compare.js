@@ -85,7 +85,7 @@ const line = (about, reach) => {
   const { row, percent } = about;
   const unit = plain(about.metric) + (percent ? ", %" : "") + (about.higher ? "" : " (lower is better)");
   const name = make("th", { scope: "row" }, plain(about.name), make("small", { text: unit }));
-  if (!row) return make("tr", { className: "absent" }, name, make("td", { colSpan: HEAD.length, text: "no result of both" }));
+  if (!row) return make("tr", { className: "absent" }, name, make("td", { colSpan: HEAD.length, text: "no results of both" }));
   const [d, low, high, , holm, wins, losses, n, smallest] = row;
   const cell = (text, className = "num") => make("td", { className, text });
   const number = (value) => (value === null ? "–" : count(value));
@@ -188,7 +188,7 @@ const showFlips = async (about, scroll) => {
   };
   more.addEventListener("click", add);
   const title = make("h2", { tabIndex: -1, text: `${plain(about.name)}: ${plural(flips.length, "sample")} flipped` });
-  const all = firstModel === secondModel ? null : make("p", {}, make("a", { href: sampleLink(firstSet, [firstModel, secondModel], null), text: "All of them in the explorer" }));
+  const all = firstModel === secondModel ? null : make("p", {}, make("a", { href: sampleLink(firstSet, [firstModel, secondModel], null), text: "Show all of them in the explorer" }));
   box.replaceChildren(title, ...(all ? [all] : []), list, more);
   add();
   box.hidden = false;

@@ -14,7 +14,7 @@ const load = (() => {
   };
 
   const fetchChunk = (name) => new Promise((resolve, reject) => {
-    if (!/^[A-Za-z0-9_-]+$/.test(name)) throw new Error(`${name} is no name of a chunk`);
+    if (!/^[A-Za-z0-9_-]+$/.test(name)) throw new Error(`${name} is not the name of a chunk`);
     const script = document.createElement("script");
     script.src = `data/${name}.js`;
     const end = () => {

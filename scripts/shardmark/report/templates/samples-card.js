@@ -66,16 +66,16 @@ const targets = (target) =>
 
 const chip = (text, title = "", kind = "warn") => make("span", { className: `chip ${kind}`, title, text });
 const chips = (answer) => [
-  answer.truncated ? chip(`${plural(answer.truncated, "prompt token")} cut`, "the start of the prompt was left out, so that the rest fits the model") : "",
+  answer.truncated ? chip(`${plural(answer.truncated, "prompt token")} cut`, "the start of the prompt was left out so that the rest fits the model") : "",
   answer.tied ? chip("tied choices", "another choice is exactly as good as the best; the first of them counts") : "",
   answer.alone ? chip(`${plural(answer.alone, "choice")} tokenized alone`, "a token of the model spans prompt and choice") : "",
   answer.within_thought ? chip("scored within a thought", "the prompt opens a thought, and the choices follow it") : "",
   answer.thought_cut ? chip("reasoning cut", "the output ends within a thought, so it has no answer") : "",
   Number.isInteger(answer.thought_tokens) ? chip(`${plural(answer.thought_tokens, "token")} of reasoning, ${count(answer.answer_tokens ?? 0)} of the answer`, "", "") : "",
-  answer.end === "time" ? chip("ended by the clock", "generation ended at the request_seconds of the model's file, which another run may not repeat") : "",
-  answer.end === "length" ? chip("ended by length", "generation ended at the limit of new tokens") : "",
-  answer.end === "refusal" ? chip("refused by the model", "the endpoint says so; what is left of the answer was scored") : "",
-  answer.end === "filter" ? chip("withheld by the endpoint", "the endpoint says so; what is left of the answer was scored") : "",
+  answer.end === "time" ? chip("ended by the time limit", "generation ended at the request_seconds of the model's file, which another run may not reproduce") : "",
+  answer.end === "length" ? chip("ended by the length limit", "generation ended at the limit of new tokens") : "",
+  answer.end === "refusal" ? chip("refused by the model", "according to the endpoint; what there is of the answer was scored") : "",
+  answer.end === "filter" ? chip("withheld by the endpoint", "according to the endpoint; what there is of the answer was scored") : "",
 ];
 
 const output = (text) => (text === "" ? none("empty") : block(text, { spaces: true }));
@@ -129,7 +129,7 @@ const answerBody = async (dataset, model, place, first) => {
   if (model !== first && !store.same(model, first, place, "prompts")) {
     const prompt = await store.read(model, place, "prompts");
     const shared = await store.read(first, place, "prompts");
-    if (prompt.prompt !== shared.prompt) body.append(folded("This model was asked another prompt", "row", () => promptBlock(prompt.prompt)));
+    if (prompt.prompt !== shared.prompt) body.append(folded("This model was asked a different prompt", "row", () => promptBlock(prompt.prompt)));
   }
   if (row.choices) body.append(choiceTable(row, answer));
   if (answer.reasoning) body.append(folded("Reasoning", "row", () => block(answer.reasoning)));

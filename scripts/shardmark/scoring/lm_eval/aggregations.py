@@ -67,7 +67,7 @@ def _nanmean(values: Values) -> Parts:
 def _f1(values: Values) -> Parts:
     """F1 of label 1 among 0 and 1, as scikit-learn's f1_score, which refuses other labels."""
     if strange := {label for pair in values for label in pair} - {0, 1}:
-        raise ValueError(f"f1 is of labels 0 and 1, and there are {sorted(map(str, strange))[:5]}")
+        raise ValueError(f"f1 needs labels 0 and 1, but found {sorted(map(str, strange))[:5]}")
     rows = [[float(gold == 1), float(guess == 1), float(gold == guess == 1)] for gold, guess in values]
     return rows, lambda sums: float(2 * sums[2] / (sums[0] + sums[1])) if sums[0] + sums[1] else 0.0
 

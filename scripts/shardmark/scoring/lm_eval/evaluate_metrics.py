@@ -150,6 +150,6 @@ METRICS: dict[str, Any] = {
 def load_here(name: str) -> Any:
     """The metric of that name, in place of `evaluate.load`. Raises UserError if it is not available here."""
     if name not in METRICS:
-        what = f"the task's code wants evaluate's metric {name}, which is not here"
+        what = f"the task's code uses the metric {name} of evaluate, which is not available here"
         raise UserError(Problem("lm_eval", name, what, f"leave the task out; {nearest(name, METRICS)}"))
     return METRICS[name]

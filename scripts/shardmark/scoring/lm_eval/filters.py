@@ -185,7 +185,7 @@ def take_first_k(responses: Responses, docs: Docs, k: int) -> list[Any]:
     """The first k responses. Raises ValueError if there are fewer."""
     found = [texts[:k] for texts in responses]
     if any(len(texts) < k for texts in found):
-        raise ValueError(f"take_first_k: {k} responses are wanted, and there are {min(map(len, found))}")
+        raise ValueError(f"take_first_k: {k} responses are needed, but there are {min(map(len, found))}")
     return found
 
 

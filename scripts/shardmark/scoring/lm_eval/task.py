@@ -87,7 +87,7 @@ class Task:
 
     def _called(self, rule: MetricRule) -> str:
         if rule.metric is None:
-            raise ValueError("an entry of metric_list names no metric")
+            raise ValueError("an entry of metric_list has no metric")
         return str(self.code.load(rule.metric).__name__) if isinstance(rule.metric, Function) else str(rule.metric)
 
     def _function(self, rule: MetricRule) -> tuple[Metric, Record]:

@@ -34,7 +34,7 @@ LIBRARIES = tuple(
 )
 "Folders of modules that belong to no task, even if a task's folder is above them."
 
-ALLOW = "lm_eval_code: true allows it (it runs with your rights), or choose tasks without Python"
+ALLOW = "lm_eval_code: true allows it (it runs with your permissions), or choose tasks without Python"
 
 
 class _Metric:
@@ -121,7 +121,7 @@ class Code:
         except BaseException as error:  # the module's own code may raise anything, even SystemExit
             what = f"{function.name} cannot be imported: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise UserError(
-                Problem(self._place(function), "", what, "fix the module, or leave out the task")
+                Problem(self._place(function), "", what, "fix the module, or leave the task out")
             ) from error
 
     def _absent(self, function: Function, error: ModuleNotFoundError) -> Problem:
@@ -144,10 +144,10 @@ def install(error: ModuleNotFoundError) -> str:
     """The fix for a module that a task's code cannot import."""
     package = (error.name or "").partition(".")[0]
     if not package:
-        return "install what it names, into the environment that plans and scores"
+        return "install what it names in the environment that plans and scores"
     if package == PACKAGE:
-        return "pip install lm-eval, or let lm_eval_path be an environment or package that has it"
-    return f"pip install {NAMED_OTHERWISE.get(package, package)}, into the environment that plans and scores"
+        return "pip install lm-eval, or set lm_eval_path to an environment or package that has it"
+    return f"pip install {NAMED_OTHERWISE.get(package, package)} in the environment that plans and scores"
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def turn(
 ) -> list[Message]:
     """A question, with its answer if it is an example. Raises TypeError for values that are not text."""
     if not isinstance(question, str):
-        raise TypeError(f"the question is no text, but {question!r}")
+        raise TypeError(f"the question is not a text, but {question!r}")
     answered = answer is not None and answer != ""
     apart = not (question == "" or question[-1].isspace() or prefix[0].isspace()) if prefix else answered
     messages = [Message("user", question, delimiter if apart else "")]
@@ -36,7 +36,7 @@ def turn(
         elif isinstance(answer, list):
             answer = answer[0]
         if not isinstance(answer, str):
-            raise TypeError(f"the answer of an example is no text, but {answer!r}")
+            raise TypeError(f"the answer of an example is not a text, but {answer!r}")
         messages.append(Message("assistant", _joined(prefix, answer), ending))
     elif prefix:
         messages.append(Message("assistant", prefix))

@@ -117,12 +117,12 @@ class DataMap:
         """The problem of a split without a file: the mapping has none, or the file is not there."""
         what = f"{hub}{f', {config}' if config else ''} has no {split} split there, which {task} needs"
         if part := self._named(hub, config, split, named_files):
-            return Problem(where, "data_root", f"{what}: {part.file} is missing", "put it there, or leave the task out")
+            return Problem(where, "data_root", f"{what}: {part.file} is missing", "add it there, or leave the task out")
         if named_files:
             line = f"{hub}: {{{json.dumps(config, ensure_ascii=False)}: FILE}}"
-            fix = f"say in {self.file} (or a mapping of your own, lm_eval_data) which file it is, {line}"
-            return Problem(where, "data_root", what, f"{fix}; one file for all (*) is not enough with data_files")
-        fix = f"say in {self.file} (or a mapping of your own, lm_eval_data) which file it is, or leave the task out"
+            fix = f"name its file in {self.file} (or in your own mapping, lm_eval_data): {line}"
+            return Problem(where, "data_root", what, f"{fix}; with data_files, one file for all (*) is not enough")
+        fix = f"name its file in {self.file} (or in your own mapping, lm_eval_data), or leave the task out"
         return Problem(where, "data_root", what, fix)
 
     def _named(self, hub: str, config: str | None, split: str, named_files: bool) -> Part | None:
@@ -201,8 +201,10 @@ def data_files(settings: TaskSettings, split: str, where: str) -> str | None:
         return None if folder is None else str(folder)
     by_split = files if isinstance(files, dict) else {"train": files}
     if split not in by_split:
-        what = f"{settings.task} reads the split {split}, and its data_files have {', '.join(map(str, by_split))}"
-        fix = f"data_files: {{{split}: FILE}}" + ("" if isinstance(files, dict) else "; without a split they are train")
+        what = f"{settings.task} reads the split {split}, but its data_files have {', '.join(map(str, by_split))}"
+        fix = f"data_files: {{{split}: FILE}}" + (
+            "" if isinstance(files, dict) else "; those without a split are train"
+        )
         raise UserError(Problem(where, "dataset_kwargs.data_files", what, fix))
     names = by_split[split] if isinstance(by_split[split], list) else [by_split[split]]
     return ", ".join(f"{folder}/{name}" if folder is not None else str(name) for name in names)
@@ -229,7 +231,7 @@ def _own_files(settings: TaskSettings, where: str, data: DataMap | None) -> OwnF
             matching = [path] if os.path.isfile(path) else sorted(glob.glob(path, recursive=True))
             found[split] += matching
             if not matching:
-                fix = "correct the path: it is seen from the folder that the run is started in"
+                fix = "correct the path: it is relative to the folder where the run is started"
                 problems.append(Problem(where, f"dataset_kwargs.data_files.{split}", f"no file {path}", fix))
     if problems:
         raise UserError(problems)
@@ -239,8 +241,10 @@ def _own_files(settings: TaskSettings, where: str, data: DataMap | None) -> OwnF
 def _on_hub(settings: TaskSettings, hub: str, config: str | None, split: str, where: str) -> Part:
     others = set(settings.dataset_kwargs or {}) - DROPPED
     if others:
-        what = f"{settings.task} has dataset_kwargs {', '.join(sorted(others))}, which are not read from the Hub"
-        raise UserError(Problem(where, "dataset_kwargs", what, "give its rows by data_root and the mapping file"))
+        what = f"{settings.task} has dataset_kwargs {', '.join(sorted(others))}, which are not supported for the Hub"
+        raise UserError(
+            Problem(where, "dataset_kwargs", what, "provide its rows through data_root and the mapping file")
+        )
     return Part(split, None, None, hub, config)
 
 

@@ -122,8 +122,8 @@ def _docs(settings: TaskSettings, splits: Splits, code: Code, where: str) -> tup
     tried = _processed(scored, settings.process_docs, code)
     docs = _processed(scored, settings.process_docs, code)
     if pool is None and _state() != seen:
-        what = f"{settings.task} draws lots for its documents, and lm-eval does so for {settings.shot_split} first"
-        raise UserError(Problem(where, "data_root", what, f"give the split {settings.shot_split}, too"))
+        what = f"{settings.task} draws random numbers for documents, and lm-eval draws for {settings.shot_split} first"
+        raise UserError(Problem(where, "data_root", what, f"provide the split {settings.shot_split}, too"))
     return tried, docs, pool or ()
 
 
@@ -162,7 +162,7 @@ def _texts(choices: Iterable[object]) -> list[str]:
     for number, choice in enumerate(choices):
         if not isinstance(choice, str):
             what = f"choice {number} is {choice!r}, a {type_name(choice)}"
-            raise TypeError(f"{what}, and must be text: put it in quotes, or write | string behind it")
+            raise TypeError(f"{what}, but must be text: put it in quotes, or append | string")
         found.append(choice)
     return found
 

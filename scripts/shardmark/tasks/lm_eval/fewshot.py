@@ -32,7 +32,7 @@ class RandomSampler:
         everything = range(len(self._pool))
         there = sum(other != doc for other in self._pool) if count >= len(self._pool) else count
         if there < count:
-            raise ValueError(f"{count} examples are wanted (num_fewshot), and there are {there}")
+            raise ValueError(f"{count} examples are needed (num_fewshot), but there are {there}")
         if not doc:
             return self._random.sample(everything, count)
         drawn = [n for n in self._random.sample(everything, count + 1) if self._pool[n] != doc][:count]
@@ -56,7 +56,7 @@ class FirstSampler:
             if doc is None or other != doc:
                 found.append(number)
         if len(found) < count:
-            raise ValueError(f"{count} examples are wanted, and there are {len(found)}")
+            raise ValueError(f"{count} examples are needed, but there are {len(found)}")
         return found
 
 

@@ -242,7 +242,7 @@ def _strange(group: str, number: int, aggregate: object, where: str) -> Iterator
         yield Problem(where, f"{key}.{unknown}", f"group {group}: unknown key", nearest(unknown, AGGREGATE_KEYS))
     aggregation = aggregate.get("aggregation", "mean")
     if aggregation != "mean" and not isinstance(aggregation, Function):
-        what = f"group {group}: there is no aggregation {aggregation!r} of groups, in lm-eval neither"
+        what = f"group {group}: there is no aggregation {aggregation!r} of groups; lm-eval has none either"
         yield Problem(where, f"{key}.aggregation", what, "mean")
 
 
@@ -255,7 +255,7 @@ def _each_once(group: str, members: list[Task | Group], where: str) -> list[Task
     for member in members:
         before = found.setdefault(member.name, member)
         if before != member:
-            what = f"group {group} has several tasks of the name {member.name}, of which lm-eval scores one only"
+            what = f"group {group} has several tasks named {member.name}, of which lm-eval scores only one"
             raise UserError(Problem(where, "lm_eval", what, "name its tasks and groups one by one instead"))
     return list(found.values())
 
@@ -282,6 +282,6 @@ def _members(index: Index, group: str, item: object, overrides: Config, where: s
         names = [name] if name in index.tasks else index.tags[name]
         return [_task(index, task, {"task": task} | merged) for task in names]
     if "doc_to_text" not in merged:
-        what = f"group {group} names {name!r}, which there is not"
+        what = f"group {group} names {name!r}, which does not exist"
         raise UserError(Problem(where, "lm_eval", what, nearest(name, index.names)))
     return [Task(f"{group}::{name}", merged | {"task": f"{group}::{name}"}, index.groups.get(group, ""))]

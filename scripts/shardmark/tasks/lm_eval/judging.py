@@ -162,7 +162,7 @@ def missing(settings: TaskSettings, where: str) -> list[Problem]:
 def _unsafe(settings: TaskSettings, where: str) -> Iterator[Problem]:
     """A problem if models' code is executed by anything but evaluate's code_eval, which runs in the sandbox."""
     if settings.unsafe_code and "code_eval" not in wanted(settings.judging()).metrics:
-        what = f"{settings.task} executes what models write by its own means, without a sandbox"
+        what = f"{settings.task} executes what models write in its own way, without a sandbox"
         yield Problem(where, "unsafe_code", what, "use humaneval, mbpp or another task that uses code_eval")
 
 
@@ -176,13 +176,18 @@ def _metrics(settings: TaskSettings, where: str) -> Iterator[Problem]:
         elif settings.process_results is None:
             if isinstance(name, Function):
                 if settings.output_type != "generate_until":
-                    what = f"{settings.task}: metrics that are functions ({name.name}) are for generate_until only"
+                    what = (
+                        f"{settings.task}: metrics that are functions ({name.name}) are supported for generate_until "
+                        "only"
+                    )
                     yield Problem(where, "metric_list", what, "leave the metric out")
             elif name not in known or (rule.from_evaluate and _generates(settings) and name not in EVALUATE):
                 what = f"{settings.task}: there is no metric {name!r} for {settings.output_type}"
                 yield Problem(where, "metric_list", what, nearest(str(name), known))
             elif not isinstance(aggregation, Function) and not _fits(settings, rule):
-                what = f"{settings.task}: {name} of {settings.output_type} has no {aggregation}, in lm-eval neither"
+                what = (
+                    f"{settings.task}: {name} of {settings.output_type} has no {aggregation}; lm-eval has none either"
+                )
                 yield Problem(where, "metric_list", what, f"aggregation: {default_aggregation(name)}")
 
 
@@ -214,7 +219,7 @@ def _spelt(name: object) -> str:
 
 def _wanted(settings: TaskSettings, where: str) -> Iterator[Problem]:
     for name in sorted(wanted(settings.judging()).metrics - EVALUATE):
-        what = f"{settings.task}: its Python wants evaluate's metric {name}, which is not here"
+        what = f"{settings.task}: its Python uses the metric {name} of evaluate, which is not available here"
         yield Problem(where, "lm_eval_code", what, "leave the task out")
 
 

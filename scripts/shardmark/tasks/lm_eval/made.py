@@ -29,10 +29,10 @@ def made_files(settings: TaskSettings, wanted: list[str], code: Code, where: str
     """
     function = settings.custom_dataset
     if not isinstance(function, Function):
-        what = f"{settings.task} names no function, but {function!r}"
+        what = f"{settings.task} names {function!r}, which is not a function"
         raise UserError(Problem(where, "custom_dataset", what, "write !function MODULE.NAME"))
     if any(draws_lots(each.file) for each in settings.processing() if each.file):
-        what = f"{settings.task} makes its rows and draws lots when it processes them, in one stream of random numbers"
+        what = f"{settings.task} generates and processes its rows with the same random numbers"
         raise UserError(Problem(where, "custom_dataset", what, "leave the task out"))
     given = {**(settings.metadata or {}), **(settings.dataset_kwargs or {})}
     about = [FORMAT, function.name, code_identity(settings.asking(), code.root), sorted(given), str(given)]
@@ -41,7 +41,9 @@ def made_files(settings: TaskSettings, wanted: list[str], code: Code, where: str
         found = _made(settings.task, function, given, code, where)
         for split in wanted:
             if split not in found:
-                what = f"{settings.task} reads the split {split}, and its function makes {', '.join(map(str, found))}"
+                what = (
+                    f"{settings.task} reads the split {split}, but its function generates {', '.join(map(str, found))}"
+                )
                 raise UserError(Problem(where, "custom_dataset", what, "correct the task, or leave it out"))
             write_whole(files[split], jsonl(as_json(dict(row)) for row in found[split]))
     return files
@@ -65,6 +67,6 @@ def _made(task: str, function: Function, given: dict[str, Any], code: Code, wher
         found = made(**given)
         return {str(split): rows for split, rows in found.items()}
     except Exception as error:  # the task's own code may raise any exception
-        what = f"{task}: {function.name} makes no rows: {type(error).__name__}: {error}"
-        fix = "lm_eval_metadata: {KEY: VALUE} gives what it asks for, such as a tokenizer; or leave the task out"
+        what = f"{task}: {function.name} cannot generate rows: {type(error).__name__}: {error}"
+        fix = "set what it asks for, such as a tokenizer, with lm_eval_metadata: {KEY: VALUE}; or leave the task out"
         raise UserError(Problem(where, "custom_dataset", what, fix)) from error

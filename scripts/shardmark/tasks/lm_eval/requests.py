@@ -35,7 +35,7 @@ def _context(value: Any) -> Context:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is to be scored, which is no text")
+        raise ValueError(f"{value!r} is to be scored, but is not a text")
     return value
 
 

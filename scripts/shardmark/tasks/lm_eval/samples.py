@@ -55,7 +55,8 @@ def _check(dataset: LmEvalDataset, task: TaskSettings, first: Document) -> None:
     """Check conditions that only documents show: the first decides whether there are several right answers."""
     if first.several_gold and (metrics := unfit_for_several(task)):
         what = (
-            f"{', '.join(metrics)} cannot be aggregated over documents with several right answers, in lm-eval neither"
+            f"{', '.join(metrics)} cannot be aggregated over documents with several right answers; lm-eval cannot, "
+            "either"
         )
         raise UserError(Problem(dataset.file, task.task, what, "leave the task out, or correct its doc_to_target"))
 
@@ -82,5 +83,5 @@ def _gold(task: TaskSettings, value: Any) -> Any:
         value = value.reshape(())
     if is_numpy(value) and value.ndim and task.process_results is None:
         what = f"doc_to_target: a {type_name(value)} of {value.size} values, which lm-eval cannot compare"
-        raise TypeError(f"{what}: let it return a number, a text or a list")
+        raise TypeError(f"{what}: return a number, a text or a list instead")
     return as_json(value, "doc_to_target")

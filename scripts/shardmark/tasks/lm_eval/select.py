@@ -123,8 +123,8 @@ def select(
             found, root = from_file(path, index, named.file), path.parent
         else:
             if index is None:
-                fix = "lm_eval_path: an environment that has lm-eval, its package, or a folder of YAML files"
-                what = f"{config.lm_eval}: where lm-eval's tasks are is not said"
+                fix = "set lm_eval_path to an environment that has lm-eval, its package, or a folder of YAML files"
+                what = f"{config.lm_eval}: the place of lm-eval's tasks is not given"
                 raise UserError(Problem(named.file, "lm_eval_path", what, fix))
             found, root = find(index, str(config.lm_eval), named.file), index.root
     except UserError as error:
@@ -190,7 +190,10 @@ def _each_once(group: Group, where: str, problems: list[Problem]) -> list[Task]:
     found: dict[str, Task] = {}
     for task in group.tasks():
         if found.setdefault(task.name, task) != task:
-            what = f"group {group.name} has the task {task.name} several times with other settings; lm-eval scores one"
+            what = (
+                f"group {group.name} has the task {task.name} several times with different settings; lm-eval scores "
+                "only one"
+            )
             problems.append(Problem(where, "lm_eval", what, "name its groups one by one"))
             return []
     return list(found.values())

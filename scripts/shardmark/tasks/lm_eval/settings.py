@@ -172,7 +172,7 @@ def _idle(given: dict[str, Any], all_kwargs: dict[str, Any], task: Task) -> list
         for key in given
         for why, fix in (
             [("tasks of lm-eval have no such setting", "leave it out, or these tasks")] * (key not in OVERRIDING)
-            + [("without effect: nothing is drawn", "give a temperature above 0 as well")] * (key in drawn)
+            + [("has no effect: nothing is sampled", "set a temperature above 0, too")] * (key in drawn)
         )
     ]
 

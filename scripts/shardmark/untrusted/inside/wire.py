@@ -141,7 +141,7 @@ def _decoded(value: object, find: Callable[[int], Any]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if not isinstance(value, dict) or len(value) != 1:
-        raise WireError("a value that is none")
+        raise WireError("an invalid value")
     ((name, parts),) = value.items()
     match name, parts:
         case "object", int():
@@ -162,7 +162,7 @@ def _decoded(value: object, find: Callable[[int], Any]) -> Any:
         case "list" | "tuple" | "set" | "frozenset", list():
             made = [_decoded(part, find) for part in parts]
             return _read(lambda: {kind.__name__: kind for kind in CONTAINERS}[name](made))
-    raise WireError(f"a value of a kind that is none: {name[:40]!r}")
+    raise WireError(f"a value of an unknown kind: {name[:40]!r}")
 
 
 def _read(make: Callable[[], Any]) -> Any:
@@ -191,7 +191,7 @@ def read(line: bytes) -> Any:
     try:
         return json.loads(line, parse_int=_integer)
     except (ValueError, RecursionError) as error:
-        raise WireError(f"no message: {error}"[:200]) from None
+        raise WireError(f"not a message: {error}"[:200]) from None
 
 
 def _integer(digits: str) -> int:
