@@ -125,6 +125,13 @@ def test_squad_compares_words(answer: str, right: list[str], f1: float, exact: f
     assert samples("f1", [answer], [right], average="token") == pytest.approx([f1])
 
 
+def test_string_match_looks_for_each_target_anywhere() -> None:
+    answers = ["they are ABC, Def", "abcdef", "", "x"]
+    right = [["abc", "DEF", "ghi"], ["b", "b"], ["a"], []]
+    assert samples("string_match", answers, right) == pytest.approx([2 / 3, 1.0, 0.0, 0.0])
+    assert samples("string_match", answers, right, part="any") == [1.0, 1.0, 0.0, 0.0]
+
+
 def test_rouge_is_that_of_rouge_score_for_the_nearest_reference() -> None:
     from rouge_score.rouge_scorer import RougeScorer
 

@@ -10,7 +10,7 @@ from shardmark.config.base import Chat
 from shardmark.config.circular import AnyCircular, Circular
 from shardmark.config.few_shot import FewShot
 from shardmark.config.row_files import Files, RowFiles
-from shardmark.config.synthetic import Needle
+from shardmark.config.synthetic import AnySynthetic
 from shardmark.errors import nearest
 from shardmark.filters import AnyFilter
 from shardmark.metrics import AnyMetric
@@ -34,7 +34,7 @@ class Source(RowFiles):
     file: Files | None = None
     "A file of your own instead of the Hub: JSON lines, JSON, CSV, TSV, Parquet or Arrow; a glob, or a list of both."
 
-    synthetic: Needle | None = Field(None, exclude_if=lambda made: made is None)  # so that digests stay
+    synthetic: AnySynthetic | None = Field(None, exclude_if=lambda made: made is None)  # so that digests stay
     "Rows that are generated from a seed, instead of a hub or a file."
 
     @model_validator(mode="after")

@@ -7,6 +7,19 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from shardmark.settings import Settings
 
 Length = Annotated[int, Field(ge=50, le=2_000_000)]
+RulerLength = Annotated[int, Field(ge=1000, le=100_000)]
+RulerTask = Literal[
+    "niah_single_1",
+    "niah_single_3",
+    "niah_multikey_1",
+    "niah_multikey_2",
+    "niah_multikey_3",
+    "niah_multivalue",
+    "niah_multiquery",
+    "vt",
+    "cwe",
+    "fwe",
+]
 Percent = Annotated[int, Field(ge=0, le=100)]
 WORDS = 10
 "The number of words of the sentence that hides a number."
@@ -33,3 +46,21 @@ class Needle(Settings):
         if self.needles * WORDS > min(self.lengths):
             raise ValueError(f"{self.needles} needles of {WORDS} words do not fit into {min(self.lengths)} words")
         return self
+
+
+class Ruler(Settings):
+    """The texts and questions of a task of RULER."""
+
+    name: Literal["ruler"]
+    "The kind of rows: those of RULER's tasks."
+    task: RulerTask
+    "RULER's name for the task."
+    lengths: list[RulerLength] = Field(min_length=1)
+    "The lengths of the texts in words."
+    rows: PositiveInt = 20
+    "How many texts of each length."
+    seed: NonNegativeInt = 0
+    "Another number generates other rows."
+
+
+AnySynthetic = Annotated[Needle | Ruler, Field(discriminator="name")]

@@ -26,6 +26,7 @@ from shardmark.metrics.pass_at_k import PassAtK
 from shardmark.metrics.perplexity import Perplexity
 from shardmark.metrics.rouge import Rouge
 from shardmark.metrics.squad import Squad
+from shardmark.metrics.string_match import StringMatch
 from shardmark.metrics.word_perplexity import WordPerplexity
 
 AnyMetric = Annotated[
@@ -47,6 +48,7 @@ AnyMetric = Annotated[
     | Perplexity
     | Rouge
     | Squad
+    | StringMatch
     | WordPerplexity,
     Field(discriminator="name"),
 ]

@@ -1,4 +1,4 @@
-"""Rows made here from a seed: needles in haystacks of repeated sentences, like those of RULER's niah_single_1.
+"""Rows made here from a seed: needles in haystacks of repeated sentences, and the tasks of RULER (ruler.py).
 
 Lengths are in words, not in a model's tokens, so that all models are asked the same. Random numbers come from
 `random.random` alone, which gives the same numbers in all versions of Python, and each row has its own generator. The
@@ -10,9 +10,10 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from shardmark.config.synthetic import Needle
+from shardmark.config.synthetic import Needle, Ruler
 from shardmark.files import digest, jsonl, write_whole
 from shardmark.tasks.row_files import Row
+from shardmark.tasks.ruler import ruler
 
 FORMAT = 1
 "Increased whenever other rows would be made from the same settings."
@@ -22,13 +23,13 @@ FIRST = "amber brisk calm dusty eager fancy gentle hollow icy jolly keen lively 
 SECOND = "anchor basket candle dragon engine forest garden hammer island jacket kettle lantern mirror needle orchard"
 
 
-def synthetic_file(made: Needle) -> Path:
+def synthetic_file(made: Needle | Ruler) -> Path:
     """The file with the rows, which is made if it does not exist."""
     from shardmark.store.hub_cache import hub_home  # only used for a path, which is no part of the rows
 
     file = hub_home() / "shardmark" / "rows" / f"{digest(['synthetic', FORMAT, made.model_dump()])}.jsonl"
     if not file.is_file():
-        write_whole(file, jsonl(needles(made)))
+        write_whole(file, jsonl(ruler(made) if isinstance(made, Ruler) else needles(made)))
     return file
 
 
