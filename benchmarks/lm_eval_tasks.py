@@ -32,8 +32,6 @@ def load(index: Index, name: str, code: Code) -> tuple[TaskSettings | None, str]
         code.check(dict.fromkeys([*settings.asking(), *settings.judging()]))
     except UserError as error:
         return None, error.problems[0].what
-    if settings.custom_dataset is not None:
-        return None, "makes its rows with a function of its own (custom_dataset), which cannot be pinned"
     return settings, ""
 
 

@@ -224,6 +224,7 @@ def oracle(
     folder: Path | None = None,
     style: Style = TEXT,
     generation: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
 ) -> dict[tuple[str, int | None], dict[str, Any]]:
     """What lm-eval makes of these tasks with these rows, by name and number of examples; `folder` has more tasks."""
     parts = []
@@ -232,7 +233,7 @@ def oracle(
         file.write_text(json.dumps(dataset.to_list()))
         parts.append({"hub": hub, "config": config, "split": split, "rows": str(file)})
     job: dict[str, Any] = {"rows": parts, "tasks": asked, "limit": limit, "draws": draws, "style": style._asdict()}
-    job["generation"] = generation
+    job |= {"generation": generation, "metadata": metadata}
     job |= {"folder": str(folder)} if folder else {}
     if outputs is not None:
         (here / "outputs.json").write_text(json.dumps(outputs))

@@ -4,7 +4,8 @@ A job is {rows: [{hub, config, split, rows: FILE}], tasks: {name: [0, 5]}, limit
 to give, and which tasks are asked with how many examples (null: their own number). Each line of the output is {task,
 shots, arguments} or {task, shots, error}. With `outputs`, a file of {task@shots: [[response, ...], ...]}, the task's
 scores for these responses are there, too: {metric,filter: [value, standard error]}, the error with `draws` bootstraps.
-`folder` has more tasks; `style` are lm-eval's options for chats, in which a context is the template's arguments.
+`folder` has more tasks; `metadata` is for those that make their rows; `style` are lm-eval's options for chats, in which
+a context is the template's arguments.
 """
 
 import io
@@ -37,7 +38,7 @@ def serve(rows: list[dict[str, Any]]) -> Made:
         files.setdefault((part["hub"], part["config"]), {})[part["split"]] = part["rows"]
     made: Made = {}
 
-    def load(path: str, name: str | None = None, **options: Any) -> Any:
+    def load(path: str, name: str | None = None, split: str | None = None, **options: Any) -> Any:
         key = (path, None if name is None else str(name))
         if key not in made:
             splits = {split: json.loads(Path(file).read_text()) for split, file in files[key].items()}
@@ -50,7 +51,7 @@ def serve(rows: list[dict[str, Any]]) -> Made:
                 }
             ).save_to_disk(place)
             made[key] = datasets.load_from_disk(place)
-        return made[key]
+        return made[key] if split is None else made[key][split]
 
     datasets.load_dataset = load
     return made
@@ -146,7 +147,7 @@ def main(job: dict[str, Any], out: Path) -> None:
     utils.env.from_string = lru_cache(maxsize=4096)(
         utils.env.from_string
     )  # it compiles each time, for most of its time
-    manager = TaskManager(include_path=job.get("folder"))
+    manager = TaskManager(include_path=job.get("folder"), metadata=job.get("metadata"))
     outputs = json.loads(Path(job["outputs"]).read_text()) if job.get("outputs") else {}
     with open(out, "w") as file:
         for name, counts in job["tasks"].items():

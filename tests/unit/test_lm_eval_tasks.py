@@ -73,6 +73,9 @@ def test_a_function_belongs_to_the_file_that_names_it_and_is_not_imported(tmp_pa
 def test_code_is_executed_only_where_it_is_allowed_and_what_it_raises_is_told(tmp_path: Path) -> None:
     (tmp_path / "utils.py").write_text("raise SystemExit('executed')\n")
     (tmp_path / "absent.py").write_text("import no_such_package\n")
+    (tmp_path / "reworded.py").write_text(
+        "try:\n    import no_such_package\nexcept ImportError:\n    raise ImportError('Install it!')\n"
+    )
     (tmp_path / "good.py").write_text("def double(x):\n    return 2 * x\n")
     (refused,) = problems(Code(tmp_path, False).load, Function(tmp_path, "utils.f"))
     assert refused.key == "lm_eval_code"
@@ -82,6 +85,9 @@ def test_code_is_executed_only_where_it_is_allowed_and_what_it_raises_is_told(tm
     assert "SystemExit: executed" in broken.what
     (absent,) = problems(code.load, Function(tmp_path, "absent.f"))
     assert "pip install no_such_package" in absent.fix
+    (reworded,) = problems(code.load, Function(tmp_path, "reworded.f"))
+    assert "ImportError: Install it!" in reworded.what
+    assert "pip install no_such_package" in reworded.fix
     assert code.load(Function(tmp_path, "good.double"))(4) == 8
 
 

@@ -120,9 +120,9 @@ class Code:
             raise UserError(self._absent(function, error)) from error
         except BaseException as error:  # the module's own code may raise anything, even SystemExit
             what = f"{function.name} cannot be imported: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            raise UserError(
-                Problem(self._place(function), "", what, "fix the module, or leave the task out")
-            ) from error
+            absent = _absence(error)
+            fix = install(absent) if absent else "fix the module, or leave the task out"
+            raise UserError(Problem(self._place(function), "", what, fix)) from error
 
     def _absent(self, function: Function, error: ModuleNotFoundError) -> Problem:
         what = f"{function.name} imports {error.name}, which is not installed here"
@@ -138,6 +138,14 @@ def _is_installed(package: str) -> bool:
         return package in sys.modules or importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _absence(error: BaseException) -> ModuleNotFoundError | None:
+    """The missing package behind an exception: some modules replace the error with a message of their own."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, ModuleNotFoundError):
+        behind = behind.__cause__ or behind.__context__
+    return behind
 
 
 def install(error: ModuleNotFoundError) -> str:
