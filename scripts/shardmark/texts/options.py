@@ -52,6 +52,7 @@ TENTATIVE = compiled(wording.TENTATIVE)
 BUT = compiled(r"\b(?:but|however|yet)\b")
 ANSWER_LINE = compiled(r"\s{0,20}answer\s?:")
 NEXT_QUESTION = compiled(r"[ \t]{0,20}(?:", wording.NEXT_QUESTION, ")")
+BARE_LABEL = compiled(r"[ \t]{0,20}[(|]?a[.):][ \t]{0,20}")
 
 
 class Statement(NamedTuple):
@@ -79,9 +80,15 @@ def first_option(text: str, options: str) -> str | None:
 
 
 def _questions(text: str) -> Iterator[str]:
-    """The text up to the next question, then from there to the one after it, and so on."""
+    """The text up to the next question, then from there to the one after it, and so on.
+
+    Where the limit has cut off a next question after the label of its first option, that is no answer.
+    """
     part: list[str] = []
-    for line in text.split("\n"):
+    lines = text.rstrip().split("\n")
+    if BARE_LABEL.fullmatch(lines[-1]) and any(map(NEXT_QUESTION.match, lines[-2:-1])) and any(lines[:-2]):
+        lines.pop()
+    for line in lines:
         if NEXT_QUESTION.match(line) and any(map(str.strip, part)):
             yield "\n".join(part)
             part = []
