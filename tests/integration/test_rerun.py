@@ -247,7 +247,7 @@ def test_weights_that_are_staged_again_infer_nothing_again(project: Project) -> 
 def test_going_back_to_an_earlier_configuration_shows_its_report_again(project: Project) -> None:
     link = project.folder / "results/reports/test"
     first = link.resolve()
-    project.run("--config", "datasets=[demo_grammar]")
+    project.run("--config", "datasets=[demo_grammar]", "run=test")
     assert link.resolve() != first
     assert "Nothing to be done" in project.run()
     assert link.resolve() == first

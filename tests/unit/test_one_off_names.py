@@ -1,4 +1,4 @@
-"""Runs of models that the command line names have a name of their own."""
+"""Runs of models or data sets that the command line names have a name of their own."""
 
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ from shardmark.plan import make_plan
         ({"models": "[a, 'b']"}, ["models"], "default-a-b"),
         ({"hf_path": "org/Model-7B/"}, ["hf_path"], "default-Model-7B"),
         ({"hf_path": "a", "datasets": ["lm_eval:arc", "x"]}, ["hf_path", "datasets"], "default-a-on-arc-x"),
-        ({"datasets": ["x"], "limit": 3}, ["datasets", "limit"], "default"),
+        ({"datasets": ["x"], "limit": 3}, ["datasets", "limit"], "default-on-x"),
+        ({"datasets": ["x"], "run": "mine"}, ["datasets", "run"], "mine"),
+        ({"datasets": [], "limit": 3}, ["datasets"], "default"),
+        ({"limit": 3}, ["limit"], "default"),
     ],
 )
-def test_models_on_the_command_line_name_a_run(config: dict[str, Any], given: list[str], name: str) -> None:
+def test_models_and_data_sets_on_the_command_line_name_a_run(config: dict[str, Any], given: list[str], name: str) -> None:
     assert one_off_name(config, given) == name
 
 
@@ -38,6 +41,8 @@ def test_the_report_of_such_a_run_is_no_other_runs(tmp_path: Path) -> None:
     write_dataset(tmp_path, "sums")
     config = run_config(tmp_path, models=["tiny"])
     own = make_plan(config, tmp_path, "config/config.yaml", True)
-    one_off = make_plan(config, tmp_path, "config/config.yaml", True, command_line={"models"})
-    assert (own.published.name, one_off.published.name) == ("default", "default-tiny")
-    assert own.datasets == one_off.datasets
+    for key, name in (("models", "default-tiny"), ("datasets", "default-on-sums"), ("limit", "default")):
+        given = config | {"datasets": "sums", "limit": 100}
+        one_off = make_plan(given, tmp_path, "config/config.yaml", True, command_line={key})
+        assert (own.published.name, one_off.published.name) == ("default", name)
+        assert [each.digest for each in own.datasets] == [each.digest for each in one_off.datasets]

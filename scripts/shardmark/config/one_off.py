@@ -1,4 +1,4 @@
-"""The name of a run whose models the command line gave: its report must not replace that of the file's own run."""
+"""The name of a run whose models or data sets the command line gave: its report must not replace the file's own."""
 
 import re
 from collections.abc import Collection
@@ -12,17 +12,18 @@ LONGEST = 60
 
 
 def one_off_name(config: dict[str, Any], command_line: Collection[str], name: str = "default") -> str:
-    """The name of a run: the given one, unless the command line chose models and no name.
+    """The name of a run: the given one, unless the command line chose models or data sets, and no name.
 
-    Then it is the given name, the models, and the data sets if the command line chose them, too. `config` is the merged
-    configuration.
+    Then it is the given name, the chosen models, and "on" the chosen data sets. `config` is the merged configuration.
     """
     given = {*command_line}
     named = str(config.get("run", name))
-    if "run" in given or given.isdisjoint(("hf_path", "models")):
+    if "run" in given or given.isdisjoint(CHOOSING):
         return named
-    chosen = [_words(config[key]) for key in CHOOSING if key in given and config.get(key)]
-    text = "-on-".join(chosen)
+    chosen = {key: _words(config[key]) for key in CHOOSING if key in given and config.get(key)}
+    text = "-".join(f"on-{words}" if key == "datasets" else words for key, words in chosen.items())
+    if not text:
+        return named
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", text.replace("*", "all")).strip("-.")
     whole = f"{named}-{plain}"
     return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}-{digest(text)[:8]}"
