@@ -101,9 +101,11 @@ def splits_of(settings: TaskSettings, rows: Rows) -> dict[str, Any]:
     }
 
 
-def ours(settings: TaskSettings, rows: Rows, code: Code, limit: int, style: Style) -> list[Any]:
+def ours(
+    settings: TaskSettings, rows: Rows, code: Code, limit: int | None, style: Style, chosen: Sequence[int] = ()
+) -> list[Any]:
     """What we ask about a task's documents, chats as the oracle has them."""
-    found = documents(settings, splits_of(settings, rows), code, settings.task, limit, style)
+    found = documents(settings, splits_of(settings, rows), code, settings.task, limit, style, chosen=chosen)
     return json.loads(json.dumps([[tuple(map(_rendered, pair)) for pair in one.arguments] for one in found]))
 
 
@@ -123,22 +125,26 @@ def compare(
     tasks: list[Task],
     index: Index,
     data: DataMap,
-    limit: int,
+    limit: int | None,
     here: Path,
     style: Style = TEXT,
     counts: Sequence[int] = (),
     generation: dict[str, Any] | None = None,
+    chosen: Sequence[int] = (),
 ) -> dict[tuple[str, int | None], str]:
-    """For each task and number of examples, `identical`, or what differs; `generation` is a run's gen_kwargs."""
+    """For each task and number of examples, `identical`, or what differs.
+
+    `generation` is a run's gen_kwargs, `chosen` are the documents that are asked instead of the first.
+    """
     rows, _ = rows_of(tasks, data)
     wanted = {task.name: [*counts] or counts_of(task) for task in tasks}
-    theirs = oracle(wanted, rows, limit, here, style=style, generation=generation)
+    theirs = oracle(wanted, rows, limit, here, style=style, generation=generation, chosen=chosen)
     code = Code(index.root, True)
     found = {}
     for task in tasks:
         for count in wanted[task.name]:
             there = theirs[task.name, count]
-            found[task.name, count] = _verdict(task, count, rows, code, limit, style, there, generation)
+            found[task.name, count] = _verdict(task, count, rows, code, limit, style, there, generation, chosen)
     return found
 
 
@@ -147,14 +153,15 @@ def _verdict(
     count: int | None,
     rows: Rows,
     code: Code,
-    limit: int,
+    limit: int | None,
     style: Style,
     theirs: dict[str, Any],
     generation: dict[str, Any] | None,
+    chosen: Sequence[int],
 ) -> str:
     own = lm_eval_generation(generation_kwargs(RunConfig(gen_kwargs=generation or {})))
     try:
-        made = ours(task_settings(task, count, own), rows, code, limit, style)
+        made = ours(task_settings(task, count, own), rows, code, limit, style, chosen)
     except UserError as error:
         reason = error.problems[0].what
         return f"refused by both: {reason}" if "error" in theirs else f"refused by us: {reason}"
@@ -217,7 +224,7 @@ def _close(a: float | None, b: float | None) -> bool:
 def oracle(
     asked: dict[str, list[int | None]],
     rows: Rows,
-    limit: int,
+    limit: int | None,
     here: Path,
     outputs: Any = None,
     draws: int = 100,
@@ -225,6 +232,7 @@ def oracle(
     style: Style = TEXT,
     generation: dict[str, Any] | None = None,
     metadata: dict[str, Any] | None = None,
+    chosen: Sequence[int] = (),
 ) -> dict[tuple[str, int | None], dict[str, Any]]:
     """What lm-eval makes of these tasks with these rows, by name and number of examples; `folder` has more tasks."""
     parts = []
@@ -233,7 +241,7 @@ def oracle(
         file.write_text(json.dumps(dataset.to_list()))
         parts.append({"hub": hub, "config": config, "split": split, "rows": str(file)})
     job: dict[str, Any] = {"rows": parts, "tasks": asked, "limit": limit, "draws": draws, "style": style._asdict()}
-    job |= {"generation": generation, "metadata": metadata}
+    job |= {"generation": generation, "metadata": metadata, "samples": [*chosen]}
     job |= {"folder": str(folder)} if folder else {}
     if outputs is not None:
         (here / "outputs.json").write_text(json.dumps(outputs))

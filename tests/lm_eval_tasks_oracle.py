@@ -95,7 +95,8 @@ def ask(task: Any, shots: int | None, own: int | None, job: dict[str, Any]) -> l
     if shots is not None and own != 0:
         task.set_config("num_fewshot", shots)
     task.set_fewshot_seed(seed)
-    task.build_all_requests(limit=limit, rank=0, world_size=1, chat_template=chat_template, **style)
+    asked = {"limit": limit, "samples": job.get("samples")}
+    task.build_all_requests(**asked, rank=0, world_size=1, chat_template=chat_template, **style)
     return list(task.instances)
 
 

@@ -70,6 +70,19 @@ def test_numbers_are_grouped_and_groups_counted() -> None:
     assert described(replace(record, group_by="category")).endswith("1 of 57 categories")
 
 
+def test_chosen_rows_are_named_by_task() -> None:
+    extent = Extent(None, "task", {"b": [3, 0, 3], "a": range(20, 60, 4)})
+    extent.add("a", 10, 100)
+    extent.add("b", 2, 9)
+    record = extent.record()
+    assert record == ExtentRecord(chosen={"a": [*range(20, 60, 4)], "b": [0, 3]}, samples=12, of=109)
+    named = "a 20, 24, 28, 32, 36, 40, 44, 48 and 2 more; b 0, 3"
+    assert described(record) == f"only rows {named}: 12 of 109 rows"
+    whole = Extent(None, None, {"a": [0]})
+    whole.add("", 1, 1)
+    assert whole.record() is None
+
+
 @pytest.mark.parametrize(("limit", "total", "taken"), [(0.1, 30, 3), (0.07, 100, 8), (0.001, 5, 1), (3, 2, 3)])
 def test_fractions_are_rounded_up_as_lm_eval_does(limit: float, total: int, taken: int) -> None:
     assert share(limit, total) == taken  # 0.07 * 100 is 7.000000000000001

@@ -1,6 +1,6 @@
 """Data sets that are tasks of lm-evaluation-harness, used as they are."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, model_validator
 
@@ -9,6 +9,7 @@ from shardmark.settings import Settings
 
 PREFIX = "lm_eval:"
 "The prefix of a task, group, tag or glob of lm-eval's in a run's `datasets`."
+Numbers = Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 
 class LmEvalConfig(Settings):
@@ -28,6 +29,8 @@ class LmEvalConfig(Settings):
     "In a chat, examples are separate turns, lm-eval's default; false: they come before the question."
     system_instruction: str | None = None
     "Text before everything else; in a chat, the system's message."
+    samples: dict[str, Numbers] = Field(default={})
+    "Only these documents of a task, numbered from 0 as in lm-eval's --samples, e.g. {arc_easy: [0, 3]}; else all."
     metadata: dict[str, Any] = Field(default={})
     "More metadata for tasks that generate their rows, e.g. {tokenizer: org/model, max_seq_lengths: [4096]}."
     chance: float | None = Field(None, ge=0, le=1)

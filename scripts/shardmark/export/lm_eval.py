@@ -300,10 +300,11 @@ def _by_task(part: _Part, asked: Iterable[Asked]) -> dict[str, list[Json]]:
     """The lines of each task's samples file: one for each sample and chain of filters."""
     found: dict[str, list[Json]] = defaultdict(list)
     numbers: dict[str, int] = defaultdict(int)
-    names = task_names(part.scores)
+    names, own = task_names(part.scores), part.own_tasks()
     for each in asked:
         task = names.get(each.sample.group or "", part.scores.dataset.name)
-        found[task] += _lines(part, each, numbers[task])
+        number = int(each.sample.sample.rpartition("/")[2]) if own else numbers[task]
+        found[task] += _lines(part, each, number)
         numbers[task] += 1
     return found
 

@@ -174,14 +174,14 @@ def plan_lm_eval(
         code = Code(dataset.root, run.lm_eval_code, dataset.file)
         code.check(dataset.judging)  # find missing imports now, not when all answers are there
         with hashes.steady(sources.files()):
-            extent = Extent(run.limit, TASK if dataset.group else None)
+            extent = Extent(run.limit, TASK if dataset.group else None, dataset.chosen)
             found = samples(dataset, lambda task: sources.splits(task, rows), code, per_task(run.limit), extent)
             return stage(about, found, rows, results, extent)
 
     made_from = {
-        "tasks": [_asked(task) for task in dataset.tasks],
+        "tasks": [all_settings(task) for task in dataset.tasks],
         "origin": to_json(about.origin),
-        "limit": run.model_dump()["limit"],
+        "limit": _part(dataset, run),
         "style": dataset.style.described(),
         "code": code_identity(dataset.asking, dataset.root),
     }
@@ -222,10 +222,16 @@ def _resolved(dataset: LmEvalDataset, run: RunConfig, lock: Lock, hashes: HashCa
     made = {str(part.file): part.label for found in sources.parts.values() for part in found if part.label}
     kind = "data_root" if origin.files.keys() - made else "hub" if origin.hub else "made"
     lock.note(("datasets", dataset.name, kind), _locked(dataset, origin, run, made))
-    return sources, _described(dataset, origin, run.model_dump()["limit"])
+    return sources, facts(dataset, origin, run)
 
 
-def _asked(task: TaskSettings) -> Any:
+def _part(dataset: LmEvalDataset, run: RunConfig) -> Any:
+    """The part of its documents that is asked: a run's limit, or what its file chooses."""
+    return {"samples": dataset.chosen} if dataset.chosen else run.model_dump()["limit"]
+
+
+def all_settings(task: TaskSettings) -> dict[str, str]:
+    """A task's settings as texts, for digests."""
     return {key: str(value) for key, value in task.model_dump().items()}
 
 
@@ -256,7 +262,7 @@ def _origin(dataset: LmEvalDataset, sources: _Sources, run: RunConfig, hashes: H
     )
 
 
-def _described(dataset: LmEvalDataset, origin: LmEvalOrigin, limit: object) -> Described:
+def facts(dataset: LmEvalDataset, origin: LmEvalOrigin, run: RunConfig) -> Described:
     """The facts for the task file, with the places of tasks and code, which are no part of what names the scores."""
     judged = dataset.described()
     code = code_identity(dataset.judging, dataset.root)
@@ -264,9 +270,9 @@ def _described(dataset: LmEvalDataset, origin: LmEvalOrigin, limit: object) -> D
     identity = {"lm_eval": judged["lm_eval"], "code": _portable(code, dataset.root)}
     protocols = scoring_protocols((), ()) | {"lm_eval": LM_EVAL}
     made_of = {
-        "template": [_asked(task) for task in dataset.tasks],
+        "template": [all_settings(task) for task in dataset.tasks],
         "few_shot": dataset.style.described(),
-        "rows": limit,
+        "rows": _part(dataset, run),
         "code": _portable(settings["executes"], dataset.root),
         "metrics": judged,
         "revision": {"files": sorted(origin.files.values()), "hub": origin.hub},

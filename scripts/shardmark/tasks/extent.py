@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -12,6 +12,8 @@ from shardmark.records.extent import ExtentRecord, PerGroup
 
 TASK = "task"
 "The kind of groups in lm-eval's data sets: each has the whole limit for itself."
+NAMED = 8
+"The most chosen rows of a task that a description names."
 Limit = int | float | GroupLimit | None
 "A number of rows, a fraction of them, or either for each group; None for all."
 
@@ -27,11 +29,14 @@ def per_task(limit: Limit) -> int | float | None:
 
 
 class Extent:
-    """The rows that a limit takes, with counts of those taken and of all, in total and for each group."""
+    """The rows that a limit or a choice takes, with counts of those taken and of all, in total and for each group."""
 
-    def __init__(self, limit: Limit, group_by: str | None = None) -> None:
-        """`group_by` is the kind of groups: a column of the rows, or tasks."""
+    def __init__(
+        self, limit: Limit, group_by: str | None = None, chosen: Mapping[str, Collection[int]] | None = None
+    ) -> None:
+        """`group_by` is the kind of groups: a column of the rows, or tasks; `chosen` are the rows chosen by task."""
         self.limit, self.group_by = limit, group_by
+        self.chosen = {task: sorted({*rows}) for task, rows in sorted((chosen or {}).items())}
         self.taken: Counter[str] = Counter()
         self.total: Counter[str] = Counter()
         self.samples = self.of = 0
@@ -62,8 +67,10 @@ class Extent:
 
     def record(self) -> ExtentRecord | None:
         """The extent for the record; None if everything was taken."""
-        if self.limit is None or self.samples >= self.of:
+        if (self.limit is None and not self.chosen) or self.samples >= self.of:
             return None
+        if self.chosen:
+            return ExtentRecord(chosen=self.chosen, samples=self.samples, of=self.of)
         limit = PerGroup(per_group=self.limit.per_group) if isinstance(self.limit, GroupLimit) else self.limit
         found = ExtentRecord(limit=limit, samples=self.samples, of=self.of)
         if not self.group_by:
@@ -75,6 +82,10 @@ def described(record: ExtentRecord | None) -> str:
     """A record in words, such as "first 40 of 14,042 rows; 1 of 57 subjects"; empty for None."""
     if not record:
         return ""
+    if record.chosen:
+        several = len(record.chosen) > 1
+        named = "; ".join((f"{task} " if several else "") + _some(rows) for task, rows in record.chosen.items())
+        return f"only rows {named}: {record.samples:,} of {record.of:,} rows"
     kind = record.group_by
     each = kind if isinstance(record.limit, PerGroup) or kind == TASK else None
     asked = record.limit.per_group if isinstance(record.limit, PerGroup) else record.limit
@@ -84,6 +95,11 @@ def described(record: ExtentRecord | None) -> str:
         return f"first {amount} of each {each}: {rows}"
     groups = f"; {record.groups or 0:,} of {record.of_groups or 0:,} {_plural(kind)}" if kind else ""
     return f"first {rows}{groups}"
+
+
+def _some(numbers: list[int]) -> str:
+    more = f" and {len(numbers) - NAMED:,} more" if len(numbers) > NAMED else ""
+    return ", ".join(map(str, numbers[:NAMED])) + more
 
 
 def _plural(noun: str) -> str:

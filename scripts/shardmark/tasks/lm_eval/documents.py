@@ -58,10 +58,12 @@ def documents(
     limit: int | float | None,
     style: Style = TEXT,
     extent: Extent | None = None,
+    chosen: Sequence[int] = (),
 ) -> Iterator[Document]:
     """The documents of the scored split within the limit, in order; `extent` counts them.
 
-    Raises UserError for failures, with the document's number.
+    `chosen` are the numbers of those that are asked, in order, if not all. Raises UserError for failures, with the
+    document's number.
     """
     place = str(settings.eval_split)
     number = -1
@@ -72,12 +74,18 @@ def documents(
             tried, docs, pool = _docs(settings, stored, code, where)
             place = f"{settings.task}, document 0"
             task = _Task(settings, code, tried, pool, style)
-            wanted = len(docs) if limit is None else min(share(limit, len(docs)), len(docs))
+            numbers = chosen or range(len(docs))
+            if chosen and chosen[-1] >= len(docs):
+                what = f"there is no document {chosen[-1]}: {settings.task} has {len(docs):,}, numbered from 0"
+                raise UserError(Problem(where, f"samples.{settings.task}", what, "choose others"))
+            numbers = numbers if limit is None else numbers[: share(limit, len(docs))]
             if extent:
-                extent.add(settings.task if extent.group_by else "", wanted, len(docs))
-            for number, doc in enumerate(islice(docs, wanted)):
-                place = f"{settings.task}, document {number}"
-                yield task.document(doc)
+                extent.add(settings.task if extent.group_by else "", len(numbers), len(docs))
+            wanted = {*numbers}
+            for number, doc in enumerate(islice(docs, max(wanted, default=-1) + 1)):
+                if number in wanted:
+                    place = f"{settings.task}, document {number}"
+                    yield task.document(doc)
     except (UserError, GeneratorExit, KeyboardInterrupt):
         raise
     except (MemoryError, TooLong) as error:

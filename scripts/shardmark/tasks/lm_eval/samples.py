@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from itertools import chain, count
 from typing import Any
 
 from shardmark.errors import Problem, UserError
@@ -25,26 +26,27 @@ def samples(
     limit: int | float | None,
     extent: Extent | None = None,
 ) -> Iterator[Sample]:
-    """The samples of a data set, at most `limit`, or this fraction, of each task. Raises UserError.
+    """The samples of a data set, at most `limit`, or this fraction, of each task's that its file chooses.
+
+    Raises UserError.
 
     `extent` counts these and all rows. Templates alone are bounded in time and memory; a task's own code may take what
     it needs.
     """
     problems: list[Problem] = []
     for task in dataset.tasks:
-        found = documents(task, splits(task), code, dataset.file, limit, dataset.style, extent)
+        chosen = sorted({*dataset.chosen.get(task.task, ())})
+        found = documents(task, splits(task), code, dataset.file, limit, dataset.style, extent, chosen)
         with nullcontext() if task.asking() else bounded_steps() as step:
             try:
-                number = 0
-                while True:
+                for number in chain(chosen, count(len(chosen))):
                     with step.at(f"{dataset.file}: {task.task}, document {number}") if step else nullcontext():
                         document = next(found, None)
                     if document is None:
                         break
-                    if not number:
+                    if number == (chosen[0] if chosen else 0):
                         _check(dataset, task, document)
                     yield _sample(dataset, task, number, document)
-                    number += 1
             except UserError as error:
                 problems += error.problems
     if problems:

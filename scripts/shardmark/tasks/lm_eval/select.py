@@ -11,7 +11,7 @@ from shardmark.config.asking import generation_kwargs
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.load import Named
 from shardmark.config.misplaced_keys import Reads
-from shardmark.errors import Problem, UserError
+from shardmark.errors import Problem, UserError, nearest
 from shardmark.records.base import to_json
 from shardmark.records.dataset import LmEvalGroup, LmEvalJudging, LmEvalRules
 from shardmark.tasks.lm_eval.files import Function
@@ -51,6 +51,8 @@ class LmEvalDataset:
     "The folder that contains the folders of functions."
     style: Style
     "The style in which documents are put to a model."
+    asked_as: str
+    "The name by which the run asks for it: that of a file, a task, a group or a tag, or a glob."
 
     def asked(self, chat: bool) -> "LmEvalDataset":
         """The data set as it is put to models in chats, or as texts."""
@@ -60,6 +62,11 @@ class LmEvalDataset:
     def reads(self) -> Reads:
         """The run's settings for all data sets that it can use; a task that says 0 examples keeps to it."""
         return Reads({KINDS[task.output_type] for task in self.tasks}, any(task.num_fewshot for task in self.tasks))
+
+    @property
+    def chosen(self) -> dict[str, list[int]]:
+        """The numbers of the documents that are asked, by task, of tasks that are not asked as a whole."""
+        return {task.task: self.config.samples[task.task] for task in self.tasks if task.task in self.config.samples}
 
     @property
     def asking(self) -> list[Function]:
@@ -132,9 +139,20 @@ def select(
         return []
     asked = _Asked(config, run)
     made = [dataset for member in found for dataset in _datasets(member, named, root, asked, problems)]
+    problems += _wrong_choice(named, [task.task for dataset in made for task in dataset.tasks], run)
     if own_name and len(made) == 1:
         return [_renamed(made[0], named.name)]
     return [_renamed(dataset, f"{named.name}.{dataset.name}") if own_name else dataset for dataset in made]
+
+
+def _wrong_choice(named: Named[LmEvalConfig], tasks: list[str], run: RunConfig | None) -> Iterator[Problem]:
+    """Problems with `samples`, which lm-eval has instead of a limit, and by task."""
+    chosen = named.settings.samples
+    if chosen and run and run.limit is not None:
+        yield Problem(named.file, "samples", "the run has a limit, too: lm-eval takes one or the other", "drop one")
+    for task in chosen.keys() - {*tasks} if tasks else ():
+        what = f"{named.settings.lm_eval or named.settings.task_path} has no task {task!r}"
+        yield Problem(named.file, f"samples.{task}", what, nearest(task, tasks))
 
 
 class _Asked:
@@ -182,7 +200,7 @@ def _datasets(
         name = SPELT + re.sub(r"[^A-Za-z0-9_.-]+", "-", member.name)
         kinds = {KINDS[task.output_type] for task in settings}
         kind = kinds.pop() if len(kinds) == 1 else MIXED
-        yield LmEvalDataset(name, named.file, kind, named.settings, settings, group, root, asked.style)
+        yield LmEvalDataset(name, named.file, kind, named.settings, settings, group, root, asked.style, named.name)
 
 
 def _each_once(group: Group, where: str, problems: list[Problem]) -> list[Task]:
