@@ -169,6 +169,7 @@ PINS = Kind("plans/pins.json", "plans", always=True)
 CURRENT = Kind("plans/current/{file}", "plans", check="sealed_json", always=True)
 STATE = Kind("plans/{state}.json", "plans", always=True)
 VEGA = Kind("plans/vega/{file}", "plans", always=True)
+LM_EVAL_NAMES = Kind("plans/lm_eval_names/{config}.json", "plans", check="sealed_json", always=True)
 LM_EVAL_INDEXES = Kind("plans/lm_eval/{file}", "plans", always=True)
 DAMAGED = Kind("damaged/{file}", "damaged files")
 

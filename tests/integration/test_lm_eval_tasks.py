@@ -117,9 +117,9 @@ def test_another_seed_and_other_settings_of_generation_are_as_in_lm_eval(found: 
 
 def test_chosen_documents_and_their_examples_are_those_of_lm_evals_samples(found: Any, tmp_path: Path) -> None:
     index, tasks, data = found
-    chosen = [tasks[name] for name in ("arc_easy", "hellaswag", "mmlu_anatomy", "gsm8k", "copa", "lambada_openai")]
+    chosen = [tasks[name] for name in ("arc_easy", "mmlu_anatomy", "copa")]
     verdicts = compare(chosen, index, data, None, tmp_path, counts=(0, 3), chosen=(0, 3, 41))
-    assert len(verdicts) == 12
+    assert len(verdicts) == 6
     assert set(verdicts.values()) == {"identical"}
 
 

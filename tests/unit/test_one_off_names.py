@@ -26,7 +26,7 @@ from shardmark.plan import make_plan
         ({"limit": 3}, ["limit"], "default"),
     ],
 )
-def test_models_and_data_sets_on_the_command_line_name_a_run(config: dict[str, Any], given: list[str], name: str) -> None:
+def test_what_the_command_line_chooses_names_a_run(config: dict[str, Any], given: list[str], name: str) -> None:
     assert one_off_name(config, given) == name
 
 

@@ -35,14 +35,15 @@ from shardmark.plan.datasets import PlannedDataset, plan_dataset
 from shardmark.plan.endpoints import answer_problems, endpoint_notes, endpoint_problems
 from shardmark.plan.hub_files import content_problems, missing, places, unknown_contents
 from shardmark.plan.kinds import ASKS, kind_problems
-from shardmark.plan.lm_eval import code_warning, expand, plan_lm_eval, with_suggestions
+from shardmark.plan.lm_eval import code_warning, plan_lm_eval, with_suggestions
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.missing import files_not_here
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.preflight import missing_distributions
 from shardmark.plan.reasoning import reasoning_problems
-from shardmark.plan.rescore import gaps, recorded_dataset, recorded_model, recorded_template
+from shardmark.plan.rescore import gap, lack, recorded_dataset, recorded_model, recorded_template
+from shardmark.plan.rescore_lm_eval import Gone, note_meanings, recorded_rows, recorded_task, tasks_there, unscorable
 from shardmark.plan.shared_answers import SharedAnswers
 from shardmark.plan.sizes import with_parameters
 from shardmark.plan.template_lookup import has_template
@@ -59,6 +60,7 @@ from shardmark.tasks.lm_eval.select import LmEvalDataset
 Record = dict[str, Any]
 RESCORED = "from earlier answers; nothing was inferred, and models and rows are those of the records and the lock"
 "The report's note on a run that infers nothing."
+WITHOUT_TASKS = "scored as recorded, since the files of lm-eval's tasks cannot be read any more"
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,8 @@ def _make_plan(
     lock = Lock(root / LOCK, benchmark.run.frozen or rescore, kept=layout.PINS.file(results))
     hashes = HashCache(layout.HASHES.file(results))
     models, datasets, pairs = [], [], []
-    tasks = expand(benchmark, place_of("lm_eval_path", where, command_line), problems)
-    steps = len(benchmark.models) + len(benchmark.datasets) + len(tasks)
+    tasks, gone = tasks_there(benchmark, place_of("lm_eval_path", where, command_line), problems)
+    steps = len(benchmark.models) + len(benchmark.datasets) + len(tasks) + len(gone)
     for model in benchmark.models:
         step(f"model {model.name}", steps)
         with collecting(problems):
@@ -187,13 +189,17 @@ def _make_plan(
         problems += [problem for task in tasks for problem in _sandbox_problems(task)]
     work.warnings += replacements(benchmark, root)
     work.warnings += [] if rescore else unknown_contents(models)
+    work.warnings += [
+        Problem(one.named.file, one.name, f"{WITHOUT_TASKS}: {one.error.problems[0].what}") for one in gone
+    ]
     work.warnings += code_warning(tasks, place_of("lm_eval_code", where, command_line))
     own = {dataset.name: dataset.settings for dataset in benchmark.datasets}
     theirs = {task.name: task.reads for task in tasks}
     work.warnings += partly_used(benchmark.run, own, theirs, lambda key: place_of(key, where, command_line))
     makers: list[tuple[str, DatasetConfig | LmEvalConfig, Callable[[bool], PlannedDataset]]] = [
         *((d.name, d.settings, partial(_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
-        *((t.name, t.config, partial(plan_lm_eval, t, benchmark, lock, hashes)) for t in tasks),
+        *((t.name, t.config, partial(_task, t, benchmark, lock, hashes)) for t in tasks),
+        *((g.name, g.named.settings, partial(recorded_task, g, benchmark.run, lock)) for g in gone),
     ]
     asked: dict[str, list[DatasetRecord]] = {model.full_name: [] for model in models}
     for name, settings, make in makers:
@@ -227,9 +233,13 @@ def _make_plan(
         raise UserError([*problems, *([] if dry else files_not_here(models))])
     changes = lock.keep() if dry else lock.save()
     work.save()
-    lacking = gaps([pair for pair in pairs if pair.missing]) if rescore else []
-    if rescore:
-        pairs = [pair for pair in pairs if not pair.missing]
+    lacking = []
+    if not rescore:
+        note_meanings(tasks, datasets, benchmark.run)
+    else:
+        without = unscorable([pair.dataset for pair in pairs if not (pair.scored or pair.missing)], benchmark.run)
+        lacking = [gap(pair, why) for pair in pairs if (why := lack(pair, without))]
+        pairs = [pair for pair in pairs if not lack(pair, without)]
         _refuse_nothing(pairs, place_of("rescore", where, command_line))
     for record in models:
         file = layout.MODELS.file(results, model=record.full_name)
@@ -246,7 +256,8 @@ def _make_plan(
         pairs = in_jobs(pairs, bundles)
     descriptions = {named.name: named.settings.description for named in benchmark.datasets}
     descriptions |= {task.name: task.config.description for task in tasks}
-    report = _plan_report(benchmark, descriptions, pairs, results, lacking)
+    descriptions |= {each.name: each.named.settings.description for each in gone}
+    report = _plan_report(benchmark, descriptions, pairs, results, lacking, gone)
     shared = work.shared.notes() if work.shared else []
     return Plan(benchmark, models, datasets, pairs, report, hashes, changes, work.warnings, bundles, shared, lacking)
 
@@ -260,6 +271,15 @@ def _dataset(
         if not benchmark.run.rescore:
             raise
         return recorded_dataset(dataset, benchmark, lock, hashes, chat, error)
+
+
+def _task(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, hashes: HashCache, chat: bool) -> PlannedDataset:
+    try:
+        return plan_lm_eval(dataset, benchmark, lock, hashes, chat)
+    except UserError as error:
+        if not benchmark.run.rescore:
+            raise
+        return recorded_rows(dataset, benchmark, lock, chat, error)
 
 
 def _refuse_nothing(pairs: list[Pair], where: str) -> None:
@@ -358,7 +378,12 @@ def _has_moved(staged: Staged, record: ModelRecord) -> bool:
 
 
 def _plan_report(
-    benchmark: Benchmark, descriptions: dict[str, str], pairs: list[Pair], results: Path, lacking: list[Gap]
+    benchmark: Benchmark,
+    descriptions: dict[str, str],
+    pairs: list[Pair],
+    results: Path,
+    lacking: list[Gap],
+    gone: list[Gone],
 ) -> Path:
     """Write the list of the report's parts; its digest names the report's folder."""
     files = [score_files(results, pair.model, pair.dataset) for pair in pairs]
@@ -387,11 +412,16 @@ def _plan_report(
             "command": redacted(shlex.join(["snakemake", *sys.argv[1:]])),
             "config": benchmark.run.model_dump(exclude_defaults=True),
         }
-        | ({"Rescored": RESCORED} if benchmark.run.rescore else {}),
+        | ({"Rescored": RESCORED + _without_tasks(gone)} if benchmark.run.rescore else {}),
     )
     name = layout.full_name(benchmark.run.run, digest([inputs.identity, source_digest("report")]))
     write_if_changed(layout.REPORT_INPUTS.file(results, report=name), pretty_json(sealed(to_json(inputs))))
     return layout.REPORTS.folder(results, report=name)
+
+
+def _without_tasks(gone: list[Gone]) -> str:
+    names = ", ".join(sorted(each.name for each in gone))
+    return f"; {WITHOUT_TASKS}: {names}" if gone else ""
 
 
 def _certificates(results: Path, models: set[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ file made from the same rows and with the same questions, whatever its metrics w
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -52,10 +52,11 @@ def recorded_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache, res
         for record in _records(model, results):
             if _fits(model, record, lock):
                 return replace(record, file=model.file, settings=model.settings)
-        raise _without_record(error, layout.MODELS.file(results, model=f"{model.name}@*")) from error
+        raise without_record(error, layout.MODELS.file(results, model=f"{model.name}@*")) from error
 
 
-def _without_record(error: UserError, place: Path) -> UserError:
+def without_record(error: UserError, place: Path) -> UserError:
+    """The error, with the remark that no record helps."""
     what = NO_RECORD.format(place=place)
     return UserError(Problem(one.where, one.key, f"{one.what}; {what}", one.fix) for one in error.problems)
 
@@ -98,10 +99,10 @@ def recorded_dataset(
         about = _described(dataset, settings, benchmark, header.dataset.origin, hashes)
         known = header.dataset.components
         differing = {part for part in about.components if about.components[part] != known.get(part)}
-        record = _memo(header, results)
+        record = memo(header, results)
         if differing <= JUDGED and record and _is_locked(dataset, header.dataset.origin, lock):
             return _judged_anew(about, settings, benchmark, task, record)
-    raise _without_record(error, layout.TASKS.file(results, dataset=dataset.name, task="*"))
+    raise without_record(error, layout.TASKS.file(results, dataset=dataset.name, task="*"))
 
 
 def _described(
@@ -119,7 +120,7 @@ def _described(
     return described(dataset, settings, made_from, origin)
 
 
-def _memo(header: TaskHeader, results: Path) -> DatasetRecord | None:
+def memo(header: TaskHeader, results: Path) -> DatasetRecord | None:
     """An earlier plan's record of a data set."""
     found = (find_sealed(file, DatasetRecord) for file in layout.MEMOS.found(results, memo=f"{header.dataset.name}@*"))
     return next((record for record in found if record and record.digest == header.dataset.digest), None)
@@ -143,6 +144,13 @@ def _judged_anew(
             what = "group_by and limit.per_group select other rows, which are no longer available"
             raise UserError(Problem(about.file, "group_by", what, "restore the rows, or the earlier group_by"))
         lines = [replace(line, group=_group(line, settings.group_by, about.file)) for line in lines]
+    return with_other_scores(about, header, lines, record, results)
+
+
+def with_other_scores(
+    about: Described, header: TaskHeader, lines: list[TaskLine], record: DatasetRecord, results: Path
+) -> PlannedDataset:
+    """The data set of a task file with the filters and metrics of `about`, and its shards."""
     content = "".join(json_line(shallow(line)) for line in lines)
     samples = hashlib.sha256(content.encode()).hexdigest()
     cut = header.dataset.limit
@@ -157,7 +165,12 @@ def _judged_anew(
     if lists and not find_sealed(shards, ShardLists):
         write_if_changed(shards, json_line(sealed(to_json(lists))))
     found = replace(record, digest=identity, file=about.file, origin=header.dataset.origin)
-    return PlannedDataset(found, results, None, lambda: _no_requests(about))
+    return as_recorded(found, results)
+
+
+def as_recorded(record: DatasetRecord, results: Path) -> PlannedDataset:
+    """A data set whose rows are not read again."""
+    return PlannedDataset(record, results, None, lambda: _no_requests(record))
 
 
 def _group(line: TaskLine, column: str | None, where: str) -> str | None:
@@ -168,19 +181,23 @@ def _group(line: TaskLine, column: str | None, where: str) -> str | None:
     return str(line.row[column])
 
 
-def _no_requests(about: Described) -> NoReturn:
-    what = f"its requests are no longer in results/requests/{about.name}, and its rows are gone, too"
-    raise UserError(Problem(about.file, "source", what, "restore the rows"))
+def _no_requests(record: DatasetRecord) -> NoReturn:
+    what = f"its requests are no longer in results/requests/{record.name}, and its rows are gone, too"
+    raise UserError(Problem(record.file, "source", what, "restore the rows"))
 
 
-def gaps(pairs: list[Pair]) -> list[Gap]:
-    """The gaps in a report without inference: pairs that lack answers."""
-    return [
-        Gap(
-            model=Name(name=pair.model.name, digest=pair.model.digest),
-            dataset=Name(name=pair.dataset.name, digest=pair.dataset.digest),
-            status="not run",
-            reason=NOT_INFERRED.format(requests=f"{pair.requests:,}", of=f"{pair.dataset.requests:,}"),
-        )
-        for pair in pairs
-    ]
+def lack(pair: Pair, unscorable: Mapping[str, str]) -> str:
+    """The reason why a pair is not reported without inference: answers are missing, or what its scores are made with.
+
+    `unscorable` has the reason for each data set that cannot be scored, by its full name.
+    """
+    if pair.missing:
+        return NOT_INFERRED.format(requests=f"{pair.requests:,}", of=f"{pair.dataset.requests:,}")
+    return "" if pair.scored else unscorable.get(pair.dataset.full_name, "")
+
+
+def gap(pair: Pair, reason: str) -> Gap:
+    """A pair in a report without inference that has no scores."""
+    model = Name(name=pair.model.name, digest=pair.model.digest)
+    dataset = Name(name=pair.dataset.name, digest=pair.dataset.digest)
+    return Gap(model=model, dataset=dataset, status="not run", reason=reason)

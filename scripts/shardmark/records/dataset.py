@@ -111,6 +111,24 @@ class LmEvalJudging(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     "The group that was asked for, then the groups in it; none for a single task."
 
 
+class Meant(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A data set that a name of lm-eval's stood for in some plan."""
+
+    dataset: str
+    digest: str
+    asked: str
+    "The digest of everything in its tasks that decides what is asked, and not how answers are scored."
+
+
+class Meanings(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All data sets that a name of lm-eval's has stood for in one configuration, the latest first.
+
+    (results/plans/lm_eval_names/*.json)
+    """
+
+    meant: list[Meant]
+
+
 class TaskHeader(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The first line of a task file."""
 

@@ -2,7 +2,6 @@
 
 import random
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,7 +18,7 @@ from shardmark.scoring.lm_eval.evaluate_metrics import load_here
 from shardmark.scoring.lm_eval.groups import group_metrics
 from shardmark.scoring.lm_eval.task import Task
 from shardmark.tasks.lm_eval.code import Code, install, judging_with
-from shardmark.tasks.lm_eval.files import Function, functions
+from shardmark.tasks.lm_eval.files import functions, restored
 from shardmark.untrusted.limits import bounded_steps
 
 
@@ -43,14 +42,14 @@ def judge(
         try:
             with judging_with(load_here), bounded_steps() as step:
                 step.name(dataset.where)
-                restored = msgspec.structs.replace(
+                rules = msgspec.structs.replace(
                     settings,
-                    metric_list=_restored(settings.metric_list, root),
-                    filter_list=_restored(settings.filter_list, root),
-                    process_results=_restored(settings.process_results, root),
+                    metric_list=restored(settings.metric_list, root),
+                    filter_list=restored(settings.filter_list, root),
+                    process_results=restored(settings.process_results, root),
                 )
-                code.begin(functions([restored.metric_list, restored.filter_list, restored.process_results]))
-                task = Task(name, restored, code)
+                code.begin(functions([rules.metric_list, rules.filter_list, rules.process_results]))
+                task = Task(name, rules, code)
                 results = task.results(own, answers)
                 samples += task.samples(own, asked, answers, results)
                 metrics[name] = task.measured(results)
@@ -75,15 +74,3 @@ def _seed() -> None:
     """Seed the generators as lm-eval does once per run: some tasks break ties at random."""
     random.seed(0)
     np.random.seed(1234)
-
-
-def _restored(value: object, root: Path) -> Any:
-    """A configuration with its functions restored."""
-    match value:
-        case {"!function": name, "in": folder}:
-            return Function(root / folder, name)
-        case dict():
-            return {key: _restored(part, root) for key, part in value.items()}
-        case list():
-            return [_restored(part, root) for part in value]
-    return value

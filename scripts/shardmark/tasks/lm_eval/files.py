@@ -110,6 +110,18 @@ def _files(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names)
 
 
+def restored(value: object, root: Path) -> Any:
+    """A configuration as a task file has it, with its functions restored."""
+    match value:
+        case {"!function": name, "in": folder}:
+            return Function(root / folder, name)
+        case dict():
+            return {key: restored(part, root) for key, part in value.items()}
+        case list():
+            return [restored(part, root) for part in value]
+    return value
+
+
 def functions(value: object) -> Iterator[Function]:
     """All functions in a configuration."""
     if isinstance(value, Function):
