@@ -132,6 +132,42 @@ def test_the_listed_samples_can_be_downloaded_as_they_were_scored(visit: Open, r
         assert (line["model"], line["dataset"]) == ("demo_base", "demo_capitals")
 
 
+def test_a_sample_shows_what_each_filter_did(visit: Open, tmp_path: Path) -> None:
+    files = Files([], [])
+    samples = make_samples("m", "demo_arithmetic", 4)
+    output = " 🌧️ The sum of both of these numbers is 42.\nQ: <b>"
+    first, cut = [[1, 43]], "the sum"
+    for sample in samples:
+        sample |= {"output": output, "answer": "42", "steps": {"": {"1": first, "2": [cut]}}}
+    samples[1] |= {"answer": None, "steps": {"": {"0": [None]}}}
+    samples[2] |= {"outputs": [output, "x"], "answers": {"": ["42"]}, "steps": {"": {"1": [*first, "y"]}}}
+    del samples[3]["steps"]
+    scores = make_scores("m", "demo_arithmetic", samples)
+    scores["provenance"]["config"]["dataset"] = {"filters": [{"name": "first_line"}, "lowercase", "last_number"]}
+    write_pair(tmp_path, files, scores, samples)
+    out = build_report("demo", *files, tmp_path / "out", {}).parent
+
+    def shown(number: int) -> list[list[str]]:
+        page = visit(out / "samples.html", f"#dataset=demo_arithmetic&sample=arith-000{number}")
+        page.locator("details.steps summary").click()
+        found = page.locator(".filter-steps > li").all()
+        return [[step.locator("code").inner_text(), *step.locator("pre, p").all_inner_texts()] for step in found]
+
+    line = "🌧️ The sum of both of these numbers is 42."
+    assert shown(0) == [["first_line", line], ["lowercase", cut], ["last_number", "42"]]
+    same = ["changes nothing"]
+    nothing = ["what the filters were given", "nothing extracted"]
+    assert shown(1) == [nothing, ["first_line", *same], ["lowercase", *same], ["last_number", *same]]
+    assert shown(2) == [["first_line", line, "y"], ["lowercase", *same], ["last_number", "42"]]
+    earlier = visit(out / "samples.html", "#dataset=demo_arithmetic&sample=arith-0003")
+    assert earlier.locator("p.steps").inner_text() == "output → first_line → lowercase → last_number → answer"
+    page = visit(out / "samples.html", "#dataset=demo_arithmetic")
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    lines = [json.loads(text) for text in Path(download.value.path()).read_text("utf-8").splitlines()]
+    assert [each.get("steps") for each in lines] == [each.get("steps") for each in samples]
+
+
 HOSTILE = [
     "</script><script>window.ran = 1</script>", "<img src=x onerror='window.ran = 1'>", '"); window.ran = 1; ("',
     "javascript:window.ran=1", "\u202edesrever\u2066", "\0\x1b[31m\x7f\x85", "\ud800 \udc00", "<!--<script>",
@@ -145,6 +181,7 @@ def hostile_samples() -> list[dict[str, Any]]:
         keys = ("sample", "prompt", "output", "answer", "target", "group", "reasoning", "request")
         sample |= dict.fromkeys(keys, text) | {"row": {text: text}, "outputs": [text, text]}
         sample |= {"answers": {text: [text]}, "choices": [text] * 2, "logprobs": [-1.0, -2.0]}
+        sample |= {"steps": {"": {"1": [text]}}}
     return samples
 
 

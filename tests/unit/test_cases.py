@@ -7,7 +7,7 @@ import pytest
 
 from repository_datasets import DATASETS, rendered
 from requirements_check import need
-from shardmark.filters.chain import apply_filters
+from shardmark.filters.chain import filter_steps
 from shardmark.metrics import METRICS
 from shardmark.untrusted import sandbox
 from shardmark.untrusted.cases import read_cases
@@ -135,7 +135,7 @@ WRONG = {
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_answer_to_a_data_set_passes_and_a_wrong_one_does_not(name: str, sandboxed: None) -> None:
     settings, sample = DATASETS[name].settings, rendered(DATASETS[name])[0]
-    programs = [apply_filters([text], settings.filters, sample.row)[0] or "" for text in (RIGHT[name], WRONG[name])]
+    programs = [filter_steps([text], settings.filters, sample.row)[-1][0] or "" for text in (RIGHT[name], WRONG[name])]
     (metric,) = settings.metrics
     assert metric.scores(programs, sample.target * 2) == [1, 0]  # type: ignore[union-attr]
 

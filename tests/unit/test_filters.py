@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shardmark import filters as registry
 from shardmark.filters import FILTERS
 from shardmark.filters.base import Filter
-from shardmark.filters.chain import apply_filters
+from shardmark.filters.chain import filter_steps
 from shardmark.settings import meanings
 from shardmark.texts.numbers import exact
 
@@ -21,7 +21,7 @@ def made(settings: dict[str, Any]) -> Filter:
 
 
 def apply(texts: list[str], filters: list[dict[str, Any]], *, opened: list[str] | None = None) -> list[str | None]:
-    return apply_filters(texts, [made(settings) for settings in filters], {"q": "why"}, opened=opened or [])
+    return filter_steps(texts, [made(settings) for settings in filters], {"q": "why"}, opened=opened or [])[-1]
 
 
 def found(name: str, text: str, **settings: Any) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 from asked import generate
 from shardmark.filters import FILTERS as OURS
 from shardmark.filters.base import Filter
-from shardmark.filters.chain import apply_filters
+from shardmark.filters.chain import filter_steps
 from shardmark.records.dataset import TaskLine
 from shardmark.records.prediction import Generated
 from shardmark.scoring.lm_eval.filters import FILTERS
@@ -53,13 +53,13 @@ def _dropped_exceptions_are_expected(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_pattern_without_end_is_an_error_that_names_its_filter(pattern: str) -> None:
     with pytest.raises(BoundError, match=r"it took longer than 0.2 s") as raised:
-        apply_filters([SLOW], [our("strip"), our("regex", pattern=pattern)], {})
+        filter_steps([SLOW], [our("strip"), our("regex", pattern=pattern)], {})
     assert raised.value.key == "filters.1.pattern"
 
 
 def test_a_template_filter_without_end_is_an_error() -> None:
     with pytest.raises(BoundError) as raised:
-        apply_filters(["x"], [our("template", template=LOOPS)], {}, "chains.strict")
+        filter_steps(["x"], [our("template", template=LOOPS)], {}, "chains.strict")
     assert raised.value.key == "chains.strict.0.template"
 
 

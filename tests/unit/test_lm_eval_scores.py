@@ -93,6 +93,22 @@ def test_each_chain_of_filters_has_a_score() -> None:
         "exact_match,loose": 1.0,
     }
     assert [sample.answer for sample in samples] == ["12", "[invalid]"]
+    assert [sample.steps for sample in samples] == [
+        {"strict": {"1": ["12"]}, "loose": {"1": ["12"]}},
+        {"strict": {"1": ["[invalid]"]}, "loose": {"1": ["12"]}},
+    ]
+
+
+def test_what_a_filter_of_the_tasks_own_gives_is_told_whatever_it_is(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def found(texts, docs):\n    return [[{'of': each[0]}, {1}, None] for each in texts]\n"
+        "def judge(doc, results):\n    return {'x': 1}\n"
+    )
+    own = {"function": "custom", "filter_fn": {"!function": "own.found", "in": "."}}
+    chains = [{"name": "none", "filter": [{"function": "take_first"}]}, {"name": "own", "filter": [own]}]
+    settings = {"process_results": {"!function": "own.judge", "in": "."}, "filter_list": chains}
+    samples, _ = metrics([{"target": ""}], [text("ä")], root=tmp_path, output_type="generate_until", **settings)
+    assert samples[0].steps == {"none": {}, "own": {"1": ['{"of": "ä"}', '"set"', None]}}
 
 
 def test_the_report_reads_all_that_a_sample_says() -> None:
@@ -107,6 +123,7 @@ def test_the_report_reads_all_that_a_sample_says() -> None:
         "prompt": "p",
         "output": "11",
         "answer": "11",
+        "steps": {"none": {}},
         "target": "12",
         "scores": {"exact_match": 0.0},
         "truncated": 3,

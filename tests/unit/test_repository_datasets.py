@@ -107,11 +107,11 @@ def test_truthfulqa_mc_has_several_right_choices() -> None:
 
 @pytest.mark.parametrize("language", ["en", "de", "zh", "te"])
 def test_mgsm_takes_the_last_number_after_the_answer_in_its_language(language: str) -> None:
-    from shardmark.filters.chain import apply_filters
+    from shardmark.filters.chain import filter_steps
 
     settings = DATASETS[f"mgsm_{language}_gen"].settings
     words = {"en": "Answer: 1,234", "de": "Antwort: 1234.", "zh": "答案：1234", "te": "సమాధానం: 1234"}[language]
-    assert apply_filters([f"5 + 7 = 12\n{words}", "99"], settings.filters, {}) == ["1234", None]
+    assert filter_steps([f"5 + 7 = 12\n{words}", "99"], settings.filters, {})[-1] == ["1234", None]
 
 
 def test_every_data_set_says_what_it_asks_about_and_the_faithful_ones_where_they_come_from() -> None:

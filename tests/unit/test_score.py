@@ -178,6 +178,7 @@ def test_each_sample_says_what_was_asked_answered_and_right(tmp_path: Path) -> N
         "prompt": "1+1=",
         "output": "It is 2.",
         "answer": "2",
+        "steps": {"": {}},
         "target": "2",
         "end": "stop",
         "scores": {"exact_match": 1.0},
@@ -551,6 +552,41 @@ def test_several_statistics_of_a_metric_stand_side_by_side(tmp_path: Path) -> No
     assert samples["a"]["answer"] == "3"
 
 
+def retold(outputs: list[str], told: dict[str, list[Any]]) -> list[list[str | None]]:
+    """The texts of a sample's recorded steps in full."""
+    found: list[list[str | None]] = []
+    before: list[str | None] = [*outputs]
+    for texts in told.values():
+        sources = [before[min(place, len(before) - 1)] or "" for place in range(len(texts))]
+        pairs = zip(texts, sources, strict=True)
+        before = [source[slice(*text)] if isinstance(text, list) else text for text, source in pairs]
+        found.append(before)
+    return found
+
+
+def test_a_sample_tells_what_each_filter_did_and_only_that(tmp_path: Path) -> None:
+    text = " I have added both of them: IT IS 2.\n"
+    all_of_it, end = ({"name": "regex", "pattern": pattern} for pattern in ("(?s)(.*)", "it is (.*)"))
+    scored = sums(tmp_path, filters=["strip", all_of_it, "lowercase", end, "last_number"])
+    scored.predictions["first"][1] |= {"text": text}
+    samples = scored.write().score()[1]
+    assert samples["b"]["steps"] == {"": {"1": [[1, 36]], "3": [text.strip().lower()], "4": ["2."]}}
+    assert retold([text], samples["b"]["steps"][""]) == [[text.strip()], [text.strip().lower()], ["2."]]
+    assert samples["a"]["steps"] == {"": {"3": ["i do not know"], "4": [None]}}
+    assert samples["d"]["steps"] == {"": {"4": [None]}}
+    assert samples["b"]["answer"] == "2"
+    assert "steps" not in sums(tmp_path, filters=[]).score()[1]["b"]
+
+
+def test_steps_of_several_answers_stand_side_by_side_until_a_vote(tmp_path: Path) -> None:
+    text = "after much thought, it is 2 and nothing else"
+    chains = {"whole": ["strip"], "vote": ["strip", "majority_vote", "last_number"]}
+    _, samples = several(tmp_path, f" {text}", text, "3", filters=[], chains=chains).score()
+    told = samples["a"]["steps"]
+    assert told == {"whole": {}, "vote": {"1": [[1, 45], [0, 44], "3"], "2": [[0, 44]]}}
+    assert retold(samples["a"]["outputs"], told["vote"]) == [[text, text, "3"], [text]]
+
+
 def test_the_answer_that_was_voted_for_is_the_samples(tmp_path: Path) -> None:
     metrics = [{"name": "exact_match", "repeats": "maj"}]
     _, samples = several(tmp_path, "so 3", "so 2", "2", "I", metrics=metrics).score()
@@ -601,6 +637,8 @@ def test_a_circular_sample_is_right_if_all_rotations_are(tmp_path: Path) -> None
     assert score["primary"] == "exact_match circular"
     assert score["metrics"]["exact_match circular"]["interval"] == "wilson"
     assert samples["1"]["answer_scores"]["exact_match circular"] == [1.0, 1.0, 0.0]
+    assert "steps" not in samples["2"]
+    assert [each["steps"] for each in samples["2"]["rotations"]] == [{"": {}}] * 3
     assert [(each["answer"], each["target"]) for each in samples["2"]["rotations"]] == [
         ("A", "A"),
         ("A", "C"),
@@ -750,15 +788,20 @@ def test_choices_within_a_thought_are_said(tmp_path: Path) -> None:
 def test_thoughts_are_taken_off_before_filters_where_the_models_file_tells_of_them(tmp_path: Path) -> None:
     texts = {"a": "[r]3[/r] 2", "b": "[r]3", "c": "<think>3</think>2"}
 
-    def numbers(**said: Any) -> list[str | None]:
+    def scores(**said: Any) -> list[dict[str, Any]]:
         scored = Scored(tmp_path, GENERATE | {"filters": ["first_number"]})
         for key, text in texts.items():
             scored.ask(key, {"prompt": key}, answered(text))
             scored.sample(key, key, ["2"])
         scored.write()
         write_record(tmp_path / "model.json", model_record("tiny", "0" * 16, path="org/tiny", num_gpus=1, **said))
-        return [sample["answer"] for sample in scored.score()[1].values()]
+        return [*scored.score()[1].values()]
 
+    def numbers(**said: Any) -> list[str | None]:
+        return [sample["answer"] for sample in scores(**said)]
+
+    told = [sample["steps"] for sample in scores(reasoning_tags=["[r]", "[/r]"])]
+    assert told == [{"": {"0": ["2"]}}, {"": {"0": [None]}}, {"": {}}]
     assert numbers() == ["3", "3", "3"]
     assert numbers(reasoning_tags=["[r]", "[/r]"]) == ["2", None, "3"]
     assert numbers(reasoning="on") == ["3", "3", "2"]

@@ -15,7 +15,7 @@ import pytest
 from shardmark.config import DatasetConfig, load
 from shardmark.errors import Problem
 from shardmark.filters import FILTERS
-from shardmark.filters.chain import apply_filters
+from shardmark.filters.chain import filter_steps
 from shardmark.metrics.math_process import MathProcess
 from shardmark.scoring.load_metric import load_metric
 from shardmark.texts.numbers import exact
@@ -42,13 +42,13 @@ def datasets() -> dict[str, DatasetConfig]:
 def by_dataset(name: str, text: str) -> str | None:
     filters = datasets()[name].filters
     assert filters
-    return apply_filters([text], filters, {})[0]
+    return filter_steps([text], filters, {})[-1][0]
 
 
 def by_filter(name: str, row: dict[str, Any]) -> str | None:
     each = FILTERS[name].model_validate({"name": name, **{key: row[key] for key in OPTIONS if key in row}})
     answers = row["answers"] if "answers" in row else [row["text"]]
-    return apply_filters(answers, [each], {}, opened=[row.get("opened", "")] * len(answers))[0]
+    return filter_steps(answers, [each], {}, opened=[row.get("opened", "")] * len(answers))[-1][0]
 
 
 def code(text: str | None) -> str:

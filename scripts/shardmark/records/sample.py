@@ -13,6 +13,13 @@ from shardmark.printable import without_surrogates
 from shardmark.records.base import Record, Unreadable, convert, shallow
 from shardmark.records.score import finite
 
+Text = str | tuple[int, int] | None
+"""A text that a filter has left: itself, or the start and the end of a piece of the text before, in characters; None if
+nothing was found. The text before is the one in the same place, or the last one."""
+Steps = dict[str, dict[str, list[Text]]]
+"""By chain of filters and number of the filter, the texts that it has changed. 0 is for what the first filter was
+given, if that is not the output. The last filter's are left out where `answer` or `answers` has them."""
+
 
 class Rotation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The result of one rotation of a sample's options; the keys are those of `Sample`."""
@@ -22,6 +29,7 @@ class Rotation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     answer: Any
     target: Any
     logprobs: list[float | None] | None = None
+    steps: Steps | None = None
 
 
 class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -50,6 +58,8 @@ class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "All outputs, if a request was answered several times."
     answers: dict[str, list[Any]] | None = None
     "The answers by chain of filters, if there are several outputs or chains."
+    steps: Steps | None = None
+    "What each filter did; None if there are no filters, or an earlier version has scored this."
     scores: dict[str, float | None]
     answer_scores: dict[str, list[float | None]] = msgspec.field(default_factory=dict)
     "The score of each answer, or of each rotation, by metric, if several are judged."
@@ -142,6 +152,7 @@ class SampleParts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     end: str | None = None
     outputs: msgspec.Raw = ABSENT
     answers: msgspec.Raw = ABSENT
+    steps: msgspec.Raw = ABSENT
     scores: dict[str, float | None]
     answer_scores: msgspec.Raw = ABSENT
     rotations: msgspec.Raw = ABSENT
@@ -175,8 +186,8 @@ LAYERS = {
     "rows": ("sample", "choices", "target", "row", "group"),
     "prompts": ("prompt", "request"),
     "answers": (
-        *("output", "answer", "scores", "logprobs", "tokens", "end", "outputs", "answers", "answer_scores"),
-        *("rotations", "truncated", "tied", "alone", "within_thought"),
+        *("output", "answer", "scores", "logprobs", "tokens", "end", "outputs", "answers", "steps"),
+        *("answer_scores", "rotations", "truncated", "tied", "alone", "within_thought"),
         *("thought_tokens", "answer_tokens", "thought_cut", "reasoning"),
     ),
 }

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from shardmark.config.circular import Circular
 from shardmark.filters import AnyFilter
-from shardmark.filters.chain import apply_filters
+from shardmark.filters.chain import filter_steps
 from shardmark.metrics import AnyMetric
 from shardmark.metrics.base import Metric, Resampled
 from shardmark.metrics.repeats import All, Average, Repeats
@@ -22,6 +22,7 @@ from shardmark.records.sample import Rotation, Sample
 from shardmark.records.score import Metric as Measured
 from shardmark.records.score import finite
 from shardmark.scoring.choice import is_tied, preferred
+from shardmark.scoring.filter_steps import told_steps
 from shardmark.scoring.load_metric import load_metric
 from shardmark.scoring.metric_inputs import VIEWS, Judged
 from shardmark.scoring.statistics import estimate_by_draws, estimate_mean
@@ -71,12 +72,15 @@ def judge_row(
         rotations.append(judge(own, asked[turn.request], answers[turn.request], settings, how))
     samples = [each.sample for each in rotations]
     told = [
-        Rotation(request=s.request, output=s.output, answer=s.answer, target=s.target, logprobs=s.logprobs)
+        Rotation(
+            request=s.request, output=s.output, answer=s.answer, target=s.target, logprobs=s.logprobs, steps=s.steps
+        )
         for s in samples
     ]
     sample = replace(
         first.sample,
         rotations=told,
+        steps=None,
         truncated=max(s.truncated for s in samples),
         tied=any(s.tied for s in samples),
         alone=max(s.alone for s in samples),
@@ -106,8 +110,8 @@ def _judge_texts(
     texts = [output.marked for output in outputs]
     chains = settings.chains or {"": settings.filters}
     opened = ["" if how.apart else output.opened or prediction.opened for output in outputs]
-    answers = {
-        name: apply_filters(
+    steps = {
+        name: filter_steps(
             how.texts(prediction, marked=any(each.reads_marks for each in filters)),
             filters,
             line.row,
@@ -116,6 +120,7 @@ def _judge_texts(
         )
         for name, filters in chains.items()
     }
+    answers = {name: found[-1] for name, found in steps.items()}
     first = next(iter(answers.values()))
     statistic = settings.metrics[0].statistic(len(first))
     sample = _sample(
@@ -126,6 +131,7 @@ def _judge_texts(
         end=outputs[0].end,
         outputs=texts if len(texts) > 1 else None,
         answers=answers if len(texts) > 1 or settings.chains else None,
+        steps={name: told_steps(texts, found[:-1]) for name, found in steps.items() if chains[name]} or None,
         truncated=outputs[0].cut,  # the same for all samples of a request
     )
     return Judged(sample, answers, right, [])

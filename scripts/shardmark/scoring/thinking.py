@@ -10,6 +10,7 @@ from shardmark.records.model import ModelRecord
 from shardmark.records.prediction import Generated, Output, Prediction, Sampled, Scored, Written
 from shardmark.records.sample import Sample
 from shardmark.records.score import Reasoning
+from shardmark.scoring.filter_steps import told_steps
 from shardmark.texts.thoughts import Tags, Thoughts, thoughts_in, without_thoughts
 
 
@@ -100,6 +101,9 @@ def with_facts(how: Thinking, sample: Sample, prediction: Prediction) -> Sample:
         facts["reasoning"] = output.reasoning
     if output.thought:
         facts |= {"thought_tokens": output.thought, "answer_tokens": output.tokens - output.thought}
+    if sample.steps and output.marked != sample.output:  # lm-eval's tasks are given only what follows the thoughts
+        chains = {name: told_steps([output.marked], [[sample.output]]) | told for name, told in sample.steps.items()}
+        facts["steps"] = None if any("0" in told for told in sample.steps.values()) else chains
     if sample.outputs:
         facts["outputs"] = [each.marked for each in prediction.outputs]
     return replace(sample, **facts)

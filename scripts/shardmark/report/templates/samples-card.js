@@ -81,7 +81,7 @@ const chips = (answer) => [
 const output = (text) => (text === "" ? none("empty") : block(text, { spaces: true }));
 
 // Each of several outputs, or each rotation of the options, with what was found in it and what it is worth.
-const several = (answer, dataset, scores) => {
+const several = (answer, dataset, settings, group) => {
   const turns = answer.rotations ?? [];
   const outputs = turns.length ? turns.map((turn) => turn.output) : answer.outputs ?? [];
   if (!outputs.length) return null;
@@ -93,7 +93,8 @@ const several = (answer, dataset, scores) => {
     const verdict = mark === 1 ? "✓ " : mark === 0 ? "✗ " : mark === null || mark === undefined ? "" : `${figure(mark, dataset.percent)} `;
     const told = found === null ? "nothing extracted" : found === undefined ? `answer ${place + 1}` : plain(asText(found));
     const target = turns.length ? ` (target ${plain(asList(turns[place].target).map(asText).join(" or "))})` : "";
-    return folded(`${verdict}${told}${target}`, "answer-of", () => output(asText(text)));
+    const ways = turns.length && turns[place].steps ? filterSteps(turns[place], settings, group, [text]) : [];
+    return folded(`${verdict}${told}${target}`, "answer-of", () => make("div", {}, output(asText(text)), ...ways));
   });
   const title = turns.length ? `${turns.length} rotations of the options` : `${outputs.length} answers`;
   return titled(title, ...parts);
@@ -109,20 +110,55 @@ const filtered = (answer, single) => {
   return single ? titled("Extracted answer", answer.answer === null ? none("nothing extracted") : block(asText(answer.answer), { className: "value-box answer" })) : null;
 };
 
-const steps = (settings) => {
-  const chains = settings?.chains && Object.keys(settings.chains).length ? Object.entries(settings.chains) : [["", settings?.filters ?? []]];
-  const named = (filter) => {
-    if (typeof filter === "string") return filter;
-    const { name, ...more } = filter ?? {};
-    const set = Object.entries(more).filter(([, value]) => value !== null && value !== "").map(([key, value]) => `${key}: ${asText(value)}`);
-    return set.length ? `${name} (${set.join(", ")})` : String(name);
-  };
-  return chains.filter(([, filters]) => filters?.length).map(([name, filters]) => `${name ? `${name}: ` : ""}output → ${filters.map(named).join(" → ")} → answer`);
+// The chains of filters of a data set, or of one of lm-eval's tasks: pairs of a name and filters.
+const chainsOf = (settings, group) => {
+  if (settings?.lm_eval) {
+    const tasks = settings.lm_eval.tasks ?? {};
+    const task = tasks[group] ?? Object.values(tasks)[0];
+    return (task?.filter_list ?? [{ name: "none", filter: [{ function: "take_first" }] }]).map((chain) =>
+      [chain.name, (chain.filter ?? []).map(({ function: name, ...more }) => ({ name: name?.["!function"] ?? name, ...more }))]);
+  }
+  const chains = Object.entries(settings?.chains ?? {});
+  return (chains.length ? chains : [["", settings?.filters ?? []]]).filter(([, filters]) => filters?.length);
 };
+
+const filterName = (filter) => {
+  if (typeof filter === "string") return filter;
+  const { name, ...more } = filter ?? {};
+  const set = Object.entries(more).filter(([, value]) => value !== null && value !== "").map(([key, value]) => `${key}: ${asText(value)}`);
+  return set.length ? `${name} (${set.join(", ")})` : String(name);
+};
+
+// A recorded text: itself, or the place of a piece of the text before.
+const pieceOf = (told, place, before) => (Array.isArray(told) ? [...asText(before[Math.min(place, before.length - 1)])].slice(...told).join("") : told);
+const boxes = (texts) => texts.map((one) => (one === null ? none("nothing extracted") : one === "" ? none("empty") : block(asText(one), { className: "value-box" })));
+
+// What each filter of a chain did: the texts after it, where it has changed them.
+const stepList = (filters, told, outputs, final) => {
+  let before = outputs;
+  const found = make("ol", { className: "filter-steps", start: told[0] ? 0 : 1 });
+  ["what the filters were given", ...filters.map(filterName)].forEach((name, number) => {
+    const texts = told[number]?.map((one, place) => pieceOf(one, place, before)) ?? (number === filters.length ? final : undefined);
+    const same = !texts || JSON.stringify(texts) === JSON.stringify(before);
+    if (number || !same) found.append(make("li", {}, make("code", { text: plain(name) }), ...(same ? [make("p", { className: "none", text: "changes nothing" })] : boxes(texts))));
+    before = same ? before : texts;
+  });
+  return found;
+};
+
+// A line for each chain of filters, which unfolds to what each filter did; earlier versions have not recorded that.
+const filterSteps = (answer, settings, group, outputs) =>
+  chainsOf(settings, group).map(([name, filters], number) => {
+    const way = plain(`${name && name !== "none" ? `${name}: ` : ""}output → ${filters.map(filterName).join(" → ")} → answer`);
+    const told = answer.steps?.[name];
+    if (!told) return make("p", { className: "note steps", text: way });
+    const final = answer.answers?.[name] ?? (number ? undefined : answer.answer === null ? [null] : asList(answer.answer));
+    return folded(way, "steps", () => stepList(filters, told, outputs, final));
+  });
 
 const answerBody = async (dataset, model, place, first) => {
   const [row, answer, settings] = await Promise.all([store.read(model, place, "rows"), store.read(model, place, "answers"), load(model.settings[1])]);
-  const all = several(answer, dataset, null);
+  const all = several(answer, dataset, settings, row.group);
   const body = make("div", { className: "answer-body" });
   const tags = chips(answer).filter(Boolean);
   if (tags.length) body.append(make("p", { className: "chips" }, ...tags));
@@ -137,7 +173,7 @@ const answerBody = async (dataset, model, place, first) => {
   else if (!row.choices) body.append(titled("Output", output(asText(answer.output ?? ""))));
   const single = !row.choices && !Object.keys(answer.answer_scores ?? {}).length;
   body.append(filtered(answer, single) ?? "");
-  for (const way of row.choices ? [] : steps(settings)) body.append(make("p", { className: "note steps", text: plain(way) }));
+  if (!row.choices && !answer.rotations?.length) body.append(...filterSteps(answer, settings, row.group, answer.outputs ?? [answer.output]));
   if (model !== first && !store.same(model, first, place, "rows")) {
     const other = await store.read(first, place, "rows");
     if (JSON.stringify(other) !== JSON.stringify(row)) body.append(targets(row.target), folded("Original row of this model", "row", () => block(JSON.stringify(row.row, null, 2))));

@@ -11,8 +11,9 @@ from shardmark.records import score
 from shardmark.records.dataset import LmEvalRules, TaskLine
 from shardmark.records.prediction import Generated, Prediction, Scored, Written
 from shardmark.records.request import GenerateRequest, Request
-from shardmark.records.sample import Sample
+from shardmark.records.sample import Sample, Steps
 from shardmark.scoring.choice import is_tied
+from shardmark.scoring.filter_steps import told_steps
 from shardmark.scoring.lm_eval.aggregations import aggregate
 from shardmark.scoring.lm_eval.filters import FILTERS
 from shardmark.scoring.lm_eval.values import (
@@ -67,6 +68,8 @@ class Result(NamedTuple):
     "For generated text, the result of the first chain of filters."
     values: Record
     "By metric and chain of filters: a number, or a value that the metric's aggregation reads."
+    steps: Steps
+    "For generated text, what each filter did."
 
 
 class Task:
@@ -99,15 +102,19 @@ class Task:
         """For each line the answer, and its value by every metric and chain of filters."""
         docs = [line.row for line in lines]
         found = [answers[line.request] for line in lines]
-        results = [Result(None, {}) for _ in lines]
+        results = [Result(None, {}, {}) for _ in lines]
         for number, chain in enumerate(self.chains):
-            filtered = self._results(chain, found, docs)
+            steps: list[list[list[Any]]] = []
+            filtered = self._results(chain, found, docs, steps)
             for doc, (result, line, answer) in enumerate(zip(results, lines, filtered, strict=True)):
                 with self._named("metric_list", doc):
                     values = self._values(line, answer)
                 result.values.update({_key(metric, chain.name): value for metric, value in values.items()})
-                if self.kind == "generate_until" and not number:
-                    results[doc] = result._replace(answer=answer[0])
+                if self.kind == "generate_until":
+                    told = steps if number else steps[:-1]  # the sample has the first chain's answer
+                    outputs = [_written(found[doc]).outputs[0].text]
+                    result.steps[chain.name] = told_steps(outputs, [step[doc] for step in told])
+                    results[doc] = result if number else result._replace(answer=answer[0])
         return results
 
     def samples(
@@ -140,6 +147,7 @@ class Task:
                 prompt=as_text(request.context),
                 output=several[0].text,
                 answer=result.answer,
+                steps=result.steps,
                 end=several[0].end,
                 truncated=max(one.cut for one in several),
             )
@@ -175,13 +183,19 @@ class Task:
         scoring = COMPARED.get(next(iter(self.metrics), ""), "sum")
         return is_tied(scoring, logprobs, tokens, [str(choice) for choice in choices])
 
-    def _results(self, chain: Chain, predictions: list[Prediction], docs: list[Any]) -> list[list[Any]]:
-        """For each document, the input that lm-eval passes to its metrics."""
+    def _results(
+        self, chain: Chain, predictions: list[Prediction], docs: list[Any], steps: list[list[list[Any]]]
+    ) -> list[list[Any]]:
+        """For each document, the input that lm-eval passes to its metrics.
+
+        Adds to `steps` what there was for each document before the first filter of texts, and after each.
+        """
         if self.kind == "loglikelihood_rolling":
             return [list(_scored(prediction).logprobs) for prediction in predictions]
         if self.kind != "generate_until":
             return [list(zip(p.logprobs, p.greedy, strict=True)) for p in map(_scored, predictions)]
         responses: Any = [self._texts(prediction) for prediction in predictions]
+        steps.append([[*texts] for texts in responses])
         for number, (function, options) in enumerate(chain.filters()):
             if isinstance(own := options.get("filter_fn"), Function):
                 options |= {"filter_fn": self.code.load(own)}
@@ -190,6 +204,7 @@ class Task:
             else:
                 with self._named(f"filter_list.{chain.name}.{number}"):
                     responses = FILTERS[function](responses, docs, **options)
+            steps.append([[*each] if isinstance(each, list | tuple) else [each] for each in responses])
         return [[response] for response in responses]
 
     def _texts(self, prediction: Prediction) -> list[str]:
