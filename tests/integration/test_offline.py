@@ -187,7 +187,10 @@ def test_rows_are_pinned_as_they_are_read_and_may_come_from_what_hf_download_fet
     site.dataset("d", {"hub": "org/data"})
     first = site.plan()["datasets"]
     (known,) = json.loads(site.lock.read_text())["contents"]["dataset"].values()
+    (pushed,) = (site.folder / "pushed/org/data").rglob("test.jsonl")
+    size = pushed.stat().st_size
     assert list(known) == ["test"]
+    assert (known["test"]["files"], known["test"]["bytes"]) == (1, size)
 
     (kept,) = (site.cache / "shardmark/rows").iterdir()
     kept.write_text(kept.read_text().replace("mehr", "oder"))
@@ -199,6 +202,7 @@ def test_rows_are_pinned_as_they_are_read_and_may_come_from_what_hf_download_fet
     assert f"damaged: {kept}: its rows are not those that config/benchmark.lock has" in said
 
     shutil.rmtree(site.cache)
+    assert f"to download: 1 file, {size} bytes" in site.refused(**OFFLINE)
     commit = site.pins()["dataset"]["org/data@main"]
     asked = f"'org/data', repo_type='dataset', revision='{commit}'"
     assert site.client("-c", f"import huggingface_hub; huggingface_hub.snapshot_download({asked})").returncode == 0

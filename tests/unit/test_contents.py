@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,12 +15,14 @@ from shardmark.lock import contents
 from shardmark.lock.contents import unwanted, with_contents, without
 from shardmark.lock.lock import Lock
 from shardmark.plan.hub_files import content_problems, unknown_contents
+from shardmark.plan.origins import rows_pin
 from shardmark.plan.plan import _drop_stale_staging
 from shardmark.records.base import to_json
 from shardmark.records.model import Commit, HubFile, HubRepository, ModelRecord, Staged
 from shardmark.store import contents as stored
 from shardmark.store.contents import ContentHashes, faults, git_name
 from shardmark.store.hub_cache import hub_cache, hub_home, listed, named_by_content, snapshot
+from shardmark.tasks import rows as rows_module
 from shardmark.tasks.downloaded import downloaded
 from shardmark.tasks.rows import RowsPin, hub_rows, kept_rows
 
@@ -278,6 +281,35 @@ def test_rows_that_are_read_otherwise_than_they_were_are_refused(monkeypatch: py
     (problem,) = problems(hub_rows, SOURCE, COMMIT, "d.yaml", RowsPin("0" * 64))
     assert "are not those that config/benchmark.lock has for this commit" in problem.what
     assert "remove 'test' of the commit from `contents`" in problem.fix
+
+
+def test_rows_that_are_missing_are_told_with_the_size_that_the_lock_knows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lock = locked(tmp_path)
+    asked = ("org/d", COMMIT, "test")
+    assert lock.rows_size(*asked) is None
+    lock.learn_rows(*asked, files=2, bytes=3_000_000)
+    lock.learn_rows(*asked, sha256="0" * 64)
+    lock.learn_rows(*asked, sha256="1" * 64, files=9, bytes=9)
+    lock.save()
+    again = Lock(tmp_path / "benchmark.lock")
+    assert (again.rows_sha256(*asked), again.rows_size(*asked)) == ("0" * 64, (2, 3_000_000))
+
+    def gone(*_: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("shardmark.tasks.rows._fetch", gone)
+    (problem,) = problems(hub_rows, SOURCE, COMMIT, "d.yaml", rows_pin(SOURCE, COMMIT, again))
+    assert problem.what == "cannot read org/d: no network; to download: 2 files, 3.0 MB"
+
+
+def test_rows_for_which_the_disk_has_no_room_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_000_000_000))
+    rows_module._check_room(SOURCE, "d.yaml", 500_000_000)
+    (problem,) = problems(rows_module._check_room, SOURCE, "d.yaml", 5_000_000_000)
+    assert (problem.where, problem.key) == ("d.yaml", "source.hub")
+    assert problem.what.startswith("rows of org/d: 5.0 GB must be downloaded to ")
 
 
 def test_a_data_set_is_read_from_the_cache_only_as_a_whole() -> None:

@@ -16,9 +16,8 @@ import pytest
 from projects import model_record
 from shardmark.config import RunConfig
 from shardmark.config.offline import FOUND, SWITCHES, hub_answers, is_offline, use_offline
-from shardmark.plan import hub_files
 from shardmark.plan import missing as missing_module
-from shardmark.plan.hub_files import Place, full_disk
+from shardmark.plan.hub_files import Place, no_room
 from shardmark.plan.missing import files_not_here, missing_problems, remote_code_problems
 from shardmark.records.model import Commit, Folder, HubFile, HubRepository, ModelRecord
 
@@ -142,7 +141,7 @@ def test_with_a_network_only_what_the_hub_refuses_and_the_disk_cannot_take_is_mi
     asked: list[tuple[str, str, str]] = []
     refusal = ("org/m is gated", "accept its terms")
     monkeypatch.setattr(missing_module, "file_refusal", lambda *file: asked.append(file) or refusal)
-    monkeypatch.setattr(hub_files.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000_000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_000_000_000))
     gated, full = missing_problems(planned(on_the_hub()))
     assert (gated.key, gated.what, gated.fix) == ("path", *refusal)
     assert asked == [("org/m", COMMIT, "config.json")]
@@ -152,8 +151,8 @@ def test_with_a_network_only_what_the_hub_refuses_and_the_disk_cannot_take_is_mi
 
 def test_a_disk_with_room_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(on_the_hub(), "path", on_the_hub().source)  # type: ignore[arg-type]
-    monkeypatch.setattr(hub_files.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**12))
-    assert full_disk(5_000_000_000, "org/m", place) is None
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**12))
+    assert no_room(5_000_000_000, "org/m", place) is None
 
 
 @pytest.mark.parametrize(

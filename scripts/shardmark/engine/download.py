@@ -10,7 +10,7 @@ from pathlib import Path
 from shardmark.errors import Problem, UserError
 from shardmark.lock.contents import AGAIN, unwanted
 from shardmark.lock.hub import login_fix
-from shardmark.plan.hub_files import Place, full_disk, told, wrong
+from shardmark.plan.hub_files import Place, no_room, told, wrong
 from shardmark.records.model import HubFile, HubRepository
 from shardmark.store.contents import ContentHashes, Fault, faults
 from shardmark.store.hub_cache import named_by_content, snapshot
@@ -29,7 +29,7 @@ def fetch(place: Place, unused: list[str], once: bool, hashes: ContentHashes) ->
     _refuse_wrong(found, place)
     if not files or found:
         begun = time.time()
-        if problem := full_disk(sum(fault.size or 0 for fault in found), place.name, place):
+        if problem := no_room(sum(fault.size or 0 for fault in found), place.name, place):
             raise UserError(problem)
         folder = _download(place, unused + _weights_again(place.repository, once), found)
         found = faults(folder, files or named_by_content(folder), hashes)

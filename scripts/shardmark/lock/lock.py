@@ -102,9 +102,20 @@ class Lock:
         known = self.contents("dataset", repository, commit).get(part)
         return known.get("sha256") if isinstance(known, dict) else None
 
-    def learn_rows(self, repository: str, commit: str, part: str, sha256: str) -> None:
-        """Add the SHA-256 of rows."""
-        self.learn_contents("dataset", repository, commit, {part: {"sha256": sha256}})
+    def rows_size(self, repository: str, commit: str, part: str) -> tuple[int, int] | None:
+        """The number and the bytes of the files that the Hub has for a part of a data set; None if unknown."""
+        match self.contents("dataset", repository, commit).get(part):
+            case {"files": int(files), "bytes": int(size)}:
+                return files, size
+        return None
+
+    def learn_rows(self, repository: str, commit: str, part: str, **facts: str | int) -> None:
+        """Add facts about rows: `sha256`, `files` and `bytes`; what is known stays."""
+        known = self.contents("dataset", repository, commit)
+        before = known.get(part)
+        whole = {part: facts | (before if isinstance(before, dict) else {})}
+        if not self.frozen:
+            self._entries[_contents_key("dataset", repository, commit)] = dict(sorted((known | whole).items()))
 
     def forget_unpinned(self) -> None:
         """Drop the contents of commits that nothing is pinned to any more."""

@@ -1,6 +1,5 @@
 """Whether the files of a run's models in the Hub's cache are those that the lock lists for their commits."""
 
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +9,8 @@ from rich.filesize import decimal
 from shardmark.errors import Problem
 from shardmark.records.model import HubFile, HubRepository, ModelRecord
 from shardmark.store.contents import SMALL, ContentHashes, Fault, faults
-from shardmark.store.hub_cache import hub_cache, named_by_content, snapshot
+from shardmark.store.hub_cache import full_disk, named_by_content, snapshot
 
-SPARE = 1 << 28
-"Bytes of disk space that downloads leave free."
 SHOWN = 5
 "The most files that a message names."
 
@@ -98,16 +95,10 @@ def missing(place: Place) -> list[Fault]:
     return [fault for fault in faults(place.folder, place.files, None) if fault.is_missing]
 
 
-def full_disk(needed: int, names: str, place: Place) -> Problem | None:
+def no_room(needed: int, names: str, place: Place) -> Problem | None:
     """The problem if `needed` bytes of some repositories do not fit on the disk of the Hub's cache, else None."""
-    disk = hub_cache()
-    while not disk.exists() and disk != disk.parent:
-        disk = disk.parent
-    free = shutil.disk_usage(disk).free
-    if not needed or needed + SPARE <= free:
-        return None
-    what = f"{names}: {decimal(needed)} must be downloaded to {hub_cache()}, where {decimal(free)} are free"
-    return Problem(place.model.file, place.key, what, "free some space, or set HF_HOME to a folder on a larger disk")
+    full = full_disk(needed, names)
+    return Problem(place.model.file, place.key, *full) if full else None
 
 
 def told(missing: list[Fault]) -> str:

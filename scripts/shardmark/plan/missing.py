@@ -10,7 +10,7 @@ from shardmark.config.offline import is_offline
 from shardmark.errors import Problem
 from shardmark.files import read_object
 from shardmark.lock.hub import file_refusal
-from shardmark.plan.hub_files import Place, full_disk, missing, places, told
+from shardmark.plan.hub_files import Place, missing, no_room, places, told
 from shardmark.records.model import Folder, HubRepository, ModelRecord
 from shardmark.store.contents import Fault
 from shardmark.store.hub_cache import snapshot
@@ -86,7 +86,7 @@ def _not_to_be_had(found: list[Needed]) -> Iterator[Problem]:
             yield Problem(place.model.file, place.key, *refused)
     total = sum(fault.size or 0 for need in wanted.values() for fault in need.missing)
     names = ", ".join(sorted({need.place.repository.identity.repository for need in wanted.values()}))
-    if wanted and (problem := full_disk(total, names, next(iter(wanted.values())).place)):
+    if wanted and (problem := no_room(total, names, next(iter(wanted.values())).place)):
         yield problem
 
 

@@ -1,7 +1,6 @@
 """The places of a data set's rows, and their identity, without reading them as rows."""
 
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 from shardmark.config import DatasetConfig, Named
@@ -54,7 +53,12 @@ def examples_origin(
 def rows_pin(source: Source, commit: str, lock: Lock) -> RowsPin:
     """The lock's facts about rows of the Hub."""
     asked = str(source.hub), commit, part_name(source.config, source.split)
-    return RowsPin(lock.rows_sha256(*asked), partial(lock.learn_rows, *asked))
+    return RowsPin(
+        lock.rows_sha256(*asked),
+        lambda sha256: lock.learn_rows(*asked, sha256=sha256),
+        lock.rows_size(*asked),
+        lambda files, size: lock.learn_rows(*asked, files=files, bytes=size),
+    )
 
 
 def origin_rows(source: Source, where: str, origin: RowsOrigin, lock: Lock) -> Iterable[Row]:

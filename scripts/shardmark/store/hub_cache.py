@@ -4,13 +4,18 @@ huggingface_hub is not imported: a plan looks here each time.
 """
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+
+from rich.filesize import decimal
 
 from shardmark.files import read_object
 from shardmark.records.model import HubFile
 
 SHA256_DIGITS, SHA1_DIGITS = 64, 40
+SPARE = 1 << 28
+"Bytes of disk space that downloads leave free."
 
 
 def hub_home() -> Path:
@@ -23,6 +28,18 @@ def hub_cache() -> Path:
     """The folder of repositories."""
     given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     return _folder(given) if given else hub_home() / "hub"
+
+
+def full_disk(needed: int, names: str) -> tuple[str, str] | None:
+    """The problem and its fix if `needed` bytes, called `names`, do not fit on the disk of the cache."""
+    disk = hub_cache()
+    while not disk.exists() and disk != disk.parent:
+        disk = disk.parent
+    free = shutil.disk_usage(disk).free
+    if not needed or needed + SPARE <= free:
+        return None
+    what = f"{names}: {decimal(needed)} must be downloaded to {hub_cache()}, where {decimal(free)} are free"
+    return what, "free some space, or set HF_HOME to a folder on a larger disk"
 
 
 def _folder(given: str) -> Path:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from shardmark.config.dataset import Source
 from shardmark.config.row_files import RowFiles
 from shardmark.errors import Problem, UserError, collecting
@@ -98,11 +100,14 @@ class FileRows:
 
 @dataclass
 class RowsPin:
-    """The SHA-256 of a commit's rows, with a function that records it when it becomes known."""
+    """The SHA-256 of a commit's rows and the size of their files, with functions that record what becomes known."""
 
     sha256: str | None = None
     "None if it is not known yet."
     note: Callable[[str], None] = lambda sha256: None
+    size: tuple[int, int] | None = None
+    "The number and the bytes of the files that the Hub has for them; None if they are not known."
+    note_size: Callable[[int, int], None] = lambda files, size: None
 
     def fits(self, sha256: str) -> bool:
         """Whether a hash is that of the known rows; if none are known yet, it becomes the known one."""
@@ -147,9 +152,11 @@ def hub_rows(source: Source, commit: str, where: str, pin: RowsPin | None = None
     if kept.is_file():
         return read_jsonl(kept)
     try:
-        rows = _fetch(source, commit, pin.sha256 is not None)
+        rows = _fetch(source, commit, where, pin)
+    except UserError:
+        raise
     except Exception as error:  # network, disk, broken files, other formats: `datasets` wraps the real error
-        raise UserError(_unreadable(source, where, error)) from error
+        raise UserError(_unreadable(source, where, error, pin)) from error
     text = jsonl(rows)
     if not pin.fits(hashlib.sha256(text.encode()).hexdigest()):
         what = f"the rows of {source.hub}@{commit} are not those that config/benchmark.lock has for this commit"
@@ -164,7 +171,7 @@ def hub_rows(source: Source, commit: str, where: str, pin: RowsPin | None = None
     return rows
 
 
-def _fetch(source: Source, commit: str, is_known: bool = False) -> list[Row]:
+def _fetch(source: Source, commit: str, where: str, pin: RowsPin) -> list[Row]:
     from datasets import load_dataset_builder  # takes 1 s, so only if the Hub is really read
     from httpx2 import HTTPError
 
@@ -177,8 +184,12 @@ def _fetch(source: Source, commit: str, is_known: bool = False) -> list[Row]:
         builder = load_dataset_builder(str(source.hub), config, data_dir=folder, revision=commit)
         if builder.hash != commit:
             raise FileNotFoundError(f"commit {commit} is not available, and the cache has only {builder.hash}")
+        if found := _files_size(builder.config.data_files or {}, source, commit):
+            pin.note_size(*found)
+            if not os.path.isdir(builder.cache_dir):
+                _check_room(source, where, found[1])
     except (OSError, HTTPError):  # no network, or the commit is not in the cache of `datasets`
-        here = downloaded(str(source.hub), commit, is_known)
+        here = downloaded(str(source.hub), commit, pin.sha256 is not None)
         if here is None:
             raise
         if source.revision == CONVERTED:
@@ -187,6 +198,26 @@ def _fetch(source: Source, commit: str, is_known: bool = False) -> list[Row]:
         builder = load_dataset_builder(str(here), config, data_dir=folder)
     builder.download_and_prepare()
     return plain_rows(builder.as_dataset(split=source.split))
+
+
+def _files_size(data_files: dict[str, list[str]], source: Source, commit: str) -> tuple[int, int] | None:
+    """The number and the bytes of the files that are to be read, all splits; None if the Hub does not tell."""
+    from huggingface_hub import HfApi, RepoFile
+
+    paths = {path.partition(f"@{commit}/")[2] for files in data_files.values() for path in files}
+    with suppress(Exception):  # whatever keeps the Hub from answering is reported where the files are fetched
+        told = HfApi().get_paths_info(str(source.hub), sorted(paths), repo_type="dataset", revision=commit)
+        sizes = [file.size for file in told if isinstance(file, RepoFile)]
+        return (len(sizes), sum(sizes)) if sizes and len(sizes) == len(paths) else None
+    return None
+
+
+def _check_room(source: Source, where: str, size: int) -> None:
+    """Raise UserError if the files do not fit on the disk of the Hub's cache."""
+    from shardmark.store.hub_cache import full_disk  # no part of rendering
+
+    if full := full_disk(size, f"rows of {source.hub}"):
+        raise UserError(Problem(where, "source.hub", *full))
 
 
 def plain_rows(split: Any) -> list[Row]:
@@ -213,7 +244,7 @@ def _chosen_folder(source: Source, folders: list[str]) -> str:
     return chosen[0]
 
 
-def _unreadable(source: Source, where: str, error: Exception) -> Problem:
+def _unreadable(source: Source, where: str, error: Exception, pin: RowsPin) -> Problem:
     """The problem with reading a data set, with the key to change."""
     if type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
         error = error.__cause__  # it only wraps another error
@@ -223,6 +254,9 @@ def _unreadable(source: Source, where: str, error: Exception) -> Problem:
         if re.search(pattern, text):
             return Problem(where, key, what, fix)
     offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HF_DATASETS_OFFLINE")
+    if pin.size and (offline or isinstance(error, OSError)):
+        files, size = pin.size
+        what += f"; to download: {files:,} file{'s' * (files > 1)}, {decimal(size)}"
     once = "run once without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE (`snakemake stage` where there is a network)"
     fix = once if offline else "check the name and the network"
     return Problem(where, "source.hub", what, f"{fix}, or set data_root to a folder of files")

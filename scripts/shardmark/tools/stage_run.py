@@ -22,7 +22,7 @@ from shardmark.errors import Problem, UserError, collecting
 from shardmark.lock.contents import patterns_for, with_contents
 from shardmark.lock.entries import note_dataset, note_model
 from shardmark.lock.lock import Lock
-from shardmark.plan.hub_files import Place, full_disk, missing, places
+from shardmark.plan.hub_files import Place, missing, no_room, places
 from shardmark.plan.lm_eval import expand, fetch_lm_eval
 from shardmark.plan.models import resolve_model
 from shardmark.plan.origins import dataset_origin, examples_origin, origin_rows
@@ -64,7 +64,7 @@ def stage_run(run: Merged, root: Path, path: Path, tell: Tell = lambda line: Non
     wanted = list({(place.folder, place.key): place for place in places(models)}.values())
     to_fetch = {fault.path: fault.size or 0 for place in wanted for fault in missing(place)}
     names = ", ".join(sorted({place.name for place in wanted if missing(place)}))
-    if wanted and (full := full_disk(sum(to_fetch.values()), names, wanted[0])):
+    if wanted and (full := no_room(sum(to_fetch.values()), names, wanted[0])):
         raise UserError([*problems, full])
     if not is_offline():
         lock.save()  # pins stay, whatever happens to the downloads
