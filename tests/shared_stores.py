@@ -1,5 +1,6 @@
 """Results folders that share a store, with answers made by hand, for people with keys of their own."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from shardmark.tools.sharing import Pushed, push
 
 _numbers = count()
 PACKAGES = {"torch": "2.13.0"}
+SLOW = 4.0
+"Seconds that a slow server takes."
 
 
 def answer(key: str) -> Generated:
@@ -83,11 +86,44 @@ def person(root: Path, key: str, store: str, monkeypatch: pytest.MonkeyPatch, ro
     return Person(root, key, store, monkeypatch)
 
 
+class Failing:
+    """A server's application that fails after some more calls about entries, of one kind: GET or PUT."""
+
+    def __init__(self, application: Any) -> None:
+        self.application = application
+        self.method, self.left, self.fault = "", 0, ""
+
+    def fail(self, method: str, after: int, fault: str) -> None:
+        """Let it answer so many calls, and then be `down`, `slow` or `full`."""
+        self.method, self.left, self.fault = method, after, fault
+
+    def __call__(self, environment: dict[str, Any], start: Any) -> Any:
+        if self.fault and environment["REQUEST_METHOD"] == self.method and "/predictions/" in environment["PATH_INFO"]:
+            self.left -= 1
+            if self.left < 0:
+                return self._fault(environment, start)
+        return self.application(environment, start)
+
+    def _fault(self, environment: dict[str, Any], start: Any) -> Any:
+        if self.fault == "slow":
+            time.sleep(SLOW)
+            return self.application(environment, start)
+        status, code = {"full": ("507 Insufficient Storage", "XMinioStorageFull")}.get(
+            self.fault, ("503 Service Unavailable", "ServiceUnavailable")
+        )
+        start(status, [("Content-Type", "application/xml")])
+        return [f"<Error><Code>{code}</Code><Message>the server is {self.fault}</Message></Error>".encode()]
+
+
 @contextmanager
-def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a bucket on a server that speaks S3's protocol."""
+def s3_server(monkeypatch: pytest.MonkeyPatch, servers: list[Failing] | None = None) -> Iterator[str]:
+    """The address of a bucket on a server that speaks S3's protocol; `servers` gets what makes it fail."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
+    failing = Failing(server._server.app)
+    server._server.app = failing
+    if servers is not None:
+        servers.append(failing)
     try:
         url = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
         variables = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}

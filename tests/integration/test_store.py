@@ -50,6 +50,33 @@ def test_what_one_clone_has_pushed_another_only_scores(finished: Project, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_store_that_goes_away_during_a_run_costs_the_run_nothing(
+    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    store, gone = tmp_path / "store", tmp_path / "gone"
+    finished.configure(**SMALL_RUN | {"store": str(store), "datasets": SMALL_RUN["datasets"][:1]})
+    assert "2 shards added" in finished.run("--", "push")
+    fresh = Project.create(tmp_path / "fresh", **SMALL_RUN | {"store": str(store)})
+    use_quick_engine(fresh)
+    command = fresh.folder / "scripts/infer.py"
+    goes = f"import os\nif os.path.isdir({str(store)!r}):\n    os.rename({str(store)!r}, {str(gone)!r})\n"
+    command.write_text(f"{goes}    open({str(store)!r}, 'w').close()\n{command.read_text()}")
+    shown = fresh.run()
+    assert f"store {store}: 16 answers reused" in shown
+    assert gone.is_dir()
+    assert [sample["output"] for sample in fresh.samples().values()] == [
+        sample["output"] for sample in finished.samples().values()
+    ]
+    refused = fresh.run("--", "push", succeeds=False)
+    assert f"store: {store}: NotADirectoryError" in refused
+    assert "Traceback" not in refused
+    store.unlink()
+    gone.rename(store)
+    assert "2 shards added, 2 were already there" in fresh.run("--", "push")
+
+
+@pytest.mark.slow
 def test_a_run_without_a_store_says_so(finished: Project) -> None:
     finished.configure(**SMALL_RUN)
     shown = finished.run("--", "push", succeeds=False)

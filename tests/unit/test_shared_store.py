@@ -27,7 +27,7 @@ from shardmark.store.predictions import read_predictions, write_predictions
 from shardmark.store.shared import SharedStore, StoreError
 from shardmark.store.shared_entries import entry_at, store_key
 from shardmark.tools.sharing import status
-from shared_stores import PACKAGES, Person, answer, person, s3_server
+from shared_stores import PACKAGES, Failing, Person, answer, person, s3_server
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -237,6 +237,70 @@ def test_an_s3_server_that_is_down_is_said(tmp_path: Path, monkeypatch: pytest.M
     assert plan.warnings[0].key == "s3://answers/shared"
     with pytest.raises(StoreError):
         bob.push()
+
+
+@pytest.mark.parametrize("fault", ["down", "slow"])
+def test_a_server_that_fails_while_it_is_read_leaves_what_was_read_and_the_rest_is_inferred(
+    fault: str, answered: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers: list[Failing] = []
+    with s3_server(monkeypatch, servers) as address:
+        alice = replace(answered, store=address, monkeypatch=monkeypatch)
+        alice.push()
+        monkeypatch.setattr(shared, "PATIENCE", 2.0)
+        monkeypatch.setattr(shared, "AT_ONCE", 1)
+        bob = person(tmp_path / "bob", "b", address, monkeypatch)
+        servers[0].fail("GET", 3, fault)
+        plan = bob.plan(store_trust="all")
+        (warning,) = plan.warnings
+        assert (warning.where, warning.key) == ("store", address)
+        assert "this run does not use it any more" in warning.fix
+        taken = bob.answers()
+        assert 0 < len(taken) < 64
+        assert taken.items() <= alice.answers().items()
+        assert plan.pairs[0].requests == 64 - len(taken)
+        bob.infer(store_trust="all")  # as jobs do, which know of no store
+        assert len(bob.answers()) == 64
+        servers[0].fault = ""
+        assert bob.left(store_trust="all") == (0, 0)
+
+
+def test_a_folder_that_goes_away_while_it_is_read_is_said_once(bob: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = SharedStore.content, iter(range(100))
+
+    def content(store: SharedStore, entry: Any) -> bytes:
+        if next(calls) == 3:
+            Path(bob.store).rename(f"{bob.store}.unmounted")
+        return real(store, entry)
+
+    monkeypatch.setattr(shared, "AT_ONCE", 1)
+    monkeypatch.setattr(SharedStore, "content", content)
+    plan = bob.plan(store_trust="all")
+    (warning,) = plan.warnings
+    assert "contains no store yet" in warning.what
+    assert 0 < plan.pairs[0].requests == 64 - len(bob.answers()) < 64
+    bob.infer(store_trust="all")
+    assert len(bob.answers()) == 64
+
+
+@pytest.mark.parametrize("fault", ["down", "full"])
+def test_a_server_that_fails_while_it_is_written_keeps_what_is_there_and_the_next_push_goes_on(
+    fault: str, answered: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers: list[Failing] = []
+    with s3_server(monkeypatch, servers) as address:
+        alice = replace(answered, store=address, monkeypatch=monkeypatch)
+        before = alice.answers()
+        servers[0].fail("PUT", 3, fault)
+        monkeypatch.setattr(shared, "AT_ONCE", 1)
+        with pytest.raises(StoreError, match=f"the server is {fault}") as caught:
+            alice.push()
+        assert "3 shards have been added completely" in str(caught.value)
+        assert alice.answers() == before
+        servers[0].fault = ""
+        counts = alice.push().counts
+        assert (counts["there"], counts["new"]) == (3, len(alice.files()) - 3)
+        assert person(tmp_path / "bob", "b", address, monkeypatch).left(store_trust="all") == (0, 0)
 
 
 def test_a_full_disk_leaves_the_store_whole_and_is_said(

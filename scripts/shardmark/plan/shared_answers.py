@@ -5,7 +5,7 @@ the same data set or its relatives, are written as the shards that they are: pla
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -89,15 +89,17 @@ class SharedAnswers:
         """Write the store's answers to missing shards of a model; returns the files that are none of these shards."""
         if self._broken:
             return []
+        parts: list[Path] = []
         try:
             whole = self._take_whole(model, wanted)
             left = {key for name, path in wanted.shards.items() if name not in whole for key in ids_in(path)}
-            return self._take_parts(model, wanted, left - {*wanted.known})
+            for path in self._take_parts(model, wanted, left - {*wanted.known}):
+                parts.append(path)  # one by one: what has been read stays, if the store then fails
         except StoreError as error:
             self._broken = True
             fix = f"{error.problems[0].fix}; this run does not use it any more"
             self._warn(Problem("store", self._address, error.problems[0].what, fix))
-            return []
+        return parts
 
     def _take_whole(self, model: ModelRecord, wanted: Wanted) -> set[str]:
         """Write entries that are missing shards; returns their names."""
@@ -110,8 +112,8 @@ class SharedAnswers:
             done |= {entry.shard for entry in self._written(model, asked, wanted.dataset)}
         return done
 
-    def _take_parts(self, model: ModelRecord, wanted: Wanted, left: set[str]) -> list[Path]:
-        """Write entries with some of the remaining requests; returns their files."""
+    def _take_parts(self, model: ModelRecord, wanted: Wanted, left: set[str]) -> Iterator[Path]:
+        """Write entries with some of the remaining requests; yields their files."""
         entries = self._listed(model.digest)
         kin = {wanted.dataset} | wanted.relatives({entry.dataset for entry in entries} - {wanted.dataset})
         near = self._trusted(entry for entry in entries if entry.dataset in kin and entry.shard not in wanted.level)
@@ -121,12 +123,12 @@ class SharedAnswers:
             try:
                 answers = ids_of(read_header(head.result(), entry, self._key)) & digits
             except (EntryRefused, FileNotFoundError) as error:
-                self._refuse(entry, str(error))
+                self._refuse(entry, error)
                 continue
             if answers:
                 helpful.append(entry)
                 digits -= answers
-        return [self._place(model, entry) for entry in self._written(model, helpful, left=left)]
+        yield from (self._place(model, entry) for entry in self._written(model, helpful, left=left))
 
     def _place(self, model: ModelRecord, entry: Entry, dataset: str | None = None) -> Path:
         fields = {"model": model.full_name, "dataset": dataset or entry.dataset, "shard": entry.shard}
@@ -134,18 +136,18 @@ class SharedAnswers:
 
     def _written(
         self, model: ModelRecord, entries: Iterable[Entry], dataset: str | None = None, left: set[str] | None = None
-    ) -> list[Entry]:
+    ) -> Iterator[Entry]:
         """The complete and trusted entries, each written as a prediction file (of `dataset`, if given).
 
         `left` are the ids that are wanted from them; None for all.
         """
-        done, outdated = [], OutdatedAnswers(model, self._results)
+        outdated = OutdatedAnswers(model, self._results)
         for entry, content in several(self._store.content, entries):
             try:
                 header, predictions, trailer = read_entry(content.result(), entry, self._key)
                 self._check_trust(trailer)
             except (EntryRefused, FileNotFoundError) as error:
-                self._refuse(entry, str(error))
+                self._refuse(entry, error)
                 continue
             path = self._place(model, entry, dataset)
             if path.exists():
@@ -153,11 +155,10 @@ class SharedAnswers:
             write_predictions(path, predictions.values(), _made(self._address, header, trailer), trailer.answers)
             if outdated.spoils(path):
                 path.unlink()
-                self._refuse(entry, OLD)
+                self._refuse(entry, EntryRefused(OLD))
                 continue
             self.used[header.by] += len(predictions if left is None else predictions.keys() & left)
-            done.append(entry)
-        return done
+            yield entry
 
     def _check_trust(self, trailer: Trailer) -> None:
         """Raise EntryRefused if the owner has answers from others, unless all are trusted."""
@@ -165,7 +166,10 @@ class SharedAnswers:
         if strangers and self._trust == "own":
             raise EntryRefused(f"it has answers from {strangers[0]}, but store_trust is own")
 
-    def _refuse(self, entry: Entry, why: str) -> None:
+    def _refuse(self, entry: Entry, why: Exception) -> None:
+        """Warn of an entry that is not taken. Raises StoreError if it is gone because the whole store is."""
+        if isinstance(why, FileNotFoundError):
+            self._store.check()
         self._refused += 1
         if self._refused <= NAMED:
             self._warn(Problem("store", f"{self._address}/{entry.path}", f"refused: {why}", REFUSED))
