@@ -177,7 +177,7 @@ rule all:
 
 onstart:
     prepare(workflow)
-    preflight_or_exit(PLAN)
+    preflight_or_exit(PLAN, workflow)
     if LOCAL and not IMAGE and not uses_conda(workflow):
         start_servers(PLAN, CORES)
     COURSE.begin()

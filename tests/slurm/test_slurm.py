@@ -1,5 +1,6 @@
 """`snakemake --profile slurm` on a real cluster: the scores of a local run, whatever happens to its jobs."""
 
+import json
 import os
 import shutil
 import signal
@@ -23,8 +24,11 @@ def test_scores_are_those_of_a_local_run_and_devices_are_not_wasted(
     monkeypatch.setenv("HF_ENDPOINT", "http://mirror")
     wanted = {"demo_small": 4, "demo_medium": 1, "demo_large": 3}
     project = project_in(tmp_path / "project", wanted, scratch=str(tmp_path / "scratch"))
-    project.run(*FAST, profile="slurm")
+    output = project.run(*FAST, profile="slurm")
     assert is_as_local(project.scores(), local, 3)
+    assert "no node of" not in output
+    (checked,) = project.results.glob("plans/nodes/*.json")  # all models go to one partition
+    assert json.loads(checked.read_text())["needs"]["gpus"] is True
     given = notes(project)
     for note in given:
         assert len(note["CUDA_VISIBLE_DEVICES"].split(",")) == wanted[note["model"]]

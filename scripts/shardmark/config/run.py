@@ -238,6 +238,8 @@ class RunConfig(Settings):
     "The most inference jobs at once; null for as many as devices and cores allow."
     max_cost: PositiveFloat | None = None
     "The most that endpoints may cost in this run, restarts included, in their prices' currency; null for no limit."
+    probe_seconds: float = Field(60, ge=0)
+    "Seconds to wait for a Slurm node that a tiny job checks before the first job, once a day; 0 asks for none."
     progress_seconds: float = Field(60, ge=0)
     "Seconds between progress lines; 0 turns them off."
 

@@ -86,6 +86,8 @@ class Plan:
     "Lines about the answers taken from the run's store."
     gaps: list[Gap] = field(default_factory=list)
     "Pairs that have no scores and get none, because nothing is inferred."
+    runs_programs: bool = False
+    "Whether models' answers are run, so that scoring needs the sandbox."
 
     @property
     def results(self) -> Path:
@@ -259,7 +261,10 @@ def _make_plan(
     descriptions |= {each.name: each.named.settings.description for each in gone}
     report = _plan_report(benchmark, descriptions, pairs, results, lacking, gone)
     shared = work.shared.notes() if work.shared else []
-    return Plan(benchmark, models, datasets, pairs, report, hashes, changes, work.warnings, bundles, shared, lacking)
+    programs = any(map(_running, benchmark.datasets)) or any(map(_running, tasks))
+    return Plan(
+        benchmark, models, datasets, pairs, report, hashes, changes, work.warnings, bundles, shared, lacking, programs
+    )
 
 
 def _dataset(
@@ -330,17 +335,19 @@ class _Work:
 
 def _sandbox_problems(dataset: Named[DatasetConfig] | LmEvalDataset) -> list[Problem]:
     """The problem of a data set that runs generated code without a sandbox, reported before anything is generated."""
-    if isinstance(dataset, LmEvalDataset):
-        key, what = "unsafe_code", f"{dataset.name} runs generated code"
-        runs = any(task.unsafe_code for task in dataset.tasks)
-    else:
-        running = [metric.name for metric in dataset.settings.metrics if metric.needs.sandbox]
-        key, what = "metrics", f"{' and '.join(running)} runs generated code"
-        runs = bool(running)
-    if not runs or shutil.which("bwrap"):
+    running = _running(dataset)
+    if not running or shutil.which("bwrap"):
         return []
+    key, what = "unsafe_code" if isinstance(dataset, LmEvalDataset) else "metrics", f"{running} runs generated code"
     fix = "apt-get install bubblewrap (or your system's package of that name)"
     return [Problem(dataset.file, key, f"{what} in a sandbox, but bwrap is not installed on this machine", fix)]
+
+
+def _running(dataset: Named[DatasetConfig] | LmEvalDataset) -> str:
+    """The names of what runs generated code to score a data set; empty if nothing does."""
+    if isinstance(dataset, LmEvalDataset):
+        return dataset.name if any(task.unsafe_code for task in dataset.tasks) else ""
+    return " and ".join(metric.name for metric in dataset.settings.metrics if metric.needs.sandbox)
 
 
 def _package_problems(dataset: Named[DatasetConfig]) -> list[Problem]:

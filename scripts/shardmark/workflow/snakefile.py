@@ -31,11 +31,12 @@ from shardmark.plan.plan import Plan, make_plan
 from shardmark.plan.summary import print_summary, progress
 from shardmark.printable import printable
 from shardmark.tools.commands import TOOLS
+from shardmark.tools.node_probe import SLURM_FLAGS, probe_nodes
 from shardmark.workflow import patches
 from shardmark.workflow.completeness import check_targets
 from shardmark.workflow.interrupts import cancels_all, ends_soon, out_of_reach
 from shardmark.workflow.publish import publish
-from shardmark.workflow.slurm import PROFILE, partition_problems, prepare_slurm, refusals
+from shardmark.workflow.slurm import PROFILE, RESOURCES, partition_problems, prepare_slurm, refusals
 from shardmark.workflow.standings import print_standings
 
 if TYPE_CHECKING:
@@ -200,12 +201,18 @@ def prepare(workflow: "Workflow") -> None:
             print(f"warning: {line}", file=sys.stderr)
 
 
-def preflight_or_exit(plan: Plan | None) -> None:
-    """Exit, before the first job, with a list of everything that its jobs would find missing."""
+def preflight_or_exit(plan: Plan | None, workflow: "Workflow") -> None:
+    """Exit, before the first job, with a list of everything that its jobs would find missing, here and on a node."""
+    flags = slurm_flags(workflow)
     if plan:
         with _exit_on_mistakes(plan.benchmark.run.results):
-            if problems := missing_problems(plan):
+            problems = missing_problems(plan)
+            if flags is not None:
+                problems += probe_nodes(plan, flags, lambda line: print(line, file=sys.stderr))
+            if problems:
                 raise UserError(problems)
+    elif flags is not None:
+        os.environ[SLURM_FLAGS] = json.dumps(flags)  # for the command preflight
 
 
 def finish(plan: Plan | None, missing: list[str]) -> None:
@@ -282,13 +289,28 @@ def check_partitions(plan: Plan, default: Any) -> None:
     """Exit if Slurm is here but lacks a partition that a model or the profile names."""
     given = [(m.file, "slurm.partition", m.settings.slurm.partition) for m in plan.models if not m.settings.elsewhere]
     wanted = [(file, key, name) for file, key, name in given if name]
-    with suppress(Exception):  # an expression may use anything that only a job knows
-        known = {"input": [], "attempt": 1, "threads": 1, "rulename": "infer", "async_run": None}
-        if own := default.evaluate(None, **known).value:
-            wanted.append((PROFILE, "default-resources.slurm_partition", str(own)))
+    if own := _default_value(default):
+        wanted.append((PROFILE, "default-resources.slurm_partition", own))
     with _exit_on_mistakes(plan.benchmark.run.results):
         if problems := partition_problems(wanted):
             raise UserError(problems)
+
+
+def _default_value(default: Any) -> str:
+    """The value of one of the profile's default-resources; empty without one, or if only a job can tell."""
+    with suppress(Exception):  # an expression may use anything that only a job knows
+        known = {"input": [], "attempt": 1, "threads": 1, "rulename": "infer", "async_run": None}
+        return str(default.evaluate(None, **known).value or "")
+    return ""
+
+
+def slurm_flags(workflow: "Workflow") -> dict[str, str] | None:
+    """The profile's Slurm flags by key of a model's `slurm`, if jobs run on Slurm in this Python; else None."""
+    plugin = workflow.executor_plugin
+    if plugin is None or plugin.name != "slurm" or _deployment(workflow):
+        return None
+    defaults = workflow.resource_settings.default_resources or {}
+    return {key: found for resource, key in RESOURCES.items() if (found := _default_value(defaults.get(resource)))}
 
 
 def prepare_cluster(basedir: str) -> None:
