@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -242,6 +243,22 @@ def test_parquet_gives_back_scores_and_samples(report: Path, exported: Path) -> 
     assert json.loads(own.iloc[0]["row"]) == {"q": "0?", "options": ["red", "blue", "dark green"], "label": 0}
     assert dict(own.iloc[0]["scores"])["accuracy"] == own.iloc[0]["score"]
     assert pq.read_metadata(exported / "parquet/samples.parquet").num_rows == 2 * (10 + 12 + 4)
+
+
+def test_duckdb_reads_what_is_written_as_parquet(report: Path, exported: Path) -> None:
+    scores, samples = (str(exported / f"parquet/{name}.parquet") for name in ("scores", "samples"))
+    kinds = "is_primary AND kind IN ('choice', 'generate')"
+    asked = f"SELECT model, dataset, value, n FROM read_parquet(?) WHERE {kinds} ORDER BY ALL"
+    whole = duckdb.execute(asked, [scores]).fetchall()
+    assert len(whole) == 4
+    assert [row[2] for row in whole] == [scores_of(report, *row[:2]).main.value for row in whole]
+    means = "SELECT model, dataset, avg(score), count(*) FROM read_parquet(?) WHERE dataset != 'texts'"
+    found = duckdb.execute(f"{means} GROUP BY ALL ORDER BY ALL", [samples]).fetchall()
+    assert found == [(*row[:2], pytest.approx(row[2]), row[3]) for row in whole]
+    # Nested columns and JSON, as one asks for them.
+    nested = "max(len(choices)), bool_and(scores['accuracy'] = score), min(row ->> '$.q')"
+    chosen = f"SELECT {nested} FROM read_parquet(?) WHERE model = 'bad' AND dataset = 'colours'"
+    assert duckdb.execute(chosen, [samples]).fetchone() == (3, True, "0?")
 
 
 def test_only_whole_data_sets_of_the_hub_become_results_of_the_hub(report: Path, tmp_path: Path) -> None:
