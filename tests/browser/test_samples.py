@@ -150,6 +150,7 @@ def test_a_sample_shows_what_each_filter_did(visit: Open, tmp_path: Path) -> Non
     def shown(number: int) -> list[list[str]]:
         page = visit(out / "samples.html", f"#dataset=demo_arithmetic&sample=arith-000{number}")
         page.locator("details.steps summary").click()
+        page.locator(".filter-steps").wait_for()  # made once it is unfolded
         found = page.locator(".filter-steps > li").all()
         return [[step.locator("code").inner_text(), *step.locator("pre, p").all_inner_texts()] for step in found]
 
