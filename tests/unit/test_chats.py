@@ -1,5 +1,6 @@
 """A chat that a model's template does not take is refused before anything runs; what it does otherwise is told."""
 
+import json
 import logging
 import struct
 from pathlib import Path
@@ -14,8 +15,8 @@ from shardmark.files import digest
 from shardmark.lock.lock import Lock
 from shardmark.plan.chats import template_of, wording_problems
 from shardmark.records.model import Folder, Staged
-from shardmark.records.request import ChatShape
-from shardmark.tasks.chat_templates import NO_SYSTEM
+from shardmark.records.request import ChatShape, Message
+from shardmark.tasks.chat_templates import NO_SYSTEM, ChatTemplate, WordingError
 from shardmark.tasks.requests import chats_of
 
 TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"
@@ -51,6 +52,7 @@ def model(root: Path, template: str, **keys: Any) -> None:
         (OPENED.replace("{{ m.content }}", "{{ m.content[:9] }}"), [USER, ANSWER], "drops the beginning"),
         ("{{ messages[-1].content }}", [USER, ANSWER, USER], "drops the message of the user"),
         ("{{ messages[0].name.first }}", [USER], "refuses its messages: "),
+        ("{{ turn_token }}" + OPENED + "{{ turn_token + '' }}", [USER], "'turn_token' is undefined"),
         ("{% for %}", [USER], "the chat template is not valid: line 1"),
     ],
 )
@@ -65,6 +67,48 @@ def test_a_chat_that_the_template_does_not_take_is_refused_by_the_plan(
     assert problem.what.startswith(start)
     assert what in problem.what
     assert "meta_template" in problem.fix
+
+
+@pytest.mark.parametrize("key", ["extra_special_tokens", "model_specific_special_tokens"])
+def test_a_template_reads_special_tokens_that_only_its_model_has(tmp_path: Path, key: str) -> None:
+    model(tmp_path, OPENED + "{{ turn_token + bos_token }}")
+    config = tmp_path / "weights/m/tokenizer_config.json"
+    config.write_text(json.dumps({key: {"turn_token": "<turn>"}}))
+    chats_dataset(tmp_path, USER)
+    assert plan(tmp_path).warnings == []
+    config.write_text(json.dumps({key: {"turn_token": "<turn>"}, "bos_token": None}))
+    (problem,) = problems(plan, tmp_path)
+    assert "'bos_token' is undefined" in problem.what
+
+
+def test_a_part_of_a_message_that_a_template_drops_is_told() -> None:
+    def render(messages: list[Message], is_open: bool) -> str:
+        return "".join(f"<{m.role}>{m.content.rpartition('</think>')[2].strip()} " for m in messages)
+
+    template = ChatTemplate(render)
+    kept = said(("user", " a  b\n"), ("assistant", "2"), ("user", "c"))
+    assert template.text(kept, is_open=True) == "<user>a  b <assistant>2 <user>c "
+    lost = said(("user", "a"), ("assistant", "<think>so</think>2"), ("user", "c"))
+    with pytest.raises(WordingError, match="drops a part of a message of the assistant"):
+        template.text(lost, is_open=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "what", "fix"),
+    [
+        ({"enable_thinkin": False}, "chat_template_kwargs.enable_thinkin", "does not read it", "enable_thinking"),
+        ({"chat_template": "ragg"}, "meta_template", "no chat template is called 'ragg' (there are default)", ""),
+    ],
+)
+def test_arguments_that_a_template_does_not_know_are_refused(
+    tmp_path: Path, given: dict[str, Any], key: str, what: str, fix: str
+) -> None:
+    model(tmp_path, OPENED + "{{ enable_thinking }}", chat_template_kwargs=given)
+    chats_dataset(tmp_path, USER)
+    (problem,) = problems(plan, tmp_path)
+    assert (problem.where, problem.key) == ("config/models/m.yaml", key)
+    assert what in problem.what
+    assert fix in problem.fix
 
 
 def test_a_system_message_without_a_place_is_told_once_for_a_model(tmp_path: Path) -> None:

@@ -120,6 +120,11 @@ def test_a_right_option_that_stands_twice_is_told() -> None:
         (LETTERS | {"circular": ["q", "x"]}, "circular.options", "no column 'x'"),
         (LETTERS | {"target": "options[0]"}, "target", "expected one of the letters ABC, found 'Rome'"),
         (LETTERS | {"target": "'D'"}, "target", "expected one of the letters ABC, found 'D'"),
+        (
+            LETTERS | {"circular": {"options": "options", "letters": "AB"}},
+            "circular.letters",
+            "the row has 3 options, but letters has only 2",
+        ),
         (LETTERS | {"prompt": "{{ q }}"}, "circular", "rotating the options changes nothing that is asked"),
     ],
 )

@@ -76,6 +76,8 @@ def test_yaml_reads_on_and_off_as_booleans(text: str, said: Any) -> None:
         {"reasoning": "off", "chat_template_kwargs": {"reasoning_effort": "low"}},
         {"reasoning": "low", "chat_template_kwargs": {"reasoning_effort": "high"}},
         {"reasoning": {"budget": 8}, "chat_template_kwargs": {"enable_thinking": False}},
+        {"reasoning": "high", "chat_template_kwargs": {"enable_thinking": False}},
+        {"reasoning": "low", "chat_template_kwargs": {"thinking_budget": 0}},
         {"reasoning": "off", "meta_template": {"round": {"user": {}, "assistant": {}}}},
     ],
 )

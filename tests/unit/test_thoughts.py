@@ -1,5 +1,6 @@
 """Thoughts are told from answers, however a model marks them: in its text, or with special tokens that texts lack."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from hypothesis import strategies as st
 
 import tiny_models
 from asked import by_id, generate
-from shardmark.engine.thoughts import marks_in, thought_tokens
+from shardmark.engine.thoughts import ThoughtLimits, ThoughtWatch, marks_in, thought_tokens
 from shardmark.records.prediction import Generated
-from shardmark.texts.thoughts import marks_among, without_thoughts
+from shardmark.texts.thoughts import marks_among, opened_mark, thoughts_in, without_thoughts
 
 TAGS = ("<|im_start|>think", "<|im_start|>answer")
 PAIRS = [
@@ -114,3 +115,38 @@ def test_an_answer_keeps_the_marks_of_its_thoughts(tmp_path: Path, special: bool
     assert (cut.marked, cut.tokens, cut.thought, cut.end) == ("<think>x?", 3, 3, "length")
     assert (stopped.marked, stopped.end) == ("<think>x?</think>", "stop")
     assert (opened.opened, opened.marked, opened.thought) == ("<think>", "x?</think>yz", 3)
+
+
+PIECES = ["<think>", "</think>", "`", '"', "a", " ", "\n", "\n```\n", "é"]
+
+
+@given(words=st.lists(st.sampled_from(PIECES), max_size=14), opened=st.booleans())
+@pytest.mark.parametrize("tokenizer", [True], indirect=True)
+def test_a_watch_says_of_each_beginning_what_is_said_of_it_as_an_answer(
+    tokenizer: Any, words: list[str], opened: bool
+) -> None:
+    tags = ("<think>", "</think>")
+    watch = ThoughtWatch(tokenizer, ThoughtLimits(tags, ()), opened)
+    text = "<think>" if opened else ""
+    for token in tokenizer.encode("".join(words), add_special_tokens=False):
+        watch.push(token)
+        text += tokenizer.decode([token])
+    if text.endswith(tags) and len(text) > len(tags[1]) and re.search(r"[`\"]</?think>$", text):
+        return  # the next character decides
+    assert watch.thinking == thoughts_in(text, tags=tags).unfinished
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tags", "mark"),
+    [
+        ("<|assistant|><think>\n", ("<think>\n", "</think>\n\n"), "<think>"),
+        ("<|assistant|><think>", ("<think>\n", "</think>"), "<think>"),
+        ("<|assistant|><think>\n\n", None, "<think>"),
+        ("<|start|>assistant<|channel|>analysis<|message|>", None, "<|channel|>analysis<|message|>"),
+        ("<|start|>assistant<|channel|>final<|message|>", None, ""),
+        ("<think>\n\n</think>\n\n", ("<think>\n", "\n</think>"), ""),
+        ("Write <think>, then", None, ""),
+    ],
+)
+def test_a_prompt_may_end_with_the_mark_of_a_thought(prompt: str, tags: Any, mark: str) -> None:
+    assert opened_mark(prompt, tags) == mark

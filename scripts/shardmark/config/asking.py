@@ -58,7 +58,12 @@ def as_asked(dataset: DatasetConfig, run: RunConfig, chat: bool, where: str) -> 
     if run.gen_kwargs and dataset.kind == "generate" and not problems:
         found: list[Problem] = []  # for instance, a metric may judge more answers than there are now
         validate(DatasetConfig, asked.model_dump(exclude_unset=True), where, found)
-        problems += [replace(problem, what=f"with the run's gen_kwargs: {problem.what}") for problem in found]
+        problems += [
+            replace(
+                problem, what=f"with the run's gen_kwargs: {problem.what}", fix=f"change gen_kwargs; or {problem.fix}"
+            )
+            for problem in found
+        ]
     if problems:
         raise UserError(problems)
     return asked
@@ -106,7 +111,10 @@ def _generation(dataset: DatasetConfig, run: RunConfig, where: str, problems: li
         values |= {key: Generation.model_fields[key].default for key in ("top_k", "top_p", "seed") if key not in given}
     found: list[Problem] = []
     generation = validate(Generation, values, where, found)
-    problems += [replace(problem, key=f"gen_kwargs.{problem.key}".rstrip(".")) for problem in found]
+    fix = "change gen_kwargs in the run's file or in --config"
+    problems += [
+        replace(problem, key=f"gen_kwargs.{problem.key}".rstrip("."), fix=problem.fix or fix) for problem in found
+    ]
     return generation or dataset.generation
 
 

@@ -99,7 +99,7 @@ def _right_key(kind: type[BaseModel], key: str) -> str:
     here = path[0] if path else ""
     for section, keys in sections.items():
         is_list = section and schema["properties"][section].get("type") == "array"
-        if name in keys and section != here and not is_list:
+        if len(path) < 2 and name in keys and section != here and not is_list:
             return f"it belongs in {section}" if section else "it belongs at the top level of the file"
     return nearest(name, sections.get(here, sections[""]) - {name})
 

@@ -41,7 +41,9 @@ def _word(value: object) -> object:
 
 
 def _differ(tags: tuple[str, str]) -> tuple[str, str]:
-    if tags[0] == tags[1]:
+    if not all(tag.strip() for tag in tags):
+        raise ValueError("a mark consists of more than white space")
+    if tags[0].strip() == tags[1].strip():
         raise ValueError("the opening and the closing mark are the same")
     return tags
 
@@ -85,8 +87,13 @@ def contradictions(reasoning: Word | ReasoningBudget | None, given: dict[str, An
     if reasoning is None:
         return []
     word = "on" if isinstance(reasoning, ReasoningBudget) else reasoning
-    return [
-        name
-        for name, values in SWITCHES.items()
-        if name in given and given[name] != values.get(word) and (word in values or word == "off")
-    ]
+    return [name for name, values in SWITCHES.items() if name in given and _contradicts(given[name], values, word)]
+
+
+def _contradicts(value: object, values: dict[str, Any], word: Word) -> bool:
+    """Whether the value of a switch, which has these `values` for each word, says something other than a word."""
+    if word in values:
+        return value != values[word]
+    if word in LEVELS:  # a switch without levels
+        return "off" in values and value == values["off"]
+    return word == "off"

@@ -3,6 +3,7 @@
 Texts have no special tokens, which mark thoughts in some models: their places are stored beside the text.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING
 
 from shardmark.engine.stops import TextStream
 from shardmark.records.prediction import Mark
-from shardmark.texts.thoughts import Tags, mark_pattern, marks_among, thoughts_in
+from shardmark.texts.thoughts import QUOTES, Tags, mark_pattern, marks_among, thoughts_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+FENCE = re.compile("```|~~~")
 
 
 @lru_cache(maxsize=8)
@@ -85,7 +89,11 @@ class ThoughtWatch:
     """Follows whether a row is within a thought, from its tokens as they come."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", limits: ThoughtLimits, opened: bool) -> None:
-        """`opened` says whether the prompt has begun a thought."""
+        """`opened` says whether the prompt has begun a thought.
+
+        Which marks count is decided by `thoughts_in`, as for the whole answer later: a mark in quotes, say, is only
+        mentioned. So the text is examined again with each mark, and with each end of a block of code.
+        """
         self.limits = limits
         self.thinking = opened
         self.length = 0
@@ -93,25 +101,39 @@ class ThoughtWatch:
         self.spent = 0
         "Tokens within thoughts, without opening marks."
         self._stream = TextStream(tokenizer, special=True)
-        self._tail, self._keep, self._count = "", max(map(len, limits.tags)) - 1, 0
+        self._text = [limits.tags[0]] if opened else []
+        self._end = self._count = 0
+        self._tail, self._keep = "", max(map(len, limits.tags)) - 1
+        self._unsure = False
+        "Whether the next character decides if the last mark is in quotes."
 
     def push(self, token: int) -> None:
         """Take note of the next token."""
         self._count += 1
         self.spent += self.thinking
-        ended = False
-        text = self._tail + self._stream.push(token)[0]
-        end = 0
-        for mark in mark_pattern(None, self.limits.tags).finditer(text):
-            self.thinking, end = not mark["closes"], mark.end()
-            ended |= not self.thinking
-        self._tail = text[max(end, len(text) - self._keep) :]
-        if self.thinking or ended:
+        new = self._stream.push(token)[0]
+        self._text.append(new)
+        recent = self._tail + new
+        self._tail = recent[-self._keep :]
+        before = self._end
+        if (new and self._unsure) or mark_pattern(None, self.limits.tags).search(recent) or FENCE.search(recent):
+            self._examine()
+        if self.thinking or self._end > before:
             self.length = self._count
+
+    def _examine(self) -> None:
+        """Find the thoughts in the text so far."""
+        text = "".join(self._text)
+        self._text = [text]
+        *_, last = [None, *mark_pattern(None, self.limits.tags).finditer(text)]
+        quote = text[last.start() - 1 : last.start()] if last and last.end() == len(text) else ""
+        self._unsure = bool(quote) and quote in QUOTES
+        found = thoughts_in(text[: last.start()] if last and self._unsure else text, tags=self.limits.tags)
+        self.thinking, self._end = found.unfinished, found.end
 
     def close(self) -> None:
         """Note that the closing mark has been written."""
-        self.thinking, self._tail = False, ""
+        self.thinking = False
 
     @property
     def exhausted(self) -> bool:

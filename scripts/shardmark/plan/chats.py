@@ -21,6 +21,9 @@ from shardmark.texts.thoughts import opened_mark
 TOKENS = ("special_tokens_map.json", "tokenizer_config.json")
 "Files that name a tokenizer's special tokens; later ones take precedence."
 
+OWN_TOKENS = ("model_specific_special_tokens", "extra_special_tokens")
+"Keys of these files under which a model names special tokens of its own."
+
 SCORED = ("choice", "loglikelihood")
 "Kinds of data sets whose choices are scored after the prompt."
 
@@ -108,7 +111,7 @@ def chat_applier(
     templates = named_templates(folder, settings, own)
     if not templates and not given_template(settings):
         return None
-    tokens = {"bos_token": "", "eos_token": ""} | special_tokens(folder, settings.tokenizer_kwargs)
+    tokens = special_tokens(folder, settings.tokenizer_kwargs)
 
     def apply(
         messages: list[dict[str, str]], chat_template: str | None = None, tools: Any = None, **kwargs: Any
@@ -119,6 +122,8 @@ def chat_applier(
         if chat_template is None and name not in templates:
             raise ValueError(f"several chat templates ({', '.join(templates)}), but none is called default")
         text = templates.get(name, name)
+        if text == name and "{" not in name:
+            raise ValueError(f"no chat template is called {name!r} (there are {', '.join(templates) or 'none'})")
         texts, _ = render_jinja_template([messages], tools=tools, chat_template=text, **(tokens | kwargs))
         return str(texts[0])
 
@@ -134,8 +139,15 @@ def named_templates(folder: Path | None, settings: WordedConfig, own: dict[str, 
 
 
 def special_tokens(folder: Path | None, tokenizer_kwargs: Mapping[str, Any]) -> dict[str, str]:
-    """The texts of a tokenizer's special tokens by name, such as bos_token, from its files."""
-    parts = [*(read_object(folder / name) for name in TOKENS if folder), tokenizer_kwargs]
-    named = {key: value for part in parts for key, value in part.items() if key.endswith("_token")}
+    """The texts of a tokenizer's special tokens by name, such as bos_token, from its files.
+
+    Those that only the tokenizer's class defines, and the files do not name, are empty. Models may have tokens of their
+    own, for which transformers has two keys.
+    """
+    named: dict[str, Any] = {"bos_token": "", "eos_token": ""}
+    for part in [*(read_object(folder / name) for name in TOKENS if folder), tokenizer_kwargs]:
+        named |= {key: value for key, value in part.items() if key.endswith("_token")}
+        for key in OWN_TOKENS:
+            named |= own if isinstance(own := part.get(key), dict) else {}
     texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in named.items()}
     return {key: text for key, text in texts.items() if isinstance(text, str)}

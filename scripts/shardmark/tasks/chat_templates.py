@@ -65,7 +65,10 @@ class ChatTemplate:
     def text(self, messages: Sequence[Message], is_open: bool) -> str:
         """The text of a chat; if it is open, up to where the assistant continues. Raises WordingError."""
         said = without_empty_answer(messages) if is_open else list(messages)
-        return self._whole(self._way(said, is_open)(said), is_open)
+        asked = self._way(said, is_open)(said)
+        text = self._whole(asked, is_open)
+        _check_nothing_is_lost(asked, text)
+        return text
 
     def check(self, shape: ChatShape) -> None:
         """Raise WordingError for chats of a shape that the template does not render completely."""
@@ -161,6 +164,18 @@ def merged(messages: Sequence[Message]) -> list[Message]:
 
 
 NOTES: dict[Way, str] = {joined: ONE_SYSTEM, merged: NO_SYSTEM}
+
+
+def _check_nothing_is_lost(messages: Sequence[Message], text: str) -> None:
+    """Raise RefusedError if a part of a message is missing in the text, apart from white space and case.
+
+    Some templates drop what looks like a thought from earlier answers, or cut long messages.
+    """
+    rendered = "".join(text.split()).casefold()
+    for message in messages:
+        if "".join(message.content.split()).casefold() not in rendered:
+            roles = _of([message.role for message in messages])
+            raise RefusedError(f"the chat template drops a part of a message of the {message.role}{roles}", MESSAGES)
 
 
 def _ways(roles: Sequence[str]) -> Iterator[Way]:

@@ -69,6 +69,9 @@ def turns(question: Question, circular: Circular, row: Row, target: Any, example
     target or prompt.
     """
     options = options_of(row, circular.options)
+    if _has_letter(target) and len(circular.letters) < len(options):
+        what = f"the row has {len(options)} options, but letters has only {len(circular.letters)}"
+        raise RenderError(what, "give a letter for each option", key="circular.letters")
     choices = question.choices(row)
     if choices is not None and len(choices) != len(options):
         what = f"the row has {len(options)} options, but {len(choices)} choices"
@@ -99,6 +102,11 @@ def is_doubled(circular: Circular, row: Row, target: Any) -> bool:
     options = options_of(row, circular.options)
     right = {_place(circular, one, len(options)) for one in (target if isinstance(target, list) else [target])}
     return any(option in [options[place] for place in right] for n, option in enumerate(options) if n not in right)
+
+
+def _has_letter(target: Any) -> bool:
+    """Whether options are named by letters: otherwise they are indices of choices."""
+    return isinstance(target, str) or (isinstance(target, list) and any(isinstance(one, str) for one in target))
 
 
 def _moved(circular: Circular, target: Any, turn: int, options: int) -> Any:

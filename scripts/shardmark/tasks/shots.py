@@ -61,7 +61,9 @@ class Shots:
         if len(found) < wanted:
             alike = f" with its {self.settings.same}" if self.settings.same else ""
             what = f"{wanted} examples are needed, but there are {len(found)}{alike}"
-            raise RenderError(what, "lower count, or give more examples", key="few_shot.count")
+            raise RenderError(
+                what, "lower count (or the run's num_fewshot), or give more examples", key="few_shot.count"
+            )
         return found
 
     def fixed(self) -> list[int]:

@@ -110,6 +110,9 @@ def known_tags(texts: Iterable[str]) -> Tags | None:
 def opened_mark(prompt: str, tags: Tags | None = None) -> str:
     """The mark of a thought at the end of a prompt, for the model to continue; an empty text if there is none."""
     end = prompt[-200:].rstrip()
+    if tags is None and (channels := list(CHANNEL.finditer(end))):
+        last = channels[-1]
+        return last[0] if last.end() == len(end) and last[1] != "final" else ""
     marks = _marks(end, None, tags)
     return end[marks[-1].start :] if marks and not marks[-1].closes and marks[-1].end == len(end) else ""
 
@@ -145,8 +148,9 @@ def _marks(text: str, tag: str | None, tags: Tags | None = None) -> list[Mark]:
 @lru_cache
 def mark_pattern(tag: str | None, tags: Tags | None = None) -> re.Pattern[str]:
     if tags is not None:  # a model may take a part of one for the other, as <|im_start|> and <|im_start|>answer
-        opening, closing = re.escape(tags[0]), f"(?P<closes>{re.escape(tags[1])})"
-        return re.compile(f"{closing}|{opening}" if len(tags[1]) > len(tags[0]) else f"{opening}|{closing}")
+        first, last = (tag.strip() for tag in tags)  # white space around a mark may differ
+        opening, closing = re.escape(first), f"(?P<closes>{re.escape(last)})"
+        return re.compile(f"{closing}|{opening}" if len(last) > len(first) else f"{opening}|{closing}")
     names = "|".join(map(re.escape, TAGS if tag is None else [tag]))
     opens = [rf"<(?:{names})(?:\s[^<>\n]{{0,100}})?>", rf"\[(?:{names})\]"]
     closes = [rf"</(?:{names})\s?>", rf"\[/(?:{names})\]"]

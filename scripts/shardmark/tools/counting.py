@@ -49,7 +49,7 @@ class Tokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         named = special_tokens(folder, settings.tokenizer_kwargs)
-        self.bos_token, self.eos_token = named.get("bos_token"), named.get("eos_token")
+        self.bos_token, self.eos_token = named.get("bos_token") or None, named.get("eos_token") or None
         self.bos_token_id, self.eos_token_id = map(self._id, (self.bos_token, self.eos_token))
         self.chat_template = named_templates(folder, settings) or given_template(settings)
         if apply := chat_applier(folder, settings):
