@@ -176,7 +176,7 @@ rule all:
 
 
 onstart:
-    prepare(workflow)
+    prepare(workflow, RESULTS)
     preflight_or_exit(PLAN, workflow)
     if LOCAL and not IMAGE and not uses_conda(workflow):
         start_servers(PLAN, CORES)

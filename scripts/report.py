@@ -26,6 +26,7 @@ def main(arguments: argparse.Namespace) -> None:
         to_json(given.gaps),
         [Path(path) for path in given.certificates],
         kept=_results(arguments.inputs),
+        slurm_jobs=[path for path in map(Path, given.slurm_jobs) if path.is_file()],
     )
 
 

@@ -183,6 +183,7 @@ PARTIALS = Kind("predictions/{model}/{dataset}/{shard}.{host}-{process}.partial"
 SCORES = Kind("scores/{model}/{dataset}@{task}.json", "scores", "score", "score")
 SAMPLES = Kind("samples/{model}/{dataset}@{task}.jsonl", "samples", "score")
 TIMINGS = Kind("timings/{model}/{dataset}@{task}.json", "timings", "score")
+SLURM_JOBS = Kind("slurm/{model}.json", "timings", "model", "sealed_json")
 CERTIFICATES = Kind("certificates/{first}--{second}.json", "certificates", check="sealed_json", always=True)
 REPORTS = Kind("reports/{report}/{file}", "reports", "report")
 INTERIM = Kind("interim/{file}", "interim reports", brief=True)

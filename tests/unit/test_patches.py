@@ -31,6 +31,7 @@ INSTALLED = [
     (JobScheduler, patches.TERMINATION),
     (JobScheduler, patches.REEVALUATION),
     (slurm, patches.SLURM_QUERY),
+    (slurm.Executor, patches.SLURM_SUBMITTED),
     (slurm.Executor, patches.SLURM_RUN_JOB),
     (slurm.Executor, patches.SLURM_FAILED),
     *((owner, part) for owner in (RemoteExecutor, slurm.Executor, generic.Executor) for part in REMOTE),

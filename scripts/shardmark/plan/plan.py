@@ -259,7 +259,7 @@ def _make_plan(
     descriptions = {named.name: named.settings.description for named in benchmark.datasets}
     descriptions |= {task.name: task.config.description for task in tasks}
     descriptions |= {each.name: each.named.settings.description for each in gone}
-    report = _plan_report(benchmark, descriptions, pairs, results, lacking, gone)
+    report = _plan_report(benchmark, descriptions, pairs, results, lacking, gone, local)
     shared = work.shared.notes() if work.shared else []
     programs = any(map(_running, benchmark.datasets)) or any(map(_running, tasks))
     return Plan(
@@ -391,6 +391,7 @@ def _plan_report(
     results: Path,
     lacking: list[Gap],
     gone: list[Gone],
+    local: bool,
 ) -> Path:
     """Write the list of the report's parts; its digest names the report's folder."""
     files = [score_files(results, pair.model, pair.dataset) for pair in pairs]
@@ -399,6 +400,7 @@ def _plan_report(
         scores=[scores for scores, _, _ in files],
         samples=[samples for _, samples, _ in files],
         timings=[timings for _, _, timings in files],
+        slurm_jobs=_slurm_jobs(results, pairs, local),
         descriptions={
             "models": {model.name: model.settings.description for model in benchmark.models},
             "datasets": descriptions,
@@ -424,6 +426,12 @@ def _plan_report(
     name = layout.full_name(benchmark.run.run, digest([inputs.identity, source_digest("report")]))
     write_if_changed(layout.REPORT_INPUTS.file(results, report=name), pretty_json(sealed(to_json(inputs))))
     return layout.REPORTS.folder(results, report=name)
+
+
+def _slurm_jobs(results: Path, pairs: list[Pair], local: bool) -> list[str]:
+    """The files about jobs on Slurm of the models, as far as they are there or may come to be."""
+    files = [layout.SLURM_JOBS.file(results, model=name) for name in dict.fromkeys(p.model.full_name for p in pairs)]
+    return [str(file) for file in files if file.is_file() or not local]
 
 
 def _without_tasks(gone: list[Gone]) -> str:

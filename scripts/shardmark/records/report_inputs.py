@@ -1,6 +1,6 @@
 """The inputs of a report, as the plan lists them for the report step.
 
-results/plans/reports/{run}@{digest}.json; the digest covers all but `timings` and `facts`.
+results/plans/reports/{run}@{digest}.json; the digest covers all but `timings`, `slurm_jobs` and `facts`.
 """
 
 from typing import Any
@@ -28,6 +28,8 @@ class ReportInputs(Sparse, frozen=True):
     scores: list[str] = msgspec.field(default_factory=list)
     samples: list[str] = msgspec.field(default_factory=list)
     timings: list[str] = msgspec.field(default_factory=list)
+    slurm_jobs: list[str] = msgspec.field(default_factory=list)
+    "What Slurm's accounting says of the jobs of each model that may have some; such a file need not exist."
     descriptions: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
     "One line for each of the `models` and `datasets`, by name."
     groups: list[ReportGroup] = msgspec.field(default_factory=list)
@@ -46,4 +48,4 @@ class ReportInputs(Sparse, frozen=True):
     @property
     def identity(self) -> dict[str, Any]:
         """The part that names the report: everything that does not differ from one run of the same to the next."""
-        return {key: part for key, part in to_json(self).items() if key not in ("timings", "facts")}
+        return {key: part for key, part in to_json(self).items() if key not in ("timings", "slurm_jobs", "facts")}

@@ -11,7 +11,7 @@ from .chunks import Chunks
 from .crate import write_crate
 from .explorer import write_explorer
 from .exports import write_tables
-from .facts import KNOWN_FACTS
+from .facts import KNOWN_FACTS, jobs_used
 from .folder import whole_folder
 from .groups import Group
 from .index import write_index, write_metrics
@@ -61,6 +61,7 @@ def build_report(
     gaps: Sequence[dict[str, Any]] = (),
     certificates: Sequence[Path] = (),
     kept: Path | None = None,
+    slurm_jobs: Sequence[Path] = (),
 ) -> Path:
     """Build the report of a run in the folder `out` and return the path of its index.html.
 
@@ -69,8 +70,9 @@ def build_report(
     8601), "command", "config", "host"; any other is listed as it is. `descriptions` of "models" and "datasets" by name
     replace those in the score files; `groups` have the keys of Group, `gaps` those of Gap: results that are missing,
     which makes the report say that it is incomplete; `certificates` are files of certify.py, which are shown and
-    copied. `kept` is a results folder in which data made from a file of samples is kept for the next report. The same
-    inputs give the same bytes, with it or without. `out` appears only once it is complete, replacing an earlier report.
+    copied; `slurm_jobs` are files of what Slurm's accounting says of the models' jobs. `kept` is a results folder in
+    which data made from a file of samples is kept for the next report. The same inputs give the same bytes, with it or
+    without. `out` appears only once it is complete, replacing an earlier report.
     Near misses are also reported on standard error.
 
     Raises UserError for inputs that are malformed or do not fit together, or if `out` contains other files.
@@ -89,7 +91,7 @@ def build_report(
             results=results,
             board=rank_models(results, compared),
             compared=compared,
-            facts=dict.fromkeys(KNOWN_FACTS) | public(facts),
+            facts=dict.fromkeys(KNOWN_FACTS) | public(facts) | {"slurm": jobs_used(slurm_jobs)},
             env=environment(),
             chunks=chunks,
             parts=parts,

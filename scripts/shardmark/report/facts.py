@@ -1,9 +1,14 @@
 """Facts about how a run was made, gathered from the provenance of its pairs."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from shardmark import layout
+from shardmark.records.base import read_sealed_record
+from shardmark.records.slurm_jobs import SlurmJob, SlurmJobs
 from shardmark.records.timings import Timings
 
 from .formats import DASH, count, duration, moment, plural
@@ -12,7 +17,7 @@ from .text import pretty_json
 
 SHORT_SECONDS = 5.0
 "For shorter times, errors are given in seconds: a percentage of tenths of a second says nothing."
-KNOWN_FACTS = ("generated", "command", "config", "host")
+KNOWN_FACTS = ("generated", "command", "config", "host", "slurm")
 
 
 class Fact(NamedTuple):
@@ -32,6 +37,7 @@ def run_facts(results: Results, facts: dict[str, Any]) -> list[Fact]:
         Fact("Inference ran", [_period(results)]),
         Fact("Inference took", [f"{duration(sum(seconds))} for {plural(len(seconds), 'pair')}"]),
         Fact("Predicted", [_foresight(timings)]),
+        Fact("Jobs on Slurm", facts.get("slurm") or []),
         Fact("Requests", [count(sum(pair.scores.counts.requests for pair in results))]),
         Fact("Engines", _distinct(use.text for source in sources for use in source.engines)),
         Fact("Reused answers", _distinct(taken.text for source in sources for taken in source.taken)),
@@ -58,6 +64,40 @@ def _foresight(timings: list[Timings]) -> str:
         error = f"{statistics.median(shares):.0%}"
     predicted, actual = (duration(sum(column)) for column in zip(*known, strict=True))
     return f"{predicted}, actually {actual}; median error of pairs: {error}"
+
+
+def jobs_used(files: Iterable[Path]) -> list[str]:
+    """For each model, what its jobs on Slurm used of what they asked for: a line on those that infer, and the others.
+
+    Raises UserError for a damaged file.
+    """
+    found = []
+    for file in files:
+        jobs = [*read_sealed_record(file, SlurmJobs).jobs.values()]
+        name = layout.split_name(layout.SLURM_JOBS.fields(file)["model"])[0]
+        for infers, what in ((True, "inference"), (False, "scoring only")):
+            if some := [job for job in jobs if job.infers is infers]:
+                found.append(f"{name}, {what}: {_used(some)}")
+    return found
+
+
+def _used(jobs: list[SlurmJob]) -> str:
+    """Time, the share of CPU time used, and the memory of the job that came closest to what it asked for."""
+    had = sum(job.seconds * job.cpus for job in jobs)
+    parts = [f"{plural(len(jobs), 'job')}, {duration(sum(job.seconds for job in jobs))} in all"]
+    if had:
+        parts.append(f"{sum(job.cpu_seconds for job in jobs) / had:.0%} of the time of {_cpus(jobs)}")
+    measured = [(job.memory / job.memory_asked, job) for job in jobs if job.memory and job.memory_asked]
+    if measured:
+        share, job = max(measured, key=lambda each: each[0])
+        parts.append(f"at most {share:.0%} of the memory asked for ({job.memory:,.0f} of {job.memory_asked:,.0f} MB)")
+    ends = Counter(job.state for job in jobs if job.state != "COMPLETED")
+    return "; ".join([*parts, *(f"{number} x {state}" for state, number in sorted(ends.items()))])
+
+
+def _cpus(jobs: list[SlurmJob]) -> str:
+    fewest, most = min(job.cpus for job in jobs), max(job.cpus for job in jobs)
+    return plural(most, "CPU") if fewest == most else f"{fewest} to {most} CPUs"
 
 
 def packages(results: Results) -> list[Fact]:

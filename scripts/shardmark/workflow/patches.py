@@ -40,6 +40,7 @@ SLEEP = Part("sleep", ("self",), "after the last job, a run may take minutes to 
 SLURM_QUERY = Part(
     "query_job_status", ("command", "logger"), "the run may wait for preempted and forgotten jobs forever"
 )
+SLURM_SUBMITTED = Part(SUBMITTED.name, SUBMITTED.parameters, "what jobs used of what they asked for is not reported")
 SLURM_RUN_JOB = Part("run_job", ("self", "job"), REASONS)
 SLURM_FAILED = Part("report_job_error", ("self", "job_info", "msg", "**"), REASONS)
 

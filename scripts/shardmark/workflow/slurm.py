@@ -16,10 +16,12 @@ import subprocess
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from logging import Logger
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shardmark.errors import Problem, UserError, nearest
 from shardmark.workflow import patches
+from shardmark.workflow.accounting import Accounts
 from shardmark.workflow.interrupts import submits_none_afterwards
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ REFUSALS: Counter[str] = Counter()
 "Reasons why jobs of this run could not be submitted, with counts."
 SBATCH_WORDS = re.compile(r"The error message was '(.*?)'\.\n", re.DOTALL)
 "sbatch's message within the plugin's: the rest is a command line of thousands of characters."
+WITHOUT_ACCOUNTS = ("accounting_storage/none", "(null)")
 ASK_WHY = "squeue --noheader --states=PENDING '--format=%i|%r'"
 QUEUED = ("None", "Resources", "Priority", "BeginTime")
 "Reasons for waiting of jobs that will run eventually."
@@ -54,17 +57,22 @@ Answer = tuple[dict[str, str] | None, float | None]
 "Results of the plugin's query: the state of each job, or None if the scheduler did not answer; and seconds."
 
 
-def prepare_slurm(workflow: "Workflow") -> None:
+def prepare_slurm(workflow: "Workflow", results: Path) -> None:
     """Check and correct how a run on Slurm queries its jobs; called when the run starts."""
     plugin = workflow.executor_plugin
     if plugin is None or plugin.name != "slurm":
         return
     check_commands()
     settings = workflow.executor_settings
-    check_memory(_cluster_settings(), settings.status_command, settings.init_seconds_before_status_checks)
+    cluster = _cluster_settings()
+    check_memory(cluster, settings.status_command, settings.init_seconds_before_status_checks)
     import snakemake_executor_plugin_slurm as module
 
     patches.replace(module, patches.SLURM_QUERY, lambda query: corrected(telling(query)))
+    if cluster.get("AccountingStorageType") not in WITHOUT_ACCOUNTS:
+        accounts = Accounts(results)
+        patches.replace(module.Executor, patches.SLURM_SUBMITTED, accounts.noting)
+        patches.replace(module, patches.SLURM_QUERY, accounts.looking_up)
     patches.replace(module.Executor, patches.SLURM_RUN_JOB, submitting)
     patches.replace(module.Executor, patches.SLURM_FAILED, explaining)
     submits_none_afterwards(module.Executor)
@@ -144,7 +152,7 @@ def check_memory(cluster: dict[str, str], command: str, seconds: int) -> None:
 
     `cluster` are Slurm's own settings, `command` the profile's slurm-status-command.
     """
-    if cluster.get("AccountingStorageType") not in ("accounting_storage/none", "(null)"):
+    if cluster.get("AccountingStorageType") not in WITHOUT_ACCOUNTS:
         return  # a database remembers, and the plugin asks it when squeue is not enough
     if command == "sacct":
         what = "is sacct, but this cluster has no accounting (AccountingStorageType is none)"

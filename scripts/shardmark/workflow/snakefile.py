@@ -188,11 +188,11 @@ def not_planned(wildcards: object) -> list[str]:
     raise ValueError(f"{' and '.join(wanted)}: give this target alone, then start the run")
 
 
-def prepare(workflow: "Workflow") -> None:
+def prepare(workflow: "Workflow", results: str) -> None:
     """Final preparations before the first job, when it is known where jobs run."""
     if workflow.is_main_process:
-        with _exit_on_mistakes("results"):
-            prepare_slurm(workflow)
+        with _exit_on_mistakes(results):
+            prepare_slurm(workflow, Path(results))
         executor = workflow.executor_plugin and workflow.executor_plugin.executor
         if executor and issubclass(executor, RemoteExecutor):
             cancels_all(executor)
