@@ -1,4 +1,4 @@
-"""Thirty random SIGKILLs of workers, clients and Snakemake itself: the scores are those of an undisturbed run."""
+"""A dozen random SIGKILLs of workers, clients and Snakemake itself: the scores are those of an undisturbed run."""
 
 import random
 import shutil
@@ -12,7 +12,7 @@ import pytest
 from quick_engine import use_quick_engine
 from workflow import Project
 
-KILLS = 30
+KILLS = 12
 CONFIG = {
     "run": "test",
     "models": ["demo_small", "demo_medium"],
@@ -54,7 +54,7 @@ def disturb(project: Project, chance: random.Random, left: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_thirty_random_kills_change_no_score(tmp_path: Path) -> None:
+def test_random_kills_change_no_score(tmp_path: Path) -> None:
     undisturbed = Project.create(tmp_path / "undisturbed", **CONFIG)
     use_quick_engine(undisturbed)
     project = undisturbed.copy(tmp_path / "project")
