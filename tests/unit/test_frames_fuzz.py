@@ -79,7 +79,7 @@ def test_any_bytes_are_an_object_or_a_value_error(line: bytes) -> None:
     ],
 )
 def test_what_is_no_message_comes_from_a_dead_worker(line: bytes) -> None:
-    with pytest.raises(WorkerDied, match="no message"):
+    with pytest.raises(WorkerDied, match="invalid message"):
         followed(line + b"\n")
 
 
