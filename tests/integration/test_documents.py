@@ -216,6 +216,7 @@ def test_the_files_that_a_command_names_are_there(example: Example) -> None:
 MAKE = [example for example in COMMANDS if re.match(r"([A-Z_]+=\S+ )?make\b", example.text)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", [one for one in COMMANDS if one not in MAKE], ids=str)
 def test_a_command_works(runner: Runner, example: Example) -> None:
     text = meant(example.text)
@@ -231,6 +232,7 @@ def test_a_command_works(runner: Runner, example: Example) -> None:
         works(runner, *words, "-n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", MAKE, ids=str)
 def test_make_knows_the_target_and_what_it_would_call_works(runner: Runner, example: Example) -> None:
     *variables, _, rest = re.split(r"\b(make\b)", meant(example.text), maxsplit=1)
@@ -246,6 +248,7 @@ def test_make_knows_the_target_and_what_it_would_call_works(runner: Runner, exam
             works(runner, "snakemake", *words, "-n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", blocks("yaml"), ids=str)
 def test_a_file_is_planned(runner: Runner, example: Example, tmp_path: Path) -> None:
     kind, beside, name = place_of(example)
