@@ -72,7 +72,7 @@ def test_an_interrupt_ends_jobs_that_are_asked_after_and_what_waits_to_be_submit
     for name in ("sbatch", "squeue"):
         _slow(name, tmp_path / "slow")
     monkeypatch.setenv("PATH", f"{tmp_path}/slow:{os.environ['PATH']}")
-    one_a_job = {"max_shard_size": 2, "max_job_cost": 0}
+    one_a_job = {"max_shard_size": 2, "max_job_cost": 0, "probe_seconds": 0}  # the probe is a job, too
     project = project_in(tmp_path / "project", models=["demo_small"], datasets=["demo_arithmetic"], **one_a_job)
     run = start(project)
     held(project)

@@ -82,11 +82,43 @@ def test_a_text_ends_before_its_first_stop_string() -> None:
     assert (reply.text, reply.end) == ("one", "stop")
 
 
-def test_no_stop_string_is_sought_where_the_fewest_tokens_may_still_go_on() -> None:
+def test_a_stop_string_ends_a_text_however_few_tokens_it_has() -> None:
     answer = choices("a\nb\n") | {"usage": {"completion_tokens": 4}}
-    assert read(answer, stop=("\n",), least=3).text == "a\nb"
+    for least in (3, 5):
+        assert read(answer, stop=("\n",), least=least).text == "a"
     with pytest.raises(Unfit, match="ignores min_tokens"):
-        read(answer, stop=("\n",), least=5)
+        read(answer, least=5)
+
+
+def test_no_stop_string_counts_within_a_thought() -> None:
+    body = choices("<think>a\nb</think>\nc\nd", reason="length")
+    assert read(body, stop=("\nd", "\nb"), thinks=True).text == "<think>a\nb</think>\nc"
+    assert read(body, stop=("\nb",)).text == "<think>a"
+    cut = read(choices("a\nb", reason="length"), stop=("\n",), thinks=True, opened="<think>")
+    assert (cut.text, cut.end) == ("a\nb", "length")
+
+
+@pytest.mark.parametrize(
+    ("choice", "end"),
+    [
+        ({"finish_reason": "content_filter", "message": {"role": "assistant"}}, "filter"),
+        ({"finish_reason": "length", "message": None}, "length"),
+        ({"finish_reason": "content_filter: PROHIBITED_CONTENT", "message": {"content": ""}}, "filter"),
+        ({"finish_reason": "SAFETY", "message": {"role": "assistant"}}, "filter"),
+        ({"finish_reason": "STOP", "message": {"content": ""}}, "stop"),
+    ],
+)
+def test_an_answer_without_a_text_says_why(choice: dict[str, Any], end: str) -> None:
+    reply = read({"choices": [choice]})
+    assert (reply.text, reply.end) == ("", end)
+
+
+def test_thoughts_beside_the_count_of_an_answer_are_added() -> None:
+    usage = {"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 51}
+    details = {"completion_tokens_details": {"reasoning_tokens": 10}}
+    assert read(choices("a") | {"usage": usage | details}).usage == (32, 19, 10)
+    within = usage | {"completion_tokens": 19, "total_tokens": 51}
+    assert read(choices("a") | {"usage": within | details}).usage == (32, 19, 10)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +194,12 @@ def test_it_tells_what_is_served() -> None:
         ({"error": "m"}, Failure("m")),
         ({"error": {"message": "m", "code": "429"}}, Failure("m", "", "", 429)),
         ({"error": {"message": "m", "code": -1}}, Failure("m", "-1")),
-        ({"detail": [{"loc": ["body", "seed"]}]}, Failure("[{'loc': ['body', 'seed']}]")),
+        ({"detail": [{"loc": ["body", "seed"]}]}, Failure("[{'loc': ['body', 'seed']}]", "", "seed")),
+        (
+            {"detail": [{"loc": ["body", "top_k"], "msg": "stop it", "type": "x"}]},
+            Failure("top_k: stop it", "x", "top_k"),
+        ),
+        ({"error": {"code": "rate_limit_exceeded"}}, Failure("{'code': 'rate_limit_exceeded'}", "", "", 429)),
         ({"object": "error", "message": "m", "code": 400}, Failure("m")),
         ("m", Failure("m")),
     ],
@@ -172,6 +209,8 @@ def test_errors_are_read_in_all_forms(body: Any, failure: Failure) -> None:
 
 
 def test_an_error_may_come_as_a_success() -> None:
+    assert read({"object": "error", "message": "not loaded", "code": 503}).message == "not loaded"
+    assert read({"detail": "nope"}) == Failure("nope")
     assert read({"error": {"message": "overloaded", "code": 502}}) == Failure("overloaded", "", "", 502)
     assert read({"error": {"message": "overloaded", "code": 502}, "choices": []}).status == 502
 

@@ -182,7 +182,17 @@ def test_an_endpoint_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [lists("tiny"), lambda path, key: (503, {}), lambda path, key: (404 if path == "/v1/models" else 400, {})]
+    "answer",
+    [
+        lists("tiny"),
+        lambda path, key: (503, {}),
+        lambda path, key: (404 if path == "/v1/models" else 400, {}),
+        lambda path, key: (403 if path == "/v1/models" else 400, {}),
+        lambda path, key: (200, [{"id": "tiny"}]),
+        lambda path, key: (200, {"data": [{"id": None}, {"id": "tiny"}]}),
+        lambda path, key: (200, {"data": [{"id": "other"}], "has_more": True}),
+        lambda path, key: (200, {"data": [{"id": "models/tiny"}]}),
+    ],
 )
 def test_one_that_is_busy_or_has_no_list_is_planned(tmp_path: Path, answer: Answer) -> None:
     with endpoint(answer) as url:

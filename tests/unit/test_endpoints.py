@@ -321,6 +321,22 @@ def test_a_question_that_always_fails_is_named_and_the_others_are_answered(opene
     assert re.search(r"asked 12 times.*2 choices instead of one", str(caught))
 
 
+@pytest.mark.parametrize("status", [408, 409, 504, 524])
+def test_so_is_one_for_which_a_gateway_never_waits(opened: Open, status: int) -> None:
+    with serving(fault=lambda text, _: Fault("status", status) if text == "hello 1" else None) as endpoint:
+        found, caught = broken_off(opened(endpoint.url), some(3))
+    assert len(found) == 2
+    assert re.search(rf"asked 12 times.*HTTP {status}", str(caught))
+
+
+def test_moderation_of_a_prompt_is_an_answer_that_says_so(opened: Open) -> None:
+    told = {"error": {"code": 403, "message": "the input was flagged", "metadata": {"reasons": ["violence"]}}}
+    fault = Fault("status", 403, body=told)
+    with serving(fault=lambda text, _: fault if text == "hello 1" else None) as endpoint:
+        found = answers(opened(endpoint.url), some(3))
+    assert sorted(prediction.end for prediction in found.values()) == ["filter", "stop", "stop"]
+
+
 def test_an_endpoint_that_is_down_is_waited_for(opened: Open) -> None:
     with serving() as endpoint:
         backend = opened(endpoint.url, concurrency=4)

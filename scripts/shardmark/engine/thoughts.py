@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 FENCE = re.compile("```|~~~")
+MOST_EXAMINED = 100
+"How often the text of a row is examined as a whole. After that, as when a model repeats itself, each mark counts."
 
 
 @lru_cache(maxsize=8)
@@ -103,8 +105,8 @@ class ThoughtWatch:
         self._stream = TextStream(tokenizer, special=True)
         self._text = [limits.tags[0]] if opened else []
         self._end = self._count = 0
-        self._tail, self._keep = "", max(map(len, limits.tags)) - 1
-        self._unsure = False
+        self._tail, self._keep = "", max(1, max(map(len, limits.tags)) - 1)
+        self._examined, self._unsure = 0, False
         "Whether the next character decides if the last mark is in quotes."
 
     def push(self, token: int) -> None:
@@ -113,16 +115,24 @@ class ThoughtWatch:
         self.spent += self.thinking
         new = self._stream.push(token)[0]
         self._text.append(new)
-        recent = self._tail + new
-        self._tail = recent[-self._keep :]
+        recent, end = self._tail + new, 0
         before = self._end
-        if (new and self._unsure) or mark_pattern(None, self.limits.tags).search(recent) or FENCE.search(recent):
-            self._examine()
+        marks = [*mark_pattern(None, self.limits.tags).finditer(recent)]
+        fences = [*FENCE.finditer(recent)]
+        if marks or fences or (new and self._unsure):
+            end = max(match.end() for match in [*marks, *fences]) if marks or fences else 0
+            if self._examined < MOST_EXAMINED:
+                self._examine()
+            elif marks:
+                self.thinking = not marks[-1]["closes"]
+                self._end += not self.thinking
+        self._tail = recent[max(end, len(recent) - self._keep) :]
         if self.thinking or self._end > before:
             self.length = self._count
 
     def _examine(self) -> None:
         """Find the thoughts in the text so far."""
+        self._examined += 1
         text = "".join(self._text)
         self._text = [text]
         *_, last = [None, *mark_pattern(None, self.limits.tags).finditer(text)]

@@ -161,9 +161,10 @@ class Lock:
         for key, value in _read(path).items():
             own = self._entries.get(key)
             if key[0] == CONTENTS and own is not None:
-                if any(own.get(part, known) != known for part, known in value.items()):
+                if any(_differs(own.get(part), known) for part, known in value.items()):
                     differing.append(".".join(key))
-                self._entries[key] = dict(sorted((value | own).items()))
+                both = {part: _merged(own.get(part), value.get(part)) for part in sorted(value.keys() | own.keys())}
+                self._entries[key] = both
             elif own is None or is_completed(own, value):
                 self._entries[key] = value
             elif own != value and not is_completed(value, own):
@@ -296,6 +297,20 @@ def _text(entries: Entries) -> str:
     for (section, name, kind), value in sorted(entries.items(), key=lambda entry: entry[0]):
         sections.setdefault(section, {}).setdefault(name, {})[kind] = value
     return pretty_json({"version": VERSION, **sections})
+
+
+def _differs(own: Any, other: Any) -> bool:
+    """Whether two locks contradict each other about a part of a commit; one may know less than the other."""
+    if isinstance(own, dict) and isinstance(other, dict):
+        return any(own[name] != other[name] for name in own.keys() & other.keys())
+    return own is not None and own != other
+
+
+def _merged(own: Any, other: Any) -> Any:
+    """What two locks know about a part of a commit; where they differ, `own`."""
+    if isinstance(own, dict) and isinstance(other, dict):
+        return dict(sorted((other | own).items()))
+    return other if own is None else own
 
 
 def _read(path: Path) -> Entries:

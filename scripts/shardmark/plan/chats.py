@@ -1,13 +1,14 @@
 """Whether models accept the chats that they are asked, checked with their templates before anything runs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from shardmark.config.reasoning import variables_of
 from shardmark.config.wording import WordedConfig
-from shardmark.errors import Problem
+from shardmark.errors import Problem, nearest
 from shardmark.files import read_object
 from shardmark.lock.entries import ADD, chat_templates, given_template, no_template, tokenizer_here
 from shardmark.lock.lock import Lock
@@ -23,6 +24,9 @@ TOKENS = ("special_tokens_map.json", "tokenizer_config.json")
 
 OWN_TOKENS = ("model_specific_special_tokens", "extra_special_tokens")
 "Keys of these files under which a model names special tokens of its own."
+
+CHOSEN = "chat_template"
+"The argument that selects one of several templates."
 
 SCORED = ("choice", "loglikelihood")
 "Kinds of data sets whose choices are scored after the prompt."
@@ -45,7 +49,19 @@ def wording_problems(
         return [], []
     problems = [p for d in chats for p in shape_problems(record, template, d.chats, f"{d.name} ({d.file})")]
     notes = [Problem(record.file, "", f"model {record.name}: {note}") for note in template.notes()]
+    notes += _unread_arguments(record, results)
     return problems, notes + [note for dataset in chats if (note := _thought_note(record, template, dataset))]
+
+
+def _unread_arguments(record: ModelRecord, results: Path) -> Iterator[Problem]:
+    """A note on each argument in the model's file that its chat template does not read."""
+    names: set[str] = set()
+    with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable files are reported elsewhere
+        templates = named_templates(tokenizer_here(record, results), record.wording)
+        names = variables_of(record.wording.template_text(templates))
+    for key in record.wording.chat_template_kwargs.keys() - names - {CHOSEN} if names else ():
+        what = f"model {record.name}: its chat template does not read {key}, so this argument has no effect"
+        yield Problem(record.file, f"chat_template_kwargs.{key}", what, nearest(key, names))
 
 
 def _thought_note(record: ModelRecord, template: ChatTemplate, dataset: DatasetRecord) -> Problem | None:

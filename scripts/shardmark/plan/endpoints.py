@@ -1,5 +1,6 @@
 """Checks of endpoints before the run: whether they answer and accept the requests, and the most that these cost."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -160,33 +161,52 @@ def _listed_problems(
     model: ModelRecord, settings: OpenaiConfig, client: "OpenAI", headers: dict[str, Any]
 ) -> list[Problem]:
     """Problems from an endpoint's list of models."""
+    import httpx2
     import openai
 
     try:
-        found = list(client.models.list(extra_headers=headers))
-        listed = [each.id for each in found]
-    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        response = client.get("/models", cast_to=httpx2.Response, options={"headers": headers})
+        found, is_whole = _models_in(response.content)
+    except openai.AuthenticationError as error:
         key = "api_key_env" if settings.api_key_env else "base_url"
         fix = "put a valid key into that variable" if settings.api_key_env else "add api_key_env"
         return [_refused(model, key, f"it refuses the key (status {error.status_code})", fix)]
-    except openai.NotFoundError:
-        return _route_problems(model, settings, client, headers)  # some have no list of models
+    except (openai.NotFoundError, openai.PermissionDeniedError):
+        return _route_problems(model, settings, client, headers)  # some have no list of models, or keep it from a key
     except openai.APIConnectionError as error:
+        if isinstance(error.__cause__, httpx2.ReadTimeout):
+            return []  # it is slow, or still loading the model
         what = f"it cannot be reached ({type(error.__cause__ or error).__name__})"
         return [_refused(model, "base_url", what, "start it, or correct the address or the proxy's variables")]
     except openai.APIStatusError:
         return []
-    except (ValueError, TypeError, AttributeError, openai.OpenAIError):
+    except (ValueError, openai.OpenAIError):
         return [_refused(model, "base_url", "its /models lists no models", "correct the address: it ends in /v1")]
-    if listed and settings.model not in listed:
+    listed = [str(each["id"]) for each in found]
+    if listed and is_whole and not _is_listed(settings.model, listed):
         what = f"it does not serve {settings.model!r}"
         return [_refused(model, "model", what, nearest(settings.model, listed))]
-    windows = [(each.model_extra or {}).get("max_model_len") for each in found if each.id == settings.model]
+    windows = [each.get("max_model_len") for each in found if each["id"] == settings.model]
     for window in windows:  # vLLM and SGLang report it
         if isinstance(window, int) and 0 < window < (settings.max_seq_len or 0):
             what = f"its window is {window:,} tokens, not {settings.max_seq_len:,}"
             return [_refused(model, "max_seq_len", what, f"give {window}, or start the server with a longer one")]
     return []
+
+
+def _models_in(content: bytes) -> tuple[list[dict[str, Any]], bool]:
+    """The models in an endpoint's list, and whether these are all; some send the list alone. Raises ValueError."""
+    value = json.loads(content)
+    entries = value if isinstance(value, list) else value.get("data") if isinstance(value, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError("it is no list of models")
+    named = [each for each in entries if isinstance(each, dict) and isinstance(each.get("id"), str)]
+    return named, len(named) == len(entries) and not (isinstance(value, dict) and value.get("has_more"))
+
+
+def _is_listed(name: str, listed: list[str]) -> bool:
+    """Whether an endpoint lists a model, perhaps without the suffix of a variant or with a prefix."""
+    return not {name, name.rpartition(":")[0], f"models/{name}"}.isdisjoint(listed)
 
 
 def _route_problems(

@@ -5,18 +5,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS, variables_of
+from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS
 from shardmark.config.wording import WordedConfig
-from shardmark.errors import Problem, nearest
+from shardmark.errors import Problem
 from shardmark.files import read_json
 from shardmark.lock.entries import tokenizer_here
 from shardmark.plan.chats import named_templates
 from shardmark.plan.template_lookup import templates_elsewhere
 from shardmark.records.model import GgufFile, HubRepository, ModelRecord
 from shardmark.texts.thoughts import Tags, known_tags
-
-CHOSEN = "chat_template"
-"The argument that selects one of several templates."
 
 
 def reasoning_problems(models: Iterable[ModelRecord], results: Path) -> list[Problem]:
@@ -29,42 +26,24 @@ def _faults(record: ModelRecord, results: Path) -> Iterator[Problem]:
     words = record.words
     if folder := tokenizer_here(record, results):
         yield from faults(record, folder)
-    elif isinstance(words, GgufFile | HubRepository) and _asks_template(record.wording):
+    elif isinstance(words, GgufFile | HubRepository) and record.wording.reasoning is not None:
         templates = named_templates(None, record.wording, templates_elsewhere(words)[1])
         if templates:
-            yield from _unread_arguments(record, templates)
             yield from _switch_faults(record, templates)
-
-
-def _asks_template(settings: WordedConfig) -> bool:
-    """Whether a model's file sets anything that only some chat templates have."""
-    return settings.reasoning is not None or bool(settings.chat_template_kwargs)
 
 
 def faults(record: ModelRecord, folder: Path) -> Iterator[Problem]:
     """Problems that keep a model with the tokenizer in a folder from reasoning as its file says."""
     settings = record.settings
-    if not isinstance(settings, WordedConfig):
+    if not isinstance(settings, WordedConfig) or not settings.tells_of_reasoning:
         return
     with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable files are reported elsewhere
         templates = named_templates(folder, settings)
-        yield from _unread_arguments(record, templates)
-        if not settings.tells_of_reasoning:
-            return
         wrong = list(_switch_faults(record, templates))
         yield from wrong
         if not wrong and settings.reasoning != "off" and not tags_of(settings, templates, folder):
             key = "reasoning" if settings.reasoning is not None else "reasoning_tokens"
             yield Problem(record.file, key, NO_TAGS, GIVE_TAGS)
-
-
-def _unread_arguments(record: ModelRecord, templates: dict[str, str]) -> Iterator[Problem]:
-    """A problem for each argument in the model's file that its chat template, of these, does not read."""
-    names = variables_of(record.wording.template_text(templates))
-    if names:  # of a template that cannot be parsed, none are known
-        for key in record.wording.chat_template_kwargs.keys() - names - {CHOSEN}:
-            what = "the model's chat template does not read it, so it has no effect"
-            yield Problem(record.file, f"chat_template_kwargs.{key}", what, nearest(key, names) or "remove it")
 
 
 def _switch_faults(record: ModelRecord, templates: dict[str, str]) -> Iterator[Problem]:

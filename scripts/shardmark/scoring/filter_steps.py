@@ -33,4 +33,7 @@ def _text(value: Any) -> str | None:
     """A value as a text; functions of lm-eval's tasks may give any. Others than JSON's are named by their type."""
     if value is None or isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, default=lambda other: type(other).__name__)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=lambda other: type(other).__name__)
+    except (TypeError, ValueError, RecursionError):  # keys that JSON lacks, or a value within itself
+        return type(value).__name__

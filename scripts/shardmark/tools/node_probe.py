@@ -5,6 +5,7 @@ node that has everything is remembered for a day.
 """
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shardmark import layout
-from shardmark.errors import Problem
+from shardmark.errors import Problem, UserError
 from shardmark.files import digest, json_line, pretty_json, sealed, write_whole
 from shardmark.installation import SCRIPTS
 from shardmark.plan.hub_files import missing, places
@@ -36,6 +37,8 @@ STARTED = "shardmark-node"
 SCRIPT = f'echo "{STARTED} $(hostname)"; exec "$@"'
 MINUTES = 5
 "The time limit of the job."
+ENDED = re.compile(r"Force Terminated|CANCELLED|DUE TO|Node failure|step aborted|reempt")
+"What is written when Slurm, not the command, has ended a job."
 ENDING = 10.0
 "Seconds for srun to end a job when it is told to."
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "msgspec", "pydantic", "peft", "evaluate")
@@ -72,7 +75,12 @@ def _queue(model: ModelRecord, defaults: Mapping[str, str]) -> Queue:
     given = {key: getattr(own, key) or defaults.get(key) for key in (*FLAGS, "extra")}
     flags = [f"--{key}={given[key]}" for key in FLAGS if given[key]]
     name = f"partition {given['partition']}" if given["partition"] else "the default partition"
-    return Queue((*flags, *shlex.split(given["extra"] or "")), name)
+    try:
+        extra = shlex.split(given["extra"] or "")
+    except ValueError as error:
+        where, key = (model.file, "slurm.extra") if own.extra else ("the profile", "default-resources.slurm_extra")
+        raise UserError(Problem(where, key, f"{error}: {given['extra']}", "close the quotation mark")) from error
+    return Queue((*flags, *extra), name)
 
 
 def node_needs(plan: Plan, models: list[ModelRecord]) -> NodeNeeds:
@@ -90,7 +98,6 @@ def node_needs(plan: Plan, models: list[ModelRecord]) -> NodeNeeds:
                 files |= _sizes(Path(location.path, name).absolute() for name in location.identity)
             elif isinstance(location, GgufFile):
                 files |= _sizes([Path(location.path).absolute()])
-        files |= _sizes(Path(engine.python) for engine in model.engines or () if engine.python)
     return NodeNeeds(
         folders=sorted(folders),
         files=dict(sorted(files.items())),
@@ -135,6 +142,9 @@ def _probe(
     try:
         answer = decode(said.output.strip().splitlines()[-1], NodeAnswer)
     except Unreadable:
+        if ENDED.search(said.errors):
+            tell(f"{where} was not checked to the end ({said.why}); its jobs find out")
+            return []
         fix = "put the project and its Python environment on a file system that the nodes see, at the same path"
         return [Problem(where, "", f"{sys.executable} does not run there: {said.why}", fix)]
     if not answer.lacks:
@@ -155,6 +165,7 @@ class _Said(NamedTuple):
     output: str
     why: str
     "The last line of its errors."
+    errors: str = ""
 
 
 def _said(command: list[str], given: str, seconds: float) -> _Said | None:
@@ -185,4 +196,4 @@ def _said(command: list[str], given: str, seconds: float) -> _Said | None:
                 return None
             raise
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    return _Said(output, lines[-1] if lines else "")
+    return _Said(output, lines[-1] if lines else "", errors)

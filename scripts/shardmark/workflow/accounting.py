@@ -6,8 +6,10 @@ one that answers late, costs nothing: its jobs are then not in the report.
 """
 
 import asyncio
+import logging
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,9 @@ ACTIVE = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUE
 "States of jobs that have not ended; those that are preempted may go on as well."
 ASK_SECONDS = 10
 TRIES, PAUSE_SECONDS = 3, 1.0
+VAIN = 5
+"How often a job is asked after in vain before it is left out."
+log = logging.getLogger(__name__)
 "The accounting may hear of the end of a job a moment after the queue."
 
 Query = Callable[..., Awaitable[tuple[dict[str, str] | None, float | None]]]
@@ -38,6 +43,8 @@ class Accounts:
         self.results = results
         self.jobs: dict[str, tuple[str, bool]] = {}
         "The model of each job that has not been looked up, and whether the job infers."
+        self.ended: Counter[str] = Counter()
+        "How often each job that has ended was asked after in vain."
 
     def noting(self, report: Callable[..., None]) -> Callable[..., None]:
         """An executor's report of a submitted job, changed to note whose job it is."""
@@ -63,7 +70,10 @@ class Accounts:
                 job for job, state in (states or {}).items() if job in self.jobs and state not in {*ACTIVE, "PREEMPTED"}
             ]
             if over:
-                await asyncio.to_thread(self.look_up, over)
+                try:
+                    await asyncio.to_thread(self.look_up, [*over, *(self.ended.keys() - over)])
+                except Exception as error:  # the run does not depend on it
+                    log.warning("what jobs used is not written down: %s", error)
             return states, seconds
 
         return asked
@@ -78,9 +88,14 @@ class Accounts:
             time.sleep(pause)
         by_model: dict[str, dict[str, SlurmJob]] = {}
         for job in ids:
-            model, _ = self.jobs.pop(job)
             if job in found:
+                model, _ = self.jobs.pop(job)
                 by_model.setdefault(model, {})[job] = found[job]
+                self.ended.pop(job, None)
+            else:  # the accounting may lag: it is asked again with the next jobs that end
+                self.ended[job] += 1
+                if self.ended[job] >= VAIN:
+                    del self.ended[job], self.jobs[job]
         for model, jobs in by_model.items():
             file = layout.SLURM_JOBS.file(self.results, model=model)
             before = find_sealed(file, SlurmJobs) or SlurmJobs()

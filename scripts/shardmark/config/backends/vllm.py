@@ -42,7 +42,16 @@ DECIDED = {
 }
 "Arguments of vLLM that would break our promises to users, with their replacements."
 ANOTHER_MODEL = frozenset(
-    ["quantization", "quantization_config", "hf_overrides", "kv_cache_dtype", "load_format", "model_impl"]
+    [
+        "disable_sliding_window",
+        "hf_overrides",
+        "kv_cache_dtype",
+        "load_format",
+        "model_class_overrides",
+        "model_impl",
+        "quantization",
+        "quantization_config",
+    ]
 )
 "Arguments that turn the weights into another model, which the tree engine does not support."
 SPEED = frozenset(

@@ -10,6 +10,7 @@ import msgspec
 from shardmark.engine.endpoints.questions import Question
 from shardmark.engine.tokens import well_formed
 from shardmark.records.base import Unreadable, parse
+from shardmark.texts.thoughts import thoughts_in
 
 ENDS = {
     "stop": "stop",
@@ -19,10 +20,19 @@ ENDS = {
     "end_turn": "stop",
     "length": "length",
     "max_tokens": "length",
+    "max_output_tokens": "length",
     "content_filter": "filter",
+    "safety": "filter",
+    "recitation": "filter",
+    "blocklist": "filter",
+    "prohibited_content": "filter",
+    "spii": "filter",
     "refusal": "refusal",
 }
-"An endpoint's reasons for the end of a text, and those of predictions. Endpoints don't tell eos from a stop string."
+"""An endpoint's reasons for the end of a text, in lower case, and those of predictions.
+
+Endpoints don't tell eos from a stop string. Gemini's names of filters follow a colon where they have a common name.
+"""
 FAILED = ("error", "abort", "cancelled")
 "Reasons that mean a text was not finished: it is asked for again."
 SERVED_LENGTH = 200
@@ -135,6 +145,9 @@ def failure_of(content: bytes) -> Failure:
 
 def _failure(value: Any) -> Failure:
     found = value
+    if isinstance(value, dict) and isinstance(details := value.get("detail"), list) and details:
+        found = _first_detail(details[0])  # FastAPI's
+        return found if found else Failure(str(details))
     for key in ("error", "detail", "message"):
         if isinstance(found, dict) and found.get(key):
             found = found[key]
@@ -148,8 +161,19 @@ def _failure(value: Any) -> Failure:
     return Failure(str(found))
 
 
+def _first_detail(detail: Any) -> Failure | None:
+    """The first wrong field of a request."""
+    if not isinstance(detail, dict) or not isinstance(detail.get("loc"), list) or not detail["loc"]:
+        return None
+    field = next((part for part in detail["loc"] if isinstance(part, str) and part != "body"), "")
+    message = f"{field}: {detail['msg']}" if detail.get("msg") else str([detail])
+    return Failure(message, str(detail.get("type") or ""), field)
+
+
 def _status(code: Any) -> int | None:
     """The HTTP status that a code stands for; some endpoints write it as a text."""
+    if code == "rate_limit_exceeded":
+        return 429
     return int(code) if re.fullmatch("[45][0-9][0-9]", str(code)) else None
 
 
@@ -164,7 +188,14 @@ def read_answer(content: bytes, question: Question, api: str) -> Reply | Failure
     Raises Malformed, Unfit, or NoLogprobs.
     """
     try:
-        return _read(_decode(content), question, api)
+        body = _decode(content)
+        if not body.choices and not body.error:
+            value = parse(content)
+            if isinstance(value, dict) and (value.get("detail") or value.get("message")):
+                return _failure(value)  # an error with status 200
+        return _read(body, question, api)
+    except Unreadable as error:
+        raise Malformed(str(error)[:300]) from error
     except RecursionError as error:
         raise Malformed("it is nested too deeply") from error
 
@@ -179,13 +210,19 @@ def _read(body: _Body, question: Question, api: str) -> Reply | Failure:
     if choice.error:
         return _failure({"error": choice.error})
     if question.row:
+        if choice.finish_reason in FAILED:
+            _end(choice.finish_reason)
         return Reply(_usage(body.usage, question, ""), _served(body), score=_score(choice, question))
-    text, reasoning, refusal = _chat_texts(choice.message) if api == "chat" else (_text(choice.text), "", "")
+    if _known_end(choice.finish_reason) in WITHOUT_TEXT and _has_no_text(choice, api):
+        text, reasoning, refusal = "", "", ""
+    else:
+        text, reasoning, refusal = _chat_texts(choice.message) if api == "chat" else (_text(choice.text), "", "")
     end = "refusal" if refusal else _end(choice.finish_reason)
     text = text or refusal
     text, stopped = _before_stop(text, question)
     usage, end = _usage(body.usage, question, text + reasoning), "stop" if stopped else end
-    if end == "stop" and usage.written is not None and usage.written < question.least:
+    # A stop string ends a text sooner, and endpoints don't say that it was one.
+    if end == "stop" and not question.stop and usage.written is not None and usage.written < question.least:
         what = f"it wrote {usage.written} tokens instead of at least {question.least}: the endpoint ignores min_tokens"
         raise Unfit(
             what, "drop min_new_tokens from the data set's generation, or use an endpoint that supports it (vLLM)"
@@ -193,18 +230,34 @@ def _read(body: _Body, question: Question, api: str) -> Reply | Failure:
     return Reply(usage, _served(body), text, reasoning, end)
 
 
+WITHOUT_TEXT = ("filter", "refusal", "length")
+"Ends of answers for which an endpoint may send no text at all."
+
+
+def _known_end(reason: Any) -> str | None:
+    return ENDS.get(reason.lower().partition(":")[0].strip()) if isinstance(reason, str) else None
+
+
+def _has_no_text(choice: _Choice, api: str) -> bool:
+    """Whether there is no text, rather than one of the wrong type."""
+    if api != "chat":
+        return choice.text is None
+    return choice.message is None or (isinstance(choice.message, dict) and choice.message.keys() <= {"role"})
+
+
 def _end(reason: Any) -> str:
     if reason in FAILED:
         raise Malformed(f"the endpoint gave up halfway (finish_reason {reason!r})")
     if reason is None:
         raise Malformed("it has no finish_reason, so it may be incomplete")
-    if not isinstance(reason, str) or reason not in ENDS:
+    end = _known_end(reason)
+    if end is None:
         known = ", ".join(ENDS)
         raise Unfit(
             f"finish_reason is {str(reason)[:100]!r}, which is none of {known}",
             "look it up in the endpoint's documentation",
         )
-    return ENDS[reason]
+    return end
 
 
 def _text(value: Any) -> str:
@@ -255,10 +308,13 @@ def _parts(content: list[Any]) -> tuple[str, str, str]:
 
 def _before_stop(text: str, question: Question) -> tuple[str, bool]:
     """The text before the first stop string, which some endpoints leave in it, and whether there was one."""
-    if question.least:  # the end of the first tokens is unknown: check only the end of the text
-        ended = [string for string in question.stop if text.endswith(string)]
-        return (text[: -len(max(ended, key=len))], True) if ended else (text, False)
-    places = [place for string in question.stop if (place := text.find(string)) >= 0]
+    start = 0
+    if question.thinks:  # within a thought, none counts
+        found = thoughts_in(question.opened + text, tags=question.tags)
+        if found.unfinished:
+            return text, False
+        start = max(0, found.end - len(question.opened))
+    places = [place for string in question.stop if (place := text.find(string, start)) >= 0]
     return (text[: min(places)], True) if places else (text, False)
 
 
@@ -269,7 +325,13 @@ def _usage(value: Any, question: Question, written: str) -> Usage:
     details = value.get("completion_tokens_details")
     thought = details.get("reasoning_tokens") if isinstance(details, dict) else value.get("reasoning_tokens")
     size = len(written.encode(errors="replace"))
-    tokens = _count(value.get("completion_tokens"), max(question.write, size) + 16, least=-(-size // LONGEST_TOKEN))
+    most = max(question.write, size) + 16
+    count = value.get("completion_tokens")
+    match value:
+        case {"completion_tokens": int(said), "prompt_tokens": int(asked), "total_tokens": int(total)}:
+            if isinstance(thought, int) and thought and total == asked + said + thought:
+                count = said + thought  # some endpoints don't include thoughts
+    tokens = _count(count, most, least=-(-size // LONGEST_TOKEN))
     return Usage(
         read=_count(value.get("prompt_tokens"), HIDDEN_FACTOR * question.read + HIDDEN_TOKENS, least=1),
         written=tokens,
@@ -337,6 +399,8 @@ def _echoed(found: Any, prompt: list[int]) -> list[Pair]:
         raise NoLogprobs(_counted(values, prompt))
     if not isinstance(tops, list) or len(tops) != len(values):
         raise NoLogprobs(f"{len(prompt)} tokens have {len(tops) if isinstance(tops, list) else 'no'} likeliest tokens")
+    if _number(values[0]) is not None:
+        raise NoLogprobs("the first token of the prompt has a log-probability, so they belong to other tokens")
     pairs: list[Pair] = [(None, False)]
     for value, top in zip(values[1 : len(prompt)], tops[1 : len(prompt)], strict=True):
         own = _number(value)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -49,6 +50,8 @@ SAME_TOKENS = 0.9
 "The least share of the prompt's tokens whose texts must be the same on both sides."
 FILTERED = ("content_filter", "content_policy_violation", "invalid_prompt", "data_inspection_failed")
 "Codes of refusals because of the contents of a prompt: the provider withholds an answer."
+FLAGGED = re.compile(r"\b(flagged|moderation|content[ _](policy|filter))", re.IGNORECASE)
+"Words of such refusals without a code."
 log = logging.getLogger(__name__)
 
 
@@ -254,6 +257,8 @@ class Asker:
         """The meaning of a refusal, with the key of the model's file that is to blame."""
         status, failure = refused.status, refused.failure
         what, env = f"HTTP {status}: {failure.message or 'no message'}", self._settings.api_key_env
+        if status == 403 and self._served:  # the key has worked, so it is about this request
+            return Unanswered(what, fix="see what the endpoint refuses in it; leave such rows out with `where`")
         if status in (401, 403):
             fix = (
                 f"set {env} to a key that may use the model"
@@ -304,7 +309,9 @@ def _known(read: int | None, most_read: int, written: int | None, most_written: 
 
 def _withheld(refused: Refused) -> Reply | None:
     """The answer that a refusal amounts to if it is about the contents of the prompt: none, because of a filter."""
-    if refused.status in (400, 403, 422) and refused.failure.code in FILTERED:
+    failure = refused.failure
+    filtered = failure.code in FILTERED or (refused.status == 403 and FLAGGED.search(failure.message))
+    if refused.status == 451 or (refused.status in (400, 403, 422) and filtered):
         return Reply(Usage(0, 0), "", end="filter")
     return None
 
@@ -312,7 +319,7 @@ def _withheld(refused: Refused) -> Reply | None:
 def _fix(failure: Failure) -> str:
     """The fix for a request that an endpoint refuses."""
     text = f"{failure.message} {failure.code} {failure.parameter}".lower()
-    if "context" in text or "too long" in text or ("maximum" in text and "length" in text):
+    if "context" in text or "too long" in text or "too large" in text or ("maximum" in text and "length" in text):
         return "lower max_new_tokens or num_fewshot, or with api: completions set max_seq_len to truncate prompts"
     for field_, setting in _SETTINGS.items():
         if field_ in text:

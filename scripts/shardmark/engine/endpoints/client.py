@@ -26,7 +26,7 @@ class Again(Exception):
     """A failed try after which another one may succeed."""
 
     def __init__(self, kind: str, what: str, after: float | None = None, billed: bool = False) -> None:
-        """`kind` is limited, busy, down, lost or malformed."""
+        """`kind` is limited, busy, down, lost, failed or malformed."""
         super().__init__(what)
         self.kind = kind
         self.after = after
@@ -144,8 +144,12 @@ class Client:
         return judged(status, failure._replace(message=message), after)
 
 
-BUSY = frozenset({408, 409, 425, 500, 502, 503, 504, 529}) | frozenset(range(520, 528))
-"Statuses after which another try may succeed. So may one after 429, unless the account is out of money."
+BUSY = frozenset({502, 503, 529}) | frozenset({520, 521, 522, 523, 525, 526, 527})
+"Statuses of an endpoint that is down or overloaded: it may be waited for."
+OVERDUE = frozenset({408, 504, 524})
+"Statuses of a gateway that did not wait for the answer, which may be charged for."
+PASSING = frozenset({409, 425, 500})
+"Other statuses after which another try may succeed. So may one after 429, unless the account is out of money."
 PENNILESS = ("insufficient_quota", "billing_hard_limit_reached")
 
 
@@ -155,7 +159,11 @@ def judged(status: int, failure: Failure, after: float | None = None) -> Excepti
     if status == 429 and failure.code not in PENNILESS:
         return Again("limited", what, after)
     if status in BUSY:
-        return Again("failed" if status == 500 else "busy", what, after)
+        return Again("busy", what, after)
+    if status in OVERDUE:
+        return Again("lost", what, after, billed=True)
+    if status in PASSING:
+        return Again("failed", what, after)
     return Refused(status, failure)
 
 

@@ -12,6 +12,7 @@ from shardmark.engine.tokens import ScoredRow, well_formed
 from shardmark.records.request import GenerateRequest, Message, Request
 from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template
 from shardmark.tasks.requests import without_empty_answer
+from shardmark.texts.thoughts import Tags
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,6 +47,10 @@ class Question:
     "Tokens of the prompt that were cut to fit the window."
     opened: str = ""
     "The opening mark of a thought at the end of the prompt."
+    thinks: bool = False
+    "Whether the model's file tells of thoughts: within one, no stop string ends the text."
+    tags: Tags | None = None
+    "The model's own marks of thoughts."
 
 
 class Questions:
@@ -74,6 +79,9 @@ class Questions:
         build = self._chat if settings.api == "chat" else self._text
         first = build(key, request, limit)
         first.body.update(_decoding(request, limit))
+        if settings.tells_of_reasoning:
+            first.body.pop("stop", None)  # endpoints look for stop strings in thoughts, too: answers are cut here
+            first = replace(first, thinks=True, tags=settings.reasoning_tags)
         if request.temperature == 0:
             return [replace(first, part=part) for part in range(request.samples)]
         return [

@@ -112,8 +112,10 @@ class Task:
                 result.values.update({_key(metric, chain.name): value for metric, value in values.items()})
                 if self.kind == "generate_until":
                     told = steps if number else steps[:-1]  # the sample has the first chain's answer
-                    outputs = [_written(found[doc]).outputs[0].text]
-                    result.steps[chain.name] = told_steps(outputs, [step[doc] for step in told])
+                    written = _written(found[doc]).outputs
+                    most = None if len(written) == 1 else 1  # of several, the sample has the first only
+                    kept = [list(step[doc])[:most] for step in told]
+                    result.steps[chain.name] = told_steps([written[0].text], kept)
                     results[doc] = result if number else result._replace(answer=answer[0])
         return results
 
