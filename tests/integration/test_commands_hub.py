@@ -56,7 +56,7 @@ def test_gc_needs_the_hub_only_for_what_is_not_pinned(site: Site) -> None:
     site.plan()
     done = command(site, "garbage", **OFFLINE)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-4:] == ["these", "0", "0", "bytes"]
+    assert done.stdout.split()[-4:] == ["run", "0", "0", "bytes"]
 
 
 def test_list_and_verify_know_what_is_on_the_hub(site: Site) -> None:

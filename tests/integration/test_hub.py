@@ -198,9 +198,9 @@ def test_after_a_first_run_no_network_is_needed(site: Site) -> None:
     shutil.rmtree(site.project / "results")
     again = site.plan()
     for made in (first, again):
-        made["models"][0]["source"].pop("parameters")  # which the Hub tells, or what has been staged
+        made["models"][0]["source"].pop("parameters")  # which only the Hub tells, or what has been staged
     assert again == first
-    assert site.lock.read_text() == re.sub(r',\s+"parameters": \d+', "", pinned)
+    assert site.lock.read_text() == re.sub(r',\s+"(parameters|files|bytes)": \d+', "", pinned)
     change_yaml(site.project / "config/datasets/d.yaml", prompt="And now: {{ question }}")
     assert "And now: 1 + 1?" in site.prompts(site.plan()["datasets"][0])
     assert len(site.hub.requests) == asked

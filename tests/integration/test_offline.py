@@ -97,7 +97,7 @@ def test_after_staging_a_run_completes_and_attempts_no_connection(site: Site) ->
     site.dataset("d", {"hub": "org/data"})
     status, said = command(site, "stage_run")
     assert status == 0, said
-    assert "org/model: fetching" in said
+    assert "org/model: downloading" in said
     assert "d: 3 rows" in said
     assert "everything is here: 1 repositories of models" in said
     newer = site.push("model", "org/model", files | {"config.json": b"{}"})
