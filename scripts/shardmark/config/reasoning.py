@@ -41,8 +41,6 @@ def _word(value: object) -> object:
 
 
 def _differ(tags: tuple[str, str]) -> tuple[str, str]:
-    if not all(tag.strip() for tag in tags):
-        raise ValueError("a mark consists of more than white space")
     if tags[0].strip() == tags[1].strip():
         raise ValueError("the opening and the closing mark are the same")
     return tags

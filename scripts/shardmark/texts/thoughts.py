@@ -148,7 +148,7 @@ def _marks(text: str, tag: str | None, tags: Tags | None = None) -> list[Mark]:
 @lru_cache
 def mark_pattern(tag: str | None, tags: Tags | None = None) -> re.Pattern[str]:
     if tags is not None:  # a model may take a part of one for the other, as <|im_start|> and <|im_start|>answer
-        first, last = (tag.strip() for tag in tags)  # white space around a mark may differ
+        first, last = (tag.strip() or tag for tag in tags)  # white space around a mark may differ
         opening, closing = re.escape(first), f"(?P<closes>{re.escape(last)})"
         return re.compile(f"{closing}|{opening}" if len(last) > len(first) else f"{opening}|{closing}")
     names = "|".join(map(re.escape, TAGS if tag is None else [tag]))
