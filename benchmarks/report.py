@@ -152,7 +152,8 @@ def shown(report: Path) -> dict[str, float]:
         browser = playwright.chromium.launch(executable_path=need("chromium"), args=["--no-sandbox"])
         page = browser.new_page()
         page.goto((report / "index.html").as_uri())
-        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+        while not page.evaluate("performance.getEntriesByName('first-contentful-paint').length"):
+            page.wait_for_timeout(10)  # the page's policy forbids the functions that Playwright would wait for
         first = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
         page.goto((report / "samples.html").as_uri())
         page.locator("body[data-ready]").wait_for(timeout=120_000)
