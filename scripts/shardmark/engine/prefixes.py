@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
+from shardmark.tasks.requests import shared_length
 
 LEAST_SAVED = 64
 "A shared part that saves fewer tokens than this is not worth a forward pass of its own."
@@ -41,7 +41,7 @@ def shared_prefixes(
     """
     heavy = [len(row) for row in rows] if weights is None else list(weights)
     order = sorted(range(len(rows)), key=lambda n: tuple(rows[n]))
-    common = [_common(rows[a], rows[b]) for a, b in pairwise(order)]
+    common = [shared_length(rows[a], rows[b]) for a, b in pairwise(order)]
     found: list[tuple[int, Prefix | None]] = []
     stack: list[tuple[int, int, Prefix | None]] = [(0, len(order), None)] if rows else []
     while stack:
@@ -63,10 +63,3 @@ def shared_prefixes(
         parts.sort(key=lambda part: max(heavy[n] for n in order[part[0] : part[1]]))
         stack += [(a, b, prefix) for a, b in parts]
     return found
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """The number of tokens that two rows begin with in common."""
-    length = min(len(a), len(b))
-    differ = np.flatnonzero(np.asarray(a[:length]) != np.asarray(b[:length]))
-    return int(differ[0]) if len(differ) else length

@@ -106,7 +106,8 @@ class ThoughtWatch:
         self._text = [limits.tags[0]] if opened else []
         self._end = self._count = 0
         self._tail, self._keep = "", max(1, max(map(len, limits.tags)) - 1)
-        self._examined, self._unsure = 0, False
+        self._examined = 0
+        self._unsure = False
         "Whether the next character decides if the last mark is in quotes."
 
     def push(self, token: int) -> None:
@@ -115,17 +116,16 @@ class ThoughtWatch:
         self.spent += self.thinking
         new = self._stream.push(token)[0]
         self._text.append(new)
-        recent, end = self._tail + new, 0
-        before = self._end
+        recent, before = self._tail + new, self._end
         marks = [*mark_pattern(None, self.limits.tags).finditer(recent)]
         fences = [*FENCE.finditer(recent)]
         if marks or fences or (new and self._unsure):
-            end = max(match.end() for match in [*marks, *fences]) if marks or fences else 0
             if self._examined < MOST_EXAMINED:
                 self._examine()
             elif marks:
                 self.thinking = not marks[-1]["closes"]
                 self._end += not self.thinking
+        end = max((match.end() for match in [*marks, *fences]), default=0)
         self._tail = recent[max(end, len(recent) - self._keep) :]
         if self.thinking or self._end > before:
             self.length = self._count

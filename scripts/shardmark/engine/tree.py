@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardmark.engine.tokens import ScoredRow
+from shardmark.tasks.requests import shared_length
 
 Numbers = npt.NDArray[np.int64]
 
@@ -146,7 +147,7 @@ class _Builder:
 
     def add(self, row: list[int]) -> Numbers:
         """Add a row; returns the tree's tokens for it, `[len(row)]`."""
-        shared = _shared(self._row, row)
+        shared = shared_length(self._row, row)
         size = len(self.tokens)
         for closed in self._path[shared:]:
             self._end[closed] = size
@@ -165,18 +166,6 @@ class _Builder:
         for open_ in self._path:
             self._end[open_] = len(self.tokens)
         return self._end
-
-
-def _shared(one: list[int], other: list[int]) -> int:
-    """The number of tokens that two rows share at the start, by bisection, because slices compare at the speed of C."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _slots(rows: list[ScoredRow], paths: list[Numbers]) -> tuple[list[Numbers], Numbers, Numbers]:

@@ -7,7 +7,7 @@ the name of the data set or its file.
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -91,15 +91,22 @@ def characters(request: Request) -> int:
 
 def shared_characters(texts: list[str]) -> int:
     """The number of characters that all texts begin with."""
-    first, last = min(texts, default=""), max(texts, default="")
-    same, end = 0, min(len(first), len(last))
-    while same < end:
-        middle = (same + end + 1) // 2
-        if first[same:middle] == last[same:middle]:
-            same = middle
+    return shared_length(min(texts, default=""), max(texts, default=""))
+
+
+def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """The length of what two texts, or rows of tokens, share at the start.
+
+    By bisection, because slices compare at the speed of C.
+    """
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
         else:
-            end = middle - 1
-    return same
+            high = middle - 1
+    return low
 
 
 def texts_of(request: Request) -> list[str]:

@@ -98,6 +98,7 @@ def node_needs(plan: Plan, models: list[ModelRecord]) -> NodeNeeds:
                 files |= _sizes(Path(location.path, name).absolute() for name in location.identity)
             elif isinstance(location, GgufFile):
                 files |= _sizes([Path(location.path).absolute()])
+        folders |= {str(Path(engine.python).parent) for engine in model.engines or () if engine.python}
     return NodeNeeds(
         folders=sorted(folders),
         files=dict(sorted(files.items())),

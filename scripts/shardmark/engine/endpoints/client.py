@@ -144,7 +144,7 @@ class Client:
         return judged(status, failure._replace(message=message), after)
 
 
-BUSY = frozenset({502, 503, 529}) | frozenset({520, 521, 522, 523, 525, 526, 527})
+BUSY = frozenset({502, 503, 520, 521, 522, 523, 525, 526, 527, 529})
 "Statuses of an endpoint that is down or overloaded: it may be waited for."
 OVERDUE = frozenset({408, 504, 524})
 "Statuses of a gateway that did not wait for the answer, which may be charged for."

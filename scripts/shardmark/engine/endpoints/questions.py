@@ -42,7 +42,7 @@ class Question:
     "The row to score; None for a text."
     stop: tuple[str, ...] = ()
     least: int = 0
-    "Tokens before which no stop string ends the text."
+    "The least tokens of a text that no stop string ends."
     cut: int = 0
     "Tokens of the prompt that were cut to fit the window."
     opened: str = ""

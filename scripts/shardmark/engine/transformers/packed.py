@@ -63,10 +63,12 @@ def pack_linears(model: nn.Module, wanted: Packing) -> bool:
     """
     if wanted is False or getattr(model, "hf_quantizer", None) or (wanted == "auto" and processor() not in FASTER):
         return False
-    if not operators_work():
+    if fault := _operators_fault():
         if wanted is True:
-            raise ValueError("pack_weights: this build of torch has no such operators; leave the setting out")
-        log.warning("weights are not packed: this build of torch has no such operators")
+            raise ValueError(
+                f"pack_weights: this build of torch has no such operators ({fault}); leave the setting out"
+            )
+        log.warning("weights are not packed: this build of torch has no such operators (%s)", fault)
         return False
     places: dict[int, list[Place]] = defaultdict(list)
     for parent, name, layer in _packable(model):
@@ -97,14 +99,18 @@ def processor() -> tuple[str, str]:
     return vendor, torch.backends.cpu.get_cpu_capability()
 
 
-def operators_work() -> bool:
-    """Whether this build of torch can pack weights and multiply with them. The operators are internal to torch."""
+def _operators_fault() -> str:
+    """The reason why this build of torch cannot pack weights and multiply with them; empty if it can.
+
+    The operators are internal to torch: they may be missing, or take other arguments.
+    """
+    weight, inputs = torch.eye(2, 3), torch.ones(1, 3)
     try:
-        weight, inputs = torch.eye(2, 3), torch.ones(1, 3)
         packed = PackedLinear(torch.ops.mkldnn._reorder_linear_weight(weight, ROWS), None)
-        return torch.equal(packed(inputs), torch.ones(1, 2)) and torch.equal(packed.weight, weight)
-    except (AttributeError, RuntimeError, TypeError, NotImplementedError):
-        return False
+        is_right = torch.equal(packed(inputs), torch.ones(1, 2)) and torch.equal(packed.weight, weight)
+    except (AttributeError, RuntimeError, TypeError, NotImplementedError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "" if is_right else "its packed products are wrong"
 
 
 def _packable(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
