@@ -1,6 +1,5 @@
 """Mistakes of the user, reported together; each names the file, the key and the fix."""
 
-import difflib
 import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -62,6 +61,8 @@ def disk_problem(error: OSError, where: object) -> Problem | None:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A suggestion for a name that is not among the known ones: "did you mean ...?" or the list."""
+    import difflib  # here: most commands start and end without it
+
     known = sorted(known)
     by_lower = {k.lower(): k for k in known}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.6)

@@ -7,7 +7,6 @@ cut as well: without it, a file system may rename first and lose the data.
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +46,8 @@ def file_sha256(path: Path) -> str:
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to, which appears in its place when the block succeeds: whole or absent, even after a crash."""
+    import tempfile  # here: it is slow to import, and a job whose worker answers writes no file itself
+
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

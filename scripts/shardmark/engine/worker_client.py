@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -164,7 +163,7 @@ def _new_worker(folder: Path, key: str, record: ModelBrief, start: _Start) -> It
         for other in folder.glob(f"*{SOCKET}"):
             if not other.name.startswith(f"{key}-"):
                 ask_to_leave(other)
-    path = folder / f"{key}-{uuid.uuid4().hex[:8]}{SOCKET}"
+    path = folder / f"{key}-{os.urandom(4).hex()}{SOCKET}"
     path.with_suffix(LOCK).touch()
     with claimed(path):
         name = start.logs / f"{record.name}-{path.stem.rpartition('-')[2]}.log"
