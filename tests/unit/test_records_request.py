@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asked import chat, choice, generate, rolling, said
-from shardmark.files import sha256
+from shardmark.files import json_line, sha256
 from shardmark.records.base import Unreadable, decode, to_json
 from shardmark.records.request import ChoiceRequest, Message, Request, RollingRequest
 from shardmark.tasks import request_id
-from shardmark.tasks.requests import shared_characters
+from shardmark.tasks.requests import request_line, shared_characters
 
 DRAWN = {"temperature": 0.7, "top_k": 40, "top_p": 0.9, "seed": 2**70, "samples": 5, "min_new_tokens": 2}
 PINNED: dict[str, Request] = {
@@ -30,6 +30,11 @@ PINNED: dict[str, Request] = {
 @pytest.mark.parametrize("key", PINNED)
 def test_a_request_has_the_id_that_it_always_had(key: str) -> None:
     assert request_id(PINNED[key]) == key
+
+
+@pytest.mark.parametrize("key", PINNED)
+def test_the_line_of_a_request_is_what_json_writes(key: str) -> None:
+    assert request_line(key, PINNED[key]) == json_line({"id": key, **to_json(PINNED[key])}).encode()
 
 
 @pytest.mark.parametrize("key", PINNED)

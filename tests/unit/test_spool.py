@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asked import choice, generate
 from projects import files_of, property_test
-from shardmark.files import json_line, read_jsonl
+from shardmark.files import json_line, jsonl, read_jsonl
 from shardmark.plan.cost import tokens_of, work
 from shardmark.plan.shards import GROUP, HASH_BITS, PREFIX, request_key, split
 from shardmark.plan.spool import Spool
@@ -51,6 +51,7 @@ def test_each_request_comes_back_once_with_its_id(scratch: Path, requests: list[
         path = scratch / "requests" / f"{shard.name}.jsonl"
         lines = list(read_jsonl(path))
         assert ids_in(path) == [line["id"] for line in lines] == [request.id for request in shard.requests]
+        assert path.read_text("ascii") == jsonl(lines)
         back |= {line.pop("id"): line for line in lines}
     assert back == {request_id(request): json.loads(json_line(to_json(request))) for request in requests}
     assert sum(len(shard.requests) for shard in shards) == len(back)

@@ -261,7 +261,8 @@ def stage(
             for asked in sample.rotations:
                 spool.add(asked.request_id, asked.request, asked.head)
             samples, head = samples + 1, sample.head
-            remarks.update(sample.remarks)
+            if sample.remarks:
+                remarks.update(sample.remarks)
             if len(chats) < MOST_CHATS:
                 chats |= dict.fromkeys(chat.shape for chat in chats_of(sample.request))
         words, cut = told(remarks, samples), extent.record()

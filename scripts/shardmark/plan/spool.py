@@ -1,15 +1,16 @@
 """Writing the requests of a data set into request files, which store/requests.py reads."""
 
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from shardmark.files import json_line, write_if_changed
+from shardmark.files import write_if_changed
 from shardmark.plan.cost import request_tokens
 from shardmark.plan.shards import Placed, Shard, keys, prefix_key
-from shardmark.records.base import to_json
 from shardmark.records.request import Request
+from shardmark.tasks.requests import request_line
 
 
 class Spool:
@@ -18,7 +19,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self._size, self._read = 0, False
+        self._size = 0
         self._found: list[tuple[str, int, int, int, int]] = []
         self._prefixes: list[int | None] = []
         self._ids: set[str] = set()
@@ -28,12 +29,9 @@ class Spool:
         if request_id in self._ids:
             return
         self._ids.add(request_id)
-        line = json_line({"id": request_id, **to_json(request)}).encode()
+        line = request_line(request_id, request)
         self._found.append((request_id, *request_tokens(request, head), self._size, len(line)))
         self._prefixes.append(prefix_key(request, head))
-        if self._read:
-            self._file.seek(self._size)
-            self._read = False
         self._size += self._file.write(line)
 
     def placed(self) -> list[Placed]:
@@ -43,13 +41,12 @@ class Spool:
 
     def write(self, folder: Path, shards: Iterable[Shard]) -> None:
         """Write the request files of shards."""
+        self._file.flush()
         for shard in shards:
             write_if_changed(folder / f"{shard.name}.jsonl", b"".join(map(self._line, shard.requests)))
 
     def _line(self, request: Placed) -> bytes:
-        self._read = True
-        self._file.seek(request.offset)
-        return self._file.read(request.length)
+        return os.pread(self._file.fileno(), request.length, request.offset)
 
     def close(self) -> None:
         """Release the disk space."""

@@ -60,8 +60,9 @@ class Extent:
 
     def add(self, group: str, taken: int, total: int) -> None:
         """Note rows of a group, of which some are taken."""
-        self.taken[group] += taken
-        self.total[group] += total
+        if self.limit is not None:
+            self.taken[group] += taken
+            self.total[group] += total
         self.samples += taken
         self.of += total
 

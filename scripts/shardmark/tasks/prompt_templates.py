@@ -29,7 +29,7 @@ class Question:
         self._where, self._problems = where, list[Problem]()
         self._numbered = False
         "Whether a template uses the row's number."
-        self.filter = self._compile(Expression, "where", settings.where or "true")
+        self.filter = self._compile(Expression, "where", settings.where) if settings.where else _keep
         self._target = self._compile(Expression, "target", settings.target or "none")
         self._choices = self._compile_choices(settings.choices)
         variable = f"{{{{ {VARIABLE[settings.kind]} }}}}" if settings.kind != "rolling" else ""
@@ -256,8 +256,15 @@ class Question:
         return str(self.context.query(row | {"choice": ""} if self.settings.kind == "choice" else row))
 
 
+def _keep(row: Row) -> bool:
+    """The condition of a data set without `where`."""
+    return True
+
+
 def _as_text(value: object, key: str, why: str) -> str:
     """A text, a number or a bool as text. Raises RenderError, with `why`, for missing and compound values."""
+    if type(value) is str:  # nearly always
+        return value
     if missing(value) or isinstance(value, dict | list | tuple):
         shown = "null" if value is None else repr(value)
         fix = "leave such rows out with `where`" if missing(value) else "use a part of it, or join its parts"

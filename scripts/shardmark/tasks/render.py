@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError, nearest
@@ -25,8 +27,7 @@ SHOWN = 3
 "The most failing rows of one key that are reported; the rest are counted."
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True):
     """One row of a data set as a question with its right answer."""
 
     id: str
@@ -42,7 +43,7 @@ class Sample:
     "The row's value in the column `group_by`."
     head: int = 0
     "Characters at the beginning of the prompt that come from few-shot examples and template, not from the row."
-    lm_eval: dict[str, Any] = field(default_factory=dict)
+    lm_eval: dict[str, Any] = msgspec.field(default_factory=dict)
     "Other facts that metrics of lm-eval's tasks need: `several`, whether `target` is a list of right answers."
     remarks: tuple[Remark, ...] = ()
     "Remarks for readers of the score."
@@ -52,6 +53,8 @@ class Sample:
     @property
     def rotations(self) -> "list[Sample]":
         """The sample as it is asked: once, or in all rotations of its options."""
+        if not self.turns:
+            return [self]
         own = [(turn.request, turn.request_id, turn.target, turn.choices) for turn in self.turns]
         return [self, *(replace(self, request=r, request_id=i, target=t, choices=c, turns=()) for r, i, t, c in own)]
 

@@ -149,7 +149,7 @@ def _json_value(line: bytes) -> Any:
 
 def parse_row(line: bytes) -> Any:
     """The value of a line. Raises ValueError for invalid JSON or duplicate keys, RecursionError for deep nesting."""
-    value = json.loads(line, object_pairs_hook=_unique)
+    value = _DECODER.decode(line.decode(json.detect_encoding(line), "surrogatepass"))
     if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise RecursionError
     return value
@@ -161,6 +161,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> Row:
         names = [name for name, _ in pairs]
         raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
     return row
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+"Made once, and not for each line."
 
 
 def _depth(value: object) -> int:

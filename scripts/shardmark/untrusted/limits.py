@@ -53,6 +53,7 @@ class Step:
     def __init__(self, memory: int, seconds: float) -> None:
         self._memory, self._seconds = memory, seconds
         self._limits = resource.getrlimit(resource.RLIMIT_AS)
+        self._process = psutil.Process()
         self._watched = Watched.here()
         self._watched.note_key("")
         self._count = self._seen = 0
@@ -78,7 +79,7 @@ class Step:
 
     def __enter__(self) -> None:
         if self._count % STEPS == 0:
-            _allow(self._memory, self._limits)
+            _allow(self._process, self._memory, self._limits)
         self._count += 1
         self._watched.begin()
         self._running, self._fired = True, False
@@ -183,9 +184,9 @@ def stopped(error: BaseException) -> str:
     return TOO_MUCH if isinstance(error, MemoryError) else str(error)
 
 
-def _allow(memory: int, limits: tuple[int, int]) -> None:
+def _allow(process: psutil.Process, memory: int, limits: tuple[int, int]) -> None:
     """Let this process grow by `memory` bytes, but not beyond its earlier limits."""
-    size = psutil.Process().memory_info().vms
+    size = process.memory_info().vms
     bounds = [bound for bound in limits if bound != resource.RLIM_INFINITY]
     try:
         resource.setrlimit(resource.RLIMIT_AS, (min([size + memory, *bounds]), limits[1]))

@@ -19,6 +19,9 @@ from jinja2.utils import pass_eval_context
 LAZY = Iterator | ItemsView | KeysView | ValuesView | range | bytes | set | frozenset  # type: ignore[type-arg]
 "Types printed as the list of their parts, besides lists and tuples."
 
+LISTS = list | tuple | LAZY
+"All types printed as the list of their parts; a union takes time to make."
+
 PLAIN = frozenset([str, int, float, bool, type(None)])
 "Types that need no further check."
 
@@ -66,7 +69,7 @@ def plain(value: object) -> Any:
     """The value as in JSON, including null and NaN. Raises NoText for an object that has no text of its own."""
     if type(value) in PLAIN:
         return value
-    if isinstance(value, list | tuple | LAZY) and not callable(value):  # Jinja's `loop` is both
+    if isinstance(value, LISTS) and not callable(value):  # Jinja's `loop` is both
         return [plain(part) for part in value]
     _check(value)
     return value

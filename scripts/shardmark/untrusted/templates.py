@@ -151,9 +151,11 @@ class _Compiled:
 
     def __call__(self, values: dict[str, Any]) -> Any:
         """The result for a row. Raises RenderError."""
-        if self.key:
-            note_key(self.key)
         try:
+            if (result := self._without_jinja(values)) is not None:
+                return result
+            if self.key:
+                note_key(self.key)
             return self._evaluate(values)
         except (MemoryError, TooLong) as error:
             raise RenderError(stopped(error), FIX, True, self.key) from error
@@ -185,6 +187,9 @@ class _Compiled:
         except Exception:  # the placeholder for the others does not fit
             return False
         return False
+
+    def _without_jinja(self, values: dict[str, Any]) -> Any:
+        """The result, if it takes only texts and numbers of the row; else None."""
 
     def _compile(self, source: str) -> Any:
         raise AttributeError(source)
@@ -231,22 +236,32 @@ class Template(_Compiled):
 
     def _compile(self, source: str) -> Any:
         render = ENVIRONMENT.from_string(source).render
-        if "{" not in source:
-            text = render({})
-            return lambda values: text
-        parts = _filled_in(source)
-        return render if parts is None else lambda values: _fill_in(parts, values) or render(values)
+        self._parts: _Parts | None = [(render({}), "")] if "{" not in source else _filled_in(source)
+        return render
+
+    def _without_jinja(self, values: dict[str, Any]) -> str | None:
+        return None if self._parts is None else _fill_in(self._parts, values)
 
 
 class Expression(_Compiled):
     """A Jinja expression such as `choices.label.index(answerKey)`; evaluates to a Python value."""
 
+    _column: str | None = None
+    "The column that it consists of."
+
     def _compile(self, source: str) -> Any:
         evaluate = ENVIRONMENT.compile_expression(source, undefined_to_none=False)
         match _filled_in(self._as_template(source)):
             case [(None, name)]:
+                self._column = name
                 return lambda values: printed.plain(values[name] if name in values else evaluate(values))
         return lambda values: printed.plain(evaluate(values))
+
+    def _without_jinja(self, values: dict[str, Any]) -> Any:
+        value = values.get(self._column) if self._column is not None else None
+        if type(value) is list and printed.PLAIN.issuperset(map(type, value)):
+            return [*value]
+        return value if type(value) in printed.PLAIN else None
 
     def _as_template(self, source: str) -> str:
         return "{{" + source + "}}"
