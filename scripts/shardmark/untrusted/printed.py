@@ -19,7 +19,7 @@ from jinja2.utils import pass_eval_context
 LAZY = Iterator | ItemsView | KeysView | ValuesView | range | bytes | set | frozenset  # type: ignore[type-arg]
 "Types printed as the list of their parts, besides lists and tuples."
 
-LISTS = list | tuple | LAZY
+LISTS = list | tuple | LAZY  # type: ignore[type-arg]
 "All types printed as the list of their parts; a union takes time to make."
 
 PLAIN = frozenset([str, int, float, bool, type(None)])
