@@ -191,6 +191,8 @@ def test_it_tells_what_is_served() -> None:
             Failure("m", "c", "p"),
         ),
         ({"error": {"message": "m", "code": 429, "type": "t"}}, Failure("m", "t", "", 429)),
+        ({"error": {"message": "m", "param": "body.stop.0"}}, Failure("m", "", "stop")),
+        ({"detail": [{"loc": ["body"], "msg": "m"}]}, Failure("m")),
         ({"error": "m"}, Failure("m")),
         ({"error": {"message": "m", "code": "429"}}, Failure("m", "", "", 429)),
         ({"error": {"message": "m", "code": -1}}, Failure("m", "-1")),

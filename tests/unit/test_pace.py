@@ -158,3 +158,19 @@ def test_a_purse_holds_the_worst_case_of_all_that_is_in_flight() -> None:
     assert purse.take(31) is False
     assert purse.take(1) is False
     assert purse.spent == 70
+
+
+def test_a_request_that_costs_more_than_its_worst_case_makes_all_others_count_more() -> None:
+    purse = Purse(limit=100)
+    assert purse.take(10)
+    assert purse.take(10)
+    purse.settle(10, 30)
+    assert purse.take(10)  # 30 spent, 30 for each of two
+    assert purse.take(10) is None
+    purse.settle(10, 10)
+    assert purse.take(10)
+    assert (purse.spent, purse.worst()) == (40, 60)
+    purse = Purse(limit=100)
+    assert purse.take(30)
+    purse.settle(30, 40)
+    assert [purse.take(1) for _ in range(6)] == [True] * 5 + [None]  # 11 each: a prompt of the endpoint's own

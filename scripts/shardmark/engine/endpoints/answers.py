@@ -37,13 +37,11 @@ FAILED = ("error", "abort", "cancelled")
 "Reasons that mean a text was not finished: it is asked for again."
 SERVED_LENGTH = 200
 "The most characters kept of the name and fingerprint that an endpoint gives."
-HIDDEN_FACTOR, HIDDEN_TOKENS = 4, 8192
-"""Bounds for an endpoint's count of prompt tokens: a factor of the most that our prompt can have, and tokens on top.
+MOST_TOKENS = 10_000_000
+"The largest count that is believed: endpoints add prompts of their own and ignore limits, but have no such window."
 
-An endpoint may put a prompt of its own before ours.
-"""
-
-
+LOCATED = re.compile(r"'loc': (?:\('body', '(\w+)'|'body\.(\w+))")
+"The wrong field in errors of pydantic that a server (vLLM) sends as a text; the whole request may follow as input."
 LONGEST_TOKEN = 1024
 "The most bytes that a token can have: a count of fewer tokens than a text must have is not believed."
 LONGEST_NUMBER = 40
@@ -155,10 +153,16 @@ def _failure(value: Any) -> Failure:
     if isinstance(found, dict):
         told = [found.get(name) for name in ("message", "code", "param", "type")]
         message, code, parameter = (str(part) if part is not None else "" for part in told[:3])
+        parameter = _field(parameter) or _field("".join(next(iter(LOCATED.findall(message)), "")))
         kind = str(told[3]) if isinstance(told[3], str) else ""
         status = _status(found.get("code"))
         return Failure(message or str(found), code if status is None and code else kind, parameter, status)
     return Failure(str(found))
+
+
+def _field(parameter: str) -> str:
+    """The field of a request in a path such as body.stop.0."""
+    return re.split(r"[.\[]", parameter.removeprefix("body."))[0]
 
 
 def _first_detail(detail: Any) -> Failure | None:
@@ -166,7 +170,7 @@ def _first_detail(detail: Any) -> Failure | None:
     if not isinstance(detail, dict) or not isinstance(detail.get("loc"), list) or not detail["loc"]:
         return None
     field = next((part for part in detail["loc"] if isinstance(part, str) and part != "body"), "")
-    message = f"{field}: {detail['msg']}" if detail.get("msg") else str([detail])
+    message = f"{field}: {detail['msg']}".removeprefix(": ") if detail.get("msg") else str([detail])
     return Failure(message, str(detail.get("type") or ""), field)
 
 
@@ -212,7 +216,7 @@ def _read(body: _Body, question: Question, api: str) -> Reply | Failure:
     if question.row:
         if choice.finish_reason in FAILED:
             _end(choice.finish_reason)
-        return Reply(_usage(body.usage, question, ""), _served(body), score=_score(choice, question))
+        return Reply(_usage(body.usage, ""), _served(body), score=_score(choice, question))
     if _known_end(choice.finish_reason) in WITHOUT_TEXT and _has_no_text(choice, api):
         text, reasoning, refusal = "", "", ""
     else:
@@ -220,7 +224,7 @@ def _read(body: _Body, question: Question, api: str) -> Reply | Failure:
     end = "refusal" if refusal else _end(choice.finish_reason)
     text = text or refusal
     text, stopped = _before_stop(text, question)
-    usage, end = _usage(body.usage, question, text + reasoning), "stop" if stopped else end
+    usage, end = _usage(body.usage, text + reasoning), "stop" if stopped else end
     # A stop string ends a text sooner, and endpoints don't say that it was one.
     if end == "stop" and not question.stop and usage.written is not None and usage.written < question.least:
         what = f"it wrote {usage.written} tokens instead of at least {question.least}: the endpoint ignores min_tokens"
@@ -318,22 +322,21 @@ def _before_stop(text: str, question: Question) -> tuple[str, bool]:
     return (text[: min(places)], True) if places else (text, False)
 
 
-def _usage(value: Any, question: Question, written: str) -> Usage:
+def _usage(value: Any, written: str) -> Usage:
     """The token counts of an endpoint, as far as they are plausible."""
     if not isinstance(value, dict):
         return Usage()
     details = value.get("completion_tokens_details")
     thought = details.get("reasoning_tokens") if isinstance(details, dict) else value.get("reasoning_tokens")
     size = len(written.encode(errors="replace"))
-    most = max(question.write, size) + 16
     count = value.get("completion_tokens")
     match value:
         case {"completion_tokens": int(said), "prompt_tokens": int(asked), "total_tokens": int(total)}:
             if isinstance(thought, int) and thought and total == asked + said + thought:
                 count = said + thought  # some endpoints don't include thoughts
-    tokens = _count(count, most, least=-(-size // LONGEST_TOKEN))
+    tokens = _count(count, MOST_TOKENS, least=-(-size // LONGEST_TOKEN))
     return Usage(
-        read=_count(value.get("prompt_tokens"), HIDDEN_FACTOR * question.read + HIDDEN_TOKENS, least=1),
+        read=_count(value.get("prompt_tokens"), MOST_TOKENS, least=1),
         written=tokens,
         thought=None if tokens is None else _count(thought, tokens),
     )

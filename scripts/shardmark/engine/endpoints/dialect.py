@@ -13,6 +13,7 @@ from shardmark.engine.endpoints.answers import Failure
 from shardmark.engine.endpoints.client import Refused
 
 MOST_STOPS = 4
+FIELDS = ("max_tokens", "stop", "seed", "top_p", "temperature")
 REFUSALS = (400, 422)
 "Statuses for a wrong field."
 log = logging.getLogger(__name__)
@@ -48,8 +49,9 @@ class Dialect:
         failure, body = refused.failure, refused.body
         if refused.status not in REFUSALS:
             return False
-        for name in ("max_tokens", "stop", "seed", "top_p", "temperature"):
-            if name in body and self._names(failure, name) and (step := self._next(name, body)):
+        named = [(self._place(failure, name), name) for name in FIELDS if name in body]
+        for _, name in sorted((place, name) for place, name in named if place >= 0):
+            if step := self._next(name, body):
                 if self._done.get(name, 0) < step:
                     self._done[name] = step
                     log.info("the endpoint refuses %s as it was sent (%s): trying another form", name, failure.message)
@@ -63,9 +65,12 @@ class Dialect:
         return int(name in ("max_tokens", "seed") or body[name] == 1)
 
     @staticmethod
-    def _names(failure: Failure, name: str) -> bool:
+    def _place(failure: Failure, name: str) -> int:
+        """Where a failure names a field: the first one is at fault. -1 if it does not name it."""
         if failure.parameter:
-            return failure.parameter == name
+            return 0 if failure.parameter == name else -1
+        message = failure.message.partition("'input'")[0]  # which may be the whole request
         if name == "max_tokens":  # often part of a message that a prompt is too long
-            return "max_completion_tokens" in failure.message
-        return bool(re.search(rf"\b{name}\b", failure.message))
+            return message.find("max_completion_tokens")
+        found = re.search(rf"\b{name}\b", message)
+        return found.start() if found else -1

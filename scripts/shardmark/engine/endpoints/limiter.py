@@ -127,7 +127,8 @@ class Limiter:
         for number, tokens, cost in hello["held"]:  # granted by an earlier limiter, which has counted the cost as spent
             guest.held[number] = Held(pace.grant(tokens, time.time()), cost)
             if purse:
-                purse.settle(-cost, -cost)
+                purse.hold(cost)
+                purse.spent -= cost
         self._guests.setdefault(id(pace), deque()).append(guest)
         self._agree(pace)
         if 2 * GATHERING_SECONDS < (seconds := pace.wait(0, time.time())) < math.inf and pace.blind_until > 0:
@@ -202,7 +203,7 @@ class Limiter:
             if not paid:
                 if paid is False and guest.purse:
                     guest.wants.clear()
-                    guest.tell(broke=[guest.purse.spent, guest.purse.limit, cost])
+                    guest.tell(broke=[guest.purse.spent, guest.purse.limit, guest.purse.worst(cost, 1)])
                 skipped += 1
                 continue
             skipped = 0
@@ -227,7 +228,7 @@ def _write_ledger(path: Path, purse: Purse) -> None:
     with suppress(OSError):  # the run is over and its folder is gone
         handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)  # not emptied first: a killed process must not forget
         try:
-            os.pwrite(handle, b"%0*d\n" % (LEDGER_DIGITS, purse.spent + purse.reserved), 0)
+            os.pwrite(handle, b"%0*d\n" % (LEDGER_DIGITS, purse.spent + purse.worst()), 0)
         finally:
             os.close(handle)
 

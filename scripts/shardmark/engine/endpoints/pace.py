@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 START, MOST = 20, 320
 "Requests in flight at first, and at most, if the configuration does not say."
@@ -144,18 +145,37 @@ class Purse:
     reserved: int = 0
     "The worst case of the requests in flight."
     closed: bool = False
+    in_flight: int = 0
+    factor: Fraction = Fraction(1)
+    excess: int = 0
+    """The most by which a request has cost more than its worst case: as a factor, and as a difference. An endpoint may
+    ignore the limit of an answer, or put a long prompt before ours, so the others may cost as much more."""
+
+    def worst(self, cost: int = 0, requests: int = 0) -> int:
+        """The most that the requests in flight may cost with others, whose worst cases amount to `cost`."""
+        cost, requests = self.reserved + cost, self.in_flight + requests
+        return max(math.ceil(cost * self.factor), cost + requests * self.excess)
 
     def take(self, cost: int) -> bool | None:
         """Reserve the worst case of a request; None if it may fit when another one ends, False if it cannot."""
-        if not self.closed and self.spent + self.reserved + cost <= self.limit:
-            self.reserved += cost
+        if not self.closed and self.spent + self.worst(cost, 1) <= self.limit:
+            self.hold(cost)
             return True
         if self.reserved and not self.closed:
             return None
         self.closed = True
         return False
 
+    def hold(self, cost: int) -> None:
+        """Note that a request is in flight."""
+        self.reserved += cost
+        self.in_flight += 1
+
     def settle(self, reserved: int, spent: int) -> None:
         """Note the cost of a finished request."""
         self.reserved -= reserved
+        self.in_flight -= 1
         self.spent += spent
+        self.excess = max(self.excess, spent - reserved)
+        if reserved:
+            self.factor = max(self.factor, Fraction(spent, reserved))
