@@ -48,3 +48,16 @@ def test_tokens_that_were_sent_as_such_need_no_count_of_the_endpoint() -> None:
     scored = Predictions(MODEL.settings, None).of("r", request, [(question, reply)])
     assert isinstance(scored, Scored)
     assert (scored.read, scored.written) == (3, 1)
+
+
+def test_all_models_that_scored_the_choices_of_a_request_are_kept() -> None:
+    assert isinstance(MODEL.settings, OpenaiConfig)
+    row = ScoredRow([5, 6], [6, 7], 0)
+    parts = [
+        (Question("r", n, {"prompt": [5, 6, 7]}, read=4, write=1, row=row), Reply(Usage(), served, score=(-1.0, True)))
+        for n, served in enumerate(["m fp_1", "m fp_2", "m fp_1"])
+    ]
+    scored = Predictions(MODEL.settings, None).of("r", ChoiceRequest(pairs=[("a", "b")] * 3), parts)
+    told = usage(MODEL, {"r": scored})
+    assert told
+    assert told.served == {"m fp_1": 1, "m fp_2": 1}

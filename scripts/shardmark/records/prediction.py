@@ -33,7 +33,7 @@ class Scored(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     written: int = 0
     "How many tokens an endpoint wrote besides, which it counts as well."
     served: str = ""
-    "As in `Generated`."
+    "As in `Generated`, of all choices: each that differs on a line of its own."
 
 
 Mark = tuple[int, str]

@@ -18,7 +18,7 @@ def usage(record: ModelRecord, answers: Mapping[str, Prediction]) -> Usage | Non
     for answer in answers.values():
         if isinstance(answer, Scored):
             read, written = read + answer.read, written + answer.written
-            served[answer.served] += 1
+            served.update(answer.served.split("\n"))
         else:
             read += sum(output.read for output in answer.outputs)
             written += sum(output.tokens for output in answer.outputs)

@@ -41,7 +41,7 @@ class Predictions:
             scored_prediction(key, request, values),
             read=sum(_read(*part) for part in parts),
             written=sum(1 if reply.usage.written is None else reply.usage.written for _, reply in parts),
-            served=parts[0][1].served,
+            served="\n".join(dict.fromkeys(reply.served for _, reply in parts)),
         )
 
     def _facts(self, question: Question, reply: Reply) -> dict[str, Any]:
