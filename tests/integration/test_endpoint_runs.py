@@ -17,13 +17,13 @@ from workflow import Project
 pytestmark = pytest.mark.slow
 
 ROWS = 60
-KEY = "sk-secret-0123456789"
+KEY, HEADER_KEY, BODY_KEY = "sk-secret-0123456789", "header-secret-0123456789", "body-secret-0123456789"
 
 
 def answer(body: dict[str, Any]) -> dict[str, Any]:
     """Each question's own number; of one, a refusal; thoughts beside it."""
     number = asked_text(body).split()[-1]
-    said: dict[str, Any] = {"role": "assistant", "content": f"It is {number}", "reasoning_content": "let me see"}
+    said: dict[str, Any] = {"role": "assistant", "content": f"It is {number}", "reasoning_content": str(body.get("a"))}
     if number == "7":
         said |= {"content": None, "refusal": "I must not: 0 <script>alert(0)</script>"}
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 2}}
@@ -39,6 +39,8 @@ def endpoint() -> Iterator[FakeEndpoint]:
 @pytest.fixture
 def project(tmp_path: Path, endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setenv("FAR_KEY", KEY)
+    monkeypatch.setenv("HEADER_KEY", HEADER_KEY)
+    monkeypatch.setenv("BODY_KEY", BODY_KEY)
     made = Project.create(tmp_path / "project", run="test", models=["far"], datasets=["say"], max_shard_size=16)
     write(made, "models/far", endpoint.url)
     rows = [{"n": str(n)} for n in range(ROWS)]
@@ -52,6 +54,7 @@ def project(tmp_path: Path, endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPa
 def write(project: Project, name: str, url: str, **more: Any) -> None:
     price = {"input": 1e6, "output": 1e6}  # a token costs one
     values = {"backend": "openai", "base_url": url, "model": "fake", "api_key_env": "FAR_KEY", "price": price} | more
+    values |= {"headers": {"Helicone-Auth": "Bearer ${HEADER_KEY}"}, "extra_body": {"a": [{"token": "${BODY_KEY}"}]}}
     (project.folder / f"config/{name}.yaml").write_text(yaml.safe_dump(values))
 
 
@@ -66,6 +69,8 @@ def test_a_run_asks_each_question_once_and_tells_tokens_money_and_refusals(
     project.run()
     assert endpoint.asked.total() == len(endpoint.asked) == ROWS
     assert {headers["authorization"] for headers in endpoint.headers} == {f"bearer {KEY}".lower()}
+    assert {headers["helicone-auth"] for headers in endpoint.headers} == {f"bearer {HEADER_KEY}"}
+    assert {body["a"][0]["token"] for body in endpoint.bodies} == {BODY_KEY}
     with open(project.folder / "results/reports/test/leaderboard.csv") as file:
         (row,) = csv.DictReader(file)
     assert float(row["value"]) == pytest.approx((ROWS - 1) / ROWS)
@@ -79,8 +84,9 @@ def test_a_run_asks_each_question_once_and_tells_tokens_money_and_refusals(
     (timings,) = (project.folder / "results/timings").glob("*/*.json")
     usage = json.loads(timings.read_text())["usage"]
     assert usage == {"read": 600, "written": 300, "money": 900.0, "served": {"fake-1 fp_1": ROWS}}
-    told = [path for path in project.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
-    assert told == []
+    written = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+    keys = [key.encode() for key in (KEY, HEADER_KEY, BODY_KEY)]
+    assert [path for path, content in written.items() if any(key in content for key in keys)] == []
     assert "Nothing to be done" in project.run()
     write(project, "models/far", endpoint.url, snapshot="2026-11")
     assert project.planned()["infer_endpoint"] >= 4

@@ -5,11 +5,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from openai.types.shared.reasoning_effort import ReasoningEffort
 
 from projects import GENERATE, ROWS, plan, problems, write_dataset, write_model, write_rows, write_yaml
 from shardmark.config.backends.openai import OpenaiConfig
@@ -76,6 +78,27 @@ Keys = dict[str, Any]
         ({"num_gpus": 1}, "", "uses no GPU here"),
         ({"extra_body": {"temperature": 1}}, "", "extra_body.temperature is set by generation.temperature"),
         ({"headers": {"X-Api-Key": KEY}}, "", "headers.X-Api-Key seems to hold a key"),
+        ({"headers": {"Ocp-Apim-Subscription-Key": KEY}}, "", "headers.Ocp-Apim-Subscription-Key seems to hold a key"),
+        ({"headers": {"Helicone-Auth": f"Bearer {KEY}"}}, "", "headers.Helicone-Auth seems to hold a key"),
+        ({"answer_headers": {"X-Access-Key": KEY}}, "", "answer_headers.X-Access-Key seems to hold a key"),
+        ({"headers": {"X-Team": "sk-proj-0123456789abcdef"}}, "", "headers.X-Team seems to hold a key"),
+        ({"headers": {"X-Team": "${A} 0123456789abcdef0123456789abcdef"}}, "", "headers.X-Team seems to hold a key"),
+        ({"extra_body": {"api_key": KEY}}, "", "extra_body.api_key seems to hold a key"),
+        ({"extra_body": {"a": [{"hf_token": KEY}]}}, "", "extra_body.a.hf_token seems to hold a key"),
+        ({"extra_body": {"user": "hf_0123456789abcdef"}}, "", "extra_body.user seems to hold a key"),
+        ({"extra_body": {"password": "a ${B}"}}, "", "write ${NAME}"),
+        ({"api_key_env": "hf_0123456789abcdefgh"}, "api_key_env", "never the key"),
+        ({"extra_body": {"best_of": 5}}, "", "extra_body.best_of is set by nothing: each answer is a request"),
+        ({"extra_body": {"n": 5}}, "", "extra_body.n is set by samples"),
+        ({"extra_body": {"max_new_tokens": 500}}, "", "is set by generation.max_new_tokens"),
+        ({"extra_body": {"reasoning_effort": "minimal"}}, "", "extra_body.reasoning_effort is set by reasoning"),
+        ({"reasoning": "off"}, "", "do not support off: give one of none, minimal, low"),
+        ({"headers": {"X-B": "1"}, "answer_headers": {"x-b": "2"}}, "", "x-b is in both headers and answer_headers"),
+        ({"base_url": f"{NOWHERE}/models"}, "base_url", "drop /models"),
+        ({"base_url": "http://127.0.0.1:9/chat/completions/"}, "base_url", "drop /chat/completions/"),
+        ({"base_url": f"{NOWHERE}?api_key=abcdef"}, "base_url", "drop everything from ?"),
+        ({"snapshot": 2026.11}, "snapshot", "valid string"),
+        ({"snapshot": date(2026, 11, 1)}, "snapshot", "YAML reads 2026-11-01 as a date, not as text"),
         ({"headers": {"authorization": f"Bearer {KEY}"}}, "", "write ${NAME}"),
         ({"reasoning": {"budget": 9}}, "", "do not support"),
         ({"apply_chat_template": False}, "", "accepts only chats"),
@@ -107,15 +130,17 @@ def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, keys: Keys, k
     assert problem.where == "config/models/api.yaml"
     assert problem.key == key
     assert says in problem.what
-    assert KEY not in problem.what.replace(f"{KEY!r}", "")
+    for secret in (KEY, "0123456789abcdef", "=abcdef"):
+        assert secret not in problem.what
 
 
 def test_everything_that_is_missing_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     keys = {"api_key_env": "NO_SUCH_KEY", "headers": {"X-Team": "team ${NO_TEAM}"}}
+    keys["extra_body"] = {"a": "${NO_TEAM}"}
     project(tmp_path, NOWHERE, {"asked_ppl": CHOICE, "asked_gen": GENERATE}, **keys)
     found = problems(plan, tmp_path, max_cost=5)
-    assert [problem.key for problem in found] == ["backend", "api_key_env", "headers.X-Team", "price"]
+    assert [problem.key for problem in found] == ["backend", "api_key_env", "extra_body.a", "headers.X-Team", "price"]
     assert "asked_ppl (choice)" in found[0].what
     assert found[0].fix.startswith("ask asked_gen instead")
     assert "NO_SUCH_KEY is not set" in found[1].what
@@ -265,7 +290,39 @@ def test_a_new_snapshot_is_another_model_and_another_pace_or_price_is_not() -> N
     def identity(**keys: Any) -> Keys:
         return OpenaiConfig.model_validate({"base_url": NOWHERE, "model": "tiny"} | keys).identity()
 
-    for same in ({"concurrency": 3}, {"price": {"input": 1, "output": 1}}, {"timeout": 5}, {"api_key_env": "A"}):
+    for same in (
+        {"concurrency": 3},
+        {"price": {"input": 1, "output": 1}},
+        {"timeout": 5},
+        {"api_key_env": "A"},
+        {"headers": {"X-Team": "blue"}},
+    ):
         assert identity(**same) == identity()
-    for other in ({"snapshot": "2026-11"}, {"extra_body": {"a": 1}}, {"model": "other"}, {"max_out_len": 3}):
+    for other in (
+        {"snapshot": "2026-11"},
+        {"extra_body": {"a": 1}},
+        {"model": "other"},
+        {"max_out_len": 3},
+        {"answer_headers": {"X-Beta": "1"}},
+    ):
         assert identity(**other) != identity()
+    assert identity(answer_headers={"A": "1", "B": "2"}) == identity(answer_headers={"b": "2", "a": "1"})
+
+
+def test_what_only_looks_like_a_secret_is_accepted() -> None:
+    fields = {"bos_token": "<s>", "prompt_cache_key": "a run", "skip_special_tokens": False, "tokenizer": "org/name"}
+    fields |= {"stop_token_ids": [1], "metadata": {"author": "me"}, "api_key": "${A_KEY}"}
+    headers = {"X-Author": "me", "X-Max-Tokens": "100", "X-Key": "Bearer ${A_KEY}"}
+    OpenaiConfig.model_validate({"base_url": NOWHERE, "model": "m", "extra_body": fields, "headers": headers})
+
+
+@pytest.mark.parametrize("effort", get_args(get_args(ReasoningEffort)[0]))
+def test_every_effort_that_the_package_openai_knows_can_be_given(effort: str) -> None:
+    OpenaiConfig.model_validate({"base_url": NOWHERE, "model": "m", "reasoning": effort})
+
+
+def test_a_header_that_may_change_answers_is_noted(tmp_path: Path) -> None:
+    headers = {"headers": {"X-Beta": "1", "X-Team": "a"}, "answer_headers": {"X-Version": "2"}}
+    with endpoint(lists("tiny")) as url:
+        [note] = plan(project(tmp_path, url, **headers)).warnings
+    assert (note.key, "answer_headers" in note.fix) == ("headers.X-Beta", True)

@@ -172,6 +172,28 @@ def test_an_endpoint_that_forgets_some_later_is_found_out_too(opened: Any, local
         answers(opened(endpoint), SCORED)
 
 
+def test_a_server_that_adds_a_bos_of_its_own_is_found_out(
+    opened: Any, local: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its log-probabilities are as many as the prompt's tokens and the generated one."""
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        made = served(local.model, local.tokenizer, body)
+        made["usage"]["prompt_tokens"] += 1
+        return made
+
+    with serving(answer) as endpoint:
+        with pytest.raises(UserError, match="were sent: it adds its own, such as BOS") as caught:
+            answers(opened(endpoint), by_id([choice(("ab", "c"), ("ab", "d"))]))
+        assert len(endpoint.bodies) == 1
+        backend = opened(endpoint)
+        answers(backend, by_id([generate("Once", new=3), generate("upon", new=3)]))
+        with pytest.raises(UserError, match="it adds its own"):
+            answers(backend, by_id([choice(("ab", "c"))]))
+    assert caught.value.problems[0].key == "base_url"
+    assert caplog.text.count("answers may differ") == 1
+
+
 @pytest.mark.parametrize("way", ["echo", "prompt_logprobs"])
 def test_a_model_of_another_vocabulary_is_found_out(opened: Any, local: Any, way: str) -> None:
     def answer(body: dict[str, Any]) -> dict[str, Any]:

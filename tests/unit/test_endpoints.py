@@ -16,9 +16,13 @@ import pytest
 
 from asked import by_id, chat, generate
 from fake_endpoint import Fault, choices, record, serving
+from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.engine.endpoints import asking, client
 from shardmark.engine.endpoints import backend as backends
+from shardmark.engine.endpoints.answers import Failure
 from shardmark.engine.endpoints.backend import MAX_COST, EndpointBackend, open_backend
+from shardmark.engine.endpoints.dialect import Dialect
+from shardmark.engine.endpoints.questions import Questions
 from shardmark.errors import UserError
 from shardmark.records.model import Staged
 from shardmark.records.prediction import Generated, Part, Prediction, Sampled
@@ -150,13 +154,15 @@ def test_samples_are_asked_one_by_one_each_with_a_seed_of_its_own(opened: Open) 
 def test_the_models_file_says_more(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAR_KEY", KEY)
     monkeypatch.setenv("TEAM", "blue")
-    settings = {"api_key_env": "FAR_KEY", "headers": {"X-Team": "team ${TEAM}"}, "extra_body": {"top_a": 1}}
-    settings |= {"reasoning": "low", "reasoning_tokens": 100, "max_out_len": 6}
+    fields = {"top_a": 1, "team": ["${TEAM}", "not ${TEAM}"]}
+    settings = {"api_key_env": "FAR_KEY", "headers": {"X-Team": "team ${TEAM}"}, "extra_body": fields}
+    settings |= {"answer_headers": {"X-Beta": "b"}, "reasoning": "low", "reasoning_tokens": 100, "max_out_len": 6}
     with serving() as endpoint:
         answers(opened(endpoint.url, **settings), some(1))
         (body,), (headers,) = endpoint.bodies, endpoint.headers
     assert (body["top_a"], body["reasoning_effort"], body["max_tokens"]) == (1, "low", 106)
-    assert (headers["authorization"], headers["x-team"]) == (f"bearer {KEY}", "team blue")
+    assert (headers["authorization"], headers["x-team"], headers["x-beta"]) == (f"bearer {KEY}", "team blue", "b")
+    assert body["team"] == ["blue", "not ${TEAM}"]
 
 
 def test_no_key_is_sent_where_none_is_named(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,6 +279,77 @@ def test_fields_that_an_endpoint_refuses_are_sent_otherwise_where_that_changes_n
     assert {prediction.text for prediction in found.values()} == {"re: hello "[:4]}
 
 
+def test_an_effort_that_the_model_refuses_ends_the_job_before_requests_are_burnt(opened: Open) -> None:
+    told = {"error": {"message": "Unsupported value: 'xhigh'", "param": "reasoning_effort"}}
+    with serving(fault=refused(told, 400)) as endpoint:
+        with pytest.raises(UserError) as caught:
+            answers(opened(endpoint.url, reasoning="xhigh", concurrency=2), some(200))
+        assert len(endpoint.bodies) <= 4
+        told["error"] |= {"message": "Unknown field 'top_a'", "param": None}
+        with pytest.raises(UserError, match=re.escape("extra_body.top_a: model far, request")):
+            answers(opened(endpoint.url, extra_body={"top_a": 1}, concurrency=2), some(200))
+    (problem,) = caught.value.problems
+    assert problem.key == "reasoning"
+
+
+def test_only_the_field_that_an_error_of_vllm_locates_is_sent_otherwise(opened: Open) -> None:
+    """The error also repeats the whole request."""
+
+    def fault(*_: Any) -> Fault | None:
+        body = endpoint.bodies[-1]
+        told = {"message": f"[{{'type': 'extra', 'loc': ('body', 'top_p'), 'input': {body}}}]", "param": None}
+        return Fault("status", 400, body={"error": told}) if "top_p" in body else None
+
+    requests = by_id([generate(text, temperature=1.0, stop=["x"]) for text in "ab"])
+    with serving(fault=fault) as endpoint:
+        answers(opened(endpoint.url, api="completions", concurrency=1), requests)
+        assert len(endpoint.bodies) == 3
+        assert endpoint.bodies[-1].keys() >= {"stop", "seed", "temperature", "max_tokens"}
+        endpoint.fault = refused({"error": {"message": "x", "param": "body.seed"}}, 400)
+        endpoint.bodies.clear()
+        broken_off(opened(endpoint.url, api="completions", concurrency=1), requests)
+        assert ["seed" in body for body in endpoint.bodies][:2] == [True, False]
+
+
+def test_of_several_fields_in_an_error_the_first_is_at_fault() -> None:
+    dialect, body = Dialect(), {"seed": 1, "top_p": 1, "temperature": 1}
+    refused = client.Refused(400, Failure("'temperature' is not supported; top_p and seed are"))
+    refused.body = body
+    assert dialect.learns(refused)
+    assert dialect.adapted(body).keys() == {"seed", "top_p"}
+
+
+def test_fields_of_a_models_file_may_be_read_with_each_prompt() -> None:
+    def most(**more: Any) -> int:
+        config = OpenaiConfig.model_validate({"base_url": "http://127.0.0.1:9/v1", "model": "m"} | more)
+        return Questions(config, None).of("r", chat(("user", "a")))[0].read
+
+    assert most(extra_body={"tools": ["é" * 1000]}) - most() >= 2000
+
+
+def test_a_slow_pace_is_no_silence(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "SILENCE_SECONDS", 0.2)
+    busy = Fault("status", 503)
+    with serving(fault=lambda text, nth: busy if text == "hello 1" and nth == 1 else None) as endpoint:
+        found = answers(opened(endpoint.url, requests_per_minute=120), some(2))
+    assert len(found) == 2
+    tries = asking.Tries()
+    for _ in range(2):
+        tries.pause(client.Again("busy", "503"), silent=3600)
+    with pytest.raises(asking.Unanswered, match="has answered nothing"):
+        tries.pause(client.Again("busy", "503"), silent=7200)
+
+
+def test_stop_strings_that_are_special_tokens_are_noted_once(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    with serving() as endpoint:
+        for more in ({}, {"extra_body": {"skip_special_tokens": False}}):
+            backend = opened(endpoint.url, **more)
+            for _ in range(2):
+                answers(backend, some(1, stop=["<|im_end|>", "</answer>", "\n"]))
+    (note,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert note.startswith("the stop strings '<|im_end|>' seem to be special tokens")
+
+
 def test_a_field_that_matters_is_an_error_that_names_it(opened: Open) -> None:
     told = {"error": {"message": "Unsupported value: 'temperature' does not support 0", "param": "temperature"}}
     with serving(fault=refused(told, 400)) as endpoint, pytest.raises(UserError) as caught:
@@ -364,8 +441,17 @@ def test_an_endpoint_that_asks_for_hours_is_not_waited_for(opened: Open) -> None
     assert "asks to wait for 86400 s" in str(caught)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"api_key_env": "FAR_KEY"},
+        {"headers": {"X-Key": "Bearer ${FAR_KEY}"}},
+        {"extra_body": {"a": [{"token": "${FAR_KEY}"}]}},
+    ],
+    ids=str,
+)
 def test_a_key_is_nowhere_even_if_the_endpoint_repeats_it(
-    opened: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    opened: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: dict[str, Any]
 ) -> None:
     monkeypatch.setenv("FAR_KEY", KEY)
     caplog.set_level(logging.DEBUG)
@@ -379,7 +465,7 @@ def test_a_key_is_nowhere_even_if_the_endpoint_repeats_it(
         return Fault("status", 500, body={"error": {"message": KEY}}) if nth == 1 else None
 
     with serving(answer, fault) as endpoint:
-        found, caught = broken_off(opened(endpoint.url, api_key_env="FAR_KEY"), some(3))
+        found, caught = broken_off(opened(endpoint.url, **place), some(3))
     seen = f"{found} {caught} {caplog.text}"
     assert "your key is ***" in seen
     assert KEY[:12] not in seen
@@ -434,6 +520,21 @@ def test_money_is_spent_up_to_max_cost_and_what_is_answered_is_kept(
     assert problem.key == "max_cost"
     assert "0.0002 of 0.0002 has been spent" in problem.what
     assert "25 of the 100 requests" in problem.what
+
+
+@pytest.mark.parametrize("price", [{"input": 0, "output": 1}, {"input": 1, "output": 0}])
+def test_answers_that_cost_more_than_was_thought_possible_exceed_no_max_cost(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, price: dict[str, int]
+) -> None:
+    """An endpoint that ignores the limit of an answer, or reads a long prompt of its own."""
+    monkeypatch.setenv(MAX_COST, "0.100")
+    monkeypatch.setattr(backends, "LEDGER", f"money for {min(price, key=price.__getitem__)}")
+    usage = {"prompt_tokens": 20_000, "completion_tokens": 20_000}
+    with serving(lambda _: choices("a", usage=usage)) as endpoint:
+        found, caught = broken_off(opened(endpoint.url, price=price, concurrency=2), some(100))
+        assert len(found) == len(endpoint.bodies) == 5
+    assert [(one.read, one.tokens) for one in found] == [(20_000, 20_000)] * 5
+    assert "0.1 of 0.1 has been spent, and the next request may cost up to 0.02" in str(caught)
 
 
 def test_hostile_answers_are_kept_as_they_are(opened: Open) -> None:
@@ -547,19 +648,20 @@ def test_an_interrupt_keeps_what_has_arrived(opened: Open, monkeypatch: pytest.M
 
 @pytest.mark.slow
 def test_with_faults_of_every_kind_nothing_is_lost_and_nothing_whole_is_asked_again(opened: Open) -> None:
-    """Three in ten tries fail, each in a way of its own, at 64 at once, while answers take their time."""
+    """Three in ten tries fail, each in a way of its own, at 64 at once, while answers take 1 to 10 seconds."""
     kinds = list(FAULTS.values())
 
     def fault(text: str, nth: int) -> Fault | None:
         drawn = random.Random(f"{text} {nth}")
         return drawn.choice(kinds) if drawn.random() < 0.3 else None
 
-    requests = some(300)
+    requests = some(200)
     with serving(fault=fault) as endpoint:
-        endpoint.seconds = 0.02
-        found = answers(opened(endpoint.url, timeout=5.0, concurrency=64), requests)
+        endpoint.more_seconds = {f"hello {n}": random.Random(n).uniform(1, 10) for n in range(200)}
+        found = answers(opened(endpoint.url, timeout=12.0, concurrency=64), requests)
         assert set(endpoint.answered.values()) == {1}
-        assert sum(endpoint.asked.values()) > 350
+        assert endpoint.most_in_flight == 64
+        assert sum(endpoint.asked.values()) > 230
     assert {key: found[key].text for key in requests} == {
         key: f"re: {request.messages[0].content}" for key, request in requests.items()
     }

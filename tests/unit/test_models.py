@@ -225,6 +225,14 @@ def test_cutting_on_the_right_is_refused_because_the_engine_cuts_on_the_left(wei
 
 
 @pytest.mark.parametrize("kwargs", ["model_kwargs", "tokenizer_kwargs"])
+def test_a_key_of_the_hub_is_refused(kwargs: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"{kwargs}.token seems to hold a key, .*: set the environment variable HF_TOKEN"
+    ):
+        TransformersConfig.model_validate({"path": "m", "num_gpus": 0, kwargs: {"token": "hf_a"}})
+
+
+@pytest.mark.parametrize("kwargs", ["model_kwargs", "tokenizer_kwargs"])
 @pytest.mark.parametrize("key", ["subfolder", "revision", "gguf_file"])
 def test_kwargs_lead_to_no_other_files(kwargs: str, key: str) -> None:
     with pytest.raises(ValueError, match=rf"{kwargs}.{key} reads files other than .*: give"):

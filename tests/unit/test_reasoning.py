@@ -72,6 +72,8 @@ def test_yaml_reads_on_and_off_as_booleans(text: str, said: Any) -> None:
         {"reasoning": "off", "reasoning_tokens": 8},
         {"reasoning": {"budget": 8}, "reasoning_tokens": 8},
         {"reasoning": "off", "chat_template_kwargs": {"enable_thinking": True}},
+        {"reasoning": "none", "chat_template_kwargs": {"enable_thinking": True}},
+        {"reasoning": "none", "reasoning_tokens": 8},
         {"reasoning": "on", "chat_template_kwargs": {"thinking": False}},
         {"reasoning": "off", "chat_template_kwargs": {"reasoning_effort": "low"}},
         {"reasoning": "low", "chat_template_kwargs": {"reasoning_effort": "high"}},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from shardmark.config.secrets import is_secret
 from shardmark.errors import Problem, nearest
 from shardmark.settings import Settings, meanings
 
@@ -67,7 +68,8 @@ def _problem(kind: type[Settings], key: str, details: "list[ErrorDetails]", wher
         return Problem(where, f"{key}.name", f"there is no {context['tag']!r}", nearest(context["tag"], known))
     messages = [detail["msg"].removeprefix("Value error, ") for detail in details]
     what = ", or ".join(message[0].lower() + message[1:] for message in messages)
-    shown = f" (found {found!r})" if isinstance(found, str | int | float | bool | None) else ""
+    is_shown = isinstance(found, str | int | float | bool | None) and not is_secret(key, found)
+    shown = f" (found {found!r})" if is_shown else ""
     if detail["type"] == "literal_error" and len(details) == 1:
         return Problem(where, key, what + shown, nearest(str(found), re.findall(r"'([^']+)'", context["expected"])))
     if detail["type"] == "string_type" and isinstance(found, bool | int | float):

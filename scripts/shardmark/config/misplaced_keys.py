@@ -69,9 +69,11 @@ def _not_settings(value: object, key: str) -> Iterator[Problem]:
         yield Problem("", key, f"a number of {len(str(value))} digits is too large", f"give one up to {LARGEST}")
     elif isinstance(value, str) and "\0" in value:
         yield Problem("", key, "a text with a NUL character", "remove it")
+    elif isinstance(value, date):
+        yield Problem("", key, f"YAML reads {value} as a {type(value).__name__}, not as text", "put it in quotes")
     elif not isinstance(value, str | int | float | None):
-        fix = "put it in quotes" if isinstance(value, date) else "write a list, a mapping or a text"
-        yield Problem("", key, f"expected text, a number, a list or a mapping, found {type(value).__name__}", fix)
+        what = f"expected text, a number, a list or a mapping, found {type(value).__name__}"
+        yield Problem("", key, what, "write a list, a mapping or a text")
 
 
 def _pointed(problem: Problem, kind: type[Settings]) -> Problem:

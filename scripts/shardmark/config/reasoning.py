@@ -2,19 +2,22 @@
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from shardmark.settings import Settings
 
-Word = Literal["on", "off", "low", "medium", "high"]
-LEVELS = ("low", "medium", "high")
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"The efforts that OpenAI's API knows; a chat template or a model may support fewer."
+Word = Literal["on", "off", Effort]
+EFFORTS: tuple[str, ...] = get_args(Effort)
+NO_THOUGHTS = ("off", "none")
 EFFORT = "reasoning_effort"
 SWITCHES: dict[str, dict[str, Any]] = {
     **{name: {"on": True, "off": False} for name in ("enable_thinking", "thinking", "reasoning")},
     "thinking_budget": {"on": -1, "off": 0},
-    EFFORT: {level: level for level in LEVELS},
+    EFFORT: {effort: effort for effort in EFFORTS},
 }
 "Arguments of chat templates and their values: of Qwen, GLM, Granite, DeepSeek, Command, Seed-OSS, gpt-oss."
 GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
@@ -92,6 +95,8 @@ def _contradicts(value: object, values: dict[str, Any], word: Word) -> bool:
     """Whether the value of a switch, which has these `values` for each word, says something other than a word."""
     if word in values:
         return value != values[word]
-    if word in LEVELS:  # a switch without levels
+    if word == "none":  # a switch without levels
+        return "off" in values and value != values["off"]
+    if word in EFFORTS:
         return "off" in values and value == values["off"]
     return word == "off"

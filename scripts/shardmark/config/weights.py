@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, ValidationInfo, model_validator
 
 from shardmark.config.base import Dtype
+from shardmark.config.secrets import OPEN
 from shardmark.config.wording import WordedConfig
 from shardmark.settings import AS_WRITTEN
 
@@ -23,6 +24,8 @@ ELSEWHERE = {
     "gguf_file": "give the setting gguf_file",
 }
 "kwargs that make transformers read other files than the plan checks, and what to write instead."
+HUB_TOKENS = ("token", "use_auth_token")
+"kwargs that hold a key of the Hub."
 
 
 class WeightsConfig(WordedConfig):
@@ -111,6 +114,9 @@ class WeightsConfig(WordedConfig):
                     raise ValueError(
                         f"{kwargs}.{key} reads files other than those whose hashes are recorded in results: {fix}"
                     )
+            for key in HUB_TOKENS:
+                if isinstance(getattr(self, kwargs).get(key), str):
+                    raise ValueError(f"{kwargs}.{key} {OPEN}: set the environment variable HF_TOKEN")
         return self
 
     def _why_not_packed(self) -> str | None:

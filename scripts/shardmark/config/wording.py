@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, model_validator
 
 from shardmark.config.model import ModelConfig
-from shardmark.config.reasoning import Reasoning, ReasoningBudget, ReasoningTags, contradictions, switch
+from shardmark.config.reasoning import NO_THOUGHTS, Reasoning, ReasoningBudget, ReasoningTags, contradictions, switch
 from shardmark.settings import AS_WRITTEN, Settings
 
 SIDES = {"padding_side", "truncation_side", "truncation"}
@@ -82,7 +82,7 @@ class WordedConfig(ModelConfig):
     template_date: Annotated[str, AfterValidator(_date)] = TEMPLATE_DATE
     "The date that chat templates get when they ask for today's (`strftime_now`), as YYYY-MM-DD in quotes."
     reasoning: Reasoning | None = None
-    "on, off, low, medium or high, by the chat template's own argument; or {budget: TOKENS} for a thought."
+    "on, off or an effort such as low, by the chat template's own argument; or {budget: TOKENS} for a thought."
     reasoning_tags: ReasoningTags | None = None
     "The marks that open and close the model's thoughts, such as [<think>, </think>]; null: found in its template."
     long_answers: bool = False
@@ -177,5 +177,5 @@ class WordedConfig(ModelConfig):
             raise ValueError("reasoning has no effect: meta_template replaces the chat template")
         if self.reasoning_tokens and budget:
             raise ValueError("reasoning_tokens has no effect: the budget's tokens do not count towards any limit")
-        if self.reasoning_tokens and self.reasoning == "off":
-            raise ValueError("reasoning_tokens has no effect: reasoning is off")
+        if self.reasoning_tokens and self.reasoning in NO_THOUGHTS:
+            raise ValueError(f"reasoning_tokens has no effect: reasoning is {self.reasoning}")

@@ -7,7 +7,7 @@ text like any other, whose BOS is not doubled.
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS, ReasoningBudget
+from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS, NO_THOUGHTS, ReasoningBudget
 from shardmark.config.wording import WordedConfig
 from shardmark.engine.thoughts import ThoughtLimits
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
@@ -56,7 +56,7 @@ class Wording:
     def thoughts(self) -> ThoughtLimits | None:
         """Limits of thoughts, if the model's file sets any. Raises WordingError."""
         settings = self._settings
-        if not settings.tells_of_reasoning or settings.reasoning == "off":
+        if not settings.tells_of_reasoning or settings.reasoning in NO_THOUGHTS:
             return None
         added = (token.content for token in getattr(self.tokenizer, "added_tokens_decoder", {}).values())
         tags = settings.reasoning_tags or known_tags([settings.template_text(self.tokenizer.chat_template), *added])

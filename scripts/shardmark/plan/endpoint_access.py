@@ -7,7 +7,8 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from shardmark.config.backends.openai import VARIABLE, OpenaiConfig
+from shardmark.config.backends.openai import REFERENCE, OpenaiConfig
+from shardmark.config.secrets import texts_in
 from shardmark.errors import Problem, UserError
 
 SECRET_LENGTH = 6
@@ -15,7 +16,6 @@ SECRET_LENGTH = 6
 HIDDEN = "***"
 PLACEHOLDER = re.compile(r"(?!sk-)(?=.{0,11}$)[A-Za-z]+([-_ ][A-Za-z]+)*")
 "Placeholders for servers that want any key, such as ollama or not-needed: hiding them would change answers."
-REFERENCE = re.compile(rf"\$\{{({VARIABLE.pattern})\}}")
 
 
 class Secrets(NamedTuple):
@@ -23,6 +23,8 @@ class Secrets(NamedTuple):
 
     key: str
     headers: dict[str, str]
+    fields: dict[str, Any]
+    "`extra_body`, with the variables' values."
     values: tuple[str, ...]
     "All values to hide."
 
@@ -43,7 +45,7 @@ class Secrets(NamedTuple):
 
 
 def read_secrets(settings: OpenaiConfig, where: str) -> Secrets:
-    """The key and the headers of a model, from the environment. Raises UserError listing all that are missing."""
+    """A model's key, headers and fields, from the environment. Raises UserError listing all that are missing."""
     problems: list[Problem] = []
 
     def value(name: str, key: str) -> str:
@@ -57,14 +59,27 @@ def read_secrets(settings: OpenaiConfig, where: str) -> Secrets:
 
     key = value(settings.api_key_env, "api_key_env") if settings.api_key_env else ""
     headers, values = {}, [key]
-    for name, text in settings.headers.items():
+    for path, _, text in texts_in(settings.extra_body):
+        if found := REFERENCE.fullmatch(text):
+            values.append(value(found[1], f"extra_body.{path}"))
+    for place, name, text in settings.all_headers:
         for variable in REFERENCE.findall(text):
-            values.append(value(variable, f"headers.{name}"))
+            values.append(value(variable, place))
         headers[name] = REFERENCE.sub(lambda match: os.environ.get(match[1], ""), text)
     if problems:
         raise UserError(dict.fromkeys(problems))
     long = {value for value in values if len(value) >= SECRET_LENGTH and not PLACEHOLDER.fullmatch(value)}
-    return Secrets(key, headers, tuple(sorted(long, key=len, reverse=True)))
+    return Secrets(key, headers, _filled(settings.extra_body), tuple(sorted(long, key=len, reverse=True)))
+
+
+def _filled(value: Any) -> Any:
+    """A value of `extra_body` with the values of the variables in it."""
+    if isinstance(value, dict):
+        return {key: _filled(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled(inner) for inner in value]
+    found = REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    return os.environ.get(found[1], "") if found else value
 
 
 def client_options(settings: OpenaiConfig, secrets: Secrets) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,10 @@ SECONDS = 10.0
 A_TEXT = "api: chat accepts only chats, but these data sets are asked as texts: {}"
 NO_WORDS = "api: completions accepts only texts, but these data sets are asked in chats: {}"
 BEGUN = "these data sets begin the answer, which the endpoint must continue: {}"
+
+
+VERSIONS = re.compile(r"beta|version|feature|preview|experiment", re.IGNORECASE)
+"Names of headers that may change answers."
 
 
 class Bill(NamedTuple):
@@ -102,11 +107,17 @@ def endpoint_problems(model: ModelRecord, datasets: Iterable[DatasetRecord], has
 def endpoint_notes(model: ModelRecord) -> list[Problem]:
     """Notes for the user on a model behind an endpoint before it is asked."""
     settings = model.settings
-    if not isinstance(settings, OpenaiConfig) or settings.tokenizer_path or not settings.max_seq_len:
+    if not isinstance(settings, OpenaiConfig):
         return []
-    what = f"model {model.name}: no prompt is truncated to fit, since none is tokenized here"
-    fix = "drop it and let the endpoint refuse what is too long, or set api: completions and a tokenizer_path"
-    return [Problem(model.file, "max_seq_len", what, fix)]
+    notes = []
+    if settings.max_seq_len and not settings.tokenizer_path:
+        what = f"model {model.name}: no prompt is truncated to fit, since none is tokenized here"
+        fix = "drop it and let the endpoint refuse what is too long, or set api: completions and a tokenizer_path"
+        notes.append(Problem(model.file, "max_seq_len", what, fix))
+    for name in filter(VERSIONS.search, settings.headers):
+        what = f"model {model.name}: if this header changes answers, a new value would not ask again"
+        notes.append(Problem(model.file, f"headers.{name}", what, "move it to answer_headers, which count, if it does"))
+    return notes
 
 
 def _wording_problems(model: ModelRecord, settings: OpenaiConfig, datasets: list[DatasetRecord]) -> Iterator[Problem]:

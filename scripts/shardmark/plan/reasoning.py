@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS
+from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS, NO_THOUGHTS
 from shardmark.config.wording import WordedConfig
 from shardmark.errors import Problem
 from shardmark.files import read_json
@@ -41,7 +41,7 @@ def faults(record: ModelRecord, folder: Path) -> Iterator[Problem]:
         templates = named_templates(folder, settings)
         wrong = list(_switch_faults(record, templates))
         yield from wrong
-        if not wrong and settings.reasoning != "off" and not tags_of(settings, templates, folder):
+        if not wrong and settings.reasoning not in NO_THOUGHTS and not tags_of(settings, templates, folder):
             key = "reasoning" if settings.reasoning is not None else "reasoning_tokens"
             yield Problem(record.file, key, NO_TAGS, GIVE_TAGS)
 

@@ -16,12 +16,15 @@ from pydantic import (
 )
 
 from shardmark.config.model import KINDS
+from shardmark.config.reasoning import EFFORTS, ReasoningBudget
+from shardmark.config.secrets import KEY, OPEN, RANDOM, is_secret, texts_in
 from shardmark.config.wording import TEMPLATE_DATE, WordedConfig
 from shardmark.settings import AS_WRITTEN, Settings
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-SECRET_HEADER = re.compile(r"(authorization|api[-_]?key|token|secret|cookie)$", re.IGNORECASE)
-"Names of headers that hold secrets."
+REFERENCE = re.compile(rf"\$\{{({VARIABLE.pattern})\}}")
+"An environment variable in a file: within a header's value, or as the whole of a text in extra_body."
+WRITE_REFERENCE = "write ${NAME}, where NAME is an environment variable that holds it"
 HEADER_NAME, HEADER_TEXT = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[!-~]([ -~]*[!-~])?")
 OWN_HEADERS = ("content-type", "content-length", "transfer-encoding", "connection")
 LOOSE_REFERENCE = re.compile(rf"\$(?!\{{{VARIABLE.pattern}\}})(\{{|{VARIABLE.pattern})")
@@ -29,8 +32,9 @@ LOOSE_REFERENCE = re.compile(rf"\$(?!\{{{VARIABLE.pattern}\}})(\{{|{VARIABLE.pat
 NEEDS_TOKENIZER = ("tokenizer_kwargs", "trust_remote_code")
 NEEDS_TEMPLATE = ("chat_template_kwargs", "reasoning")
 "Keys that pass something to a chat template."
-EFFORTS = ("low", "medium", "high")
-"The values of `reasoning` that an endpoint takes, as reasoning_effort."
+MANY_TEXTS = "nothing: each answer is a request of its own, so that max_cost knows what it may cost"
+LIMIT = "generation.max_new_tokens of the data set"
+ROUTE = re.compile(r"(/chat|/embeddings|/models|/responses|(/chat)?/completions)/*$")
 SET_HERE = {
     "model": "model",
     "messages": "the data set",
@@ -38,8 +42,13 @@ SET_HERE = {
     "stream": "nothing: answers are not streamed",
     "n": "samples of the data set's generation",
     "stop": "generation.stop of the data set",
-    "max_tokens": "generation.max_new_tokens of the data set",
-    "max_completion_tokens": "generation.max_new_tokens of the data set",
+    "best_of": MANY_TEXTS,
+    "candidate_count": MANY_TEXTS,
+    "max_tokens": LIMIT,
+    "max_completion_tokens": LIMIT,
+    "max_new_tokens": LIMIT,
+    "max_output_tokens": LIMIT,
+    "n_predict": LIMIT,
     "temperature": "generation.temperature of the data set",
     "top_p": "generation.top_p of the data set",
     "top_k": "generation.top_k of the data set",
@@ -71,15 +80,15 @@ def _address(text: str) -> str:
         raise ValueError("contains a blank or an invalid port")
     if parts.query or parts.fragment:
         raise ValueError("must end with its path: drop everything from ? or #")
+    if route := ROUTE.search(parts.path):
+        raise ValueError(f"must end with its version: drop {route[0]}, which requests add")
     if not re.search(r"/v\d+\w*(/|$)", parts.path):
         raise ValueError(f"has no version in its path: is it {text.rstrip('/')}/v1?")
-    if route := re.search(r"(/chat)?/completions/*$", parts.path):
-        raise ValueError(f"must end with its version: drop {route[0]}, which `api` adds")
     return text.rstrip("/")
 
 
 def _variable(text: str) -> str:
-    if not VARIABLE.fullmatch(text):
+    if not VARIABLE.fullmatch(text) or KEY.search(text):
         raise ValueError("give the name of an environment variable that holds the key, never the key")
     return text
 
@@ -121,7 +130,9 @@ class OpenaiConfig(WordedConfig):
     timeout: PositiveFloat = 600
     "Seconds to wait for an answer before asking again."
     headers: dict[str, str] = Field(default={})
-    "HTTP headers of each request; ${NAME} stands for an environment variable."
+    "HTTP headers of each request, which change no answer; ${NAME} stands for an environment variable."
+    answer_headers: dict[str, str] = Field(default={})
+    "More such headers, which change answers: new ones ask everything again."
     extra_body: dict[str, Any] = Field(default={})
     "More fields of each request, such as {chat_template_kwargs: {enable_thinking: false}}; they change answers."
     continue_final_message: bool = False
@@ -139,6 +150,12 @@ class OpenaiConfig(WordedConfig):
         return f"{self.model} at {self.base_url}"
 
     @property
+    def all_headers(self) -> list[tuple[str, str, str]]:
+        """The headers of each request: the key in the file, the name and the value."""
+        keys = {"headers": self.headers, "answer_headers": self.answer_headers}
+        return [(f"{key}.{name}", name, text) for key, headers in keys.items() for name, text in headers.items()]
+
+    @property
     def kinds(self) -> frozenset[str]:
         """The kinds of requests; log-likelihoods need an endpoint that tokenizes as this side does."""
         return KINDS if self.api == "completions" and self.tokenizer_path else frozenset({"generate"})
@@ -151,7 +168,10 @@ class OpenaiConfig(WordedConfig):
     def identity(self) -> dict[str, Any]:
         """The settings that can change an answer, which pace and price cannot."""
         names = ("base_url", "model", "api", "snapshot", "extra_body", "continue_final_message")
-        return super().identity() | {name: getattr(self, name) for name in names}
+        found = super().identity() | {name: getattr(self, name) for name in names}
+        if self.answer_headers:  # only where there are any, so that other digests stay
+            found["answer_headers"] = {name.lower(): text for name, text in self.answer_headers.items()}
+        return found
 
     @model_validator(mode="after")
     def _fits(self, info: ValidationInfo) -> Self:
@@ -170,9 +190,12 @@ class OpenaiConfig(WordedConfig):
             raise ValueError(f"extra_body: not valid JSON: {error}") from None
         if given := sorted(SET_HERE.keys() & self.extra_body.keys()):
             raise ValueError(f"extra_body.{given[0]} is set by {SET_HERE[given[0]]}: drop it")
-        if self.reasoning is not None and self.reasoning not in EFFORTS:
-            fix = f"give one of {', '.join(EFFORTS)}, or pass it to the endpoint in extra_body"
-            raise ValueError(f"reasoning: endpoints do not support {self.reasoning}: {fix}")
+        for path, name, text in texts_in(self.extra_body):
+            if is_secret(name, text) and not REFERENCE.fullmatch(text):
+                raise ValueError(f"extra_body.{path} {OPEN}: {WRITE_REFERENCE}")
+        if isinstance(self.reasoning, ReasoningBudget):
+            fix = "give extra_body the field for it that the endpoint documents, and reasoning_tokens"
+            raise ValueError(f"reasoning: endpoints do not support a budget: {fix}")
         if self.api == "chat":
             self._check_chat()
         else:
@@ -185,18 +208,20 @@ class OpenaiConfig(WordedConfig):
 
     def _check_headers(self) -> None:
         """Raise ValueError for headers that cannot be sent, that are set elsewhere, or that contain a key."""
-        for name, text in self.headers.items():
+        if twice := sorted({*map(str.lower, self.headers)} & {*map(str.lower, self.answer_headers)}):
+            raise ValueError(f"{twice[0]} is in both headers and answer_headers: keep one")
+        for key, name, text in self.all_headers:
             if not HEADER_NAME.fullmatch(name) or not HEADER_TEXT.fullmatch(text):
-                raise ValueError(f"headers.{name!r}: not a valid name or value of a header")
+                raise ValueError(f"{key!r}: not a valid name or value of a header")
             if name.lower() in OWN_HEADERS:
-                raise ValueError(f"headers.{name} is set by the request itself: drop it")
+                raise ValueError(f"{key} is set by the request itself: drop it")
             if name.lower() == "authorization" and self.api_key_env:
-                raise ValueError(f"headers.{name}: api_key_env sets it, too: keep one")
+                raise ValueError(f"{key}: api_key_env sets it, too: keep one")
             if LOOSE_REFERENCE.search(text):
-                raise ValueError(f"headers.{name}: write ${{NAME}} for an environment variable")
-            if SECRET_HEADER.search(name) and "${" not in text:
-                fix = "write ${NAME}, where NAME is a variable that holds it"
-                raise ValueError(f"headers.{name} seems to hold a key, which must not be in a file: {fix}")
+                raise ValueError(f"{key}: write ${{NAME}} for an environment variable")
+            written = REFERENCE.sub("", text)
+            if KEY.search(written) or RANDOM.search(written) or (written == text and is_secret(name, text)):
+                raise ValueError(f"{key} {OPEN}: {WRITE_REFERENCE}")
 
     def _check_completions(self) -> None:
         """Raise ValueError for settings that have no effect with an endpoint for texts."""
@@ -211,6 +236,8 @@ class OpenaiConfig(WordedConfig):
 
     def _check_chat(self) -> None:
         """Raise ValueError for settings that have no effect with an endpoint for chats."""
+        if self.reasoning is not None and self.reasoning not in EFFORTS:
+            raise ValueError(f"reasoning: endpoints do not support {self.reasoning}: give one of {', '.join(EFFORTS)}")
         if self.apply_chat_template is False:
             raise ValueError("apply_chat_template is false, but api: chat accepts only chats: change one of them")
         for key in ("tokenizer_path", "meta_template", *NEEDS_TOKENIZER, "chat_template_kwargs"):

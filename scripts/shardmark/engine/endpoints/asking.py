@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shardmark.config.backends.openai import OpenaiConfig, Price
+from shardmark.config.reasoning import EFFORT
 from shardmark.engine.endpoints.answers import (
     Failure,
     Malformed,
@@ -38,8 +39,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0
 "Seconds before the second try, doubled with each further one up to the longest; half of each pause is random."
 TRIES = 12
 "The most tries of a question that fail for reasons of its own: no complete answer, a broken one, or status 500."
-SILENCE_SECONDS = 1800.0
-"Seconds without any complete answer after which an endpoint that is down or overloaded is given up."
+SILENCE_SECONDS, LEAST_TRIES = 1800.0, 3
+"""Seconds from the first failure without any complete answer, and the least tries of a question in them, after which an
+endpoint that is down or overloaded is given up."""
 LONGEST_WAIT = 3600.0
 "The most seconds that an endpoint may ask to wait."
 MONEY = 10**12
@@ -75,14 +77,14 @@ class Tries:
     count: Counter[str] = field(default_factory=Counter)
 
     def pause(self, failure: Again, silent: float) -> float:
-        """Seconds until the next try, after `silent` seconds without any answer. Raises Unanswered if it is no use."""
+        """Seconds until the next try, after `silent` seconds of failures alone. Raises Unanswered if it is no use."""
         self.count[failure.kind] += 1
         tries, after = self.count.total(), failure.after or 0.0
         if after > LONGEST_WAIT:
             what = f"the endpoint asks to wait for {after:.0f} s: {failure}"
             raise Unanswered(what, fix="run again after that: answers are kept", everywhere=True)
         if failure.kind in ("limited", "busy", "down"):
-            if silent > SILENCE_SECONDS:
+            if silent > SILENCE_SECONDS and tries >= LEAST_TRIES:
                 what = f"the endpoint has answered nothing for {silent:.0f} s: {failure}"
                 raise Unanswered(
                     what, "base_url", "run again when it answers: existing answers are kept", everywhere=True
@@ -112,14 +114,16 @@ class Asker:
         self._first_score = asyncio.Lock()
         self._resting: set[asyncio.Task[Any]] = set()
         "Tasks that wait for a permit, or for the next try."
-        self._answered = time.monotonic()
-        "The time of the last answer."
+        self._failed: float | None = None
+        "The time of the first failure since the last answer: a slow pace is no silence."
+        self._is_counted = False
+        "Whether the count of tokens of a prompt to continue has been compared with the tokens sent."
         self._served: set[str] = set()
         self._stopping = False
 
     def start(self) -> None:
         """Begin a round of questions."""
-        self._answered, self._stopping = time.monotonic(), False
+        self._failed, self._stopping = None, False
 
     def stop(self) -> None:
         """Ask nothing more; questions in flight may still be answered."""
@@ -179,7 +183,9 @@ class Asker:
                 if self._stopping:
                     raise Stopped from failure
                 log.debug("request %s: %s", question.request[:16], failure)
-                pause = tries.pause(failure, time.monotonic() - self._answered)
+                now = time.monotonic()
+                self._failed = self._failed or now
+                pause = tries.pause(failure, now - self._failed)
             except Refused as refused:
                 if reply := _withheld(refused):
                     return reply
@@ -203,6 +209,8 @@ class Asker:
             reply = self._read(content, question)
             if first:
                 self._check_tokenizer(content, question)
+            if first and more is WAYS[0] if question.row else not self._is_counted:
+                self._check_count(question, reply.usage.read)
             outcome, tokens = OK, sum(_known(reply.usage.read, question.read, reply.usage.written, question.write))
             cost = self.cost(*_known(reply.usage.read, question.read, reply.usage.written, question.write))
             self._heard(reply)
@@ -219,7 +227,7 @@ class Asker:
             self._permits.settle(permit, tokens, cost, outcome, after)
 
     def _whole(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {"model": self._settings.model, **body, **self._settings.extra_body}
+        return {"model": self._settings.model, **body, **self._secrets.fields}
 
     def _read(self, content: bytes, question: Question) -> Reply:
         try:
@@ -234,7 +242,7 @@ class Asker:
         return found._replace(text=hidden(found.text), reasoning=hidden(found.reasoning), served=hidden(found.served))
 
     def _heard(self, reply: Reply) -> None:
-        self._answered = time.monotonic()
+        self._failed = None
         if reply.served not in self._served and len(self._served) < 100:
             self._served.add(reply.served)
             log.info("answers are from %s", reply.served or "a model that the endpoint does not name")
@@ -252,6 +260,23 @@ class Asker:
             here, there = other[0]
             what = f"the endpoint's tokens differ from the tokenizer's: {there[:50]!r} instead of {here[:50]!r}"
             raise Unanswered(what, "tokenizer_path", "name the tokenizer of the model that is served", everywhere=True)
+
+    def _check_count(self, question: Question, read: int | None) -> None:
+        """Compare an endpoint's count of a prompt's tokens with those sent: it may add a BOS of its own.
+
+        Raises Unanswered if they are scored: echoed log-probabilities do not say which token they belong to.
+        """
+        prompt = question.body.get("prompt")
+        if read is None or not isinstance(prompt, list):
+            return
+        self._is_counted = question.row is None
+        if read == len(prompt):
+            return
+        what = f"the endpoint read {read} tokens where {len(prompt)} were sent: it adds its own, such as BOS, or cuts"
+        if question.row:
+            fix = "let the server take token ids as they are; or use one that does, such as vLLM's"
+            raise Unanswered(f"{what}, so its log-probabilities may be other tokens'", "base_url", fix, everywhere=True)
+        log.warning("%s; answers may differ from those of the same model elsewhere", what)
 
     def _unanswered(self, refused: Refused) -> Unanswered:
         """The meaning of a refusal, with the key of the model's file that is to blame."""
@@ -281,7 +306,17 @@ class Asker:
             return Unanswered(
                 what, "base_url", "give the final address, to which this one may redirect", everywhere=True
             )
+        if key := self._own_key(failure):
+            fix = "give a value that the endpoint accepts for this model, or drop it"
+            return Unanswered(what, key, fix, everywhere=True)
         return Unanswered(what, fix=_fix(failure))
+
+    def _own_key(self, failure: Failure) -> str:
+        """The key of the model's file that sets the field at fault, which is in all requests; empty if none does."""
+        keys = {field: f"extra_body.{field}" for field in self._settings.extra_body}
+        if self._settings.api == "chat" and self._settings.reasoning is not None:
+            keys |= {EFFORT: "reasoning", "reasoning": "reasoning"}
+        return next((key for field, key in keys.items() if _blames(failure, field)), "")
 
     def cost(self, read: int, written: int) -> int:
         """The cost of tokens, in parts of the currency unit (see MONEY)."""
@@ -316,6 +351,14 @@ def _withheld(refused: Refused) -> Reply | None:
     return None
 
 
+def _blames(failure: Failure, field: str) -> bool:
+    """Whether a failure is about a field of the request; a name that may be a usual word must be in quotes."""
+    if failure.parameter:
+        return failure.parameter == field
+    quote = "" if "_" in field else "['\"`]"
+    return bool(re.search(rf"(?<!\w){quote}{re.escape(field)}{quote}(?!\w)", failure.message))
+
+
 def _fix(failure: Failure) -> str:
     """The fix for a request that an endpoint refuses."""
     text = f"{failure.message} {failure.code} {failure.parameter}".lower()
@@ -333,6 +376,5 @@ _SETTINGS = {
     "top_k": "generation.top_k of the data set",
     "min_tokens": "generation.min_new_tokens of the data set",
     "max_tokens": "generation.max_new_tokens of the data set, or max_out_len of the model",
-    "reasoning_effort": "reasoning in the model's file",
     "continue_final_message": "continue_final_message in the model's file",
 }

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import os
+import re
 import resource
 import time
 from collections import defaultdict
@@ -49,6 +50,10 @@ MOST_FAILURES = 20
 "The most requests that may fail, each for a reason of its own, before no more are asked."
 SHOWN = 5
 "The most requests that a message names."
+SPECIAL = re.compile(
+    r"<[|｜].+[|｜]>|</?s>|<(bos|eos|pad|unk|start_of_turn|end_of_turn)>|\[(EOS|BOS|PAD|UNK|SEP|CLS)\]"
+)
+"Stop strings that are special tokens of some model."
 log = logging.getLogger(__name__)
 
 
@@ -66,6 +71,8 @@ class EndpointBackend(Backend):
         self._store: PartialStore | None = None
         self._runner = asyncio.Runner()
         self._asker: Asker | None = None
+        self._noted: set[str] = set()
+        "Stop strings that have been noted."
 
     def join(self, results: Path, owner: int) -> None:
         """Observe the rate limits and the budget of a run."""
@@ -149,7 +156,18 @@ class EndpointBackend(Backend):
                 failures.add(key, str(error), "", error.fix)
         if problems := failures.problems():
             raise UserError(problems)
+        self._note_stops({string for question in questions for string in question.stop})
         return questions
+
+    def _note_stops(self, strings: set[str]) -> None:
+        """Note stop strings that are special tokens: servers leave these out of texts, so they end none."""
+        known = set(self._tokenizer.all_special_tokens) if self._tokenizer else set()
+        found = {string for string in strings if string in known or SPECIAL.fullmatch(string)} - self._noted
+        if found and self._settings.extra_body.get("skip_special_tokens") is not False:
+            self._noted |= found
+            what = "seem to be special tokens, which endpoints leave out of texts, so they may end no answer"
+            fix = "the model's own EOS does; with vLLM or SGLang, extra_body: {skip_special_tokens: false} shows others"
+            log.warning("the stop strings %s %s (%s)", ", ".join(map(repr, sorted(found))), what, fix)
 
     @property
     def most_tasks(self) -> int:

@@ -1,6 +1,7 @@
 """From requests to questions for an endpoint: an HTTP body for each sample, choice or window."""
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,8 @@ class Questions:
         meta = settings.meta_template
         self._template = ChatTemplate(partial(by_meta_template, meta)) if meta else None
         self._window = settings.max_seq_len or UNBOUNDED
+        self._more = _bytes(json.dumps(settings.extra_body)) if settings.extra_body else 0
+        "The most tokens that fields such as tools can add to a chat."
 
     def of(self, key: str, request: Request) -> list[Question]:
         """The questions for a request. Raises WordingError."""
@@ -104,7 +107,7 @@ class Questions:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if self._settings.reasoning is not None:
             body["reasoning_effort"] = self._settings.reasoning
-        read = AROUND_CHAT + sum(_bytes(message.content) + AROUND_MESSAGE for message in said)
+        read = AROUND_CHAT + self._more + sum(_bytes(message.content) + AROUND_MESSAGE for message in said)
         return _question(key, body, read, limit, request)
 
     def _text(self, key: str, request: GenerateRequest, limit: int) -> Question:
