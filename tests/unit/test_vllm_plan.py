@@ -82,12 +82,15 @@ def test_neither_the_python_nor_what_makes_it_fast_is_part_of_a_digest(project: 
 def test_what_changes_answers_is_in_the_digest() -> None:
     usual = digest_of()
     assert digest_of(vllm_kwargs={"gpu_memory_utilization": 0.5, "max_num_seqs": 8}, cpus=2) == usual
+    assert digest_of(vllm_kwargs={"log_level": "DEBUG", "kv_cache_metrics": True}) == usual
+    assert digest_of(vllm_kwargs={"attention_backend": "FLASHINFER"}) != usual
     assert digest_of(batch_size=8) == usual
     assert digest_of(scoring="vllm") != usual
     assert digest_of(vllm_kwargs={"speculative_config": {"model": "d"}}) != usual
     assert digest_of(dtype="bfloat16") != usual
     assert TransformersConfig(path="m", num_gpus=0).identity().items() < usual.items()
     assert {"quantization", "hf_overrides", "kv_cache_dtype", "seed"}.isdisjoint(SPEED)
+    assert {"all2all_backend", "decode_context_parallel_size", "moe_backend", "linear_backend"}.isdisjoint(SPEED)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,12 @@ def test_what_changes_answers_is_in_the_digest() -> None:
         ({"vllm_kwargs": {"tensor_parallel_size": 2}}, "vllm_kwargs.tensor_parallel_size: is a separate setting"),
         ({"vllm_kwargs": {"max_model_len": 99}}, "give max_seq_len"),
         ({"vllm_kwargs": {"seed": 3}}, "vllm_kwargs.seed: is set by Shardmark; drop it: samples depend"),
+        ({"vllm_kwargs": {"device_ids": [0]}}, "vllm_kwargs.device_ids: is set by Shardmark; drop it: a job leases"),
+        ({"vllm_kwargs": {"hf_token": "hf_secret"}}, "vllm_kwargs.hf_token: is set by Shardmark; drop it: files are"),
+        (
+            {"vllm_kwargs": {"model_loader_extra_config": {"s3_secret": "a secret"}}},
+            "vllm_kwargs.model_loader_extra_config.s3_secret: seems to hold a key, which must not be in a file",
+        ),
         ({"vllm_kwargs": {"quantization": "fp8"}}, "changes the model for vLLM only"),
         ({"adapter": "lora"}, "adapter: is not supported with vLLM; merge it"),
         ({"model_kwargs": {"sliding_window": 8}}, "model_kwargs.sliding_window: applies to transformers"),

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveInt, ValidationInfo, model_validator
 
 from shardmark.config.backends.transformers import PACKAGES, TransformersConfig
+from shardmark.config.secrets import OPEN, secrets_in
 from shardmark.config.weights import PLACEMENT, WeightsConfig
 from shardmark.records.engine import TREE, VLLM
 from shardmark.settings import AS_WRITTEN, Wrong, refusal
@@ -39,6 +40,8 @@ DECIDED = {
     "runner": "models are used for generation only",
     "convert": "models are used for generation only",
     "enable_sleep_mode": "a worker keeps its model loaded",
+    "device_ids": "a job leases its GPUs, and vLLM sees no others",
+    "hf_token": "files are fetched before vLLM starts; the environment variable HF_TOKEN holds a key of the Hub",
 }
 "Arguments of vLLM that would break our promises to users, with their replacements."
 ANOTHER_MODEL = frozenset(
@@ -56,12 +59,16 @@ ANOTHER_MODEL = frozenset(
 "Arguments that turn the weights into another model, which the tree engine does not support."
 SPEED = frozenset(
     [
+        "aggregate_engine_logging",
         "async_scheduling",
-        "attention_backend",
         "block_size",
+        "collect_detailed_traces",
         "compilation_config",
+        "cpu_distributed_timeout_seconds",
         "cpu_offload_gb",
         "cudagraph_capture_sizes",
+        "cudagraph_metrics",
+        "custom_histogram_buckets",
         "disable_custom_all_reduce",
         "disable_log_stats",
         "distributed_executor_backend",
@@ -69,15 +76,28 @@ SPEED = frozenset(
         "download_dir",
         "enable_chunked_prefill",
         "enable_expert_parallel",
+        "enable_layerwise_nvtx_tracing",
+        "enable_logging_iteration_details",
+        "enable_mfu_metrics",
+        "enable_mm_processor_stats",
         "enable_prefix_caching",
         "enforce_eager",
+        "fail_on_environ_validation",
         "gpu_memory_utilization",
+        "jit_monitor_verbose",
         "kv_cache_memory_bytes",
+        "kv_cache_metrics",
+        "kv_cache_metrics_sample",
+        "kv_events_config",
         "kv_offloading_backend",
         "kv_offloading_size",
         "limit_mm_per_prompt",
+        "log_config_file",
+        "log_level",
+        "logging_config",
         "long_prefill_token_threshold",
         "max_cudagraph_capture_size",
+        "max_logprobs",
         "max_num_batched_tokens",
         "max_num_seqs",
         "max_parallel_loading_workers",
@@ -87,18 +107,29 @@ SPEED = frozenset(
         "numa_bind_cpus",
         "numa_bind_nodes",
         "optimization_level",
+        "otlp_traces_endpoint",
+        "per_request_spec_decode_metrics",
         "performance_mode",
         "pipeline_parallel_size",
         "prefix_caching_hash_algo",
+        "profiler_config",
+        "pt_load_map_location",
+        "ray_workers_use_nsight",
         "safetensors_load_strategy",
+        "safetensors_prefetch_block_size",
+        "safetensors_prefetch_num_threads",
         "scheduling_policy",
+        "served_model_name",
+        "show_hidden_metrics_for_version",
+        "shutdown_timeout",
         "skip_mm_profiling",
         "stream_interval",
         "swap_space",
         "use_tqdm_on_load",
     ]
 )
-"Arguments of vLLM for where and how fast a model runs, which change no answer. All others count in the digest."
+"""Arguments of vLLM for where and how fast a model runs, and for logs. They change at most the last bits of a number,
+as batches do. All others count in the digest, also those that choose kernels or divide experts and contexts."""
 
 DIVISOR = "give a divisor of num_gpus"
 
@@ -162,6 +193,9 @@ class VllmConfig(WeightsConfig):
             elif key in ANOTHER_MODEL and self.scoring == TREE:
                 what = "changes the model for vLLM only, while the tree engine would score the unchanged one"
                 yield Wrong(("vllm_kwargs", key), what, "add scoring: vllm")
+        for path in secrets_in({key: value for key, value in self.vllm_kwargs.items() if key not in DECIDED}):
+            fix = "drop it, and set the environment variable that vLLM or its library reads"
+            yield Wrong(("vllm_kwargs", *path.split(".")), OPEN, fix)
         if "max_num_seqs" in self.vllm_kwargs and self.batch_size != "auto":
             yield Wrong(("vllm_kwargs", "max_num_seqs"), "batch_size already sets it", "keep one")
         if self.adapter:
