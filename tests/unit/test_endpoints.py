@@ -9,6 +9,8 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -382,6 +384,34 @@ def test_what_passes_is_asked_again_until_it_is_answered(opened: Open, kind: str
         assert {text: count for text, count in endpoint.asked.items() if count > 1} == {"hello 1": 3, "hello 11": 3}
         assert set(endpoint.answered.values()) == {1}
     assert {prediction.text for prediction in found.values()} == {f"re: hello {n}" for n in range(12)}
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)}, 3600.0),
+        ({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_the_wait_that_an_endpoint_asks_for_is_read_in_all_forms(headers: dict[str, str], seconds: float) -> None:
+    assert client.retry_after(client.httpx2.Headers(headers)) == pytest.approx(seconds, abs=120 if seconds == 3600 else 0)
+
+
+def test_pauses_grow_with_jitter_and_are_never_shorter_than_the_endpoint_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "FIRST_PAUSE", 1.0)
+    monkeypatch.setattr(asking, "LONGEST_PAUSE", 4.0)
+    for before, longest in enumerate((1, 2, 4, 4)):
+        every = [asking.Tries(asking.Counter(limited=before)) for _ in range(50)]
+        pauses = {tries.pause(client.Again("limited", "429"), silent=0) for tries in every}
+        assert len(pauses) > 40
+        assert longest / 2 <= min(pauses) < max(pauses) <= longest
+    assert asking.Tries().pause(client.Again("limited", "429", after=30), silent=0) >= 30
 
 
 def test_an_answer_larger_than_any_should_be_is_no_answer(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
