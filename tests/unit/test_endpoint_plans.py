@@ -321,6 +321,11 @@ def test_every_effort_that_the_package_openai_knows_can_be_given(effort: str) ->
     OpenaiConfig.model_validate({"base_url": NOWHERE, "model": "m", "reasoning": effort})
 
 
+def test_where_chats_become_texts_here_reasoning_is_the_templates() -> None:
+    here = {"api": "completions", "tokenizer_path": "org/m", "reasoning": "off"}
+    OpenaiConfig.model_validate({"base_url": NOWHERE, "model": "m"} | here)
+
+
 def test_a_header_that_may_change_answers_is_noted(tmp_path: Path) -> None:
     headers = {"headers": {"X-Beta": "1", "X-Team": "a"}, "answer_headers": {"X-Version": "2"}}
     with endpoint(lists("tiny")) as url:

@@ -400,7 +400,9 @@ def test_what_passes_is_asked_again_until_it_is_answered(opened: Open, kind: str
     ],
 )
 def test_the_wait_that_an_endpoint_asks_for_is_read_in_all_forms(headers: dict[str, str], seconds: float) -> None:
-    assert client.retry_after(client.httpx2.Headers(headers)) == pytest.approx(seconds, abs=120 if seconds == 3600 else 0)
+    assert client.retry_after(client.httpx2.Headers(headers)) == pytest.approx(
+        seconds, abs=120 if seconds == 3600 else 0
+    )
 
 
 def test_pauses_grow_with_jitter_and_are_never_shorter_than_the_endpoint_asks(monkeypatch: pytest.MonkeyPatch) -> None:
