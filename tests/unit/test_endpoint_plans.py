@@ -83,6 +83,7 @@ Keys = dict[str, Any]
         ({"answer_headers": {"X-Access-Key": KEY}}, "", "answer_headers.X-Access-Key seems to hold a key"),
         ({"headers": {"X-Team": "sk-proj-0123456789abcdef"}}, "", "headers.X-Team seems to hold a key"),
         ({"headers": {"X-Team": "${A} 0123456789abcdef0123456789abcdef"}}, "", "headers.X-Team seems to hold a key"),
+        ({"headers": {"X-Api-Key": 123456789012}}, "headers.X-Api-Key", "valid string"),
         ({"extra_body": {"api_key": KEY}}, "", "extra_body.api_key seems to hold a key"),
         ({"extra_body": {"a": [{"hf_token": KEY}]}}, "", "extra_body.a.hf_token seems to hold a key"),
         ({"extra_body": {"user": "hf_0123456789abcdef"}}, "", "extra_body.user seems to hold a key"),
@@ -130,7 +131,7 @@ def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, keys: Keys, k
     assert problem.where == "config/models/api.yaml"
     assert problem.key == key
     assert says in problem.what
-    for secret in (KEY, "0123456789abcdef", "=abcdef"):
+    for secret in (KEY, "0123456789abcdef", "=abcdef", "123456789012"):
         assert secret not in problem.what
 
 

@@ -692,7 +692,7 @@ def test_with_faults_of_every_kind_nothing_is_lost_and_nothing_whole_is_asked_ag
         endpoint.more_seconds = {f"hello {n}": random.Random(n).uniform(1, 10) for n in range(200)}
         found = answers(opened(endpoint.url, timeout=12.0, concurrency=64), requests)
         assert set(endpoint.answered.values()) == {1}
-        assert endpoint.most_in_flight == 64
+        assert endpoint.most_in_flight >= 64  # those that are never answered stay
         assert sum(endpoint.asked.values()) > 230
     assert {key: found[key].text for key in requests} == {
         key: f"re: {request.messages[0].content}" for key, request in requests.items()

@@ -68,7 +68,7 @@ def _problem(kind: type[Settings], key: str, details: "list[ErrorDetails]", wher
         return Problem(where, f"{key}.name", f"there is no {context['tag']!r}", nearest(context["tag"], known))
     messages = [detail["msg"].removeprefix("Value error, ") for detail in details]
     what = ", or ".join(message[0].lower() + message[1:] for message in messages)
-    is_shown = isinstance(found, str | int | float | bool | None) and not is_secret(key, found)
+    is_shown = isinstance(found, str | int | float | bool | None) and not is_secret(key, str(found))
     shown = f" (found {found!r})" if is_shown else ""
     if detail["type"] == "literal_error" and len(details) == 1:
         return Problem(where, key, what + shown, nearest(str(found), re.findall(r"'([^']+)'", context["expected"])))
