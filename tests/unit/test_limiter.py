@@ -172,6 +172,24 @@ def test_the_money_of_a_run_is_one_for_all_its_jobs_and_endpoints(path: Path, tm
     assert {(error.spent, error.limit, error.cost) for error in broke} == {(100, 100, 10)}
 
 
+def test_what_a_dead_job_may_have_spent_is_as_dear_as_the_dearest_request(path: Path, tmp_path: Path) -> None:
+    async def body() -> Any:
+        dead, alive = (Permits(path, terms("dear", tmp_path, run=6, max_cost=100)) for _ in range(2))
+        number, _ = await dead.take(10, 10), await dead.take(10, 10)
+        dead.settle(number, 10, 30)
+        await asyncio.sleep(0.05)
+        await dead.close()  # one of its requests is in flight
+        held = await alive.take(10, 10)
+        alive.settle(held, 10, 30)
+        with pytest.raises(OutOfMoney) as caught:
+            await alive.take(10, 10)
+        await alive.close()
+        return caught.value
+
+    error = asyncio.run(body())
+    assert (error.spent, error.cost) == (90, 30)
+
+
 def kill_limiter(path: Path) -> None:
     (process,) = limiters(path)
     os.kill(process.pid, signal.SIGKILL)

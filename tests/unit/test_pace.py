@@ -169,7 +169,7 @@ def test_a_request_that_costs_more_than_its_worst_case_makes_all_others_count_mo
     assert purse.take(10) is None
     purse.settle(10, 10)
     assert purse.take(10)
-    assert (purse.spent, purse.worst()) == (40, 60)
+    assert (purse.spent, purse.most(purse.reserved, purse.in_flight)) == (40, 60)
     purse = Purse(limit=100)
     assert purse.take(30)
     purse.settle(30, 40)

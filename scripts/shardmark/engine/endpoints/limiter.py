@@ -169,6 +169,8 @@ class Limiter:
         """Take back the permits of a guest that has left. It may have used them, so the worst case counts as spent."""
         self._guests[id(guest.pace)].remove(guest)
         for number, held in list(guest.held.items()):
+            if guest.purse:
+                guest.purse.spent += guest.purse.most(held.cost) - held.cost
             self._settle(guest, number, "", 0.0, held.entry.tokens, held.cost)
         self._agree(guest.pace)
         self._grant_all(guest)
@@ -203,7 +205,7 @@ class Limiter:
             if not paid:
                 if paid is False and guest.purse:
                     guest.wants.clear()
-                    guest.tell(broke=[guest.purse.spent, guest.purse.limit, guest.purse.worst(cost, 1)])
+                    guest.tell(broke=[guest.purse.spent, guest.purse.limit, guest.purse.most(cost)])
                 skipped += 1
                 continue
             skipped = 0
@@ -228,7 +230,7 @@ def _write_ledger(path: Path, purse: Purse) -> None:
     with suppress(OSError):  # the run is over and its folder is gone
         handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)  # not emptied first: a killed process must not forget
         try:
-            os.pwrite(handle, b"%0*d\n" % (LEDGER_DIGITS, purse.spent + purse.worst()), 0)
+            os.pwrite(handle, b"%0*d\n" % (LEDGER_DIGITS, purse.spent + purse.most(purse.reserved, purse.in_flight)), 0)
         finally:
             os.close(handle)
 

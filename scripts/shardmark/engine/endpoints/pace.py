@@ -151,14 +151,13 @@ class Purse:
     """The most by which a request has cost more than its worst case: as a factor, and as a difference. An endpoint may
     ignore the limit of an answer, or put a long prompt before ours, so the others may cost as much more."""
 
-    def worst(self, cost: int = 0, requests: int = 0) -> int:
-        """The most that the requests in flight may cost with others, whose worst cases amount to `cost`."""
-        cost, requests = self.reserved + cost, self.in_flight + requests
+    def most(self, cost: int, requests: int = 1) -> int:
+        """The most that some requests may cost, as far as is known by now, if their worst cases amount to `cost`."""
         return max(math.ceil(cost * self.factor), cost + requests * self.excess)
 
     def take(self, cost: int) -> bool | None:
         """Reserve the worst case of a request; None if it may fit when another one ends, False if it cannot."""
-        if not self.closed and self.spent + self.worst(cost, 1) <= self.limit:
+        if not self.closed and self.spent + self.most(self.reserved + cost, self.in_flight + 1) <= self.limit:
             self.hold(cost)
             return True
         if self.reserved and not self.closed:
