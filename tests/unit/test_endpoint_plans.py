@@ -229,18 +229,20 @@ def test_one_that_is_busy_or_has_no_list_is_planned(tmp_path: Path, answer: Answ
 
 def test_a_text_for_chats_and_a_chat_for_texts_are_refused(tmp_path: Path) -> None:
     asks = {"plain": GENERATE | {"apply_chat_template": False}, "chat": GENERATE | {"apply_chat_template": True}}
-    [problem] = problems(plan, project(tmp_path, NOWHERE, asks))
-    assert "asked as texts: plain" in problem.what
-    [problem] = problems(plan, project(tmp_path, NOWHERE, asks, api="completions"))
+    with endpoint(lists("other")) as url:
+        [problem, unknown] = problems(plan, project(tmp_path, url, asks))
+        assert "asked as texts: plain" in problem.what
+        assert "does not serve 'tiny'" in unknown.what
+        [problem, _] = problems(plan, project(tmp_path, url, asks, api="completions"))
     assert "asked in chats: chat" in problem.what
 
 
 def test_the_beginning_of_an_answer_needs_an_endpoint_that_goes_on_with_it(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "{{ question }}"}, {"role": "assistant", "content": "It is"}]
     asks = {"begun": {"kind": "generate", "messages": messages, "target": "answer", "metrics": ["exact_match"]}}
-    [problem] = problems(plan, project(tmp_path, NOWHERE, asks))
-    assert problem.key == "continue_final_message"
     with endpoint(lists("tiny")) as url:
+        [problem] = problems(plan, project(tmp_path, url, asks))
+        assert problem.key == "continue_final_message"
         assert plan(project(tmp_path, url, asks, continue_final_message=True)).pairs
 
 

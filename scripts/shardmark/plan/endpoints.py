@@ -4,13 +4,13 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shardmark import layout
 from shardmark.config.backends.openai import OpenaiConfig
-from shardmark.errors import Problem, collecting, nearest
+from shardmark.errors import Problem, UserError, collecting, nearest
 from shardmark.plan.cost import CHARACTERS_PER_TOKEN
 from shardmark.plan.endpoint_access import client_options, read_secrets, request_headers, trusts_proxies
 from shardmark.plan.pairs import Pair
@@ -152,8 +152,9 @@ def answer_problems(model: ModelRecord) -> list[Problem]:
     settings = model.settings
     if not isinstance(settings, OpenaiConfig):
         return []
-    with _client(model, settings) as (client, headers):
+    with suppress(UserError), _client(model, settings) as (client, headers):
         return _listed_problems(model, settings, client, headers)
+    return []  # keys that are missing are reported already
 
 
 @contextmanager

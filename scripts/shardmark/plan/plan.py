@@ -224,10 +224,10 @@ def _make_plan(
         problems += window_problems([model_record], own_part)
         problems += kind_problems([model_record], own_part, root)
         if model_record.settings.elsewhere:
-            refused = endpoint_problems(model_record, own_part, benchmark.run.max_cost is not None)
+            problems += endpoint_problems(model_record, own_part, benchmark.run.max_cost is not None)
             left = any(pair.requests for pair in pairs if pair.model is model_record)
             work.warnings += endpoint_notes(model_record)
-            problems += refused or (answer_problems(model_record) if left or problems else [])
+            problems += answer_problems(model_record) if left or problems else []
     problems += [] if rescore else note_all(lock, benchmark, models, datasets)
     hashes.save()  # even with problems, so that a typing mistake does not cost another hash of large weights
     if problems:
