@@ -20,7 +20,8 @@ def test_a_model_without_a_file_is_evaluated(tmp_path: Path) -> None:
     options += ["tokenizer_kwargs={padding_side: left, truncation: left, use_fast: true}"]
     project.run("--config", *options)
     assert not (project.results / "reports/test").exists()  # which is the report of the run's file
-    (project.results / "reports/test").symlink_to((project.results / "reports/test-small").readlink())
+    (link,) = (path for path in (project.results / "reports").glob("test-small-*") if path.is_symlink())
+    (project.results / "reports/test").symlink_to(link.readlink())
     samples = project.samples()
     assert {model for model, _, _ in samples} == {"small"}
     assert all(sample["truncated"] > 0 for sample in samples.values())  # its window is shorter than the sentences

@@ -25,7 +25,7 @@ from shardmark.errors import nearest
 from shardmark.settings import Settings
 
 
-def _names(value: object) -> Any:
+def names_in(value: object) -> Any:
     """Accept `models=a,b` from the command line, which is one string, as is `[*_ppl]`, whose star is not YAML."""
     if not isinstance(value, str):
         return value
@@ -142,7 +142,7 @@ def _number(value: object) -> Any:
     return value
 
 
-Names = Annotated[list[str], BeforeValidator(_names)]
+Names = Annotated[list[str], BeforeValidator(names_in)]
 Mapping = Annotated[dict[str, Any], BeforeValidator(_mapping)]
 GenerationMapping = Annotated[dict[str, Any], BeforeValidator(_generation_mapping)]
 OF_GENERATION: dict[str, TypeAdapter[Any]] = {
