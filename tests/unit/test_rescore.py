@@ -72,6 +72,15 @@ def test_other_metrics_filters_and_groups_are_scored_from_the_answers(root: Path
     assert without["metrics"] == with_rows["metrics"]
 
 
+def test_scores_by_an_older_metric_are_made_again_from_the_answers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_everything(root)
+    assert plan(root, rescore=True).pairs[0].scored
+    (metric,) = plan(root, rescore=True).benchmark.datasets[0].settings.metrics
+    monkeypatch.setattr(type(metric), "protocol", metric.protocol + 1)
+    (pair,) = plan(root, rescore=True).pairs
+    assert (pair.scored, pair.missing) == (False, [])
+
+
 @pytest.mark.parametrize("change", [{"prompt": "{{ question }}"}, {"target": "kind"}, {"where": "true"}])
 def test_a_data_set_that_asks_something_else_is_refused(root: Path, change: dict[str, Any]) -> None:
     lose_everything(root)

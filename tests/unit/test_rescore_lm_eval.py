@@ -11,7 +11,7 @@ import made_up_answers
 from projects import change_yaml, plan, problems, write_model, write_rows, write_yaml
 from shardmark import layout
 from shardmark.files import read_json, read_sealed
-from shardmark.plan import Plan
+from shardmark.plan import Plan, lm_eval
 from shardmark.plan.summary import limit_lines, rescore_lines
 from shardmark.tasks.lm_eval.files import _parsed
 
@@ -117,6 +117,45 @@ def test_answers_are_scored_by_recorded_rules_and_what_needs_code_that_is_gone_i
     assert after == {name: before[name] for name in before if "coded" not in name}
 
 
+def test_a_name_stands_for_what_it_stood_for_in_the_latest_plan(root: Path) -> None:
+    tag = {"datasets": ["lm_eval:choice_*"]}
+    made_up_answers.finish(planned(root, **tag), made_up_answers.guesses)
+    (root / "tasks/both.yaml").unlink()
+    (root / "tasks/choice_a.yaml").rename(root / "tasks/choice_c.yaml")
+    change_yaml(root / "tasks/choice_c.yaml", task="choice_c")
+    made_up_answers.finish(planned(root, **tag, lm_eval_code=False), made_up_answers.guesses)
+    shutil.rmtree(root / "tasks")
+    made = planned(root, **tag, rescore=True)
+    assert {pair.dataset.name for pair in made.pairs} == {"lm_eval.choice_b", "lm_eval.choice_c"}
+
+
+def test_each_of_two_names_for_a_task_stands_for_it_alone(root: Path) -> None:
+    made_up_answers.finish(planned(root, datasets=["lm_eval:choice_*", "lm_eval:choice_a"]), made_up_answers.guesses)
+    shutil.rmtree(root / "tasks")
+    made = planned(root, datasets=["lm_eval:choice_*"], rescore=True)
+    assert {pair.dataset.name for pair in made.pairs} == {"lm_eval.choice_a", "lm_eval.choice_b"}
+
+
+def test_scores_by_older_code_are_made_again_though_their_task_is_gone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"datasets": ["lm_eval:written", "lm_eval:coded"]}
+    made_up_answers.finish(planned(root, **names))
+    monkeypatch.setattr(lm_eval, "LM_EVAL", lm_eval.LM_EVAL + 1)
+    expected = planned(root, **names)
+    for file in ("written", "coded"):
+        (root / f"tasks/{file}.yaml").unlink()
+    made = planned(root, **names, rescore=True)
+    assert [(pair.scored, pair.missing) for pair in made.pairs] == [(False, [])] * 2
+    assert [each.digest for each in made.datasets] == [each.digest for each in expected.datasets]
+    made_up_answers.finish(made)
+    assert all(pair.scored for pair in planned(root, **names, rescore=True).pairs)
+    monkeypatch.setattr(lm_eval, "LM_EVAL", lm_eval.LM_EVAL + 2)
+    (root / "tasks/own.py").unlink()
+    (gap,) = planned(root, **names, rescore=True).gaps
+    assert gap.dataset.name == "lm_eval.coded", "its score is an older one, and no other can be made"
+
+
 def test_code_that_has_changed_or_is_not_allowed_scores_nothing(root: Path) -> None:
     made_up_answers.finish(planned(root, datasets=["lm_eval:coded", "lm_eval:written"]))
     for file in layout.SCORES.found(root / "results"):
@@ -173,7 +212,7 @@ def test_documents_chosen_by_number_are_asked_alone_and_their_scores_say_so(root
     write_yaml(root / "config/datasets/some.yaml", {"lm_eval": "both", "samples": {"choice_b": [4, 1, 1]}})
     write_yaml(root / "config/datasets/one.yaml", {"lm_eval": "choice_a", "samples": {"choice_a": [5, 0]}})
     made = planned(root, datasets=["some", "one", "lm_eval:choice_a"])
-    words = {"some": "only rows 1, 4: 8 of 12 rows", "one": "only rows 0, 5: 2 of 6 rows"}
+    words = {"some": "only rows 1, 4 of choice_b: 8 of 12 rows", "one": "only rows 0, 5 of choice_a: 2 of 6 rows"}
     assert limit_lines(made) == [f"only in part: {name}: {said}" for name, said in words.items()]
     assert len({dataset.digest for dataset in made.datasets}) == 3
     made_up_answers.finish(made, made_up_answers.guesses)

@@ -20,7 +20,7 @@ from shardmark.plan.datasets import Counted, Described, PlannedDataset, Record, 
 from shardmark.plan.origins import rows_pin
 from shardmark.plan.spool import Spool
 from shardmark.records.base import to_json
-from shardmark.records.dataset import DatasetRecord
+from shardmark.records.dataset import DatasetRecord, TaskHeader
 from shardmark.records.origin import LmEvalOrigin, LmEvalTasks
 from shardmark.store.hashes import HashCache
 from shardmark.tasks import Sample, hub_rows, read_rows
@@ -28,6 +28,7 @@ from shardmark.tasks.extent import TASK, Extent, per_task
 from shardmark.tasks.lm_eval.code import Code, code_identity
 from shardmark.tasks.lm_eval.data import DataMap, Part, as_dataset, parts, read_data_map
 from shardmark.tasks.lm_eval.documents import Splits
+from shardmark.tasks.lm_eval.files import Function, functions, restored
 from shardmark.tasks.lm_eval.index import package_version, read_index, tasks_folder
 from shardmark.tasks.lm_eval.samples import samples
 from shardmark.tasks.lm_eval.select import LmEvalDataset, select
@@ -59,7 +60,7 @@ def _suggested(problem: Problem, names: set[str], known: bool) -> Problem:
 
 def expand(benchmark: Benchmark, where: str, problems: list[Problem]) -> list[LmEvalDataset]:
     """The data sets for the run's names of lm-eval tasks, each once."""
-    run, found = benchmark.run, []
+    run, found = benchmark.run, dict[str, LmEvalDataset]()
     if not benchmark.lm_eval:
         return []
     with collecting(problems):
@@ -67,8 +68,10 @@ def expand(benchmark: Benchmark, where: str, problems: list[Problem]) -> list[Lm
         if run.lm_eval_path:
             folder = tasks_folder(Path(run.lm_eval_path), where)
             index = read_index(folder, layout.LM_EVAL_INDEXES.folder(run.results))
-        found = [d for named in benchmark.lm_eval for d in select(named, index, run, problems)]
-    return list({dataset.name: dataset for dataset in found}.values())
+        for each in (d for named in benchmark.lm_eval for d in select(named, index, run, problems)):
+            before = found[each.name].asked_as if each.name in found else ()
+            found[each.name] = replace(each, asked_as=(*before, *each.asked_as))
+    return [*found.values()]
 
 
 def _need_code(dataset: LmEvalDataset, run: RunConfig) -> None:
@@ -265,9 +268,7 @@ def _origin(dataset: LmEvalDataset, sources: _Sources, run: RunConfig, hashes: H
 def facts(dataset: LmEvalDataset, origin: LmEvalOrigin, run: RunConfig) -> Described:
     """The facts for the task file, with the places of tasks and code, which are no part of what names the scores."""
     judged = dataset.described()
-    code = code_identity(dataset.judging, dataset.root)
     settings = judged | {"executes": code_identity([*dataset.asking, *dataset.judging], dataset.root)}
-    identity = {"lm_eval": judged["lm_eval"], "code": _portable(code, dataset.root)}
     protocols = scoring_protocols((), ()) | {"lm_eval": LM_EVAL}
     made_of = {
         "template": [all_settings(task) for task in dataset.tasks],
@@ -283,11 +284,33 @@ def facts(dataset: LmEvalDataset, origin: LmEvalOrigin, run: RunConfig) -> Descr
         file=dataset.file,
         kind=dataset.kind,
         settings=settings,
-        judged=identity,
+        judged=_identity(judged["lm_eval"], dataset.judging, dataset.root),
         protocols=protocols,
         origin=origin,
         components=of_parts(made_of),
     )
+
+
+def recorded_facts(header: TaskHeader, file: str) -> Described:
+    """The facts for a new task file of a data set whose task is known only from an earlier one."""
+    told, settings = header.dataset, header.settings
+    root = Path(told.origin.lm_eval.tasks) if isinstance(told.origin, LmEvalOrigin) else Path()
+    protocols = scoring_protocols((), ()) | {"lm_eval": LM_EVAL}
+    return Described(
+        name=told.name,
+        file=file,
+        kind=settings["kind"],
+        settings=settings,
+        judged=_identity(settings["lm_eval"], functions(restored(settings["lm_eval"], root)), root),
+        protocols=protocols,
+        origin=told.origin,
+        components=told.components | of_parts({"protocol": protocols}),
+    )
+
+
+def _identity(rules: Any, judging: Iterable[Function], root: Path) -> Record:
+    """What the digest of a data set's scores covers besides its samples: the rules, and the code that applies them."""
+    return {"lm_eval": rules, "code": _portable(code_identity(judging, root), root)}
 
 
 def _portable(code: dict[str, Any], root: Path) -> Any:

@@ -6,6 +6,7 @@ what a name stood for in its configuration (results/plans/lm_eval_names), and th
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from shardmark.errors import Problem, UserError
 from shardmark.files import digest, file_sha256, json_line, sealed, write_if_changed
 from shardmark.lock.lock import Lock
 from shardmark.plan.datasets import PlannedDataset
-from shardmark.plan.lm_eval import all_settings, expand, facts
+from shardmark.plan.lm_eval import all_settings, expand, facts, recorded_facts
 from shardmark.plan.rescore import as_recorded, memo, with_other_scores, without_record
 from shardmark.records.base import find_sealed, to_json
 from shardmark.records.dataset import DatasetRecord, Meanings, Meant, TaskHeader
@@ -50,24 +51,30 @@ class Gone:
 
 
 def note_meanings(tasks: list[LmEvalDataset], planned: list[DatasetRecord], run: RunConfig) -> None:
-    """Note what the names of lm-eval's tasks stood for in this plan."""
+    """Note what the names of lm-eval's tasks stood for in this plan, be they asked in chats, in texts, or both."""
     found: dict[Path, list[Meant]] = {}
+    latest: dict[Path, list[str]] = {}
     for task in tasks:
-        for record in (record for record in planned if record.name == task.name):
-            dataset = task.asked(record.is_chat)
-            file = _file(task.asked_as, task.config, run, record.is_chat)
-            meant = Meant(dataset=task.name, digest=record.digest, asked=_asked(dataset))
-            found.setdefault(file, []).append(meant)
+        for named, chat in product(task.asked_as, (False, True)):
+            file = _file(named, run, chat)
+            latest.setdefault(file, []).append(task.name)
+            found.setdefault(file, []).extend(
+                Meant(dataset=task.name, digest=record.digest, asked=_asked(task.asked(chat)))
+                for record in planned
+                if (record.name, record.is_chat) == (task.name, chat)
+            )
     for file, now in found.items():
         before = find_sealed(file, Meanings)
-        meanings = Meanings(meant=[*now, *(one for one in (before.meant if before else ()) if one not in now)])
-        write_if_changed(file, json_line(sealed(to_json(meanings))))
+        known = [*now, *(one for one in (before.meant if before else ()) if one not in now)]
+        if known:
+            write_if_changed(file, json_line(sealed(to_json(Meanings(meant=known, latest=latest[file])))))
 
 
-def _file(asked_as: str, config: LmEvalConfig, run: RunConfig, chat: bool) -> Path:
+def _file(named: Named[LmEvalConfig], run: RunConfig, chat: bool) -> Path:
     """The file that notes what a name stands for, in a path that covers everything in the configuration."""
+    config = named.settings
     said = {
-        "name": asked_as,
+        "name": named.name,
         "file": config.model_dump(exclude=NOT_ASKED),
         "style": style_of(config, run)._replace(apply_chat_template=chat).described(),
         "num_fewshot": run.num_fewshot,
@@ -90,9 +97,8 @@ def _asked(dataset: LmEvalDataset) -> str:
     return digest([asked, dataset.style.described(), dataset.chosen, hashes, code.get("lm_eval")])
 
 
-def _meanings(asked_as: str, config: LmEvalConfig, run: RunConfig, chat: bool) -> list[Meant]:
-    found = find_sealed(_file(asked_as, config, run, chat), Meanings)
-    return found.meant if found else []
+def _meanings(named: Named[LmEvalConfig], run: RunConfig, chat: bool) -> Meanings:
+    return find_sealed(_file(named, run, chat), Meanings) or Meanings(meant=[])
 
 
 def tasks_there(benchmark: Benchmark, where: str, problems: list[Problem]) -> tuple[list[LmEvalDataset], list[Gone]]:
@@ -107,9 +113,10 @@ def tasks_there(benchmark: Benchmark, where: str, problems: list[Problem]) -> tu
         if not found:
             there |= {dataset.name: dataset for dataset in datasets}
             continue
-        known = [m for chat in (False, True) for m in _meanings(named.name, named.settings, benchmark.run, chat)]
-        gone |= {meant.dataset: Gone(meant.dataset, named, UserError(found)) for meant in known}
-        if not known:
+        known = [_meanings(named, benchmark.run, chat) for chat in (False, True)]
+        names = [name for each in known for name in each.latest or (meant.dataset for meant in each.meant)]
+        gone |= {name: Gone(name, named, UserError(found)) for name in names}
+        if not names:
             place = layout.TASKS.file(benchmark.run.results, dataset="*", task="*")
             problems += without_record(UserError(found), place).problems
     return [*there.values()], [each for name, each in gone.items() if name not in there]
@@ -118,8 +125,12 @@ def tasks_there(benchmark: Benchmark, where: str, problems: list[Problem]) -> tu
 def recorded_task(gone: Gone, run: RunConfig, lock: Lock, chat: bool) -> PlannedDataset:
     """A data set as its records have it. Raises UserError if there are none, or if the lock says something else."""
     results = Path(run.results)
-    meant = [m for m in _meanings(gone.named.name, gone.named.settings, run, chat) if m.dataset == gone.name]
-    for header, record in _records(meant, lock, results):
+    known = _meanings(gone.named, run, chat).meant
+    for header, record in _records([one for one in known if one.dataset == gone.name], lock, results):
+        about = recorded_facts(header, gone.named.file)
+        if about.components["protocol"] != header.dataset.components.get("protocol"):
+            lines = read_task(layout.TASKS.file(results, dataset=gone.name, task=record.digest))[1]
+            return with_other_scores(about, header, lines, record, results)
         return as_recorded(msgspec.structs.replace(record, file=gone.named.file, origin=header.dataset.origin), results)
     raise without_record(gone.error, layout.TASKS.file(results, dataset=gone.name, task="*"))
 
@@ -134,7 +145,7 @@ def recorded_rows(
     run, results = benchmark.run, Path(benchmark.run.results)
     dataset = dataset.asked(chat)
     asked = _asked(dataset)
-    known = _meanings(dataset.asked_as, dataset.config, run, chat)
+    known = [one for named in dataset.asked_as for one in _meanings(named, run, chat).meant]
     meant = [one for one in known if (one.dataset, one.asked) == (dataset.name, asked)]
     for header, record in _records(meant, lock, results):
         tasks = LmEvalTasks(tasks=str(dataset.root), version=package_version(dataset.root), code=run.lm_eval_code)

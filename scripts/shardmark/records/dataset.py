@@ -127,6 +127,8 @@ class Meanings(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     meant: list[Meant]
+    latest: list[str] = msgspec.field(default_factory=list)
+    "The data sets that it stood for in the latest plan; empty if written by 0.2.0, for all of them."
 
 
 class TaskHeader(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):

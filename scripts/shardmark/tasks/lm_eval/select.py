@@ -51,8 +51,8 @@ class LmEvalDataset:
     "The folder that contains the folders of functions."
     style: Style
     "The style in which documents are put to a model."
-    asked_as: str
-    "The name by which the run asks for it: that of a file, a task, a group or a tag, or a glob."
+    asked_as: tuple[Named[LmEvalConfig], ...]
+    "The names by which the run asks for it: those of files, tasks, groups or tags, or globs."
 
     def asked(self, chat: bool) -> "LmEvalDataset":
         """The data set as it is put to models in chats, or as texts."""
@@ -200,7 +200,7 @@ def _datasets(
         name = SPELT + re.sub(r"[^A-Za-z0-9_.-]+", "-", member.name)
         kinds = {KINDS[task.output_type] for task in settings}
         kind = kinds.pop() if len(kinds) == 1 else MIXED
-        yield LmEvalDataset(name, named.file, kind, named.settings, settings, group, root, asked.style, named.name)
+        yield LmEvalDataset(name, named.file, kind, named.settings, settings, group, root, asked.style, (named,))
 
 
 def _each_once(group: Group, where: str, problems: list[Problem]) -> list[Task]:
