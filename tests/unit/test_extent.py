@@ -76,7 +76,7 @@ def test_chosen_rows_are_named_by_task() -> None:
     extent.add("b", 2, 9)
     record = extent.record()
     assert record == ExtentRecord(chosen={"a": [*range(20, 60, 4)], "b": [0, 3]}, samples=12, of=109)
-    named = "a 20, 24, 28, 32, 36, 40, 44, 48 and 2 more; b 0, 3"
+    named = "20, 24, 28, 32, 36, 40, 44, 48 and 2 more of a; 0, 3 of b"
     assert described(record) == f"only rows {named}: 12 of 109 rows"
     whole = Extent(None, None, {"a": [0]})
     whole.add("", 1, 1)

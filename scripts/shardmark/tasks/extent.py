@@ -84,8 +84,7 @@ def described(record: ExtentRecord | None) -> str:
     if not record:
         return ""
     if record.chosen:
-        several = len(record.chosen) > 1
-        named = "; ".join((f"{task} " if several else "") + _some(rows) for task, rows in record.chosen.items())
+        named = "; ".join(f"{_some(rows)} of {task}" for task, rows in record.chosen.items())
         return f"only rows {named}: {record.samples:,} of {record.of:,} rows"
     kind = record.group_by
     each = kind if isinstance(record.limit, PerGroup) or kind == TASK else None
