@@ -152,6 +152,36 @@ def test_another_delimiter_and_bare_quotes_are_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "delimiter"), [("t.csv", "a;b\n1,5;2\n", ";"), ("t.tsv", "a,b\n1,2\n", ",")]
+)
+def test_a_table_with_another_delimiter_says_which(tmp_path: Path, name: str, content: str, delimiter: str) -> None:
+    path = table(tmp_path, content, name)
+    (problem,) = problems(lambda: list(read_rows(path)))
+    assert (problem.where, f"source.delimiter: {delimiter!r}" in problem.fix) == (f"{path}:1", True)
+    assert list(read_rows(path, RowFiles(delimiter=delimiter)))
+    alone = table(tmp_path, "what; why\nx\n")
+    assert list(read_rows(alone, RowFiles(delimiter=","))) == [{"what; why": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said", "fix"),
+    [
+        ("t.xlsx", b"PK\x03\x04", "not valid JSON", "set source.format: arrow, csv,"),
+        ("t.txt", b"a,b\n1,2\n", "not valid JSON", "set source.format: arrow, csv,"),
+        ("t.jsonl", '{"a": 1}\n'.encode("utf-16"), "not UTF-8", "save the file as UTF-8"),
+        ("t.json", '[{"a": 1}]'.encode("utf-16"), "not UTF-8", "save the file as UTF-8"),
+        ("t.jsonl", '{"a": "\u00e9"}'.encode("latin-1"), "not UTF-8", "save the file as UTF-8"),
+    ],
+)
+def test_files_of_other_formats_and_encodings_are_told(
+    tmp_path: Path, name: str, content: bytes, said: str, fix: str
+) -> None:
+    found = problems(lambda: list(read_rows(table(tmp_path, content, name))))
+    assert said in found[0].what
+    assert fix in found[0].fix
+
+
+@pytest.mark.parametrize(
     ("content", "place", "said"),
     [
         ("a,b\n1,2\n3\n", ":3", "row 1 has 1 cells, the first line names 2 columns"),

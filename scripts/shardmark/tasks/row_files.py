@@ -17,6 +17,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -32,6 +33,7 @@ Row = dict[str, Any]
 
 MAX_DEPTH = 100
 "The deepest nesting of lists and mappings in a row: code that reads and writes rows recurses into them."
+AS_UTF8 = "save the file as UTF-8"
 MOST_PROBLEMS = 10
 "The most broken rows of a file that are reported."
 MEDIA = {"Image", "Audio", "Video", "Pdf", "Nifti", "Mesh", "BioStructure"}
@@ -49,6 +51,8 @@ ENDINGS: dict[str, Format] = {
 }
 "Formats by the endings of file names; any other file is JSON lines."
 TABLES = ("csv", "tsv")
+OTHERS = ("\t", ";", "|", ",")
+"Delimiters that a table may have instead of its format's own."
 
 
 class _Broken(Exception):
@@ -79,14 +83,21 @@ def read_rows(path: Path, how: RowFiles | None = None) -> Iterator[Row]:
     if not count and not problems:
         fix = "put one JSON object on each line" if kind == "jsonl" else "add at least one row"
         problems.append(Problem(str(path), "", "the file has no rows", fix))
+    if problems and kind == "jsonl" and not how.format and _ending(path) not in ENDINGS:
+        fix = f"its ending means JSON lines; for others, set source.format: {', '.join(sorted({*ENDINGS.values()}))}"
+        problems[0] = replace(problems[0], fix=f"{problems[0].fix}; {fix}")
     if problems:
         raise UserError(problems[:MOST_PROBLEMS])
 
 
 def format_of(path: Path, how: RowFiles) -> Format:
     """The format of a file, as given or by its name."""
-    named = path.with_suffix("") if path.suffix.lower() in _OPENERS else path
-    return how.format or ENDINGS.get(named.suffix.lower(), "jsonl")
+    return how.format or ENDINGS.get(_ending(path), "jsonl")
+
+
+def _ending(path: Path) -> str:
+    """The ending of a file's name, without that of a compression."""
+    return (path.with_suffix("") if path.suffix.lower() in _OPENERS else path).suffix.lower()
 
 
 def refuse_without_effect(paths: Sequence[Path], how: RowFiles) -> None:
@@ -141,6 +152,8 @@ def _json_value(line: bytes) -> Any:
     """The value of a line. Raises _Broken."""
     try:
         return parse_row(line)
+    except UnicodeDecodeError as error:
+        raise _Broken(f"not UTF-8: {error.reason} at byte {error.start} of the line", AS_UTF8) from error
     except ValueError as error:
         raise _Broken(f"not valid JSON: {error}") from error
     except RecursionError as error:
@@ -149,7 +162,7 @@ def _json_value(line: bytes) -> Any:
 
 def parse_row(line: bytes) -> Any:
     """The value of a line. Raises ValueError for invalid JSON or duplicate keys, RecursionError for deep nesting."""
-    value = _DECODER.decode(line.decode(json.detect_encoding(line), "surrogatepass"))
+    value = _DECODER.decode(line.decode("utf-8-sig", "surrogatepass"))
     if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise RecursionError
     return value
@@ -180,6 +193,11 @@ def _json(path: Path, file: IO[bytes], how: RowFiles, problems: list[Problem]) -
     """The rows of a list, or of the list under `field` in an object; or of JSON lines, as in many files named .json."""
     content = file.read()
     if not content.strip():
+        return
+    try:
+        content.decode("utf-8-sig", "surrogatepass")
+    except UnicodeDecodeError as error:
+        problems.append(Problem(str(path), "", f"not UTF-8: {error.reason} at byte {error.start}", AS_UTF8))
         return
     if how.field is None and content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] != b"[":
         first, *others = [line for line in content.splitlines() if line.strip()]
@@ -238,7 +256,7 @@ def _table(path: Path, file: IO[bytes], how: RowFiles, problems: list[Problem]) 
     lines = csv.reader(_decoded(file), delimiter=delimiter, quoting=quoting, strict=True)
     line, number = 1, -1
     try:
-        names = _columns(next(lines, []), how)
+        names = _columns(next(lines, []), delimiter, how)
         line = lines.line_num + 1
         for cells in lines:
             if cells:  # empty lines are skipped
@@ -250,7 +268,7 @@ def _table(path: Path, file: IO[bytes], how: RowFiles, problems: list[Problem]) 
     except (csv.Error, UnicodeDecodeError, _Broken) as error:
         what, fix = str(error), "fix the line, or set source.quotes: false if quotes are part of the text"
         if isinstance(error, UnicodeDecodeError):
-            what, fix = f"not UTF-8: {error.reason} at byte {error.start} of the line", "save the file as UTF-8"
+            what, fix = f"not UTF-8: {error.reason} at byte {error.start} of the line", AS_UTF8
         fix = error.fix if isinstance(error, _Broken) else fix
         problems.append(Problem(f"{path}:{max(line, lines.line_num)}", "", what, fix))
 
@@ -262,9 +280,14 @@ def _decoded(file: Iterable[bytes]) -> Iterator[str]:
         encoding = "utf-8"
 
 
-def _columns(header: list[str], how: RowFiles) -> list[str]:
+def _columns(header: list[str], delimiter: str, how: RowFiles) -> list[str]:
     """The names of the columns; a column without a name, as written by pandas, is named as pandas reads it."""
     names = [name or f"Unnamed: {number}" for number, name in enumerate(header)]
+    if len(names) == 1 and how.delimiter is None and (other := next((c for c in OTHERS if c in names[0]), None)):
+        raise _Broken(
+            "the first line names one column only",
+            f"set source.delimiter: {other!r}, or {delimiter!r} if there is only one",
+        )
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise _Broken(f"two columns are called {doubled!r}", "rename one of them")
     if unknown := sorted(how.types.keys() - names):
