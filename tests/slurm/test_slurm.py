@@ -40,6 +40,7 @@ def test_scores_are_those_of_a_local_run_and_devices_are_not_wasted(
     for job in mine:
         assert job["TresPerJob"] == f"gres:gpu:{wanted[jobs[job['JobId']]['model']]}"
         assert job["NumTasks"] == "1"
+        assert job["JobName"].startswith(f"{jobs[job['JobId']]['model']}:demo_")
     for one, other in combinations(mine, 2):
         both = [set(jobs[job["JobId"]]["CUDA_VISIBLE_DEVICES"].split(",")) for job in (one, other)]
         assert one["NodeList"] != other["NodeList"] or _one_after_the_other(one, other) or both[0].isdisjoint(both[1])

@@ -101,9 +101,15 @@ def threaded() -> ThreadedExecutor:
 
 @pytest.fixture
 def scancel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Puts a stand-in for `scancel` on PATH that notes how it was called, then does as a script says."""
+    """Puts a stand-in for `scancel` on PATH that notes how it was called, then does as a script says.
+
+    One for `squeue` lists two jobs of the run, two that only look like it, and a cluster's heading.
+    """
 
     def install(script: str = "") -> Path:
+        listed = "CLUSTER: other\n1 m:d:infer:this\n2 this-run\n3 m:d:infer:that\n4 this"
+        (tmp_path / "squeue").write_text(f"#!/bin/sh\necho '{listed}'\n")
+        (tmp_path / "squeue").chmod(0o755)
         (tmp_path / "scancel").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n{script}\n')
         (tmp_path / "scancel").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -202,7 +208,7 @@ def test_no_interrupt_of_a_terminal_reaches_what_a_plugin_starts() -> None:
         module.subprocess.check_call("false")
 
 
-def test_what_waits_to_be_submitted_is_given_up_and_the_run_cancelled_by_name_after_what_has_begun(
+def test_what_waits_to_be_submitted_is_given_up_and_the_run_cancelled_by_its_name_after_what_has_begun(
     threaded: ThreadedExecutor, scancel: Callable[[str], Path]
 ) -> None:
     calls = scancel("")
@@ -213,7 +219,7 @@ def test_what_waits_to_be_submitted_is_given_up_and_the_run_cancelled_by_name_af
     threading.Timer(0.1, interrupted.set).start()
     threaded.cancel()
     assert submitted == [False]
-    assert calls.read_text() == "--name=this-run\n"
+    assert calls.read_text() == "--quiet 1 2\n"
     assert not threaded.errors
 
 
@@ -227,7 +233,6 @@ def test_jobs_that_cannot_be_cancelled_are_no_end_to_the_rest_but_said(
     monkeypatch.setattr("shardmark.workflow.interrupts.CANCEL_SECONDS", 0.1)
     threaded.cancel()
     refused, hung = threaded.errors
-    assert refused == (
-        "jobs of this run may continue: no controller; try again: scancel --name=this-run --clusters=all"
-    )
-    assert "timed out after 0.1 seconds; try again: scancel --name=this-run" in hung
+    again = "; try again: squeue --me --noheader --format='%i %j' | grep this | cut -d' ' -f1 | xargs scancel"
+    assert refused == f"jobs of this run may continue: no controller{again}"
+    assert f"timed out after 0.1 seconds{again}" in hung

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from projects import model_record, problems, write_record
 from shardmark.plan.bundles import Bundle
 from shardmark.workflow import slurm
+from shardmark.workflow.job_names import described, is_of, naming, of_user
 from shardmark.workflow.rule_inputs import Inputs
 from shardmark.workflow.slurm import (
     LOST,
@@ -67,19 +69,53 @@ def test_a_job_that_is_forgotten_is_looked_after_once_that_is_sure() -> None:
 
 
 def test_why_jobs_wait_is_said_once_if_it_is_not_for_others(caplog: pytest.LogCaptureFixture) -> None:
-    reasons = {"1": "Resources", "2": "PartitionTimeLimit", "3": "PartitionTimeLimit"}
+    late = "PartitionTimeLimit"
+    waiting = {"1": "m:d:infer:abc Resources", "2": f"m:d:infer:abc {late}", "3": f"p_abc-12 {late}"}
+    waiting["4"] = "other's QOSMaxJobsPerUserLimit"
     commands = []
 
     async def query(command: str, logger: logging.Logger) -> Answer:
         commands.append(command)
-        return (reasons if "%r" in command else dict.fromkeys(reasons, "PENDING")), 0.1
+        return (waiting if "%r" in command else dict.fromkeys(waiting, "PENDING")), 0.1
 
     asked = telling(query)
-    for command in (plugin.query_job_status_squeue("run"), plugin.query_job_status_sacct("run")):
-        assert asyncio.run(asked(command, logging.getLogger()))[0] == dict.fromkeys(reasons, "PENDING")
-    assert len(commands) == 4
-    assert commands[1] == commands[3] == "squeue --noheader --states=PENDING '--format=%i|%r' --name run"
-    assert caplog.messages == ["in Slurm's queue (2 x): PartitionTimeLimit; squeue --name run shows them"]
+    for command in (plugin.query_job_status_squeue("p_abc-12"), plugin.query_job_status_sacct("p_abc-12")):
+        assert asyncio.run(asked(command, logging.getLogger()))[0] == dict.fromkeys(waiting, "PENDING")
+    user = f"--user={os.getuid()}"
+    assert commands[0] == f"squeue '--format=%i|%T' --states=all --noheader {user}"
+    assert commands[1] == commands[3] == f"squeue {user} --noheader --states=PENDING '--format=%i|%j %r'"
+    assert commands[2].startswith("sacct ")
+    assert commands[2].endswith(user)
+    assert caplog.messages == [f"in Slurm's queue (2 x): {late}; squeue --me --long shows them"]
+
+
+def _part(rule: str, **wildcards: str) -> SimpleNamespace:
+    resources = SimpleNamespace(get=lambda key, default=None: default)
+    return SimpleNamespace(
+        rule=SimpleNamespace(name=rule), wildcards=SimpleNamespace(**wildcards), resources=resources, threads=1
+    )
+
+
+def test_the_names_of_jobs_say_model_data_sets_and_rule() -> None:
+    infer, other = (_part("infer", model="m@12", dataset=name, shard="1") for name in ("d", "e"))
+    score = _part("score", model="m@12", dataset="d", task="3")
+    assert described(SimpleNamespace(jobs=[score, infer, other])) == "m:d+e:infer"
+    assert described(score) == "m:d:score"
+    assert described(_part("tidy")) == "tidy"
+    many = [_part("infer", model="m@12", dataset=f"data_set_{n}") for n in range(20)]
+    assert len(described(SimpleNamespace(jobs=many))) < 80
+
+
+def test_sbatch_is_given_the_name_and_the_plugin_finds_the_job_by_it() -> None:
+    params = dict.fromkeys(("slurm_logfile", "comment_str", "account", "partition", "workdir"), "") | {
+        "run_uuid": "p_abc-12"
+    }
+    command = naming(plugin.get_submit_command)(_part("score", model="m@1", dataset="d"), params)
+    name = shlex.split(command)[3]
+    assert name == "m:d:score:abc"
+    assert is_of("p_abc-12", name)
+    assert not is_of("p_abd-12", name)
+    assert of_user("squeue --states=all --jobs 1,2") == ("", "squeue --states=all --jobs 1,2")
 
 
 def test_sacct_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

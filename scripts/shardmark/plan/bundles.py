@@ -47,7 +47,7 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """Snakemake's name of the group, which is also the comment of the job in Slurm's queue."""
+        """Snakemake's name of the group, which is also part of the job's comment in Slurm's queue."""
         datasets = "+".join(dict.fromkeys(dataset for _, dataset, _ in self.shards))
         shown = datasets if len(datasets) <= SHOWN else f"{datasets[:SHOWN]}..."
         return f"{self.model.full_name}-{self.number}_{shown}"

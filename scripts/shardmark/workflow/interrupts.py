@@ -18,6 +18,7 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from shardmark.workflow import patches
+from shardmark.workflow.job_names import LIST, cancelling, is_of
 
 if TYPE_CHECKING:
     from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 CANCEL_SECONDS = 60
-"Seconds for `scancel`, which takes as long as a busy scheduler does."
+"Seconds for `squeue` and for `scancel`, which take as long as a busy scheduler does."
 LOOK_SECONDS = 0.5
 "Seconds between checks, during a pause, whether the run is over."
 
@@ -133,7 +134,7 @@ def ends_at_once(scheduler: type[Any]) -> None:
 def submits_none_afterwards(executor: type[Any]) -> None:
     """Let the Slurm plugin's executor, which submits in threads, drop the jobs that it has not begun to submit.
 
-    Submitted jobs are cancelled by the name that all jobs of a run have: this includes jobs that the plugin has not
+    Submitted jobs are found in the queue by their names, and cancelled: this includes jobs that the plugin has not
     heard of yet, and causes no complaints about jobs that Slurm has forgotten. If the plugin lacks the needed parts,
     the jobs that it knows of are cancelled.
     """
@@ -150,12 +151,16 @@ def submits_none_afterwards(executor: type[Any]) -> None:
         def cancel_by_name(self: "RemoteExecutor", active_jobs: list[Any]) -> None:
             try:
                 everywhere = ["--clusters=all"] if self._submitted_job_clusters else []
-                words = ["scancel", f"--name={self.run_uuid}", *everywhere]
+                run = str(self.run_uuid)
             except AttributeError:
                 cancel_jobs(self, active_jobs)
                 return
-            if why := _failure(words):
-                self.logger.error(f"jobs of this run may continue: {why}; try again: {' '.join(words)}")
+            listed, why = _output([*LIST, *everywhere])
+            jobs = [line.partition(" ") for line in listed.splitlines()]
+            if mine := [job for job, _, name in jobs if is_of(run, name.strip())]:
+                _, why = _output(["scancel", "--quiet", *everywhere, *mine])
+            if why:
+                self.logger.error(f"jobs of this run may continue: {why}; try again: {cancelling(run)}")
 
         return cancel_by_name
 
@@ -163,13 +168,13 @@ def submits_none_afterwards(executor: type[Any]) -> None:
     patches.replace(executor, patches.CANCEL_JOBS, by_name)
 
 
-def _failure(words: list[str]) -> str:
-    """The reason why a command has failed; empty if it has not."""
+def _output(words: list[str]) -> tuple[str, str]:
+    """What a command prints, and the reason why it has failed, which is empty if it has not."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=CANCEL_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return " ".join(done.stderr.split()) or f"status {done.returncode}" if done.returncode else ""
+        return "", str(error)
+    return done.stdout, " ".join(done.stderr.split()) or f"status {done.returncode}" if done.returncode else ""
 
 
 def finished_first(function: Function) -> Function:

@@ -41,6 +41,11 @@ SLURM_QUERY = Part(
     "query_job_status", ("command", "logger"), "the run may wait for preempted and forgotten jobs forever"
 )
 SLURM_SUBMITTED = Part(SUBMITTED.name, SUBMITTED.parameters, "what jobs used of what they asked for is not reported")
+SLURM_SUBMIT_COMMAND = Part(
+    "get_submit_command",
+    ("job", "params", "settings", "failed_nodes", "array_job"),
+    "jobs in Slurm's queue have the run's ID as their names",
+)
 SLURM_RUN_JOB = Part("run_job", ("self", "job"), REASONS)
 SLURM_FAILED = Part("report_job_error", ("self", "job_info", "msg", "**"), REASONS)
 

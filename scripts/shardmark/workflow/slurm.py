@@ -4,13 +4,12 @@ It assumes that Slurm will restart a preempted job, which partitions that cancel
 that the scheduler has forgotten is merely unknown yet; and that a job that `sacct` reports as cancelled, and by whom,
 is running. The first two are recognized by two equal answers of the scheduler. It forgets a group of jobs that it
 cannot submit, for instance because the user may not use an account; and Snakemake does not show why a group failed. A
-job that its partition will never start, but that most clusters accept, waits silently.
+job that its partition will never start, but that most clusters accept, waits silently. Its jobs' names say nothing.
 
 The plugin's functions that query, submit and report are wrapped during a run.
 """
 
 import re
-import shlex
 import shutil
 import subprocess
 from collections import Counter
@@ -23,6 +22,7 @@ from shardmark.errors import Problem, UserError, nearest
 from shardmark.workflow import patches
 from shardmark.workflow.accounting import Accounts
 from shardmark.workflow.interrupts import submits_none_afterwards
+from shardmark.workflow.job_names import OF_USER, is_of, naming, of_user
 
 if TYPE_CHECKING:
     from snakemake.workflow import Workflow
@@ -48,7 +48,7 @@ REFUSALS: Counter[str] = Counter()
 SBATCH_WORDS = re.compile(r"The error message was '(.*?)'\.\n", re.DOTALL)
 "sbatch's message within the plugin's: the rest is a command line of thousands of characters."
 WITHOUT_ACCOUNTS = ("accounting_storage/none", "(null)")
-ASK_WHY = "squeue --noheader --states=PENDING '--format=%i|%r'"
+ASK_WHY = f"squeue {OF_USER} --noheader --states=PENDING '--format=%i|%j %r'"
 QUEUED = ("None", "Resources", "Priority", "BeginTime")
 "Reasons for waiting of jobs that will run eventually."
 SETTING = re.compile(r"^(\w+)\s*=\s*(.*?)\s*$", re.MULTILINE)
@@ -76,6 +76,9 @@ def prepare_slurm(workflow: "Workflow", results: Path) -> None:
     patches.replace(module.Executor, patches.SLURM_RUN_JOB, submitting)
     patches.replace(module.Executor, patches.SLURM_FAILED, explaining)
     submits_none_afterwards(module.Executor)
+    queries = [module.query_job_status_squeue("run"), module.query_job_status_sacct("run")]
+    if not patches.unlike() and all(of_user(query)[0] for query in queries):  # jobs with other names must be found
+        patches.replace(module, patches.SLURM_SUBMIT_COMMAND, naming)
 
 
 def partition_problems(wanted: Iterable[tuple[str, str, str]]) -> list[Problem]:
@@ -176,19 +179,22 @@ def _cluster_settings() -> dict[str, str]:
 
 
 def telling(query: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[Answer]]:
-    """The plugin's query, changed to log unusual reasons why jobs wait: for some of them, jobs wait for ever."""
+    """The plugin's query, changed to find jobs whatever their names, and to log unusual reasons why they wait.
+
+    For some of these reasons, jobs wait for ever.
+    """
     told = set(QUEUED)
 
     async def asked(command: str, logger: Logger) -> Answer:
-        states, seconds = await query(command, logger)
+        run, of_all = of_user(command)
+        states, seconds = await query(of_all, logger)
         if "PENDING" in (states or {}).values():
-            words = shlex.split(command)
-            run = words[words.index("--name") + 1]
-            reasons, _ = await query(f"{ASK_WHY} --name {run}", logger)
-            for reason, count in Counter((reasons or {}).values()).items():
+            answers, _ = await query(ASK_WHY, logger)
+            waiting = [answer.partition(" ") for answer in (answers or {}).values()]
+            for reason, count in Counter(reason for name, _, reason in waiting if is_of(run, name)).items():
                 if reason not in told:
                     told.add(reason)
-                    logger.warning(f"in Slurm's queue ({count} x): {reason}; squeue --name {run} shows them")
+                    logger.warning(f"in Slurm's queue ({count} x): {reason}; squeue --me --long shows them")
         return states, seconds
 
     return asked
