@@ -195,6 +195,7 @@ INFER_LOGS = Kind("logs/infer/{model}/{dataset}/{shard}.log", "logs", "predictio
 SCORE_LOGS = Kind("logs/score/{model}/{dataset}@{task}.log", "logs", "score")
 STAGE_LOGS = Kind("logs/stage_model/{model}.log", "logs", "model")
 REPORT_LOGS = Kind("logs/report/{report}.log", "logs", "report")
+STEP_LOGS = (INFER_LOGS, SCORE_LOGS, STAGE_LOGS, REPORT_LOGS)
 WORKER_LOGS = Kind("logs/workers/{worker}.log", "logs", brief=True)
 COMMAND_LOGS = Kind("logs/{state}.log", "logs", always=True)
 INFER_BENCHMARKS = Kind("benchmarks/infer/{model}/{dataset}/{shard}.tsv", "benchmarks", "prediction")
