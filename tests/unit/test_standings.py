@@ -11,7 +11,7 @@ from shardmark.records.score import Scores
 from shardmark.report.exports import leaderboard_markdown
 from shardmark.report.leaderboard import rank_models
 from shardmark.report.results import Pair, Results, read_results
-from shardmark.workflow.standings import print_standings
+from shardmark.workflow.standings import _notes, print_standings
 from unit.report.fake_results import make_metric, write_results
 
 
@@ -57,6 +57,7 @@ def test_many_models_are_cut_to_the_best(results: Results, tmp_path: Path) -> No
     assert "m14" in text
     assert "m4 " not in text
     assert "5 more models" in text
+    assert _notes("", 11, 1, False)[-1] == "not shown: 1 more model and 1 more data set"
 
 
 def test_names_are_shown_as_they_are_and_obeyed_by_no_terminal(results: Results, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 import made_up_answers
@@ -53,6 +54,7 @@ def test_a_changed_data_set_names_its_parts_and_what_follows(
     found = reason(root)
     assert [cause.part for cause in found.causes] == parts
     assert found.follows == follows
+    assert replace(found, requests=1, of=1).follows == "1 request"
     told = [cause for cause in found.causes if cause.part != "protocol"]  # which lists filters and metrics, too
     assert all(f"{cause.what} ({cause.before[:8]} -> {cause.after[:8]})" in found.why for cause in told)
     assert "how Shardmark" not in found.why

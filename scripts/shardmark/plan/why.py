@@ -56,7 +56,8 @@ class Reason(Record, frozen=True, kw_only=True):
         """The work to be done, in words."""
         if not self.requests:
             return "scoring only"
-        return f"{self.requests:,} of {self.of:,} requests" if self.requests < self.of else f"{self.of:,} requests"
+        some = f"{self.requests:,} of " if self.requests < self.of else ""
+        return f"{some}{self.of:,} request{'s' * (self.of > 1)}"
 
 
 def reasons(pairs: list[Pair], results: Path) -> list[Reason]:

@@ -79,7 +79,8 @@ def _short(cell: str) -> str:
 
 def _notes(text: str, models: int, columns: int, has_remarks: bool) -> list[str]:
     first = next((line for line in text.splitlines() if line.startswith("**Incomplete")), "")
-    more = [f"{models - SHOWN} more models"] * (models > SHOWN) + [f"{columns} more data sets"] * (columns > 0)
+    left = {"model": models - SHOWN, "data set": columns}
+    more = [f"{number} more {kind}{'s' * (number > 1)}" for kind, number in left.items() if number > 0]
     return [
         *([first.strip("*")] if first else []),
         "± half the 95 % interval; ≈ not distinguishable from the best",
