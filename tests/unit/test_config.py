@@ -644,6 +644,8 @@ def test_models_and_what_stands_in_their_place_are_not_both_given_on_the_command
     [
         (RunConfig, "few_shot", "it belongs in the file of a data set"),
         (RunConfig, "chat_template_kwargs", "it belongs in the file of a model"),
+        (RunConfig, "include_path", "here it is lm_eval_path"),
+        (RunConfig, "predict_only", "here it is snakemake --until infer"),
         (RunConfig, "description", "the file of a model, config/models/NAME.yaml or the file of a data set"),
         (DatasetConfig, "limit", "it belongs in the run's own"),
         (DatasetConfig, "num_fewshot", "few_shot: {count: 5"),

@@ -24,6 +24,21 @@ NATIVE = {
     "gen_kwargs": "a data set's file says generation: {max_new_tokens: 512}",
 }
 "The keys of a data set's file that correspond to these keys of a run."
+OF_OTHERS = {
+    "tasks": "datasets: ['lm_eval:NAME']",
+    "include_path": "lm_eval_path",
+    "model_args": "hf_path with dtype, revision and others, or a file in config/models",
+    "hf_type": "apply_chat_template",
+    "hf_num_gpus": "num_gpus",
+    "device": "CUDA_VISIBLE_DEVICES, or num_gpus: 0 for the CPU",
+    "samples": "samples: {TASK: [0, 3]} beside lm_eval in a data set's file",
+    "seed": "fewshot_seed, or seed in gen_kwargs",
+    "predict_only": "snakemake --until infer",
+    "output_path": "results",
+    "work_dir": "results",
+    **dict.fromkeys(("log_samples", "use_cache", "reuse"), "nothing: samples and answers are always kept, and reused"),
+}
+"Options of lm-eval and OpenCompass, and what they are called here."
 FEW_SHOT = ("num_fewshot", "fewshot_seed")
 OF_TASKS = ("lm_eval_path", "lm_eval_code", "lm_eval_data", "lm_eval_metadata")
 "Keys of a run that only tasks of lm-eval use."
@@ -83,6 +98,8 @@ def _pointed(problem: Problem, kind: type[Settings]) -> Problem:
         return problem
     if kind is DatasetConfig and problem.key in NATIVE:
         return replace(problem, fix=f"it belongs in the run's own file, or --config; {NATIVE[problem.key]}")
+    if kind is RunConfig and problem.key in OF_OTHERS:
+        return replace(problem, fix=f"here it is {OF_OTHERS[problem.key]}; docs/clusters.md has all such options")
     others = [file for other, file in FILES.items() if not issubclass(kind, other) and problem.key in _fields(other)]
     return replace(problem, fix=f"it belongs in {' or '.join(others)}") if others else problem
 
