@@ -189,6 +189,7 @@ REPORTS = Kind("reports/{report}/{file}", "reports", "report")
 INTERIM = Kind("interim/{file}", "interim reports", brief=True)
 EXPORTS = Kind("exports/{file}", "exports", always=True)
 PARTS = Kind("parts/{model}/{dataset}@{task}/{file}", "parts of reports", "score")
+SAMPLE_HASHES = Kind("parts/hashes.json", "parts of reports", check="sealed_json", always=True)
 UNFINISHED_REPORTS = Kind("reports/{report}.{version}/{file}", "temporary files", brief=True)
 
 INFER_LOGS = Kind("logs/infer/{model}/{dataset}/{shard}.log", "logs", "prediction")

@@ -54,6 +54,17 @@ def test_a_file_that_did_not_change_is_not_read_again(cache: HashCache, weights:
     assert known(cache, weights).sha256(weights) == "remembered"
 
 
+def test_files_that_are_gone_are_forgotten(cache: HashCache, weights: Path, tmp_path: Path) -> None:
+    cache.sha256(weights)
+    cache.save_existing()
+    other = tmp_path / "other.bin"
+    os.replace(weights, other)
+    again = HashCache(cache.path)
+    again.sha256(other)
+    again.save_existing()
+    assert list(read_sealed(cache.path)) == [str(other)]
+
+
 def test_other_paths_to_the_file_are_known_as_well(
     cache: HashCache, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +178,7 @@ def test_a_file_that_changes_while_it_is_hashed_is_refused_and_not_remembered(
 
     monkeypatch.setattr(hashes, "file_sha256", growing)
     (problem,) = problems(cache.sha256, weights)
-    assert (problem.where, problem.what) == (str(weights), "changed while it was read for the plan")
+    assert (problem.where, problem.what) == (str(weights), "changed while it was read")
     cache.save()
     assert not cache.path.exists()
 

@@ -307,6 +307,6 @@ def test_rows_that_change_while_they_are_read_are_refused(root: Path, monkeypatc
 
     monkeypatch.setattr(row_module, "read_rows", lambda path, how: list(growing(path, how)))
     (problem,) = problems(plan, root)
-    assert (problem.where, problem.what) == ("data/sums.jsonl", "changed while it was read for the plan")
+    assert (problem.where, problem.what) == ("data/sums.jsonl", "changed while it was read")
     assert "wait until it has been written" in problem.fix
     assert not (root / "config/benchmark.lock").exists()

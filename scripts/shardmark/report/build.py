@@ -102,6 +102,7 @@ def build_report(
             page.write(site, page)
         for write in FILES:
             write(site)
+        parts.save()
     for line in near_misses(results):
         print(f"warning: {line}", file=sys.stderr)
     return out / "index.html"

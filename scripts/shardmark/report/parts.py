@@ -12,6 +12,7 @@ import zlib
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from shardmark.records.base import Record, Unreadable
 from shardmark.records.sample import LAYERS, SampleParts, read_parts
 from shardmark.records.score import Scores
 from shardmark.scoring.statistics import estimate_mean
+from shardmark.store.hashes import HashCache
 
 from .chunks import Chunks, link
 from .inputs import ANEW
@@ -113,6 +115,7 @@ class Parts:
 
     def __init__(self, chunks: Chunks, results: Path | None = None) -> None:
         self.chunks, self.results = chunks, results
+        self._hashes = HashCache(layout.SAMPLE_HASHES.file(results)) if results else None
         self._known: dict[Path, Part] = {}
         self._names: dict[bytes, Names] = {}
         "By their JSON, so that those of many pairs are read and kept once."
@@ -125,8 +128,14 @@ class Parts:
             self._known[pair.samples] = self._take(pair, pair.samples)
         return self._known[pair.samples]
 
+    def save(self) -> None:
+        """Keep the digests of files for the next report. If they cannot be kept, it reads the files again."""
+        with suppress(OSError):
+            if self._hashes:
+                self._hashes.save_existing()
+
     def _take(self, pair: Pair, path: Path) -> Part:
-        key, folder = _key(pair, path), self._folder(path)
+        key, folder = self._key(pair, path), self._folder(path)
         if folder and (known := _kept(folder, key, self._names)):
             for name in known.sizes:
                 self.chunks.take(name, folder)
@@ -136,6 +145,13 @@ class Parts:
             _keep(folder, part, self.chunks)
         return part
 
+    def _key(self, pair: Pair, path: Path) -> str:
+        found = self._hashes.sha256(path) if self._hashes else file_sha256(path)
+        if pair.timings and pair.timings.samples_sha256 not in (None, found):
+            raise UserError(Problem(str(path), "", "damaged: it does not match the hash in its timings", ANEW))
+        main = pair.scores.main
+        return digest([found, pair.scores.primary, main.percent, _cluster_column(pair.scores), _code()])
+
     def _folder(self, path: Path) -> Path | None:
         """The folder in which a part is kept."""
         if self.results is None:
@@ -144,14 +160,6 @@ class Parts:
             return layout.PARTS.folder(self.results, **layout.SAMPLES.fields(path))
         except ValueError:  # samples from elsewhere
             return None
-
-
-def _key(pair: Pair, path: Path) -> str:
-    found = file_sha256(path)
-    if pair.timings and pair.timings.samples_sha256 not in (None, found):
-        raise UserError(Problem(str(path), "", "damaged: it does not match the hash in its timings", ANEW))
-    main = pair.scores.main
-    return digest([found, pair.scores.primary, main.percent, _cluster_column(pair.scores), _code()])
 
 
 @functools.cache

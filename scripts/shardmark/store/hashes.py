@@ -50,6 +50,13 @@ class Remembered:
             write_whole(self.path, canonical_json(sealed(self._known)))
             self._changed = False
 
+    def save_existing(self) -> None:
+        """Write back new values, with those that other processes have written since; forget files that are gone."""
+        if self._changed:
+            self._merge()
+            self._known = {key: value for key, value in self._known.items() if os.path.exists(key)}
+            self.save()
+
 
 def _stamp(path: Path) -> list[int]:
     """A file's stamp, from its metadata. Compared as a whole, never by which time is later: clocks may be wrong."""
@@ -62,7 +69,7 @@ def _refuse_change(path: Path, stamp: list[int]) -> None:
         if _stamp(path) == stamp:
             return
     fix = "wait until it has been written, or replace it by renaming another file; then run again"
-    raise UserError(Problem(str(path), "", "changed while it was read for the plan", fix))
+    raise UserError(Problem(str(path), "", "changed while it was read", fix))
 
 
 class HashCache(Remembered):

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardmark.errors import UserError
+from shardmark.files import file_sha256
 from shardmark.records.sample import LAYERS, Sample, SampleParts, read_parts, read_sample, sample_line
 from shardmark.report import build
 from shardmark.report.build import build_report
@@ -23,6 +24,7 @@ from shardmark.report.explorer import numbered
 from shardmark.report.parts import CUT, NO_ANSWER, REFUSED, TIED, TRUNCATED, VERDICTS, Part, Parts, verdict
 from shardmark.report.results import read_results
 from shardmark.scoring.statistics import estimate_mean
+from shardmark.store import hashes
 from unit.report.fake_results import (
     FACTS,
     Files,
@@ -225,6 +227,19 @@ def test_only_what_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest
     out = build_report("demo", *files, tmp_path / "out", {}, kept=tmp_path).parent
     assert read == [changed]
     assert "I like dogs" in str(read_texts(out, "demo_translation", "demo_large"))
+
+
+def test_files_of_samples_that_did_not_change_are_not_even_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_results(tmp_path, ["demo_large", "demo_tiny"], n=30)
+    build_report("demo", *files, tmp_path / "out", {}, kept=tmp_path)
+    read: list[Path] = []
+    monkeypatch.setattr(hashes, "file_sha256", lambda path: read.append(path) or file_sha256(path))
+    changed = files.samples[2]
+    changed.write_text(changed.read_text("utf-8"), "utf-8")
+    build_report("demo", *files, tmp_path / "out", {}, kept=tmp_path)
+    assert read == [changed]
 
 
 def test_a_kept_part_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
