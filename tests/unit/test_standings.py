@@ -46,6 +46,15 @@ def test_a_narrow_terminal_says_what_it_leaves_out(results: Results, tmp_path: P
     assert "not shown: 3 more data sets" in text or "not shown: 4 more data sets" in text
 
 
+@pytest.mark.parametrize("width", range(60, 130, 7))
+def test_columns_that_do_not_fit_are_left_out_rather_than_names_cut(
+    results: Results, tmp_path: Path, width: int
+) -> None:
+    text = shown(results, tmp_path, width)
+    assert "demo_large" in text
+    assert "…" not in text
+
+
 def test_many_models_are_cut_to_the_best(results: Results, tmp_path: Path) -> None:
     pair = next(iter(results))
     pairs = {}

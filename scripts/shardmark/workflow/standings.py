@@ -15,8 +15,9 @@ SHOWN = 10
 "The most models."
 FIXED = 3
 "Columns that are always shown: rank, model and mean."
-GAP = 2
-"The number of characters between two columns."
+PADDING = 1
+GAP = 2 * PADDING + 1
+"The number of characters between two columns: their padding, and the box's own."
 CELL = re.compile(r"((?:\\.|[^\\|])+)\|")
 REMARK = re.compile(r"(?<=\d| ) \((?P<remark>.+)\)$")
 SIGN = "†"
@@ -32,7 +33,7 @@ def print_standings(report: Path, console: Console) -> None:
     if not rows:
         return
     fit = _fitting([header, *rows[:SHOWN]], console.width)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, GAP // 2))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, PADDING))
     for place, name in enumerate(header[:fit]):
         table.add_column(_heading(name), justify="left" if place == 1 else "right", no_wrap=place > 1)
     for row in rows[:SHOWN]:
