@@ -27,6 +27,7 @@ def main(arguments: argparse.Namespace) -> None:
         [Path(path) for path in given.certificates],
         kept=_results(arguments.inputs),
         slurm_jobs=[path for path in map(Path, given.slurm_jobs) if path.is_file()],
+        mean_weights=given.mean_weights,
     )
 
 

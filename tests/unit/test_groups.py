@@ -37,6 +37,17 @@ def test_a_run_without_a_group_has_none(root: Path) -> None:
     assert "groups" not in read_json(root / "results/plans/reports" / f"{made.report.name}.json")
 
 
+def test_weights_of_the_mean_are_of_data_sets_and_groups_that_count_in_it(root: Path) -> None:
+    made = plan(root, datasets=["words", "sums"], mean_weights={"sums": 2, "words": 0.5})
+    inputs = read_json(root / "results/plans/reports" / f"{made.report.name}.json")
+    assert inputs["mean_weights"] == {"sums": 2, "words": 0.5}
+    found = problems(plan, root, datasets=["words", "sums"], mean_weights={"sums_a": 2, "word": 1})
+    assert [problem.what for problem in found] == [
+        "sums_a counts only as a part of its group",
+        "the run has no data set word",
+    ]
+
+
 @pytest.mark.parametrize("value", [5, None, {"a": 1}])
 def test_a_member_that_is_no_valid_group_is_told_as_a_group(root: Path, value: Any) -> None:
     group(root, "bad", group=value)

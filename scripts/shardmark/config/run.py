@@ -208,6 +208,8 @@ class RunConfig(Settings):
     "Settings of generation that override the files', e.g. {temperature: 0.7, max_new_tokens: 512}."
     limit: Annotated[Limit | None, BeforeValidator(_number)] = None
     "How many rows of each data set, a fraction of them (0.1), or {per_group: 5} of each group; null for all."
+    mean_weights: Annotated[dict[str, PositiveFloat], BeforeValidator(_mapping)] = Field(default={})
+    "Weights of data sets and groups in the mean that ranks models, e.g. {mmlu: 3, gsm8k: 2}; others weigh 1."
     data_root: str | None = None
     "A folder of files to read instead of the Hub: each data set's `source.local` is a path in it."
     results: str = Field("results", pattern=r"^[^{}]+$")

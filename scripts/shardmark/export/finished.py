@@ -62,6 +62,7 @@ def read_finished(report: Path) -> Finished:
         _here(results, layout.TIMINGS, given.timings),
         [Group(**clean(to_json(group))) for group in given.groups],
         [read_gap(to_json(gap)) for gap in given.gaps],
+        given.mean_weights,
     )
     return Finished(given.run, folder, results, scored)
 

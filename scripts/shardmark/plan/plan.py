@@ -20,7 +20,7 @@ from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.load import replacements
 from shardmark.config.misplaced_keys import partly_used
 from shardmark.config.yaml_lines import lines_named
-from shardmark.errors import Problem, UserError, collecting
+from shardmark.errors import Problem, UserError, collecting, nearest
 from shardmark.files import digest, file_sha256, pretty_json, sealed, write_if_changed
 from shardmark.lock.changes import Change
 from shardmark.lock.contents import with_contents
@@ -203,6 +203,9 @@ def _make_plan(
         *((t.name, t.config, partial(_task, t, benchmark, lock, hashes)) for t in tasks),
         *((g.name, g.named.settings, partial(recorded_task, g, benchmark.run, lock)) for g in gone),
     ]
+    if "mean_weights" in command_line or "datasets" not in command_line:
+        names = [name for name, _, _ in makers]
+        problems += _weight_problems(benchmark, names, place_of("mean_weights", where, command_line))
     asked: dict[str, list[DatasetRecord]] = {model.full_name: [] for model in models}
     for name, settings, make in makers:
         step(f"data set {name}", steps)
@@ -265,6 +268,20 @@ def _make_plan(
     return Plan(
         benchmark, models, datasets, pairs, report, hashes, changes, work.warnings, bundles, shared, lacking, programs
     )
+
+
+def _weight_problems(benchmark: Benchmark, datasets: list[str], where: str) -> list[Problem]:
+    """Weights of the mean that are of no data set or group in it."""
+    groups = {member: group.name for group in benchmark.groups for member in group.members}
+    known = [*(group.name for group in benchmark.groups), *(name for name in datasets if name not in groups)]
+    found = []
+    for name in benchmark.run.mean_weights:
+        if name in groups:
+            fix = f"give one to the group, and weigh its data sets in the group's file ({groups[name]})"
+            found.append(Problem(where, "mean_weights", f"{name} counts only as a part of its group", fix))
+        elif name not in known:
+            found.append(Problem(where, "mean_weights", f"the run has no data set {name}", nearest(name, known)))
+    return found
 
 
 def _dataset(
@@ -415,6 +432,7 @@ def _plan_report(
             )
             for group in benchmark.groups
         ],
+        mean_weights=benchmark.run.mean_weights,
         gaps=lacking,
         certificates=_certificates(results, {pair.model.full_name for pair in pairs}),
         facts={

@@ -33,6 +33,8 @@ class ReportInputs(Sparse, frozen=True):
     descriptions: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
     "One line for each of the `models` and `datasets`, by name."
     groups: list[ReportGroup] = msgspec.field(default_factory=list)
+    mean_weights: dict[str, float] = msgspec.field(default_factory=dict)
+    "The weights of data sets and groups in the mean that ranks models; others weigh 1."
     gaps: list[Gap] = msgspec.field(default_factory=list)
     "The results that are missing."
     certificates: dict[str, str] = msgspec.field(default_factory=dict)

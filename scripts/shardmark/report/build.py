@@ -1,7 +1,7 @@
 """The whole report: a folder of static pages that opens from the file system."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def build_report(
     certificates: Sequence[Path] = (),
     kept: Path | None = None,
     slurm_jobs: Sequence[Path] = (),
+    mean_weights: Mapping[str, float] | None = None,
 ) -> Path:
     """Build the report of a run in the folder `out` and return the path of its index.html.
 
@@ -70,7 +71,8 @@ def build_report(
     8601), "command", "config", "host"; any other is listed as it is. `descriptions` of "models" and "datasets" by name
     replace those in the score files; `groups` have the keys of Group, `gaps` those of Gap: results that are missing,
     which makes the report say that it is incomplete; `certificates` are files of certify.py, which are shown and
-    copied; `slurm_jobs` are files of what Slurm's accounting says of the models' jobs. `kept` is a results folder in
+    copied; `slurm_jobs` are files of what Slurm's accounting says of the models' jobs; `mean_weights` are those of data
+    sets and groups in the mean that ranks models. `kept` is a results folder in
     which data made from a file of samples is kept for the next report. The same inputs give the same bytes, with it or
     without. `out` appears only once it is complete, replacing an earlier report.
     Near misses are also reported on standard error.
@@ -79,7 +81,7 @@ def build_report(
     """
     read = [Group(**public(group)) for group in groups]
     missing = [read_gap(public(gap)) for gap in gaps]
-    results = read_results(scores, samples, descriptions, timings, read, missing)
+    results = read_results(scores, samples, descriptions, timings, read, missing, mean_weights)
     certified = [Certified(path, read_certificate(path)) for path in certificates]
     with whole_folder(out) as folder:
         chunks = Chunks(folder)

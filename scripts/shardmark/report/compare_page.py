@@ -63,6 +63,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     datasets: list[ComparedDataset]
     counted: int
     "How many data sets the mean is over; 0 if there is none."
+    weighted: bool
+    "Whether the mean has weights."
     chunks: list[str]
     "The chunk of each model's comparisons: for each model after it, a row per data set, and one for the mean."
     pairs: list[tuple[str, str, str]]
@@ -110,6 +112,7 @@ def write_compare(site: Site, page: Page) -> None:
             for column in columns
         ],
         counted=board.counted,
+        weighted=bool(board.weights),
         chunks=chunks,
         pairs=list(_pairs(site)),
     )

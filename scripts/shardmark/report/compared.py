@@ -10,6 +10,7 @@ from shardmark.power import LEVEL
 from shardmark.records.base import Record
 from shardmark.scoring.comparisons import Comparison, holm
 
+from .formats import plural
 from .paired import Comparisons
 
 
@@ -75,7 +76,9 @@ def compare_models(compared: Comparisons, first: str, second: str, datasets: Seq
     if len(shares) > 1:
         names, places = [line.name for line in shares], [compared.models.index(name) for name in (first, second)]
         found = compared.mean(names).comparison(places[0], places[1])
-        mean = _line(f"mean of {len(names)} data sets", ("mean", True, True), found)
+        counted = len({results.same_rows.set_of(name) for name in names})
+        title = f"{'weighted ' * bool(results.mean_weights)}mean of {plural(counted, 'data set')}"
+        mean = _line(title, ("mean", True, True), found)
     return Compared(kind="models", first=first, second=second, lines=lines, mean=mean, left_out=left_out)
 
 

@@ -97,7 +97,8 @@ def leaderboard_markdown(board: Leaderboard) -> str:
     Missing results are announced above the table, and listed below it.
     """
     parts = sum(bool(column.dataset.part) for column in board.in_mean)
-    mean = "Mean (%" + f"; {parts} of {len(board.in_mean)} data sets in part" * bool(parts) + ")"
+    said = f"; {parts} of {len(board.in_mean)} data sets in part" if parts else ""
+    mean = f"{'Weighted mean' if board.weights else 'Mean'} (%{said})"
     header = ["Rank", "Model", mean, *map(_heading, board.columns)]
     ruler = ["---:", "---", *["---:"] * (len(header) - 2)]
     lines = [header, ruler, *(_row(row) for row in board.rows)]

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from shardmark.records.score import Metric
 
 from .estimates import interval
-from .formats import described, figure
+from .formats import described, figure, plural
 from .leaderboard import Cell, Column, Leaderboard
 from .svg import model_axis, svg_of
 from .text import shortened
@@ -46,7 +46,8 @@ def mean_panel(board: Leaderboard) -> Panel | None:
     means = [_Estimate(row.model.name, row.mean, row.standing) for row in board.rows]
     svg = _panel("Mean", means, _percent_axis(board), None)
     parts = sum(bool(column.dataset.part) for column in board.in_mean)
-    remark = f"of {len(board.in_mean)} data sets" + f", {parts} of them in part" * bool(parts)
+    remark = f"of {plural(board.counted, 'data set')}" + f", {parts} in part" * bool(parts)
+    remark += ", weighted" * bool(board.weights)
     return Panel("Mean", "%", remark, svg)
 
 

@@ -1,7 +1,7 @@
 """The leaderboard: a row for each model, best first, and a column for each data set."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -76,6 +76,8 @@ class Row:
     "The ranks that it may have; None without a mean."
     by_samples: Metric | None = None
     "The mean over the same data sets, weighted by their numbers of samples."
+    unweighted: Metric | None = None
+    "The mean in which each of these data sets counts the same, if `mean` has other weights."
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Leaderboard:
 
     columns: list[Column]
     rows: list[Row]
+    weights: Mapping[str, float] = field(default_factory=dict)
+    "The weights of the data sets and groups of the mean, if they are given; else all count the same."
 
     @property
     def in_mean(self) -> list[Column]:
@@ -114,16 +118,18 @@ class Leaderboard:
 def rank_models(results: Results, compared: Comparisons | None = None) -> Leaderboard:
     """Build the leaderboard: models by mean, best first; models without one last; equal ones by name.
 
-    The mean is unweighted, over the data sets that every model has and whose primary metric is a fraction where higher
-    is better: other metrics have no common unit to average. A group counts once, in place of its data sets, and so do
-    data sets that ask about the same rows. Models with gaps have no mean, and remove no data set from the others' mean.
-    `compared` are the comparisons of these results, if they exist already.
+    The mean is over the data sets that every model has and whose primary metric is a fraction where higher is better:
+    other metrics have no common unit to average. It is unweighted unless the results have weights for it. A group
+    counts once, in place of its data sets, and so do data sets that ask about the same rows. Models with gaps have no
+    mean, and remove no data set from the others' mean. `compared` are the comparisons of these results, if they exist
+    already.
     """
     compared = compared or Comparisons(results)
     columns = [_column(results, dataset) for dataset in results.columns]
     in_mean = [column.dataset.name for column in columns if column.in_mean]
     columns = [replace(column, counted_with=_counted_with(results, column, in_mean)) for column in columns]
-    means = {model.name: _mean(results, model, in_mean) for model in results.models}
+    weights = {name: results.mean_weights.get(name, 1.0) for name in in_mean if results.mean_weights}
+    means = {model.name: _mean(results, model, in_mean, weights) for model in results.models}
     models = sorted(results.models, key=lambda model: (-_value(means[model.name]), model.name))
     marks = {column.dataset.name: _marks(results, models, column, compared) for column in columns}
     found = [means[model.name] for model in models]
@@ -134,8 +140,10 @@ def rank_models(results: Results, compared: Comparisons | None = None) -> Leader
     for place, model in enumerate(models):
         cells = [_cell(results, model, column, marks[column.dataset.name][place]) for column in columns]
         by_samples = _mean(results, model, in_mean, by_samples=True)
-        rows.append(Row(place + 1, model, means[model.name], mean_marks[place], cells, ranks[place], by_samples))
-    return Leaderboard(columns, rows)
+        unweighted = _mean(results, model, in_mean) if weights else None
+        mean = means[model.name]
+        rows.append(Row(place + 1, model, mean, mean_marks[place], cells, ranks[place], by_samples, unweighted))
+    return Leaderboard(columns, rows, weights)
 
 
 def _counted_with(results: Results, column: Column, in_mean: Sequence[str]) -> tuple[str, ...]:
@@ -190,12 +198,18 @@ def _column(results: Results, dataset: DatasetInfo) -> Column:
     return Column(dataset, known[0].primary, main.percent, main.higher_is_better, in_mean, groups, asked)
 
 
-def _mean(results: Results, model: ModelInfo, datasets: Sequence[str], by_samples: bool = False) -> Metric | None:
+def _mean(
+    results: Results,
+    model: ModelInfo,
+    datasets: Sequence[str],
+    given: Mapping[str, float] | None = None,
+    by_samples: bool = False,
+) -> Metric | None:
     if results.has_gaps(model.name):
         return None
     pairs = [results.get(model.name, dataset) for dataset in datasets]
     metrics = [pair.scores.main for pair in pairs if pair]
-    weights, names = weights_and_names(datasets, results.same_rows)
+    weights, names = weights_and_names(datasets, results.same_rows, given or {})
     if by_samples:
         weights = [weight * metric.n for weight, metric in zip(weights, metrics, strict=False)]
     return mean_metric(metrics, weights, names)

@@ -57,8 +57,9 @@ class Comparisons:
         return self.table(dataset).comparison(self.models.index(one), self.models.index(other))
 
     def mean(self, datasets: Sequence[str]) -> Table:
-        """The comparisons of the models' means over data sets and groups, in which the same rows count once."""
-        return mean_table([self.table(name) for name in datasets], *weights_and_names(datasets, self.results.same_rows))
+        """The comparisons of the models' means over data sets and groups, with the weights that rank models."""
+        weighted = weights_and_names(datasets, self.results.same_rows, self.results.mean_weights)
+        return mean_table([self.table(name) for name in datasets], *weighted)
 
     def of_datasets(self, one: str, other: str, model: str) -> Comparison | None:
         """Compare a model on one data set with itself on another; None unless scores of the same rows are known."""
@@ -88,7 +89,7 @@ class Comparisons:
         if first is None:
             return independent([None] * len(self.models), [None] * len(self.models))
         weights = weights_of(group, [pair.scores for pair in first])
-        same = weights_and_names(group.members, self.results.same_rows)[1]
+        same = weights_and_names(group.members, self.results.same_rows, {})[1]
         return mean_table([self.table(member) for member in group.members], weights, same)
 
     def _pair(self, model: str, dataset: str) -> Pair | None:

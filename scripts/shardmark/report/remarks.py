@@ -102,15 +102,16 @@ def headline(board: Leaderboard) -> str:
         several = "; ".join(named) if len(named) <= NAMED else f"{len(parts)} of them in part"
         scope = f"{scope} ({parts[0] if len(board.in_mean) == 1 else several})"
     others = [row for row in board.rows[1:] if row.mean is not None]
+    mean = "weighted mean" if board.weights else "mean"
     value = f"{figure(first.mean)} ± {margin(first.mean)} %".replace(" ", "\N{NO-BREAK SPACE}")
     if len(board.rows) == 1:
-        return f"{first.model.name} reaches a mean of {value} {scope}."
+        return f"{first.model.name} reaches a {mean} of {value} {scope}."
     if not others:
-        return f"{first.model.name} reaches a mean of {value} {scope}; no other model has a mean."
+        return f"{first.model.name} reaches a {mean} of {value} {scope}; no other model has a mean."
     if not any(row.standing for row in (first, *others)):
-        return f"{len(others) + 1} models share the same mean of {value} {scope}; none leads."
+        return f"{len(others) + 1} models share the same {mean} of {value} {scope}; none leads."
     equals = [row.model.name for row in others if row.standing]
-    lead = f"{first.model.name} leads with a mean of {value} {scope}"
+    lead = f"{first.model.name} leads with a {mean} of {value} {scope}"
     return f"{lead}; {_told_apart(equals, len(others))}."
 
 

@@ -1,7 +1,7 @@
 """The results of a run: its models, its data sets and the pairs of them that were scored."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -53,6 +53,8 @@ class Results:
     "Data sets that are reported as one; iterating gives the pairs they are made of."
     gaps: tuple[Gap, ...] = ()
     "The missing scores of a run that ended with failures."
+    mean_weights: Mapping[str, float] = field(default_factory=dict)
+    "The weights of data sets and groups in the mean that ranks models; others weigh 1."
 
     @property
     def models(self) -> list[ModelInfo]:
@@ -147,6 +149,7 @@ def read_results(
     timings: Iterable[Path] = (),
     groups: Iterable[Group] = (),
     gaps: Iterable[Gap] = (),
+    mean_weights: Mapping[str, float] | None = None,
 ) -> Results:
     """Read score files and pair each with its samples and timings by folder and file name.
 
@@ -173,7 +176,7 @@ def read_results(
     if not pairs:
         raise UserError(Problem("--scores", "", "no score file was given", "give at least one"))
     _check_agreement(pairs.values())
-    return Results(pairs, tuple(groups), tuple(gaps))
+    return Results(pairs, tuple(groups), tuple(gaps), mean_weights or {})
 
 
 def _described(scores: Scores, descriptions: Descriptions) -> Scores:

@@ -7,7 +7,7 @@ more evidence than one of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, TemplateError, meta
@@ -112,7 +112,13 @@ def _asked_for(pair: Pair) -> set[str]:
         return set()
 
 
-def weights_and_names(datasets: Sequence[str], same: SameRows) -> tuple[list[float], list[str]]:
-    """The weight of each data set in a mean, 1 for all that ask about the same rows; and the name of each such set."""
+def weights_and_names(
+    datasets: Sequence[str], same: SameRows, given: Mapping[str, float]
+) -> tuple[list[float], list[str]]:
+    """The weight of each data set in a mean, and the name of its set of data sets that ask about the same rows.
+
+    Each has its `given` weight, or 1, divided by the size of its set.
+    """
     sets = [tuple(name for name in same.set_of(dataset) if name in datasets) for dataset in datasets]
-    return [1 / len(names) for names in sets], [names[0] for names in sets]
+    weights = [given.get(dataset, 1.0) / len(names) for dataset, names in zip(datasets, sets, strict=True)]
+    return weights, [names[0] for names in sets]

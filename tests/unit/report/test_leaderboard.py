@@ -5,10 +5,14 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from shardmark.report.build import build_report
+from shardmark.report.estimates import weighted_mean
 from shardmark.report.exports import leaderboard_csv, leaderboard_markdown
 from shardmark.report.groups import Group
 from shardmark.report.leaderboard import Leaderboard, rank_models
+from shardmark.report.paired import Comparisons
 from shardmark.report.remarks import headline, near_misses, reasons_left_out, warnings
 from shardmark.report.results import read_results
 from unit.report.fake_results import Files, make_samples, make_scores, read_index, write_pair
@@ -51,6 +55,22 @@ def test_metrics_without_a_common_unit_are_not_averaged(tmp_path: Path) -> None:
     board = ranked(tmp_path, values, percent=False, higher_is_better=False)
     assert board.in_mean == []
     assert [cell.standing for cell in board.cells(board.columns[0])] == ["", "best"]
+
+
+def test_given_weights_rank_models_and_the_other_means_stand_beside_it(tmp_path: Path) -> None:
+    files = scored(tmp_path, {("a", "x"): 0.9, ("a", "y"): 0.2, ("b", "x"): 0.7, ("b", "y"): 0.6})
+    results = read_results(*files, mean_weights={"x": 7.0})
+    board = rank_models(results)
+    found = {row.model.name: (row.mean, row.unweighted, row.by_samples) for row in board.rows}
+    assert list(found) == ["a", "b"]
+    assert found["a"][0] == weighted_mean([results.pairs["a", name].scores.main for name in "xy"], [7, 1])
+    assert [metric.value for metric in found["b"] if metric] == pytest.approx([0.6875, 0.65, 0.65])
+    table = Comparisons(results).mean(["x", "y"])
+    assert table.difference[0, 1] == pytest.approx(0.8125 - 0.6875)
+    assert headline(board).startswith("a leads with a weighted mean of 81.2")
+    page = build_report("r", *files, tmp_path / "out", {}, mean_weights={"x": 7.0}).read_text("utf-8")
+    assert "The mean is weighted, over x (7), y (1)" in page
+    assert "Unweighted" not in build_report("r", *files, tmp_path / "out", {}).read_text("utf-8")
 
 
 def test_the_headline_names_the_models_that_equal_the_best(tmp_path: Path) -> None:

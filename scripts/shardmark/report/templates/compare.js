@@ -43,7 +43,7 @@ const rowsOfModels = async (first, second) => {
   const rows = (await load(start.chunks[Math.min(one, other)]))[Math.abs(one - other) - 1];
   const seen = rows.map((row) => row && (one < other ? row : turned(row)));
   const lines = start.datasets.map((about, place) => ({ ...about, row: seen[place], samples: about.samples && [about.name, about.name, first, second] }));
-  const mean = { name: `mean of ${plural(start.counted, "data set")}`, metric: "mean", percent: true, higher: true, row: seen.at(-1), samples: null };
+  const mean = { name: `${start.weighted ? "weighted " : ""}mean of ${plural(start.counted, "data set")}`, metric: "mean", percent: true, higher: true, row: seen.at(-1), samples: null };
   return { lines, mean: mean.row && start.counted > 1 ? mean : null };
 };
 
