@@ -1,12 +1,18 @@
 """Build the HTML report and the tables of a run from its score and sample files."""
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shardmark.command import run_command
+from shardmark.errors import UserError
 from shardmark.files import read_json
 from shardmark.records.base import read_sealed_record, to_json
 from shardmark.records.report_inputs import ReportInputs
+
+if TYPE_CHECKING:
+    from shardmark.report.changes import Previous
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -28,6 +34,7 @@ def main(arguments: argparse.Namespace) -> None:
         kept=_results(arguments.inputs),
         slurm_jobs=[path for path in map(Path, given.slurm_jobs) if path.is_file()],
         mean_weights=given.mean_weights,
+        previous=_previous(arguments.inputs, given.against) if given.against else None,
     )
 
 
@@ -38,6 +45,19 @@ def _results(inputs: Path | None) -> Path | None:
     try:
         return layout.REPORT_INPUTS.results(inputs) if inputs and layout.REPORT_INPUTS.fields(inputs) else None
     except ValueError:
+        return None
+
+
+def _previous(inputs: Path | None, name: str) -> "Previous | None":
+    """The previous report; None, with a warning, if its scores are gone, which is no reason to have no report."""
+    from shardmark.export.finished import read_previous
+    from shardmark.report.changes import Previous
+
+    results = _results(inputs)
+    try:
+        return Previous(name, read_previous(results, name)) if results else None
+    except UserError as error:
+        print(f"warning: no comparison with {name}: {error.problems[0]}", file=sys.stderr)
         return None
 
 

@@ -55,7 +55,26 @@ def read_finished(report: Path) -> Finished:
     if not given or not given.run:
         what = "the list of what the report was made of is missing or damaged"
         raise UserError(Problem(str(made_of), "", what, "run again: a finished run only rewrites it"))
-    scored = read_results(
+    return Finished(given.run, folder, results, _scored(results, given))
+
+
+def read_previous(results: Path, report: str) -> Results:
+    """The results of a run's previous report. Raises UserError if they are not in the results folder any more."""
+    made_of = layout.REPORT_INPUTS.file(results, report=report)
+    given = find_sealed(made_of, ReportInputs)
+    files = [made_of]
+    if given:
+        files += [*_here(results, layout.SCORES, given.scores), *_here(results, layout.SAMPLES, given.samples)]
+    gone = [file for file in files if not file.is_file()]
+    if gone or not given:
+        raise UserError(
+            Problem(str((gone or files)[0]), "", "is gone", "none: the next report has one to compare with")
+        )
+    return _scored(results, given)
+
+
+def _scored(results: Path, given: ReportInputs) -> Results:
+    return read_results(
         _here(results, layout.SCORES, given.scores),
         _here(results, layout.SAMPLES, given.samples),
         given.descriptions or None,
@@ -64,7 +83,6 @@ def read_finished(report: Path) -> Finished:
         [read_gap(to_json(gap)) for gap in given.gaps],
         given.mean_weights,
     )
-    return Finished(given.run, folder, results, scored)
 
 
 def _here(results: Path, kind: layout.Kind, paths: list[str]) -> list[Path]:

@@ -4,6 +4,7 @@ It is made by the main process only, while the Snakefile is parsed. Every path i
 that its content depends on, so a job must run if, and only if, its file does not exist.
 """
 
+import os
 import shlex
 import shutil
 import sys
@@ -270,6 +271,20 @@ def _make_plan(
     )
 
 
+def _previous(results: Path, run: str, scores: list[str]) -> str:
+    """The last complete report of a run with other scores, according to the newest report; empty if there is none.
+
+    The newest report is compared with the same one when it is planned again, so its name stays.
+    """
+    link = results / "reports" / run
+    name = os.readlink(link) if link.is_symlink() else ""
+    given = find_sealed(layout.REPORT_INPUTS.file(results, report=name), ReportInputs) if name else None
+    if given is None or not given.run:
+        return ""
+    same = {Path(path).parts[-2:] for path in given.scores} == {Path(path).parts[-2:] for path in scores}
+    return given.against if same or given.gaps else name
+
+
 def _weight_problems(benchmark: Benchmark, datasets: list[str], where: str) -> list[Problem]:
     """Weights of the mean that are of no data set or group in it."""
     groups = {member: group.name for group in benchmark.groups for member in group.members}
@@ -434,6 +449,7 @@ def _plan_report(
         ],
         mean_weights=benchmark.run.mean_weights,
         gaps=lacking,
+        against=_previous(results, benchmark.run.run, [scores for scores, _, _ in files]),
         certificates=_certificates(results, {pair.model.full_name for pair in pairs}),
         facts={
             "command": redacted(shlex.join(["snakemake", *sys.argv[1:]])),

@@ -37,6 +37,8 @@ class ReportInputs(Sparse, frozen=True):
     "The weights of data sets and groups in the mean that ranks models; others weigh 1."
     gaps: list[Gap] = msgspec.field(default_factory=list)
     "The results that are missing."
+    against: str = ""
+    "The run's previous complete report, which had other scores and is compared with this one; empty if none."
     certificates: dict[str, str] = msgspec.field(default_factory=dict)
     "The certificates of the models, each with the SHA-256 of its file."
     facts: dict[str, Any] = msgspec.field(default_factory=dict)

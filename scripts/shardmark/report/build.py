@@ -7,6 +7,8 @@ from typing import Any
 
 from . import charts_page, compare_page
 from .certificates import write_certificates
+from .changes import Previous, changes
+from .changes_page import write_previous
 from .chunks import Chunks
 from .crate import write_crate
 from .explorer import write_explorer
@@ -45,6 +47,8 @@ PAGES = (
     Page("provenance.html", "How it was run", write_provenance),
 )
 "The pages, in the order of the navigation."
+CHANGES = Page("changes.html", "What changed", write_previous)
+"The page before the last one, if there is a previous report."
 FILES: tuple[Callable[[Site], None], ...] = (write_tables, write_certificates, write_crate)
 "Functions that write the files that are not pages."
 
@@ -63,6 +67,7 @@ def build_report(
     kept: Path | None = None,
     slurm_jobs: Sequence[Path] = (),
     mean_weights: Mapping[str, float] | None = None,
+    previous: Previous | None = None,
 ) -> Path:
     """Build the report of a run in the folder `out` and return the path of its index.html.
 
@@ -72,9 +77,9 @@ def build_report(
     replace those in the score files; `groups` have the keys of Group, `gaps` those of Gap: results that are missing,
     which makes the report say that it is incomplete; `certificates` are files of certify.py, which are shown and
     copied; `slurm_jobs` are files of what Slurm's accounting says of the models' jobs; `mean_weights` are those of data
-    sets and groups in the mean that ranks models. `kept` is a results folder in
-    which data made from a file of samples is kept for the next report. The same inputs give the same bytes, with it or
-    without. `out` appears only once it is complete, replacing an earlier report.
+    sets and groups in the mean that ranks models; a page says what has changed since the `previous` report. `kept` is a
+    results folder in which data made from a file of samples is kept for the next report. The same inputs give the same
+    bytes, with it or without. `out` appears only once it is complete, replacing an earlier report.
     Near misses are also reported on standard error.
 
     Raises UserError for inputs that are malformed or do not fit together, or if `out` contains other files.
@@ -82,6 +87,7 @@ def build_report(
     read = [Group(**public(group)) for group in groups]
     missing = [read_gap(public(gap)) for gap in gaps]
     results = read_results(scores, samples, descriptions, timings, read, missing, mean_weights)
+    pages = [page for page in PAGES if page.wanted(results)]
     certified = [Certified(path, read_certificate(path)) for path in certificates]
     with whole_folder(out) as folder:
         chunks = Chunks(folder)
@@ -98,7 +104,9 @@ def build_report(
             chunks=chunks,
             parts=parts,
             certified=certified,
-            pages=[page for page in PAGES if page.wanted(results)],
+            pages=[*pages[:-1], *([CHANGES] if previous else []), pages[-1]],
+            previous=previous,
+            changes=changes(previous.results, results) if previous else (),
         )
         for page in site.pages:
             page.write(site, page)

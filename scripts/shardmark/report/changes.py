@@ -1,9 +1,10 @@
 """The differences between two reports: scores that moved, samples that flipped, and inputs that changed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
@@ -12,7 +13,7 @@ from shardmark.records.base import Record, Unreadable
 from shardmark.records.parts import Cause, differing
 from shardmark.records.sample import Sample, read_sample
 from shardmark.records.score import Metric, Provenance, Scores
-from shardmark.scoring.comparisons import Comparison, compare
+from shardmark.scoring.comparisons import Comparison, compare, holm
 
 from .inputs import ANEW
 from .results import Pair, Results
@@ -48,6 +49,8 @@ class Change(Record, frozen=True, kw_only=True):
     "The mean change of the samples that both have."
     p: float | None = None
     "The p-value of that change; None if samples are unknown."
+    p_holm: float | None = None
+    "The p-value corrected for all changes of the report."
     flips: list[Flip] = msgspec.field(default_factory=list)
     only_before: int = 0
     "Samples that are gone."
@@ -56,21 +59,34 @@ class Change(Record, frozen=True, kw_only=True):
     causes: list[Cause] = msgspec.field(default_factory=list)
 
     @property
-    def significant(self) -> bool:
-        """Whether chance alone seldom makes a change as large, for this comparison by itself."""
-        return self.p is not None and self.p < LEVEL
+    def verdict(self) -> Literal["better", "worse", ""]:
+        """Whether the scores are significantly better or worse, after Holm's correction."""
+        if self.p_holm is None or self.p_holm >= LEVEL or not self.difference or self.after is None:
+            return ""
+        return "better" if (self.difference > 0) == self.after.higher_is_better else "worse"
+
+
+class Previous(NamedTuple):
+    """The results of an earlier report, and its name."""
+
+    name: str
+    results: Results
 
 
 def changes(before: Results, after: Results) -> list[Change]:
     """All differences, in the order of the later report, then results that are gone."""
     found = [_change(before.pairs.get(names), pair) for names, pair in after.pairs.items()]
     found += [_change(pair, None) for names, pair in before.pairs.items() if names not in after.pairs]
-    return [change for change in found if change is not None]
+    known = [change for change in found if change is not None]
+    corrected = iter(holm([change.p for change in known if change.p is not None]))
+    return [replace(each, p_holm=None if each.p is None else float(next(corrected))) for each in known]
 
 
 def _change(before: Pair | None, after: Pair | None) -> Change | None:
     pair = after or before
     assert pair is not None
+    if before and after and before.samples == after.samples is not None:
+        return None  # the same file: nothing in it can differ
     facts: dict[str, Any] = {
         "model": pair.scores.model.name,
         "dataset": pair.scores.dataset.name,

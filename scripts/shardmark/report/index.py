@@ -40,6 +40,7 @@ def write_index(site: Site, page: Page) -> None:
         reasoning=reasoning(results), endpoints=endpoints(results), same_rows=same_rows(board),
         static=static, listed=json.dumps(listed),
         finished=finished(results), samples=sum(pair.scores.counts.samples for pair in results),
+        changes=len(site.changes),
     )  # fmt: skip
 
 

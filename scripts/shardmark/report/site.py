@@ -9,6 +9,7 @@ from jinja2 import Environment
 
 from shardmark.records.certificate import Certificate
 
+from .changes import Change, Previous
 from .chunks import Chunks
 from .leaderboard import Leaderboard
 from .paired import Comparisons
@@ -38,6 +39,10 @@ class Site:
     chunks: Chunks
     parts: Parts
     certified: Sequence[Certified] = ()
+    previous: Previous | None = None
+    "The report before this one, if the page of changes is to be made."
+    changes: Sequence[Change] = ()
+    "What differs from it."
     pages: Sequence["Page"] = field(default_factory=tuple)
     "All pages, for their navigation."
 

@@ -88,11 +88,11 @@ def legend(found: Compared) -> Iterator[str]:
 
 def changes_table(found: Sequence[Change]) -> Table:
     """A table with a line for each model and data set that differs."""
-    columns = ("model", "data set", "metric", "before", "now", "p", "flipped", "changed")
+    columns = ("model", "data set", "metric", "before", "now", "p (Holm)", "flipped", "changed")
     table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
     for change in found:
         before, after = (number(m.value, m.percent) if m else "–" for m in (change.before, change.after))
-        p = "–" if change.p is None else p_value(change.p)
+        p = "–" if change.p_holm is None else p_value(change.p_holm)
         table.add_row(
             *(escape(printable(text)) for text in (change.model, change.dataset, change.metric)),
             *(before, after, p, f"{len(change.flips):,}" if change.before and change.after else change.status),

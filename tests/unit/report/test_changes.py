@@ -122,7 +122,8 @@ def test_a_significant_change_is_tested_on_the_samples_that_both_have(tmp_path: 
     found = change(tmp_path, edit)
     lost = sum(sample["scores"]["accuracy"] for sample in make_samples("a", "demo_arithmetic", 40)[5:])
     assert found.p == pytest.approx(2 * 0.5**lost)
-    assert found.significant
+    assert found.p_holm == found.p
+    assert found.verdict == "worse"
     assert (found.only_before, found.only_after) == (5, 0)
 
 
@@ -137,7 +138,7 @@ def test_the_page_shows_flips_escaped(tmp_path: Path) -> None:
     page = (tmp_path / "changes.html").read_text("utf-8")
     assert "2 samples flipped" in page.replace("\N{NARROW NO-BREAK SPACE}", " ")
     assert "another &lt;script&gt;alert(1)&lt;/script&gt;␀" in page
-    assert "<script>" not in page
+    assert page.count("<script>") == 1  # our own, which sorts
     assert "samples.html" not in page
     (tmp_path / "samples.html").touch()
     write_changes(tmp_path / "changes.html", [found], "demo@1", "demo@2")
