@@ -1,6 +1,7 @@
 """A policy passes, fails, or cannot be decided; what is not there never passes."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -64,8 +65,10 @@ def test_what_is_lower_for_the_better_is_lost_when_it_rises(results: Results) ->
         for key, pair in results.pairs.items()
         if key[1] == "demo_capitals"
     }
-    found = statuses(Results(pairs), loss=[{"baseline": {"model": "demo_tiny"}}])
-    assert set(found.values()) == {"fail"}
+    found = check(Results(pairs), loss=[{"baseline": {"model": "demo_tiny"}}])
+    assert {each.status for each in found} == {"fail"}
+    (wins, losses), *_ = [map(int, re.findall(r"(\d+) (?:wins|losses)", each.why)) for each in found]
+    assert wins < losses
 
 
 def replace_main(pair: Any, **changes: Any) -> Any:

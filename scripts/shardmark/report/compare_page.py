@@ -83,12 +83,9 @@ def write_compare(site: Site, page: Page) -> None:
     in_mean = [column.dataset.name for column in board.in_mean]
     tables = [compared.table(column.dataset.name) for column in columns]
     has = np.array([[_has(site, model, column.dataset.name) for model in compared.models] for column in columns])
-    rows = _rows(tables, has)
-    means = (
-        _rows([compared.mean(in_mean)], np.array([[_has_all(site, m, in_mean) for m in compared.models]]))
-        if in_mean
-        else None
-    )
+    rows = _rows(tables, has, np.array([column.higher_is_better for column in columns]))
+    have_all = np.array([[_has_all(site, model, in_mean) for model in compared.models]])
+    means = _rows([compared.mean(in_mean)], have_all, np.array([True])) if in_mean else None
     chunks = []
     for one in range(len(compared.models) - 1):
         chunks.append(
@@ -129,12 +126,14 @@ def _has_all(site: Site, model: str, datasets: list[str]) -> bool:
     return all(_has(site, model, dataset) for dataset in datasets)
 
 
-def _rows(tables: list[Table], has: Any) -> Numbers:
+def _rows(tables: list[Table], has: Any, higher: Any) -> Numbers:
     """The numbers of `Row` as an array [data set, number, model, model]; NaN if a model has no result."""
     both = has[:, :, None] & has[:, None, :]
     names = ("difference", "low", "high", "p", "wins", "n", "smallest")
     found = {name: np.where(both, np.stack([getattr(t, name) for t in tables]), np.nan) for name in names}
-    found["losses"] = found["wins"].swapaxes(1, 2)
+    above = found["wins"]
+    below, is_higher = above.swapaxes(1, 2), higher[:, None, None]
+    found |= {"wins": np.where(is_higher, above, below), "losses": np.where(is_higher, below, above)}
     found["p_holm"] = holm(found["p"])
     return _rounded(np.stack([found[name] for name in Row._fields], axis=1))
 

@@ -30,6 +30,7 @@ class Line(Record, frozen=True, kw_only=True):
     test: str
     n: int | None
     wins: int | None
+    "Samples on which the first side is better: its score is higher or, where lower is better, lower."
     losses: int | None
     ties: int | None
     smallest: float | None
@@ -109,6 +110,8 @@ def _line(name: str, facts: tuple[str, bool, bool], found: Comparison) -> Line:
     metric, percent, higher = facts
     numbers: dict[str, Any] = found._asdict() | {"ties": found.ties}
     kept = {key: numbers[key] for key in ("difference", "ci95", "p", "n", "wins", "losses", "ties", "smallest", "test")}
+    if not higher:
+        kept |= {"wins": found.losses, "losses": found.wins}
     return Line(name=name, metric=metric, percent=percent, higher_is_better=higher, p_holm=found.p, **kept)
 
 

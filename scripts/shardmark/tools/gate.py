@@ -285,7 +285,8 @@ def _told(found: Comparison, metric: Metric, p: float) -> str:
     sign = "+" if found.difference > 0 else ""
     ends = "" if found.ci95 is None else f" ({' to '.join(number(end, metric.percent) for end in found.ci95)})"
     unit = " points" if metric.percent else ""
-    flips = "" if found.n is None else f"; {found.wins} wins, {found.losses} losses of {found.n:,}"
+    wins, losses = (found.wins, found.losses) if metric.higher_is_better else (found.losses, found.wins)
+    flips = "" if found.n is None else f"; {wins} wins, {losses} losses of {found.n:,}"
     shows = "" if found.smallest is None else f"; a loss of {number(found.smallest, metric.percent)}{unit} can be shown"
     return f"{sign}{number(found.difference, metric.percent)}{unit}{ends}, p = {p:.3g} after Holm{flips}{shows}"
 

@@ -14,7 +14,7 @@ from shardmark.report.compare_page import Row
 from shardmark.report.compared import compare_datasets, compare_models
 from shardmark.report.paired import Comparisons
 from shardmark.report.results import read_results
-from unit.report.fake_results import write_results
+from unit.report.fake_results import Files, make_samples, make_scores, write_pair, write_results
 from unit.report.test_paired import prompts
 
 
@@ -45,6 +45,22 @@ def test_each_two_models_have_a_row_a_data_set_and_one_of_the_mean(tmp_path: Pat
                 assert (row.wins, row.losses, row.n) == (line.wins, line.losses, line.n)
             mean = compared.mean(["demo_arithmetic", "demo_capitals", "demo_translation"])
             assert Row(*rows[-1]).p == pytest.approx(mean.p[one, one + 1 + place], rel=1e-3)
+
+
+def test_where_lower_is_better_a_lower_score_wins(tmp_path: Path) -> None:
+    files = Files([], [])
+    for model, right in (("a", 3), ("b", 9)):
+        samples = make_samples(model, "demo_arithmetic", 12)
+        for number, sample in enumerate(samples):
+            sample["scores"] = {"accuracy": float(number < right)}
+        scores = make_scores(model, "demo_arithmetic", samples)
+        scores["metrics"]["accuracy"]["higher_is_better"] = False
+        write_pair(tmp_path, files, scores, samples)
+    (line,) = compare_models(Comparisons(read_results(*files)), "a", "b").lines
+    assert (line.difference, line.wins, line.losses, line.ties) == (-0.5, 6, 0, 6)
+    report = build_report("run", *files, tmp_path / "out", {}).parent
+    row = Row(*chunk(report, chunk(report, "comparisons")["chunks"][0])[0][0])
+    assert (row.wins, row.losses) == (6, 0)
 
 
 def test_two_prompts_have_a_row_a_model_and_the_places_of_the_same_rows(tmp_path: Path) -> None:
