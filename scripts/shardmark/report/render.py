@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from .formats import FILTERS
-from .text import pretty_json
+from .text import pretty_json, visible
 
 TEMPLATES = Path(__file__).parent / "templates"
 LOADER = "loader.js"
@@ -25,9 +25,15 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     env.filters.update(FILTERS, pretty_json=pretty_json)
     return env
+
+
+def _shown(value: Any) -> Any:
+    """A value that a template inserts; in texts, characters that would be hidden or turn others around are visible."""
+    return visible(value) if type(value) is str else value
 
 
 def source(names: Sequence[str]) -> Markup:

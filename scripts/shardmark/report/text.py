@@ -10,6 +10,8 @@ from shardmark.printable import without_surrogates
 _UNENCODABLE = dict.fromkeys([*range(0xD800, 0xE000), 0xFFFE, 0xFFFF], 0xFFFD)
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
 _REPLACEMENTS = _UNENCODABLE | _CONTROLS
+_HIDDEN = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+"Marks of direction and characters without width, as in templates/text.js."
 
 
 def clean(value: object) -> Any:
@@ -25,6 +27,11 @@ def clean(value: object) -> Any:
     if isinstance(value, list):
         return [clean(item) for item in value]
     return value
+
+
+def visible(text: str) -> str:
+    """The text with characters that are hidden, or that change the order of others, spelt as in `⟨U+202E⟩`."""
+    return text if text.isascii() else _HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
 def name_parts(name: str) -> list[str]:

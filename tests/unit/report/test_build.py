@@ -160,6 +160,16 @@ def test_markup_in_any_input_is_shown_and_never_run(tmp_path: Path) -> None:
         assert "&lt;script&gt;alert(1)" in text
 
 
+def test_marks_that_turn_a_text_around_are_visible_on_pages(tmp_path: Path) -> None:
+    files = write_results(tmp_path, ["demo_tiny"], ["demo_arithmetic"], n=4)
+    for path in files.scores:
+        path.write_text(path.read_text("utf-8").replace("A toy model", "A \u202etoy\u2066 model\u200b"), "utf-8")
+    index = build_report("r\u202en", *files, tmp_path / "out", {"host": "h\u202eh", "command": "a\u061cb"})
+    text = "".join(page.path.read_text("utf-8") for page in pages(index.parent))
+    assert not {*"\u202e\u2066\u200b\u061c"} & {*text}
+    assert "A ⟨U+202E⟩toy⟨U+2066⟩ model⟨U+200B⟩" in text
+
+
 def test_surrogates_and_nul_in_outputs_do_not_stop_the_report(tmp_path: Path) -> None:
     samples = make_samples("m", "demo_arithmetic", 4)
     for sample in samples:
