@@ -4,6 +4,7 @@ https://vega.github.io/vega-lite/docs/ describes those. A page draws them togeth
 choose what is shown; charts_page.py also draws each once as an SVG file.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 "Distinguishable with colour blindness, too (M. Okabe and K. Ito, 2008); the same on light and dark pages."
 ACCENT, GREY = "#0072B2", "#8a93a0"
 HOUR = 3600
+UNITS, FEWEST = (("hours", HOUR), ("minutes", 60), ("seconds", 1)), 3
+"The units of times, and the least that the longest time must be in its unit."
 MEAN = "mean"
 DRAWN = 60
 "The most scores that a page shows all at once."
@@ -166,7 +169,7 @@ def _differences(site: Site) -> Chart | None:
             {
                 "mark": {"type": "rule", "strokeWidth": 2},
                 "encoding": {
-                    "x": _by("low", title=f"difference to {best} (points, where the metric is a fraction)"),
+                    "x": _by("low", title=f"difference to {best}"),
                     "x2": {"field": "high"}, "y": y, "color": colour,
                 },
             },
@@ -180,8 +183,9 @@ def _differences(site: Site) -> Chart | None:
         ],
     )  # fmt: skip
     note = (
-        f"Each model’s score minus that of {best}, which has the best mean, on the same samples, with 95 % intervals. "
-        "Coloured where the difference is significant (5 %, Holm’s correction over the models shown)."
+        f"Each model’s score minus that of {best}, which has the best mean, on the same samples, with 95 % intervals "
+        "(fractions in percentage points). Coloured where the difference is significant (5 %, Holm’s correction over "
+        "the models shown)."
     )
     return Chart(
         "differences",
@@ -306,21 +310,23 @@ def _calibration(site: Site) -> Chart | None:
     ]
     if not rows:
         return None
-    colour = _by("model", "nominal", sort=list(dict.fromkeys(row[0] for row in rows)), scale={"range": COLOURS})
+    models, datasets = (list(dict.fromkeys(str(row[place]) for row in rows)) for place in (0, 1))
+    is_crowded = len(models) > len(COLOURS)
+    colour = _by("model", "nominal", sort=models, scale={"range": COLOURS})
     axes = {
-        "x": _by("confidence", title="confidence: the chosen one’s share of the choices", scale={"domain": [0, 1]}),
+        "x": _by("confidence", title="confidence (share of the choice)", scale={"domain": [0, 1]}),
         "y": _by("accuracy", title="share of right choices", scale={"domain": [0, 1]}),
     }
     chosen = {"condition": {"param": "picked", "value": 1}, "value": 0.15}
     diagonal = {"values": [{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]}
     spec = _spec(
         height=360,
-        params=[_choice("On", list(dict.fromkeys(row[1] for row in rows)))],
+        params=[_choice("On", datasets), *([_choice("Of", models, "chosen")] if is_crowded else [])],
         layer=[
             {"data": diagonal, "mark": {"type": "line", "strokeDash": [4, 3], "color": GREY}, "encoding": axes},
             {
                 "params": [{"name": "picked", "select": {"type": "point", "fields": ["model"]}, "bind": "legend"}],
-                "transform": [{"filter": "datum.dataset == shown"}],
+                "transform": [{"filter": "datum.dataset == shown" + " && datum.model == chosen" * is_crowded}],
                 "mark": {"type": "line", "point": {"filled": True, "size": 60}},
                 "encoding": {
                     **axes, "color": colour, "opacity": chosen,
@@ -419,14 +425,20 @@ def _times(site: Site) -> Chart | None:
     ]
     if not rows:
         return None
+    totals: dict[str, float] = defaultdict(float)
+    for model, _, took_seconds, *_ in rows:
+        totals[model] += took_seconds or 0
+    unit, seconds = next(each for each in UNITS if max(totals.values()) >= FEWEST * each[1] or each == UNITS[-1])
+    datasets = list(dict.fromkeys(row[1] for row in rows))
+    shades = {"color": _by("dataset", "nominal", sort=datasets, scale={"range": COLOURS}, title="data set")}
     spec = _spec(
         height={"step": 24},
-        mark={"type": "bar", "height": {"band": 0.65}},
-        transform=[{"calculate": "datum.seconds / 60", "as": "minutes"}],
+        mark={"type": "bar", "height": {"band": 0.65}, "color": ACCENT},
+        transform=[{"calculate": f"datum.seconds / {seconds}", "as": unit}],
         encoding={
-            "x": _by("minutes", title="minutes of inference", stack="zero"),
+            "x": _by(unit, title=f"{unit} of inference", stack="zero"),
             "y": _models(rows),
-            "color": _by("dataset", "nominal", sort=None, scale={"range": COLOURS}, title="data set"),
+            **(shades if len(datasets) <= len(COLOURS) else {}),
             "tooltip": _tips("model", "dataset", "seconds", "load_seconds", "money"),
         },
     )

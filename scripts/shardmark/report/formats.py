@@ -31,8 +31,11 @@ def figure(metric: Metric | None) -> str:
 
 
 def margin(metric: Metric | None) -> str:
-    """Format the half width of a metric's 95 % interval in its unit."""
-    return number(half_width(metric), metric.percent) if metric else DASH
+    """Format the half width of a metric's 95 % interval in its unit; of what is no fraction, two digits."""
+    half = half_width(metric) if metric else None
+    if metric is None or half is None or metric.percent or half >= 10:
+        return number(half, metric is not None and metric.percent)
+    return f"{half:.2g}"
 
 
 def span(metric: Metric | None) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,27 @@ def test_cells_that_a_spreadsheet_would_compute_are_texts(tmp_path: Path) -> Non
     assert {row["model"] for row in rows(report, "scores")} == {"'-a"}
 
 
+@pytest.mark.parametrize(("colours", "menus"), [(2, ["On", "Of"]), (3, ["On"])])
+def test_colours_are_used_only_while_they_can_be_told_apart(
+    files: Files, tmp_path: Path, monkeypatch: Any, colours: int, menus: list[str]
+) -> None:
+    monkeypatch.setattr("shardmark.report.charts.COLOURS", ["#000000"] * colours)
+    report = built(tmp_path / "out", files)
+    found = {chunk["columns"][2]: chunk["spec"] for chunk in chunks_of(report)}
+    assert [each["bind"]["name"].strip() for each in found["bin"]["params"]] == menus
+    assert "color" not in found["seconds"]["encoding"]  # of four data sets
+    assert found["seconds"]["encoding"]["x"]["title"] == "minutes of inference"
+
+
+def chunks_of(report: Path) -> list[Any]:
+    """The chunks of all charts on the page."""
+    names = re.findall('data-chunk="([^"]+)"', (report / "charts.html").read_text("utf-8"))
+    return [msgspec.json.decode(read_chunk((report / f"data/{name}.js").read_bytes())) for name in names]
+
+
 def test_a_chunk_has_what_the_files_show(files: Files, tmp_path: Path) -> None:
     report = built(tmp_path / "out", files)
-    page = (report / "charts.html").read_text("utf-8")
-    name = page.partition('data-chunk="')[2].partition('"')[0]
-    chunk = msgspec.json.decode(read_chunk((report / f"data/{name}.js").read_bytes()))
+    chunk = chunks_of(report)[0]
     assert chunk["columns"] == ["model", "dataset", "difference", "low", "high", "p"]
     assert len(chunk["rows"]) == len(rows(report, "differences"))
 

@@ -22,6 +22,11 @@ def test_fractions_are_percent_with_one_decimal_and_others_have_four_digits(
     assert number(value, percent) == expected
 
 
+@pytest.mark.parametrize(("half", "expected"), [(0.82891, "0.83"), (0.000123, "0.00012"), (12.5, "12.5"), (9.99, "10")])
+def test_a_margin_that_is_no_fraction_has_two_digits(half: float, expected: str) -> None:
+    assert margin(make_metric(50.0, ci95=(50 - half, 50 + half), percent=False)) == expected
+
+
 def test_an_unknown_error_is_a_dash() -> None:
     assert margin(make_metric(0.5)) == "–"
 

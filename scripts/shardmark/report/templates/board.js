@@ -39,7 +39,7 @@ const showColumns = async () => {
     if (place >= 0) for (const cell of cellsOf(place)) cell.hidden = !box.checked;
   }
   const shown = at("columns").querySelectorAll("[name=column]:checked").length;
-  at("columns-shown").textContent = shown === columns.length ? `All ${columns.length} columns` : `${shown} of ${plural(columns.length, "column")}`;
+  at("columns-shown").textContent = shown === columns.length ? `All ${columns.length > 1 ? `${columns.length} columns` : "columns"}` : `${shown} of ${plural(columns.length, "column")}`;
   if (at("shade").checked) shade();
 };
 
