@@ -43,15 +43,31 @@ def test_the_first_report_has_none_to_be_compared_with(root: Path) -> None:
     assert first.report.name == os.readlink(first.published)
 
 
-def test_a_report_is_compared_with_the_published_one_and_keeps_its_name_when_planned_again(root: Path) -> None:
+def published(made: Plan) -> None:
+    made.report.mkdir(exist_ok=True)
+    (made.report / "index.html").touch()
+    publish(made.report, made.published)
+
+
+def test_a_report_is_compared_with_the_published_one_for_good(root: Path) -> None:
     first = planned(root)
     second = planned(root, "Say:")
     assert against(second) == first.report.name
-    publish(second.report, second.published)
-    again = planned(root)
+    published(second)
+    third = planned(root, "Tell:")
+    assert against(third) == second.report.name
+    published(third)
+    again = planned(root, "Say:")
     assert (again.report, against(again)) == (second.report, first.report.name)
-    layout.REPORT_INPUTS.file(first.results, report=first.report.name).unlink()  # as gc does
-    assert planned(root).report == second.report
+
+
+def test_a_report_of_the_same_scores_is_compared_with_what_theirs_was(root: Path) -> None:
+    first, second = planned(root), planned(root, "Say:")
+    published(second)
+    write_dataset(root, "colours", COLOURS, **CHOICE | {"prompt": "Say: {{ q }}", "description": "other words"})
+    third = planned(root)
+    assert third.report != second.report
+    assert against(third) == first.report.name
 
 
 def test_a_report_with_gaps_is_passed_over(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
 from shardmark.config.asking import chat_wanted
@@ -271,18 +273,23 @@ def _make_plan(
     )
 
 
-def _previous(results: Path, run: str, scores: list[str]) -> str:
-    """The last complete report of a run with other scores, according to the newest report; empty if there is none.
+def _previous(results: Path, name: str, inputs: ReportInputs) -> str:
+    """The last complete report of a run with other scores, to compare a new report with; empty if there is none.
 
-    The newest report is compared with the same one when it is planned again, so its name stays.
+    A report that is there already stays compared with the one that it was compared with.
     """
-    link = results / "reports" / run
-    name = os.readlink(link) if link.is_symlink() else ""
-    given = find_sealed(layout.REPORT_INPUTS.file(results, report=name), ReportInputs) if name else None
-    if given is None or not given.run:
-        return ""
-    same = {Path(path).parts[-2:] for path in given.scores} == {Path(path).parts[-2:] for path in scores}
-    return given.against if same or given.gaps else name
+    if layout.REPORTS.file(results, report=name, file="index.html").is_file():
+        return _inputs(results, name).against
+    link = results / "reports" / inputs.run
+    newest = os.readlink(link) if link.is_symlink() else ""
+    given = _inputs(results, newest)
+    same = {Path(path).parts[-2:] for path in given.scores} == {Path(path).parts[-2:] for path in inputs.scores}
+    return newest if given.run and not same and not given.gaps else given.against
+
+
+def _inputs(results: Path, report: str) -> ReportInputs:
+    """The inputs of a report; none if they are unknown."""
+    return find_sealed(layout.REPORT_INPUTS.file(results, report=report), ReportInputs) or ReportInputs()
 
 
 def _weight_problems(benchmark: Benchmark, datasets: list[str], where: str) -> list[Problem]:
@@ -449,7 +456,6 @@ def _plan_report(
         ],
         mean_weights=benchmark.run.mean_weights,
         gaps=lacking,
-        against=_previous(results, benchmark.run.run, [scores for scores, _, _ in files]),
         certificates=_certificates(results, {pair.model.full_name for pair in pairs}),
         facts={
             "command": redacted(shlex.join(["snakemake", *sys.argv[1:]])),
@@ -458,6 +464,7 @@ def _plan_report(
         | ({"Rescored": RESCORED + _without_tasks(gone)} if benchmark.run.rescore else {}),
     )
     name = layout.full_name(benchmark.run.run, digest([inputs.identity, source_digest("report")]))
+    inputs = replace(inputs, against=_previous(results, name, inputs))
     write_if_changed(layout.REPORT_INPUTS.file(results, report=name), pretty_json(sealed(to_json(inputs))))
     return layout.REPORTS.folder(results, report=name)
 

@@ -1,6 +1,6 @@
 """The inputs of a report, as the plan lists them for the report step.
 
-results/plans/reports/{run}@{digest}.json; the digest covers all but `timings`, `slurm_jobs` and `facts`.
+results/plans/reports/{run}@{digest}.json; the digest covers all but `timings`, `slurm_jobs`, `facts` and `against`.
 """
 
 from typing import Any
@@ -9,6 +9,9 @@ import msgspec
 
 from shardmark.records.base import Record, Sparse, to_json
 from shardmark.records.gap import Gap
+
+OF_ONE_RUN = ("timings", "slurm_jobs", "facts", "against")
+"Inputs that do not name a report."
 
 
 class ReportGroup(Record, frozen=True):
@@ -52,4 +55,4 @@ class ReportInputs(Sparse, frozen=True):
     @property
     def identity(self) -> dict[str, Any]:
         """The part that names the report: everything that does not differ from one run of the same to the next."""
-        return {key: part for key, part in to_json(self).items() if key not in ("timings", "slurm_jobs", "facts")}
+        return {key: part for key, part in to_json(self).items() if key not in OF_ONE_RUN}
