@@ -32,6 +32,8 @@ UNITS, FEWEST = (("hours", HOUR), ("minutes", 60), ("seconds", 1)), 3
 MEAN = "mean"
 DRAWN = 60
 "The most scores that a page shows all at once."
+WIDE = 40
+"The most data sets of a heat map that is as wide as the page."
 SCORES = ("model", "dataset", "metric", "value", "low", "high")
 
 
@@ -118,11 +120,13 @@ def _scores(site: Site) -> Iterator[Chart]:
     tips = _tips("model", "dataset", "metric", "value", "low", "high")
     if shares:
         shaded = [row for row in rows if row[1] in {*shares}]
-        x = _by(
-            "dataset", "nominal", sort=shares, title=None, axis={"orient": "top", "labelAngle": -45, "labelLimit": 160}
-        )
-        colour = _by("value", title="score", scale={"domain": [0, 1], "scheme": "viridis"})
+        is_wide = len(shares) > WIDE
+        axis = {"orient": "top", "labelAngle": -90 if is_wide else -45, "labelLimit": 160}
+        x = _by("dataset", "nominal", sort=shares, title=None, axis=axis)
+        legend: Json = {"legend": {"orient": "top"}} if is_wide else {}  # in sight before the page is scrolled sideways
+        colour = _by("value", title="score", scale={"domain": [0, 1], "scheme": "viridis"}, **legend)
         spec = _spec(height={"step": 18}, mark="rect", encoding={"x": x, "y": y, "color": colour, "tooltip": tips})
+        spec |= {"width": {"step": 15}} if is_wide else {}
         note = "Primary metrics that are fractions, from 0 to 1."
         yield Chart("heat-map", "Heat map", note, SCORES, shaded, spec)
     spec = _spec(

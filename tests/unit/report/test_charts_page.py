@@ -129,8 +129,10 @@ def test_a_chunk_has_what_the_files_show(files: Files, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("drawn")
 def test_what_is_too_much_for_a_page_is_drawn_from_chunks(files: Files, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("shardmark.report.charts.DRAWN", 4)
+    monkeypatch.setattr("shardmark.report.charts.WIDE", 2)
     monkeypatch.setattr(vega, "vega_script", lambda: "")
     report = built(tmp_path / "out", files)
+    assert chunks_of(report)[0]["spec"]["width"] == {"step": 15}
     assert len(rows(report, "intervals")) == 11
     assert len(rows(report, "heat-map")) == 11
     assert "demo_tiny" in (report / "charts/heat-map.svg").read_text("utf-8")

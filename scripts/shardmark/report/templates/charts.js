@@ -32,7 +32,8 @@ const draw = async (box) => {
     const values = rows.map((row) => Object.fromEntries(columns.map((name, place) => [name, row[place]])));
     const width = Math.max(240, Math.min(820, box.clientWidth - 8));
     const height = spec.height.step ? spec.height.step * new Set(rows.map(([model]) => model)).size : spec.height;
-    const whole = { ...spec, description: box.ariaLabel, data: { values }, width, height, autosize: { type: "fit-x", contains: "padding" } };
+    const size = spec.width.step ? { width: spec.width } : { width, autosize: { type: "fit-x", contains: "padding" } };
+    const whole = { ...spec, description: box.ariaLabel, data: { values }, height, ...size };
     await vegaEmbed(box, whole, { ast: true, actions: false, renderer: "svg", defaultStyle: false, config: style(width), logLevel: 1, // errors only
       tooltip: { disableDefaultStyle: true } });
     box.dataset.drawn = "1";
