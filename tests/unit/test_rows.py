@@ -107,11 +107,14 @@ def test_a_missing_file_is_named_with_its_key(tmp_path: Path) -> None:
     assert (own.where, own.key, own.what) == ("d.yaml", "source.file", f"no file {tmp_path}/gone")
     (rooted,) = problems(rows_files, Source(hub="org/name", local="gone"), str(tmp_path), "d.yaml")
     assert (rooted.where, rooted.key, rooted.what) == ("d.yaml", "source.local", f"no file {tmp_path}/gone")
-    assert "data_root" in rooted.fix
+    assert ("data_root" in rooted.fix, "data_root" in own.fix) == (True, False)
 
 
-def test_a_folder_is_not_taken_for_a_file(tmp_path: Path) -> None:
-    assert problems(rows_files, Source(file=str(tmp_path)), None, "d.yaml")[0].what == f"no file {tmp_path}"
+def test_a_folder_or_an_address_is_no_file_of_rows(tmp_path: Path) -> None:
+    (folder,) = problems(rows_files, Source(file=f"{tmp_path}/"), None, "d.yaml")
+    assert (folder.what, folder.fix) == (f"{tmp_path} is a folder", f"name its files, as in {tmp_path}/*.jsonl")
+    (address,) = problems(rows_files, Source(file="https://example.org/x.csv"), None, "d.yaml")
+    assert address.what == "https://example.org/x.csv is an address, not a file"
 
 
 def test_a_data_set_without_a_place_in_the_data_root_says_what_to_add(tmp_path: Path) -> None:

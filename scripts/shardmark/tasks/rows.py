@@ -59,7 +59,7 @@ def _existing(patterns: list[str], root: Path, where: str, key: str) -> list[Pat
         if not files and glob.has_magic(str(path)):
             files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
         if not files:
-            problems.append(Problem(where, key, f"no file {path}", "correct the path, or data_root"))
+            problems.append(_missing(pattern, path, where, key))
         problems += [
             Problem(where, key, f"{path} occurs twice", "name each file once") for path in files if path in found
         ]
@@ -67,6 +67,14 @@ def _existing(patterns: list[str], root: Path, where: str, key: str) -> list[Pat
     if problems:
         raise UserError(problems)
     return found
+
+
+def _missing(pattern: str, path: Path, where: str, key: str) -> Problem:
+    if "://" in pattern:
+        return Problem(where, key, f"{pattern} is an address, not a file", "download it first, or name source.hub")
+    if path.is_dir():
+        return Problem(where, key, f"{path} is a folder", f"name its files, as in {pattern.rstrip('/')}/*.jsonl")
+    return Problem(where, key, f"no file {path}", f"correct the path{', or data_root' * key.endswith('local')}")
 
 
 class FileRows:
