@@ -16,7 +16,7 @@ from snakemake.utils import min_version, update_config
 
 min_version("9.17")
 
-# Python need not search what Snakemake has imported for garbage, again and again, while all this is imported.
+# Python need not search what has been imported for garbage; profiles/default has begun this.
 gc.freeze()
 
 # The folder of this file. As a module from a git repository, it has none: Snakemake takes Snakefiles alone from there.
@@ -105,8 +105,14 @@ TOOL_CONFIG = tool_config(config, RESULTS) if TOOL else ""
 PLANS = workflow.is_main_process and not TOOL
 CORES = cores_here(workflow.resource_settings)
 LOCAL = PLANS and CORES is not None
+FORKS = LOCAL and not IMAGE and not uses_conda(workflow)  # jobs are forks of processes with their imports done
+
+# Variables of all jobs, before a process is started for them.
+use_scratch(config)
+use_max_cost(config)
+
 PLAN = (
-    plan_or_exit(config, CALLED, workflow.config_settings.config, CORES, workflow.resource_settings.nodes)
+    plan_or_exit(config, CALLED, workflow.config_settings.config, CORES, workflow.resource_settings.nodes, FORKS)
     if PLANS
     else None
 )
@@ -126,8 +132,6 @@ if PLAN and not LOCAL:
     check_partitions(PLAN, (workflow.resource_settings.default_resources or {}).get("slurm_partition"))
     prepare_cluster(INSTALLATION)
 
-use_scratch(config)
-use_max_cost(config)
 terminates(JobScheduler)
 ends_at_once(JobScheduler)
 trusts_files(DAG)
@@ -178,7 +182,7 @@ rule all:
 onstart:
     prepare(workflow, RESULTS)
     preflight_or_exit(PLAN, workflow)
-    if LOCAL and not IMAGE and not uses_conda(workflow):
+    if FORKS:
         start_servers(PLAN, CORES)
     COURSE.begin()
 

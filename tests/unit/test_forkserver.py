@@ -198,6 +198,22 @@ def test_a_fork_that_has_imported_what_is_not_ours_runs_nothing_else(scripts: Sc
     assert scripts.run("again")[1].split()[0] != first
 
 
+AHEAD = """
+import os
+def begin():
+    with open(__file__ + ".pid", "w") as file:
+        file.write(str(os.getpid()))
+"""
+
+
+def test_the_first_fork_works_ahead_of_its_command(scripts: Scripts) -> None:
+    (scripts.folder / "shardmark/ahead.py").write_text(AHEAD)
+    server = scripts.folder / "shardmark/processes/forkserver.py"
+    server.write_text(server.read_text().replace("AHEAD = {", 'AHEAD = {"test": "shardmark.ahead:begin", '))
+    first = scripts.run("again")[1].split()[0]
+    assert (scripts.folder / "shardmark/ahead.py.pid").read_text() == first
+
+
 def test_a_fork_with_a_client_gets_no_other(scripts: Scripts) -> None:
     first = scripts.run("again")[1].split()[0]
     gate = scripts.folder / "gate"

@@ -143,16 +143,17 @@ def make_plan(
     step: Callable[[str, int], None] = lambda what, of: None,
     command_line: Collection[str] = (),
     dry: bool = False,
+    begun: Callable[[Benchmark], None] = lambda benchmark: None,
 ) -> Plan:
     """Validate everything, resolve names, render all requests, and write the files that jobs read.
 
     `config` is Snakemake's merged configuration, called `where` in messages. `local` says that jobs run on this
     machine, whose GPUs must then suffice. `step` is called with each step that begins and the number of steps. A `dry`
-    plan leaves the lock as it is. Raises UserError with all problems; for keys in `command_line`, messages name the
-    command line as their place.
+    plan leaves the lock as it is. `begun` is called with the settings once they are known to be valid. Raises UserError
+    with all problems; for keys in `command_line`, messages name the command line as their place.
     """
     with lines_named(root):
-        return _make_plan(config, root, where, local, step, command_line, dry)
+        return _make_plan(config, root, where, local, step, command_line, dry, begun)
 
 
 def _make_plan(
@@ -163,9 +164,12 @@ def _make_plan(
     step: Callable[[str, int], None],
     command_line: Collection[str],
     dry: bool,
+    begun: Callable[[Benchmark], None],
 ) -> Plan:
     problems: list[Problem] = []
     benchmark = load(config, root, where, problems, command_line)
+    if not problems:
+        begun(benchmark)
     results = Path(benchmark.run.results)
     rescore = benchmark.run.rescore
     lock = Lock(root / LOCK, benchmark.run.frozen or rescore, kept=layout.PINS.file(results))

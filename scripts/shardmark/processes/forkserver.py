@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ DONE, ENDS, TOLD = b"d", b"e", 4096
 WORN = 2 << 20
 "KiB of memory after which a child is not used again."
 KINDS = {
-    "score": ("shardmark.scoring.score:warm_up", "shardmark.report.build"),
+    "score": ("shardmark.scoring.score:warm_up", "shardmark.report.build:warm_up"),
     WORKERS["transformers"]: (
         "shardmark.engine.worker",
         "shardmark.engine.transformers.model",
@@ -66,6 +67,8 @@ KINDS = {
     WORKERS["openai"]: ("shardmark.engine.worker", "shardmark.engine.endpoints.backend"),
 }
 "The modules that a server imports, or functions that it imports and calls, before it forks."
+AHEAD = {"score": "shardmark.report.build:begin_drawing"}
+"A function that the first child calls before it has a command, for what a fork does not inherit."
 
 
 def start_server(path: str, owner: int, variables: dict[bytes, bytes]) -> "_socket.socket | None":
@@ -118,6 +121,8 @@ class ForkServer:
     detached: bool
     variables: dict[bytes, bytes]
     "The environment variables that this process was started with."
+    ahead: str = ""
+    "The function that the first child calls."
     children: dict[int, _Child] = field(default_factory=dict)
     chosen: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
     left: float = field(default_factory=time.monotonic)
@@ -132,6 +137,8 @@ class ForkServer:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self.chosen.register(wake, selectors.EVENT_READ)
         self.chosen.register(self.listener, selectors.EVENT_READ)
+        if self.ahead:
+            self._fork()
         while (self._busy() and not self.detached) or time.monotonic() < self.left + IDLE_SECONDS:
             gc.freeze()  # keeps pages with existing objects shared
             for key, _ in self.chosen.select(GRACE_SECONDS):
@@ -158,7 +165,7 @@ class ForkServer:
             check_peer(client)
             payload = _received(client, files)
             if _Command.of(payload).fits(self.variables) and not _is_gone(client):
-                child = self._reused(payload, files) or self._fork(client, payload, files)
+                child = self._reused(payload, files) or self._fork(payload, files, client)
                 self.children[child].client = client
                 self.chosen.register(client, selectors.EVENT_READ, child)
                 self.left = time.monotonic()
@@ -181,16 +188,16 @@ class ForkServer:
                     return number
         return None
 
-    def _fork(self, client: socket.socket, payload: bytes, files: list[int]) -> int:
-        """A new child, with this command as its first."""
+    def _fork(self, payload: bytes = b"", files: Sequence[int] = (), client: socket.socket | None = None) -> int:
+        """A new child, with this client's command as its first; without one, it works ahead and waits."""
         ours, its = socket.socketpair()
         with its:
             child = os.fork()
             if not child:
                 self.chosen.close()
-                clients = [each.client for each in self.children.values() if each.client]
-                _leave([self.listener, ours, client, *clients, *(each.channel for each in self.children.values())])
-                _run_commands(its, payload, files, self.detached)
+                clients = [each for each in (client, *(child.client for child in self.children.values())) if each]
+                _leave([self.listener, ours, *clients, *(each.channel for each in self.children.values())])
+                _run_commands(its, payload, [*files], self.detached, self.ahead)
         ours.setblocking(False)
         self.children[child] = _Child(None, ours)
         self.chosen.register(ours, selectors.EVENT_READ, child)
@@ -302,12 +309,18 @@ def _leave(connections: list[socket.socket]) -> None:
         connection.close()
 
 
-def _run_commands(channel: socket.socket, payload: bytes, files: list[int], detached: bool) -> NoReturn:
-    """Run a command, and those that come through the channel afterwards, in a process that was forked for it."""
+def _run_commands(channel: socket.socket, payload: bytes, files: list[int], detached: bool, ahead: str) -> NoReturn:
+    """Run a command, and those that come through the channel afterwards, in a process that was forked for it.
+
+    Without one, call the function `ahead`, and run those that come.
+    """
     status = 1
     try:
         if not detached:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if not payload:
+            pkgutil.resolve_name(ahead)()
+            payload = _received(channel, files)
         while payload:
             before, environment = set(sys.modules), dict(os.environb)
             status = _Command.of(payload).run(files)
@@ -411,13 +424,13 @@ def serve_forks(path: Path, owner: int) -> None:
             listener.listen(1024)
             Path(f"{path}{STARTING}").unlink(missing_ok=True)  # waiting processes now find the socket
             end_with(owner, path)
-            variables = dict(os.environb)  # imports set some
+            kind, variables = kind_of(path), dict(os.environb)  # imports set some
             with without_collection():
-                for name in KINDS.get(kind_of(path), ()):
+                for name in KINDS.get(kind, ()):
                     found = pkgutil.resolve_name(name)
                     if callable(found):
                         found()
-            ForkServer(listener, kind_of(path).startswith(DETACHED), variables).serve()
+            ForkServer(listener, kind.startswith(DETACHED), variables, AHEAD.get(kind, "")).serve()
             path.unlink(missing_ok=True)
 
 

@@ -53,6 +53,22 @@ FILES: tuple[Callable[[Site], None], ...] = (write_tables, write_certificates, w
 "Functions that write the files that are not pages."
 
 
+def warm_up() -> None:
+    """Do work that each report would repeat, before a process forks for them."""
+    import altair as alt
+
+    alt.Chart().mark_bar().to_dict()  # loads the schema that charts are checked with
+    for template in environment().list_templates(extensions=["j2"]):
+        environment().get_template(template)
+
+
+def begin_drawing() -> None:
+    """Start the engine that draws charts, half of the time that a small report takes; a fork would not inherit it."""
+    import vl_convert
+
+    vl_convert.vegalite_to_svg({"mark": "bar", "data": {"values": []}})
+
+
 def build_report(
     run: str,
     scores: list[Path],

@@ -1,6 +1,7 @@
 """Pages rendered from the templates, with all inserted text escaped."""
 
 import base64
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ LOADER = "loader.js"
 "The script that loads chunks."
 
 
+@functools.cache
 def environment() -> Environment:
     """The template environment: autoescape for every template, an unknown name is an error."""
     env = Environment(

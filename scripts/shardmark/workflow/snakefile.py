@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ from shardmark.workflow.interrupts import cancels_all, ends_soon, out_of_reach
 from shardmark.workflow.publish import publish
 from shardmark.workflow.slurm import PROFILE, RESOURCES, partition_problems, prepare_slurm, refusals
 from shardmark.workflow.standings import print_standings
+from shardmark.workflow.warm_starts import start_first_worker
 
 if TYPE_CHECKING:
     from snakemake.settings.types import ResourceSettings
@@ -45,6 +47,11 @@ if TYPE_CHECKING:
 
 DRY_RUN = re.compile(r"--dry-?run|-[fFkpqr]*n[fFkpqrn]*")
 "Dry-run options on the command line, alone or among other one-letter options, as in -np."
+NO_JOBS = re.compile(
+    r"-[DSlt]$|--(archive|cleanup|conda-c|container|d3dag|dag|delete|detailed|filegraph|generate|l[ciptu]$|lint|list|"
+    r"print-c|report|rulegraph|summary|touch|unlock)"
+)
+"Options with which Snakemake runs no job, and some of which it does after all; long ones by their first letters."
 WIDTH = 120
 "The width of tables in a file."
 NOTHING_RUN = "; nothing was run"
@@ -56,12 +63,13 @@ def plan_or_exit(
     command_line: Collection[str] = (),
     cores: int | None = None,
     jobs: int | None = None,
+    forks: bool = False,
 ) -> Plan:
     """The plan, with its summary printed; for mistakes of the user, their list and exit status 1.
 
     `where` is the name of the configuration in messages; `command_line` are the keys given with `--config`; `cores` is
     the number of cores for jobs on this machine (None: they run elsewhere); `jobs` is the most jobs at once (None: no
-    limit).
+    limit); `forks` says whether jobs may be forks of processes of this run.
     """
     console = Console(stderr=True, soft_wrap=True)
     if not console.is_terminal:
@@ -70,7 +78,8 @@ def plan_or_exit(
     with _exit_on_mistakes(config.get("results", "results")):
         _refuse_lost_quotes(command_line)
         with progress(console) as step:
-            plan = make_plan(config, Path.cwd(), where, cores is not None, step, command_line, is_dry_run())
+            begun = [partial(start_first_worker, cores=cores)] if forks and cores and runs_jobs() else []
+            plan = make_plan(config, Path.cwd(), where, cores is not None, step, command_line, is_dry_run(), *begun)
         for warning in plan.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         print_summary(plan, console, lambda pair: slots(pair.model.settings, config, cores, jobs))
@@ -91,6 +100,11 @@ def note_current(plan: Plan) -> None:
 def is_dry_run() -> bool:
     """Whether Snakemake was asked to run nothing."""
     return any(DRY_RUN.fullmatch(word) for word in sys.argv[1:])
+
+
+def runs_jobs() -> bool:
+    """Whether Snakemake was asked to run jobs, as far as its options say."""
+    return not is_dry_run() and not any(NO_JOBS.match(word) for word in sys.argv[1:])
 
 
 def _refuse_lost_quotes(keys: Collection[str]) -> None:

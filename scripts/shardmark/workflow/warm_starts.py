@@ -6,6 +6,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from shardmark import layout
+from shardmark.config import Benchmark
 from shardmark.engine.worker_client import ALLOCATOR, fork_kind
 from shardmark.errors import UserError
 from shardmark.installation import SCRIPTS
@@ -16,6 +18,32 @@ from shardmark.processes.sockets import run_folder
 
 THREADS = ("OMP_NUM", "GOTO_NUM", "OPENBLAS_NUM", "MKL_NUM", "NUMEXPR_NUM", "VECLIB_MAXIMUM")
 "Snakemake sets the number of threads for each job in NAME_THREADS."
+
+
+_begun: dict[str, tuple["subprocess.Popen[bytes]", dict[str, str]]] = {}
+"The servers that this process has started, by kind, with their environment variables."
+
+
+def start_first_worker(benchmark: Benchmark, cores: int) -> None:
+    """Start the imports of the first worker while the plan is made, if it is already clear that there is work for it.
+
+    It is if a model has left no predictions or scores. If its plan is refused, the server ends with this process.
+    """
+    if os.environ.get(USE) == "off" or benchmark.run.rescore:
+        return
+    for model in benchmark.models:
+        kind = fork_kind(model.settings.backend, model.settings.num_gpus)
+        if kind and not _has_results(model.name, benchmark.run.results):
+            with suppress(UserError, OSError):
+                run_folder(os.getpid())
+                _start_worker(kind, model.settings.cpus, cores)
+            return
+
+
+def _has_results(model: str, results: str) -> bool:
+    """Whether there are predictions or scores of a model of this name."""
+    full_name = layout.full_name(model, "*")
+    return any(kind.folders(results, model=full_name, dataset="*") for kind in (layout.PREDICTIONS, layout.SCORES))
 
 
 def start_servers(plan: Plan, cores: int) -> None:
@@ -31,17 +59,29 @@ def start_servers(plan: Plan, cores: int) -> None:
             settings = pair.model.settings
             kind = fork_kind(settings.backend, settings.num_gpus)
             if pair.missing and kind:
-                threads = min(settings.cpus, cores)
-                _start(f"{kind}-{threads}", ALLOCATOR | _variables(threads))
+                _start_worker(kind, settings.cpus, cores)
                 break  # other models' servers start in their turn
         if any(not pair.scored for pair in plan.pairs):
             _start("score", _variables(1))
             _make_vega(plan.results)
 
 
+def _start_worker(kind: str, cpus: int, cores: int) -> None:
+    threads = min(cpus, cores)
+    _start(f"{kind}-{threads}", ALLOCATOR | _variables(threads))
+
+
 def _start(kind: str, variables: dict[str, str]) -> None:
+    """Start a server, unless it has been started with these variables: it would refuse jobs that have others."""
+    if kind in _begun:
+        process, known = _begun[kind]
+        if known == variables:
+            return
+        process.kill()
+        process.wait()
     path = server_socket(os.getpid(), kind)
-    launch_server(path, os.getpid(), {os.fsencode(name): os.fsencode(value) for name, value in variables.items()})
+    encoded = {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+    _begun[kind] = (launch_server(path, os.getpid(), encoded), variables)
 
 
 def _make_vega(results: Path) -> None:
