@@ -11,6 +11,8 @@ import pytest
 
 from requirements_check import need
 from shardmark.report.build import build_report
+from shardmark.report.changes import Previous
+from shardmark.report.results import read_results
 from unit.report.fake_results import FACTS, write_results
 
 Open = Callable[..., Any]
@@ -63,9 +65,10 @@ def visit(browser: Any, unwatched: list[str]) -> Iterator[Open]:
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of made-up results."""
+    """The report of made-up results, after one of fewer samples."""
     root = tmp_path_factory.mktemp("report")
-    return build_report("demo", *write_results(root), root / "out", FACTS).parent
+    previous = Previous("demo@0123456789abcdef", read_results(*write_results(root / "previous", n=40)))
+    return build_report("demo", *write_results(root), root / "out", FACTS, previous=previous).parent
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -12,7 +12,7 @@ from shardmark.report.build import build_report
 from unit.report.fake_results import FACTS, write_results
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
-PAGES = ["index.html", "compare.html", "charts.html", "samples.html", "metrics.html", "provenance.html"]
+PAGES = ["index.html", "compare.html", "charts.html", "samples.html", "metrics.html", "changes.html", "provenance.html"]
 
 
 def models(page: Any) -> list[str]:
