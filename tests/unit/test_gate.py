@@ -71,6 +71,17 @@ def test_what_is_lower_for_the_better_is_lost_when_it_rises(results: Results) ->
     assert wins < losses
 
 
+def test_a_baseline_that_was_asked_in_another_way_is_named(results: Results) -> None:
+    pairs = dict(results.pairs)
+    pair = pairs["demo_base", "demo_arithmetic"]
+    asked = replace(pair.scores.dataset, is_chat=True, digest="in chats")
+    pairs["demo_base", "demo_arithmetic"] = type(pair)(replace(pair.scores, dataset=asked), pair.samples)
+    policy = against("demo_large", models=["demo_base"])
+    found = {each.dataset: each for each in check(Results(pairs), **policy)}
+    assert found["demo_arithmetic"].status == "undecided"
+    assert found["demo_arithmetic"].why == "no baseline: it was asked in chats, demo_large as text"
+
+
 def replace_main(pair: Any, **changes: Any) -> Any:
     scores = pair.scores
     metrics = {scores.primary: replace(scores.main, **changes)}

@@ -274,6 +274,9 @@ def _why_no_baseline(mine: Pair | None, theirs: Pair | None, model: str, dataset
     if theirs is None:
         return f"no baseline: {model} has no score on {dataset}"
     if mine and mine.scores.dataset.digest != theirs.scores.dataset.digest:
+        if mine.scores.dataset.is_chat != theirs.scores.dataset.is_chat:
+            ways = ["in chats" if pair.scores.dataset.is_chat else "as text" for pair in (mine, theirs)]
+            return f"no baseline: it was asked {ways[0]}, {model} {ways[1]}"
         return "no baseline: its samples, or how they are judged, have changed since (compare.py --against shows what)"
     if mine and mine.scores.primary != theirs.scores.primary:
         return f"no baseline: its metric was {theirs.scores.primary}"
