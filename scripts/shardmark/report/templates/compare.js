@@ -68,12 +68,12 @@ const bar = (row, reach) => {
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     svg.append(element);
   };
-  const x = (value) => 70 + (66 * Math.max(-reach, Math.min(reach, value))) / reach;
+  const x = (value) => 100 + (96 * Math.max(-reach, Math.min(reach, value))) / reach;
   svg.setAttribute("class", "bar95");
-  svg.setAttribute("width", 140);
+  svg.setAttribute("width", 200);
   svg.setAttribute("height", 14);
   svg.setAttribute("aria-hidden", "true");
-  add("line", { class: "zero", x1: 70, x2: 70, y1: 0, y2: 14 });
+  add("line", { class: "zero", x1: 100, x2: 100, y1: 0, y2: 14 });
   if (row[1] !== null) add("line", { class: "ends", x1: x(row[1]), x2: x(row[2]), y1: 7, y2: 7, "stroke-width": 2 });
   add("circle", { cx: x(row[0]), cy: 7, r: 3.5 });
   return svg;
