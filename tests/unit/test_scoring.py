@@ -301,6 +301,19 @@ def test_the_softmax_works_in_parts_and_in_float32(monkeypatch: pytest.MonkeyPat
         assert best[-1]
 
 
+def test_logits_that_are_not_finite_are_treated_as_by_logsumexp() -> None:
+    import torch
+
+    from shardmark.engine.transformers.logits import log_likelihoods
+
+    logits = torch.randn(4, 2000)
+    logits[0, 7], logits[1, 7], logits[2] = torch.inf, torch.nan, -torch.inf
+    found, best = log_likelihoods(logits, torch.arange(4), torch.full((4,), 7))
+    wanted = logits[:, 7] - logits.logsumexp(1)
+    assert torch.allclose(found, wanted, equal_nan=True)
+    assert best.tolist() == (logits.argmax(1) == 7).tolist()
+
+
 def test_a_model_whose_logits_come_from_elsewhere_is_refused(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
