@@ -75,7 +75,7 @@ def make_model(shape: Shape, device: str, dtype: str) -> Any:
         return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).eval()
 
 
-def backend(folder: Path, shape: Shape, device: str, dtype: str) -> Any:
+def backend(folder: Path, shape: Shape, device: str, dtype: str, cuda_graphs: bool) -> Any:
     """Shardmark's backend of such a model, whose tokenizer is in a folder."""
     from shardmark.config.backends.transformers import TransformersConfig
     from shardmark.engine.local import LocalBackend
@@ -97,7 +97,8 @@ def backend(folder: Path, shape: Shape, device: str, dtype: str) -> Any:
     made = make_model(shape, device, dtype)
     made.config.save_pretrained(folder)
     with mock.patch.object(engine, "load_model", return_value=made):
-        return LocalBackend(record, engine.TransformersModel(record, Staged(model=str(folder), tokenizer=str(folder))))
+        staged = Staged(model=str(folder), tokenizer=str(folder))
+        return LocalBackend(record, engine.TransformersModel(record, staged, cuda_graphs=cuda_graphs))
 
 
 def pairs_of(shape: Shape) -> list[Any]:
@@ -106,11 +107,11 @@ def pairs_of(shape: Shape) -> list[Any]:
 
 def shardmark(
     folder: Path, shape: Shape, device: str, dtype: str, what: str
-) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """What warms our engine up, and the work itself."""
+) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any]]:
+    """What warms our engine up, the work itself, and what tells how it was done."""
     from shardmark.records.request import ChoiceRequest, GenerateRequest
 
-    ours = backend(folder, shape, device, dtype)
+    ours = backend(folder, shape, device, dtype, cuda_graphs=what != "write step by step")
     if what == "score":
         asked: dict[str, Any] = {
             str(n): ChoiceRequest(pairs=[(c, t) for c, t in document]) for n, document in enumerate(pairs_of(shape))
@@ -127,7 +128,7 @@ def shardmark(
             return [value for key in requests for value in found[key].logprobs]
         return sum(found[key].tokens for key in requests)
 
-    return lambda: answers(dict(list(asked.items())[:4])), lambda: answers(asked)
+    return lambda: answers(dict(list(asked.items())[:4])), lambda: answers(asked), lambda: dict(ours.methods)
 
 
 def lm_eval(
@@ -190,6 +191,7 @@ KINDS: dict[str, tuple[Callable[..., Any], str]] = {
     "Shardmark, scoring": (shardmark, "score"),
     "lm-eval, scoring": (lm_eval, "score"),
     "Shardmark, generation": (shardmark, "write"),
+    "Shardmark, without CUDA graphs": (shardmark, "write step by step"),
     "lm-eval, generation": (lm_eval, "write"),
     "generate": (plain, "generate"),
     "generate_batch": (plain, "generate_batch"),
@@ -197,11 +199,14 @@ KINDS: dict[str, tuple[Callable[..., Any], str]] = {
 
 
 def measured(kind: str, folder: Path, shape: Shape, device: str, dtype: str) -> dict[str, Any]:
-    """Seconds by the clock, peak memory on the device in MiB, and log-likelihoods, or how many tokens were written."""
+    """Seconds by the clock, peak memory on the device in MiB, and log-likelihoods, or how many tokens were written.
+
+    Of our engine also the unusual methods that it used: CUDA graphs, unless it had a reason not to.
+    """
     import torch
 
     make, what = KINDS[kind]
-    warm, work = make(folder, shape, device, dtype, what)
+    warm, work, *told = make(folder, shape, device, dtype, what)
     warm()
     on_gpu = device != "cpu"
     if on_gpu:
@@ -212,7 +217,8 @@ def measured(kind: str, folder: Path, shape: Shape, device: str, dtype: str) -> 
         torch.cuda.synchronize()
     seconds = time.monotonic() - begin
     peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None
-    return {"seconds": seconds, "peak_mib": peak, "found": found}
+    methods = told[0]() if told else {}
+    return {"seconds": seconds, "peak_mib": peak, "found": found, "methods": methods}
 
 
 def multiplications(folder: Path, shape: Shape, scoring: bool, written: int = 0) -> float:
@@ -358,10 +364,11 @@ def main(given: argparse.Namespace) -> dict[str, Any]:
 def line(label: str, result: dict[str, Any]) -> str:
     """A measurement in words."""
     if "error" in result:
-        return f"{label:28} {result['error']}"
+        return f"{label:33} {result['error']}"
     tokens = "" if isinstance(result["found"], list) else f"  {result['found'] / result['seconds']:8.0f} tokens/s"
     memory = f"  {result['peak_mib']:6.0f} MiB" if result["peak_mib"] else ""
-    return f"{label:28} {result['seconds']:7.2f} s  {result['share_of_peak']:6.1%} of the peak{tokens}{memory}"
+    methods = "".join(f"  {part} with {method}" for part, method in result["methods"].items())
+    return f"{label:33} {result['seconds']:7.2f} s  {result['share_of_peak']:6.1%} of the peak{tokens}{memory}{methods}"
 
 
 def parse(given: list[str] | None = None) -> argparse.Namespace:

@@ -47,9 +47,9 @@ class Backend(ABC):
         return []
 
     @property
-    def products(self) -> str:
-        """The method of matrix multiplication, if not torch's usual one; it affects the last digits of scores."""
-        return ""
+    def methods(self) -> Mapping[str, str]:
+        """How it computes, by part of the work, if not in the usual way; it affects the last digits of scores."""
+        return {}
 
     def use(self) -> EngineUse | None:
         """Facts about the engine to store with the answers, for a backend with several engines."""

@@ -268,15 +268,12 @@ def next_tokens(logits: torch.Tensor, rows: Sequence[RunningRow]) -> list[tuple[
     tokens = largest(logits)  # NaN counts as the largest
     finite = logits.gather(1, tokens[:, None])[:, 0].isfinite()
     barred = [(n, token) for n, row in enumerate(rows) for token in row.barred]
-    if barred:
-        at = torch.tensor(barred, device=logits.device)
-        logits = logits.index_put((at[:, 0], at[:, 1]), logits.new_tensor(-torch.inf))
     draws = any(row.row.sampling.temperature > 0 for row in rows)
     if draws:
         logits = logits.masked_fill(~finite[:, None], 0)  # sampling needs finite numbers; the row ends anyway
     if draws or barred:
-        tokens = choose(logits, [row.row.sampling for row in rows], [row.draw() for row in rows])
-    both = torch.stack([tokens, finite.long()]).tolist()  # one transfer from the device
+        tokens = choose(logits, [row.row.sampling for row in rows], [row.draw() for row in rows], barred)
+    both = torch.stack([tokens, finite.long()]).tolist()  # the only time in a step that the host waits for a device
     return [(token if row.due is None else row.due, bool(good)) for row, token, good in zip(rows, *both, strict=True)]
 
 

@@ -201,7 +201,7 @@ def answer_shard(
                 known |= {p.id: p for p in predictions}
         seconds = time.monotonic() - begin
         use = backend.use()
-        machine |= {"products": backend.products} if backend.products else {}
+        machine |= backend.methods
     made = Made(
         inferred=len(missing),
         reused=len(wanted) - len(missing),

@@ -43,9 +43,9 @@ class LocalBackend(Backend):
         return self.model.device_names
 
     @property
-    def products(self) -> str:
-        """The method of matrix multiplication, if not the usual one."""
-        return self.model.products
+    def methods(self) -> Mapping[str, str]:
+        """How the model computes, if not in the usual way."""
+        return self.model.methods
 
     def answer(self, requests: Mapping[str, Request]) -> Iterator[list[Prediction]]:
         """The predictions of requests by id, in lists as they finish. Raises UserError naming model and request."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from shardmark.engine.transfer import sent
+
 DRAWING_BYTES = 1 << 28
 "The approximate number of bytes of float64 probabilities processed at once."
 PART = 512
@@ -43,19 +45,28 @@ def generator(request_id: str, sample: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
-def choose(logits: torch.Tensor, settings: Sequence[Sampling], uniform: Sequence[float | None]) -> torch.Tensor:
-    """The next token of each row, [rows] on the logits' device.
+def choose(
+    logits: torch.Tensor,
+    settings: Sequence[Sampling],
+    uniform: Sequence[float | None],
+    barred: Sequence[tuple[int, int]] = (),
+) -> torch.Tensor:
+    """The next token of each row, [rows] on the logits' device. Nothing here waits for a device.
 
-    `logits` is [rows, vocabulary] in float32; `uniform` has a number in [0, 1) for each row that samples.
+    `logits` is [rows, vocabulary] in float32; `uniform` has a number in [0, 1) for each row that samples; `barred` has
+    rows with tokens that must not come next.
     """
-    tokens = largest(logits)
     drawing = [n for n, one in enumerate(settings) if one.temperature > 0]
+    given = [uniform[n] or 0.0 for n in drawing]
+    rows, numbers, *places = sent([drawing, given, [n for n, _ in barred], [t for _, t in barred]], logits.device)
+    if barred:
+        logits = logits.index_put(tuple(part.long() for part in places), logits.new_full((), -torch.inf))
+    tokens = largest(logits)
     step = max(1, DRAWING_BYTES // (8 * 4 * logits.shape[-1]))  # about four such tensors live at once
     for begin in range(0, len(drawing), step):
-        part = drawing[begin : begin + step]
-        at = torch.tensor(part, device=logits.device)
-        numbers = torch.tensor([uniform[n] for n in part], dtype=torch.float64, device=logits.device)
-        tokens[at] = _look_up(probabilities(logits[at], [settings[n] for n in part]), numbers)
+        part = slice(begin, begin + step)
+        at = rows[part].long()
+        tokens[at] = _look_up(probabilities(logits[at], [settings[n] for n in drawing[part]]), numbers[part])
     return tokens
 
 
@@ -79,33 +90,37 @@ def largest(logits: torch.Tensor) -> torch.Tensor:
 
 def probabilities(logits: torch.Tensor, settings: Sequence[Sampling]) -> torch.Tensor:
     """The distribution that each row's token is drawn from, [rows, vocabulary] in float64, not normalised."""
-
-    def column(values: list[float], dtype: torch.dtype = torch.float64) -> torch.Tensor:
-        return torch.tensor(values, dtype=dtype, device=logits.device)[:, None]
-
-    scores = logits.double() / column([one.temperature for one in settings])
-    size = scores.shape[-1]
+    size = logits.shape[-1]
     ranks = [min(one.top_k, size) if one.top_k else size for one in settings]
-    limited = [rank for rank in ranks if rank < size]
-    if limited:
-        best = scores.topk(max(limited)).values
-        last = best.gather(1, column([min(rank, max(limited)) - 1 for rank in ranks], torch.int64))
-        cut = column([float(rank < size) for rank in ranks]).bool()
-        scores = scores.masked_fill(cut & (scores < last), -torch.inf)
-    chances = scores.softmax(-1)
+    widest = max((rank for rank in ranks if rank < size), default=0)
     nucleus = [n for n, one in enumerate(settings) if one.top_p < 1]
+    temperature, last, cut, at, mass = sent(
+        [
+            [one.temperature for one in settings],
+            [max(0, min(rank, widest) - 1) for rank in ranks],
+            [rank < size for rank in ranks],
+            nucleus,
+            [settings[n].top_p for n in nucleus],
+        ],
+        logits.device,
+    )
+    scores = logits.double() / temperature[:, None]
+    if widest:
+        least = scores.topk(widest).values.gather(1, last[:, None].long())
+        scores = scores.masked_fill(cut[:, None].bool() & (scores < least), -torch.inf)
+    chances = scores.softmax(-1)
     if nucleus:
-        at = torch.tensor(nucleus, device=logits.device)
-        chances[at] = _nucleus(chances[at], column([settings[n].top_p for n in nucleus]))
+        chances[at.long()] = _nucleus(chances[at.long()], mass[:, None])
     return chances
 
 
 def _nucleus(chances: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
     """The distribution without the tokens that come after `mass` has been reached, the most likely first."""
-    for width in (min(NUCLEUS, chances.shape[-1]), chances.shape[-1]):
+    size = chances.shape[-1]
+    for width in (min(NUCLEUS, size), size) if chances.device.type == "cpu" else (size,):  # a GPU's answer takes longer
         values, tokens = chances.topk(width)
         total = values.cumsum(-1)
-        if bool((total[:, -1:] >= mass).all()):
+        if width == size or bool((total[:, -1:] >= mass).all()):
             break
     kept = torch.where(total - values < mass, values, 0.0)
     return torch.zeros_like(chances).scatter_(1, tokens, kept)

@@ -1,6 +1,6 @@
 """The token level: the interface that a library must provide to answer requests through `LocalBackend`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from shardmark.engine.generation import Answer, GenerateRow
@@ -46,5 +46,5 @@ class TokenModel(Protocol):
         """Names of its GPUs; none on a CPU."""
 
     @property
-    def products(self) -> str:
-        """The method of matrix multiplication, if not the usual one."""
+    def methods(self) -> Mapping[str, str]:
+        """How it computes, by part of the work, if not in the usual way."""

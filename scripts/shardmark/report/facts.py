@@ -118,6 +118,7 @@ def hardware_text(hardware: dict[str, Any]) -> str | None:
         f"{hardware['memory_gb']} GB memory" if hardware.get("memory_gb") else None,
         " + ".join(gpus) if gpus else "no GPU",
         f"products by {hardware['products']}" if hardware.get("products") else None,
+        f"decoding with {hardware['decoding']}" if hardware.get("decoding") else None,
     ]
     return ", ".join(str(part) for part in parts if part)
 

@@ -23,6 +23,8 @@ class TransformersConfig(WeightsConfig):
     "Rows in a batch; auto fits it to the memory. Halved if memory runs out during a run. Doesn't change a score."
     batch_padding: bool = True
     "false: only rows of equal length share a batch, so that nothing is padded."
+    cuda_graphs: bool = True
+    "Replay decode steps as CUDA graphs on one GPU, if the model allows it; false: run each step as on a CPU."
 
     @property
     def rows_in_batch(self) -> int | str:

@@ -10,6 +10,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from shardmark.engine.prefixes import Prefix
 from shardmark.engine.transformers.continuous_batch import ContinuousBatch
 from shardmark.engine.transformers.loading import input_device, precision
+from shardmark.engine.transformers.logits import relative_difference
 
 MOVING_ROPE = {"dynamic", "longrope"}
 "Types of rotary embeddings that depend on the longest row of a batch."
@@ -76,10 +77,7 @@ def _difference(model: PreTrainedModel) -> float:
     batch.join(rows[:2], tokens=3)
     batch.decode_step()  # its keys and values are overwritten by the next step
     batch.join(rows[2:])
-    found = batch.decode_step().float()
+    found = batch.decode_step()
     inputs = [torch.tensor([row.sequence], device=input_device(model)) for row in rows]
-    wanted = torch.stack([model(input_ids=row, use_cache=False).logits[0, -1] for row in inputs]).float()
-    whole = wanted.isfinite()
-    if not torch.equal(whole, found.isfinite()):
-        return float("inf")
-    return float((found - wanted)[whole].abs().max() / wanted[whole].abs().max()) if bool(whole.any()) else 0.0
+    wanted = torch.stack([model(input_ids=row, use_cache=False).logits[0, -1] for row in inputs])
+    return relative_difference(found, wanted)

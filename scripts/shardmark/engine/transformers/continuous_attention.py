@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
+from shardmark.engine.transfer import outgoing
+
 ATTENTION = "shardmark_continuous"
 "The name under which the attention below is registered with transformers."
 
@@ -53,6 +55,16 @@ class KVBlock:
                 tensor[source] = 0
 
 
+COLUMNS = 256
+"Where shapes are rounded, columns of scores come in multiples of this: CUDA graphs of shorter steps soon wear out."
+
+
+def rounded_up(number: int, least: int = 1) -> int:
+    """The next number with at most three significant bits, and a multiple of `least`: at most a quarter is wasted."""
+    step = max(least, 1 << max(0, (number - 1).bit_length() - 3))
+    return -(-number // step) * step
+
+
 @dataclass
 class Segment:
     """Tokens of one row in a line of tokens, after `base` shared and `start` own tokens."""
@@ -75,10 +87,22 @@ class ForwardPass(abc.ABC):
 
     def __init__(self, block: KVBlock, segments: Sequence[Segment], windows: Sequence[int | None]) -> None:
         self.block, self.segments, self.windows = block, segments, windows
-        self.tokens = [token for segment in segments for token in segment.tokens]
-        self.positions = [position for segment in segments for position in segment.positions]
-        self._rows = torch.tensor([segment.row for segment in segments for _ in segment.tokens])
-        self._places = torch.tensor([p - segment.base for segment in segments for p in segment.positions])
+        self._columns: list[list[int]] = [
+            [token for segment in segments for token in segment.tokens],
+            [position for segment in segments for position in segment.positions],
+            [segment.row for segment in segments for _ in segment.tokens],
+            [position - segment.base for segment in segments for position in segment.positions],
+        ]
+
+    def numbers(self, device: torch.device) -> torch.Tensor:
+        """All that differs from pass to pass of the same shapes, on the host, for one transfer to the device."""
+        return outgoing(self._columns, torch.int64, device)
+
+    def read(self, numbers: torch.Tensor) -> None:
+        """Take what `numbers` has given, by now on the device."""
+        self.inputs = numbers
+        lengths = [len(column) for column in self._columns]
+        self.tokens, self.positions, self._rows, self._places, *self._groups = numbers.split(lengths)
         self._masks: dict[Any, torch.Tensor] = {}
 
     def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
@@ -102,7 +126,7 @@ class Prefill(ForwardPass):
     """Prompts, or a shared prefix: each row's tokens attend to its prefixes and to itself, row by row."""
 
     def attend(self, layer: int, query: torch.Tensor, scaling: float, capping: "Capping") -> torch.Tensor:
-        done, outputs = 0, []
+        done, outputs, device = 0, [], query.device
         for number, segment in enumerate(self.segments):
             part = query[None, :, done : done + len(segment.tokens)]
             done += len(segment.tokens)
@@ -119,42 +143,61 @@ class Prefill(ForwardPass):
                 )
             )
             window = self.windows[layer]
-            mask = self._mask((number, window), query.device, lambda s=segment, w=window: _causal(s.positions, w))
+            mask = self._mask((number, window), device, lambda s=segment, w=window: _causal(s.positions, w, device))
             outputs.append(_attention(part, key, value, mask, scaling, capping)[0].transpose(0, 1))
         return torch.cat(outputs)
 
 
 class DecodeStep(ForwardPass):
-    """One token of each row. The rows' keys are at the start of the block, so that they are never copied."""
+    """One token of each row. The rows' keys are at the start of the block, so that they are never copied.
 
-    def __init__(self, block: KVBlock, segments: Sequence[Segment], windows: Sequence[int | None]) -> None:
-        super().__init__(block, segments, windows)
+    If `is_rounded`, there are some rows and columns more, so that most steps have the shapes of the one before. A row
+    of padding is a first token in a place of the block that no other row has, and attends to itself.
+    """
+
+    def __init__(
+        self, block: KVBlock, segments: Sequence[Segment], windows: Sequence[int | None], is_rounded: bool = False
+    ) -> None:
+        here = len(segments)
+        padding = range(here, rounded_up(here) if is_rounded else here)
+        super().__init__(block, [*segments, *(Segment(row, 0, 0, [0], []) for row in padding)], windows)
         self._own = max(segment.start for segment in segments) + 1
         self._shared = max(segment.base for segment in segments)
-        rows: dict[int, tuple[KVBlock, int, list[int]]] = {}
+        position = min(segment.positions[0] for segment in segments)
+        self._first = {window: min(_first_seen(position, window), self._shared) for window in windows}
+        if is_rounded:
+            self._own = min(rounded_up(self._own, COLUMNS), block.capacity)
+            self._first = {window: first // COLUMNS * COLUMNS for window, first in self._first.items()}
+        rows: dict[KVBlock, tuple[int, list[int]]] = {}
         for number, segment in enumerate(segments):
             start = 0
             for one in segment.shared:
-                rows.setdefault(id(one), (one, start, []))[2].append(number)
+                rows.setdefault(one, (start, []))[1].append(number)
                 start += one.capacity
-        self._prefixes = [
-            (one, start, slice(None) if len(mine) == len(segments) else torch.tensor(mine))
-            for one, start, mine in rows.values()
-        ]
+        self._prefixes: list[tuple[KVBlock, int, int | None]] = []
+        "Each with its first column, and the number of its group of rows; None for all rows."
+        groups: list[list[int]] = []
+        for one, (start, mine) in rows.items():
+            self._prefixes.append((one, start, None if len(mine) == here else len(groups)))
+            groups += [] if len(mine) == here else [mine]
+        self._columns += groups
+        lengths = tuple(map(len, self._columns))
+        self.shape = (lengths, self._own, self._shared, tuple(self._first.items()), tuple(self._prefixes))
+        "All that decides which kernels run on which memory of a block: steps of one shape differ in their numbers."
 
     def attend(self, layer: int, query: torch.Tensor, scaling: float, capping: "Capping") -> torch.Tensor:
         count, window = query.shape[1], self.windows[layer]
         keys, values = (kept[layer][:count, :, : self._own] for kept in (self.block.keys, self.block.values))
         grouped = (query.transpose(0, 1) * scaling).reshape(count, keys.shape[1], -1, query.shape[-1])
-        first = min(_first_seen(min(self.positions), window), self._shared)
+        first = self._first[window]
         split = self._shared - first  # the scores' columns: prefixes from `first` on, then the rows' own
         scores = grouped.new_empty(*grouped.shape[:3], split + self._own)
         scores[..., split:] = grouped @ keys.transpose(-1, -2)
         seen = []
-        for block, start, rows in self._prefixes:
+        for block, start, group in self._prefixes:
             begin, end = max(start, first), start + block.capacity
             if begin < end:
-                rows = rows if isinstance(rows, slice) else rows.to(query.device)
+                rows = slice(None) if group is None else self._groups[group].to(query.device)
                 seen.append((block, begin - start, slice(begin - first, end - first), rows))
         for block, begin, columns, rows in seen:
             key = block.keys[layer][0, :, begin:].transpose(-1, -2)
@@ -168,11 +211,10 @@ class DecodeStep(ForwardPass):
 
     def _visible(self, window: int | None, first: int) -> torch.Tensor:
         """Whether a row attends to a column of its scores, [rows, columns]."""
-        position, base = (
-            torch.tensor(list(numbers))[:, None] for numbers in (self.positions, (s.base for s in self.segments))
-        )
-        shared = torch.arange(first, self._shared)[None]
-        own = base + torch.arange(self._own)[None]
+        position, device = self.positions[:, None], self.positions.device
+        base = position - self._places[:, None]
+        shared = torch.arange(first, self._shared, device=device)[None]
+        own = base + torch.arange(self._own, device=device)[None]
         seen = torch.cat([shared < base, own <= position], dim=1)
         return (
             seen
@@ -229,10 +271,10 @@ def _first_seen(position: int, window: int | None) -> int:
     return 0 if window is None else max(0, position - window + 1)
 
 
-def _causal(positions: range, window: int | None) -> torch.Tensor:
+def _causal(positions: range, window: int | None, device: torch.device) -> torch.Tensor:
     """Whether each of these positions attends to each position from the first visible one on, [positions, columns]."""
-    own = torch.tensor(positions)[:, None]
-    others = torch.arange(_first_seen(positions[0], window), positions[-1] + 1)[None]
+    own = torch.arange(positions.start, positions.stop, device=device)[:, None]
+    others = torch.arange(_first_seen(positions[0], window), positions.stop, device=device)[None]
     return others <= own if window is None else (others <= own) & (others > own - window)
 
 

@@ -11,13 +11,16 @@ from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from shardmark.engine.prefixes import Prefix
 from shardmark.engine.transformers.continuous_attention import (
+    COLUMNS,
     DecodeStep,
     ForwardPass,
     KVBlock,
     Prefill,
     Segment,
     attention_of,
+    rounded_up,
 )
+from shardmark.engine.transformers.decode_graphs import DecodeGraphs
 from shardmark.engine.transformers.loading import input_device
 
 PREFILL_TOKENS = {"cpu": 512, "cuda": 4096}
@@ -56,8 +59,11 @@ class _NoCache(Cache):
 class ContinuousBatch:
     """The rows that a model is generating for, and their KV cache."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, graphs: DecodeGraphs | None = None) -> None:
+        """With `graphs`, decode steps are replayed from CUDA graphs where they have the shapes of earlier ones."""
         self.model = model
+        self._graphs = graphs or DecodeGraphs(model, fault="none are wanted")
+        model.base_model.warn_if_padding_and_no_attention_mask = _no_warning
         self.rows: list[Any] = []
         "BatchRows, in the order of the logits."
         self.windows = [getattr(layer, "sliding_window", None) for layer in DynamicCache(config=model.config).layers]
@@ -82,9 +88,9 @@ class ContinuousBatch:
         for row in rows:
             self._prefill_prefix(row.prefix, tokens)
         every = [*self.rows, *rows]
-        capacity = _room(every)
+        capacity = self._room(every)
         if 2 * capacity < self._block.capacity or len(every) > self._block.rows or not self._fits(every):
-            self._block.resize(len(every), capacity, len(self.rows))
+            self._resize(every)
         segments = [self._segment(place, row) for place, row in enumerate(every)][len(self.rows) :]
         for segment in segments:
             segment.start, segment.tokens = 0, every[segment.row].sequence[segment.base : -1]
@@ -95,9 +101,11 @@ class ContinuousBatch:
     def decode_step(self) -> torch.Tensor:
         """Run the newest token of each row; returns the logits after it, [rows, vocabulary]."""
         if not self._fits(self.rows):
-            self._block.resize(len(self.rows), _room(self.rows), len(self.rows))
-        step = DecodeStep(self._block, [self._segment(n, row) for n, row in enumerate(self.rows)], self.windows)
-        return self._forward(self.model, step).logits[0]
+            self._resize(self.rows)
+        segments = [self._segment(n, row) for n, row in enumerate(self.rows)]
+        step = DecodeStep(self._block, segments, self.windows, self._is_rounded)
+        run = lambda: self._forward(self.model, step).logits[0]  # noqa: E731
+        return self._graphs.logits(step, input_device(self.model), run)[: len(self.rows)]
 
     @torch.inference_mode()
     def leave(self, gone: Sequence[int]) -> None:
@@ -110,11 +118,34 @@ class ContinuousBatch:
 
     def drop_prefix(self, prefix: Prefix) -> None:
         """Free the KV cache of a prefix that no row needs any more."""
-        self._prefixes.pop(prefix, None)
+        if self._prefixes.pop(prefix, None):
+            self._graphs.drop()
 
     def clear(self) -> None:
         """Drop all rows and free their KV cache."""
+        self._graphs.drop()
         self.rows, self._block, self._prefixes = [], KVBlock(0, 0), {}
+
+    @property
+    def _is_rounded(self) -> bool:
+        """Whether steps are rounded up to shapes that come again."""
+        return self._graphs.fault is None
+
+    def _resize(self, rows: Sequence[BatchRow]) -> None:
+        """Make room for rows, of which those in the batch are the first."""
+        count = rounded_up(len(rows)) if self._is_rounded else len(rows)
+        self._block.resize(count, self._room(rows), len(self.rows))
+        self._graphs.drop()
+
+    def _room(self, rows: Sequence[BatchRow]) -> int:
+        """The capacity per row for a KV cache: the present tokens and some more, at most what rows may come to have.
+
+        The last token that a row generates is never run, but even a row that may generate none has one.
+        """
+        now = max(map(_own_tokens, rows))
+        most = max(_own_tokens(row) + row.max_length - len(row.sequence) for row in rows)
+        room = now + max(LEAST_GROWTH, now // GROWTH)
+        return max(now, min(most, rounded_up(room, COLUMNS) if self._is_rounded else room))
 
     def _fits(self, rows: Sequence[BatchRow]) -> bool:
         """Whether the KV cache has room for the present tokens of the rows."""
@@ -140,15 +171,17 @@ class ContinuousBatch:
         here = PREFILL_TOKENS.get(input_device(self.model).type, PREFILL_TOKENS["cuda"])
         most = max(1, min(tokens or here, here))
         body = self.model.base_model  # the output layer is not needed
+        device = input_device(self.model)
         for line in _lines(segments, most):
-            self._forward(body, Prefill(block, line, self.windows))
+            step = Prefill(block, line, self.windows)
+            step.read(step.numbers(device).to(device, non_blocking=True))
+            self._forward(body, step)
 
     def _forward(self, body: PreTrainedModel, step: ForwardPass) -> Any:
-        device = input_device(self.model)
         with attention_of(self._configs, step):
             return body(
-                input_ids=torch.tensor([step.tokens], device=device),
-                position_ids=torch.tensor([step.positions], device=device),
+                input_ids=step.tokens[None],
+                position_ids=step.positions[None],
                 past_key_values=_NoCache(self.model.config),
                 use_cache=True,
             )
@@ -159,14 +192,8 @@ def _own_tokens(row: BatchRow) -> int:
     return len(row.sequence) - (row.prefix.end if row.prefix else 0)
 
 
-def _room(rows: Sequence[BatchRow]) -> int:
-    """The capacity per row for a KV cache: the present tokens and some more, but at most what rows may come to have.
-
-    The last token that a row generates is never run, but even a row that may generate none has one.
-    """
-    now = max(map(_own_tokens, rows))
-    most = max(_own_tokens(row) + row.max_length - len(row.sequence) for row in rows)
-    return max(now, min(most, now + max(LEAST_GROWTH, now // GROWTH)))
+def _no_warning(*_: object) -> None:
+    """Instead of GPT-2's check for padding, which would wait for the device in each pass: there is none in a line."""
 
 
 def _lines(segments: Sequence[Segment], most: int) -> Iterator[list[Segment]]:

@@ -57,6 +57,15 @@ def _before_output_layer(model: PreTrainedModel, change: Callable[[torch.Tensor]
         hook.remove()
 
 
+def relative_difference(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """The largest difference of two computations' logits, relative to the largest logit; inf if only one is finite."""
+    found, wanted = found.float(), wanted.float()
+    whole = wanted.isfinite()
+    if not torch.equal(whole, found.isfinite()):
+        return float("inf")
+    return float((found - wanted)[whole].abs().max() / wanted[whole].abs().max()) if bool(whole.any()) else 0.0
+
+
 def log_likelihoods(
     logits: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:

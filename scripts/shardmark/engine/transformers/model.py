@@ -20,6 +20,7 @@ from shardmark.engine.tokens import LogLikelihood, ScoredRow
 from shardmark.engine.transformers.batching_support import moving_rope, why_not_continuous
 from shardmark.engine.transformers.bounds import ending_tokens, own_window
 from shardmark.engine.transformers.continuous_batch import ContinuousBatch
+from shardmark.engine.transformers.decode_graphs import DecodeGraphs
 from shardmark.engine.transformers.loading import input_device, load_model
 from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
 from shardmark.engine.transformers.packed import PackedLinear
@@ -43,7 +44,12 @@ class TransformersModel:
     """A causal language model on its devices: a TokenModel."""
 
     def __init__(
-        self, record: ModelRecord, staged: Staged, batch_size: int | str = "auto", batch_padding: bool = True
+        self,
+        record: ModelRecord,
+        staged: Staged,
+        batch_size: int | str = "auto",
+        batch_padding: bool = True,
+        cuda_graphs: bool = True,
     ) -> None:
         """Load the staged files. Raises UserError naming the model's file."""
         self.batch_size, self.batch_padding = batch_size, batch_padding
@@ -62,6 +68,7 @@ class TransformersModel:
             what = f"model {record.name} cannot be loaded: {error}"
             raise UserError(Problem(record.file, "path", what, "see the log; correct path or kwargs")) from error
         self.model: Any = model
+        self._graphs = DecodeGraphs(model, "" if cuda_graphs else "cuda_graphs is false")
         self.rows = rows_of(model)
         "The number of tokens that the model has embeddings for."
         self.window = settings.max_seq_len or own_window(model.config, self.tokenizer)
@@ -75,7 +82,8 @@ class TransformersModel:
         )
 
     def on_forward(self, told: Callable[[], None]) -> None:
-        """Call a function at each pass through the model: all passes begin with the embeddings."""
+        """Call a function at each pass through the model: all begin with the embeddings, or are replayed."""
+        self._graphs.replayed = told
         self.model.get_input_embeddings().register_forward_hook(lambda *_: told())
 
     @property
@@ -100,10 +108,11 @@ class TransformersModel:
         return [torch.cuda.get_device_name(number) for number in names]
 
     @property
-    def products(self) -> str:
-        """The method by which a CPU multiplies matrices, if it is not torch's usual one."""
+    def methods(self) -> dict[str, str]:
+        """How a CPU multiplies matrices, and how a GPU runs decode steps, if not in the usual way."""
         packed = any(isinstance(module, PackedLinear) for module in self.model.modules())
-        return "oneDNN with packed weights" if packed else ""
+        found = {"products": "oneDNN with packed weights"} if packed else {}
+        return found | ({"decoding": "CUDA graphs"} if self._graphs.compared else {})
 
     @staticmethod
     def use_threads(count: int) -> None:
@@ -140,7 +149,7 @@ class TransformersModel:
     def generation(self, limit: Limit) -> Scheduler | PlainGeneration:
         """The generator of answers with this model, in batches within a limit."""
         if not self.why_plain:
-            return Scheduler(ContinuousBatch(self.model), self.tokenizer, self.ends, limit, self.free)
+            return Scheduler(ContinuousBatch(self.model, self._graphs), self.tokenizer, self.ends, limit, self.free)
         if moving_rope(self.model.config):
             limit = replace(limit, rows=1)
         elif getattr(self.model, "_is_stateful", False):
@@ -152,7 +161,8 @@ def open_backend(record: ModelRecord, staged: Staged, beat: Beat) -> LocalBacken
     """The backend of `backend: transformers`, and the scorer of `backend: vllm`. Raises UserError."""
     settings = record.settings
     assert isinstance(settings, TransformersConfig | VllmConfig)
-    model = TransformersModel(record, staged, settings.batch_size, settings.batch_padding)
+    graphs = settings.cuda_graphs if isinstance(settings, TransformersConfig) else True
+    model = TransformersModel(record, staged, settings.batch_size, settings.batch_padding, graphs)
     model.on_forward(beat)
     return LocalBackend(record, model)
 

@@ -77,9 +77,9 @@ class VllmModel:
         return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
 
     @property
-    def products(self) -> str:
-        """Always empty: vLLM decides how matrices are multiplied."""
-        return ""
+    def methods(self) -> dict[str, str]:
+        """Always empty: vLLM decides how it computes."""
+        return {}
 
     def generate(self, rows: Sequence[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
         """Rows with their answers, as soon as they are ready."""
