@@ -25,6 +25,8 @@ from shardmark.engine.transformers import continuous_attention, continuous_batch
 from shardmark.engine.transformers.continuous_attention import rounded_up
 from shardmark.engine.transformers.continuous_batch import ContinuousBatch
 from shardmark.engine.transformers.decode_graphs import DecodeGraphs
+from shardmark.engine.transformers.model import open_backend
+from shardmark.report.facts import hardware_text
 
 
 class Transfers(TorchDispatchMode):
@@ -161,6 +163,18 @@ def test_memory_that_runs_out_in_a_capture_is_not_a_fault(llama: Any, monkeypatc
 def test_models_without_graphs_say_why(llama: Any) -> None:
     assert DecodeGraphs(llama.model).fault == "it is not on a GPU"
     assert DecodeGraphs(llama.model, "cuda_graphs is false").fault == "cuda_graphs is false"
+
+
+def test_the_model_s_file_turns_graphs_off_and_the_report_tells_of_them(
+    tmp_path: Path, llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_models.random_model(tmp_path)
+    record = tiny_models.model_record(folder, cuda_graphs=False)
+    backend = open_backend(record, tiny_models.staged(folder), lambda: None)
+    assert backend.model._graphs.fault == "cuda_graphs is false"
+    assert backend.methods == {}
+    monkeypatch.setattr(llama._graphs, "compared", True)
+    assert hardware_text(llama.methods) == "no GPU, decoding with CUDA graphs"
 
 
 @given(st.integers(1, 5000), st.sampled_from([1, 32, 256]))
