@@ -27,6 +27,21 @@ def test_any_two_models_are_compared_and_the_address_says_which(visit: Open, rep
     assert "no results of both" in page.locator("tbody").text_content()
 
 
+def test_the_two_best_models_come_first_and_columns_sort(visit: Open, report: Path) -> None:
+    page = visit(report / "compare.html")
+    page.locator("tbody tr").first.wait_for()
+    assert [page.get_by_label(name).input_value() for name in ("First", "Second")] == ["demo_large", "demo_base"]
+    page.get_by_label("Second").select_option("demo_tiny")
+    page.get_by_text("no results of both").wait_for()
+    page.get_by_role("button", name="Difference").click()
+    values = page.locator("tbody tr:not(.absent) .d").evaluate_all(
+        "cells => cells.map(cell => Number(cell.dataset.sort))"
+    )
+    assert len(values) == 3
+    assert values == sorted(values, reverse=True)
+    assert page.locator("tbody tr").last.get_attribute("class") == "absent"
+
+
 def test_flipped_samples_stand_side_by_side_and_open_in_the_explorer(visit: Open, report: Path) -> None:
     page = visit(report / "compare.html", "#kind=models&first=demo_base&second=demo_large")
     button = page.get_by_role("button", name="flipped samples of demo_capitals")

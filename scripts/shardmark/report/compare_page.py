@@ -16,7 +16,7 @@ from .site import Page, Site
 
 COMPARISONS = "comparisons"
 "The name of the chunk that the page loads first."
-SCRIPTS = ("loader.js", "text.js", "compare.js")
+SCRIPTS = ("sort.js", "loader.js", "text.js", "compare.js")
 DIGITS = 5
 "Significant digits of displayed numbers."
 
@@ -60,6 +60,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     """The data that the page loads first."""
 
     models: list[str]
+    best: list[str]
+    "The two models that are compared first."
     datasets: list[ComparedDataset]
     counted: int
     "How many data sets the mean is over; 0 if there is none."
@@ -98,6 +100,7 @@ def write_compare(site: Site, page: Page) -> None:
         )
     start = Start(
         models=compared.models,
+        best=[row.model.name for row in board.rows[:2]],
         datasets=[
             ComparedDataset(
                 name=column.dataset.name,

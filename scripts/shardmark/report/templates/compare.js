@@ -28,10 +28,11 @@ const fill = ({ kind, first, second }) => {
   at("kind").value = kind;
   const names = firsts(kind);
   at("first").replaceChildren(...names.map(option));
-  at("first").value = names.includes(first) ? first : names[0];
+  const best = kind === "models" ? start.best : names;
+  at("first").value = names.includes(first) ? first : best[0];
   const others = seconds(kind, at("first").value);
   at("second").replaceChildren(...others.map(option));
-  at("second").value = others.includes(second) ? second : others[0];
+  at("second").value = others.includes(second) ? second : (best.find((name) => others.includes(name)) ?? others[0]);
 };
 
 // A row as seen from the other side.
@@ -85,19 +86,30 @@ const line = (about, reach) => {
   const { row, percent } = about;
   const unit = plain(about.metric) + (percent ? ", %" : "") + (about.higher ? "" : " (lower is better)");
   const name = make("th", { scope: "row" }, plain(about.name), make("small", { text: unit }));
-  if (!row) return make("tr", { className: "absent" }, name, make("td", { colSpan: HEAD.length, text: "no results of both" }));
+  if (!row) {
+    const none = make("td", { colSpan: HEAD.length, text: "no results of both" });
+    none.dataset.sort = "";
+    return make("tr", { className: "absent" }, name, none);
+  }
   const [d, low, high, , holm, wins, losses, n, smallest] = row;
-  const cell = (text, className = "num") => make("td", { className, text });
+  const cell = (text, value, className = "num") => {
+    const found = make("td", { className, text });
+    if (value !== undefined) found.dataset.sort = value ?? "";
+    return found;
+  };
   const number = (value) => (value === null ? "–" : count(value));
+  const ties = n === null || wins === null ? null : n - wins - losses;
   const ends = low === null ? "–" : `${difference(low, percent)} to ${difference(high, percent)}`;
-  const flips = make("td", { className: "num" });
+  const flips = cell("", wins === null ? null : wins + losses);
   if (about.samples && wins !== null) {
     const button = make("button", { type: "button", className: "link", text: count(wins + losses), ariaLabel: `Show ${wins + losses} flipped samples of ${about.name}` });
     button.addEventListener("click", () => { note(about.name); showFlips(about, true); });
     flips.append(button);
   }
-  return make("tr", { className: isClear(about) ? "clear" : "" }, name, cell(difference(d, percent), "num d"), cell(ends), make("td", {}, bar(row, reach)),
-    cell(shownP(holm)), cell(number(wins)), cell(number(losses)), cell(n === null || wins === null ? "–" : count(n - wins - losses)), cell(figure(smallest, percent)), flips);
+  const middle = cell("", d, "");
+  middle.append(bar(row, reach));
+  return make("tr", { className: isClear(about) ? "clear" : "" }, name, cell(difference(d, percent), d, "num d"), cell(ends, low), middle,
+    cell(shownP(holm), holm), cell(number(wins), wins), cell(number(losses), losses), cell(number(ties), ties), cell(figure(smallest, percent), smallest), flips);
 };
 
 const note = (flips) => {
@@ -125,10 +137,14 @@ const show = async (flips = "") => {
   const found = await (now.kind === "models" ? rowsOfModels : rowsOfDatasets)(now.first, now.second);
   if (mine !== turn) return;
   const reach = (about) => Math.max(...found.lines.filter((one) => one.row && one.percent === about.percent).flatMap(({ row }) => [row[0], row[1] ?? 0, row[2] ?? 0]).map(Math.abs), 1e-9);
-  const head = [now.kind === "models" ? "Data set" : "Model", ...HEAD.map(([text]) => text)].map((text, place) => make("th", { scope: "col", className: place ? HEAD[place - 1][1] : "", text }));
+  const head = [now.kind === "models" ? "Data set" : "Model", ...HEAD.map(([text]) => text)].map((text, place) => make("th", { scope: "col", className: place ? HEAD[place - 1][1] : "" }, make("span", { className: "name", text })));
   const table = [make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...found.lines.map((about) => line(about, reach(about))))];
   if (found.mean) table.push(make("tfoot", {}, line(found.mean, reach(found.mean))));
   at("table").replaceChildren(...table);
+  for (const cell of head) {
+    if (cell.className && !cell.textContent.startsWith("p")) cell.dataset.first = "descending";
+    sortable(cell);
+  }
   at("verdict").textContent = told(found, now);
   note(flips);
   const about = found.lines.find((one) => one.name === flips && one.row && one.samples);

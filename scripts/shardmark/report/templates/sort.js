@@ -5,7 +5,7 @@ const sortable = (head) => {
   const body = table.tBodies[0];
   const key = (row, column) => {
     const cell = row.cells[column];
-    return cell.dataset.sort ?? cell.textContent.trim();
+    return cell ? (cell.dataset.sort ?? cell.textContent.trim()) : "";
   };
   const compare = (one, other) => {
     const difference = Number(one) - Number(other);
