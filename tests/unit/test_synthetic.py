@@ -9,7 +9,7 @@ import pytest
 from projects import plan, write_model, write_yaml
 from repository_datasets import DATASETS
 from shardmark.config.dataset import Source
-from shardmark.config.synthetic import WORDS, Needle
+from shardmark.config.synthetic import WORDS, Needle, Ruler
 from shardmark.files import sha256
 from shardmark.tasks import render
 from shardmark.tasks.synthetic import HIDDEN, needles
@@ -54,6 +54,11 @@ def test_needles_must_fit_and_a_source_is_one_thing() -> None:
         Needle.model_validate(SMALL | {"needles": 7})
     with pytest.raises(ValueError, match="exactly one of hub, file and synthetic"):
         Source.model_validate({"synthetic": SMALL, "hub": "a/b"})
+
+
+def test_a_task_of_ruler_whose_texts_are_not_made_here_names_lm_evals() -> None:
+    with pytest.raises(ValueError, match="niah_single_2 are not made from a seed; name lm_eval:niah_single_2"):
+        Ruler.model_validate({"name": "ruler", "task": "niah_single_2", "lengths": [1000]})
 
 
 def test_the_shipped_data_set_asks_as_ruler_does() -> None:

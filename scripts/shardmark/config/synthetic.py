@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from shardmark.settings import Settings
 
@@ -20,6 +20,12 @@ RulerTask = Literal[
     "cwe",
     "fwe",
 ]
+ELSEWHERE = {
+    "niah_single_2": "lm_eval:niah_single_2",
+    "qa_1": "lm_eval:ruler_qa_squad",
+    "qa_2": "lm_eval:ruler_qa_hotpot",
+}
+"RULER's tasks of essays, of SQuAD and of HotpotQA, whose texts are not made from a seed; lm-eval's tasks fetch them."
 Percent = Annotated[int, Field(ge=0, le=100)]
 WORDS = 10
 "The number of words of the sentence that hides a number."
@@ -61,6 +67,13 @@ class Ruler(Settings):
     "How many texts of each length."
     seed: NonNegativeInt = 0
     "Another number generates other rows."
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _made_here(cls, task: object) -> object:
+        if isinstance(task, str) and task in ELSEWHERE:
+            raise ValueError(f"the texts of {task} are not made from a seed; name {ELSEWHERE[task]} in `datasets`")
+        return task
 
 
 AnySynthetic = Annotated[Needle | Ruler, Field(discriminator="name")]
