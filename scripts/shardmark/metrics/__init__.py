@@ -16,6 +16,7 @@ from shardmark.metrics.byte_perplexity import BytePerplexity
 from shardmark.metrics.chrf import Chrf
 from shardmark.metrics.exact_match import ExactMatch
 from shardmark.metrics.f1 import F1
+from shardmark.metrics.ifbench import Ifbench
 from shardmark.metrics.ifeval import Ifeval
 from shardmark.metrics.math_equivalence import MathEquivalence
 from shardmark.metrics.mc1 import Mc1
@@ -38,6 +39,7 @@ AnyMetric = Annotated[
     | Chrf
     | ExactMatch
     | F1
+    | Ifbench
     | Ifeval
     | MathEquivalence
     | Mc1

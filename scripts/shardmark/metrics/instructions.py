@@ -93,12 +93,11 @@ def follows(instruction: str, arguments: Mapping[str, Any], prompt: str, respons
     return bool(response.strip()) and CHECKS[instruction](response, _arguments(instruction, arguments, prompt))
 
 
-def follows_loosely(instruction: str, arguments: Mapping[str, Any], prompt: str, response: str) -> bool:
-    """Whether the response follows it as is, or without its first line, its last line, both, or asterisks."""
+def variants(response: str) -> list[str]:
+    """The response as is, and without its first line, its last line, both, or asterisks."""
     lines = response.split("\n")
     parts = [response, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]
-    variants = [*parts, *(part.replace("*", "") for part in parts)]
-    return any(follows(instruction, arguments, prompt, variant) for variant in variants)
+    return [*parts, *(part.replace("*", "") for part in parts)]
 
 
 def _compares(count: int, bound: int, relation: str) -> bool:
@@ -131,18 +130,18 @@ def _language(text: str, language: str) -> bool:
 
 
 @cache
-def _splitter() -> Callable[[str], list[str]]:
+def splitter() -> Callable[[str], list[str]]:
     """NLTK's model of English sentences, from a package: NLTK itself would download it."""
     import punkt
 
     return lambda text: list(punkt.sent_tokenize(text, "english"))
 
 
-def _capital_words(text: str) -> int:
+def words(text: str) -> list[str]:
+    """NLTK's words of an English text; marks are words, too."""
     from nltk.tokenize import NLTKWordTokenizer
 
-    words = (word for sentence in _splitter()(text) for word in NLTKWordTokenizer().tokenize(sentence))
-    return sum(word.isupper() for word in words)
+    return [word for sentence in splitter()(text) for word in NLTKWordTokenizer().tokenize(sentence)]
 
 
 def _bullets(text: str) -> int:
@@ -213,7 +212,7 @@ CHECKS: dict[str, Callable[[str, Arguments], bool]] = {
     ),
     "language:response_language": lambda text, a: _language(text, a.language),
     "length_constraints:number_sentences": lambda text, a: _compares(
-        len(_splitter()(text)), a.num_sentences, a.relation
+        len(splitter()(text)), a.num_sentences, a.relation
     ),
     "length_constraints:number_paragraphs": lambda text, a: _paragraphs(text, int(a.num_paragraphs)),
     "length_constraints:number_words": lambda text, a: _compares(
@@ -241,7 +240,7 @@ CHECKS: dict[str, Callable[[str, Arguments], bool]] = {
     "startend:end_checker": lambda text, a: text.strip().strip('"').lower().endswith(a.end_phrase.strip().lower()),
     "startend:quotation": lambda text, a: re.fullmatch(r'\s*".*"\s*', text, re.DOTALL) is not None,
     "change_case:capital_word_frequency": lambda text, a: _compares(
-        _capital_words(text), a.capital_frequency, a.capital_relation
+        sum(map(str.isupper, words(text))), a.capital_frequency, a.capital_relation
     ),
     "change_case:english_capital": lambda text, a: text.isupper() and _language(text, "en"),
     "change_case:english_lowercase": lambda text, a: text.islower() and _language(text, "en"),
