@@ -33,7 +33,10 @@ BOUNDS = ("untrusted/limits", "untrusted/watcher", "untrusted/templates", "untru
 REPEATS = "metrics/repeats.py"
 BESIDE = {
     "math_equivalence": ["metrics/math_process.py"],
-    "pass_at_k": ["untrusted/sandbox.py", "untrusted/inside/program.py", "untrusted/inside/tester.py"],
+    "pass_at_k": [
+        "untrusted/sandbox.py",
+        *(f"untrusted/inside/{side}.py" for side in ("program", "tester", "together")),
+    ],
 }
 "What metrics run in processes of their own."
 

@@ -13,8 +13,10 @@ import pytest
 
 from requirements_check import need
 from shardmark.errors import UserError
+from shardmark.metrics import METRICS
 from shardmark.untrusted import sandbox
 from shardmark.untrusted.sandbox import Limits, Verdict, run_programs
+from shardmark.untrusted.templates import RenderError
 
 TESTS = "assert one() == 1\nassert twice(21) == 42"
 RIGHT = "def one():\n    return 1\n\ndef twice(x):\n    return 2 * x\n"
@@ -364,3 +366,42 @@ def test_without_bwrap_the_fix_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox.require_sandbox.cache_clear()
     with pytest.raises(UserError, match="apt-get install bubblewrap"):
         verdict(RIGHT)
+
+
+FRAMES = """
+import unittest
+
+class TestCases(unittest.TestCase):
+    def test_frame(self):
+        self.assertIsInstance(frame(3), np.ndarray)
+        self.assertEqual(frame(3).sum(), 3)
+"""
+
+
+def test_an_interpreter_with_packages_runs_program_and_tests_together() -> None:
+    together = Limits(seconds=5, memory_mb=8192, python=sys.executable)
+    assert verdict("import numpy as np\ndef frame(n): return np.arange(n)", FRAMES, together) == Verdict(True, "")
+    wrong = verdict("import numpy as np\ndef frame(n): return np.ones(n + 1)", FRAMES, together)
+    assert (wrong.passed, "AssertionError" in wrong.why) == (False, True)
+    assert verdict("import os\nos._exit(0)", FRAMES, together).why == "the tests ended without a verdict"
+    assert verdict("def frame(n): pass", "class TestCases(__import__('unittest').TestCase): pass", together).why
+
+
+def test_modules_that_an_interpreter_lacks_are_found_outside_and_inside_the_sandbox() -> None:
+    for inside in (False, True):
+        assert sandbox.absent_modules(sys.executable, ["numpy", "nonesuch"], inside) == ["nonesuch"]
+    with pytest.raises(UserError, match=r"nowhere/bin/python is not a Python that runs"):
+        sandbox.absent_modules("nowhere/bin/python", ["numpy"], False)
+
+
+def test_a_module_that_tests_need_and_the_interpreter_lacks_is_an_error_not_a_zero() -> None:
+    metric = METRICS["pass_at_k"].model_validate({"name": "pass_at_k", "python": sys.executable})
+    tests = f"if False:\n    import nonesuch\n{FRAMES}"
+    with pytest.raises(RenderError, match="the tests need nonesuch"):
+        metric.check_targets([tests])
+    with pytest.raises(UserError, match="the tests need nonesuch"):
+        metric.terms(["def frame(n): pass"], [tests])
+    absent = METRICS["pass_at_k"].model_validate({"name": "pass_at_k", "python": "nowhere/bin/python"})
+    absent.check_targets([tests])  # `prompts` needs no interpreter
+    with pytest.raises(UserError, match="python3 -m venv nowhere"):
+        absent.check_machine()

@@ -104,6 +104,9 @@ class Metric(Settings, abc.ABC):
         """How it ranks choices; None if as in the data set."""
         return None
 
+    def check_machine(self) -> None:
+        """Raise UserError if this machine lacks what its settings name; called while planning."""
+
     def check_targets(self, targets: list[str]) -> None:
         """Raise RenderError if a sample with these right answers cannot be judged; called before anything is asked."""
 

@@ -394,8 +394,12 @@ def _running(dataset: Named[DatasetConfig] | LmEvalDataset) -> str:
 
 
 def _package_problems(dataset: Named[DatasetConfig]) -> list[Problem]:
-    """The packages that a data set's metrics need but that are not installed."""
-    return [
+    """The packages that a data set's metrics need but that are not installed, and interpreters that are not there."""
+    found: list[Problem] = []
+    for metric in dataset.settings.metrics:
+        with collecting(found):
+            metric.check_machine()
+    return found + [
         Problem(dataset.file, "metrics", f"{metric.name} needs the package {package}", f"pip install {package}")
         for metric in dataset.settings.metrics
         for package in missing_distributions(metric.needs.packages)

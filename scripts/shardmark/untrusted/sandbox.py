@@ -57,6 +57,11 @@ OVERHEAD_SECONDS = 2.0
 TREE_MEMORY = 4
 "The memory of all of a program's processes together, in multiples of one's limit; shared memory counts for each."
 VERDICT_BYTES = 1 << 16
+ENVIRONMENT = {"HOME": "/home", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}
+PACKAGES_ENVIRONMENT = {"MPLBACKEND": "Agg", "MPLCONFIGDIR": "/tmp", "TZ": "UTC"} | dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+)
+"The same for an interpreter with packages: plots without a screen, and no more threads than a sandbox may have."
 BOOT = """
 import sys, types
 package = "shardmark.untrusted.inside"
@@ -79,6 +84,8 @@ class Limits:
     seconds: float = 10.0
     "Computing time."
     memory_mb: int = 1024
+    python: str = ""
+    "An interpreter, with its packages, that runs program and tests in one process; without it, ours runs each in one."
 
 
 @dataclass(frozen=True)
@@ -139,12 +146,13 @@ def _tried(program: str, tests: str, limits: Limits) -> Verdict:
     """The verdict on a program. Raises NotStarted, or OSError for resources that this process cannot have."""
     ours, theirs = _socket_pair()
     with theirs, ours, ExitStack() as stack:
-        parts = [stack.enter_context(_started(*part, limits)) for part in (("program", theirs), ("tester", ours))]
+        sides = [("together", ours)] if limits.python else [("program", theirs), ("tester", ours)]
+        parts = [stack.enter_context(_started(*part, limits)) for part in sides]
         theirs.close()
         ours.close()
         for part in parts:
             part.wait_until_ready()
-        tester = parts[1].control
+        tester = parts[-1].control
         try:
             tester.sendall(json.dumps({"program": program, "tests": tests}).encode() + b"\n")
         except OSError as error:
@@ -286,14 +294,15 @@ def _started(name: str, channel: socket.socket, limits: Limits) -> Iterator[Part
     with ExitStack() as stack:
         stack.callback(ours.close)
         with theirs, _readable(call_filter()) as calls:
-            sandbox = [*_sandbox(), "--seccomp", str(calls)]
+            sandbox = [*_sandbox(limits.python), "--seccomp", str(calls)]
+            python = [os.path.abspath(limits.python), "-s"] if limits.python else [_python(), "-s", "-S"]
             process = subprocess.Popen(
-                [*sandbox, _python(), "-s", "-S", "-P", "-B", "-c", BOOT, wire, source, *arguments],
+                [*sandbox, *python, "-P", "-B", "-c", BOOT, wire, source, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,  # until it is ready; then nothing writes there any more
                 pass_fds=[channel.fileno(), theirs.fileno(), calls],
-                env={"HOME": "/home", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"},
+                env=ENVIRONMENT | (PACKAGES_ENVIRONMENT if limits.python else {}),
                 cwd="/",
                 process_group=0,
             )
@@ -344,7 +353,48 @@ def _unused_user() -> int:
 
 
 @functools.cache
-def _sandbox() -> tuple[str, ...]:
+def prefixes(python: str) -> tuple[str, ...]:
+    """Where an interpreter and its packages are. Raises UserError if it does not run."""
+    command = [python, "-I", "-c", "import sys; print(sys.prefix, sys.base_prefix, sep='\\n')"]
+    try:
+        return tuple(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines())
+    except (OSError, subprocess.CalledProcessError) as error:
+        fix = f"python3 -m venv {Path(python).parent.parent}, and install what the tests import; or name another"
+        raise UserError(Problem("metric pass_at_k", "python", f"{python} is not a Python that runs", fix)) from error
+
+
+def absent_modules(python: str, names: Iterable[str], inside: bool) -> list[str]:
+    """Which modules an interpreter does not have; `inside` a sandbox, where only its own folders are."""
+    known = _known_modules(python, inside)
+    if unknown := sorted(set(names) - known.keys()):
+        find = f"import importlib.util\nabsent = [n for n in {unknown} if importlib.util.find_spec(n) is None]\n"
+        absent = (_told_inside if inside else _told)(python, find)
+        known |= {name: name not in absent for name in unknown}
+    return [name for name in names if not known[name]]
+
+
+@functools.cache
+def _known_modules(python: str, inside: bool) -> dict[str, bool]:
+    """For each module that was asked for, whether an interpreter has it."""
+    prefixes(python)
+    return {}
+
+
+def _told(python: str, find: str) -> list[str]:
+    command = [python, "-I", "-c", f"{find}print(*absent)"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
+def _told_inside(python: str, find: str) -> list[str]:
+    require_sandbox()
+    why = run_program("", f"{find}raise LookupError(' '.join(absent))", Limits(memory_mb=4096, python=python)).why
+    if not why.startswith("LookupError:"):
+        raise UserError(Problem("metric pass_at_k", "python", f"{python} does not run in the sandbox: {why}"))
+    return why.removeprefix("LookupError:").split()
+
+
+@functools.cache
+def _sandbox(python: str = "") -> tuple[str, ...]:
     """The command that makes a sandbox. Root needs no user namespace, and must not be root inside one.
 
     bwrap's own process in a sandbox has neither limits nor a filter, and the program could write into its memory if
@@ -362,12 +412,13 @@ def _sandbox() -> tuple[str, ...]:
             command += ["--symlink", os.readlink(folder), str(folder)]
         elif folder.is_dir():
             command += ["--ro-bind", str(folder), str(folder)]
-    for prefix in {sys.base_prefix, str(Path(_python()).parent.parent)}:
+    for prefix in prefixes(python) if python else {sys.base_prefix, str(Path(_python()).parent.parent)}:
         if not Path(prefix).is_relative_to("/usr"):
             parents = reversed(Path(prefix).parents[:-1])
             command += [part for folder in parents for part in ("--dir", str(folder))]  # else only root may enter
             command += ["--ro-bind", prefix, prefix]
     command += ["--proc", "/proc", "--dir", "/home", "--dir", "/dev"]  # without --dir, only root may enter
     command += [part for name in DEVICES for part in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")]
-    command += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]
+    for scratch in ("/tmp", "/dev/shm") if python else ("/tmp",):  # processes share semaphores in the second
+        command += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", scratch]
     return (*command, "--remount-ro", "/", "--chdir", "/tmp")
