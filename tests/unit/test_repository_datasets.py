@@ -6,11 +6,13 @@ sample; after a deliberate change, write it anew with SHARDMARK_WRITE_PROMPTS=1.
 
 import os
 import runpy
+import sys
 from typing import Any
 
 import pytest
 
 from repository_datasets import DATA, DATASETS, FIRST, FIXTURES, GROUPS, NAMES, OWN, ROOT, SHOWN, rendered
+from requirements_check import need
 from shardmark.config import load
 from shardmark.config.merge import Merged
 from shardmark.config.suite import suite_names
@@ -112,6 +114,32 @@ def test_mgsm_takes_the_last_number_after_the_answer_in_its_language(language: s
     settings = DATASETS[f"mgsm_{language}_gen"].settings
     words = {"en": "Answer: 1,234", "de": "Antwort: 1234.", "zh": "答案：1234", "te": "సమాధానం: 1234"}[language]
     assert filter_steps([f"5 + 7 = 12\n{words}", "99"], settings.filters, {})[-1] == ["1234", None]
+
+
+@pytest.mark.parametrize("name", ["boolq_gen", "SuperGLUE_RTE_gen", "SuperGLUE_WSC_gen", "SuperGLUE_WiC_gen"])
+def test_yes_and_no_state_an_option(name: str) -> None:
+    from shardmark.filters.chain import filter_steps
+
+    told = {" Yes\nAnswer: No": "A", "**No.**": "B", "no, it is not": "B", " B\nAnswer: B": "B", "Nobody knows": None}
+    told |= {"": None, "A. Yes": "A", "The answer is B": "B"}
+    assert dict(zip(told, filter_steps(list(told), DATASETS[name].settings.filters, {})[-1], strict=True)) == told
+
+
+@pytest.mark.parametrize("kind", ["complete", "instruct"])
+def test_bigcodebench_passes_its_solutions_and_no_others(kind: str) -> None:
+    from shardmark.filters.chain import filter_steps
+
+    need("bwrap")
+    name = f"bigcodebench_full_{kind}_gen"
+    sample = rendered(DATASETS[name])[1]
+    row, settings = sample.row, DATASETS[name].settings
+    written = f"Here it is:\n```python\n{row['complete_prompt']}{row['canonical_solution']}\n```\nDone."
+    answers = [written, written.replace("1 *", "2 *"), *([row["canonical_solution"]] if kind == "complete" else [])]
+    programs = [filter_steps([answer], settings.filters, row)[-1][0] for answer in answers]
+    metric = settings.metrics[0].model_copy(update={"python": sys.executable})
+    metric.check_targets(sample.target)  # type: ignore[arg-type]
+    terms = metric.terms(programs, sample.target * len(programs))  # type: ignore[operator]
+    assert [passed for passed, _ in terms] == [1.0, 0.0, 1.0][: len(answers)]
 
 
 def test_every_data_set_says_what_it_asks_about_and_the_faithful_ones_where_they_come_from() -> None:

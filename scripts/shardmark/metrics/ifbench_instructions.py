@@ -122,7 +122,7 @@ def _tagger() -> Any:
 def _syllables() -> Callable[[str], int]:
     import syllapy
 
-    return syllapy.count  # type: ignore[no-any-return]
+    return syllapy.count
 
 
 EXTRAS: dict[str, tuple[Callable[[], object], str, str]] = {
@@ -183,7 +183,7 @@ def _plain_words(text: str) -> list[str]:
     """A text's words, by NLTK's RegexpTokenizer: in `regex`, marks such as those of emojis belong to words."""
     import regex
 
-    return regex.findall(r"\w+", text)  # type: ignore[no-any-return]
+    return regex.findall(r"\w+", text)
 
 
 def _share_of_stop_words(text: str) -> float:
