@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from answered import made, wrote
-from asked import chat, choice, generate, line
+from asked import chat, choice, generate, line, rolling
 from projects import COMMIT, model_record, write_record
 from shardmark.files import digest, json_line, write_whole
 from shardmark.plan.outdated_answers import OutdatedAnswers
@@ -75,6 +75,16 @@ def test_only_answers_that_were_wrong_are_given_up(tmp_path: Path, name: str) ->
     for request in (GENERATE, CHOICE, CHAT, STOPPED):
         assert former.spoils(answered(tmp_path, request)) == (request in spoilt or request is STOPPED)
         assert not former.spoils(answered(tmp_path, request, old=False))
+
+
+@pytest.mark.parametrize("bos", ["<s>", {"content": "<s>"}])
+def test_answers_to_texts_that_got_bos_twice_are_given_up(tmp_path: Path, bos: Any) -> None:
+    record = model(tmp_path / "model")
+    (tmp_path / "model/tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "bos_token": bos}))
+    doubled = [generate("<s>a"), choice(("a", "b"), ("<s>a", "c")), rolling("<s>a")]
+    for request in (*doubled, GENERATE, CHOICE, choice(("", "<s>a")), chat(("user", "<s>a"))):
+        spoilt = OutdatedAnswers(record, tmp_path).spoils(answered(tmp_path, request, version=4))
+        assert spoilt == (request in doubled)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -161,5 +171,5 @@ def test_a_trailer_says_which_version_answered(tmp_path: Path) -> None:
     out = answered(tmp_path, GENERATE, old=False)
     trailer = read_trailer(out)
     assert trailer
-    assert trailer.answers == 4
+    assert trailer.answers == 5
     assert read_predictions(out)[1] == trailer

@@ -46,12 +46,12 @@ KEYS += [
 BYTES = (
     '{"id": "a", "logprobs": [-0.5, -1e-07], "tokens": [1, 2], "greedy": [true, false], "cut": 0}\n'
     '{"id": "b", "text": "two\\nlines", "tokens": 3, "end": "stop", "cut": 0}\n'
-    '{"complete": {"shard": "shard", "model": "0123456789abcdef", "answers": 4'
+    '{"complete": {"shard": "shard", "model": "0123456789abcdef", "answers": 5'
     ', "count": 2, "inferred": 1, "reused": 0, "seconds": 1.0, "load_seconds": 1.0'
     ', "work": {"read": 5, "written": 7, "longest": 7}, "predicted_seconds": 2.0, "gpus": ["7"], "gpu_names": ["H100"]'
     ', "started": "2026-11-25T00:00:00+00:00", "finished": "2026-11-25T00:00:02+00:00"'
     ', "batch_size": "auto", "hardware": {}, "packages": {"torch": "2"}'
-    ', "sha256": "9e0ec80ed09458782e73888d19c58adaa55f7b5c8c9f97afbbc87febaa4707cd"}}\n'
+    ', "sha256": "a7e46f5eba03a3024ca6db51583d8106483d2a41ceb2135997b46c66b82b9e94"}}\n'
 )
 
 

@@ -33,6 +33,12 @@ def test_the_context_begins_with_bos_and_the_continuation_does_not(with_bos: Any
     assert continuation == bare(with_bos, " yes")
 
 
+def test_a_text_that_begins_with_bos_gets_no_other(with_bos: Any) -> None:
+    context, continuation = encode_pair(with_bos, "<bos>Q:", " yes")
+    assert (context, continuation) == encode_pair(with_bos, "Q:", " yes")
+    assert encode(with_bos, "<bos><bos>Q") == bare(with_bos, "<bos><bos>Q")
+
+
 def test_white_space_at_the_contexts_end_moves_to_the_continuation(with_bos: Any) -> None:
     assert encode_pair(with_bos, "Q: \n", "yes") == encode_pair(with_bos, "Q:", " \nyes")
 
@@ -62,7 +68,7 @@ def test_only_what_melts_is_tokenized_alone(with_bos: Any) -> None:
 
 def test_a_tokenizer_that_appends_eos_whatever_it_is_told_loses_it(without_bos: Any) -> None:
     class Appending:
-        bos_token_id = None
+        bos_token = bos_token_id = None
         eos_token_id = without_bos.eos_token_id
 
         def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:

@@ -1,7 +1,7 @@
 """A model's tokens from the text of a request: its tokenizer, with its chat template or the meta template of its file.
 
 A chat template adds its own special tokens, so no others are added to its output. The output of a meta template is a
-text like any other, whose BOS is not doubled.
+text like any other; a BOS at the beginning of a text is not doubled.
 """
 
 from functools import cached_property, partial
@@ -96,9 +96,7 @@ class Wording:
         if self._switch is None:
             raise WordingError(NO_SWITCH.format(self._settings.reasoning), DROP_SWITCH)
         text = self._template.text(context, is_open)
-        bos = self.tokenizer.bos_token
-        is_whole = not self._meta or (bos and text.startswith(bos))
-        return text, {"add_special_tokens": False} if is_whole else {}
+        return text, {} if self._meta else {"add_special_tokens": False}
 
     def _chat_template(self, settings: WordedConfig) -> ChatTemplate:
         if meta := settings.meta_template:

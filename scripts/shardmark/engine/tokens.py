@@ -51,11 +51,13 @@ def well_formed(text: str) -> str:
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", text: str, **kwargs: Any) -> list[int]:
-    """Tokens of a text, including special ones before it unless kwargs say otherwise.
+    """Tokens of a text, including special ones before it unless kwargs say otherwise, or it begins with BOS itself.
 
     Tokens that a tokenizer puts after a text, such as EOS, are left out: the text goes on, or its own tokens are
     scored.
     """
+    if tokenizer.bos_token and text.startswith(tokenizer.bos_token):
+        kwargs = {"add_special_tokens": False}
     tokens = list(tokenizer.encode(well_formed(text), **kwargs))
     after = appended(tokenizer, kwargs.get("add_special_tokens", True))
     return tokens[: -len(after)] if after and tuple(tokens[-len(after) :]) == after else tokens

@@ -17,6 +17,10 @@ Before version 4:
 - special tokens that mark thoughts were lost, so that thoughts could not be told from answers;
 - a system message that the chat template drops silently was left out;
 - an empty beginning of an answer was continued, with some templates without the end of the assistant's header.
+
+Before version 5:
+
+- a text that begins with BOS got another one from the tokenizer.
 """
 
 import json
@@ -33,7 +37,7 @@ from shardmark.lock.entries import chat_templates
 from shardmark.plan.chats import template_of
 from shardmark.records.base import find_sealed
 from shardmark.records.model import Folder, ModelRecord, Staged
-from shardmark.records.request import GenerateRequest, Message, Request
+from shardmark.records.request import ChoiceRequest, GenerateRequest, Message, Request, RollingRequest
 from shardmark.store.partials import PARTIAL, oldest_version
 from shardmark.store.predictions import ANSWERS, read_trailer
 from shardmark.store.requests import read_requests
@@ -75,7 +79,8 @@ class OutdatedAnswers:
         early = version < 2 and any((self._appends, self._ends, self._special))
         dated, unmarked = version < 3 and self._reads_clock, version < 4 and self._marks_thoughts
         unsaid = version < 4 and self._leaves_unsaid
-        if not (early or dated or unmarked or unsaid):
+        doubled = version < 5 and self._doubles
+        if not (early or dated or unmarked or unsaid or doubled):
             return False
         stem = path.name.partition(".")[0]
         try:
@@ -88,6 +93,7 @@ class OutdatedAnswers:
             or (dated and is_chat(request))
             or (unmarked and isinstance(request, GenerateRequest))
             or (unsaid and any(map(self._unsaid, chats_of(request))))
+            or (doubled and any(text.startswith(doubled) for text in _texts(request)))
             for request in asked
         )
 
@@ -176,6 +182,16 @@ class OutdatedAnswers:
         return bool(own) and whole[-len(own) :] != own
 
     @cached_property
+    def _doubles(self) -> str:
+        """BOS, if the tokenizer puts it before each text, also one that begins with it; else an empty text."""
+        token = self._settings.get("bos_token")
+        text = token.get("content") if isinstance(token, dict) else token
+        if not self._tokenizer or not isinstance(text, str):
+            return ""
+        first = self._tokenizer.encode(text * 2, add_special_tokens=False).ids
+        return text if self._tokenizer.encode(text).ids[:2] == first else ""
+
+    @cached_property
     def _former_ends(self) -> set[int]:
         """The former end-of-text tokens."""
         if not self._folders:
@@ -214,6 +230,15 @@ class OutdatedAnswers:
             return []
         added = json.loads(self._tokenizer.to_str())["added_tokens"]
         return [token["content"] for token in added if token["special"] and token["id"] not in self._former_ends]
+
+
+def _texts(request: Request) -> Iterator[str]:
+    """The texts that a tokenizer's special tokens are put before."""
+    match request:
+        case GenerateRequest(context=str(text)) | RollingRequest(text=text):
+            yield text
+        case ChoiceRequest(pairs=pairs):
+            yield from (context for context, _ in pairs if isinstance(context, str))
 
 
 def _told(config: Record) -> Iterator[int]:
