@@ -1,5 +1,6 @@
 """Adapters, quantised weights and weights on several devices: the engine answers as the libraries' own models do."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,18 @@ def test_half_an_adapter_is_refused(folder: Path, tmp_path: Path, need: Callable
     weights.pop(next(iter(weights)))
     save_file(weights, tmp_path / "adapter_model.safetensors")
     with pytest.raises(UserError, match=r"model tiny cannot be loaded: Found missing adapter keys"):
+        load(folder, adapter=str(tmp_path))
+
+
+@pytest.mark.parametrize("config", [{"target_modules": ["q_proj"]}, {"layers_to_transform": [0]}])
+def test_an_adapter_whose_config_leaves_out_some_of_its_layers_is_refused(
+    folder: Path, tmp_path: Path, config: dict[str, Any], need: Callable[[str], str]
+) -> None:
+    need("peft")
+    adapted(folder, lora(), tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | config))
+    with pytest.raises(UserError, match=r"the model has no place for \d+ tensors of its adapter, such as base_model"):
         load(folder, adapter=str(tmp_path))
 
 

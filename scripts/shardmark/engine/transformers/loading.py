@@ -56,6 +56,10 @@ def _adapted(model: PreTrainedModel, adapter: str) -> Any:
         peft = PeftModel.from_pretrained(model, adapter)
     if peft.active_peft_config.is_prompt_learning:
         raise ValueError(f"its adapter ({peft.peft_type}) changes the input instead of the layers")
+    unused = peft.load_adapter(adapter, peft.active_adapter).unexpected_keys  # from_pretrained keeps them to itself
+    if unused:
+        what = f"the model has no place for {len(unused)} tensors of its adapter, such as {sorted(unused)[0]}"
+        raise ValueError(f"{what}: its adapter_config.json belongs to other layers, or to another model")
     return peft.base_model.model
 
 
