@@ -53,17 +53,18 @@ class Opening(NamedTuple):
 class FencedCode(TextFilter):
     """The first block of Python between ``` lines, or all of it if there is none."""
 
-    protocol: ClassVar[int] = 1
+    protocol: ClassVar[int] = 2
     name: Literal["fenced_code"]
 
     def find(self, text: str) -> str:
         """The first block of Python between lines of three backticks or tildes, else the first one without a label.
 
-        Without either, it is the first block with any label; without a fence, the whole text. A fence that is never
-        closed contains the rest of the text; one that only closes, as when the prompt has opened it, the text before
-        it. Backticks within a line are not a fence.
+        A block without text does not count beside others. Without either, it is the first block with any label; without
+        a fence, the whole text. A fence that is never closed contains the rest of the text; one that only closes, as
+        when the prompt has opened it, the text before it. Backticks within a line are not a fence.
         """
-        blocks = _blocks(text.split("\n"))
+        found = _blocks(text.split("\n"))
+        blocks = [block for block in found if any(map(str.strip, block.lines))] or found
         if blocks:
             return "\n".join(min(blocks, key=lambda block: block.rank).lines).removesuffix("\r")
         alone = ONE_LINE.fullmatch(text.strip())

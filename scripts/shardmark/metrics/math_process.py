@@ -10,10 +10,12 @@ import resource
 import select
 import subprocess
 import sys
+import unicodedata
 from types import TracebackType
 from typing import Self
 
 from shardmark.installation import SCRIPTS
+from shardmark.texts.numbers import SUPERSCRIPT, SUPERSCRIPTS, VULGAR
 
 SECONDS = 30.0
 "Seconds that a pair may take; math-verify itself gives up after 5 s if it can."
@@ -29,11 +31,12 @@ MARKS = (
     (re.compile(r"\\\$|[€£¥](?=\s?\d)"), ""),
     (re.compile(r"(?<=\d)\{,\}(?=\d)"), ","),
     (re.compile(r"(?<=\d)(?:,?(?<!\\)\\[!,;: ]|[\u00a0\u2009\u202f])(?=\d{3})"), ""),
+    (re.compile(r"\\varnothing(?![a-z])"), r"\\emptyset"),
     (re.compile(r"√\s?(\w+|\([^()]{1,40}\))"), r"\\sqrt{\1}"),
     (re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})(?!\w)"), r"\1 \\times 10^{\2}"),
     (re.compile(r"(?<=[\u2e80-\u9fff\uac00-\ud7af])(?=[-\d$\\])|(?<=\d)(?=[\u2e80-\u9fff\uac00-\ud7af])"), " "),
 )
-"Notations that math-verify cannot read: bold, currencies, separators, roots, exponents, digits beside Chinese text."
+"Notations that math-verify cannot read: bold, currencies, separators, signs, roots, exponents, digits beside Chinese."
 MIXED = re.compile(r"(?<![\d/.])(\d{1,6}) (\d{1,6})/(\d{1,6})(?![\d/.])")
 REPEATING = re.compile(r"(\d{0,9})\.(\d{0,9})\\overline\{?(\d{1,9})\}?")
 FULL_WIDTH = {
@@ -43,6 +46,12 @@ FULL_WIDTH = {
     ord("−"): "-",
     ord("。"): ". ",
 }
+SYMBOLS = {ord("∞"): r"\infty ", ord("∅"): r"\emptyset ", ord("∪"): r"\cup ", ord("∩"): r"\cap ", ord("·"): "*"}
+"Signs that math-verify can read in LaTeX only. In prose they stay, since a backslash would make it a formula."
+POWERS = re.compile(rf"(?<=[\dxyz)]){SUPERSCRIPT.pattern}")
+FRACTIONS = re.compile("[¼-¾⅐-⅞]")
+SPACED = re.compile(r"(?<![\d.,/])[1-9]\d{0,2}(?: \d{3})+(?![\d/])")
+APART = re.compile(r"(?<=\d)(?:\s|\\[,;: ])+(?=\d)")
 SPACING = re.compile(r"\s|(?<!\\)\\[!,;: ]|\\(?:left|right)(?![a-z])|(?<!\\)\$")
 BASE = re.compile(r"\d_\{?(\d{1,2})\}?")
 NOT_NUMBER = re.compile(r"\bnot\s+[-$\\]*\d[\d.,/]*")
@@ -123,7 +132,11 @@ def same(answer: str, reference: str) -> bool:
 
 def _readable(text: str) -> str:
     """The text in notations that math-verify can read."""
-    text = text.translate(FULL_WIDTH)
+    text = VULGAR.sub(r"\1 \2", text.translate(FULL_WIDTH))
+    text = POWERS.sub(lambda found: f"^{{{found[0].translate(SUPERSCRIPTS)}}}", text)
+    text = FRACTIONS.sub(lambda found: unicodedata.normalize("NFKC", found[0]).replace("⁄", "/"), text)
+    text = SPACED.sub(lambda found: found[0].replace(" ", ""), text)
+    text = text.translate(SYMBOLS) if _is_marked(text) else text
     for mark, replacement in MARKS:
         text = mark.sub(replacement, text)
     if len(re.findall(r"(?<!\\)\$", text)) % 2:
@@ -141,7 +154,7 @@ def _fraction(repeating: re.Match[str]) -> str:
 
 def _bare(formula: str) -> str:
     """A formula without spacing and delimiters: if these are equal, so are the formulas, computable or not."""
-    return re.sub(r"\\[dt]frac", r"\\frac", SPACING.sub("", formula)).rstrip(".")
+    return re.sub(r"\\[dt]frac", r"\\frac", SPACING.sub("", APART.sub("&", formula))).rstrip(".")
 
 
 def _bases(formula: str) -> list[str]:
@@ -150,7 +163,7 @@ def _bases(formula: str) -> list[str]:
 
 
 def _as_formula(text: str) -> str:
-    return text if _is_marked(text) else f"${text.strip()}$"
+    return text if _is_marked(text) else f"${text.strip().translate(SYMBOLS)}$"
 
 
 def _is_marked(text: str) -> bool:

@@ -14,6 +14,7 @@ from shardmark.texts import wording
 from shardmark.texts.letters import (
     DIRECTLY_NOT,
     ENDS_CLAUSE,
+    LABEL,
     SUBJECT,
     Letter,
     cleaned,
@@ -48,6 +49,7 @@ WRONG_LABEL = compiled(r"[\s.:)|-]{0,6}(?:in\s?correct|not correct|wrong|no|fals
 CLAUSE_END = compiled(wording.CLAUSE_END)
 SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？\n]")
 CORRECTION = compiled(wording.CORRECTION)
+CORRECTED = compiled("(?:", wording.CORRECTION, r")(?:[\s,.:]{1,3}no)?[,.:]?", BETWEEN)
 TENTATIVE = compiled(wording.TENTATIVE)
 BUT = compiled(r"\b(?:but|however|yet)\b")
 ANSWER_LINE = compiled(r"\s{0,20}answer\s?:")
@@ -104,7 +106,8 @@ class _Reading:
         self.letters = letters(text, names)
         self.starts = [letter.start for letter in self.letters]
         self.clauses = [0, *(found.end() for found in CLAUSE_END.finditer(text))]
-        self.labels = list_labels(text, self.letters, list(dict.fromkeys(names.values())))
+        self.options = list(dict.fromkeys(names.values()))
+        self.labels = list_labels(text, self.letters, self.options)
         self.lists = {letter: each for each in enumerations(text, self.letters) for letter in each}
 
     def answer(self) -> str | None:
@@ -200,13 +203,20 @@ class _Reading:
         for letter in self.letters[:1]:
             if not self._is_candidate(letter) or letter.start > 60:
                 return None
-            if not OPENING.fullmatch(self.text, 0, letter.start):
+            if not OPENING.fullmatch(self.text, 0, letter.start) or self._lists_options():
                 return None
             again = re.match(rf"\s{{1,5}}{letter.option}\b", self.text[letter.end : letter.end + 10])
             ends = ENDS_CLAUSE.match(self.text, letter.end) or AFTER_OPENING.match(self.text, letter.end)
             if (letter.bracketed or again or ends) and not self._is_denied(letter):
                 return letter
         return None
+
+    def _lists_options(self) -> bool:
+        """Whether the text begins by repeating all options in one line: "A) red B) blue"."""
+        end = self.text.find("\n", self.starts[0])
+        line = self.letters if end < 0 else self.letters[: bisect_left(self.starts, end)]
+        labels = [letter.option for letter in line if letter.bracketed or LABEL.match(self.text, letter.end)]
+        return len(self.options) > 1 and labels[: len(self.options)] == self.options
 
     def _is_final(self, opening: Letter, stated: list[Statement]) -> bool:
         """Whether a text that begins with a letter goes on with other answers or questions, as base models do.
@@ -230,7 +240,7 @@ class _Reading:
                 is_right = ELLIPSIS.match(self.text, letter.end) or RIGHT.search(self._after(letter))
                 begin = max(0, letter.start - 50)
                 ends = ENDS_CLAUSE.match(self.text, letter.end)
-                if is_right or (ends and COPULA.search(self.text, begin, letter.start)):
+                if is_right or (ends and any(p.search(self.text, begin, letter.start) for p in (COPULA, CORRECTED))):
                     yield Statement(letter.start, letter.option)
 
     def _others_are_wrong(self, letter: Letter, bare: bool) -> bool:

@@ -65,9 +65,9 @@ NAME = (
 "Words that may stand between such a word and the letter."
 
 CORRECTION = (
-    r"\b(?:wait|actually|correction|oops|realis?z?ed?|sorry|mistake|reconsider|on reflection|second thought|no,"
+    r"\b(?:(?:wait|actually|correction|oops|realis?z?ed?|sorry|mistake|reconsider|on reflection|second thought"
     r"|hmm|instead"
-    r"|edit|rather|revised?|doch|en fait|en realidad|на самом деле)\b"
+    r"|edit|rather|revised?|doch|en fait|en realidad|на самом деле)\b|no,)"
 )
 
 TENTATIVE = r"\b(?:could|might|may|seems?|appears?|going to|would have|first|initially|at first|looks like)\b"
