@@ -416,7 +416,7 @@ def test_mistakes_of_every_kind_are_told_together(root: Path) -> None:
     write_dataset(
         root, "one_row", [*ROWS, {"question": 5, "answer": 1}], **GENERATE | {"prompt": "{{ question.upper() }}"}
     )
-    write_dataset(root, "label", [{"question": "?", "options": ["a"], "label": 4}], **CHOICE)
+    write_dataset(root, "label", [{"question": "?", "options": ["a", "b"], "label": 4}], **CHOICE)
     write_dataset(root, "empty", [])
     (write_dataset(root, "broken").parents[2] / "data/broken.jsonl").write_text('{"question": "?"}\n{"question": \n')
     write_dataset(root, "ids", ROWS * 2, **GENERATE, id_column="name")
@@ -437,7 +437,7 @@ def test_mistakes_of_every_kind_are_told_together(root: Path) -> None:
         "config/datasets/column.yaml | prompt | row 0, 1, 2 and 2 more: no column 'questoin' | did you mean 'questi",
         "config/datasets/syntax.yaml | prompt | not a valid template: ",
         "config/datasets/one_row.yaml | prompt | row 5: UndefinedError: 'int object' has no attribute 'upper'",
-        "config/datasets/label.yaml | target | row 0: label 4 is outside the 1 choices | count choices from 0",
+        "config/datasets/label.yaml | target | row 0: label 4 is outside the 2 choices | count choices from 0",
         "data/empty.jsonl |  | the file has no rows | put one JSON object on each line",
         "data/broken.jsonl:2 |  | not valid JSON: ",
         "config/datasets/ids.yaml | id_column | the id 'n0' occurs twice (5 ids do) | name a column that is unique",

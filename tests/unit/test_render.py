@@ -272,8 +272,8 @@ def test_different_keys_that_fail_on_different_rows_are_told_together() -> None:
     rows = [
         *OPTIONS,
         {"q": "x", "options": [], "label": 0},
-        {"q": "x", "options": ["a"], "label": 5},
-        {"options": ["a"]},
+        {"q": "x", "options": ["a", "b"], "label": 5},
+        {"options": ["a", "b"]},
     ]
     found = problems(rendered, choice_settings(), rows, "d.yaml")
     assert [(problem.key, problem.what.split(":")[0]) for problem in found] == [
@@ -576,11 +576,22 @@ def test_a_choice_that_is_right_twice_counts_once() -> None:
     assert sample.target == [1, 0]
 
 
+def test_a_single_choice_is_refused() -> None:
+    problem = told(choice_settings(), [{"q": "Sky?", "options": ["blue"], "label": 0}])
+    assert problem.what == "row 0: there is only one choice, 'blue', so the answer would always be right"
+
+
+def test_an_empty_choice_may_be_part_of_a_text() -> None:
+    rows = [{"q": "It is", "options": ["", " not"], "label": 0}]
+    (sample,) = render(choice_settings(continuation="{{ choice }} so."), rows, "d.yaml")
+    assert sample.request == choice(("It is", " so."), ("It is", " not so."))
+
+
 @pytest.mark.parametrize(("kind", "key"), [("choice", "choices"), ("loglikelihood", "target")])
 def test_a_continuation_without_text_is_refused(kind: str, key: str) -> None:
     rows = [{"q": "Sky?", "options": ["blue", ""], "label": 0}]
     if kind == "choice":
-        problem = told(choice_settings(continuation="{{ choice }}"), rows)
+        problem = told(choice_settings(), rows)
     else:
         settings = {"kind": kind, "target": "options[1]", "metrics": ["accuracy"], "continuation": "{{ target }}"}
         problem = told(dataset_settings(prompt="{{ q }}", **settings), rows)

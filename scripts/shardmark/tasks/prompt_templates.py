@@ -125,6 +125,9 @@ class Question:
         if not (isinstance(choices, list | tuple) and choices):
             what = f"expected a list of choices, found {choices!r}"
             raise RenderError(what, "give a list, or an expression for one", key="choices")
+        if len(choices) == 1:
+            what = f"there is only one choice, {choices[0]!r}, so the answer would always be right"
+            raise RenderError(what, "leave such rows out with `where`, or correct them", key="choices")
         return [_as_text(choice, "choices", f": it is choice {number}") for number, choice in enumerate(choices)]
 
     def _answer_of(self, row: Row) -> list[str]:
@@ -197,10 +200,10 @@ class Question:
         return ChoiceRequest(pairs=[(one, self._continued(v)) for one, v in zip(contexts, values, strict=True)])
 
     def _continued(self, row: Row) -> str:
-        text = str(self._continuation(row))
-        if not text:
+        text, continued = str(self._continuation(row)), row[VARIABLE[self.settings.kind]]
+        if not (text if continued else text.strip()):
             key = {"choice": "choices", "loglikelihood": "target"}[self.settings.kind]
-            what = f"nothing to score: with {VARIABLE[self.settings.kind]} {''!r} the continuation is empty"
+            what = f"nothing to score: with {VARIABLE[self.settings.kind]} {continued!r} the continuation is empty"
             raise RenderError(what, "leave such rows out with `where`, or set `continuation`", key=key)
         return text
 
