@@ -209,8 +209,21 @@ def test_tensors_that_a_model_has_no_use_for_are_no_fault(folders: Callable[[str
     import torch
 
     more = {"v_head.summary.weight": torch.ones(2), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2)}
+    more["model.layers.0.self_attn.masked_bias"] = torch.ones(1)
     folder = changed(folders("llama"), tmp_path / "model", lambda tensors: tensors | more)
     stage(tiny_models.model_record(folder), tmp_path)
+
+
+@pytest.mark.parametrize("part", ["mlp.up_proj.weight_scale_inv", "self_attn.q_norm.weight", "extra_norm.weight"])
+def test_a_config_of_another_kind_of_model_is_refused(
+    folders: Callable[[str], Path], tmp_path: Path, part: str
+) -> None:
+    import torch
+
+    more = {f"model.layers.0.{part}": torch.ones(4)}
+    folder = changed(folders("llama"), tmp_path / "model", lambda tensors: tensors | more)
+    with pytest.raises(UserError, match=rf"its config.json leaves out 1 tensors of its weights .*{part}"):
+        tiny_models.load_backend(folder)
 
 
 @pytest.mark.parametrize("part", ["a layer", "biases"])

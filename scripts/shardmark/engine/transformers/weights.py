@@ -55,16 +55,29 @@ class Found(NamedTuple):
 
     @property
     def unused(self) -> set[str]:
-        """The report of `from_pretrained(..., output_loading_info=True, ignore_mismatched_sizes=True)`."""
-        numbered = {NUMBER.sub("#", name) for name in self.names}
-        biases = {name for name in self.unexpected if name.endswith(".bias") and f"{name[:-4]}weight" in self.names}
-        return biases | {name for name in self.unexpected if NUMBER.sub("#", name) in numbered}
+        """Unexpected tensors that a larger or quantised model, or one of another kind, would use.
+
+        They belong to a module like one that the model has, or are the weights of another one in its layers. What
+        remains are other heads, and buffers that older versions of transformers saved.
+        """
+        alike = {NUMBER.sub("#", name) for name in self.names}
+        modules = {name.rpartition(".")[0] for name in alike}
+        layers = {module.rpartition(".")[0] for module in modules if "#" in module}
+
+        def is_used(name: str) -> bool:
+            module, _, tensor = name.rpartition(".")
+            return name in alike or module in modules or (tensor == "weight" and module.rpartition(".")[0] in layers)
+
+        return {name for name in self.unexpected if is_used(NUMBER.sub("#", name))}
 
 
 def found(model: "PreTrainedModel", info: Mapping[str, Any]) -> Found:
     """The report of `from_pretrained(..., output_loading_info=True, ignore_mismatched_sizes=True)` on a model."""
     mismatched = {name: (tuple(there), tuple(wanted)) for name, there, wanted in info["mismatched_keys"]}
-    return Found(set(info["missing_keys"]), set(info["unexpected_keys"]), mismatched, set(model.state_dict()))
+    unexpected = set(info["unexpected_keys"])
+    if getattr(model.config, "quantization_config", None):  # it may have no use for some scales
+        unexpected = {name for name in unexpected if name.endswith((".weight", ".bias"))}
+    return Found(set(info["missing_keys"]), unexpected, mismatched, set(model.state_dict()))
 
 
 def check_tensors(record: ModelRecord, checkpoint: Found) -> None:
