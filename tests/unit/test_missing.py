@@ -16,6 +16,7 @@ import pytest
 from projects import model_record
 from shardmark.config import RunConfig
 from shardmark.config.offline import FOUND, SWITCHES, hub_answers, is_offline, use_offline
+from shardmark.plan import Plan
 from shardmark.plan import missing as missing_module
 from shardmark.plan.hub_files import Place, no_room
 from shardmark.plan.missing import files_not_here, missing_problems, remote_code_problems
@@ -112,21 +113,20 @@ def on_the_hub(files: dict[str, HubFile] = FILES, **settings: Any) -> ModelRecor
     return model_record(source=source, **settings)
 
 
-def planned(*models: ModelRecord, requests: int = 1) -> Any:
-    """A plan with so many requests left for each model."""
-    pairs = [SimpleNamespace(model=model, requests=requests) for model in models]
-    return SimpleNamespace(models=list(models), pairs=pairs)
-
-
 def test_without_a_network_each_file_is_named_with_its_size_and_what_fetches_it() -> None:
     use_offline({"offline": True})
-    (problem,) = missing_problems(planned(on_the_hub()))
+    (problem,) = missing_problems([on_the_hub()])
     assert problem.what == f"org/m@{COMMIT}: config.json (2 bytes), model.safetensors (5.0 GB) are missing"
     assert f"`hf download org/m --revision {COMMIT}`" in problem.fix
     assert "`snakemake stage --profile local`" in problem.fix
-    (unknown,) = missing_problems(planned(on_the_hub({})))
+    (unknown,) = missing_problems([on_the_hub({})])
     assert "none of it is in the Hub's cache" in unknown.what
-    assert missing_problems(planned(on_the_hub(), requests=0)) == [], "it has answered all"
+
+
+def test_a_model_that_has_answered_all_is_not_loaded() -> None:
+    models = [SimpleNamespace(full_name="done"), SimpleNamespace(full_name="waits")]
+    pairs = [SimpleNamespace(model=model, requests=requests) for model, requests in zip(models, (0, 1), strict=True)]
+    assert Plan.waiting_models(SimpleNamespace(models=models, pairs=pairs)) == models[1:]  # type: ignore[arg-type]
 
 
 def test_what_a_plan_refuses_and_what_is_not_here_is_one_list() -> None:
@@ -142,7 +142,7 @@ def test_with_a_network_only_what_the_hub_refuses_and_the_disk_cannot_take_is_mi
     refusal = ("org/m is gated", "accept its terms")
     monkeypatch.setattr(missing_module, "file_refusal", lambda *file: asked.append(file) or refusal)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_000_000_000))
-    gated, full = missing_problems(planned(on_the_hub()))
+    gated, full = missing_problems([on_the_hub()])
     assert (gated.key, gated.what, gated.fix) == ("path", *refusal)
     assert asked == [("org/m", COMMIT, "config.json")]
     assert full.what.startswith("org/m: 5.0 GB must be downloaded to ")

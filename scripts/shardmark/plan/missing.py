@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.config.offline import is_offline
@@ -14,9 +14,6 @@ from shardmark.plan.hub_files import Place, missing, no_room, places, told
 from shardmark.records.model import Folder, HubRepository, ModelRecord
 from shardmark.store.contents import Fault
 from shardmark.store.hub_cache import snapshot
-
-if TYPE_CHECKING:
-    from shardmark.plan.plan import Plan
 
 CONFIG = "config.json"
 
@@ -30,12 +27,6 @@ class Needed(NamedTuple):
     missing: list[Fault]
 
 
-def waiting_models(plan: "Plan") -> list[ModelRecord]:
-    """The models that jobs will load: those with requests that have no answer yet."""
-    names = {pair.model.full_name for pair in plan.pairs if pair.requests}
-    return [model for model in plan.models if model.full_name in names]
-
-
 def needed(records: Iterable[ModelRecord]) -> list[Needed]:
     """The files that models need from the Hub; each repository once for each use."""
     found = []
@@ -46,12 +37,11 @@ def needed(records: Iterable[ModelRecord]) -> list[Needed]:
     return found
 
 
-def missing_problems(plan: "Plan") -> list[Problem]:
-    """Everything that is missing for the jobs of a plan, except files that staging can download.
+def missing_problems(models: list[ModelRecord]) -> list[Problem]:
+    """Everything that is missing for jobs that load these models, except files that staging can download.
 
     The plan itself checks packages, GPUs, the sandbox, adapters and rows.
     """
-    models = waiting_models(plan)
     found = needed(models)
     problems = list(_not_here(found) if is_offline() else _not_to_be_had(found))
     return problems + [problem for model in models for problem in remote_code_problems(model)]

@@ -61,6 +61,8 @@ from shardmark.store.hashes import CheckedFiles, HashCache
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 
 Record = dict[str, Any]
+_Maker = tuple[str, DatasetConfig | LmEvalConfig, Callable[[bool], PlannedDataset]]
+"A data set's name and settings, and what plans it: in chats (true) or in texts (false)."
 RESCORED = "from earlier answers; nothing was inferred, and models and rows are those of the records and the lock"
 "The report's note on a run that infers nothing."
 WITHOUT_TASKS = "scored as recorded, since the files of lm-eval's tasks cannot be read any more"
@@ -109,6 +111,11 @@ class Plan:
     def endpoint_names(self) -> list[str]:
         """The names of the models whose jobs only wait for other machines."""
         return [model.full_name for model in self.models if model.settings.elsewhere]
+
+    def waiting_models(self) -> list[ModelRecord]:
+        """The models that jobs will load: those with requests that have no answer yet."""
+        names = {pair.model.full_name for pair in self.pairs if pair.requests}
+        return [model for model in self.models if model.full_name in names]
 
     def later(self) -> set[tuple[str, str]]:
         """Model and data set of the pairs that only the second engine of a model answers."""
@@ -170,75 +177,45 @@ def _make_plan(
     benchmark = load(config, root, where, problems, command_line)
     if not problems:
         begun(benchmark)
+    place = partial(place_of, where=where, command_line=command_line)
     results = Path(benchmark.run.results)
     rescore = benchmark.run.rescore
     lock = Lock(root / LOCK, benchmark.run.frozen or rescore, kept=layout.PINS.file(results))
     hashes = HashCache(layout.HASHES.file(results))
-    models, datasets, pairs = [], [], []
-    tasks, gone = tasks_there(benchmark, place_of("lm_eval_path", where, command_line), problems)
+    tasks, gone = tasks_there(benchmark, place("lm_eval_path"), problems)
     steps = len(benchmark.models) + len(benchmark.datasets) + len(tasks) + len(gone)
-    for model in benchmark.models:
-        step(f"model {model.name}", steps)
-        with collecting(problems):
-            if rescore:
-                models.append(recorded_model(model, lock, hashes, results))
-                continue
-            problems += _gpu_problems(model.name, model.file, model.settings.num_gpus) if local else []
-            models.append(resolve_model(model, lock, hashes))
+
+    def begin(what: str) -> None:
+        step(what, steps)
+
+    models = _resolve_models(benchmark, lock, hashes, local, begin, problems)
     if not rescore:
         models = with_contents(with_parameters(models, results, lock), results, lock)
         problems += content_problems(models, results, everything=lock.frozen)
-        models = with_engines(
-            models, benchmark.run.vllm_python, root, place_of("vllm_python", where, command_line), problems
-        )
-    work = _Work(models, benchmark)
+        models = with_engines(models, benchmark.run.vllm_python, root, place("vllm_python"), problems)
     if local:
         problems += [problem for named in benchmark.datasets for problem in _sandbox_problems(named)]
         problems += [problem for named in benchmark.datasets for problem in _package_problems(named)]
         problems += [problem for task in tasks for problem in _sandbox_problems(task)]
-    work.warnings += replacements(benchmark, root)
-    work.warnings += [] if rescore else unknown_contents(models)
-    work.warnings += [
-        Problem(one.named.file, one.name, f"{WITHOUT_TASKS}: {one.error.problems[0].what}") for one in gone
-    ]
-    work.warnings += code_warning(tasks, place_of("lm_eval_code", where, command_line))
-    own = {dataset.name: dataset.settings for dataset in benchmark.datasets}
-    theirs = {task.name: task.reads for task in tasks}
-    work.warnings += partly_used(benchmark.run, own, theirs, lambda key: place_of(key, where, command_line))
-    makers: list[tuple[str, DatasetConfig | LmEvalConfig, Callable[[bool], PlannedDataset]]] = [
+    work = _Work(models, benchmark)
+    work.warnings += _notes(benchmark, models, tasks, gone, root, place)
+    makers: list[_Maker] = [
         *((d.name, d.settings, partial(_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
         *((t.name, t.config, partial(_task, t, benchmark, lock, hashes)) for t in tasks),
         *((g.name, g.named.settings, partial(recorded_task, g, benchmark.run, lock)) for g in gone),
     ]
     if "mean_weights" in command_line or "datasets" not in command_line:
-        names = [name for name, _, _ in makers]
-        problems += _weight_problems(benchmark, names, place_of("mean_weights", where, command_line))
-    asked: dict[str, list[DatasetRecord]] = {model.full_name: [] for model in models}
-    for name, settings, make in makers:
-        step(f"data set {name}", steps)
+        problems += _weight_problems(benchmark, [name for name, _, _ in makers], place("mean_weights"))
+    for maker in makers:
+        begin(f"data set {maker[0]}")
         with collecting(problems):
-            for chat, parts in work.asked(settings, lock).items():
-                planned = make(chat)
-                datasets.append(planned.record)
-                remarks = [Problem(planned.record.file, name, remark) for remark in planned.record.remarks]
-                work.warnings += [remark for remark in remarks if remark not in work.warnings]
-                pairs += [part.pair(planned) for part in parts] if not problems else []
-                for part in parts:
-                    asked[part.model.full_name].append(planned.record)
-    problems += [] if rescore else reasoning_problems(models, results)
-    for model_record in () if rescore else models:
-        own_part = asked[model_record.full_name]
-        refused, notes = wording_problems(model_record, own_part, results, lock)
-        problems += refused
-        work.warnings += notes
-        problems += window_problems([model_record], own_part)
-        problems += kind_problems([model_record], own_part, root)
-        if model_record.settings.elsewhere:
-            problems += endpoint_problems(model_record, own_part, benchmark.run.max_cost is not None)
-            left = any(pair.requests for pair in pairs if pair.model is model_record)
-            work.warnings += endpoint_notes(model_record)
-            problems += answer_problems(model_record) if left or problems else []
-    problems += [] if rescore else note_all(lock, benchmark, models, datasets)
+            work.plan_dataset(maker, lock, problems)
+    datasets, pairs = work.datasets, work.pairs
+    if not rescore:
+        problems += reasoning_problems(models, results)
+        for model in models:
+            problems += work.model_problems(model, root, lock, already=bool(problems))
+        problems += note_all(lock, benchmark, models, datasets)
     hashes.save()  # even with problems, so that a typing mistake does not cost another hash of large weights
     if problems:
         problems = with_suggestions(problems, benchmark.run)
@@ -252,13 +229,8 @@ def _make_plan(
         without = unscorable([pair.dataset for pair in pairs if not (pair.scored or pair.missing)], benchmark.run)
         lacking = [gap(pair, why) for pair in pairs if (why := lack(pair, without))]
         pairs = [pair for pair in pairs if not lack(pair, without)]
-        _refuse_nothing(pairs, place_of("rescore", where, command_line))
-    for record in models:
-        file = layout.MODELS.file(results, model=record.full_name)
-        if not (rescore and file.is_file()):
-            write_if_changed(file, pretty_json(sealed(to_json(record))))
-        if not rescore:
-            _drop_stale_staging(layout.STAGED.file(results, model=record.full_name), record)
+        _refuse_nothing(pairs, place("rescore"))
+    _write_models(models, results, rescore)
     bundles: list[Bundle] = []
     order = {record.full_name: number for number, record in enumerate(models)}
     pairs.sort(key=lambda pair: order[pair.model.full_name])
@@ -266,15 +238,64 @@ def _make_plan(
         here = [pair for pair in pairs if not pair.model.settings.elsewhere]
         bundles = bundle(here, job_seconds(benchmark.run))
         pairs = in_jobs(pairs, bundles)
-    descriptions = {named.name: named.settings.description for named in benchmark.datasets}
-    descriptions |= {task.name: task.config.description for task in tasks}
-    descriptions |= {each.name: each.named.settings.description for each in gone}
+    descriptions = {name: settings.description for name, settings, _ in makers}
     report = _plan_report(benchmark, descriptions, pairs, results, lacking, gone, local)
     shared = work.shared.notes() if work.shared else []
     programs = any(map(_running, benchmark.datasets)) or any(map(_running, tasks))
     return Plan(
         benchmark, models, datasets, pairs, report, hashes, changes, work.warnings, bundles, shared, lacking, programs
     )
+
+
+def _resolve_models(
+    benchmark: Benchmark,
+    lock: Lock,
+    hashes: HashCache,
+    local: bool,
+    begin: Callable[[str], None],
+    problems: list[Problem],
+) -> list[ModelRecord]:
+    """The records of a run's models; what is wrong with the others is added to `problems`."""
+    models = []
+    for model in benchmark.models:
+        begin(f"model {model.name}")
+        with collecting(problems):
+            if benchmark.run.rescore:
+                models.append(recorded_model(model, lock, hashes, Path(benchmark.run.results)))
+                continue
+            problems += _gpu_problems(model.name, model.file, model.settings.num_gpus) if local else []
+            models.append(resolve_model(model, lock, hashes))
+    return models
+
+
+def _notes(
+    benchmark: Benchmark,
+    models: list[ModelRecord],
+    tasks: list[LmEvalDataset],
+    gone: list[Gone],
+    root: Path,
+    place: Callable[[str], str],
+) -> list[Problem]:
+    """What a user should know of a run's settings before any data set is read."""
+    own = {dataset.name: dataset.settings for dataset in benchmark.datasets}
+    theirs = {task.name: task.reads for task in tasks}
+    return [
+        *replacements(benchmark, root),
+        *([] if benchmark.run.rescore else unknown_contents(models)),
+        *(Problem(one.named.file, one.name, f"{WITHOUT_TASKS}: {one.error.problems[0].what}") for one in gone),
+        *code_warning(tasks, place("lm_eval_code")),
+        *partly_used(benchmark.run, own, theirs, place),
+    ]
+
+
+def _write_models(models: list[ModelRecord], results: Path, rescore: bool) -> None:
+    """Write the records that jobs read; when a run only scores, those that are there stay."""
+    for record in models:
+        file = layout.MODELS.file(results, model=record.full_name)
+        if not (rescore and file.is_file()):
+            write_if_changed(file, pretty_json(sealed(to_json(record))))
+        if not rescore:
+            _drop_stale_staging(layout.STAGED.file(results, model=record.full_name), record)
 
 
 def _previous(results: Path, name: str, inputs: ReportInputs) -> str:
@@ -340,12 +361,15 @@ def _refuse_nothing(pairs: list[Pair], where: str) -> None:
 
 
 class _Work:
-    """The work of all models, and the records that are kept of it."""
+    """The work of all models, as far as it has been planned, and the records that are kept of it."""
 
     def __init__(self, models: list[ModelRecord], benchmark: Benchmark) -> None:
         results = Path(benchmark.run.results)
         self.run = benchmark.run
+        self.results = results
         self.warnings: list[Problem] = []
+        self.datasets: list[DatasetRecord] = []
+        self.pairs: list[Pair] = []
         self.costs = Costs(results)
         self.checked = CheckedFiles(layout.CHECKED.file(results))
         asks_store = self.run.store and not self.run.rescore
@@ -353,6 +377,32 @@ class _Work:
         self.parts = [
             ModelPairs(model, self.run, self.costs, self.checked, self.warnings.append, self.shared) for model in models
         ]
+        self._asked: dict[str, list[DatasetRecord]] = {model.full_name: [] for model in models}
+
+    def plan_dataset(self, maker: _Maker, lock: Lock, problems: list[Problem]) -> None:
+        """Plan a data set as its models are asked it, and, as long as there are no problems, its pairs."""
+        name, settings, make = maker
+        for chat, parts in self.asked(settings, lock).items():
+            planned = make(chat)
+            self.datasets.append(planned.record)
+            remarks = [Problem(planned.record.file, name, remark) for remark in planned.record.remarks]
+            self.warnings += [remark for remark in remarks if remark not in self.warnings]
+            self.pairs += [part.pair(planned) for part in parts] if not problems else []
+            for part in parts:
+                self._asked[part.model.full_name].append(planned.record)
+
+    def model_problems(self, model: ModelRecord, root: Path, lock: Lock, already: bool) -> list[Problem]:
+        """What keeps a model from answering what it is asked; `already` says that the run has other problems."""
+        asked = self._asked[model.full_name]
+        found, notes = wording_problems(model, asked, self.results, lock)
+        self.warnings += notes
+        found = [*found, *window_problems([model], asked), *kind_problems([model], asked, root)]
+        if model.settings.elsewhere:
+            found += endpoint_problems(model, asked, self.run.max_cost is not None)
+            left = any(pair.requests for pair in self.pairs if pair.model is model)
+            self.warnings += endpoint_notes(model)
+            found += answer_problems(model) if left or already or found else []
+        return found
 
     def asked(self, dataset: DatasetConfig | LmEvalConfig, lock: Lock) -> dict[bool, list[ModelPairs]]:
         """The models that are asked a data set in chats (true), and those asked in texts (false). Raises UserError."""

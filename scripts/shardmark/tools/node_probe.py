@@ -20,7 +20,6 @@ from shardmark.errors import Problem, UserError
 from shardmark.files import digest, json_line, pretty_json, sealed, write_whole
 from shardmark.installation import SCRIPTS
 from shardmark.plan.hub_files import missing, places
-from shardmark.plan.missing import waiting_models
 from shardmark.plan.plan import Plan
 from shardmark.records.base import Unreadable, decode, find_sealed, to_json
 from shardmark.records.model import Folder, GgufFile, ModelRecord
@@ -64,7 +63,7 @@ def probe_nodes(
     if not seconds:
         return []
     queues: dict[Queue, list[ModelRecord]] = {}
-    for model in waiting_models(plan):
+    for model in plan.waiting_models():
         if not model.settings.elsewhere:
             queues.setdefault(_queue(model, defaults), []).append(model)
     return [problem for queue, models in queues.items() for problem in _probe(plan, queue, models, seconds, tell, now)]

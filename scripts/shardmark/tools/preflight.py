@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from shardmark.config.merge import Merged
 from shardmark.errors import UserError
 from shardmark.plan.hub_files import content_problems
-from shardmark.plan.missing import missing_problems, needed, waiting_models
+from shardmark.plan.missing import missing_problems, needed
 from shardmark.tools.node_probe import probe_nodes
 from shardmark.tools.planned import plan_run
 
@@ -20,13 +20,13 @@ def preflight(run: Merged, root: Path, local: bool, slurm: Mapping[str, str] | N
     compared with the lock. Raises UserError with all that is missing or wrong.
     """
     plan = plan_run(run, root, local)
-    models = waiting_models(plan)
+    models = plan.waiting_models()
     for need in needed(models):
         identity = need.place.repository.identity
         size = sum(fault.size or 0 for fault in need.missing)
         state = f"{len(need.missing)} to download, {decimal(size)}" if need.missing else "complete"
         yield f"{identity.repository}@{identity.commit[:12]}: {need.files} files, {decimal(need.bytes)}: {state}"
-    problems = content_problems(models, plan.results, everything=True) + missing_problems(plan)
+    problems = content_problems(models, plan.results, everything=True) + missing_problems(models)
     if slurm is not None:
         said: list[str] = []
         problems += probe_nodes(plan, slurm, said.append)

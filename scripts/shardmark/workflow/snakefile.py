@@ -220,7 +220,7 @@ def preflight_or_exit(plan: Plan | None, workflow: "Workflow") -> None:
     flags = slurm_flags(workflow)
     if plan:
         with _exit_on_mistakes(plan.benchmark.run.results):
-            problems = missing_problems(plan)
+            problems = missing_problems(plan.waiting_models())
             if flags is not None:
                 problems += probe_nodes(plan, flags, lambda line: print(line, file=sys.stderr))
             if problems:
