@@ -160,6 +160,12 @@ def broken(tmp_path: Path, content: bytes) -> Problem:
     return problem
 
 
+def test_a_file_that_cannot_be_read_is_not_called_invalid(tmp_path: Path) -> None:
+    found: list[Problem] = []
+    assert read_yaml(tmp_path, "m.yaml", found) is None
+    assert [problem.what for problem in found] == ["cannot be read: Is a directory"]
+
+
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     problem = broken(tmp_path, b"path: a\nnum_gpus: 1\nmodel_kwargs: {}\nnum_gpus: 2\n")
     assert problem.where == "m.yaml:2"
@@ -176,7 +182,7 @@ def test_a_key_that_stands_twice_deep_inside_is_refused(tmp_path: Path) -> None:
         (b"path: a\nprompt: [\n", "m.yaml:3", "expected the node content"),
         (b"prompt: {{ question }}\n", "m.yaml:1", "found unhashable key"),
         (b"path: \x00\n", "m.yaml", "special characters are not allowed"),
-        (b"path: \xff\n", "m.yaml", "can't decode byte 0xff"),
+        (b"path: \xff\n", "m.yaml", "not UTF-8: byte 7 is 0xff"),
         (b"path: !!python/object/apply:os.getcwd []\n", "m.yaml:1", "could not determine a constructor"),
     ],
     ids=["bracket", "unquoted template", "control character", "not UTF-8", "python tag"],
@@ -217,7 +223,7 @@ def test_anchors_and_merged_keys_may_be_overridden(tmp_path: Path) -> None:
         ({"path": 3}, "f.yaml: path: input should be a valid string (found 3)"),
         ({"path": "m", "model_kwargs": "a"}, "f.yaml: model_kwargs: input should be a valid dictionary (found 'a')"),
         ({"path": "m", 1: 2}, "f.yaml: 1: keys should be strings"),
-        (["path"], "f.yaml: expected keys and values, found list"),
+        (["path"], "f.yaml: expected keys and values, found list\n    fix: write each setting as `key: value`"),
     ],
 )
 def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:

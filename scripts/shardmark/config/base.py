@@ -27,7 +27,8 @@ SHOWN = 20
 def validate(kind: type[S], values: object, where: str, problems: list[Problem]) -> S | None:
     """The settings in `values`, or None with one problem for each wrong key."""
     if not isinstance(values, dict):
-        problems.append(Problem(where, "", f"expected keys and values, found {type(values).__name__}"))
+        what = f"expected keys and values, found {type(values).__name__}"
+        problems.append(Problem(where, "", what, "write each setting as `key: value`"))
         return None
     try:
         return kind.model_validate(values)

@@ -182,9 +182,14 @@ def read_yaml(path: Path, where: str, problems: list[Problem]) -> Any:
 
 def yaml_problem(error: Exception, where: str) -> Problem:
     """The problem of a YAML file that cannot be read, with the line."""
+    if isinstance(error, OSError):
+        return Problem(where, "", f"cannot be read: {error.strerror}", "make it a file that you may read")
+    if isinstance(error, UnicodeDecodeError):
+        what = f"not UTF-8: byte {error.start + 1} is {error.object[error.start]:#x}"
+        return Problem(where, "", what, "save it as UTF-8")
     mark = getattr(error, "problem_mark", None)
     place = f"{where}:{mark.line + 1}" if mark else where
-    what = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    what = getattr(error, "problem", None) or str(error).partition("\n")[0]
     if context := "occurrence" in what and getattr(error, "context", None):  # of an anchor
         what = f"{context}; {what}"
     return Problem(place, "", f"not valid YAML: {what}", "fix the file")
