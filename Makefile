@@ -16,7 +16,8 @@ SNAKEMAKE_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # Modules of scripts/shardmark for `make mutants`; the tests of a/b are tests/unit/test_b.py.
-MUTANTS ?= scoring/statistics plan/bundles plan/cost plan/divisions plan/inputs plan/pairs plan/reuse plan/sizes
+MUTANTS ?= scoring/statistics plan/bundles plan/cost plan/pairs plan/reuse plan/shard_counts plan/sizes \
+	workflow/rule_inputs
 # What compares with lm-evaluation-harness needs the python of an environment that has it, which `make peers` makes.
 SHARDMARK_LM_EVAL ?= $(if $(wildcard .venv-peers/.stamp),$(CURDIR)/.venv-peers/bin/python)
 export SHARDMARK_LM_EVAL

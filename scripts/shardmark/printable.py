@@ -24,6 +24,18 @@ def redacted(text: str) -> str:
     return text
 
 
+def unsigned(text: str) -> str:
+    """A text without the queries of its addresses, with which anyone could download the file."""
+    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
+
+
+def one_line(error: Exception) -> str:
+    """The message of another library's exception, in one line and without secrets."""
+    import textwrap  # only needed when something has failed
+
+    return textwrap.shorten(unsigned(str(error)), 400, placeholder=" ...") or type(error).__name__
+
+
 def without_surrogates(text: str) -> str:
     """The text as UTF-8 can encode it: surrogate pairs in two halves are joined, others become U+FFFD."""
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -197,6 +197,14 @@ def test_every_block_says_what_it_is() -> None:
     assert len(COMMANDS) > 40
 
 
+def test_make_mutants_knows_the_modules_that_it_changes() -> None:
+    named = re.search(r"^MUTANTS \?= ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert named
+    for module in named[1].replace("\\", "").split():
+        assert (ROOT / "scripts/shardmark" / f"{module}.py").is_file(), module
+        assert (ROOT / "tests/unit" / f"test_{Path(module).name}.py").is_file(), module
+
+
 def test_each_answer_of_the_faq_names_tests_that_are_there() -> None:
     answers = (ROOT / "docs/faq.md").read_text("utf-8").split("\n## ")[1:]
     assert len(answers) > 7

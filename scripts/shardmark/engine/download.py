@@ -11,10 +11,10 @@ from shardmark.errors import Problem, UserError
 from shardmark.lock.contents import AGAIN, unwanted
 from shardmark.lock.hub import login_fix
 from shardmark.plan.hub_files import Place, no_room, told, wrong
+from shardmark.printable import one_line, unsigned
 from shardmark.records.model import HubFile, HubRepository
 from shardmark.store.contents import ContentHashes, Fault, faults
 from shardmark.store.hub_cache import named_by_content, snapshot
-from shardmark.tasks.rows import one_line, unsigned
 
 
 def fetch(place: Place, unused: list[str], once: bool, hashes: ContentHashes) -> Path:

@@ -4,9 +4,9 @@ import os
 from typing import Literal
 
 from shardmark.errors import Problem, UserError
+from shardmark.printable import one_line
 from shardmark.records.model import HubFile
 from shardmark.store.hub_cache import hub_file
-from shardmark.tasks.rows import one_line
 
 Kind = Literal["model", "dataset"]
 NAMES = {

@@ -19,6 +19,7 @@ from shardmark.plan.components import of_parts
 from shardmark.plan.datasets import Counted, Described, PlannedDataset, Record, in_place, stage
 from shardmark.plan.origins import rows_pin
 from shardmark.plan.spool import Spool
+from shardmark.printable import one_line
 from shardmark.records.base import to_json
 from shardmark.records.dataset import DatasetRecord, TaskHeader
 from shardmark.records.origin import LmEvalOrigin, LmEvalTasks
@@ -33,7 +34,7 @@ from shardmark.tasks.lm_eval.index import package_version, read_index, tasks_fol
 from shardmark.tasks.lm_eval.samples import samples
 from shardmark.tasks.lm_eval.select import LmEvalDataset, select
 from shardmark.tasks.lm_eval.settings import TaskSettings
-from shardmark.tasks.rows import check_kept, kept_rows, one_line
+from shardmark.tasks.rows import check_kept, kept_rows
 
 
 def with_suggestions(problems: list[Problem], run: RunConfig) -> list[Problem]:

@@ -8,8 +8,8 @@ from typing import BinaryIO
 from shardmark.errors import Problem, UserError
 from shardmark.lock.entries import chat_template, chat_templates, known_template
 from shardmark.lock.lock import Lock
+from shardmark.printable import one_line
 from shardmark.records.model import Folder, GgufFile, HubRepository, ModelRecord
-from shardmark.tasks.rows import one_line
 
 FILES = ["tokenizer_config.json", "chat_template.jinja", "additional_chat_templates/*.jinja"]
 "Files that may hold the chat templates of a repository on the Hub."

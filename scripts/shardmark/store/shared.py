@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from shardmark.errors import Problem, UserError
 from shardmark.files import json_line, umask
+from shardmark.printable import one_line
 from shardmark.store.shared_entries import FORMAT, Entry, entry_at
-from shardmark.tasks.rows import one_line
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

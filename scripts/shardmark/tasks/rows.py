@@ -4,7 +4,6 @@ import glob
 import hashlib
 import os
 import re
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from shardmark.config.dataset import Source
 from shardmark.config.row_files import RowFiles
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, file_sha256, jsonl, read_jsonl, write_whole
+from shardmark.printable import one_line
 from shardmark.tasks.row_files import MEDIA, Row, plain_row, read_rows, refuse_without_effect
 from shardmark.tasks.synthetic import synthetic_file
 
@@ -268,13 +268,3 @@ def _unreadable(source: Source, where: str, error: Exception, pin: RowsPin) -> P
     once = "run once without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE (`snakemake stage` where there is a network)"
     fix = once if offline else "check the name and the network"
     return Problem(where, "source.hub", what, f"{fix}, or set data_root to a folder of files")
-
-
-def one_line(error: Exception) -> str:
-    """The message of another library's exception, in one line and without secrets."""
-    return textwrap.shorten(unsigned(str(error)), 400, placeholder=" ...") or type(error).__name__
-
-
-def unsigned(text: str) -> str:
-    """A text without the queries of its addresses, with which anyone could download the file."""
-    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)

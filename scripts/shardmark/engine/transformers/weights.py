@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from shardmark.config.weights import PLACEMENT, WeightsConfig
 from shardmark.errors import Problem, UserError
 from shardmark.plan.preflight import model_faults, weight_files
+from shardmark.printable import one_line
 from shardmark.records.model import ModelRecord, Staged
-from shardmark.tasks.rows import one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

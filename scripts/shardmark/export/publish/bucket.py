@@ -3,8 +3,8 @@
 import fsspec
 
 from shardmark.errors import Problem, UserError
+from shardmark.printable import one_line
 from shardmark.store.shared import OPTIONS, PACKAGES
-from shardmark.tasks.rows import one_line
 
 from . import MARKER, Publication, foreign
 
