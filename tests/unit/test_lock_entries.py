@@ -74,7 +74,7 @@ def test_a_model_of_the_hub_is_its_commit_and_its_tokenizer_and_adapter_are_told
     pin(root, "org/m@v1", "org/words@main", "org/lora@v2")
     write_model(root, "remote", path="org/m", revision="v1", tokenizer_path="org/words")
     write_model(root, "mixed", path="org/m", revision="v1", tokenizer_path="weights/tiny")
-    monkeypatch.setattr("shardmark.plan.preflight.find_spec", lambda name: name)  # as if peft were installed
+    monkeypatch.setattr("shardmark.plan.model_folders.find_spec", lambda name: name)  # as if peft were installed
     write_model(root, "adapted", path="org/m", revision="v1", adapter="org/lora", adapter_revision="v2")
     plan(root)
     commit = {"repository": "org/m", "revision": "v1", "commit": COMMIT}

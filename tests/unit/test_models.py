@@ -250,7 +250,7 @@ def test_a_tokenizer_that_is_not_there_is_told(weights: Path) -> None:
 def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The optional packages that are said to be here."""
     names = {"peft", "bitsandbytes"}
-    monkeypatch.setattr("shardmark.plan.preflight.find_spec", lambda name: name if name in names else None)
+    monkeypatch.setattr("shardmark.plan.model_folders.find_spec", lambda name: name if name in names else None)
     return names
 
 

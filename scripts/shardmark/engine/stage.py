@@ -14,7 +14,7 @@ from shardmark.errors import Problem, UserError
 from shardmark.files import file_sha256, pretty_json, write_whole
 from shardmark.lock.contents import patterns_for
 from shardmark.plan.hub_files import Place
-from shardmark.plan.preflight import ADAPTER
+from shardmark.plan.model_folders import ADAPTER
 from shardmark.plan.reasoning import faults
 from shardmark.records.model import Folder, GgufFile, Location, ModelRecord, Service, Staged
 from shardmark.store.contents import ContentHashes

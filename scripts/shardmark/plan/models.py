@@ -14,7 +14,7 @@ from shardmark.config.wording import WordedConfig
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.lock.lock import Lock
-from shardmark.plan.preflight import adapter_faults, missing_packages, model_faults, tokenizer_faults
+from shardmark.plan.model_folders import adapter_faults, missing_packages, model_faults, tokenizer_faults
 from shardmark.records.base import to_json
 from shardmark.records.model import (
     Commit,

@@ -41,9 +41,9 @@ from shardmark.plan.kinds import ASKS, kind_problems
 from shardmark.plan.lm_eval import code_warning, plan_lm_eval, with_suggestions
 from shardmark.plan.machine import visible_gpus
 from shardmark.plan.missing import files_not_here
+from shardmark.plan.model_folders import missing_distributions
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
-from shardmark.plan.preflight import missing_distributions
 from shardmark.plan.reasoning import reasoning_problems
 from shardmark.plan.rescore import gap, lack, recorded_dataset, recorded_model, recorded_template
 from shardmark.plan.rescore_lm_eval import Gone, note_meanings, recorded_rows, recorded_task, tasks_there, unscorable

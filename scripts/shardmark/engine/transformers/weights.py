@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shardmark.config.weights import PLACEMENT, WeightsConfig
 from shardmark.errors import Problem, UserError
-from shardmark.plan.preflight import model_faults, weight_files
+from shardmark.plan.model_folders import model_faults, weight_files
 from shardmark.printable import one_line
 from shardmark.records.model import ModelRecord, Staged
 
