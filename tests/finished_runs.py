@@ -5,7 +5,7 @@ from typing import Any
 
 import made_up_answers
 from projects import GENERATE, plan, write_dataset, write_model
-from shardmark.workflow.publish import publish
+from shardmark.workflow.newest_report import link_newest
 
 COLOURS = [{"q": f"{n}?", "options": ["red", "blue", "dark green"], "label": n % 3} for n in range(12)]
 CHOICE: dict[str, Any] = {
@@ -40,5 +40,5 @@ def finished_run(root: Path, choices: dict[str, dict[str, Any]] | None = None, *
     made_up_answers.finish(made, made_up_answers.guesses)
     made.report.mkdir(parents=True)
     (made.report / "index.html").write_text("a report")
-    publish(made.report, made.published)
+    link_newest(made.report, made.published)
     return made.published

@@ -16,7 +16,7 @@ from shardmark.files import read_json
 from shardmark.plan.plan import Plan
 from shardmark.report.build import build_report
 from shardmark.report.changes import Previous
-from shardmark.workflow.publish import publish
+from shardmark.workflow.newest_report import link_newest
 from shardmark.workflow.unfinished import plan_unfinished
 
 
@@ -46,7 +46,7 @@ def test_the_first_report_has_none_to_be_compared_with(root: Path) -> None:
 def published(made: Plan) -> None:
     made.report.mkdir(exist_ok=True)
     (made.report / "index.html").touch()
-    publish(made.report, made.published)
+    link_newest(made.report, made.published)
 
 
 def test_a_report_is_compared_with_the_published_one_for_good(root: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_report_with_gaps_is_passed_over(root: Path, monkeypatch: pytest.Monke
     first, second = planned(root), planned(root, "Say:")
     part = plan_unfinished(second, 0.0)
     assert against(second, part.name) == first.report.name
-    publish(part, second.published)
+    link_newest(part, second.published)
     assert against(planned(root)) == first.report.name
     assert against(planned(root, "Tell:")) == first.report.name
 

@@ -36,7 +36,7 @@ from shardmark.tools.node_probe import SLURM_FLAGS, probe_nodes
 from shardmark.workflow import patches
 from shardmark.workflow.completeness import check_targets
 from shardmark.workflow.interrupts import cancels_all, ends_soon, out_of_reach
-from shardmark.workflow.publish import publish
+from shardmark.workflow.newest_report import link_newest
 from shardmark.workflow.slurm import PROFILE, RESOURCES, partition_problems, prepare_slurm, refusals
 from shardmark.workflow.standings import print_standings
 from shardmark.workflow.warm_starts import start_first_worker
@@ -244,7 +244,7 @@ def finish(plan: Plan | None, missing: list[str]) -> None:
 def announce(plan: Plan) -> None:
     """If the report exists, point the run's name to it, and print its standings at exit."""
     if (plan.report / "index.html").is_file():  # it does not exist after a run --until something earlier
-        publish(plan.report, plan.published)
+        link_newest(plan.report, plan.published)
         atexit.register(tell, plan.published, "report")
 
 

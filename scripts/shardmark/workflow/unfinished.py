@@ -23,8 +23,8 @@ from shardmark.plan.plan import Plan
 from shardmark.records.base import read_sealed_record, to_json
 from shardmark.records.gap import Gap, Name
 from shardmark.records.report_inputs import ReportInputs
+from shardmark.workflow.newest_report import link_newest
 from shardmark.workflow.progress import last_words, written_since
-from shardmark.workflow.publish import publish
 from shardmark.workflow.slurm import refusals
 from shardmark.workflow.snakefile import tell, uses_conda
 
@@ -59,7 +59,7 @@ def publish_unfinished(plan: Plan | None, since: float, workflow: "Workflow", co
     try:
         folder = plan_unfinished(plan, since)
         _make(folder, plan.results, command, jobs[0].conda_env if uses_conda(workflow) else None)
-        publish(folder, plan.published)
+        link_newest(folder, plan.published)
     except (OSError, UserError, WorkflowError, subprocess.CalledProcessError) as error:
         print(f"no report of the existing results could be made: {error}", file=sys.stderr)
         return

@@ -6,7 +6,7 @@ from pathlib import Path
 from shardmark.errors import Problem, UserError
 
 
-def publish(report: Path, link: Path) -> None:
+def link_newest(report: Path, link: Path) -> None:
     """Make `link` point to the folder `report` beside it, in one step."""
     if link.is_dir() and not link.is_symlink():
         fix = "move it away: its name is needed for the link to the newest report"
