@@ -25,7 +25,7 @@ from shardmark.engine.endpoints.pace import (
 def answer(pace: Pace, now: float, count: int = 1, outcome: str = OK, after: float = 0.0, wanted: bool = True) -> None:
     """A number of requests that are sent and answered."""
     for _ in range(count):
-        pace.settle(pace.grant(1, now), 1, now)
+        pace.settle(pace.grant(1, now), 1)
         pace.learn(outcome, after, wanted, now)
 
 
@@ -86,7 +86,7 @@ def test_requests_that_arrive_late_are_no_more_a_minute_either(delays: list[floa
     pace, now, sent = Pace(requests_per_minute=240), 0.0, []
     for delay in delays:
         now += pace.wait(1, now)
-        pace.settle(pace.grant(1, now), 1, now)
+        pace.settle(pace.grant(1, now), 1)
         sent.append(now + delay)
     sent.sort()
     assert all(late - early > 60 for early, late in zip(sent, sent[240:], strict=False))
@@ -121,7 +121,7 @@ def sent(pace: Pace, sizes: list[int], seconds: float) -> list[tuple[float, int]
             now = min(now + wait, max(ends, now))
             while flying and flying[0][0] <= now:
                 _, tokens, entry = flying.pop(0)
-                pace.settle(entry, tokens, now)
+                pace.settle(entry, tokens)
         times.append((now, size))
         flying.append((now + seconds, size, pace.grant(size, now)))
     return times
@@ -144,7 +144,7 @@ def test_tokens_that_were_not_used_are_given_back() -> None:
     pace = Pace(tokens_per_minute=100)
     entry = pace.grant(90, 0)
     assert pace.wait(50, 1) == pytest.approx(MINUTE - 1)
-    pace.settle(entry, 10, 1)
+    pace.settle(entry, 10)
     assert pace.wait(50, 1) == 0
 
 

@@ -4,8 +4,6 @@ from typing import Any
 
 from shardmark.records.base import Record
 
-CERTIFICATE_FORMAT = 1
-
 
 class Scoring(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How far log-likelihoods agree; differences are absolute, of natural logarithms summed over each choice."""

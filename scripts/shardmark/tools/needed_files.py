@@ -60,7 +60,7 @@ def needed_files(plan: Plan, run: Merged, root: Path, predictions: bool = False)
     """Everything that a planned run needs, with its predictions if wanted. Raises UserError if anything is missing."""
     problems: list[Problem] = []
     found = [*_config_files(plan.benchmark, run, root), *_model_files(plan, root, problems)]
-    found += _rows_files(plan, root, problems)
+    found += _rows_files(plan, root)
     with collecting(problems):
         found += _lm_eval_files(plan, root)
     found += _predictions(plan) if predictions else []
@@ -141,7 +141,7 @@ def _package(settings: object) -> str:
     return str(settings.gguf_package or "") if isinstance(settings, WeightsConfig) else ""
 
 
-def _rows_files(plan: Plan, root: Path, problems: list[Problem]) -> Iterator[NeededFile]:
+def _rows_files(plan: Plan, root: Path) -> Iterator[NeededFile]:
     settings = {dataset.name: dataset for dataset in plan.benchmark.datasets}
     for record in plan.datasets:
         if record.name not in settings:

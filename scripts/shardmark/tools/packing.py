@@ -134,7 +134,7 @@ class Unpacking:
             try:
                 staged = self._stage(archive, manifest, missing, staging, step)
                 archive.end()
-                lock, adopted = self._adopted(manifest, missing, staged)
+                lock, adopted = self._adopted(missing, staged)
             except (ArchiveRefused, UserError):
                 self._clean(staging)
                 for folder in reversed(self._made):
@@ -242,9 +242,7 @@ class Unpacking:
                 path.mkdir(exist_ok=True)
                 self._made.append(path)
 
-    def _adopted(
-        self, manifest: Manifest, missing: list[PackedFile], staged: dict[str, Path]
-    ) -> tuple[Lock | None, list[PackedFile]]:
+    def _adopted(self, missing: list[PackedFile], staged: dict[str, Path]) -> tuple[Lock | None, list[PackedFile]]:
         """The existing lock with the entries of the archive's, if there is one. Raises UserError if they disagree."""
         found = [file for file in missing if _is_lock(file)]
         if not found or not self._target(found[0]).is_file():

@@ -155,7 +155,7 @@ class Limiter:
 
     def _settle(self, guest: Guest, number: int, outcome: str, after: float, tokens: int, cost: int) -> None:
         held, now = guest.held.pop(number), time.time()
-        guest.pace.settle(held.entry, tokens, now)
+        guest.pace.settle(held.entry, tokens)
         if guest.purse:
             guest.purse.settle(held.cost, cost)
             _write_ledger(guest.ledger, guest.purse)

@@ -100,7 +100,7 @@ class Pace:
         self.used += tokens
         return entry
 
-    def settle(self, entry: Entry, tokens: int, now: float) -> None:
+    def settle(self, entry: Entry, tokens: int) -> None:
         """Note that a request has finished, and how many tokens it took."""
         self.in_flight -= 1
         self.used += (tokens - entry.tokens) * entry.counted

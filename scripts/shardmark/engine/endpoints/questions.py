@@ -22,7 +22,6 @@ UNBOUNDED = 1 << 40
 "The window of a model whose file gives none: nothing is cut, and the endpoint refuses prompts that are too long."
 AROUND_CHAT, AROUND_MESSAGE = 256, 32
 "The most tokens that an endpoint is assumed to put around a chat, and around each of its messages."
-NO_WINDOW = "add max_seq_len and a tokenizer_path to the model's file, so that prompts are truncated"
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def chunk_logits(model: PreTrainedModel, chunk: Chunk, kept: Kept) -> tuple[torc
 
     `kept` must not be used again, unless the chunk ran out of memory: it can then be tried again in parts.
     """
-    cache = _cache(kept, chunk)
+    cache = _cache(kept)
     positions = torch.from_numpy(chunk.outputs)
     with tree_attention(model, chunk, _block(model)):
         logits = logits_at(model, torch.zeros_like(positions), positions, **_inputs(model, chunk, cache))
@@ -86,7 +86,7 @@ def chunk_logits(model: PreTrainedModel, chunk: Chunk, kept: Kept) -> tuple[torc
 
 def chunk_states(model: PreTrainedModel, chunk: Chunk, kept: Kept) -> tuple[torch.Tensor, Kept]:
     """Inputs of the output layer at each of the chunk's tokens, `[tokens, size]`, and the keys and values to keep."""
-    cache = _cache(kept, chunk)
+    cache = _cache(kept)
     with tree_attention(model, chunk, _block(model)):
         states = hidden_states(model, **_inputs(model, chunk, cache))
     return states[0], _kept(cache, chunk)
@@ -102,7 +102,7 @@ def _block(model: PreTrainedModel) -> int:
     return BLOCK.get(input_device(model).type, 1024)
 
 
-def _cache(kept: Kept, chunk: Chunk) -> DynamicCache:
+def _cache(kept: Kept) -> DynamicCache:
     """A cache that begins with the path."""
     cache = DynamicCache()
     cache.layer_class_to_replicate = PathLayer
