@@ -183,7 +183,7 @@ def read_yaml(path: Path, where: str, problems: list[Problem]) -> Any:
 def yaml_problem(error: Exception, where: str) -> Problem:
     """The problem of a YAML file that cannot be read, with the line."""
     if isinstance(error, OSError):
-        return Problem(where, "", f"cannot be read: {error.strerror}", "make it a file that you may read")
+        return Problem(where, "", f"cannot be read: {error.strerror}", "correct its name or its permissions")
     if isinstance(error, UnicodeDecodeError):
         what = f"not UTF-8: byte {error.start + 1} is {error.object[error.start]:#x}"
         return Problem(where, "", what, "save it as UTF-8")

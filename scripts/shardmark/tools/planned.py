@@ -46,7 +46,8 @@ def refusals(where: str, what: str) -> Iterator[None]:
         yield
     except OSError as error:
         fix = "free some disk space, fix the permissions, or choose another folder with --config results=..."
-        raise UserError(Problem(where, "results", f"{what}: {error.filename}: {error.strerror}", fix)) from error
+        place = f"{error.filename}: " if error.filename else ""  # a full disk names no file
+        raise UserError(Problem(where, "results", f"{what}: {place}{error.strerror}", fix)) from error
 
 
 def results_folder(results: Path, where: str) -> Path:

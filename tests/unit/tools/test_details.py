@@ -1,5 +1,6 @@
 """`plan` tells of each model and data set what a run would do."""
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +10,9 @@ from rich.console import Console
 from made_up_answers import answer, finish
 from projects import plan, problems, write_dataset, write_model
 from shardmark.config.merge import Merged
+from shardmark.errors import UserError
 from shardmark.tools.details import plan_details, print_details
-from shardmark.tools.planned import plan_run
+from shardmark.tools.planned import plan_run, refusals
 from shardmark.workflow.snakefile import tool_options
 
 
@@ -98,3 +100,10 @@ def test_the_table_ends_with_the_sum(root: Path) -> None:
     assert lines[2][:6] == ["a", "d", "5", "1", "1", "5"]
     *_, last = [line for line in lines if " on " not in f" {' '.join(line)} "]  # then it says why, a line for a reason
     assert last[:4] == ["total", "4", "4", "20"]
+
+
+def test_a_full_disk_which_names_no_file_is_told() -> None:
+    with pytest.raises(UserError) as caught, refusals("c.yaml", "the plan cannot be written"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    (problem,) = caught.value.problems
+    assert problem.what == "the plan cannot be written: No space left on device"
