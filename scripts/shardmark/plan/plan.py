@@ -4,17 +4,12 @@ It is made by the main process only, while the Snakefile is parsed. Every path i
 that its content depends on, so a job must run if, and only if, its file does not exist.
 """
 
-import os
-import shlex
 import shutil
-import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from msgspec.structs import replace
 
 from shardmark import layout
 from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
@@ -24,14 +19,13 @@ from shardmark.config.load import replacements
 from shardmark.config.misplaced_keys import partly_used
 from shardmark.config.yaml_lines import lines_named
 from shardmark.errors import Problem, UserError, collecting, nearest
-from shardmark.files import digest, file_sha256, pretty_json, sealed, write_if_changed
+from shardmark.files import pretty_json, sealed, write_if_changed
 from shardmark.lock.changes import Change
 from shardmark.lock.contents import with_contents
 from shardmark.lock.entries import note_all
 from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.bundles import Bundle, bundle, in_jobs, job_seconds
 from shardmark.plan.chats import wording_problems
-from shardmark.plan.code import source_digest
 from shardmark.plan.context_lengths import window_problems
 from shardmark.plan.cost import Costs
 from shardmark.plan.datasets import PlannedDataset, plan_dataset
@@ -45,27 +39,31 @@ from shardmark.plan.model_folders import missing_distributions
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.reasoning import reasoning_problems
+from shardmark.plan.report_list import plan_report
 from shardmark.plan.rescore import gap, lack, recorded_dataset, recorded_model, recorded_template
-from shardmark.plan.rescore_lm_eval import Gone, note_meanings, recorded_rows, recorded_task, tasks_there, unscorable
+from shardmark.plan.rescore_lm_eval import (
+    WITHOUT_TASKS,
+    Gone,
+    note_meanings,
+    recorded_rows,
+    recorded_task,
+    tasks_there,
+    unscorable,
+)
 from shardmark.plan.shared_answers import SharedAnswers
 from shardmark.plan.sizes import with_parameters
 from shardmark.plan.template_lookup import has_template
 from shardmark.plan.vllm import with_engines
-from shardmark.printable import redacted
 from shardmark.records.base import find_sealed, to_json
 from shardmark.records.dataset import DatasetRecord
 from shardmark.records.gap import Gap
 from shardmark.records.model import Folder, ModelRecord, Staged
-from shardmark.records.report_inputs import ReportGroup, ReportInputs
 from shardmark.store.hashes import CheckedFiles, HashCache
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 
 Record = dict[str, Any]
 _Maker = tuple[str, DatasetConfig | LmEvalConfig, Callable[[bool], PlannedDataset]]
 "A data set's name and settings, and what plans it: in chats (true) or in texts (false)."
-RESCORED = "from earlier answers; nothing was inferred, and models and rows are those of the records and the lock"
-"The report's note on a run that infers nothing."
-WITHOUT_TASKS = "scored as recorded, since the files of lm-eval's tasks cannot be read any more"
 
 
 @dataclass(frozen=True)
@@ -239,7 +237,7 @@ def _make_plan(
         bundles = bundle(here, job_seconds(benchmark.run))
         pairs = in_jobs(pairs, bundles)
     descriptions = {name: settings.description for name, settings, _ in makers}
-    report = _plan_report(benchmark, descriptions, pairs, results, lacking, gone, local)
+    report = plan_report(benchmark, descriptions, pairs, results, lacking, gone, local)
     shared = work.shared.notes() if work.shared else []
     programs = any(map(_running, benchmark.datasets)) or any(map(_running, tasks))
     return Plan(
@@ -296,25 +294,6 @@ def _write_models(models: list[ModelRecord], results: Path, rescore: bool) -> No
             write_if_changed(file, pretty_json(sealed(to_json(record))))
         if not rescore:
             _drop_stale_staging(layout.STAGED.file(results, model=record.full_name), record)
-
-
-def _previous(results: Path, name: str, inputs: ReportInputs) -> str:
-    """The last complete report of a run with other scores, to compare a new report with; empty if there is none.
-
-    A report that is there already stays compared with the one that it was compared with.
-    """
-    if layout.REPORTS.file(results, report=name, file="index.html").is_file():
-        return _inputs(results, name).against
-    link = results / "reports" / inputs.run
-    newest = os.readlink(link) if link.is_symlink() else ""
-    given = _inputs(results, newest)
-    same = {Path(path).parts[-2:] for path in given.scores} == {Path(path).parts[-2:] for path in inputs.scores}
-    return newest if given.run and not same and not given.gaps else given.against
-
-
-def _inputs(results: Path, report: str) -> ReportInputs:
-    """The inputs of a report; none if they are unknown."""
-    return find_sealed(layout.REPORT_INPUTS.file(results, report=report), ReportInputs) or ReportInputs()
 
 
 def _weight_problems(benchmark: Benchmark, datasets: list[str], where: str) -> list[Problem]:
@@ -479,66 +458,3 @@ def _drop_stale_staging(staged: Path, record: ModelRecord) -> None:
 def _has_moved(staged: Staged, record: ModelRecord) -> bool:
     places = ((staged.model, record.source), (staged.adapter, record.adapter))
     return any(isinstance(place, Folder) and folder != place.path for folder, place in places)
-
-
-def _plan_report(
-    benchmark: Benchmark,
-    descriptions: dict[str, str],
-    pairs: list[Pair],
-    results: Path,
-    lacking: list[Gap],
-    gone: list[Gone],
-    local: bool,
-) -> Path:
-    """Write the list of the report's parts; its digest names the report's folder."""
-    files = [score_files(results, pair.model, pair.dataset) for pair in pairs]
-    inputs = ReportInputs(
-        run=benchmark.run.run,
-        scores=[scores for scores, _, _ in files],
-        samples=[samples for _, samples, _ in files],
-        timings=[timings for _, _, timings in files],
-        slurm_jobs=_slurm_jobs(results, pairs, local),
-        descriptions={
-            "models": {model.name: model.settings.description for model in benchmark.models},
-            "datasets": descriptions,
-        },
-        groups=[
-            ReportGroup(
-                name=group.name,
-                members=list(group.members),
-                description=group.settings.description,
-                mean=group.settings.mean,
-                weights=group.settings.weights,
-            )
-            for group in benchmark.groups
-        ],
-        mean_weights=benchmark.run.mean_weights,
-        gaps=lacking,
-        certificates=_certificates(results, {pair.model.full_name for pair in pairs}),
-        facts={
-            "command": redacted(shlex.join(["snakemake", *sys.argv[1:]])),
-            "config": benchmark.run.model_dump(exclude_defaults=True),
-        }
-        | ({"Rescored": RESCORED + _without_tasks(gone)} if benchmark.run.rescore else {}),
-    )
-    name = layout.full_name(benchmark.run.run, digest([inputs.identity, source_digest("report")]))
-    inputs = replace(inputs, against=_previous(results, name, inputs))
-    write_if_changed(layout.REPORT_INPUTS.file(results, report=name), pretty_json(sealed(to_json(inputs))))
-    return layout.REPORTS.folder(results, report=name)
-
-
-def _slurm_jobs(results: Path, pairs: list[Pair], local: bool) -> list[str]:
-    """The files about jobs on Slurm of the models, as far as they are there or may come to be."""
-    files = [layout.SLURM_JOBS.file(results, model=name) for name in dict.fromkeys(p.model.full_name for p in pairs)]
-    return [str(file) for file in files if file.is_file() or not local]
-
-
-def _without_tasks(gone: list[Gone]) -> str:
-    names = ", ".join(sorted(each.name for each in gone))
-    return f"; {WITHOUT_TASKS}: {names}" if gone else ""
-
-
-def _certificates(results: Path, models: set[str]) -> dict[str, str]:
-    """The certificates of models, each with the SHA-256 of its file."""
-    found = layout.CERTIFICATES.found(results)
-    return {str(path): file_sha256(path) for path in found if models & {*layout.CERTIFICATES.fields(path).values()}}

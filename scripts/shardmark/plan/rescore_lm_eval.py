@@ -37,6 +37,7 @@ NOT_ASKED = {"description", "chance", "apply_chat_template", "fewshot_as_multitu
 "Keys of a data set's file that change no request, or that the run may override."
 KINDS = ("data_root", "hub", "made")
 "The kinds of sources of lm-eval's tasks in the lock."
+WITHOUT_TASKS = "scored as recorded, since the files of lm-eval's tasks cannot be read any more"
 NO_CODE = "its answers are there, but scoring needs code of its task: {why}"
 
 
