@@ -154,7 +154,7 @@ def _fraction(repeating: re.Match[str]) -> str:
 
 def _bare(formula: str) -> str:
     """A formula without spacing and delimiters: if these are equal, so are the formulas, computable or not."""
-    return re.sub(r"\\[dt]frac", r"\\frac", SPACING.sub("", APART.sub("&", formula))).rstrip(".")
+    return re.sub(r"\\[dt]frac", r"\\frac", SPACING.sub("", APART.sub("~", formula))).rstrip(".")
 
 
 def _bases(formula: str) -> list[str]:

@@ -49,7 +49,7 @@ WRONG_LABEL = compiled(r"[\s.:)|-]{0,6}(?:in\s?correct|not correct|wrong|no|fals
 CLAUSE_END = compiled(wording.CLAUSE_END)
 SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？\n]")
 CORRECTION = compiled(wording.CORRECTION)
-CORRECTED = compiled("(?:", wording.CORRECTION, r")(?:[\s,.:]{1,3}no)?[,.:]?", BETWEEN)
+CORRECTED = compiled("(?!mistake)(?:", wording.CORRECTION, r")(?:[\s,.:]{1,3}no)?[,.:]?", BETWEEN)
 TENTATIVE = compiled(wording.TENTATIVE)
 BUT = compiled(r"\b(?:but|however|yet)\b")
 ANSWER_LINE = compiled(r"\s{0,20}answer\s?:")
@@ -240,7 +240,8 @@ class _Reading:
                 is_right = ELLIPSIS.match(self.text, letter.end) or RIGHT.search(self._after(letter))
                 begin = max(0, letter.start - 50)
                 ends = ENDS_CLAUSE.match(self.text, letter.end)
-                if is_right or (ends and any(p.search(self.text, begin, letter.start) for p in (COPULA, CORRECTED))):
+                before = (COPULA,) if ends and "?" in ends[0] else (COPULA, CORRECTED)
+                if is_right or (ends and any(each.search(self.text, begin, letter.start) for each in before)):
                     yield Statement(letter.start, letter.option)
 
     def _others_are_wrong(self, letter: Letter, bare: bool) -> bool:
