@@ -45,7 +45,14 @@ def file_sha256(path: Path) -> str:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which appears in its place when the block succeeds: whole or absent, even after a crash."""
+    """A file to write to, which appears in its place when the block succeeds: whole or absent, even after a crash.
+
+    A device or a pipe such as /dev/stdout is written to, never replaced.
+    """
+    if path.exists() and not path.is_file():
+        with open(path, "wb") as file:
+            yield file
+        return
     import tempfile  # here: it is slow to import, and a job whose worker answers writes no file itself
 
     path.parent.mkdir(parents=True, exist_ok=True)

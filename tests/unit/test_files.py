@@ -123,6 +123,16 @@ def files_no_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_a_device_or_a_pipe_is_written_to_and_not_replaced() -> None:
+    reader, writer = os.pipe()
+    path = Path(f"/dev/fd/{writer}")
+    write_whole(path, "numbers")
+    assert os.read(reader, 100) == b"numbers"
+    assert path.is_fifo()
+    os.close(reader)
+    os.close(writer)
+
+
 def test_a_write_that_fails_half_way_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_whole(path, "old")

@@ -189,7 +189,7 @@ def _summary(scores: Scores) -> Iterable[str]:
     if scores.dataset.chance is not None:
         yield f"chance {number(scores.dataset.chance, scores.main.percent)}"
     if scores.dataset.is_chat:
-        yield "asked in chats; the prompt shown is their messages, and scripts/prompts.py shows them as the model gets them"
+        yield "asked in chats: messages are shown, and scripts/prompts.py shows them as the model gets them"
     if counts.unanswered:
         yield f"{count(counts.unanswered)} without an answer"
     if counts.near_misses:
