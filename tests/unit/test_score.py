@@ -692,7 +692,7 @@ def test_equal_answers_are_worth_as_much_as_one(tmp_path: Path, name: str) -> No
             for answer in answers if times > 1 else ():
                 text = {key: answer.pop(key) for key in ("text", "tokens", "end", "cut")}
                 answer["samples"] = [text] * times
-        for line in scored.lines if name == "ifeval" else ():
+        for line in scored.lines if name in ("ifeval", "ifbench") else ():
             line["target"] = [ASKED]
         scored.write()
         (metric,) = scored.score()[0]["metrics"].values()
