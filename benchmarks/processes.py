@@ -38,6 +38,7 @@ def measured(folder: Path, mode: str) -> dict[str, float]:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     environment = os.environ | {USE: MODES[mode], "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # each process would compile its modules again
     output = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     files = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
     here = Path.cwd()

@@ -104,6 +104,7 @@ def timed(command: list[str], folder: Path) -> dict[str, float]:
     """Wall seconds and peak memory (GB) of a command, and its exit status must be 0."""
     begin = time.monotonic()
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # each process would compile its modules again
     with open(folder / "output.txt", "w") as output:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
