@@ -36,7 +36,8 @@ PINNED = [
 
 LATER = {
     *("apply_chat_template", "template_date"),
-    *("reasoning", "reasoning_tags", "reasoning_tokens", "request_seconds", "long_answers", "pack_weights"),
+    *("reasoning", "reasoning_tags", "reasoning_tokens", "request_seconds", "long_answers"),
+    *("pack_weights", "cuda_graphs"),
 }
 "Settings that came afterwards."
 

@@ -394,6 +394,12 @@ def test_modules_that_an_interpreter_lacks_are_found_outside_and_inside_the_sand
         sandbox.absent_modules("nowhere/bin/python", ["numpy"], False)
 
 
+def test_an_environment_below_tmp_is_seen_in_the_sandbox(tmp_path: Path) -> None:
+    """The sandbox has a /tmp of its own."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    assert sandbox.absent_modules(f"{tmp_path}/venv/bin/python", ["unittest", "numpy"], inside=True) == ["numpy"]
+
+
 def test_a_module_that_tests_need_and_the_interpreter_lacks_is_an_error_not_a_zero() -> None:
     metric = METRICS["pass_at_k"].model_validate({"name": "pass_at_k", "python": sys.executable})
     tests = f"if False:\n    import nonesuch\n{FRAMES}"

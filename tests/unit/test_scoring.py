@@ -501,7 +501,7 @@ def test_a_model_whose_cache_forgets_is_found_out(llama: Any, monkeypatch: pytes
     from shardmark.engine.transformers import tree_forward
 
     wanted, cache = scores(llama, shard()), tree_forward._cache
-    monkeypatch.setattr(tree_forward, "_cache", lambda kept, chunk: cache([], chunk))
+    monkeypatch.setattr(tree_forward, "_cache", lambda kept: cache([]))
     assert "its attention does not work on trees (NoTreeError: it asks for a mask of" in refusal(llama)
     assert_near(scores(llama, shard()), wanted)
 

@@ -412,13 +412,14 @@ def _sandbox(python: str = "") -> tuple[str, ...]:
             command += ["--symlink", os.readlink(folder), str(folder)]
         elif folder.is_dir():
             command += ["--ro-bind", str(folder), str(folder)]
+    command += ["--proc", "/proc", "--dir", "/home", "--dir", "/dev"]  # without --dir, only root may enter
+    command += [part for name in DEVICES for part in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")]
+    for scratch in ("/tmp", "/dev/shm") if python else ("/tmp",):  # processes share semaphores in the second
+        command += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", scratch]
+    # After /tmp, which may hold them.
     for prefix in prefixes(python) if python else {sys.base_prefix, str(Path(_python()).parent.parent)}:
         if not Path(prefix).is_relative_to("/usr"):
             parents = reversed(Path(prefix).parents[:-1])
             command += [part for folder in parents for part in ("--dir", str(folder))]  # else only root may enter
             command += ["--ro-bind", prefix, prefix]
-    command += ["--proc", "/proc", "--dir", "/home", "--dir", "/dev"]  # without --dir, only root may enter
-    command += [part for name in DEVICES for part in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")]
-    for scratch in ("/tmp", "/dev/shm") if python else ("/tmp",):  # processes share semaphores in the second
-        command += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", scratch]
     return (*command, "--remount-ro", "/", "--chdir", "/tmp")
