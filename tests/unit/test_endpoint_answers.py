@@ -170,6 +170,11 @@ def test_what_is_no_whole_answer_is_malformed(body: bytes) -> None:
         read(body)
 
 
+def test_a_page_instead_of_an_answer_is_quoted() -> None:
+    with pytest.raises(Malformed, match="begins with '<html> Bad gateway'"):
+        read(b"<html>\n  Bad gateway")
+
+
 def test_control_characters_and_half_emojis_do_not_break_it() -> None:
     text = "\x00\x1b[2J</script>\ud83d" + "x" * 2_000_000
     assert read(choices(text)).text == text.replace("\ud83d", "\ufffd")
@@ -270,8 +275,8 @@ def test_an_answer_without_the_prompts_log_probabilities_is_none(choice: dict[st
         scored(**choice)
 
 
-@pytest.mark.parametrize("value", [None, math.nan, -math.inf, "-1", True, 0.5])
+@pytest.mark.parametrize("value", [None, math.nan, -math.inf, -1e308, "-1", True, 0.5])
 def test_a_log_probability_is_a_finite_number(value: Any) -> None:
     tops = [None, *[{"t": 0.0}] * 3]
-    with pytest.raises(Malformed, match="log-probability"):
+    with pytest.raises(NoLogprobs, match="the log-probability of a token is"):
         scored(**echoed([None, -1.0, value, -3.0], tops))

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,10 +15,13 @@ from openai.types.shared.reasoning_effort import ReasoningEffort
 
 from projects import GENERATE, ROWS, plan, problems, write_dataset, write_model, write_rows, write_yaml
 from shardmark.config.backends.openai import OpenaiConfig
+from shardmark.plan import endpoints
 from shardmark.plan.endpoints import MAX_COST, bills, use_max_cost
 
 CHOICE = {"kind": "choice", "prompt": "{{ question }}", "choices": ["1", "2"], "target": "0", "metrics": ["accuracy"]}
 KEY = "sk-a-secret"
+ENDLESS = " "
+"A body that is sent over and over."
 Answer = Callable[[str, str], tuple[int, Any]]
 
 
@@ -30,12 +33,13 @@ def endpoint(answer: Answer) -> Iterator[str]:
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, value = answer(self.path, self.headers.get("Authorization", ""))
-            body = value.encode() if isinstance(value, str) else json.dumps(value).encode()
+            text = value if isinstance(value, str) else json.dumps(value)
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):
+                while self.wfile.write(text.encode()) and text == ENDLESS:
+                    pass
 
         do_POST = do_GET
 
@@ -193,6 +197,7 @@ def test_a_look_before_the_run_uses_no_proxy_for_this_machine_and_no_key_where_n
         (lambda path, key: (404, {}), "it has neither /models nor /chat/completions"),
         (lambda path, key: (200, "<html>"), "lists no models"),
         (lambda path, key: (200, {"data": 5}), "lists no models"),
+        (lambda path, key: (200, "[" * 100_000), "lists no models"),
         (lambda path, key: (404, {}) if path == "/v1/models" else (401, {}), "status 401"),
     ],
 )
@@ -200,6 +205,16 @@ def test_an_address_that_is_none_is_told(tmp_path: Path, answer: Answer, says: s
     with endpoint(answer) as url:
         [problem] = problems(plan, project(tmp_path, url))
     assert says in problem.what
+
+
+@pytest.mark.parametrize(("limit", "value"), [("SECONDS", 0.5), ("MOST_BYTES", 100)])
+def test_a_list_of_models_that_does_not_end_holds_up_no_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float
+) -> None:
+    monkeypatch.setattr(endpoints, limit, value)
+    with endpoint(lambda path, key: (200, ENDLESS)) as url:
+        [problem] = problems(plan, project(tmp_path, url))
+    assert "lists no models" in problem.what
 
 
 def test_an_endpoint_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -194,6 +194,21 @@ def test_a_server_that_adds_a_bos_of_its_own_is_found_out(
     assert caplog.text.count("answers may differ") == 1
 
 
+def test_a_server_that_tokenizes_some_prompts_again_is_found_out(opened: Any, local: Any) -> None:
+    """One token fewer and the generated one are as many log-probabilities as the prompt has tokens."""
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        made = served(local.model, local.tokenizer, body)
+        if len(endpoint.bodies) > 1:
+            made["usage"]["prompt_tokens"] -= 1
+            for values in made["choices"][0]["logprobs"].values():
+                values.pop(-2)
+        return made
+
+    with serving(answer) as endpoint, pytest.raises(UserError, match="adds its own, such as BOS, or cuts"):
+        answers(opened(endpoint), SCORED)
+
+
 @pytest.mark.parametrize("way", ["echo", "prompt_logprobs"])
 def test_a_model_of_another_vocabulary_is_found_out(opened: Any, local: Any, way: str) -> None:
     def answer(body: dict[str, Any]) -> dict[str, Any]:

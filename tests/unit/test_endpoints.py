@@ -271,7 +271,8 @@ def test_fields_that_an_endpoint_refuses_are_sent_otherwise_where_that_changes_n
 
     def fault(*_: Any) -> Fault | None:
         name = strict(endpoint.bodies[-1])
-        return Fault("status", 400, body={"error": {"message": f"Bad {name}", "param": name}}) if name else None
+        told = {"message": f"Bad {name}. Use max_completion_tokens.", "param": name}
+        return Fault("status", 400, body={"error": told}) if name else None
 
     with serving(fault=fault) as endpoint:
         found = answers(opened(endpoint.url, concurrency=1), some(10, stop=stop))
@@ -319,6 +320,12 @@ def test_of_several_fields_in_an_error_the_first_is_at_fault() -> None:
     refused.body = body
     assert dialect.learns(refused)
     assert dialect.adapted(body).keys() == {"seed", "top_p"}
+
+
+def test_a_limit_that_is_too_high_is_not_sent_under_a_name_that_the_endpoint_may_ignore() -> None:
+    refused = client.Refused(422, Failure("max_tokens: must be at most 4096", parameter="max_tokens"))
+    refused.body = {"max_tokens": 5000}
+    assert not Dialect().learns(refused)
 
 
 def test_fields_of_a_models_file_may_be_read_with_each_prompt() -> None:
@@ -470,7 +477,17 @@ def test_one_that_stays_away_is_given_up(opened: Open, monkeypatch: pytest.Monke
 def test_an_endpoint_that_asks_for_hours_is_not_waited_for(opened: Open) -> None:
     with serving(fault=lambda *_: Fault("status", 429, {"retry-after": "86400"})) as endpoint:
         _, caught = broken_off(opened(endpoint.url), some(5))
-    assert "asks to wait for 86400 s" in str(caught)
+    assert "asks to wait for 86,400 s" in str(caught)
+
+
+def test_a_request_that_no_minute_has_room_for_is_not_repeated(opened: Open) -> None:
+    told = {"message": "Request too large for gpt-x on tokens per min (TPM): Limit 10", "code": "rate_limit_exceeded"}
+    fault = Fault("status", 429, body={"error": told})
+    with serving(fault=lambda text, _: fault if text == "hello 1" else None) as endpoint:
+        found, caught = broken_off(opened(endpoint.url), some(3))
+        assert endpoint.asked["hello 1"] == 1
+    assert len(found) == 2
+    assert "lower max_new_tokens" in caught.problems[0].fix
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """Checks of endpoints before the run: whether they answer and accept the requests, and the most that these cost."""
 
-import json
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,7 @@ from shardmark.errors import Problem, UserError, collecting, nearest
 from shardmark.plan.cost import CHARACTERS_PER_TOKEN
 from shardmark.plan.endpoint_access import client_options, read_secrets, request_headers, trusts_proxies
 from shardmark.plan.pairs import Pair
+from shardmark.records.base import parse
 from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import ModelRecord
 from shardmark.records.request import GenerateRequest, Request
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 MAX_COST = "SHARDMARK_MAX_COST"
 "The environment variable with the most that this run may spend; workers inherit it."
-SECONDS = 10.0
-"Seconds that an endpoint may take to list its models."
+SECONDS, MOST_BYTES = 10.0, 16 << 20
+"Seconds that an endpoint may take to list its models, and the most bytes of the list."
 A_TEXT = "api: chat accepts only chats, but these data sets are asked as texts: {}"
 NO_WORDS = "api: completions accepts only texts, but these data sets are asked in chats: {}"
 BEGUN = "these data sets begin the answer, which the endpoint must continue: {}"
@@ -163,10 +164,29 @@ def _client(model: ModelRecord, settings: OpenaiConfig) -> Iterator[tuple["OpenA
     import httpx2
     from openai import OpenAI
 
+    class Bounded(httpx2.Client):
+        """A client that reads only so much of an answer."""
+
+        def send(self, request: httpx2.Request, *, stream: bool = False, **more: Any) -> httpx2.Response:
+            response = super().send(request, stream=True, **more)
+            with closing(response):
+                content = b"".join(_first_chunks(response.iter_bytes()))
+            return httpx2.Response(response.status_code, content=content, request=request)
+
     secrets = read_secrets(settings, model.file)
-    with httpx2.Client(trust_env=trusts_proxies(settings), timeout=SECONDS) as connections:
+    with Bounded(trust_env=trusts_proxies(settings), timeout=SECONDS) as connections:
         options = client_options(settings, secrets)
         yield OpenAI(**options, timeout=SECONDS, http_client=connections), request_headers(secrets)
+
+
+def _first_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks that come within SECONDS and MOST_BYTES: an endless answer would hold up the plan."""
+    deadline, left = time.monotonic() + SECONDS, MOST_BYTES
+    for chunk in chunks:
+        yield chunk
+        left -= len(chunk)
+        if left < 0 or time.monotonic() > deadline:
+            return
 
 
 def _listed_problems(
@@ -208,7 +228,7 @@ def _listed_problems(
 
 def _models_in(content: bytes) -> tuple[list[dict[str, Any]], bool]:
     """The models in an endpoint's list, and whether these are all; some send the list alone. Raises ValueError."""
-    value = json.loads(content)
+    value = parse(content)
     entries = value if isinstance(value, list) else value.get("data") if isinstance(value, dict) else None
     if not isinstance(entries, list):
         raise ValueError("it is no list of models")

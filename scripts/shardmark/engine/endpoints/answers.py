@@ -46,8 +46,8 @@ LONGEST_TOKEN = 1024
 "The most bytes that a token can have: a count of fewer tokens than a text must have is not believed."
 LONGEST_NUMBER = 40
 "The number of digits from which on a number counts as infinite."
-ABOVE_ZERO = 0.01
-"The most that a log-probability may be above 0 because of rounding."
+LOWEST, ABOVE_ZERO = -1e6, 0.01
+"The range of log-probabilities: no model is that sure, and rounding may put one above 0."
 
 
 class Malformed(Exception):
@@ -125,7 +125,8 @@ def _decode(content: bytes) -> _Body:
     try:
         return msgspec.convert(json.loads(content, parse_int=_whole_number), _Body)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"it is not an answer in JSON: {error}"[:300]) from error
+        begin = shortened(content[:200].decode(errors="replace"))
+        raise Malformed(f"it is not an answer in JSON ({error}), but begins with {begin!r}"[:300]) from error
 
 
 def _whole_number(digits: str) -> float:
@@ -369,8 +370,8 @@ def _score(choice: _Choice, question: Question) -> tuple[float, bool]:
         raise NoLogprobs("the log-probabilities of all tokens of the prompt are 0")
     values = pairs[len(prompt) - scored : len(prompt)]
     for value, _ in values:
-        if value is None or not math.isfinite(value) or value > ABOVE_ZERO:
-            raise Malformed(f"the log-probability of a token is {value}")
+        if value is None or not LOWEST <= value <= ABOVE_ZERO:
+            raise NoLogprobs(f"the log-probability of a token is {value}")
     return math.fsum(value or 0.0 for value, _ in values), all(greedy for _, greedy in values)
 
 

@@ -25,7 +25,7 @@ from shardmark.engine.endpoints.answers import (
     read_answer,
     token_texts,
 )
-from shardmark.engine.endpoints.client import Again, Client, Refused
+from shardmark.engine.endpoints.client import PENNILESS, Again, Client, Refused
 from shardmark.engine.endpoints.dialect import REFUSALS, Dialect
 from shardmark.engine.endpoints.pace import LIMITED, OK, TROUBLE
 from shardmark.engine.endpoints.permits import Permits
@@ -81,7 +81,7 @@ class Tries:
         self.count[failure.kind] += 1
         tries, after = self.count.total(), failure.after or 0.0
         if after > LONGEST_WAIT:
-            what = f"the endpoint asks to wait for {after:.0f} s: {failure}"
+            what = f"the endpoint asks to wait for {after:,.6g} s: {failure}"
             raise Unanswered(what, fix="run again after that: answers are kept", everywhere=True)
         if failure.kind in ("limited", "busy", "down"):
             if silent > SILENCE_SECONDS and tries >= LEAST_TRIES:
@@ -209,7 +209,7 @@ class Asker:
             reply = self._read(content, question)
             if first:
                 self._check_tokenizer(content, question)
-            if first and more is WAYS[0] if question.row else not self._is_counted:
+            if more is WAYS[0] or not (question.row or self._is_counted):
                 self._check_count(question, reply.usage.read)
             outcome, tokens = OK, sum(_known(reply.usage.read, question.read, reply.usage.written, question.write))
             cost = self.cost(*_known(reply.usage.read, question.read, reply.usage.written, question.write))
@@ -291,7 +291,7 @@ class Asker:
                 else "set api_key_env to a variable that holds a key"
             )
             return Unanswered(what, "api_key_env", fix, everywhere=True)
-        if status in (402, 429):
+        if status == 402 or failure.code in PENNILESS:
             return Unanswered(
                 what,
                 "api_key_env",

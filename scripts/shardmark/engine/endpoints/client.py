@@ -4,6 +4,7 @@ import asyncio
 import email.utils
 import logging
 import math
+import re
 import time
 from typing import Any
 
@@ -151,12 +152,14 @@ OVERDUE = frozenset({408, 504, 524})
 PASSING = frozenset({409, 425, 500})
 "Other statuses after which another try may succeed. So may one after 429, unless the account is out of money."
 PENNILESS = ("insufficient_quota", "billing_hard_limit_reached")
+OVERSIZED = re.compile("request too large", re.IGNORECASE)
+"Part of OpenAI's 429 for a request that alone exceeds the tokens of a minute: no wait helps."
 
 
 def judged(status: int, failure: Failure, after: float | None = None) -> Exception:
     """The exception for an error of an endpoint."""
     what = f"HTTP {status}: {failure.message or 'no message'}"
-    if status == 429 and failure.code not in PENNILESS:
+    if status == 429 and failure.code not in PENNILESS and not OVERSIZED.search(failure.message):
         return Again("limited", what, after)
     if status in BUSY:
         return Again("busy", what, after)

@@ -67,10 +67,12 @@ class Dialect:
     @staticmethod
     def _place(failure: Failure, name: str) -> int:
         """Where a failure names a field: the first one is at fault. -1 if it does not name it."""
-        if failure.parameter:
-            return 0 if failure.parameter == name else -1
+        if failure.parameter not in ("", name):
+            return -1
         message = failure.message.partition("'input'")[0]  # which may be the whole request
-        if name == "max_tokens":  # often part of a message that a prompt is too long
+        if name == "max_tokens":  # or its value is refused, and servers that don't know the other name would ignore it
             return message.find("max_completion_tokens")
+        if failure.parameter:
+            return 0
         found = re.search(rf"\b{name}\b", message)
         return found.start() if found else -1
