@@ -80,6 +80,25 @@ def test_an_option_is_a_letter_that_stands_for_itself(text: str, answer: str | N
 
 
 @pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Which star is the nearest? The sun is a", None),
+        ("A planet orbits it. It is a", None),
+        ("Rain is made of a ", None),
+        ("The answer is a", "A"),
+        ("The correct one is a", "A"),
+        ("It is a.", "A"),
+        ("It is A", "A"),
+        ("The answer is B, because the sun is a", "B"),
+        ("B. Of the stars, the sun is a", "B"),
+        ("Say this a", "A"),
+    ],
+)
+def test_an_article_at_which_a_text_is_cut_off_is_no_option(text: str, answer: str | None) -> None:
+    assert first_option(text, "ABCD") == answer
+
+
+@pytest.mark.parametrize(
     ("text", "answer"), [("I think so", None), ("I", "I"), ("I think H", "H"), ("I is right", "I")]
 )
 def test_the_first_option_is_not_the_word_i(text: str, answer: str | None) -> None:

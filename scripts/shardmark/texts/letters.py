@@ -60,6 +60,8 @@ LETTER = re.compile(
     rf"(?<![{GLUE}_'’&°\\/+#])(?<![{GLUE}][-.])(?P<open>(?<![{GLUE}])[(\[<])?(?P<letter>(?<![{GLUE}]\()[A-Za-z])"
     rf"(?![{GLUE}_&+#]|['’](?!{TURKISH_ENDING})[{GLUE}]|-[{GLUE}]|[./][A-Za-z](?![A-Za-z]))(?P<close>[)\]>])?"
 )
+BEFORE_NOUN = re.compile(r"\b(?:is|are|was|were|be|has|have|as|of|in|by|with|for|like)[ \t]\Z")
+ABOUT_ANSWERS = compiled(r"\b(?:answers?|options?|choices?|choose|correct|right|letter)\b")
 COMPOUND = compiled("(?:", wording.COMPOUND, r")\W{1,3}$")
 VOWELS = frozenset("AEIOYaeioy")
 "Letters that are words in some language."
@@ -108,9 +110,20 @@ def _letter(text: str, match: re.Match[str], options: Mapping[str, str]) -> Lett
             return None
         if written in VOWELS and WORD.match(text, end) and not AFTER_OPTION.match(text, end):
             return None
+        if written == "a" != options.get(written) and _is_cut_off(text, start):
+            return None
         if not (written.isupper() or options.get(written) == written) and not _ends(text, end):
             return None
     return Letter(start, end, options.get(written, ""), bracketed)
+
+
+def _is_cut_off(text: str, start: int) -> bool:
+    """Whether a text was cut off after the article at an index, as in `The sun is a`.
+
+    Unless answers were spoken of, that is likelier than an option in lower case and without a full stop.
+    """
+    before = text[max(0, start - 60) : start]
+    return text[start:].rstrip() == "a" and bool(BEFORE_NOUN.search(before)) and not ABOUT_ANSWERS.search(before)
 
 
 def _ends(text: str, end: int) -> bool:
