@@ -113,7 +113,10 @@ def endpoint_notes(model: ModelRecord) -> list[Problem]:
     notes = []
     if settings.max_seq_len and not settings.tokenizer_path:
         what = f"model {model.name}: no prompt is truncated to fit, since none is tokenized here"
-        fix = "drop it and let the endpoint refuse what is too long, or set api: completions and a tokenizer_path"
+        fix = (
+            "set api: completions and a tokenizer_path, or drop it and let the endpoint refuse what is too long; "
+            "either asks everything again"
+        )
         notes.append(Problem(model.file, "max_seq_len", what, fix))
     for name in filter(VERSIONS.search, settings.headers):
         what = f"model {model.name}: if this header changes answers, a new value would not ask again"
