@@ -19,7 +19,7 @@ from projects import property_test
 from requirements_check import need
 from shardmark import metrics
 from shardmark.errors import UserError
-from shardmark.metrics import METRICS, ifbench_instructions, instructions, math_process
+from shardmark.metrics import METRICS, ifbench_checks, ifbench_instructions, instructions, math_process
 from shardmark.metrics.instructions import INSTRUCTIONS
 from shardmark.metrics.math_process import MathProcess
 from shardmark.scoring.load_metric import load_metric
@@ -276,7 +276,7 @@ IFBENCH_ANSWERS = [
         "ProductID,Category,Brand,Price,Stock" + 14 * "\n1,a,b,2,3",
     ),
     ("custom:date_format_list", {}, "1796-04-12, 1805-12-02", "1796-04-31"),
-    ("custom:european_capitals_sort", {}, ", ".join(ifbench_instructions.CAPITALS.split()), "Paris, Oslo"),
+    ("custom:european_capitals_sort", {}, ", ".join(ifbench_checks.CAPITALS.split()), "Paris, Oslo"),
     (
         "custom:mcq_count_length",
         {},
