@@ -820,7 +820,7 @@ def test_generated_code_without_a_sandbox_is_refused_before_anything_is_generate
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_yaml(root / "config/datasets/sums.yaml", metrics=["pass_at_k"])
-    monkeypatch.setattr("shardmark.plan.plan.shutil.which", lambda name: None)
+    monkeypatch.setattr("shardmark.plan.machine_problems.shutil.which", lambda name: None)
     (problem,) = problems(plan, root)
     assert (problem.where, problem.key) == ("config/datasets/sums.yaml", "metrics")
     assert "apt-get install bubblewrap" in problem.fix
@@ -850,7 +850,7 @@ def test_a_task_of_lm_eval_that_runs_generated_code_needs_a_sandbox_too(
     write_yaml(root / "config/lm_eval/data.yaml", {"some/data": "rows.jsonl"})
     settings = {"datasets": ["lm_eval:programs"], "lm_eval_path": "tasks", "lm_eval_code": True, "data_root": "data"}
     monkeypatch.chdir(root)
-    monkeypatch.setattr("shardmark.plan.plan.shutil.which", lambda name: None)
+    monkeypatch.setattr("shardmark.plan.machine_problems.shutil.which", lambda name: None)
     (problem,) = problems(plan, root, **settings)
     assert (problem.key, "apt-get install bubblewrap" in problem.fix) == ("unsafe_code", True)
     assert plan(root, local=False, **settings).pairs

@@ -4,7 +4,6 @@ It is made by the main process only, while the Snakefile is parsed. Every path i
 that its content depends on, so a job must run if, and only if, its file does not exist.
 """
 
-import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,9 +32,8 @@ from shardmark.plan.endpoints import answer_problems, endpoint_notes, endpoint_p
 from shardmark.plan.hub_files import content_problems, missing, places, unknown_contents
 from shardmark.plan.kinds import ASKS, kind_problems
 from shardmark.plan.lm_eval import code_warning, plan_lm_eval, with_suggestions
-from shardmark.plan.machine import visible_gpus
+from shardmark.plan.machine_problems import gpu_problems, package_problems, sandbox_problems, what_runs_programs
 from shardmark.plan.missing import files_not_here
-from shardmark.plan.model_folders import missing_distributions
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pairs import ModelPairs, Pair, score_files
 from shardmark.plan.reasoning import reasoning_problems
@@ -192,9 +190,9 @@ def _make_plan(
         problems += content_problems(models, results, everything=lock.frozen)
         models = with_engines(models, benchmark.run.vllm_python, root, place("vllm_python"), problems)
     if local:
-        problems += [problem for named in benchmark.datasets for problem in _sandbox_problems(named)]
-        problems += [problem for named in benchmark.datasets for problem in _package_problems(named)]
-        problems += [problem for task in tasks for problem in _sandbox_problems(task)]
+        problems += [problem for named in benchmark.datasets for problem in sandbox_problems(named)]
+        problems += [problem for named in benchmark.datasets for problem in package_problems(named)]
+        problems += [problem for task in tasks for problem in sandbox_problems(task)]
     work = _Work(models, benchmark)
     work.warnings += _notes(benchmark, models, tasks, gone, root, place)
     makers: list[_Maker] = [
@@ -239,7 +237,7 @@ def _make_plan(
     descriptions = {name: settings.description for name, settings, _ in makers}
     report = plan_report(benchmark, descriptions, pairs, results, lacking, gone, local)
     shared = work.shared.notes() if work.shared else []
-    programs = any(map(_running, benchmark.datasets)) or any(map(_running, tasks))
+    programs = any(map(what_runs_programs, benchmark.datasets)) or any(map(what_runs_programs, tasks))
     return Plan(
         benchmark, models, datasets, pairs, report, hashes, changes, work.warnings, bundles, shared, lacking, programs
     )
@@ -261,7 +259,7 @@ def _resolve_models(
             if benchmark.run.rescore:
                 models.append(recorded_model(model, lock, hashes, Path(benchmark.run.results)))
                 continue
-            problems += _gpu_problems(model.name, model.file, model.settings.num_gpus) if local else []
+            problems += gpu_problems(model.name, model.file, model.settings.num_gpus) if local else []
             models.append(resolve_model(model, lock, hashes))
     return models
 
@@ -403,47 +401,6 @@ class _Work:
         self.checked.save()
         for part in self.parts:
             part.divisions.save()
-
-
-def _sandbox_problems(dataset: Named[DatasetConfig] | LmEvalDataset) -> list[Problem]:
-    """The problem of a data set that runs generated code without a sandbox, reported before anything is generated."""
-    running = _running(dataset)
-    if not running or shutil.which("bwrap"):
-        return []
-    key, what = "unsafe_code" if isinstance(dataset, LmEvalDataset) else "metrics", f"{running} runs generated code"
-    fix = "apt-get install bubblewrap (or your system's package of that name)"
-    return [Problem(dataset.file, key, f"{what} in a sandbox, but bwrap is not installed on this machine", fix)]
-
-
-def _running(dataset: Named[DatasetConfig] | LmEvalDataset) -> str:
-    """The names of what runs generated code to score a data set; empty if nothing does."""
-    if isinstance(dataset, LmEvalDataset):
-        return dataset.name if any(task.unsafe_code for task in dataset.tasks) else ""
-    return " and ".join(metric.name for metric in dataset.settings.metrics if metric.needs.sandbox)
-
-
-def _package_problems(dataset: Named[DatasetConfig]) -> list[Problem]:
-    """The packages that a data set's metrics need but that are not installed, and interpreters that are not there."""
-    found: list[Problem] = []
-    for metric in dataset.settings.metrics:
-        with collecting(found):
-            metric.check_machine()
-    return found + [
-        Problem(dataset.file, "metrics", f"{metric.name} needs the package {package}", f"pip install {package}")
-        for metric in dataset.settings.metrics
-        for package in missing_distributions(metric.needs.packages)
-    ]
-
-
-def _gpu_problems(name: str, file: str, wanted: int) -> list[Problem]:
-    there = len(visible_gpus())
-    if wanted <= there:
-        return []
-    fix = (
-        "--config num_gpus=0 runs on the CPU" if not there else f"num_gpus: at most {there}, or use a cluster's profile"
-    )
-    what = f"model {name} needs {wanted} GPU{'s' * (wanted > 1)}, but this machine has {there}"
-    return [Problem(file, "num_gpus", what, fix)]
 
 
 def _drop_stale_staging(staged: Path, record: ModelRecord) -> None:
