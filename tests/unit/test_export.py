@@ -26,7 +26,8 @@ from shardmark.export.names import MetricName, metric_names
 from shardmark.export.registry import FORMATS, export
 from shardmark.files import read_json, read_jsonl
 from shardmark.records.score import Scores
-from shardmark.report.results import Pair, Results
+from shardmark.report.pair import Pair
+from shardmark.report.results import Results
 
 READ_BY_LM_EVAL = """
 import json, sys

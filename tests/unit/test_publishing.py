@@ -7,7 +7,8 @@ import boto3
 import pytest
 
 from projects import files_of, problems
-from shardmark.export.publish import MARKER, publish_to
+from shardmark.export.publish import publish_to
+from shardmark.export.publish.publication import MARKER
 from shared_stores import s3_server
 
 

@@ -10,7 +10,8 @@ from rich.console import Console
 from shardmark.records.score import Scores
 from shardmark.report.exports import leaderboard_markdown
 from shardmark.report.leaderboard import rank_models
-from shardmark.report.results import Pair, Results, read_results
+from shardmark.report.pair import Pair
+from shardmark.report.results import Results, read_results
 from shardmark.workflow.standings import _notes, print_standings
 from unit.report.fake_results import make_metric, write_results
 

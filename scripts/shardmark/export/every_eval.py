@@ -17,7 +17,7 @@ from shardmark import __version__
 from shardmark.files import write_whole
 from shardmark.records.sample import Sample
 from shardmark.records.score import Metric
-from shardmark.report.results import Pair
+from shardmark.report.pair import Pair
 from shardmark.tasks.requests import as_text
 
 from .finished import Asked, Finished, asked_of, plain_json

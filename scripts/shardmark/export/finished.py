@@ -17,7 +17,8 @@ from shardmark.records.request import Request
 from shardmark.records.sample import Sample, read_sample
 from shardmark.report.groups import Group
 from shardmark.report.inputs import read_gap
-from shardmark.report.results import Pair, Results, read_results
+from shardmark.report.pair import Pair
+from shardmark.report.results import Results, read_results
 from shardmark.report.text import clean
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests

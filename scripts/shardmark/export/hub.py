@@ -10,7 +10,7 @@ import yaml
 
 from shardmark.files import write_whole
 from shardmark.records.score import Scores
-from shardmark.report.results import Pair
+from shardmark.report.pair import Pair
 
 from .finished import Finished, encodable
 from .names import hub_dataset, hub_id, metric_names, shots

@@ -18,8 +18,8 @@ from shardmark.records.prediction import Scored
 from shardmark.records.request import Context, GenerateRequest, Request, RollingRequest
 from shardmark.records.sample import Sample
 from shardmark.records.score import Metric, Scores
+from shardmark.report.pair import Pair
 from shardmark.report.private import public
-from shardmark.report.results import Pair
 
 from .finished import Asked, Finished, asked_of, encodable, plain_json
 from .names import (

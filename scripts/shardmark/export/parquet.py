@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from shardmark.files import whole_file
 from shardmark.records.sample import Sample
 from shardmark.records.score import Metric
-from shardmark.report.results import Pair
+from shardmark.report.pair import Pair
 
 from .finished import Finished, encodable, plain_json, samples_of
 from .names import metric_names, model_id

@@ -11,7 +11,7 @@ import os
 import sys
 
 from shardmark.installation import SCRIPTS
-from shardmark.processes.places import private_place, started
+from shardmark.processes.places import connected, private_place, started
 
 TYPE_CHECKING = False  # importing typing takes as long, too
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def ask_for_fork(
         return None
     connection = connected(path)
     if connection is None:
-        from shardmark.processes.forkserver import start_server
+        from shardmark.processes.launch import start_server
 
         connection = start_server(path, owner, variables)
     if connection is None:
@@ -130,15 +130,3 @@ def _message(command: str, words: list[str], variables: dict[bytes, bytes]) -> b
     parts = [os.getcwd(), command, str(len(words)), *words]
     payload = b"\0".join([*map(os.fsencode, parts), *(name + b"=" + value for name, value in variables.items())])
     return len(payload).to_bytes(FRAME, "big") + payload
-
-
-def connected(path: str) -> "_socket.socket | None":
-    """A connection to the server at a socket that belongs to this user; None if there is none."""
-    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    try:
-        connection.connect(path)
-        peer = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-    except OSError:
-        connection.close()
-        return None
-    return connection if int.from_bytes(peer[4:8], sys.byteorder) == os.getuid() else None

@@ -8,7 +8,6 @@ A fork copies each page that it touches, which takes longer than to score 200 sa
 well, and imported only modules of Shardmark, runs the next command as well.
 """
 
-import _socket
 import ctypes
 import fcntl
 import gc
@@ -21,7 +20,6 @@ import runpy
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,14 +31,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from shardmark.installation import SCRIPTS
-from shardmark.processes.forked import DETACHED, FRAME, WORKERS, connected
+from shardmark.processes.forked import DETACHED, FRAME, WORKERS
 from shardmark.processes.guard import end_with
 from shardmark.processes.imports import without_collection
-from shardmark.processes.sockets import check_peer, run_folder
+from shardmark.processes.launch import STARTING
+from shardmark.processes.sockets import check_peer
 
-SERVER = Path(SCRIPTS) / "forkserver.py"
-STARTING = ".start"
-"The suffix of the lock beside a socket that a process holds while it starts the server."
 IDLE_SECONDS = 300.0
 MESSAGE_SECONDS = 30.0
 "The most seconds that a client may take to send its request."
@@ -69,36 +65,6 @@ KINDS = {
 "The modules that a server imports, or functions that it imports and calls, before it forks."
 AHEAD = {"score": "shardmark.report.build:begin_drawing"}
 "A function that the first child calls before it has a command, for what a fork does not inherit."
-
-
-def start_server(path: str, owner: int, variables: dict[bytes, bytes]) -> "_socket.socket | None":
-    """A connection to the fork server at a socket, which is started if it is not running; None if that fails."""
-    try:
-        run_folder(owner)
-        with open(f"{path}{STARTING}", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # if many want one at once, only one starts it
-            if connection := connected(path):
-                return connection
-            process = launch_server(path, owner, variables)
-            while process.poll() is None:
-                if connection := connected(path):
-                    return connection
-                time.sleep(0.005)
-    except Exception:  # for instance no processes or files left; the command works without it
-        return None
-    return connected(path)
-
-
-def launch_server(path: str, owner: int, variables: dict[bytes, bytes]) -> "subprocess.Popen[bytes]":
-    """Start the fork server at a socket; it ends at once if there is one already. Raises OSError if that fails."""
-    return subprocess.Popen(
-        [sys.executable, str(SERVER), "--socket", path, "--owner", str(owner)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # a failure there also happens in the command, and is reported there
-        start_new_session=True,
-        env=variables,
-    )
 
 
 @dataclass

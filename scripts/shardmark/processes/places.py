@@ -1,9 +1,11 @@
 """Places where the processes of a run meet: folders for sockets, and the identities of processes.
 
-It imports only modules that Python has imported anyway, because each job's client imports it.
+It imports next to nothing, because each job's client imports it.
 """
 
+import _socket
 import os
+import sys
 
 GONE = "0"
 LONGEST = 36
@@ -32,3 +34,15 @@ def started(pid: int) -> str:
     except OSError:
         return GONE
     return GONE if state in "ZX" else fields[18]
+
+
+def connected(path: str) -> "_socket.socket | None":
+    """A connection to the server at a socket that belongs to this user; None if there is none."""
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+        peer = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    except OSError:
+        connection.close()
+        return None
+    return connection if int.from_bytes(peer[4:8], sys.byteorder) == os.getuid() else None

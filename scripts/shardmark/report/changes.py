@@ -16,7 +16,8 @@ from shardmark.records.score import Metric, Provenance, Scores
 from shardmark.scoring.comparisons import Comparison, compare, holm
 
 from .inputs import ANEW
-from .results import Pair, Results
+from .pair import Pair
+from .results import Results
 from .sample_scores import read_sample_scores
 from .text import as_text, clean
 

@@ -7,8 +7,8 @@ from typing import Any
 from .changes import Change
 from .facts import finished
 from .formats import moment
+from .pair import samples_link
 from .render import environment, write_page
-from .results import samples_link
 from .site import Page, Site
 from .text import clean
 

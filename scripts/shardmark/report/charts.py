@@ -18,8 +18,8 @@ from shardmark.scoring.comparisons import Table, holm
 
 from .estimates import interval
 from .leaderboard import Leaderboard, Row
+from .pair import Pair
 from .profiles import SHARES, Profile
-from .results import Pair
 from .site import Site
 
 Json = dict[str, Any]

@@ -15,8 +15,8 @@ import msgspec
 from shardmark.records.score import Scores
 
 from .formats import count, figure, margin, number
+from .pair import Pair
 from .parts import VERDICTS, GroupMean, Part, Stretch, packed, unpacked
-from .results import Pair
 from .site import Page, Site
 
 CATALOG = "catalog"

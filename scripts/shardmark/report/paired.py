@@ -11,8 +11,9 @@ import numpy as np
 from shardmark.scoring.comparisons import Comparison, Table, compare, compare_all, independent, mean_table
 
 from .groups import Group, weights_of
+from .pair import Pair
 from .parts import Part, Parts, unpacked
-from .results import Pair, Results
+from .results import Results
 from .same_rows import weights_and_names
 from .sample_scores import SampleScores, read_sample_scores, whole_scores
 

@@ -30,8 +30,8 @@ from shardmark.store.hashes import HashCache
 
 from .chunks import Chunks, link
 from .inputs import ANEW
+from .pair import Pair
 from .profiles import Profile, Profiler
-from .results import Pair
 
 CHUNK_BYTES = 256 * 1024
 CHUNK_ROWS = 500

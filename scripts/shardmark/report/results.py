@@ -5,43 +5,22 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote, urlencode
 
 from msgspec.structs import replace
 
 from shardmark.errors import Problem, UserError
 from shardmark.records.gap import Gap, Name
 from shardmark.records.score import DatasetInfo, ModelInfo, Scores
-from shardmark.records.timings import Timings
 
 from .groups import Group, group_scores
 from .inputs import read_scores, read_timings
+from .pair import Pair
 from .private import public, public_scores
 from .same_rows import SameRows
 
 Info = TypeVar("Info", ModelInfo, DatasetInfo)
 Descriptions = Mapping[str, Mapping[str, str]]
 'A line about each of the "models" and "datasets", by name.'
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A model on a data set; samples is None if the samples were not given."""
-
-    scores: Scores
-    samples: Path | None
-    timings: Timings | None = None
-
-    @property
-    def link(self) -> str | None:
-        """The address of the pair's samples, relative to the report; None without samples."""
-        return samples_link(self.scores.dataset.name, [self.scores.model.name]) if self.samples else None
-
-
-def samples_link(dataset: str, models: Iterable[str], sample: str = "", **more: str) -> str:
-    """The address of samples in the explorer, relative to the report; `more` as in docs/report.md."""
-    keys = [("dataset", dataset), *(("model", model) for model in models), *more.items()]
-    return f"samples.html#{urlencode([*keys, *([('sample', sample)] if sample else [])], quote_via=quote)}"
 
 
 @dataclass(frozen=True)
@@ -71,7 +50,7 @@ class Results:
     @cached_property
     def same_rows(self) -> SameRows:
         """The data sets that ask about the same rows."""
-        return SameRows(self)
+        return SameRows(self.pairs.values())
 
     @cached_property
     def grouped(self) -> dict[tuple[str, str], Pair]:

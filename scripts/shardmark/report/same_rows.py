@@ -4,18 +4,14 @@ Their scores are compared row by row for one model, and they count as one data s
 more evidence than one of them.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, TemplateError, meta
 
+from .pair import Pair
 from .sample_scores import Rows, read_rows
-
-if TYPE_CHECKING:
-    from .results import Pair, Results
 
 ENOUGH = 20
 "This many right answers in a row are seldom equal by chance."
@@ -26,8 +22,10 @@ SHARE = 0.5
 class SameRows:
     """The data sets of a run that share rows; reads the samples of one model if the sources are the same."""
 
-    def __init__(self, results: Results) -> None:
-        self.results = results
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        self._pairs: dict[str, list[Pair]] = {}
+        for pair in pairs:
+            self._pairs.setdefault(pair.scores.dataset.name, []).append(pair)
         self._rows: dict[str, Rows | None] = {}
         self._places: dict[tuple[str, str], tuple[list[int], list[int]] | None] = {}
         self.sets = list(self._found())
@@ -55,10 +53,9 @@ class SameRows:
 
     def _found(self) -> Iterable[tuple[str, ...]]:
         alike: dict[str, list[Pair]] = {}
-        for dataset in self.results.datasets:
-            pair = next((pair for pair in self.results if pair.scores.dataset.name == dataset.name), None)
-            if pair and pair.scores.provenance.rows:
-                alike.setdefault(_source(pair), []).append(pair)
+        for first, *_ in self._pairs.values():
+            if first.scores.provenance.rows:
+                alike.setdefault(_source(first), []).append(first)
         for pairs in alike.values():
             sets: list[list[Pair]] = []
             for pair in pairs:
@@ -83,7 +80,7 @@ class SameRows:
 
     def _read(self, dataset: str) -> Rows | None:
         if dataset not in self._rows:
-            files = [pair.samples for pair in self.results if pair.scores.dataset.name == dataset and pair.samples]
+            files = [pair.samples for pair in self._pairs.get(dataset, ()) if pair.samples]
             self._rows[dataset] = read_rows(files[0]) if files else None
         return self._rows[dataset]
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from shardmark.records.sample import read_sample
 
-if TYPE_CHECKING:
-    from .results import Pair
+from .pair import Pair
 
 
 class SampleScores(NamedTuple):
@@ -59,7 +58,7 @@ UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
 "Errors from a damaged file; the code that shows the samples reports what is wrong with it."
 
 
-def read_sample_scores(pair: "Pair") -> SampleScores | None:
+def read_sample_scores(pair: Pair) -> SampleScores | None:
     """The scores that the primary metric is the mean of; None if it is not a mean, or the file cannot be read."""
     column = pair.scores.provenance.config.get("dataset", {}).get("cluster_by")
     value = pair.scores.main.value

@@ -16,10 +16,11 @@ from shardmark.files import pretty_json, write_whole
 from shardmark.records.base import Record, to_json
 from shardmark.records.score import Metric
 from shardmark.report.formats import number
+from shardmark.report.pair import Pair
 from shardmark.report.paired import Comparisons
 from shardmark.report.parts import LIMITS
 from shardmark.report.render import environment, write_page
-from shardmark.report.results import Pair, Results
+from shardmark.report.results import Results
 from shardmark.report.text import clean
 from shardmark.scoring.comparisons import Comparison, holm
 

@@ -13,7 +13,7 @@ from shardmark.errors import UserError
 from shardmark.installation import SCRIPTS
 from shardmark.plan.plan import Plan
 from shardmark.processes.forked import USE, server_socket
-from shardmark.processes.forkserver import launch_server
+from shardmark.processes.launch import launch_server
 from shardmark.processes.sockets import run_folder
 
 THREADS = ("OMP_NUM", "GOTO_NUM", "OPENBLAS_NUM", "MKL_NUM", "NUMEXPR_NUM", "VECLIB_MAXIMUM")

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from shardmark.records.score import SoFar
 from shardmark.report.exports import CSV_COLUMNS, leaderboard_csv, leaderboard_markdown
 from shardmark.report.leaderboard import Cell, Column, Leaderboard, Row, rank_models
-from shardmark.report.results import Pair, Results, read_results
+from shardmark.report.pair import Pair
+from shardmark.report.results import Results, read_results
 from unit.report.fake_results import make_metric, write_results
 
 

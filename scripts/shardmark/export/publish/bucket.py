@@ -6,7 +6,7 @@ from shardmark.errors import Problem, UserError
 from shardmark.printable import one_line
 from shardmark.store.shared import OPTIONS, PACKAGES
 
-from . import MARKER, Publication, foreign
+from .publication import MARKER, Publication, foreign
 
 
 def publish(wanted: Publication, address: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from shardmark.report.folder import whole_folder
 
-from . import MARKER, Publication, foreign
+from .publication import MARKER, Publication, foreign
 
 
 def publish(wanted: Publication, target: Path) -> str:

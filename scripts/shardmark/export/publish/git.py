@@ -14,7 +14,7 @@ from pathlib import Path
 from shardmark.errors import Problem, UserError
 from shardmark.printable import redacted
 
-from . import MARKER, Publication, foreign
+from .publication import MARKER, Publication, foreign
 
 TRIES = 3
 "How many times a commit is made, in case others push meanwhile."
