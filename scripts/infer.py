@@ -7,9 +7,10 @@ from pathlib import Path
 
 from shardmark import layout
 from shardmark.command import run_command
-from shardmark.engine.worker_client import infer_with_worker, needs_workers
+from shardmark.engine.worker_client import infer_with_worker
 from shardmark.errors import UserError
 from shardmark.processes.sockets import sole_job
+from shardmark.records.model_brief import read_brief
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -19,14 +20,14 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def infer(arguments: argparse.Namespace) -> None:
-    files = (arguments.model, arguments.staged, arguments.requests, arguments.out)
-    if owner := arguments.owner or (os.getpid() if needs_workers(arguments.model) else None):
+    files, model = (arguments.staged, arguments.requests, arguments.out), read_brief(arguments.model)
+    if owner := arguments.owner or (os.getpid() if model.needs_workers else None):
         logs = layout.WORKER_LOGS.folder(layout.PREDICTIONS.results(arguments.out))
-        infer_with_worker(*files, arguments.threads, owner, logs)
+        infer_with_worker(model, *files, arguments.threads, owner, logs)
     else:
         from shardmark.engine.infer import infer_shard  # here: a thin client needs none of its imports
 
-        infer_shard(*files, arguments.threads)
+        infer_shard(arguments.model, *files, arguments.threads)
 
 
 def _is_whole(out: Path) -> bool:

@@ -32,6 +32,7 @@ from shardmark.files import digest, pretty_json, sealed
 from shardmark.processes.sockets import LOCK, SOCKET, claimed, run_folder
 from shardmark.records.base import to_json
 from shardmark.records.model import Staged
+from shardmark.records.model_brief import read_brief
 from shardmark.records.request import GenerateRequest
 from shardmark.records.trailer import Trailer
 from shardmark.store.partials import partial_files, read_partial
@@ -171,7 +172,7 @@ class Run:
 
     def infer(self, files: list[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The predictions and the trailer that a client writes."""
-        infer_with_worker(*files, 1, self.owner.pid, self.logs)
+        infer_with_worker(read_brief(files[0]), *files[1:], 1, self.owner.pid, self.logs)
         return read_predictions(files[3])
 
     def say(self, *prompts: str, model: str = "tiny", **settings: Any) -> "Future[Answers]":

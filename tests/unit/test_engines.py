@@ -1,11 +1,18 @@
 """Two engines that share a shard are noted together, and what was measured of them is said at its worst."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from shardmark.errors import UserError
 from shardmark.records.engine import EngineUse, joined
-from shardmark.records.model_brief import BriefEngine, ModelBrief
+from shardmark.records.model_brief import BriefEngine, read_brief
 from shardmark.records.score import Counts
 from shardmark.records.trailer import Made, Work, both
+from workflow import ROOT
 
 
 def made(**facts: Any) -> Made:
@@ -63,8 +70,19 @@ def test_the_report_says_what_was_measured_and_what_was_not() -> None:
     ]
 
 
-def test_a_model_without_engines_of_its_own_has_one_in_the_python_of_the_job() -> None:
-    from shardmark.records.model_brief import BriefSettings
+def test_a_client_reads_its_model_without_importing_msgspec() -> None:
+    """It is started for every shard, and msgspec takes a fifth of its imports."""
+    code = "import sys, infer; print({'msgspec', 'pydantic', 'numpy'} & {*sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
 
-    brief = ModelBrief(name="m", file="m.yaml", settings=BriefSettings(num_gpus=0))
-    assert brief.engines == [BriefEngine()]
+
+def test_a_model_without_engines_of_its_own_has_one_in_the_python_of_the_job(tmp_path: Path) -> None:
+    file = tmp_path / "m.json"
+    file.write_text('{"name": "m", "file": "m.yaml", "settings": {"num_gpus": 0}}')
+    assert read_brief(file).engines == [BriefEngine()]
+    file.write_text('{"name": "m", "file": "m.yaml", "settings": {}}')
+    with pytest.raises(UserError, match=r"m\.json: cannot be read: .*num_gpus.*\n.*fix: delete it"):
+        read_brief(file)

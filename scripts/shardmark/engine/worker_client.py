@@ -34,7 +34,6 @@ from shardmark.processes.sockets import (
     read_message,
     run_folder,
 )
-from shardmark.records.base import read_record
 from shardmark.records.model_brief import BriefEngine, ModelBrief
 
 Show = Callable[[int, int], None]
@@ -88,27 +87,21 @@ class WorkerFailed(Exception):
     """A worker met an error that is not the user's; the text is its traceback."""
 
 
-def needs_workers(model: Path) -> bool:
-    """Whether a model runs in another Python, or in two engines alternately: it then always needs workers."""
-    return read_record(model, ModelBrief).engines != [BriefEngine()]
-
-
 def infer_with_worker(
-    model: Path, staged: Path, requests: Path, out: Path, threads: int, owner: int, logs: Path
+    model: ModelBrief, staged: Path, requests: Path, out: Path, threads: int, owner: int, logs: Path
 ) -> None:
     """Write the predictions of a shard's requests to `out`, with a worker of the run whose process is `owner`.
 
     `logs` is the folder for the logs of workers. A worker that dies or hangs is replaced once; its answers so far are
     kept. Raises UserError for problems that the user can fix, WorkerFailed for other errors.
     """
-    record = read_record(model, ModelBrief)
     job: dict[str, Any] = {"requests": str(requests.absolute()), "out": str(out.absolute()), "threads": threads}
-    identity = [model.read_text(), staged.read_text()]
-    for engine in _engines(record, requests):
+    identity = [model.text, staged.read_text()]
+    for engine in _engines(model, requests):
         key = digest([*identity, engine.name] if engine.name else identity)
-        forks = "" if engine.python else fork_kind(record.settings.backend, record.settings.num_gpus)
-        start = _Start(model.absolute(), staged.absolute(), owner, logs.absolute(), engine, threads, forks)
-        job["before"] = _answered(key, record, start, job | {"kinds": engine.kinds})
+        forks = "" if engine.python else fork_kind(model.backend, model.num_gpus)
+        start = _Start(model.path.absolute(), staged.absolute(), owner, logs.absolute(), engine, threads, forks)
+        job["before"] = _answered(key, model, start, job | {"kinds": engine.kinds})
 
 
 def _engines(record: ModelBrief, requests: Path) -> list[BriefEngine]:
@@ -159,7 +152,7 @@ def _worker(folder: Path, key: str, record: ModelBrief, start: _Start) -> Iterat
 
 @contextmanager
 def _new_worker(folder: Path, key: str, record: ModelBrief, start: _Start) -> Iterator[socket.socket]:
-    if not record.settings.num_gpus:  # GPU holders are asked when a GPU is needed; main memory has no lock
+    if not record.num_gpus:  # GPU holders are asked when a GPU is needed; main memory has no lock
         for other in folder.glob(f"*{SOCKET}"):
             if not other.name.startswith(f"{key}-"):
                 ask_to_leave(other)

@@ -13,6 +13,7 @@ from shardmark.files import json_line, write_whole
 from shardmark.installation import SCRIPTS
 from shardmark.records.base import to_json
 from shardmark.records.model import ModelRecord
+from shardmark.records.model_brief import read_brief
 from shardmark.records.request import Request
 
 STAGE = Path(SCRIPTS) / "stage.py"
@@ -33,7 +34,7 @@ def answer(record: ModelRecord, results: Path, asked: Mapping[str, Request], out
     out.parent.mkdir(parents=True, exist_ok=True)
     model, logs = layout.MODELS.file(results, model=record.full_name), layout.WORKER_LOGS.folder(results)
     threads = min(record.settings.cpus, os.cpu_count() or 1)
-    infer_with_worker(model, staged, requests, out, threads, os.getpid(), logs)
+    infer_with_worker(read_brief(model), staged, requests, out, threads, os.getpid(), logs)
 
 
 def _stage(record: ModelRecord, results: Path, staged: Path) -> None:
