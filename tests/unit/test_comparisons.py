@@ -154,8 +154,14 @@ def test_independent_estimates_are_compared_by_walds_test() -> None:
     table = independent([0.5, 0.57, 0.5, None], [0.03, 0.04, None, None])
     assert table.p[0, 1] == pytest.approx(2 * stats.norm.sf(0.07 / 0.05))
     assert table.comparison(1, 0).ci95 == pytest.approx((0.07 - 0.05 * 1.959964, 0.07 + 0.05 * 1.959964))
-    assert (table.p[0, 2], table.p[1, 2], table.p[0, 3]) == (1, 0, 0)
+    assert (table.p[0, 2], table.p[0, 3]) == (1, 0)
     assert table.comparison(0, 2).ci95 is None
+
+
+def test_without_an_error_no_difference_is_significant() -> None:
+    unknown = independent([0.9, 0.1], [0.01, None])
+    assert unknown.p[0, 1] == 1
+    assert mean_table([unknown, independent([0.9, 0.1], [0.01, 0.01])], [1, 1], "ab").p[0, 1] == 1
 
 
 def test_means_over_data_sets_add_squares_and_of_the_same_rows_errors() -> None:

@@ -88,6 +88,17 @@ def replace_main(pair: Any, **changes: Any) -> Any:
     return type(pair)(replace(scores, metrics=metrics), pair.samples, pair.timings)
 
 
+def test_a_loss_without_an_error_bar_is_undecided(results: Results) -> None:
+    pairs = {}
+    for key, pair in results.pairs.items():
+        bare = replace_main(pair, stderr=None, ci95=None)
+        pairs[key] = type(pair)(bare.scores, None, bare.timings)
+    assert statuses(Results(pairs), **against("demo_large", models=["demo_tiny"])) == {
+        ("demo_tiny", "demo_arithmetic"): "undecided",
+        ("demo_tiny", "demo_capitals"): "undecided",
+    }
+
+
 def test_losses_are_corrected_for_all_comparisons_of_a_rule(results: Results) -> None:
     (one,) = check(results, **against("demo_large", models=["demo_base"], datasets=["demo_capitals"]))
     many = check(results, **against("demo_large"))

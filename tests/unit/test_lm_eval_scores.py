@@ -159,6 +159,16 @@ def test_a_tasks_own_function_judges_and_its_aggregation_sums_up(tmp_path: Path)
     assert (found["long"].value, found["long"].stderr) == (9.0, None)
 
 
+def test_a_fraction_that_not_every_sample_has_is_a_fraction(tmp_path: Path) -> None:
+    code = "def judge(doc, results):\n    return {'share': float(results[0])}\n"
+    (tmp_path / "utils.py").write_text(code)
+    metric = {"metric": "share", "aggregation": "nanmean"}
+    settings = {"output_type": "generate_until", "process_results": {"!function": "utils.judge", "in": "."}}
+    lines = [{"target": ""}] * 2
+    _, found = metrics(lines, [text("nan"), text("0.5")], root=tmp_path, metric_list=[metric], **settings)
+    assert (found["share"].value, found["share"].percent) == (0.5, True)
+
+
 def test_a_whole_text_is_scored_per_word_and_per_byte() -> None:
     lines = [{"target": "one two"}, {"target": "dr\u00e9i"}]
     samples, found = metrics(lines, [choice(-4.0), choice(-8.0)], output_type=ROLLING)
@@ -332,3 +342,5 @@ def test_multiple_choice_answers_are_found_by_pattern_by_choice_or_by_letter() -
     options = {"regex_pattern": r"(\([A-Z]\))", "ignore_case": True}
     found = filters.multi_choice_regex(answers, docs, **options)
     assert found == [["(B)"], ["(A)"], ["(A)"], ["[invalid]"]]
+    emptied = filters.multi_choice_regex([["dunno"]], [{"choices": ["a", "red"]}], r"\d", regexes_to_ignore=["a"])
+    assert emptied == [["[invalid]"]]

@@ -259,29 +259,32 @@ def make_part(scores: Scores, path: Path, chunks: Chunks, key: str = "") -> Part
         clusters=clusters,
         marks=packed("H", marks),
         scores=packed("d", values),
-        means=group_means(groups, values),
+        means=group_means(groups, values, clusters),
         layers=stretches,
         profile=profiler.profile(),
         sizes={each.chunk: chunks.sizes[each.chunk] for found in stretches.values() for each in found},
     )
 
 
-def group_means(names: Sequence[str | None], values: Sequence[float]) -> list[GroupMean]:
-    """The mean score of each group of samples, by name; NaN stands for no score, None for no group."""
-    groups: dict[str, list[float]] = defaultdict(list)
+def group_means(names: Sequence[str | None], values: Sequence[float], clusters: Sequence[str] = ()) -> list[GroupMean]:
+    """The mean score of each group of samples, by name; NaN stands for no score, None for no group.
+
+    Samples of one cluster may depend on each other; without `clusters`, none do.
+    """
+    groups: dict[str, list[tuple[float, str]]] = defaultdict(list)
     sizes: dict[str, int] = defaultdict(int)
-    for group, value in zip(names, values, strict=True):
+    for group, value, cluster in zip(names, values, clusters or map(str, range(len(values))), strict=True):
         if group is not None:
             sizes[group] += 1
             if not math.isnan(value):
-                groups[group].append(value)
+                groups[group].append((value, cluster))
     return [_group(name, sizes[name], groups[name]) for name in sorted(sizes)]
 
 
-def _group(name: str, n: int, known: list[float]) -> GroupMean:
+def _group(name: str, n: int, known: list[tuple[float, str]]) -> GroupMean:
     if not known:
         return GroupMean(name, n, None, None)
-    estimate = estimate_mean(known)
+    estimate = estimate_mean([value for value, _ in known], [cluster for _, cluster in known])
     return GroupMean(name, n, estimate.value, estimate.ci95)
 
 

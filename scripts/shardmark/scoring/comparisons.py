@@ -231,7 +231,7 @@ def sign_flips(differences: Sequence[float] | Numbers) -> float:
 def independent(values: Sequence[float | None], errors: Sequence[float | None]) -> Table:
     """Compare estimates (None: unknown) with their standard errors, each of its own samples, by Wald's test.
 
-    Without an error, only equal values count as equal; an unknown value differs from every other.
+    Where an error is unknown, nothing is significant (p is 1); an unknown value differs from every other.
     """
     value = np.array([np.nan if each is None else each for each in values])
     error = np.array([np.nan if each is None else each for each in errors])
@@ -280,7 +280,7 @@ def _wald(difference: Numbers, stderr: Numbers, test: Test) -> Table:
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.where(stderr > 0, 2 * special.ndtr(-np.abs(difference) / stderr), 0.0)
         half = float(special.ndtri((1 + CONFIDENCE) / 2)) * np.where(np.isfinite(difference), stderr, np.nan)
-        p[np.abs(difference) <= 1e-15] = 1.0
+        p[(np.abs(difference) <= 1e-15) | (np.isnan(stderr) & np.isfinite(difference))] = 1.0
         low, high, smallest = difference - half, difference + half, np.where(stderr > 0, STEPS * stderr, np.nan)
     nothing = np.full(difference.shape, np.nan)
     tests = np.full(difference.shape, test, TESTS)

@@ -142,6 +142,7 @@ class Gate:
             p = float(next(corrected))
             worse = (each.found.difference < 0) == each.metric.higher_is_better and each.found.difference != 0
             status: Status = "fail" if worse and p < rule.level else "pass"
+            status = "undecided" if worse and each.found.null_stderr is None else status
             smallest = each.found.smallest
             if status == "pass" and rule.shows is not None and (smallest is None or smallest > rule.shows):
                 status = "undecided"

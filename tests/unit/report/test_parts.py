@@ -21,7 +21,18 @@ from shardmark.report import build
 from shardmark.report.build import build_report
 from shardmark.report.chunks import Chunks, read_chunk
 from shardmark.report.explorer import numbered
-from shardmark.report.parts import CUT, NO_ANSWER, REFUSED, TIED, TRUNCATED, VERDICTS, Part, Parts, verdict
+from shardmark.report.parts import (
+    CUT,
+    NO_ANSWER,
+    REFUSED,
+    TIED,
+    TRUNCATED,
+    VERDICTS,
+    Part,
+    Parts,
+    group_means,
+    verdict,
+)
 from shardmark.report.results import read_results
 from shardmark.scoring.statistics import estimate_mean
 from shardmark.store import hashes
@@ -316,3 +327,10 @@ def test_scripts_are_javascript() -> None:
         pytest.skip("no node to check the syntax with")
     done = subprocess.run([node, "--check", "-"], input=str(source(explorer.SCRIPTS)), text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_interval_of_a_group_counts_clusters() -> None:
+    (one,) = group_means(["g"] * 8, [1.0, 0.0] * 4, list("abababab"))
+    (alone,) = group_means(["g"] * 8, [1.0, 0.0] * 4)
+    assert one.ci95 == estimate_mean([1.0, 0.0] * 4, list("abababab")).ci95
+    assert alone.ci95 == pytest.approx(estimate_mean([1.0, 0.0] * 4).ci95)

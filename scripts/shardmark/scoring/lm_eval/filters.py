@@ -93,7 +93,8 @@ def multi_choice_regex(
         found = matches[group_select]
         if isinstance(found, tuple):
             found = next((part for part in found if part), "")
-        return meanings.get(found.strip(), found.strip())
+        found = found.strip()
+        return meanings.get(found, found) if found else ""  # a choice may be empty without what is ignored
 
     def filtered(texts: Sequence[str], doc: Doc) -> list[str]:
         choices = [plain(choice.strip()) for choice in doc["choices"]]

@@ -1,5 +1,6 @@
 """Judge the answers to one of lm-eval's tasks, by its rules."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -261,7 +262,9 @@ class Task:
             estimate = Estimate(float(self.code.load(aggregation)(values)), None, None, len(values))
         else:
             estimate = aggregate(aggregation, metric, values)
-        fraction = aggregation == "f1" or (aggregation in MEANS and all(0 <= value <= 1 for value in values))
+        fraction = aggregation == "f1" or (
+            aggregation in MEANS and all(math.isnan(value) or 0 <= value <= 1 for value in values)
+        )
         better = REGISTERED.get(metric, ("", True))[1] if rule.higher_is_better is None else rule.higher_is_better
         return estimate.metric(higher_is_better=better, percent=fraction)
 
