@@ -81,7 +81,7 @@ MAIN = workflow.modifier.is_main_snakefile()  # else another Snakefile has this 
 if workflow.modifier.skip_configfile:
     pass  # the module is given its `config`
 elif not workflow.overwrite_configfiles:
-    check_or_exit(Path("config/config.yaml"), must_exist=True)
+    check_or_exit(Path("config/config.yaml"))
 
     configfile: "config/config.yaml"
 

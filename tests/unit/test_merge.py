@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from shardmark import command
 from shardmark.config.load import load
 from shardmark.config.merge import add_config_arguments, lost_quotes, merge, merged, parse_assignments
 from shardmark.errors import Problem
+from shardmark.workflow.snakefile import check_configfiles
 
 SCRIPTS = Path(command.__file__).parents[1]
 
@@ -144,6 +146,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: str | None
     assert problem.where == str(file)
     assert what in problem.what
     assert "--configfile" in problem.fix
+
+
+def test_what_snakemake_is_to_read_is_checked_before_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    for name, what in (("none.yaml", "there is no such file"), (".", "Is a directory"), ("pipe", "not seekable")):
+        with pytest.raises(SystemExit):
+            check_configfiles(["--cores", "1", "--configfile", str(tmp_path / name)])
+        told = capsys.readouterr().err
+        assert what in told
+        assert "with --configfile" in told
+    os.close(writer)
 
 
 def test_the_options_are_spelt_as_snakemakes(tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ from shardmark.errors import Problem, UserError
 
 DEFAULT = Path("config/config.yaml")
 NAME_ANOTHER = "correct it, or name another YAML or JSON file with --configfile"
+WHERE = (
+    "name another file with --configfile, which stands after the targets; or let `shardmark init` make a folder with "
+    "everything that a run needs"
+)
 KEY = re.compile(r"[a-zA-Z_][\w-]*\w$")
 "Keys that Snakemake accepts."
 QUOTES = "'\""
@@ -110,16 +114,19 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return dict(load_configfile(file))
     except (WorkflowError, OSError, ValueError, RecursionError) as error:
-        what = f"cannot be read: {error}" if file.exists() else "there is no such file"
-        raise UserError(Problem(str(file), "", what, NAME_ANOTHER)) from error
+        raise UserError(Problem(str(file), "", f"cannot be read: {error}", NAME_ANOTHER)) from error
 
 
 def check_file(file: Path) -> None:
-    """Raise UserError for a file that is not YAML (JSON is) or exceeds its bounds, before Snakemake reads it."""
+    """Raise UserError for a file that is missing, not YAML (JSON is), or exceeds its bounds, before Snakemake does."""
     try:
-        load_yaml(file.read_bytes())
-    except OSError:
-        return  # reading it later reports that
+        with file.open("rb") as stream:
+            stream.seek(0)  # Snakemake does, which is an error for a pipe
+            load_yaml(stream.read())
+    except FileNotFoundError as error:
+        raise UserError(Problem(str(file), "", f"there is no such file in {Path.cwd()}", WHERE)) from error
+    except OSError as error:
+        raise UserError(Problem(str(file), "", f"cannot be read: {error.strerror or error}", NAME_ANOTHER)) from error
     except yaml.YAMLError as error:
         if not _is_json(file):
             told = yaml_problem(error, str(file))

@@ -147,16 +147,9 @@ def _exit_on_mistakes(results: str) -> Iterator[None]:
     sys.exit(1)
 
 
-def check_or_exit(file: Path, must_exist: bool = False) -> None:
+def check_or_exit(file: Path) -> None:
     """Exit with a message if Snakemake could not read a configuration file."""
     with _exit_on_mistakes("results"):
-        if must_exist and not file.exists():
-            what = f"there is no such file in {Path.cwd()}, where Shardmark was started"
-            fix = (
-                "`shardmark init` makes a folder with everything that a run needs; or name another file with "
-                "--configfile"
-            )
-            raise UserError(Problem(str(file), "", what, fix))
         check_file(file)
 
 
@@ -168,8 +161,7 @@ def check_configfiles(words: list[str]) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     add_config_arguments(parser)
     for file in parser.parse_known_args(words)[0].configfile:
-        if file.is_file():
-            check_or_exit(file)
+        check_or_exit(file)
 
 
 def tool_wanted() -> bool:
