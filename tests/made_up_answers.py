@@ -8,7 +8,8 @@ from typing import Any
 from answered import made, scored, wrote
 from shardmark import layout
 from shardmark.files import read_jsonl
-from shardmark.plan import Pair, Plan, score_files
+from shardmark.plan.pairs import Pair, score_files
+from shardmark.plan.plan import Plan
 from shardmark.plan.shard_counts import Divisions
 from shardmark.records.prediction import Prediction
 from shardmark.scoring.score import score_dataset

@@ -14,7 +14,7 @@ from shardmark.config import DatasetConfig
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.errors import Problem, UserError
 from shardmark.files import pretty_json, sealed
-from shardmark.plan import Plan, make_plan
+from shardmark.plan.plan import Plan, make_plan
 from shardmark.records.base import Record, to_json
 from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import Commit, HubRepository, Location, ModelRecord, Source

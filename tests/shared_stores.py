@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 import projects
 from answered import made, wrote
 from shardmark.config.merge import Merged
-from shardmark.plan import Plan
+from shardmark.plan.plan import Plan
 from shardmark.records.prediction import Generated
 from shardmark.store.predictions import read_predictions, write_predictions
 from shardmark.store.requests import ids_in

@@ -8,8 +8,8 @@ import pytest
 
 import projects
 from projects import problems
-from shardmark.plan import Plan
 from shardmark.plan.pairs import score_files
+from shardmark.plan.plan import Plan
 from shardmark.tools.audit import draw
 from shared_stores import Person, answer, person
 

@@ -11,7 +11,7 @@ from projects import dataset_settings, write_dataset, write_model
 from shardmark.config import RunConfig
 from shardmark.config.merge import parse_assignments
 from shardmark.config.run import GroupLimit
-from shardmark.plan import make_plan
+from shardmark.plan.plan import make_plan
 from shardmark.records.base import to_json
 from shardmark.records.extent import ExtentRecord
 from shardmark.tasks import render

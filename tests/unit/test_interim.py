@@ -11,7 +11,8 @@ import made_up_answers
 from finished_runs import CHOICE, COLOURS
 from projects import GENERATE, files_of, many_rows, plan, problems, write_dataset, write_model
 from shardmark.files import read_json
-from shardmark.plan import Plan, score_files
+from shardmark.plan.pairs import score_files
+from shardmark.plan.plan import Plan
 from shardmark.records.score import Scores, SoFar
 from shardmark.report.groups import Group, group_scores, weights_of
 from shardmark.report.inputs import read_scores

@@ -23,7 +23,8 @@ from projects import (
 from shardmark.files import file_sha256, pretty_json, sealed, sha256
 from shardmark.lock.changes import lock_lines
 from shardmark.lock.entries import chat_template
-from shardmark.plan import Plan, origins
+from shardmark.plan import origins
+from shardmark.plan.plan import Plan
 from shardmark.tasks import rows as row_module
 
 COMMIT = "a" * 40

@@ -16,10 +16,10 @@ import pytest
 from projects import model_record
 from shardmark.config import RunConfig
 from shardmark.config.offline import FOUND, SWITCHES, hub_answers, is_offline, use_offline
-from shardmark.plan import Plan
 from shardmark.plan import missing as missing_module
 from shardmark.plan.hub_files import Place, no_room
 from shardmark.plan.missing import files_not_here, missing_problems, remote_code_problems
+from shardmark.plan.plan import Plan
 from shardmark.records.model import Commit, Folder, HubFile, HubRepository, ModelRecord
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

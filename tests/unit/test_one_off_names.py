@@ -8,7 +8,7 @@ import pytest
 
 from projects import run_config, write_dataset, write_model
 from shardmark.config.one_off import LONGEST, one_off_name
-from shardmark.plan import make_plan
+from shardmark.plan.plan import make_plan
 
 
 @pytest.mark.parametrize(

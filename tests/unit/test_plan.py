@@ -39,9 +39,9 @@ from shardmark import layout
 from shardmark.files import is_sealed, jsonl, pretty_json, read_json, read_jsonl, sealed, sha256, write_whole
 from shardmark.metrics import METRICS
 from shardmark.metrics.base import Needs
-from shardmark.plan import Pair, Plan, make_plan, score_files
 from shardmark.plan.cost import Seconds, prior_load_seconds, prior_seconds
-from shardmark.plan.pairs import MissingShard
+from shardmark.plan.pairs import MissingShard, Pair, score_files
+from shardmark.plan.plan import Plan, make_plan
 from shardmark.plan.summary import can_show, print_summary, wall_seconds, work_seconds
 from shardmark.records.base import read_sealed_record, to_json
 from shardmark.records.shard import ShardLists, ShardRecord

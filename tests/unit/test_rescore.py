@@ -10,7 +10,7 @@ import made_up_answers
 from projects import GENERATE, change_yaml, plan, problems, write_dataset, write_model, write_rows
 from shardmark import layout
 from shardmark.files import read_json, read_sealed
-from shardmark.plan import Plan
+from shardmark.plan.plan import Plan
 from shardmark.plan.summary import rescore_lines
 
 GROUPED = [{"question": f"{n} + 1?", "answer": str(n % 2), "kind": "even" if n % 2 == 0 else "odd"} for n in range(6)]

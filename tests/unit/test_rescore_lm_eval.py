@@ -11,7 +11,8 @@ import made_up_answers
 from projects import change_yaml, plan, problems, write_model, write_rows, write_yaml
 from shardmark import layout
 from shardmark.files import read_json, read_sealed
-from shardmark.plan import Plan, lm_eval
+from shardmark.plan import lm_eval
+from shardmark.plan.plan import Plan
 from shardmark.plan.summary import limit_lines, rescore_lines
 from shardmark.tasks.lm_eval.files import _parsed
 

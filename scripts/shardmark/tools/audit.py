@@ -16,8 +16,8 @@ from shardmark import layout
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
-from shardmark.plan import Plan
 from shardmark.plan.endpoints import use_max_cost
+from shardmark.plan.plan import Plan
 from shardmark.records.model import ModelRecord
 from shardmark.records.prediction import Prediction
 from shardmark.records.request import Request

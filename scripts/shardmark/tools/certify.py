@@ -17,8 +17,8 @@ from shardmark import layout
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest, pretty_json, sealed, write_whole
-from shardmark.plan import Plan
 from shardmark.plan.endpoints import use_max_cost
+from shardmark.plan.plan import Plan
 from shardmark.records.base import find_sealed, read_sealed_record, to_json
 from shardmark.records.certificate import Agreement, Certificate, Party
 from shardmark.records.model import ModelRecord, Staged

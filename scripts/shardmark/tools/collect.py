@@ -11,7 +11,7 @@ from rich.table import Table
 
 from shardmark.config.merge import Merged, merge
 from shardmark.errors import Problem, UserError
-from shardmark.plan import Plan
+from shardmark.plan.plan import Plan
 from shardmark.printable import printable
 from shardmark.tools.garbage import File, remove, survey
 from shardmark.tools.needs import needs_of

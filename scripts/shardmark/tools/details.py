@@ -6,7 +6,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from shardmark.plan import Pair, Plan
+from shardmark.plan.pairs import Pair
+from shardmark.plan.plan import Plan
 from shardmark.plan.summary import duration, seconds_together, wall_seconds, work_seconds
 from shardmark.plan.why import Reason, reason_lines, reasons
 from shardmark.power import smallest_difference

@@ -18,9 +18,9 @@ from shardmark.config.weights import WeightsConfig
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.installation import INSTALLATION
 from shardmark.lock.lock import LOCK, Lock
-from shardmark.plan import Plan
 from shardmark.plan.hub_files import places
 from shardmark.plan.lm_eval import expand, rows_files
+from shardmark.plan.plan import Plan
 from shardmark.records.archive import Place
 from shardmark.records.model import Folder, GgufFile
 from shardmark.records.origin import FileOrigin, HubOrigin

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from shardmark import layout
 from shardmark.errors import UserError
-from shardmark.plan import Pair, Plan
+from shardmark.plan.pairs import Pair
+from shardmark.plan.plan import Plan
 from shardmark.plan.shard_counts import Divisions
 from shardmark.records.base import find_sealed, read_sealed_record
 from shardmark.records.dataset import DatasetRecord

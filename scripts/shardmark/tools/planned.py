@@ -9,7 +9,7 @@ from rich.console import Console
 
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem, UserError
-from shardmark.plan import Plan, make_plan
+from shardmark.plan.plan import Plan, make_plan
 
 WIDTH = 160
 "The width in columns of tables written to a file or a pipe."

@@ -16,7 +16,7 @@ from shardmark import __version__, layout
 from shardmark.config.merge import Merged
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
-from shardmark.plan import Plan
+from shardmark.plan.plan import Plan
 from shardmark.plan.shared_answers import REFUSED
 from shardmark.records.model import ModelRecord
 from shardmark.scoring.score import git_commit

@@ -14,7 +14,7 @@ from made_up_answers import finish
 from projects import GENERATE, change_yaml, plan, problems, write_dataset, write_model, write_rows, write_yaml
 from shardmark.config.merge import Merged
 from shardmark.files import pretty_json, sealed
-from shardmark.plan import Plan
+from shardmark.plan.plan import Plan
 from shardmark.tools.collect import Collection, collect, delete, known_runs
 
 DAY_AGO = -86400

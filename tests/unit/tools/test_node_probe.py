@@ -10,7 +10,7 @@ import projects
 from shardmark import layout
 from shardmark.errors import Problem
 from shardmark.files import sealed
-from shardmark.plan import Plan
+from shardmark.plan.plan import Plan
 from shardmark.tools.node_check import lacks
 from shardmark.tools.node_probe import node_needs, probe_nodes
 from shardmark.untrusted.sandbox import require_sandbox
