@@ -1,6 +1,7 @@
 """One process paces all jobs and runs that ask an endpoint, whoever of them dies, itself included."""
 
 import asyncio
+import json
 import os
 import signal
 import tempfile
@@ -12,9 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
+from shardmark.engine.endpoints import limiter as limiters_module
 from shardmark.engine.endpoints import permits
-from shardmark.engine.endpoints.limiter import LEDGER_DIGITS, _ledger_total, _write_ledger
-from shardmark.engine.endpoints.pace import LIMITED, OK, Purse
+from shardmark.engine.endpoints.limiter import LEDGER_DIGITS, Limiter, _ledger_total, _write_ledger
+from shardmark.engine.endpoints.pace import LIMITED, MINUTE, OK, Purse
 from shardmark.engine.endpoints.permits import OutOfMoney, Permits, Terms, socket_of
 from shardmark.errors import UserError
 
@@ -301,6 +303,31 @@ def test_what_a_run_has_spent_is_never_forgotten_not_even_while_it_is_written(tm
         _write_ledger(ledger, Purse(limit=0, spent=spent, reserved=3))
         assert _ledger_total(ledger) == spent + 3
         assert ledger.stat().st_size == LEDGER_DIGITS + 1, "written over what was there, without a moment of emptiness"
+
+
+class Told:
+    """A client's end of a connection, with all that it is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+
+    def write(self, line: bytes) -> None:
+        self.messages.append(json.loads(line))
+
+
+def test_a_clock_that_is_put_back_stops_no_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter, told = Limiter(tmp_path / "kept"), Told()
+    hello = terms("e", tmp_path, requests_per_minute=60_000, tokens_per_minute=1)._asdict() | {"held": []}
+    guest = limiter._welcome(hello, told)  # type: ignore[arg-type]
+    limiter._hear(guest, {"take": [[0, 0, 0]]})
+    limiter.keep()
+    earlier = time.time() - 3600
+    monkeypatch.setattr(time, "time", lambda: earlier)
+    limiter._hear(guest, {"take": [[1, 0, 0]]})
+    assert told.messages == [{"grant": [0]}, {"grant": [1]}]
+    monkeypatch.setattr(limiters_module, "BOOT", limiters_module.BOOT - 3600)
+    [pace] = Limiter(tmp_path / "kept")._paces.values()
+    assert 0 < pace.wait(1, limiters_module._now()) <= MINUTE
 
 
 @pytest.mark.slow

@@ -42,8 +42,15 @@ LEAST_WAIT, MOST_WAIT = 0.001, 3600.0
 LEDGER_DIGITS = 40
 KEPT = ".json"
 "The suffix of the file beside the socket: the knowledge of the last limiter about each endpoint."
+BOOT = time.time() - time.monotonic()
+"The time by the wall clock at which the monotonic clock began: the wall clock may be put back later."
 Want = tuple[int, int, int]
 "Number, tokens and cost of a request that waits for a permit."
+
+
+def _now() -> float:
+    """The time, which never goes back: requests would stop until it is what it was."""
+    return BOOT + time.monotonic()
 
 
 @dataclass(eq=False)
@@ -125,13 +132,13 @@ class Limiter:
             writer, pace, purse, ledger, hello["concurrency"], hello["requests_per_minute"], hello["tokens_per_minute"]
         )
         for number, tokens, cost in hello["held"]:  # granted by an earlier limiter, which has counted the cost as spent
-            guest.held[number] = Held(pace.grant(tokens, time.time()), cost)
+            guest.held[number] = Held(pace.grant(tokens, _now()), cost)
             if purse:
                 purse.hold(cost)
                 purse.spent -= cost
         self._guests.setdefault(id(pace), deque()).append(guest)
         self._agree(pace)
-        if 2 * GATHERING_SECONDS < (seconds := pace.wait(0, time.time())) < math.inf and pace.blind_until > 0:
+        if 2 * GATHERING_SECONDS < (seconds := pace.wait(0, _now())) < math.inf and pace.blind_until > 0:
             why = "the process that kept its limits died, and what else it had granted is unknown"
             guest.tell(note=f"pausing requests for {seconds:.0f} s: {why}")
         return guest
@@ -154,7 +161,7 @@ class Limiter:
         self._grant_all(guest)
 
     def _settle(self, guest: Guest, number: int, outcome: str, after: float, tokens: int, cost: int) -> None:
-        held, now = guest.held.pop(number), time.time()
+        held, now = guest.held.pop(number), _now()
         guest.pace.settle(held.entry, tokens)
         if guest.purse:
             guest.purse.settle(held.cost, cost)
@@ -196,7 +203,7 @@ class Limiter:
                 skipped += 1
                 continue
             number, tokens, cost = guest.wants[0]
-            seconds = pace.wait(tokens, time.time())
+            seconds = pace.wait(tokens, _now())
             if seconds > 0:
                 guests.rotate(1)  # it keeps its turn
                 self._later(pace, seconds)
@@ -210,7 +217,7 @@ class Limiter:
                 continue
             skipped = 0
             guest.wants.popleft()
-            guest.held[number] = Held(pace.grant(tokens, time.time()), cost)
+            guest.held[number] = Held(pace.grant(tokens, _now()), cost)
             guest.granted.append(number)
             told.append(guest)
         for guest in dict.fromkeys(told):
@@ -252,6 +259,8 @@ def _restored(facts: dict[str, Any], blind_until: float) -> Pace:
     """A pace as the last limiter left it. Its times are wall-clock times, so they soon lose their meaning."""
     try:
         entries = deque(Entry(float(when), int(tokens)) for when, tokens in facts.pop("entries"))
+        if entries and entries[-1].time > _now():  # the wall clock was put back: these times mean nothing
+            return Pace(blind_until=_now())
         used = sum(entry.tokens for entry in entries)
         return Pace(**facts, entries=entries, used=used, blind_until=blind_until)
     except (TypeError, ValueError, KeyError, AttributeError):
