@@ -61,3 +61,10 @@ def test_all_models_that_scored_the_choices_of_a_request_are_kept() -> None:
     told = usage(MODEL, {"r": scored})
     assert told
     assert told.served == {"m fp_1": 1, "m fp_2": 1}
+
+
+def test_of_a_fingerprint_for_each_answer_only_some_are_kept() -> None:
+    answers = {str(n): answer(served=f"m fp_{n}") for n in range(100)} | {"x": answer(served="m fp_7")}
+    told = usage(MODEL, answers)
+    assert told
+    assert (len(told.served), told.served["m fp_7"], told.served["and 80 other names"]) == (21, 2, 80)

@@ -8,6 +8,8 @@ from shardmark.records.model import ModelRecord
 from shardmark.records.prediction import Generated, Output, Prediction, Scored
 from shardmark.records.timings import Usage
 
+MOST_NAMES = 20
+
 
 def usage(record: ModelRecord, answers: Mapping[str, Prediction]) -> Usage | None:
     """Tokens, money and served models' names over all answers; None for a model that is not behind an endpoint."""
@@ -26,7 +28,14 @@ def usage(record: ModelRecord, answers: Mapping[str, Prediction]) -> Usage | Non
             served.update(output.served for output in answer.outputs)
     price = settings.price
     money = (read * price.input + written * price.output) / 1e6 if price else None
-    return Usage(read=read, written=written, money=money, served=dict(served.most_common()), uncounted=uncounted)
+    return Usage(read=read, written=written, money=money, served=_commonest(served), uncounted=uncounted)
+
+
+def _commonest(served: Counter[str]) -> dict[str, int]:
+    """The commonest names; the others, as of an endpoint with a fingerprint for each answer, count as one."""
+    kept = dict(served.most_common(MOST_NAMES))
+    others = len(served) - len(kept)
+    return kept | ({f"and {others:,} other names": served.total() - sum(kept.values())} if others else {})
 
 
 def _is_uncounted(output: Output | Generated) -> bool:
