@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from openai.types.shared.reasoning_effort import ReasoningEffort
+from rich.console import Console
 
 from projects import GENERATE, ROWS, plan, problems, write_dataset, write_model, write_rows, write_yaml
 from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.plan import endpoints
 from shardmark.plan.endpoints import MAX_COST, bills, use_max_cost
+from shardmark.plan.summary import print_summary, wall_seconds
 
 CHOICE = {"kind": "choice", "prompt": "{{ question }}", "choices": ["1", "2"], "target": "0", "metrics": ["accuracy"]}
 KEY = "sk-a-secret"
@@ -36,6 +39,8 @@ def endpoint(answer: Answer) -> Iterator[str]:
             text = value if isinstance(value, str) else json.dumps(value)
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
+            if status == 308:
+                self.send_header("Location", text)
             self.end_headers()
             with suppress(ConnectionError):
                 while self.wfile.write(text.encode()) and text == ENDLESS:
@@ -222,6 +227,18 @@ def test_an_endpoint_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert (problem.key, "cannot be reached" in problem.what) == ("base_url", True)
 
 
+def test_an_address_may_have_a_path_without_a_version(tmp_path: Path) -> None:
+    with endpoint(lists("tiny")) as url:
+        assert plan(project(tmp_path, f"{url.removesuffix('/v1')}/inference/")).models
+
+
+def test_an_address_that_only_redirects_is_told(tmp_path: Path) -> None:
+    with endpoint(lambda path, key: (308, "https://elsewhere/v1")) as url:
+        [problem] = problems(plan, project(tmp_path, url))
+    assert problem.key == "base_url"
+    assert "it redirects to https://elsewhere/v1" in problem.what
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -280,11 +297,24 @@ def test_requests_tokens_and_money_are_counted_at_most(tmp_path: Path) -> None:
     asks = GENERATE | {"generation": {"max_new_tokens": 100, "samples": 3, "temperature": 1.0}}
     with endpoint(lists("tiny")) as url:
         made = plan(project(tmp_path, url, {"ask": asks}, price={"input": 1e6, "output": 2e6}, max_out_len=50))
-    bill = bills(made.pairs, made.results)["api"]
+    bill = bills(made.pairs)["api"]
     assert (bill.requests, bill.written) == (15, 15 * 50)
     assert bill.read == pytest.approx(15 * len("Q: What is 0 + 1?\nA:") / 4, abs=1)
     assert bill.money == pytest.approx(bill.read + 2 * bill.written, abs=1)
     assert "15 requests" in str(bill)
+
+
+@pytest.mark.parametrize("pace", [{"requests_per_minute": 2.5}, {"tokens_per_minute": 4, "requests_per_minute": 100}])
+def test_a_plan_takes_as_long_as_the_limits_of_a_minute_require(tmp_path: Path, pace: dict[str, float]) -> None:
+    asks = GENERATE | {"generation": {"max_new_tokens": 100, "samples": 3, "temperature": 1.0}}
+    with endpoint(lists("tiny")) as url:
+        made = plan(project(tmp_path, url, {"ask": asks}, **pace))
+    told = StringIO()
+    print_summary(made, Console(file=told, width=200), lambda pair: None)
+    requests, tokens = 15, 15 * len("Q: What is 0 + 1?\nA:") / 4
+    minutes = tokens / 4 if "tokens_per_minute" in pace else requests / 2.5
+    assert wall_seconds(made.pairs, None) == pytest.approx(60 * minutes)
+    assert f"at least {minutes:.0f} min at its pace" in told.getvalue()
 
 
 def test_the_limit_of_money_reaches_the_jobs_and_that_of_an_earlier_run_does_not(

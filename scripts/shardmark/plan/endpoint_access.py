@@ -83,11 +83,14 @@ def _filled(value: Any) -> Any:
 
 
 def client_options(settings: OpenaiConfig, secrets: Secrets) -> dict[str, Any]:
-    """Arguments for a client of the package openai, synchronous or not."""
+    """Arguments for a client of the package openai, synchronous or not. What the environment adds is not for all."""
     from openai import Omit
 
-    absent = {"OpenAI-Organization": Omit(), "OpenAI-Project": Omit()}  # the environment's are not for every endpoint
-    headers = {**absent, **secrets.headers}
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    added = [name for name in (line.partition(":")[0].strip() for line in lines) if name.lower() != "authorization"]
+    headers = {name: Omit() for name in (*added, "OpenAI-Organization", "OpenAI-Project")} | secrets.headers
+    if secrets.key:
+        headers["Authorization"] = f"Bearer {secrets.key}"  # one in the variable would replace what api_key sets
     address = {"base_url": settings.base_url, "max_retries": 0, "default_headers": headers}
     return {"api_key": secrets.key or "none", "admin_api_key": ""} | address
 

@@ -13,7 +13,6 @@ from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.errors import Problem, UserError, collecting, nearest
 from shardmark.plan.cost import CHARACTERS_PER_TOKEN
 from shardmark.plan.endpoint_access import client_options, read_secrets, request_headers, trusts_proxies
-from shardmark.plan.pairs import Pair
 from shardmark.records.base import parse
 from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import ModelRecord
@@ -23,6 +22,8 @@ from shardmark.tasks.requests import texts_of
 
 if TYPE_CHECKING:
     from openai import OpenAI
+
+    from shardmark.plan.pairs import Pair
 
 MAX_COST = "SHARDMARK_MAX_COST"
 "The environment variable with the most that this run may spend; workers inherit it."
@@ -46,24 +47,29 @@ class Bill(NamedTuple):
     written: int
     money: float | None
     "In the currency of the model's price; None if its file has none."
+    least_seconds: float
+    "The time that the limits of a minute in the model's file require, even if answers have no tokens."
 
     def __str__(self) -> str:
         tokens = f"{self.requests:,} requests, about {self.read:,} tokens to read, at most {self.written:,} to write"
         return tokens + (f", at most about {self.money:,.2f} in its currency" if self.money is not None else "")
 
 
-def bills(pairs: Iterable[Pair], results: Path) -> dict[str, Bill]:
+def bills(pairs: Iterable["Pair"]) -> dict[str, Bill]:
     """The bill for the missing requests of models behind endpoints, by the model's name."""
     found: dict[str, Bill] = {}
     for pair in pairs:
-        settings = pair.model.settings
-        if isinstance(settings, OpenaiConfig) and pair.requests:
-            before, this = found.get(pair.model.name), _bill(pair, settings, results)
-            found[pair.model.name] = _together(before, this) if before else this
+        if pair.bill and pair.requests:
+            before = found.get(pair.model.name)
+            found[pair.model.name] = _together(before, pair.bill) if before else pair.bill
     return found
 
 
-def _bill(pair: Pair, settings: OpenaiConfig, results: Path) -> Bill:
+def bill_of(pair: "Pair", results: Path) -> Bill | None:
+    """The bill for the missing requests of a pair; None if its model is not behind an endpoint."""
+    settings = pair.model.settings
+    if not isinstance(settings, OpenaiConfig):
+        return None
     requests, read, written = 0, 0.0, 0.0
     for shard in pair.missing:
         path = layout.REQUESTS.file(results, dataset=pair.dataset.name, shard=shard.name)
@@ -74,7 +80,9 @@ def _bill(pair: Pair, settings: OpenaiConfig, results: Path) -> Bill:
         written += sum(times * answer for times, _, answer in asked) * share
     price = settings.price
     money = (read * price.input + written * price.output) / 1e6 if price else None
-    return Bill(requests, round(read), round(written), money)
+    limited = ((requests, settings.requests_per_minute), (read, settings.tokens_per_minute))
+    minutes = max(amount / limit if limit else 0.0 for amount, limit in limited)
+    return Bill(requests, round(read), round(written), money, 60 * minutes)
 
 
 def _tokens(request: Request, settings: OpenaiConfig) -> tuple[int, float, int]:
@@ -88,7 +96,8 @@ def _tokens(request: Request, settings: OpenaiConfig) -> tuple[int, float, int]:
 
 def _together(one: Bill, other: Bill) -> Bill:
     money = None if one.money is None or other.money is None else one.money + other.money
-    return Bill(one.requests + other.requests, one.read + other.read, one.written + other.written, money)
+    seconds = one.least_seconds + other.least_seconds
+    return Bill(one.requests + other.requests, one.read + other.read, one.written + other.written, money, seconds)
 
 
 def endpoint_problems(model: ModelRecord, datasets: Iterable[DatasetRecord], has_limit: bool) -> list[Problem]:
@@ -174,7 +183,8 @@ def _client(model: ModelRecord, settings: OpenaiConfig) -> Iterator[tuple["OpenA
             response = super().send(request, stream=True, **more)
             with closing(response):
                 content = b"".join(_first_chunks(response.iter_bytes()))
-            return httpx2.Response(response.status_code, content=content, request=request)
+            kept = {"location": response.headers.get("location", "")}
+            return httpx2.Response(response.status_code, headers=kept, content=content, request=request)
 
     secrets = read_secrets(settings, model.file)
     with Bounded(trust_env=trusts_proxies(settings), timeout=SECONDS) as connections:
@@ -213,8 +223,8 @@ def _listed_problems(
             return []  # it is slow, or still loading the model
         what = f"it cannot be reached ({type(error.__cause__ or error).__name__})"
         return [_refused(model, "base_url", what, "start it, or correct the address or the proxy's variables")]
-    except openai.APIStatusError:
-        return []
+    except openai.APIStatusError as error:
+        return _route_problems(model, settings, client, headers) if error.response.is_redirect else []
     except (ValueError, openai.OpenAIError):
         return [_refused(model, "base_url", "its /models lists no models", "correct the address: it ends in /v1")]
     listed = [str(each["id"]) for each in found]
@@ -258,6 +268,10 @@ def _route_problems(
     except openai.NotFoundError:
         fix = "correct the address (it ends in /v1), or use the other api"
         return [_refused(model, "base_url", f"it has neither /models nor {route}", fix)]
+    except openai.APIStatusError as error:
+        if error.response.is_redirect:
+            what = f"it redirects to {read_secrets(settings, model.file).hidden(error.response.headers['location'])}"
+            return [_refused(model, "base_url", what, f"give that address, without {route}")]
     except openai.OpenAIError:
         pass
     return []

@@ -14,6 +14,7 @@ from shardmark.config import RunConfig
 from shardmark.errors import Problem, UserError
 from shardmark.plan.cost import Costs, Seconds, Share
 from shardmark.plan.datasets import PlannedDataset
+from shardmark.plan.endpoints import Bill, bill_of
 from shardmark.plan.outdated_answers import OutdatedAnswers
 from shardmark.plan.reuse import WHOLE, Answered, Warn, ids_in_partials, take_over
 from shardmark.plan.shard_counts import Divisions
@@ -57,6 +58,8 @@ class Pair:
     "On a cluster, the number of jobs of the missing shards, with fractions if pairs share jobs; None: each is one."
     measured: bool = False
     "Whether `seconds` comes from measured jobs of this model, and not from a prior."
+    bill: Bill | None = None
+    "What the missing shards take from an endpoint."
 
     @property
     def requests(self) -> int:
@@ -171,7 +174,8 @@ class ModelPairs:
         load = max((cost.load for cost, shard in zip(costs, pair.missing, strict=True) if shard.left), default=0.0)
         longest = max((cost.total for cost in costs), default=0.0)
         measured = self.costs.measured(model, dataset.name, dataset.kind)
-        return replace(pair, seconds=Seconds(inference, load), longest=longest, costs=costs, measured=measured)
+        seconds, bill = Seconds(inference, load), bill_of(pair, self.results)
+        return replace(pair, seconds=seconds, longest=longest, costs=costs, measured=measured, bill=bill)
 
 
 def _share(shard: MissingShard) -> Share:

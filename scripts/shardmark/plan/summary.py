@@ -59,8 +59,9 @@ def print_summary(plan: Plan, console: Console, slots: Callable[[Pair], int | No
     console.print(table)
     for line in reason_lines(reasons(plan.pairs, plan.results), MOST_REASONS):
         console.print(line, markup=False, highlight=False)
-    for name, bill in bills(plan.pairs, plan.results).items():
-        console.print(f"endpoint of {name}: {bill}", markup=False, highlight=False)
+    for name, bill in bills(plan.pairs).items():
+        pace = f", at least {duration(bill.least_seconds)} at its pace" * (bill.least_seconds > 0)
+        console.print(f"endpoint of {name}: {bill}{pace}", markup=False, highlight=False)
     for line in [*rescore_lines(plan), *plan.shared, *limit_lines(plan), *power_lines(plan)]:
         console.print(line, markup=False, highlight=False)
 
@@ -120,10 +121,14 @@ def work_seconds(pairs: list[Pair], slots: int | None) -> float:
 
 
 def wall_seconds(pairs: list[Pair], slots: int | None) -> float:
-    """Seconds until a model's jobs are done if `slots` run at once (None: all): at least the longest job's."""
+    """Seconds until a model's jobs are done if `slots` run at once (None: all).
+
+    At least the longest job's, and those that the pace of an endpoint requires.
+    """
     inference, load = _inference_and_load(pairs)
     longest = max((pair.longest for pair in pairs), default=0.0)
-    return max(longest, load + inference / max(1, _places(pairs, slots)))
+    paced = sum(pair.bill.least_seconds for pair in pairs if pair.bill)
+    return max(longest, load + inference / max(1, _places(pairs, slots)), paced)
 
 
 def seconds_together(models: list[tuple[list[Pair], int | None]]) -> float:

@@ -81,8 +81,8 @@ def _address(text: str) -> str:
     if parts.query or parts.fragment:
         raise ValueError("must end with its path: drop everything from ? or #")
     if route := ROUTE.search(parts.path):
-        raise ValueError(f"must end with its version: drop {route[0]}, which requests add")
-    if not re.search(r"/v\d+\w*(/|$)", parts.path):
+        raise ValueError(f"ends with a route: drop {route[0]}, which requests add")
+    if not parts.path.strip("/"):  # some have a path without a version, which the plan tries
         raise ValueError(f"has no version in its path: is it {text.rstrip('/')}/v1?")
     return text.rstrip("/")
 
