@@ -28,7 +28,14 @@ def message(**values: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("reason", "end"),
-    [("stop", "stop"), ("eos_token", "stop"), ("length", "length"), ("content_filter", "filter")],
+    [
+        ("stop", "stop"),
+        ("eos_token", "stop"),
+        ("length", "length"),
+        ("model_length", "length"),
+        ("content_filter", "filter"),
+        ("sensitive", "filter"),
+    ],
 )
 def test_it_says_how_a_text_ended(reason: str, end: str) -> None:
     assert read(choices("a", reason=reason)).end == end
@@ -208,6 +215,7 @@ def test_it_tells_what_is_served() -> None:
         ),
         ({"error": {"code": "rate_limit_exceeded"}}, Failure("{'code': 'rate_limit_exceeded'}", "", "", 429)),
         ({"object": "error", "message": "m", "code": 400}, Failure("m")),
+        ([{"error": {"message": "m", "code": 429, "status": "EXHAUSTED"}}], Failure("m", "", "", 429)),
         ("m", Failure("m")),
     ],
 )

@@ -170,12 +170,24 @@ def test_the_models_file_says_more(opened: Open, monkeypatch: pytest.MonkeyPatch
 def test_no_key_is_sent_where_none_is_named(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         monkeypatch.setenv(name, KEY)
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Gateway: {KEY}\nauthorization: {KEY}")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with serving() as endpoint:
         answers(opened(endpoint.url), some(1))
         (headers,) = endpoint.headers
     assert KEY not in str(headers)
     assert "authorization" not in headers
+
+
+def test_no_header_of_the_environment_replaces_the_key_or_a_header_of_the_file(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAR_KEY", "far")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: other\nX-Team: other")
+    with serving() as endpoint:
+        answers(opened(endpoint.url, api_key_env="FAR_KEY", headers={"x-team": "mine"}), some(1))
+        (headers,) = endpoint.headers
+    assert (headers["authorization"], headers["x-team"]) == ("bearer far", "mine")
 
 
 def test_variables_that_are_missing_are_named_together(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +229,7 @@ def refused(endpoint_body: Any, status: int) -> Callable[[str, int], Fault]:
     ("status", "message", "key", "fix"),
     [
         (401, "Incorrect API key", "api_key_env", "api_key_env"),
+        (400, "API key not valid. Please pass a valid API key.", "api_key_env", "api_key_env"),
         (403, "no access", "api_key_env", "api_key_env"),
         (404, "The model `fake` does not exist", "model", "model"),
         (404, "Not Found", "base_url", "address"),
@@ -401,6 +414,7 @@ def test_what_passes_is_asked_again_until_it_is_answered(opened: Open, kind: str
         ({"retry-after": "-3"}, 0.0),
         ({"retry-after": format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)}, 3600.0),
         ({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0),
+        ({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT", "date": "Sun, 06 Nov 1994 08:49:30 GMT"}, 7.0),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "soon"}, None),
         ({}, None),
@@ -410,6 +424,22 @@ def test_the_wait_that_an_endpoint_asks_for_is_read_in_all_forms(headers: dict[s
     assert client.retry_after(client.httpx2.Headers(headers)) == pytest.approx(
         seconds, abs=120 if seconds == 3600 else 0
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("Please retry in 2.5s.", 2.5),
+        ("Please try again in 7m12s. Visit ...", 432.0),
+        ("Please try again in 500ms.", 0.5),
+        ("try again in 1h2m", 3720.0),
+        ("Try again in a while", None),
+    ],
+)
+def test_so_is_one_in_a_message(message: str, seconds: float | None) -> None:
+    again = client.judged(429, Failure(message))
+    assert isinstance(again, client.Again)
+    assert again.after == seconds
 
 
 def test_pauses_grow_with_jitter_and_are_never_shorter_than_the_endpoint_asks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,6 +548,15 @@ def test_a_key_is_nowhere_even_if_the_endpoint_repeats_it(
     seen = f"{found} {caught} {caplog.text}"
     assert "your key is ***" in seen
     assert KEY[:12] not in seen
+
+
+def test_no_key_follows_a_redirect(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAR_KEY", KEY)
+    with serving() as other, serving() as endpoint:
+        endpoint.fault = lambda *_: Fault("status", 307, headers={"location": f"{other.url}/chat/completions"})
+        with pytest.raises(UserError, match=f"base_url.*it redirects to {other.url}"):
+            answers(opened(endpoint.url, api_key_env="FAR_KEY"), some(1))
+        assert not other.headers
 
 
 @pytest.mark.parametrize("cut", range(1, len(KEY), 4))

@@ -21,8 +21,11 @@ ENDS = {
     "length": "length",
     "max_tokens": "length",
     "max_output_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
     "content_filter": "filter",
     "safety": "filter",
+    "sensitive": "filter",
     "recitation": "filter",
     "blocklist": "filter",
     "prohibited_content": "filter",
@@ -33,7 +36,7 @@ ENDS = {
 
 Endpoints don't tell eos from a stop string. Gemini's names of filters follow a colon where they have a common name.
 """
-FAILED = ("error", "abort", "cancelled")
+FAILED = ("error", "abort", "cancelled", "insufficient_system_resource", "network_error")
 "Reasons that mean a text was not finished: it is asked for again."
 SERVED_LENGTH = 200
 "The most characters kept of the name and fingerprint that an endpoint gives."
@@ -143,7 +146,7 @@ def failure_of(content: bytes) -> Failure:
 
 
 def _failure(value: Any) -> Failure:
-    found = value
+    found = value = value[0] if isinstance(value, list) and value else value  # Gemini sends a list
     if isinstance(value, dict) and isinstance(details := value.get("detail"), list) and details:
         found = _first_detail(details[0])  # FastAPI's
         return found if found else Failure(str(details))
@@ -215,7 +218,7 @@ def _read(body: _Body, question: Question, api: str) -> Reply | Failure:
     if choice.error:
         return _failure({"error": choice.error})
     if question.row:
-        if choice.finish_reason in FAILED:
+        if _is_failed(choice.finish_reason):
             _end(choice.finish_reason)
         return Reply(_usage(body.usage, ""), _served(body), score=_score(choice, question))
     if _known_end(choice.finish_reason) in WITHOUT_TEXT and _has_no_text(choice, api):
@@ -250,8 +253,12 @@ def _has_no_text(choice: _Choice, api: str) -> bool:
     return choice.message is None or (isinstance(choice.message, dict) and choice.message.keys() <= {"role"})
 
 
+def _is_failed(reason: Any) -> bool:
+    return isinstance(reason, str) and reason.lower() in FAILED
+
+
 def _end(reason: Any) -> str:
-    if reason in FAILED:
+    if _is_failed(reason):
         raise Malformed(f"the endpoint gave up halfway (finish_reason {reason!r})")
     if reason is None:
         raise Malformed("it has no finish_reason, so it may be incomplete")

@@ -54,6 +54,8 @@ FILTERED = ("content_filter", "content_policy_violation", "invalid_prompt", "dat
 "Codes of refusals because of the contents of a prompt: the provider withholds an answer."
 FLAGGED = re.compile(r"\b(flagged|moderation|content[ _](policy|filter))", re.IGNORECASE)
 "Words of such refusals without a code."
+BAD_KEY = re.compile(r"\b(invalid|incorrect) api[ -]key|\bapi[ -]key (is )?(not valid|invalid|expired)", re.IGNORECASE)
+"Words of a refused key: Gemini's status for it is 400."
 log = logging.getLogger(__name__)
 
 
@@ -284,7 +286,7 @@ class Asker:
         what, env = f"HTTP {status}: {failure.message or 'no message'}", self._settings.api_key_env
         if status == 403 and self._served:  # the key has worked, so it is about this request
             return Unanswered(what, fix="see what the endpoint refuses in it; leave such rows out with `where`")
-        if status in (401, 403):
+        if status in (401, 403) or BAD_KEY.search(failure.message):
             fix = (
                 f"set {env} to a key that may use the model"
                 if env
@@ -371,8 +373,8 @@ def _fix(failure: Failure) -> str:
 
 
 _SETTINGS = {
-    "temperature": "generation.temperature of the data set",
-    "top_p": "generation.top_p of the data set",
+    "temperature": "gen_kwargs.temperature of the run, or generation.temperature of the data set",
+    "top_p": "gen_kwargs.top_p of the run, or generation.top_p of the data set",
     "top_k": "generation.top_k of the data set",
     "min_tokens": "generation.min_new_tokens of the data set",
     "max_tokens": "generation.max_new_tokens of the data set, or max_out_len of the model",

@@ -135,9 +135,10 @@ class Client:
             raise Again("down" if down else "lost", text, billed=not down) from None
 
     def _judged(self, response: httpx2.Response) -> Exception:
-        return self.judged(
-            response.status_code, failure_of(self._secrets.hidden_in(response.content)), retry_after(response.headers)
-        )
+        failure = failure_of(self._secrets.hidden_in(response.content))
+        if response.is_redirect and (location := response.headers.get("location")):
+            failure = Failure(f"it redirects to {location}")
+        return self.judged(response.status_code, failure, retry_after(response.headers))
 
     def judged(self, status: int, failure: Failure, after: float | None = None) -> Exception:
         """The exception for an error of the endpoint."""
@@ -159,6 +160,7 @@ OVERSIZED = re.compile("request too large", re.IGNORECASE)
 def judged(status: int, failure: Failure, after: float | None = None) -> Exception:
     """The exception for an error of an endpoint."""
     what = f"HTTP {status}: {failure.message or 'no message'}"
+    after = _told_wait(failure.message) if after is None else after
     if status == 429 and failure.code not in PENNILESS and not OVERSIZED.search(failure.message):
         return Again("limited", what, after)
     if status in BUSY:
@@ -168,6 +170,18 @@ def judged(status: int, failure: Failure, after: float | None = None) -> Excepti
     if status in PASSING:
         return Again("failed", what, after)
     return Refused(status, failure)
+
+
+TOLD_WAIT = re.compile(r"(?:try again|retry) in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(m?)s)?", re.IGNORECASE)
+"A time to wait in a message, such as 7m12.5s or 350ms: Gemini gives no header."
+
+
+def _told_wait(message: str) -> float | None:
+    found = TOLD_WAIT.search(message)
+    if not found or not any(found.groups()):
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in found.groups()[:3])
+    return 3600 * hours + 60 * minutes + seconds * (1e-3 if found[4] else 1)
 
 
 def retry_after(headers: httpx2.Headers) -> float | None:
@@ -180,8 +194,9 @@ def retry_after(headers: httpx2.Headers) -> float | None:
             continue
         if math.isfinite(seconds):
             return max(0.0, seconds)
-    date = email.utils.parsedate_tz(headers.get("retry-after", ""))
-    try:
-        return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
+    until, now = (email.utils.parsedate_tz(headers.get(name, "")) for name in ("retry-after", "date"))
+    try:  # by the endpoint's clock if it says: this machine's may be wrong
+        begin = email.utils.mktime_tz(now) if now else time.time()
+        return max(0.0, email.utils.mktime_tz(until) - begin) if until else None
     except (OverflowError, ValueError):
         return None
