@@ -171,7 +171,7 @@ class _Examples:
             fixed = [self._example(number) for number in self.shots.fixed()] if self.shots else []
         except RenderError:  # each row will report it
             return 0
-        return int(self.question.context.head(fixed))
+        return self.question.context.head(fixed)
 
     def _place(self, number: int) -> int:
         return self._places[number] if self._places else number
