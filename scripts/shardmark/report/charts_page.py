@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from . import vega
-from .charts import SCORES, Chart, charts_of, is_large, scores
+from .charts import SCORES, charts_of, is_large, scores
 from .chunks import FOLDER, link
 from .exports import cell_text
 from .heatmap import heat_map
@@ -16,6 +16,7 @@ from .remarks import limits
 from .render import write_text
 from .results import Results
 from .site import Page, Site
+from .vega_lite import Chart
 
 SCRIPTS = ("loader.js", "text.js", "charts.js")
 VEGA = "vega.js"

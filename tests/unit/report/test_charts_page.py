@@ -105,7 +105,7 @@ def test_cells_that_a_spreadsheet_would_compute_are_texts(tmp_path: Path) -> Non
 def test_colours_are_used_only_while_they_can_be_told_apart(
     files: Files, tmp_path: Path, monkeypatch: Any, colours: int, menus: list[str]
 ) -> None:
-    monkeypatch.setattr("shardmark.report.charts.COLOURS", ["#000000"] * colours)
+    monkeypatch.setattr("shardmark.report.answer_charts.COLOURS", ["#000000"] * colours)
     report = built(tmp_path / "out", files)
     found = {chunk["columns"][2]: chunk["spec"] for chunk in chunks_of(report)}
     assert [each["bind"]["name"].strip() for each in found["bin"]["params"]] == menus
