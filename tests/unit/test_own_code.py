@@ -27,7 +27,7 @@ FILTER = "def find(text, row):\n    return text.strip() if row['name'] != 'n3' e
 def root(tmp_path: Path) -> Path:
     write_model(tmp_path, "tiny")
     (tmp_path / "config/datasets").mkdir(parents=True)
-    (tmp_path / "config/datasets/mine.py").write_text(METRIC)
+    (tmp_path / "config/datasets/mine.py").write_text(METRIC, "utf-8-sig")  # as Windows' editors do
     (tmp_path / "taken.py").write_text(FILTER)
     metrics = [{"file": "mine.py", "settings": {"worth": 0.5}}, "exact_match"]
     write_dataset(tmp_path, "sums", **GENERATE | {"metrics": metrics, "filters": [{"file": "taken.py"}]})
@@ -119,7 +119,15 @@ def test_a_missing_file_is_told_with_a_way_to_make_one(root: Path) -> None:
         ("    x = 1\n    return 1 / 0", "mine.py:3", "ZeroDivisionError: division by zero (sample 0)"),
         ("    return float('nan')", "mine.py", "score returned nan, which is not a finite number (sample 0)"),
         ("    return 'a'", "mine.py", "score returned 'a', which is not a finite number (sample 0)"),
-        ("    return {1}", "mine.py", "TypeError: Object of type set is not JSON serializable (sample 0)"),
+        (
+            "    return {1}",
+            "mine.py",
+            "a real number, not 'set' (sample 0)",
+        ),
+        ("    return 10**400", "mine.py", "which is not a finite number (sample 0)"),
+        ("    return 5", "mine.py", "score returned 5, but a fraction, which is shown in percent, is from 0 to 1"),
+        ("    input()", "mine.py:2", "EOFError"),
+        ("    raise ValueError('x' * 9999)", "mine.py:2", "ValueError: " + "x" * 988 + " (sample 0)"),
         ("    import os; os._exit(3)", "mine.py", "score: its process ended"),
         ("    raise SystemExit", "mine.py:2", "SystemExit"),
         ("    import absent_package", "mine.py:2", "No module named 'absent_package'"),
@@ -151,6 +159,30 @@ def test_calls_are_bounded_in_time_and_memory_and_draw_the_same(monkeypatch: pyt
             function("'x' * 2**40")
         assert function("lot()") == function("lot()")
         assert function("[print('noise'), 2][1]") == 2
+    finally:
+        function.stop()
+
+
+def test_what_a_fork_returns_is_no_answer_to_the_next_call() -> None:
+    function = OwnFunction("f.py", "import os\ndef f(n):\n    return (n, os.fork())[0]\n", "f")
+    try:
+        assert [function(n) for n in range(3)] == [0, 1, 2]
+    finally:
+        function.stop()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from decimal import Decimal\ndef f():\n    return Decimal('0.5')\n",
+        "import numpy\ndef f():\n    return numpy.float32(0.5)\n",
+        "import pickle\nclass Half:\n    v = 0.5\ndef f():\n    return pickle.loads(pickle.dumps(Half())).v\n",
+    ],
+)
+def test_numbers_and_classes_of_all_kinds_can_be_used(code: str) -> None:
+    function = OwnFunction("f.py", code, "f")
+    try:
+        assert function() == 0.5
     finally:
         function.stop()
 

@@ -214,6 +214,30 @@ def test_a_condition_that_leaves_no_row_is_refused() -> None:
     assert (problem.key, problem.what) == ("where", "no row is left")
 
 
+def test_a_condition_that_is_the_text_false_is_refused() -> None:
+    problem = told(dataset_settings(where="keep"), [QUESTIONS[0] | {"keep": "False"}, QUESTIONS[1] | {"keep": "TRUE"}])
+    assert (problem.key, problem.what) == ("where", "row 0: it is the text 'False', which would count as true")
+
+
+def test_a_prompt_in_pythons_notation_is_refused() -> None:
+    problem = told(dataset_settings(prompt="Q: {question}"), QUESTIONS)
+    assert (problem.key, problem.fix) == ("prompt", "write {{ question }} for a column")
+    assert rendered(dataset_settings(prompt="{question} is {{ question }}"), QUESTIONS, "d.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "source", "fix"),
+    [
+        ("target", "{{ answer }}", "write the expression without {{ }}; `~` joins texts"),
+        ("prompt", "{{ my question }}", "write column('NAME') for a column whose name has spaces"),
+        ("prompt", "{{ my-question }}", "write column('my-question')"),
+    ],
+)
+def test_usual_mistakes_in_templates_are_told_with_their_fix(key: str, source: str, fix: str) -> None:
+    problem = told(dataset_settings(**{key: source}), [QUESTIONS[0] | {"my-question": "x"}])
+    assert (problem.key, problem.fix.startswith(fix)) == (key, True)
+
+
 def test_rows_are_named_by_a_column() -> None:
     rows = [{"question": "a", "answer": "b", "key": key} for key in ("x", 7)]
     assert [sample.id for sample in rendered(dataset_settings(id_column="key"), rows, "d.yaml")] == ["x", "7"]

@@ -145,6 +145,7 @@ def test_types_make_numbers_and_lists_and_an_empty_cell_null(tmp_path: Path) -> 
 def test_another_delimiter_and_bare_quotes_are_settings(tmp_path: Path) -> None:
     semicolons = table(tmp_path, 'a;b\n"x;y";2\n')
     assert list(read_rows(semicolons, RowFiles(delimiter=";"))) == [{"a": "x;y", "b": "2"}]
+    assert list(read_rows(table(tmp_path, "\na\n\n1\n"))) == [{"a": "1"}]  # empty lines do not count
     bare = table(tmp_path, 'a\tb\n"x\t6" pipe\n', "t.tsv")
     assert list(read_rows(bare, RowFiles(quotes=False))) == [{"a": '"x', "b": '6" pipe'}]
     plain = table(tmp_path, "a|b\n1|2\n", "t.data")
@@ -166,7 +167,10 @@ def test_a_table_with_another_delimiter_says_which(tmp_path: Path, name: str, co
 @pytest.mark.parametrize(
     ("name", "content", "said", "fix"),
     [
-        ("t.xlsx", b"PK\x03\x04", "not valid JSON", "set source.format: arrow, csv,"),
+        ("t.xlsx", b"PK\x03\x04", "it is a zip archive", "export the sheet as CSV"),
+        ("t.csv", b"\x1f\x8b\x08\x00", "it is compressed", "add .gz to its name"),
+        ("t.data", b"PAR1\xff", "it is a Parquet file", "set source.format: parquet"),
+        ("t.csv", b"a,b\r1,2\r", "a carriage return", "save the file with Unix line ends"),
         ("t.txt", b"a,b\n1,2\n", "not valid JSON", "set source.format: arrow, csv,"),
         ("t.jsonl", '{"a": 1}\n'.encode("utf-16"), "not UTF-8", "save the file as UTF-8"),
         ("t.json", '[{"a": 1}]'.encode("utf-16"), "not UTF-8", "save the file as UTF-8"),

@@ -61,7 +61,7 @@ def _checked(own: Own, key: str, where: str, root: Path, allowed: bool) -> tuple
         what = f"{own.file} is Python code, which is executed only if you allow it"
         return "", [Problem(where, f"{key}.file", what, "own_code: true in the run (it runs with your permissions)")]
     try:
-        code = path.read_text("utf-8")
+        code = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         return "", [Problem(str(path), "", f"not UTF-8: {error}", "save it as UTF-8")]
     fix = f"correct the file, or {key}.settings in {where}"

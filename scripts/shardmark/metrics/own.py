@@ -1,7 +1,7 @@
 """A metric of the user's own: a Python file beside the data set."""
 
 import json
-import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -65,12 +65,15 @@ class OwnMetric(Mean):
             found = own_function(self.file, self.code, self.function)(prediction, right, row, **self.settings)
         except OwnCodeError as error:
             raise self._refused(error.place(self.file), sample, str(error)) from error
-        if not isinstance(found, int | float) or not math.isfinite(found):
+        if not isinstance(found, int | float) or not abs(found) <= sys.float_info.max:
             raise self._refused(self.file, sample, f"score returned {found!r}, which is not a finite number")
         if self.right_or_wrong and found not in (0, 1):
             raise self._refused(self.file, sample, f"score returned {found!r}, but right_or_wrong promises 0 or 1")
+        if self.fraction and not 0 <= found <= 1:
+            what = f"score returned {found!r}, but a fraction, which is shown in percent, is from 0 to 1"
+            raise self._refused(self.file, sample, what, "correct the file, or set fraction: false, and run again")
         return float(found)
 
     @staticmethod
-    def _refused(place: str, sample: str, what: str) -> UserError:
-        return UserError(Problem(place, "", f"{what} (sample {sample})", "correct the file, and run again"))
+    def _refused(place: str, sample: str, what: str, fix: str = "correct the file, and run again") -> UserError:
+        return UserError(Problem(place, "", f"{what} (sample {sample})", fix))

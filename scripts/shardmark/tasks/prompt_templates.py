@@ -11,9 +11,9 @@ from shardmark.records.request import ChoiceRequest, Context, GenerateRequest, M
 from shardmark.tasks.requests import as_text
 from shardmark.tasks.rows import Row
 from shardmark.untrusted.printed import missing
-from shardmark.untrusted.templates import Expression, RenderError, Template
+from shardmark.untrusted.templates import Condition, Expression, RenderError, Template
 
-T = TypeVar("T", Template, Expression)
+T = TypeVar("T", Template, Expression, Condition)
 VARIABLE = {"choice": "choice", "loglikelihood": "target", "generate": "target", "rolling": ""}
 "The templates' variable for a row's answer."
 NUMBER = "row_number"
@@ -34,7 +34,7 @@ class Question:
         self._where, self._problems = where, list[Problem]()
         self._numbered = False
         "Whether a template uses the row's number."
-        self.filter = self._compile(Expression, "where", settings.where) if settings.where else _keep
+        self.filter = self._compile(Condition, "where", settings.where) if settings.where else _keep
         self._target = self._compile(Expression, "target", settings.target or "none")
         self._choices = self._compile_choices(settings.choices)
         variable = f"{{{{ {VARIABLE[settings.kind]} }}}}" if settings.kind != "rolling" else ""
@@ -108,6 +108,13 @@ class Question:
         for template in self._filters:
             template(row | {"answer": ""})
 
+    def check_braces(self, row: Row) -> None:
+        """Raise RenderError for a prompt in Python's notation, which every row would be asked with its braces."""
+        prompt = self.settings.prompt or ""
+        if "{{" not in prompt and (name := next((name for name in row if f"{{{name}}}" in prompt), None)):
+            what = f"{{{name}}} is text: every row would be asked the same"
+            raise RenderError(what, f"write {{{{ {name} }}}} for a column", key="prompt")
+
     def _check_choice(self) -> None:
         """Add a problem if all choices give the same question, because nothing in it contains the choice."""
         if self.settings.kind == "choice" and not self._problems:
@@ -129,7 +136,8 @@ class Question:
         choices = self._choices(row)
         if not (isinstance(choices, list | tuple) and choices):
             what = f"expected a list of choices, found {choices!r}"
-            raise RenderError(what, "give a list, or an expression for one", key="choices")
+            fix = "give a list, or an expression for one; in a table, source.types makes a cell JSON"
+            raise RenderError(what, fix, key="choices")
         if len(choices) == 1:
             what = f"there is only one choice, {choices[0]!r}, so the answer would always be right"
             raise RenderError(what, "leave such rows out with `where`, or correct them", key="choices")

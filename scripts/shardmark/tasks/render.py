@@ -21,7 +21,7 @@ from shardmark.tasks.similar import similarity
 from shardmark.tasks.twins import Twins
 from shardmark.untrusted.limits import FIX, BoundError, Step, bounded_steps
 from shardmark.untrusted.printed import gaps
-from shardmark.untrusted.templates import Expression, RenderError
+from shardmark.untrusted.templates import Condition, RenderError
 
 SHOWN = 3
 "The most failing rows of one key that are reported; the rest are counted."
@@ -130,7 +130,7 @@ class _Examples:
         assert self.settings
         with step.at(self.where):
             own = self.settings.where
-            keep = self.question.filter if own is None else Expression(own, "few_shot.where")
+            keep = self.question.filter if own is None else Condition(own, "few_shot.where")
         for number, row in enumerate(rows):
             with self._named(number), step.at(f"{self.where}: few_shot.where: row {number} of the examples"):
                 kept = keep(row)
@@ -261,6 +261,8 @@ class _Renderer:
                     _column(row, self.settings.cluster_by, "cluster_by")
             with gathered:
                 self.question.check_filters(row)
+                if not self.seen:
+                    self.question.check_braces(row)
             with gathered:
                 choices = self.question.choices(row)
                 with gathered:
@@ -302,7 +304,8 @@ class _Renderer:
         if not self.ids and not problems:
             problems.append(Problem(self.where, "where", "no row is left", "relax the condition"))
         if self.doubled:
-            what = f"the id {self.doubled[0]!r} occurs twice ({len(self.doubled)} ids do)"
+            more = f" ({len(self.doubled)} ids do)" if self.doubled[1:] else ""
+            what = f"the id {self.doubled[0]!r} occurs twice{more}"
             problems.append(Problem(self.where, "id_column", what, "name a column that is unique, or drop id_column"))
         if problems:
             raise UserError(problems)

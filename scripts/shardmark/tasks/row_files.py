@@ -39,6 +39,9 @@ MOST_PROBLEMS = 10
 MEDIA = {"Image", "Audio", "Video", "Pdf", "Nifti", "Mesh", "BioStructure"}
 "`datasets`' names of the column types whose values are objects in memory."
 
+MAGIC = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".bz2": b"BZh", ".xz": b"\xfd7zXZ"}
+"The first bytes of compressed files."
+
 ENDINGS: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -86,8 +89,24 @@ def read_rows(path: Path, how: RowFiles | None = None) -> Iterator[Row]:
     if problems and kind == "jsonl" and not how.format and _ending(path) not in ENDINGS:
         fix = f"its ending means JSON lines; for others, set source.format: {', '.join(sorted({*ENDINGS.values()}))}"
         problems[0] = replace(problems[0], fix=f"{problems[0].fix}; {fix}")
+    if problems and (foreign := _foreign(path, kind)):
+        problems = [Problem(str(path), "", *foreign)]
     if problems:
         raise UserError(problems[:MOST_PROBLEMS])
+
+
+def _foreign(path: Path, kind: Format) -> tuple[str, str] | None:
+    """What a broken file is instead, and the fix, if its first bytes tell."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+    packed = path.suffix.lower() in _OPENERS
+    if start.startswith(b"PK\x03\x04"):
+        return "it is a zip archive, as .xlsx and .ods files are", "unpack it, or export the sheet as CSV"
+    if not packed and (suffix := next((suffix for suffix, magic in MAGIC.items() if start.startswith(magic)), None)):
+        return f"it is compressed, as {suffix} files are", f"add {suffix} to its name"
+    if not packed and kind != "parquet" and start.startswith(b"PAR1"):
+        return "it is a Parquet file", "set source.format: parquet"
+    return None
 
 
 def format_of(path: Path, how: RowFiles) -> Format:
@@ -256,7 +275,7 @@ def _table(path: Path, file: IO[bytes], how: RowFiles, problems: list[Problem]) 
     lines = csv.reader(_decoded(file), delimiter=delimiter, quoting=quoting, strict=True)
     line, number = 1, -1
     try:
-        names = _columns(next(lines, []), delimiter, how)
+        names = _columns(next(filter(None, lines), []), delimiter, how)  # as below, empty lines are skipped
         line = lines.line_num + 1
         for cells in lines:
             if cells:  # empty lines are skipped
@@ -267,6 +286,9 @@ def _table(path: Path, file: IO[bytes], how: RowFiles, problems: list[Problem]) 
             line = lines.line_num + 1
     except (csv.Error, UnicodeDecodeError, _Broken) as error:
         what, fix = str(error), "fix the line, or set source.quotes: false if quotes are part of the text"
+        if what.startswith("new-line character"):
+            what = "a carriage return (\\r) without a line feed"
+            fix = "save the file with Unix line ends, or quote the cell"
         if isinstance(error, UnicodeDecodeError):
             what, fix = f"not UTF-8: {error.reason} at byte {error.start} of the line", AS_UTF8
         fix = error.fix if isinstance(error, _Broken) else fix

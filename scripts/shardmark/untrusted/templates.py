@@ -97,6 +97,8 @@ OWN_NAMES = frozenset(["self", "super", "loop", "caller", "varargs", "kwargs"])
 MISSING_FIX = "leave such rows out with `where`, or write what to use instead, as in {{ column or '' }}"
 
 
+ODD_NAME = "write column('NAME') for a column whose name has spaces or other signs, or correct the template"
+
 SHOWN = 3
 "The most places in a column that a message names."
 
@@ -113,12 +115,13 @@ class RenderError(Exception):
         "The setting that the error is about."
 
 
-def _known(message: str) -> str:
-    """The nearest known name if a template uses an unknown filter or test."""
-    missing = re.match(r"No (filter|test) named '(.*)'", message)
-    return (
-        nearest(missing[2], {"filter": ENVIRONMENT.filters, "test": ENVIRONMENT.tests}[missing[1]]) if missing else ""
-    )
+def _fix(message: str, source: str, is_expression: bool) -> str:
+    """What to do about a template that is not valid."""
+    if missing := re.match(r"No (filter|test) named '(.*)'", message):
+        return nearest(missing[2], {"filter": ENVIRONMENT.filters, "test": ENVIRONMENT.tests}[missing[1]])
+    if is_expression and "{{" in source:
+        return "write the expression without {{ }}; `~` joins texts"
+    return ODD_NAME if "end of print statement" in message else ""
 
 
 def names_read(source: str, *extensions: str) -> set[str]:
@@ -142,7 +145,8 @@ class _Compiled:
             self._evaluate = self._compile(source)
             self.names = names_read(self._as_template(source))
         except TemplateError as error:
-            raise RenderError(f"not a valid template: {error.message}", _known(str(error.message)), key=key) from error
+            fix = _fix(str(error.message), source, self._as_template(source) != source)
+            raise RenderError(f"not a valid template: {error.message}", fix, key=key) from error
         except (MemoryError, TooLong) as error:
             raise RenderError(f"it cannot be compiled: {stopped(error)}", FIX, True, key) from error
         except Exception as error:  # Python's own, such as for blocks nested too deeply or too long a number
@@ -166,7 +170,9 @@ class _Compiled:
         except Exception as error:  # templates run the row's own methods and filters: any exception may come out
             for name in self.names - values.keys():
                 if str(error) == f"{name!r} is undefined":
-                    raise RenderError(f"no column {name!r}", nearest(name, values), key=self.key) from error
+                    odd = [each for each in values if each and not each.isidentifier() and each in self.source]
+                    fix = f"write column({odd[0]!r})" if odd else nearest(name, values)
+                    raise RenderError(f"no column {name!r}", fix, key=self.key) from error
             what = f"{type(error).__name__}: {error}"
             raise RenderError(what, "fix the template, or the row", key=self.key) from error
 
@@ -265,3 +271,15 @@ class Expression(_Compiled):
 
     def _as_template(self, source: str) -> str:
         return "{{" + source + "}}"
+
+
+class Condition(Expression):
+    """An expression for whether to keep a row."""
+
+    def __call__(self, values: dict[str, Any]) -> bool:
+        """Whether to keep it. Raises RenderError, also for the text "false", which Jinja takes as true."""
+        value = super().__call__(values)
+        if isinstance(value, str) and value.strip().lower() == "false":
+            fix = f"compare it (`{self.source} == 'true'`), or make the column a bool (source.types)"
+            raise RenderError(f"it is the text {value!r}, which would count as true", fix, key=self.key)
+        return bool(value)
