@@ -28,6 +28,19 @@ def test_a_page_fits_every_width_and_has_no_error(visit: Open, report: Path, nam
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_long_names_wrap_and_all_rows_are_printed(visit: Open, tmp_path: Path) -> None:
+    files = write_results(tmp_path, ["m" * 100, *(f"m{n}" for n in range(20))], ["demo_arithmetic", "d" * 100], n=2)
+    out = build_report("demo", *files, tmp_path / "out", FACTS).parent
+    for name in ("index.html", "compare.html", "samples.html"):
+        page = visit(out / name, width=390)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+    page = visit(out / "index.html")
+    box = page.locator(".board-box")
+    assert box.evaluate("box => box.scrollHeight > box.clientHeight")
+    page.emulate_media(media="print")
+    assert box.evaluate("box => getComputedStyle(box).overflowY") == "visible"
+
+
 def test_a_click_on_a_heading_sorts_and_a_missing_score_stays_last(visit: Open, report: Path) -> None:
     page = visit(report / "index.html")
     assert models(page) == ["demo_large", "demo_base", "demo_tiny"]

@@ -211,14 +211,17 @@ def test_nothing_in_a_sample_runs_and_nothing_in_it_hides(visit: Open, tmp_path:
 def test_a_megabyte_in_a_line_is_cut_until_asked_for(visit: Open, tmp_path: Path) -> None:
     files = Files([], [])
     samples = make_samples("m", "demo_arithmetic", 3)
-    samples[0]["output"] = "long " * 300_000
+    samples[0] |= {"output": "x" + "\N{GRINNING FACE}" * 700_000, "row": {"id": 2**53 + 1}}
     write_pair(tmp_path, files, make_scores("m", "demo_arithmetic", samples), samples)
     out = build_report("demo", *files, tmp_path / "out", {}).parent
     page = visit(out / "samples.html", "#dataset=demo_arithmetic&sample=arith-0000")
     page.locator(".more-text").wait_for()
     assert len(page.locator(".answer-body pre").first.inner_text()) < 30_000
     page.locator(".more-text").click()
-    assert len(page.locator(".answer-body pre").first.inner_text()) >= 1_500_000
+    assert len(page.locator(".answer-body pre").first.inner_text()) == 700_001
+    assert page.locator(".hidden-mark").count() == 0  # no letter was cut in two
+    page.get_by_text("Original row").click()
+    page.get_by_text(str(2**53 + 1)).wait_for()
 
 
 def test_a_missing_chunk_is_told(visit: Open, report: Path, tmp_path: Path, unwatched: list[str]) -> None:

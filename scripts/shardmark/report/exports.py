@@ -119,7 +119,7 @@ def _heading(column: Column) -> str:
 
 def _row(row: Row) -> list[str]:
     mean = _marked(row.mean, row.standing) if row.mean else DASH
-    return [str(row.ranks or row.rank), _escaped(row.model.name), mean, *map(_cell, row.cells)]
+    return [str(row.ranks or DASH), _escaped(row.model.name), mean, *map(_cell, row.cells)]
 
 
 def _cell(cell: Cell) -> str:

@@ -14,10 +14,10 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def number(value: float | None, percent: bool = False) -> str:
-    """Format a value: a fraction as percent with one decimal (no sign), any other with 4 digits."""
+    """Format a value: a fraction as percent with one decimal (no sign), any other with 4 digits, as scripts do."""
     if value is None:
         return DASH
-    return (f"{100 * value:.1f}" if percent else f"{value:.4g}").replace("-", MINUS)
+    return (f"{100 * value:.1f}" if percent else f"{float(f'{value:.4g}'):.15g}").replace("-", MINUS)
 
 
 def logprob(value: float | None) -> str:

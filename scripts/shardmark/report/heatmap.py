@@ -9,7 +9,7 @@ from markupsafe import Markup
 from .formats import described, figure
 from .leaderboard import Cell, Leaderboard
 from .svg import CHARACTER, label_expression, model_axis, svg_of
-from .text import broken
+from .text import broken, shortened
 
 if TYPE_CHECKING:
     import altair as alt
@@ -23,7 +23,8 @@ def heat_map(board: Leaderboard) -> Markup:
     """Draw the primary metrics as a grid: fractions inked by value from 0 to 1, others left blank."""
     import altair as alt
 
-    headings = _level({column.dataset.name: broken(column.dataset.name) for column in board.columns})
+    names = [column.dataset.name for column in board.columns]
+    headings = _level({name: [shortened(line, 26) for line in broken(name)] for name in names})
     longest = max(len(line) for lines in headings.values() for line in lines)
     models = [row.model.name for row in board.rows]
     y = alt.Y("model:N", sort=models, axis=model_axis(models, 26), scale=alt.Scale(paddingInner=0.1))

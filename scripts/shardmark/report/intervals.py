@@ -71,8 +71,9 @@ def _estimates(cells: Iterable[Cell]) -> list[_Estimate]:
 
 
 def _ends(estimates: Iterable[_Estimate]) -> list[float]:
-    metrics = [item.metric for item in estimates if item.metric is not None and item.metric.value is not None]
-    return [end for metric in metrics for end in interval(metric) or (metric.value or 0.0,)]
+    """The ends of all intervals, and the values, which a bootstrap's interval need not contain."""
+    metrics = [item.metric for item in estimates if item.metric is not None]
+    return [end for m in metrics if m.value is not None for end in (m.value, *(interval(m) or ()))]
 
 
 def _percent_axis(board: Leaderboard) -> alt.X:

@@ -68,6 +68,7 @@ class Row:
     """
 
     rank: int
+    "Its place in the table; models without a mean come last, by name."
     model: ModelInfo
     mean: Metric | None
     standing: Standing

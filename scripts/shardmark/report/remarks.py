@@ -5,7 +5,7 @@ from typing import NamedTuple
 from shardmark.records.score import Reasoning
 from shardmark.records.timings import Timings
 
-from .formats import figure, margin, plural
+from .formats import DASH, figure, margin, plural
 from .leaderboard import Leaderboard
 from .results import Results
 
@@ -103,7 +103,8 @@ def headline(board: Leaderboard) -> str:
         scope = f"{scope} ({parts[0] if len(board.in_mean) == 1 else several})"
     others = [row for row in board.rows[1:] if row.mean is not None]
     mean = "weighted mean" if board.weights else "mean"
-    value = f"{figure(first.mean)} ± {margin(first.mean)} %".replace(" ", "\N{NO-BREAK SPACE}")
+    error = "" if margin(first.mean) == DASH else f" ± {margin(first.mean)}"
+    value = f"{figure(first.mean)}{error} %".replace(" ", "\N{NO-BREAK SPACE}")
     if len(board.rows) == 1:
         return f"{first.model.name} reaches a {mean} of {value} {scope}."
     if not others:

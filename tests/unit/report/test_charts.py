@@ -76,6 +76,9 @@ def test_a_metric_that_is_no_fraction_gets_its_own_axis(tmp_path: Path, board: L
     rows = [replace(row, cells=[cell]) for row, cell in zip(board.rows, cells, strict=True)]
     (panel,) = interval_panels(Leaderboard([column], rows))
     assert panel.metric == "bits_per_byte"
+    far = structs.replace(cells[0].metric, value=9e4, ci95=(1.0, 2.0))  # as of a bootstrap
+    (panel,) = interval_panels(Leaderboard([column], [replace(rows[0], cells=[replace(cells[0], metric=far)])]))
+    assert float(re.findall(r'width="([\d.]+)"', panel.svg)[0]) < 400
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from unit.report.fake_results import make_metric
         (1.0, True, "100.0"),
         (-1.5, False, "−1.5"),
         (1234.56, False, "1235"),
+        (24691.4, False, "24690"),
         (None, True, "–"),
     ],
 )

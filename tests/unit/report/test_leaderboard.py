@@ -55,6 +55,14 @@ def test_metrics_without_a_common_unit_are_not_averaged(tmp_path: Path) -> None:
     board = ranked(tmp_path, values, percent=False, higher_is_better=False)
     assert board.in_mean == []
     assert [cell.standing for cell in board.cells(board.columns[0])] == ["", "best"]
+    assert "| – | a | – |" in leaderboard_markdown(board)  # no mean, no rank
+
+
+def test_a_mean_without_an_interval_is_told_without_one(tmp_path: Path) -> None:
+    assert (
+        headline(ranked(tmp_path, {("a", "x"): 0.5}, stderr=None))
+        == "a reaches a mean of 50.0\N{NO-BREAK SPACE}% over 1 data set."
+    )
 
 
 def test_given_weights_rank_models_and_the_other_means_stand_beside_it(tmp_path: Path) -> None:

@@ -7,10 +7,15 @@ const load = (() => {
 
   globalThis.shardmark = (name, text) => arrived.set(name, text);
 
+  // Integers that a number of JavaScript cannot hold stay as they are written, in browsers that can tell.
+  const exact = (key, value, context) =>
+    Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source) ? JSON.rawJSON(context.source) : value;
+  const parsed = (text) => (/[\s:,[]-?\d{16,}[\s,}\]]/.test(text) ? JSON.parse(text, exact) : JSON.parse(text));
+
   const inflate = async (text) => {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return JSON.parse(await new Response(stream).text());
+    return parsed(await new Response(stream).text());
   };
 
   const fetchChunk = (name) => new Promise((resolve, reject) => {

@@ -18,7 +18,7 @@ const promptBlock = (text) => {
   const KEPT = 1400;
   if (text.length < 2 * KEPT) return block(text);
   let cut = text.lastIndexOf("\n", text.length - KEPT) + 1;
-  if (text.length - cut > 2 * KEPT) cut = text.length - KEPT;
+  if (text.length - cut > 2 * KEPT) cut = whole(text, text.length - KEPT);
   const earlier = folded(`${count(cut)} earlier characters`, "earlier", () => block(text.slice(0, cut)));
   return make("div", {}, earlier, block(text.slice(cut)));
 };

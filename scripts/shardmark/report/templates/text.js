@@ -24,6 +24,7 @@ const address = (parts) => `#${parts.map(([key, value]) => `${key}=${encodeURICo
 
 const SPACES = /\n|\t|^ +| +$| +(?=\n)|(?<=\n) +| {2,}/g;
 const LONGEST = 20000; // characters shown at first
+const whole = (text, end) => (/[\udc00-\udfff]/.test(text[end] ?? "") ? end - 1 : end); // no cut within a letter of two units
 
 const pieces = (text, spaces) => {
   const found = document.createDocumentFragment();
@@ -53,7 +54,7 @@ const pieces = (text, spaces) => {
 // A block of foreign text; `spaces` marks white space that is easy to miss. What is very long is cut until asked for.
 const block = (text, { spaces = false, className = "box" } = {}) => {
   const box = make("pre", { className, dir: "auto" });
-  box.append(pieces(text.slice(0, LONGEST), spaces));
+  box.append(pieces(text.slice(0, whole(text, LONGEST)), spaces));
   if (text.length > LONGEST) {
     const more = make("button", { type: "button", className: "more-text", text: `… show all ${count(text.length)} characters` });
     more.addEventListener("click", () => box.replaceChildren(pieces(text, spaces)));
