@@ -18,8 +18,8 @@ from rich.console import Console
 from projects import GENERATE, ROWS, plan, problems, write_dataset, write_model, write_rows, write_yaml
 from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.plan import endpoints
-from shardmark.plan.endpoints import MAX_COST, bills, use_max_cost
-from shardmark.plan.summary import print_summary, wall_seconds
+from shardmark.plan.endpoints import MAX_COST, use_max_cost
+from shardmark.plan.summary import bills, print_summary, wall_seconds
 
 CHOICE = {"kind": "choice", "prompt": "{{ question }}", "choices": ["1", "2"], "target": "0", "metrics": ["accuracy"]}
 KEY = "sk-a-secret"

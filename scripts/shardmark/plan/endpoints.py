@@ -8,7 +8,6 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shardmark import layout
 from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.errors import Problem, UserError, collecting, nearest
 from shardmark.plan.cost import CHARACTERS_PER_TOKEN
@@ -22,8 +21,6 @@ from shardmark.tasks.requests import texts_of
 
 if TYPE_CHECKING:
     from openai import OpenAI
-
-    from shardmark.plan.pairs import Pair
 
 MAX_COST = "SHARDMARK_MAX_COST"
 "The environment variable with the most that this run may spend; workers inherit it."
@@ -55,26 +52,11 @@ class Bill(NamedTuple):
         return tokens + (f", at most about {self.money:,.2f} in its currency" if self.money is not None else "")
 
 
-def bills(pairs: Iterable["Pair"]) -> dict[str, Bill]:
-    """The bill for the missing requests of models behind endpoints, by the model's name."""
-    found: dict[str, Bill] = {}
-    for pair in pairs:
-        if pair.bill and pair.requests:
-            before = found.get(pair.model.name)
-            found[pair.model.name] = _together(before, pair.bill) if before else pair.bill
-    return found
-
-
-def bill_of(pair: "Pair", results: Path) -> Bill | None:
-    """The bill for the missing requests of a pair; None if its model is not behind an endpoint."""
-    settings = pair.model.settings
-    if not isinstance(settings, OpenaiConfig):
-        return None
+def bill_of(settings: OpenaiConfig, shards: Iterable[tuple[Path, float]]) -> Bill:
+    """The bill for shards: the requests of each, and the fraction of them that has no answer yet."""
     requests, read, written = 0, 0.0, 0.0
-    for shard in pair.missing:
-        path = layout.REQUESTS.file(results, dataset=pair.dataset.name, shard=shard.name)
+    for path, share in shards:
         asked = [_tokens(request, settings) for request in read_requests(path).values()]
-        share = shard.left / shard.requests  # a partial file may have some of the answers
         requests += round(sum(times for times, _, _ in asked) * share)
         read += sum(times * prompt for times, prompt, _ in asked) * share
         written += sum(times * answer for times, _, answer in asked) * share
@@ -94,7 +76,8 @@ def _tokens(request: Request, settings: OpenaiConfig) -> tuple[int, float, int]:
     return request.samples, read, settings.answer_tokens(request.max_new_tokens) + settings.thought_tokens
 
 
-def _together(one: Bill, other: Bill) -> Bill:
+def together(one: Bill, other: Bill) -> Bill:
+    """One bill for the requests of both, of the same model."""
     money = None if one.money is None or other.money is None else one.money + other.money
     seconds = one.least_seconds + other.least_seconds
     return Bill(one.requests + other.requests, one.read + other.read, one.written + other.written, money, seconds)

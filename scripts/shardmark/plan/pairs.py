@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 
 from shardmark import layout
 from shardmark.config import RunConfig
+from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.errors import Problem, UserError
 from shardmark.plan.cost import Costs, Seconds, Share
 from shardmark.plan.datasets import PlannedDataset
@@ -174,8 +175,15 @@ class ModelPairs:
         load = max((cost.load for cost, shard in zip(costs, pair.missing, strict=True) if shard.left), default=0.0)
         longest = max((cost.total for cost in costs), default=0.0)
         measured = self.costs.measured(model, dataset.name, dataset.kind)
-        seconds, bill = Seconds(inference, load), bill_of(pair, self.results)
+        seconds, bill = Seconds(inference, load), self._bill(pair)
         return replace(pair, seconds=seconds, longest=longest, costs=costs, measured=measured, bill=bill)
+
+    def _bill(self, pair: Pair) -> Bill | None:
+        if not isinstance(self.model.settings, OpenaiConfig):
+            return None
+        requests = ((s.name, s.left / s.requests) for s in pair.missing)  # a partial file may have some of the answers
+        files = ((layout.REQUESTS.file(self.results, dataset=pair.dataset.name, shard=name), n) for name, n in requests)
+        return bill_of(self.model.settings, files)
 
 
 def _share(shard: MissingShard) -> Share:

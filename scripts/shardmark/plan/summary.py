@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from shardmark.plan.cost import Seconds
-from shardmark.plan.endpoints import bills
+from shardmark.plan.endpoints import Bill, together
 from shardmark.plan.pairs import Pair
 from shardmark.plan.plan import Plan
 from shardmark.plan.why import reason_lines, reasons
@@ -64,6 +64,16 @@ def print_summary(plan: Plan, console: Console, slots: Callable[[Pair], int | No
         console.print(f"endpoint of {name}: {bill}{pace}", markup=False, highlight=False)
     for line in [*rescore_lines(plan), *plan.shared, *limit_lines(plan), *power_lines(plan)]:
         console.print(line, markup=False, highlight=False)
+
+
+def bills(pairs: list[Pair]) -> dict[str, Bill]:
+    """The bill for the missing requests of models behind endpoints, by the model's name."""
+    found: dict[str, Bill] = {}
+    for pair in pairs:
+        if pair.bill and pair.requests:
+            name = pair.model.name
+            found[name] = together(found[name], pair.bill) if name in found else pair.bill
+    return found
 
 
 def rescore_lines(plan: Plan) -> list[str]:
