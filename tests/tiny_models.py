@@ -22,10 +22,10 @@ from shardmark.store.hashes import HashCache
 WINDOW = 64
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "gpt_neox", "gemma3", "gemma2", "mixtral")
 "Those that can share prefixes. The sliding windows among them are shorter than most texts."
-PECULIAR = ("gpt_oss", "llama4", "deepseek_v3", "opt")
-"More that can: attention sinks, chunks, keys longer than values, a table of positions with an offset."
-UNSHARED = ("mamba", "bloom", "falcon")
-"Those that cannot: a recurrent state, positions that cannot be given, attention in code of its own."
+PECULIAR = ("gpt_oss", "llama4", "deepseek_v3", "opt", "gemma4")
+"More that can: attention sinks, chunks, keys longer than values, positions with an offset, heads of two sizes."
+UNSHARED = ("mamba", "bloom", "falcon", "gpt_neo")
+"Those that cannot: a recurrent state, positions that cannot be given, attention and windows in code of its own."
 MERGES = ("ab", "abc", "\nQ", "END")
 "Texts of more than one byte that are one token, beside all bytes."
 
@@ -225,8 +225,17 @@ def _config(architecture: str, tokenizer: Any, window: int) -> Any:
             return transformers.GPTNeoXConfig(**shape, **tokens)
         case "mistral":
             return transformers.MistralConfig(**shape, **tokens, sliding_window=4)
-        case "mamba":
-            return transformers.MambaConfig(hidden_size=16, state_size=4, num_hidden_layers=2, **tokens)
+        case "bert":
+            return transformers.BertConfig(**shape, **tokens)
+        case "gpt_neo":
+            local = {"attention_types": [[["global", "local"], 1]], "window_size": 6}
+            return transformers.GPTNeoConfig(hidden_size=16, num_layers=2, num_heads=4, **local, **tokens)
+        case "rwkv":
+            return transformers.RwkvConfig(hidden_size=16, num_hidden_layers=2, **tokens)
+        case "trocr":
+            return transformers.TrOCRConfig(
+                d_model=16, decoder_ffn_dim=24, decoder_layers=2, decoder_attention_heads=4, **tokens
+            )
         case "opt":
             return transformers.OPTConfig(
                 hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=16, **tokens
@@ -255,6 +264,9 @@ def _config(architecture: str, tokenizer: Any, window: int) -> Any:
             return transformers.Gemma3TextConfig(
                 **shape, **gemma, **tokens, final_logit_softcapping=3.0, tie_word_embeddings=False
             )
+        case "gemma4":
+            own = {"hidden_size_per_layer_input": 4, "vocab_size_per_layer_input": tokens["vocab_size"]}
+            return transformers.Gemma4TextConfig(**shape, **gemma, **tokens, **own, global_head_dim=8)
         case "gemma2":
             return transformers.Gemma2Config(
                 **shape,

@@ -87,6 +87,16 @@ def test_answers_to_texts_that_got_bos_twice_are_given_up(tmp_path: Path, bos: A
         assert spoilt == (request in doubled)
 
 
+@pytest.mark.parametrize(("kind", "wrong"), [("gpt_neo", [CHOICE]), ("rwkv", [GENERATE]), ("llama", [])])
+def test_answers_of_models_that_saw_other_tokens_are_given_up(tmp_path: Path, kind: str, wrong: list[Request]) -> None:
+    record = model(tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    (tmp_path / "model/config.json").write_text(json.dumps(config | {"model_type": kind}))
+    for request in (GENERATE, CHOICE):
+        spoilt = OutdatedAnswers(record, tmp_path).spoils(answered(tmp_path, request, version=5))
+        assert spoilt == (request in wrong)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_chats_whose_template_read_the_clock_are_given_up(tmp_path: Path, version: int) -> None:
     record = model(tmp_path / "model")
@@ -171,5 +181,5 @@ def test_a_trailer_says_which_version_answered(tmp_path: Path) -> None:
     out = answered(tmp_path, GENERATE, old=False)
     trailer = read_trailer(out)
     assert trailer
-    assert trailer.answers == 5
+    assert trailer.answers == 6
     assert read_predictions(out)[1] == trailer

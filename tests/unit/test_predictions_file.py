@@ -46,12 +46,12 @@ KEYS += [
 BYTES = (
     '{"id": "a", "logprobs": [-0.5, -1e-07], "tokens": [1, 2], "greedy": [true, false], "cut": 0}\n'
     '{"id": "b", "text": "two\\nlines", "tokens": 3, "end": "stop", "cut": 0}\n'
-    '{"complete": {"shard": "shard", "model": "0123456789abcdef", "answers": 5'
+    '{"complete": {"shard": "shard", "model": "0123456789abcdef", "answers": 6'
     ', "count": 2, "inferred": 1, "reused": 0, "seconds": 1.0, "load_seconds": 1.0'
     ', "work": {"read": 5, "written": 7, "longest": 7}, "predicted_seconds": 2.0, "gpus": ["7"], "gpu_names": ["H100"]'
     ', "started": "2026-11-25T00:00:00+00:00", "finished": "2026-11-25T00:00:02+00:00"'
     ', "batch_size": "auto", "hardware": {}, "packages": {"torch": "2"}'
-    ', "sha256": "a7e46f5eba03a3024ca6db51583d8106483d2a41ceb2135997b46c66b82b9e94"}}\n'
+    ', "sha256": "51483e9e28026423ba617b59d70d4ae9284f602f1c62a4b09c4faec5c6ac344a"}}\n'
 )
 
 

@@ -1,5 +1,6 @@
 """Scores by way of the token tree, and in padded batches, against one plain forward pass a row with full logits."""
 
+import json
 import logging
 import random
 from collections.abc import Iterator
@@ -165,7 +166,8 @@ def test_who_shares_prefixes_and_who_does_not(backend: Any, caplog: pytest.LogCa
     reasons = {
         "mamba": "it has recurrent layers",
         "bloom": "it does not accept position_ids",
-        "falcon": "in a trial its",
+        "falcon": "it has custom attention",
+        "gpt_neo": "it has custom attention",
     }
     assert reasons.get(kind, "") in caplog.text
 
@@ -235,11 +237,11 @@ def test_a_number_bounds_the_branches_in_a_forward(llama: Any, batch_size: int) 
 def test_the_budget_follows_from_memory_or_from_the_number_that_is_set(
     llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shardmark.engine.transformers import scoring
+    from shardmark.engine.transformers import scoring, tree_forward
 
     usual = scoring.scoring_budget(llama, "auto", 60)
     assert (usual.rows, scoring.scoring_budget(llama, 3, 60).rows) == (None, 3)
-    assert usual.tokens == scoring.MOST_TOKENS["cpu"]
+    assert usual.tokens == tree_forward.MOST_TOKENS["cpu"]
     sizes = []
     for free in (1 << 21, 1 << 19, 1 << 16, 0):
         monkeypatch.setattr(scoring, "free_for", lambda _, free=free: free)
@@ -253,21 +255,21 @@ def test_the_budget_follows_from_memory_or_from_the_number_that_is_set(
 
 
 def test_tokens_that_take_much_are_fewer_in_a_forward_on_a_cpu(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardmark.engine.transformers import scoring
+    from shardmark.engine.transformers import scoring, tree_forward
 
     sizes = []
     for one in (1 << 10, 150 << 10, 1 << 20):
         monkeypatch.setattr(scoring, "activation_bytes", lambda _, one=one: one - scoring.cache_bytes(llama.model))
         sizes.append(scoring.scoring_budget(llama, "auto", 60).tokens)
-    assert sizes == [scoring.MOST_TOKENS["cpu"], scoring.CACHED_BYTES // (150 << 10), scoring.CACHED_TOKENS]
+    assert sizes == [tree_forward.MOST_TOKENS["cpu"], scoring.CACHED_BYTES // (150 << 10), scoring.CACHED_TOKENS]
 
 
 def test_a_large_window_takes_no_memory_from_short_rows(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shardmark.engine.transformers import scoring
+    from shardmark.engine.transformers import scoring, tree_forward
 
     short, long = (scoring.scoring_budget(llama, "auto", longest).tokens for longest in (60, 10**9))
     monkeypatch.setattr(llama, "window", 10**9)
-    assert scoring.scoring_budget(llama, "auto", 60).tokens == short == scoring.MOST_TOKENS["cpu"]
+    assert scoring.scoring_budget(llama, "auto", 60).tokens == short == tree_forward.MOST_TOKENS["cpu"]
     assert long == scoring.LEAST_TOKENS
 
 
@@ -515,6 +517,16 @@ def test_a_model_with_attention_of_its_own_is_found_out(tmp_path: Path, monkeypa
     assert not refusal(backend)
     monkeypatch.delattr(modeling_llama, "ALL_ATTENTION_FUNCTIONS")
     assert "its attention does not work on trees" in refusal(backend)
+
+
+def test_a_model_that_scales_attention_by_columns_shares_no_prefixes_where_it_would_show(tmp_path: Path) -> None:
+    folder = tiny_models.random_model(tmp_path, "llama4")
+    config = json.loads((folder / "config.json").read_text())
+    scaled = {"no_rope_layers": [0, 0], "floor_scale": 24, "attn_scale": 9.0}
+    (folder / "config.json").write_text(json.dumps(config | scaled))
+    backend = tiny_models.load_backend(folder)
+    assert_near(scores(backend, shard()), [plain_score(backend.model, row) for row in shard()])
+    assert "scaled by places in the cache" in refusal(backend)
 
 
 def test_weights_that_are_no_numbers_do_not_pass_the_trial(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,20 @@ def test_the_sequence_may_fill_the_window(backend: Any, plain: Any) -> None:
     assert generate(backend, [inputs, [1]], new=3)[0] == (text, len(tokens), end)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "lengths"), [("trocr", (9, 5, 7)), ("rwkv", (9, 9, 9))], ids=["padding", "states"]
+)
+def test_rows_that_would_disturb_each_other_are_generated_apart(
+    tmp_path: Path, architecture: str, lengths: tuple[int, ...]
+) -> None:
+    backend = tiny_models.load_backend(tiny_models.random_model(tmp_path, architecture))
+    rows = [[(31 * n + 7 * m) % 256 for n in range(length)] for m, length in enumerate(lengths)]
+    found = generate(backend, rows)
+    for inputs, (text, _, _) in zip(rows, found, strict=True):
+        tokens, _ = plain_generate(backend.model, inputs, 8, backend.ends)
+        assert text == backend.tokenizer.decode(tokens, skip_special_tokens=True)
+
+
 SAMPLING = {"do_sample": True, "temperature": 3.0, "top_k": 5, "repetition_penalty": 5.0, "min_new_tokens": 9}
 
 
@@ -454,6 +468,14 @@ def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path, harm: Any) -> No
     harm(folder)
     with pytest.raises(UserError, match=r"config/models/tiny.yaml: path: model tiny cannot be loaded"):
         TransformersModel(record, tiny_models.staged(folder))
+
+
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(tmp_path: Path) -> None:
+    folder = tiny_models.random_model(tmp_path, "bert")
+    with pytest.raises(UserError, match=r"tiny.yaml: path: model tiny is not causal"):
+        tiny_models.load_backend(folder)
+    edit_json(folder / "config.json", is_decoder=True)
+    tiny_models.load_backend(folder)
 
 
 def test_an_unknown_model_option_names_the_model(tmp_path: Path) -> None:

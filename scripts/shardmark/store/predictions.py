@@ -20,7 +20,7 @@ from shardmark.records.prediction import Prediction, read_prediction
 from shardmark.records.trailer import Made, Trailer
 
 TRAILER = "complete"
-ANSWERS = 5
+ANSWERS = 6
 "The version of answers, in the trailer. Raised when some models' answers change; see plan/outdated_answers.py."
 TAIL_BYTES = 16384
 

@@ -8,8 +8,10 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from shardmark.config.weights import UNPACKED, WeightsConfig
+from shardmark.engine.transformers.logits import relative_difference
 from shardmark.engine.transformers.packed import pack_linears
-from shardmark.engine.transformers.weights import check_tensors, found
+from shardmark.engine.transformers.weights import check_tensors, found, rows_of
+from shardmark.errors import Problem, UserError
 from shardmark.records.model import ModelRecord, Staged
 
 BITSANDBYTES_LOG = logging.getLogger("bitsandbytes.autograd._functions")
@@ -33,6 +35,19 @@ def load_model(record: ModelRecord, staged: Staged) -> Any:
     if not settings.num_gpus and settings.resolved_dtype == "float32" and not UNPACKED & kwargs.keys():
         pack_linears(model, settings.pack_weights)
     return model.eval()
+
+
+@torch.inference_mode()
+def check_causal(record: ModelRecord, model: PreTrainedModel) -> None:
+    """Raise UserError if tokens see later ones, as BERT's do: the model would be shown what it is to predict."""
+    row = [(7 * n + 1) % rows_of(model) for n in range(8)]
+    tokens = torch.tensor([row, [*row[:-1], row[0]]], device=input_device(model))
+    found, wanted = model(input_ids=tokens, use_cache=False).logits[:, :-1]
+    exact = precision(model) == torch.float32 and not getattr(model.config, "quantization_config", None)
+    if relative_difference(found, wanted) > (1e-3 if exact else 0.1):
+        what = f"model {record.name} is not causal: what it says of a token depends on later tokens"
+        fix = "use a causal language model; if it is one, its config.json may lack is_decoder: true"
+        raise UserError(Problem(record.file, "path", what, fix))
 
 
 def _placement(settings: WeightsConfig) -> dict[str, Any]:

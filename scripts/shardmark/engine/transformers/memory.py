@@ -47,5 +47,7 @@ def _width(model: PreTrainedModel) -> int:
 
 
 def _size(model: PreTrainedModel, name: str) -> int:
-    value = getattr(model.config.get_text_config(), name, None) or 0
-    return int(value if isinstance(value, int) else max(value))  # some models have a list with one value per layer
+    config = model.config.get_text_config()
+    configs = config.per_layer_config if getattr(config, "is_heterogeneous", False) else [config]
+    values = [getattr(one, name, None) or 0 for one in configs]
+    return max(int(value if isinstance(value, int) else max(value)) for value in values)  # a list: one for each layer

@@ -17,15 +17,16 @@ from shardmark.engine.batches import Limit
 from shardmark.engine.generation import Answer, GenerateRow, Scheduler
 from shardmark.engine.local import LocalBackend
 from shardmark.engine.tokens import LogLikelihood, ScoredRow
-from shardmark.engine.transformers.batching_support import moving_rope, why_not_continuous
+from shardmark.engine.transformers.batching_support import NEAR, ROUGHLY, moving_rope, why_not_continuous
 from shardmark.engine.transformers.bounds import ending_tokens, own_window
 from shardmark.engine.transformers.continuous_batch import ContinuousBatch
 from shardmark.engine.transformers.decode_graphs import DecodeGraphs
-from shardmark.engine.transformers.loading import input_device, load_model
+from shardmark.engine.transformers.loading import check_causal, input_device, load_model, precision
 from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
 from shardmark.engine.transformers.packed import PackedLinear
-from shardmark.engine.transformers.plain_generation import PlainGeneration
+from shardmark.engine.transformers.plain_generation import PlainGeneration, batch_difference
 from shardmark.engine.transformers.scoring import Scorer
+from shardmark.engine.transformers.sharing import columns_matter
 from shardmark.engine.transformers.weights import check_vocabulary, rows_of, tokenizer_kwargs
 from shardmark.errors import Problem, UserError
 from shardmark.records.model import ModelRecord, Staged
@@ -62,6 +63,7 @@ class TransformersModel:
             self.tokenizer = AutoTokenizer.from_pretrained(staged.tokenizer, **tokenizer_kwargs(settings))
             model = load_model(record, staged)
             check_vocabulary(record, model, self.tokenizer, staged.tokenizer)
+            check_causal(record, model)
         except UserError:
             raise
         except Exception as error:  # damaged weights, foreign kwargs: whatever it is, the user must know which model
@@ -150,11 +152,26 @@ class TransformersModel:
         """The generator of answers with this model, in batches within a limit."""
         if not self.why_plain:
             return Scheduler(ContinuousBatch(self.model, self._graphs), self.tokenizer, self.ends, limit, self.free)
-        if moving_rope(self.model.config):
-            limit = replace(limit, rows=1)
-        elif getattr(self.model, "_is_stateful", False):
-            limit = replace(limit, padding=False)  # a state may remember the padding
+        together, padded = self._batches
+        limit = replace(limit, rows=limit.rows if together else 1, padding=limit.padding and padded)
         return PlainGeneration(self.model, self.tokenizer, self.ends, self.pad, limit, self.free)
+
+    @cached_property
+    def _batches(self) -> tuple[bool, bool]:
+        """Whether plain batches may have several rows, and padding. Found out once, by a trial where it must be."""
+        if moving_rope(self.model.config):
+            return False, False
+        if not self._alike(9, 9):
+            return False, False
+        columns = columns_matter(self.model.config.get_text_config(), self.window)
+        stateful = getattr(self.model, "_is_stateful", False)  # a state may remember the padding
+        return True, not stateful and not columns and self._alike(9, 5)
+
+    def _alike(self, *lengths: int) -> bool:
+        difference = batch_difference(self.model, self.pad, lengths)
+        if fault := difference > NEAR.get(precision(self.model), ROUGHLY):
+            log.warning("not generating rows of %s tokens in one batch: a trial was off by %.2g", lengths, difference)
+        return not fault
 
 
 def open_backend(record: ModelRecord, staged: Staged, beat: Beat) -> LocalBackend:

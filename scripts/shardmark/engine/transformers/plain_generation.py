@@ -16,6 +16,7 @@ from transformers import (
 from shardmark.engine.batches import Batches, Limit
 from shardmark.engine.generation import Answer, GenerateRow, RunningRow, next_tokens
 from shardmark.engine.transformers.loading import input_device
+from shardmark.engine.transformers.logits import relative_difference
 
 
 @dataclass
@@ -43,16 +44,9 @@ class PlainGeneration:
 
     @torch.inference_mode()
     def _generate(self, rows: Sequence[GenerateRow]) -> list[Answer]:
-        longest = max(len(row.inputs) for row in rows)
-        inputs = torch.full((len(rows), longest), self.pad)
-        mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        for n, row in enumerate(rows):
-            inputs[n, longest - len(row.inputs) :] = torch.tensor(row.inputs)
-            mask[n, longest - len(row.inputs) :] = 1
         choosing = _Choosing([RunningRow(row, self.tokenizer, self.ends) for row in rows], self.pad)
         self.model.generate(
-            input_ids=inputs.to(input_device(self.model)),
-            attention_mask=mask.to(input_device(self.model)),
+            **_padded_left([row.inputs for row in rows], self.pad, input_device(self.model)),
             generation_config=GenerationConfig(
                 max_new_tokens=max(row.max_new_tokens for row in rows), do_sample=False, pad_token_id=self.pad
             ),
@@ -60,6 +54,43 @@ class PlainGeneration:
             stopping_criteria=StoppingCriteriaList([_AllAnswered(choosing)]),
         )
         return [choosing.answers[n] for n in range(len(rows))]
+
+
+def _padded_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """The inputs of a model for some rows of tokens."""
+    longest = max(map(len, rows))
+    inputs = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return {"input_ids": inputs, "attention_mask": mask}
+
+
+@torch.inference_mode()
+def batch_difference(model: Any, pad: int, lengths: Sequence[int]) -> float:
+    """The largest difference of the logits of rows in one batch and alone, relative to the largest logit.
+
+    A model may count padding as positions, or mix up the states of rows. The first two tokens after each row count.
+    """
+    size = len(model.get_input_embeddings().weight)
+    rows = [[(7 * n + 3 * length + row) % size for n in range(length)] for row, length in enumerate(lengths)]
+
+    def logits(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        made = model.generate(
+            **_padded_left(rows, pad, input_device(model)),
+            generation_config=GenerationConfig(max_new_tokens=2, do_sample=False, pad_token_id=pad),
+            logits_processor=LogitsProcessorList([_always_the_first]),
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        return torch.stack(made.logits)
+
+    return relative_difference(logits(rows), torch.cat([logits([row]) for row in rows], dim=1))
+
+
+def _always_the_first(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Chooses one token whatever the logits are."""
+    chosen = torch.full_like(scores, -torch.inf)
+    chosen[:, 0] = 0
+    return chosen
 
 
 class _Choosing(LogitsProcessor):

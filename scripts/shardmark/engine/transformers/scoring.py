@@ -14,15 +14,13 @@ from shardmark.engine.transformers.logits import log_likelihoods
 from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
 from shardmark.engine.transformers.padded import ScoringModel, padded_results
 from shardmark.engine.transformers.sharing import lengths_matter, why_not_shared
-from shardmark.engine.transformers.tree_forward import Kept, chunk_logits
+from shardmark.engine.transformers.tree_forward import MOST_TOKENS, Kept, chunk_logits
 from shardmark.engine.tree import Budget, Chunk, TokenTree
 
 log = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.5
 "The share of the free memory to plan with; the rest is for what the estimate misses."
-MOST_TOKENS = {"cpu": 256, "cuda": 8192}
-"The most new tokens in one forward pass: more are hardly faster, but take more memory."
 CACHED_BYTES, CACHED_TOKENS = 24 << 20, 128
 "On a CPU, the bytes of activations that fit its caches bound the new tokens, but not below this number."
 LEAST_TOKENS = 16

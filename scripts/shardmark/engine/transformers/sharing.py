@@ -16,7 +16,7 @@ from shardmark.engine.tokens import ScoredRow
 from shardmark.engine.transformers.loading import input_device, precision
 from shardmark.engine.transformers.logits import hidden_states
 from shardmark.engine.transformers.tree_attention import SUPPORTED, attention_of
-from shardmark.engine.transformers.tree_forward import Kept, chunk_states
+from shardmark.engine.transformers.tree_forward import MOST_TOKENS, Kept, chunk_states
 from shardmark.engine.tree import Budget, Numbers, TokenTree
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.1}
@@ -42,6 +42,14 @@ def lengths_matter(config: PreTrainedConfig, window: int) -> bool:
     return False
 
 
+def columns_matter(config: PreTrainedConfig, columns: int) -> bool:
+    """Whether a layer scales attention by a token's place in a cache of so many columns, as Llama 4 does.
+
+    That place is not the token's position where branches or padding stand before it.
+    """
+    return bool(getattr(config, "attn_temperature_tuning", False)) and columns >= config.floor_scale
+
+
 def why_not_shared(model: PreTrainedModel, window: int) -> str | None:
     """The reason why prefixes cannot be shared among rows of this model; None if they can."""
     return _by_its_own_word(model, window) or _by_trial(model)
@@ -53,6 +61,10 @@ def _by_its_own_word(model: PreTrainedModel, window: int) -> str | None:
     takes = inspect.signature(type(model).forward).parameters
     if missing := [name for name in ("position_ids", "past_key_values") if name not in takes]:
         return f"it does not accept {' and '.join(missing)}"
+    if not getattr(model, "_supports_attention_backend", False):  # such as GPT-Neo's window over columns, not depths
+        return "it has custom attention"
+    if columns_matter(model.config.get_text_config(), window + MOST_TOKENS.get(input_device(model).type, 8192)):
+        return "its attention is scaled by places in the cache"
     if attention_of(model) not in SUPPORTED:
         return f"its attention {attention_of(model)} accepts no mask; attn_implementation: sdpa does"
     if lengths_matter(model.config.get_text_config(), window):
