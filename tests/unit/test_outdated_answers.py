@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from answered import made, wrote
-from asked import chat, choice, generate, line, rolling
+from asked import chat, choice, generate, line, rolling, said
 from projects import COMMIT, model_record, write_record
 from shardmark.files import digest, json_line, write_whole
 from shardmark.plan.outdated_answers import OutdatedAnswers
@@ -24,6 +24,7 @@ GENERATE = generate("a", 2, ["\n", "Q:"])
 STOPPED = generate("a", 2, ["\n", "<|im_end|>"])
 CHOICE = choice(("a", "b"))
 CHAT = chat(("user", "a"), new=2)
+SCORED = choice((said(("user", "a")), "b"))
 
 
 def model(folder: Path, append: bool = False, eos: str = "</s>", **config: Any) -> ModelRecord:
@@ -109,7 +110,7 @@ def test_chats_whose_template_read_the_clock_are_given_up(tmp_path: Path, versio
     assert not OutdatedAnswers(record, tmp_path).spoils(answered(tmp_path, CHAT, version=version))
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 5])
 def test_texts_that_lost_the_marks_of_thoughts_are_given_up(tmp_path: Path, version: int) -> None:
     def spoilt(*tokens: str, special: bool = True) -> list[Request]:
         from tokenizers import AddedToken, Tokenizer
@@ -124,7 +125,8 @@ def test_texts_that_lost_the_marks_of_thoughts_are_given_up(tmp_path: Path, vers
         return [request for request in asked if former.spoils(answered(tmp_path, request, version=version))]
 
     for tokens in (["<think>", "</think>"], ["[THINK]"], ["<|channel|>", "<|message|>"], ["<|END_THINKING|>"]):
-        assert spoilt(*tokens) == [GENERATE, CHAT]
+        assert spoilt(*tokens) == ([GENERATE, CHAT] if version < 4 else [])
+    assert spoilt("<|channel>", "<channel|>") == spoilt("<|inner_suffix|>") == [GENERATE, CHAT]
     assert spoilt("<think>", "</think>", special=False) == spoilt("<|message|>", "<thin>") == []
 
 
@@ -147,6 +149,36 @@ def test_chats_whose_system_message_was_dropped_are_given_up(tmp_path: Path, ver
     template.write_text(DROPS.replace("m.role != 'system'", "true").replace(" | trim", ""))
     for request in (CHAT, SYSTEM, chat(("user", "a"), ("assistant", ""), new=2)):
         assert not OutdatedAnswers(record, tmp_path).spoils(answered(tmp_path, request, version=version))
+
+
+def test_chats_whose_answers_did_not_end_with_the_turn_are_given_up(tmp_path: Path) -> None:
+    def spoilt(template: str, **keys: Any) -> list[Request]:
+        record = model(tmp_path / "model", **keys)
+        (tmp_path / "model/chat_template.jinja").write_text(template)
+        former = OutdatedAnswers(record, tmp_path)
+        assert not former.spoils(answered(tmp_path, CHAT, old=False))
+        asked = (GENERATE, CHOICE, CHAT, SCORED)
+        return [request for request in asked if former.spoils(answered(tmp_path, request, version=5))]
+
+    turns = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+    assert spoilt(turns) == [CHAT]
+    ended = [spoilt(turns, eos_token_id=[2, 3]), spoilt(turns.replace("<|im_end|>", "<|im_end|></s>"))]
+    assert [*ended, spoilt("{{ messages[-1].content }}")] == [[], [], []]
+
+
+def test_chats_that_an_effort_did_not_turn_on_are_given_up(tmp_path: Path) -> None:
+    def spoilt(template: str, **settings: Any) -> list[Request]:
+        record = model(tmp_path / "model")
+        (tmp_path / "model/chat_template.jinja").write_text(template)
+        record = model_record("m", NAME.partition("@")[2], record.source, **settings)
+        former = OutdatedAnswers(record, tmp_path)
+        asked = (GENERATE, CHOICE, CHAT, SCORED)
+        return [request for request in asked if former.spoils(answered(tmp_path, request, version=5))]
+
+    both = "{{ messages[0].content }}{{ thinking }}{{ reasoning_effort }}"
+    assert spoilt(both, reasoning="high") == [CHAT, SCORED]
+    assert spoilt(both, reasoning="on") == spoilt(both) == []
+    assert spoilt("{{ messages[0].content }}{{ reasoning_effort }}", reasoning="high") == []
 
 
 def test_a_stop_string_that_ended_texts_anyway_changes_nothing(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_only_what_is_said_is_part_of_the_models_digest() -> None:
 
 SMOLLM = "{%- if enable_thinking is not defined %}{%- set enable_thinking = true %}{% endif %}{{ enable_thinking }}"
 GPT_OSS = "{% if reasoning_effort is not defined %}{% set reasoning_effort = 'low' %}{% endif %}{{ reasoning_effort }}"
+BOTH = "{% if thinking %}{{ reasoning_effort }}{% endif %}"
 TEMPLATES: list[tuple[str, str, Any]] = [
     (QWEN, "off", {"enable_thinking": False}),
     (QWEN, "on", {"enable_thinking": True}),
@@ -126,6 +127,10 @@ TEMPLATES: list[tuple[str, str, Any]] = [
     ("{% set thinking_budget = thinking_budget | default(-1) %}{{ thinking_budget }}", "off", {"thinking_budget": 0}),
     (GPT_OSS, "low", {"reasoning_effort": "low"}),
     ("{{ reasoning_effort }}", "off", None),
+    (BOTH, "high", {"reasoning_effort": "high", "thinking": True}),
+    (BOTH, "none", {"reasoning_effort": "none", "thinking": False}),
+    (BOTH, "on", {"thinking": True}),
+    (QWEN, "none", {"enable_thinking": False}),
     ("{% macro f(thinking) %}{{ thinking }}{% endmacro %}{{ f(1) }} enable_thinking", "on", None),
     ("{% for m in messages %}{% break %}{% endfor %}{{ m.reasoning }}", "on", None),
     ("{{ broken", "on", None),
@@ -348,6 +353,23 @@ def test_choices_follow_a_closed_thought_or_it_is_said_that_they_do_not(tmp_path
     assert scored(opens, user, "A").opened
     assert scored(opens.replace("<think>", "<r>"), user, "A", reasoning_tags=["<r>", "</r>"]).opened
     assert not scored(opens, "", user).opened
+
+
+@pytest.mark.parametrize("meta", [None, {"round": {role: {"end": "\n<end>"} for role in ("user", "assistant")}}])
+def test_an_answer_in_a_chat_ends_with_the_turn(tmp_path: Path, meta: Any) -> None:
+    """Gemma 1.1's configs name only <eos>, those of many GGUF files no more."""
+    folder = tiny_models.chain_model(tmp_path, "xyz<end>qr<eos>", marks=["<end>", "<other>"])
+    loaded = tiny_models.load_backend(folder)
+    loaded.tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
+
+    def written(request: GenerateRequest, **said: Any) -> tuple[str, str]:
+        found = write((folder, loaded), request, meta_template=meta, **said)
+        return found.text, found.end
+
+    begun = (("user", "k"), ("assistant", "x"))
+    assert written(chat(*begun, new=9)) == ("yz", "eos")
+    assert written(generate("x", 9)) == ("yzqr", "eos")
+    assert written(chat(*begun, new=9), reasoning_tags=["<end>", "q"]) == ("yzqr", "eos"), "a mark of thoughts"
 
 
 def test_the_plan_tells_of_choices_within_a_thought(tmp_path: Path) -> None:

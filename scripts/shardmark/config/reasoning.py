@@ -59,16 +59,18 @@ ReasoningTags = Annotated[tuple[Text, Text], AfterValidator(_differ)]
 def switch(reasoning: Word | ReasoningBudget | None, template: str) -> dict[str, Any] | None:
     """The arguments of a chat template that make a model reason as its file says; None if the template has none.
 
-    A budget turns reasoning on if the template can, and otherwise changes nothing.
+    A budget turns reasoning on if the template can, and otherwise changes nothing. An effort also sets the switch of a
+    template that has both: DeepSeek-V4's ignores the effort while reasoning is off, GLM-5.2's does not know `none`.
     """
     if reasoning is None:
         return {}
     word = "on" if isinstance(reasoning, ReasoningBudget) else reasoning
     variables = variables_of(template)
-    for name, values in SWITCHES.items():
-        if name in variables and word in values:
-            return {name: values[word]}
-    return {} if isinstance(reasoning, ReasoningBudget) else None
+    switches = [name for name in SWITCHES if name in variables and name != EFFORT]
+    arguments = {EFFORT: word} if word in EFFORTS and EFFORT in variables else {}
+    if switches and (arguments or word in ("on", *NO_THOUGHTS)):
+        arguments[switches[0]] = SWITCHES[switches[0]]["off" if word in NO_THOUGHTS else "on"]
+    return arguments or ({} if isinstance(reasoning, ReasoningBudget) else None)
 
 
 def variables_of(template: str) -> set[str]:

@@ -45,6 +45,8 @@ class GenerateRow:
     "Limits of thoughts, if the model's file sets any: stop strings are then only looked for after the thoughts."
     seconds: float | None = None
     "The most seconds of generation."
+    ends: tuple[int, ...] = ()
+    "Tokens that end it, in addition to the model's."
 
     @property
     def length(self) -> int:
@@ -93,6 +95,7 @@ class RunningRow:
     generated: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.ends = [*self.ends, *self.row.ends]
         self.sequence = list(self.row.inputs)
         self.max_length = self.row.length
         self._finder = StopFinder(self.tokenizer, self.row.stop)

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 
 from shardmark.engine.backend import Backend
 from shardmark.engine.batches import OutOfMemoryError, is_out_of_memory
@@ -136,8 +137,14 @@ class LocalBackend(Backend):
             tags=settings.reasoning_tags,
             thoughts=thoughts,
             seconds=settings.request_seconds,
+            ends=() if isinstance(request.context, str) else self._turn_ends,
         )
         return [replace(first, sample=sample) for sample in range(request.samples)]
+
+    @cached_property
+    def _turn_ends(self) -> tuple[int, ...]:
+        """Tokens that end answers in chats, in addition to the model's."""
+        return self.wording.turn_ends(self.model.ends)
 
     def _check_tokens(self, tokens: Iterable[int]) -> None:
         """Raise WordingError for a token that the model has no embedding for."""

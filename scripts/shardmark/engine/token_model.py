@@ -15,6 +15,10 @@ class TokenModel(Protocol):
         """A tokenizer of the transformers library."""
 
     @property
+    def ends(self) -> Sequence[int]:
+        """The tokens that end a text."""
+
+    @property
     def window(self) -> int:
         """The most tokens that it reads and writes."""
 

@@ -4,12 +4,13 @@ A chat template adds its own special tokens, so no others are added to its outpu
 text like any other; a BOS at the beginning of a text is not doubled.
 """
 
+from collections.abc import Iterable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS, NO_THOUGHTS, ReasoningBudget
 from shardmark.config.wording import WordedConfig
-from shardmark.engine.thoughts import ThoughtLimits
+from shardmark.engine.thoughts import ThoughtLimits, marking_tokens, special_tokens
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.lock.entries import ADD
 from shardmark.records.request import Context
@@ -51,6 +52,13 @@ class Wording:
         tags = self._settings.reasoning_tags
         begun = context[-1].content if not isinstance(context, str) and context[-1].role == "assistant" else ""
         return opened_mark(self.text(context), tags) or mark_left_open(begun, tags)
+
+    def turn_ends(self, ends: Iterable[int]) -> tuple[int, ...]:
+        """The token that ends an answer in a chat by its template, if none of the `ends` of texts does."""
+        special, marks = special_tokens(self.tokenizer), marking_tokens(self.tokenizer, self._settings.reasoning_tags)
+        numbers = {text: number for number, text in special.items() if number not in marks}
+        token = self._template.turn_end(numbers, [text for end in ends if (text := special.get(end))])
+        return (numbers[token],) if token else ()
 
     @cached_property
     def thoughts(self) -> ThoughtLimits | None:

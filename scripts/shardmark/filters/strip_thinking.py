@@ -11,7 +11,7 @@ from shardmark.filters.base import Answers, TextFilter
 class StripThinking(TextFilter):
     """Remove the thoughts of a reasoning model; a thought that never ends leaves no answer."""
 
-    protocol: ClassVar[int] = 2
+    protocol: ClassVar[int] = 3
     reads_marks: ClassVar[bool] = True
     name: Literal["strip_thinking"]
     tag: str | None = Field(None, pattern=r"^[A-Za-z][\w.:-]*$")

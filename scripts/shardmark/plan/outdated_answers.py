@@ -24,7 +24,10 @@ Before version 5:
 
 Before version 6:
 
-- some kinds of models saw the wrong tokens, when they scored (MISPLACED) or when they generated in batches (DISTURBED).
+- some kinds of models saw the wrong tokens, when they scored (MISPLACED) or when they generated in batches (DISTURBED);
+- the token that ends a turn by the chat template did not end an answer if no config named it;
+- an effort (`reasoning: high`) left out the chat template's switch;
+- some special tokens that mark thoughts were lost (`LATER_MARKS`).
 """
 
 import json
@@ -35,10 +38,11 @@ from pathlib import Path
 from typing import Any
 
 from shardmark import layout
+from shardmark.config.reasoning import EFFORT, EFFORTS
 from shardmark.errors import UserError
 from shardmark.files import read_object
 from shardmark.lock.entries import chat_templates
-from shardmark.plan.chats import template_of
+from shardmark.plan.chats import named_templates, template_of
 from shardmark.records.base import find_sealed
 from shardmark.records.model import Folder, ModelRecord, Staged
 from shardmark.records.request import ChoiceRequest, GenerateRequest, Message, Request, RollingRequest
@@ -67,6 +71,8 @@ MISPLACED = {"gpt_neo", "llama4", "llama4_text"}
 "Types of models that took columns in a tree of tokens for positions."
 DISTURBED = {"rwkv", "trocr", "xlm", "reformer"}
 "Types of models whose rows in a batch of generate changed each other's texts."
+LATER_MARKS = {"<|channel>", "<channel|>", "<|inner_prefix|>", "<|inner_suffix|>", "<mm:think>", "</mm:think>"}
+"Marks of thoughts that were not known."
 
 
 def may_meet(string: str, token: str) -> bool:
@@ -90,7 +96,9 @@ class OutdatedAnswers:
         unsaid = version < 4 and self._leaves_unsaid
         doubled = version < 5 and self._doubles
         misread = version < 6 and self._kind in MISPLACED | DISTURBED
-        if not (early or dated or unmarked or unsaid or doubled or misread):
+        unmarked = unmarked or (version < 6 and self._marks_later)
+        endless, unswitched = version < 6 and self._ends_turns, version < 6 and self._sets_switch
+        if not (early or dated or unmarked or unsaid or doubled or misread or endless or unswitched):
             return False
         stem = path.name.partition(".")[0]
         try:
@@ -100,7 +108,8 @@ class OutdatedAnswers:
             return True
         return any(
             (early and self._spoils(request))
-            or (dated and is_chat(request))
+            or ((dated or unswitched) and is_chat(request))
+            or (endless and isinstance(request, GenerateRequest) and is_chat(request))
             or (unmarked and isinstance(request, GenerateRequest))
             or (unsaid and any(map(self._unsaid, chats_of(request))))
             or (doubled and any(text.startswith(doubled) for text in _texts(request)))
@@ -231,8 +240,27 @@ class OutdatedAnswers:
         """Whether there are new end-of-text tokens."""
         if not self._folders:
             return False
-        told = _told(read_object(self._folders[1] / "config.json"))
-        return bool({*self._own_ends, *told} - self._former_ends)
+        return bool(self._all_ends - self._former_ends)
+
+    @cached_property
+    def _all_ends(self) -> set[int]:
+        """The end-of-text tokens by all configs."""
+        config = read_object(self._folders[1] / "config.json") if self._folders else {}
+        return {*self._former_ends, *self._own_ends, *_told(config)}
+
+    @cached_property
+    def _ends_turns(self) -> bool:
+        """Whether another token ends answers in chats."""
+        template = template_of(self._folders[0], self.record.wording) if self._folders else None
+        ends = [text for number, text in self._specials if number in self._all_ends]
+        return bool(template and template.turn_end(set(self._special) - marks_among(self._special), ends))
+
+    @cached_property
+    def _sets_switch(self) -> bool:
+        """Whether an effort now also sets the chat template's switch."""
+        settings = self.record.wording
+        templates = named_templates(self._folders[0], settings) if self._folders else {}
+        return settings.reasoning in EFFORTS and bool((settings.switch(templates) or {}).keys() - {EFFORT})
 
     @cached_property
     def _marks_thoughts(self) -> bool:
@@ -240,12 +268,20 @@ class OutdatedAnswers:
         return bool(marks_among(self._special))
 
     @cached_property
+    def _marks_later(self) -> bool:
+        """Whether some of them do that were no known marks."""
+        return bool(LATER_MARKS.intersection(self._special)) and self.record.wording.reasoning_tags is None
+
+    @cached_property
     def _special(self) -> list[str]:
         """The special tokens that did not end a text."""
-        if not self._tokenizer:
-            return []
-        added = json.loads(self._tokenizer.to_str())["added_tokens"]
-        return [token["content"] for token in added if token["special"] and token["id"] not in self._former_ends]
+        return [text for number, text in self._specials if number not in self._former_ends]
+
+    @cached_property
+    def _specials(self) -> list[tuple[int, str]]:
+        """All special tokens."""
+        added = json.loads(self._tokenizer.to_str())["added_tokens"] if self._tokenizer else []
+        return [(token["id"], token["content"]) for token in added if token["special"]]
 
 
 def _texts(request: Request) -> Iterator[str]:

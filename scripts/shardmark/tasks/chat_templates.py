@@ -5,8 +5,8 @@ model and before anything runs, which roles it refuses and which messages it dro
 template does not accept is put at the beginning of the first user message; anything else is an error.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -89,6 +89,35 @@ class ChatTemplate:
             notes += self._unopened()
         return notes
 
+    def turn_end(self, special: Iterable[str], ends: Collection[str]) -> str:
+        """The special token with which the template closes an answer; empty if it has none or writes one of the `ends`.
+
+        Configs of some models (Gemma 1.1's, many GGUF files) only name the token that ends a text: their answers would
+        go on with the user's next turn.
+        """
+        user, answer, another = _marked(("user", "assistant", "user"))
+        after = ""
+        with suppress(WordingError):
+            whole = self._render([user, answer, another], False)
+            after = whole.partition(answer.content)[2].partition(another.content)[0].lstrip()
+        if any(end in after for end in ends):
+            return ""
+        return max((token for token in special if token and after.startswith(token)), key=len, default="")
+
+    def unsaid_header(self) -> str:
+        """What the template writes before an answer besides what an open chat ends with; an empty text if nothing."""
+        opened, before = self._before_answer()
+        header = before.removeprefix(opened) if before.startswith(opened) else ""
+        return header if header.strip() else ""
+
+    def _before_answer(self) -> tuple[str, str]:
+        """A question that is open for the answer, and what is before the answer in the whole chat."""
+        user, answer = _marked(("user", "assistant"))
+        try:
+            return self._render([user], True), self._render([user, answer], False).partition(answer.content)[0]
+        except WordingError:
+            return "", ""
+
     def _way(self, messages: list[Message], is_open: bool) -> Way:
         """The change to make to chats like this one. Raises WordingError."""
         shape = Shape(tuple(message.role for message in messages), is_open)
@@ -126,14 +155,9 @@ class ChatTemplate:
 
     def _unopened(self) -> Iterator[str]:
         """The note on a template that writes a header before the assistant's messages, but does not end with it."""
-        user, answer = _marked(("user", "assistant"))
-        try:
-            opened, closed = (self._render([user], is_open) for is_open in (True, False))
-            whole = self._render([user, answer], False)
-        except WordingError:
-            return
-        before = whole.partition(answer.content)[0]
-        if opened != closed or before.strip() == opened.strip():
+        [user] = _marked(["user"])
+        opened, before = self._before_answer()
+        if not opened or opened != self._render([user], False) or before.strip() == opened.strip():
             return
         end = opened.rpartition(user.content)[2]
         note = f"its chat template does not open the answer (it has no add_generation_prompt): prompts end with {end!r}"

@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 Tags = tuple[str, str]
 "The marks that open and close a model's thoughts."
-TAGS = ("think", "thinking", "thought", "reasoning", "reason", "seed:think")
+TAGS = ("think", "thinking", "thought", "reasoning", "reason", "seed:think", "mm:think")
 "Names of the tags <...> and [...] around thoughts."
 OTHER_MARKS = (
     ("◁think▷", "◁/think▷"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<unused94>", "<unused95>"),
+    ("<|channel>", "<channel|>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
 )
 CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<\n]{0,60}<\|message\|>")
 "gpt-oss writes in channels: analysis, commentary, and final for the answer."

@@ -131,6 +131,7 @@ class VllmModel:
             seed=_seed(running.row, one.parts) if sampling.temperature >= GREEDY_BELOW else None,
             max_tokens=left,
             min_tokens=min(left, max(0, sampling.min_new_tokens - len(running.generated))),
+            ends=running.ends,
             each_step=one.watched,
         )
         one.parts += 1
@@ -172,7 +173,8 @@ class VllmModel:
             if not before or one.parts > 1:
                 continue
             inputs, least = one.running.row.inputs, one.running.row.sampling.min_new_tokens
-            params = self._params(max_tokens=len(before), min_tokens=min(least, len(before)), from_cache=False)
+            new, ends = len(before), one.running.ends
+            params = self._params(max_tokens=new, min_tokens=min(least, new), ends=ends, from_cache=False)
             name = self._add(inputs, params)
             found: list[int] = []
             while not found:
@@ -183,6 +185,7 @@ class VllmModel:
     def _params(
         self,
         temperature: float = 0.0,
+        ends: Sequence[int] | None = None,
         each_step: bool = False,
         prompt_logprobs: int | None = None,
         from_cache: bool | None = None,
@@ -198,7 +201,7 @@ class VllmModel:
             output_kind=RequestOutputKind.DELTA if each_step else RequestOutputKind.FINAL_ONLY,
             prompt_logprobs=prompt_logprobs,
             skip_reading_prefix_cache=None if from_cache is None else not from_cache,
-            stop_token_ids=self.ends,
+            stop_token_ids=list(self.ends if ends is None else ends),
             ignore_eos=True,  # which would be only the tokenizer's
             detokenize=False,
             skip_clone=True,  # spares a deep copy, with another check, per request
