@@ -386,6 +386,29 @@ def test_the_plan_tells_of_choices_within_a_thought(tmp_path: Path) -> None:
     (note,) = notes(opens)
     assert "its chat template opens a thought, and the choices of" in note
     assert notes(opens, reasoning="off") == notes(opens, kind="generate") == notes(QWEN) == []
+    final = QWEN.replace("{{ m.content }}", "{{ '<final>' if m.role == 'assistant' }}{{ m.content }}")
+    (note,) = notes(final)
+    assert "its chat template writes '<final>' before an answer, and the choices of" in note
+    assert notes(final, kind="generate") == []
+
+
+def test_the_plan_tells_of_reasoning_that_no_prompt_shows(tmp_path: Path) -> None:
+    def notes(template: str, *roles: str, **said: Any) -> list[str]:
+        dataset = dataset_record(is_chat=True, chats=[ChatShape(roles=roles or ("user",), is_open=True)])
+        lock = Lock(tmp_path / "no.lock")
+        problems, notes = wording_problems(model(tmp_path, template, MARKS, **said), [dataset], tmp_path, lock)
+        assert problems == []
+        return [note.what.partition("writes ")[2] for note in notes if note.key == "reasoning"]
+
+    granite = QWEN.partition("{% if add")[0] + "{{ 'Think.' if thinking and messages[0].role == 'user' }}"
+    for setting in ("on", {"budget": 8}):
+        assert notes(granite, "system", "user", reasoning=setting) == ["the same for off"]
+        assert notes(granite, reasoning=setting) == []
+    assert notes(granite, "system", "user") == notes(QWEN, reasoning="off") == notes(QWEN, reasoning="on") == []
+    high = granite + "{{ 'Think hard.' if reasoning_effort == 'high' }}"
+    assert notes(high, reasoning="high") == notes(high, reasoning="none") == []
+    assert notes(high, reasoning="low") == ["the same for minimal, medium, xhigh, max"]
+    assert notes(granite + "{{ reasoning_effort }}", reasoning="low") == []
 
 
 def test_a_request_that_takes_too_long_ends_there(thinker: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shardmark.config.reasoning import variables_of
+from shardmark.config.reasoning import EFFORTS, NO_THOUGHTS, ReasoningBudget, variables_of
 from shardmark.config.wording import WordedConfig
 from shardmark.errors import Problem, nearest
 from shardmark.files import read_object
@@ -50,6 +50,7 @@ def wording_problems(
     problems = [p for d in chats for p in shape_problems(record, template, d.chats, f"{d.name} ({d.file})")]
     notes = [Problem(record.file, "", f"model {record.name}: {note}") for note in template.notes()]
     notes += _unread_arguments(record, results)
+    notes += _idle_reasoning(record, template, chats, results)
     return problems, notes + [note for dataset in chats if (note := _thought_note(record, template, dataset))]
 
 
@@ -57,23 +58,67 @@ def _unread_arguments(record: ModelRecord, results: Path) -> Iterator[Problem]:
     """A note on each argument in the model's file that its chat template does not read."""
     names: set[str] = set()
     with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable files are reported elsewhere
-        templates = named_templates(tokenizer_here(record, results), record.wording)
+        templates = named_templates(*_tokenizer_files(record, results))
         names = variables_of(record.wording.template_text(templates))
     for key in record.wording.chat_template_kwargs.keys() - names - {CHOSEN} if names else ():
         what = f"model {record.name}: its chat template does not read {key}, so this argument has no effect"
         yield Problem(record.file, f"chat_template_kwargs.{key}", what, nearest(key, names))
 
 
+def _idle_reasoning(
+    record: ModelRecord, template: ChatTemplate, datasets: Iterable[DatasetRecord], results: Path
+) -> Iterator[Problem]:
+    """A note on each data set with chats whose prompts do not depend on `reasoning`.
+
+    Granite 3.3's template leaves out the instruction to think where there is a system message, and others know only
+    some of the efforts.
+    """
+    setting = record.wording.reasoning
+    if setting is None or record.wording.meta_template:
+        return
+    word = "on" if isinstance(setting, ReasoningBudget) else setting
+    levels = [effort for effort in EFFORTS if effort not in NO_THOUGHTS] if word not in ("on", *NO_THOUGHTS) else []
+    folder, settings, templates = _tokenizer_files(record, results)
+    others: dict[str, ChatTemplate] = {}
+    for other in ("on" if word in NO_THOUGHTS else "off", *levels):
+        changed = settings.model_copy(update={"reasoning": other})
+        with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable files are reported elsewhere
+            can = changed.switch(named_templates(folder, changed, templates))
+            if can and other != word and (another := template_of(folder, changed, templates)):
+                others[other] = another
+    for dataset in datasets:
+        shapes = [shape for shape in dataset.chats if shape.is_open]
+        with suppress(WordingError):  # this is reported elsewhere
+            mine = [template.example(shape) for shape in shapes]
+            same = [
+                other
+                for other, another in others.items()
+                if any(another.example(shape) == text for shape, text in zip(shapes, mine, strict=True))
+            ]
+            if same:
+                what = f"reasoning: {word} changes no prompt in some chats of {dataset.name}"
+                what = f"model {record.name}: {what}: its chat template writes the same for {', '.join(same)}"
+                yield Problem(record.file, "reasoning", what)
+
+
 def _thought_note(record: ModelRecord, template: ChatTemplate, dataset: DatasetRecord) -> Problem | None:
-    """The note on choices that follow an open thought, because the model's template opens one."""
+    """The note on choices that follow an open thought, or the assistant's header without all that precedes an answer.
+
+    gpt-oss opens the channel of the answer itself, and templates of reasoning models may put an empty thought there.
+    """
     shapes = [shape for shape in dataset.chats if shape.is_open] if dataset.kind in SCORED else []
     with suppress(WordingError):  # this is reported elsewhere
         if any(opened_mark(template.example(shape), record.wording.reasoning_tags) for shape in shapes):
-            what = (
-                f"model {record.name}: its chat template opens a thought, and the choices of {dataset.name} follow it"
-            )
+            what = f"its chat template opens a thought, and the choices of {dataset.name} follow it"
             fix = "set reasoning: off if the template can close it, or use kind: generate"
-            return Problem(record.file, "reasoning", what, fix)
+            return Problem(record.file, "reasoning", f"model {record.name}: {what}", fix)
+    header = template.unsaid_header() if any(shape.roles[-1] != "assistant" for shape in shapes) else ""
+    if header:
+        what = (
+            f"its chat template writes {header!r} before an answer, and the choices of {dataset.name} do not follow it"
+        )
+        fix = "set reasoning: off if the template then writes it into the prompt, or use kind: generate"
+        return Problem(record.file, "reasoning", f"model {record.name}: {what}", fix)
     return None
 
 
@@ -92,14 +137,17 @@ def shape_problems(
 
 def known_chat_template(record: ModelRecord, results: Path) -> ChatTemplate | None:
     """The chat template of a model; None if it has none, or none that is known on this machine."""
-    words = record.words
-    if isinstance(words, Service):
-        return None
+    return None if isinstance(record.words, Service) else template_of(*_tokenizer_files(record, results))
+
+
+def _tokenizer_files(record: ModelRecord, results: Path) -> tuple[Path | None, WordedConfig, dict[str, str] | None]:
+    """The folder of a model's tokenizer, its settings, and its templates by name if they are not in the folder."""
+    words, settings = record.words, record.wording
     here = tokenizer_here(record, results)
-    if here or isinstance(words, Folder):
-        return template_of(here, record.wording)
-    folder, templates = (None, {}) if given_template(record.wording) else templates_elsewhere(words)
-    return template_of(folder, record.wording, templates)
+    if here or isinstance(words, Folder | Service) or given_template(settings):
+        return here, settings, None
+    folder, templates = templates_elsewhere(words)
+    return folder, settings, templates
 
 
 def template_of(
