@@ -218,6 +218,14 @@ def test_an_interval_of_a_mean_of_shares_covers_as_often_as_it_says() -> None:
     assert covered >= 940
 
 
+def test_intervals_of_shares_do_not_reach_beyond_them() -> None:
+    few = estimate_mean([0.0, 0.0, 0.07])
+    assert few.ci95
+    assert few.ci95[0] < 0
+    kept = [few.metric(higher_is_better=True, percent=percent).ci95 for percent in (True, False)]
+    assert kept == [(0.0, few.ci95[1]), few.ci95]
+
+
 def test_what_json_cannot_say_is_none() -> None:
     found = Estimate(math.inf, math.nan, (math.nan, math.nan), 3, "bootstrap").metric(
         higher_is_better=True, percent=True

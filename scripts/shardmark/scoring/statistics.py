@@ -30,11 +30,15 @@ class Estimate:
     "How many clusters the samples come in, if the error bar accounts for them."
 
     def metric(self, *, higher_is_better: bool, percent: bool) -> Metric:
-        """The estimate for a score file. An interval with an end that is not finite becomes unknown."""
+        """The estimate for a score file. An interval with an end that is not finite becomes unknown.
+
+        Those of shares are cut at 0 and 1: Student's reaches beyond for a few samples near them, as of pass^k.
+        """
+        ends = self.ci95 if self.ci95 and all(map(math.isfinite, self.ci95)) else None
         return Metric(
             value=self.value,
             stderr=self.stderr,
-            ci95=self.ci95 if self.ci95 and all(map(math.isfinite, self.ci95)) else None,
+            ci95=(max(0.0, ends[0]), min(1.0, ends[1])) if ends and percent else ends,
             n=self.n,
             interval=self.interval,
             clusters=self.clusters,
