@@ -67,9 +67,13 @@ def job_seconds(run: RunConfig) -> float:
 
 
 def bundle(pairs: Iterable[Pair], most_seconds: float) -> list[Bundle]:
-    """The missing shards of all pairs, which are sorted by model, in jobs of at most about `most_seconds`."""
+    """The missing shards of all pairs, which are sorted by model, in jobs of at most about `most_seconds`.
+
+    Endpoints have no jobs on a cluster.
+    """
     made: list[Bundle] = []
-    for _, of_model in groupby(pairs, key=lambda pair: pair.model.full_name):
+    on_cluster = (pair for pair in pairs if not pair.model.settings.elsewhere)
+    for _, of_model in groupby(on_cluster, key=lambda pair: pair.model.full_name):
         here: Bundle | None = None
         for pair in of_model:
             whole = pair.seconds.inference <= most_seconds and len(pair.missing) <= MOST_SHARDS

@@ -9,8 +9,17 @@ from shardmark.plan.model_folders import missing_distributions
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 
 
-def sandbox_problems(dataset: Named[DatasetConfig] | LmEvalDataset) -> list[Problem]:
-    """The problem of a data set that runs generated code without a sandbox, reported before anything is generated."""
+def scoring_problems(datasets: list[Named[DatasetConfig]], tasks: list[LmEvalDataset]) -> list[Problem]:
+    """What scoring needs, reported before anything is generated."""
+    return [
+        *(problem for dataset in datasets for problem in _sandbox_problems(dataset)),
+        *(problem for dataset in datasets for problem in _package_problems(dataset)),
+        *(problem for task in tasks for problem in _sandbox_problems(task)),
+    ]
+
+
+def _sandbox_problems(dataset: Named[DatasetConfig] | LmEvalDataset) -> list[Problem]:
+    """The problem of a data set that runs generated code without a sandbox."""
     running = what_runs_programs(dataset)
     if not running or shutil.which("bwrap"):
         return []
@@ -26,7 +35,7 @@ def what_runs_programs(dataset: Named[DatasetConfig] | LmEvalDataset) -> str:
     return " and ".join(metric.name for metric in dataset.settings.metrics if metric.needs.sandbox)
 
 
-def package_problems(dataset: Named[DatasetConfig]) -> list[Problem]:
+def _package_problems(dataset: Named[DatasetConfig]) -> list[Problem]:
     """The packages that a data set's metrics need but that are not installed, and interpreters that are not there."""
     found: list[Problem] = []
     for metric in dataset.settings.metrics:

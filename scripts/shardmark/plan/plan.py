@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmark import layout
-from shardmark.config import Benchmark, DatasetConfig, Named, load, place_of
-from shardmark.config.asking import chat_wanted
-from shardmark.config.lm_eval import LmEvalConfig
+from shardmark.config import Benchmark, DatasetConfig, Named, RunConfig, load, place_of
 from shardmark.config.load import replacements
 from shardmark.config.misplaced_keys import partly_used
 from shardmark.config.yaml_lines import lines_named
@@ -24,21 +22,19 @@ from shardmark.lock.contents import with_contents
 from shardmark.lock.entries import note_all
 from shardmark.lock.lock import LOCK, Lock
 from shardmark.plan.bundles import Bundle, bundle, in_jobs, job_seconds
-from shardmark.plan.chats import wording_problems
-from shardmark.plan.context_lengths import window_problems
 from shardmark.plan.cost import Costs
 from shardmark.plan.datasets import PlannedDataset, plan_dataset
-from shardmark.plan.endpoints import answer_problems, endpoint_notes, endpoint_problems
 from shardmark.plan.hub_files import content_problems, missing, places, unknown_contents
-from shardmark.plan.kinds import ASKS, kind_problems
+from shardmark.plan.kinds import ASKS
 from shardmark.plan.lm_eval import code_warning, plan_lm_eval, with_suggestions
-from shardmark.plan.machine_problems import gpu_problems, package_problems, sandbox_problems, what_runs_programs
+from shardmark.plan.machine_problems import gpu_problems, scoring_problems, what_runs_programs
 from shardmark.plan.missing import files_not_here
 from shardmark.plan.models import resolve_model
-from shardmark.plan.pairs import ModelPairs, Pair, score_files
+from shardmark.plan.pair_planner import Maker, PairPlanner
+from shardmark.plan.pairs import Pair, score_files
 from shardmark.plan.reasoning import reasoning_problems
 from shardmark.plan.report_list import plan_report
-from shardmark.plan.rescore import gap, lack, recorded_dataset, recorded_model, recorded_template
+from shardmark.plan.rescore import gap, lack, recorded_dataset, recorded_model
 from shardmark.plan.rescore_lm_eval import (
     WITHOUT_TASKS,
     Gone,
@@ -48,20 +44,16 @@ from shardmark.plan.rescore_lm_eval import (
     tasks_there,
     unscorable,
 )
-from shardmark.plan.shared_answers import SharedAnswers
 from shardmark.plan.sizes import with_parameters
-from shardmark.plan.template_lookup import has_template
 from shardmark.plan.vllm import with_engines
 from shardmark.records.base import find_sealed, to_json
 from shardmark.records.dataset import DatasetRecord
 from shardmark.records.gap import Gap
 from shardmark.records.model import Folder, ModelRecord, Staged
-from shardmark.store.hashes import CheckedFiles, HashCache
+from shardmark.store.hashes import HashCache
 from shardmark.tasks.lm_eval.select import LmEvalDataset
 
 Record = dict[str, Any]
-_Maker = tuple[str, DatasetConfig | LmEvalConfig, Callable[[bool], PlannedDataset]]
-"A data set's name and settings, and what plans it: in chats (true) or in texts (false)."
 
 
 @dataclass(frozen=True)
@@ -189,13 +181,10 @@ def _make_plan(
         models = with_contents(with_parameters(models, results, lock), results, lock)
         problems += content_problems(models, results, everything=lock.frozen)
         models = with_engines(models, benchmark.run.vllm_python, root, place("vllm_python"), problems)
-    if local:
-        problems += [problem for named in benchmark.datasets for problem in sandbox_problems(named)]
-        problems += [problem for named in benchmark.datasets for problem in package_problems(named)]
-        problems += [problem for task in tasks for problem in sandbox_problems(task)]
-    work = _Work(models, benchmark)
+    problems += scoring_problems(benchmark.datasets, tasks) if local else []
+    work = PairPlanner(models, benchmark)
     work.warnings += _notes(benchmark, models, tasks, gone, root, place)
-    makers: list[_Maker] = [
+    makers: list[Maker] = [
         *((d.name, d.settings, partial(_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
         *((t.name, t.config, partial(_task, t, benchmark, lock, hashes)) for t in tasks),
         *((g.name, g.named.settings, partial(recorded_task, g, benchmark.run, lock)) for g in gone),
@@ -218,28 +207,22 @@ def _make_plan(
         raise UserError([*problems, *([] if dry else files_not_here(models))])
     changes = lock.keep() if dry else lock.save()
     work.save()
-    lacking = []
-    if not rescore:
-        note_meanings(tasks, datasets, benchmark.run)
+    gaps: list[Gap] = []
+    if rescore:
+        pairs, gaps = _scorable(pairs, benchmark.run, place("rescore"))
     else:
-        without = unscorable([pair.dataset for pair in pairs if not (pair.scored or pair.missing)], benchmark.run)
-        lacking = [gap(pair, why) for pair in pairs if (why := lack(pair, without))]
-        pairs = [pair for pair in pairs if not lack(pair, without)]
-        _refuse_nothing(pairs, place("rescore"))
+        note_meanings(tasks, datasets, benchmark.run)
     _write_models(models, results, rescore)
-    bundles: list[Bundle] = []
     order = {record.full_name: number for number, record in enumerate(models)}
     pairs.sort(key=lambda pair: order[pair.model.full_name])
-    if not local:
-        here = [pair for pair in pairs if not pair.model.settings.elsewhere]
-        bundles = bundle(here, job_seconds(benchmark.run))
-        pairs = in_jobs(pairs, bundles)
+    bundles = [] if local else bundle(pairs, job_seconds(benchmark.run))
+    pairs = pairs if local else in_jobs(pairs, bundles)
     descriptions = {name: settings.description for name, settings, _ in makers}
-    report = plan_report(benchmark, descriptions, pairs, results, lacking, gone, local)
+    report = plan_report(benchmark, descriptions, pairs, results, gaps, gone, local)
     shared = work.shared.notes() if work.shared else []
-    programs = any(map(what_runs_programs, benchmark.datasets)) or any(map(what_runs_programs, tasks))
+    programs = any(what_runs_programs(each) for each in (*benchmark.datasets, *tasks))
     return Plan(
-        benchmark, models, datasets, pairs, report, hashes, changes, work.warnings, bundles, shared, lacking, programs
+        benchmark, models, datasets, pairs, report, hashes, changes, work.warnings, bundles, shared, gaps, programs
     )
 
 
@@ -328,79 +311,18 @@ def _task(dataset: LmEvalDataset, benchmark: Benchmark, lock: Lock, hashes: Hash
         return recorded_rows(dataset, benchmark, lock, chat, error)
 
 
-def _refuse_nothing(pairs: list[Pair], where: str) -> None:
-    """Raise UserError if nothing is left to report."""
-    if not pairs:
+def _scorable(pairs: list[Pair], run: RunConfig, where: str) -> tuple[list[Pair], list[Gap]]:
+    """The pairs that are reported without inference, and the gaps of the others. Raises UserError if there are none."""
+    without = unscorable([pair.dataset for pair in pairs if not (pair.scored or pair.missing)], run)
+    why = [lack(pair, without) for pair in pairs]
+    if all(why):
         what = "no model has answered all of any data set in this results folder, and rescore infers nothing"
-        raise UserError(
-            Problem(where, "rescore", what, "run without rescore first, or name another folder: results=DIR")
-        )
-
-
-class _Work:
-    """The work of all models, as far as it has been planned, and the records that are kept of it."""
-
-    def __init__(self, models: list[ModelRecord], benchmark: Benchmark) -> None:
-        results = Path(benchmark.run.results)
-        self.run = benchmark.run
-        self.results = results
-        self.warnings: list[Problem] = []
-        self.datasets: list[DatasetRecord] = []
-        self.pairs: list[Pair] = []
-        self.costs = Costs(results)
-        self.checked = CheckedFiles(layout.CHECKED.file(results))
-        asks_store = self.run.store and not self.run.rescore
-        self.shared = SharedAnswers(self.run, self.warnings.append) if asks_store else None
-        self.parts = [
-            ModelPairs(model, self.run, self.costs, self.checked, self.warnings.append, self.shared) for model in models
-        ]
-        self._asked: dict[str, list[DatasetRecord]] = {model.full_name: [] for model in models}
-
-    def plan_dataset(self, maker: _Maker, lock: Lock, problems: list[Problem]) -> None:
-        """Plan a data set as its models are asked it, and, as long as there are no problems, its pairs."""
-        name, settings, make = maker
-        for chat, parts in self.asked(settings, lock).items():
-            planned = make(chat)
-            self.datasets.append(planned.record)
-            remarks = [Problem(planned.record.file, name, remark) for remark in planned.record.remarks]
-            self.warnings += [remark for remark in remarks if remark not in self.warnings]
-            self.pairs += [part.pair(planned) for part in parts] if not problems else []
-            for part in parts:
-                self._asked[part.model.full_name].append(planned.record)
-
-    def model_problems(self, model: ModelRecord, root: Path, lock: Lock, already: bool) -> list[Problem]:
-        """What keeps a model from answering what it is asked; `already` says that the run has other problems."""
-        asked = self._asked[model.full_name]
-        found, notes = wording_problems(model, asked, self.results, lock)
-        self.warnings += notes
-        found = [*found, *window_problems([model], asked), *kind_problems([model], asked, root)]
-        if model.settings.elsewhere:
-            found += endpoint_problems(model, asked, self.run.max_cost is not None)
-            left = any(pair.requests for pair in self.pairs if pair.model is model)
-            self.warnings += endpoint_notes(model)
-            found += answer_problems(model) if left or already or found else []
-        return found
-
-    def asked(self, dataset: DatasetConfig | LmEvalConfig, lock: Lock) -> dict[bool, list[ModelPairs]]:
-        """The models that are asked a data set in chats (true), and those asked in texts (false). Raises UserError."""
-        found: dict[bool, list[ModelPairs]] = {}
-        problems: list[Problem] = []
-        for part in self.parts:
-            with collecting(problems):
-                wanted = chat_wanted(self.run, dataset, part.model.settings)
-                known = recorded_template if self.run.rescore else has_template
-                chat = known(part.model, part.results, lock) if wanted == "auto" else wanted
-                found.setdefault(chat, []).append(part)
-        if problems:
-            raise UserError(problems)
-        return found or {chat_wanted(self.run, dataset, None) is True: []}
-
-    def save(self) -> None:
-        """Save measurements, checks and decisions."""
-        self.costs.save()
-        self.checked.save()
-        for part in self.parts:
-            part.divisions.save()
+        fix = "run without rescore first, or name another folder: results=DIR"
+        raise UserError(Problem(where, "rescore", what, fix))
+    return (
+        [pair for pair, reason in zip(pairs, why, strict=True) if not reason],
+        [gap(pair, reason) for pair, reason in zip(pairs, why, strict=True) if reason],
+    )
 
 
 def _drop_stale_staging(staged: Path, record: ModelRecord) -> None:
