@@ -20,7 +20,7 @@ def scoring_problems(datasets: list[Named[DatasetConfig]], tasks: list[LmEvalDat
 
 def _sandbox_problems(dataset: Named[DatasetConfig] | LmEvalDataset) -> list[Problem]:
     """The problem of a data set that runs generated code without a sandbox."""
-    running = what_runs_programs(dataset)
+    running = _what_runs_programs(dataset)
     if not running or shutil.which("bwrap"):
         return []
     key, what = "unsafe_code" if isinstance(dataset, LmEvalDataset) else "metrics", f"{running} runs generated code"
@@ -28,7 +28,12 @@ def _sandbox_problems(dataset: Named[DatasetConfig] | LmEvalDataset) -> list[Pro
     return [Problem(dataset.file, key, f"{what} in a sandbox, but bwrap is not installed on this machine", fix)]
 
 
-def what_runs_programs(dataset: Named[DatasetConfig] | LmEvalDataset) -> str:
+def runs_programs(datasets: list[Named[DatasetConfig]], tasks: list[LmEvalDataset]) -> bool:
+    """Whether models' answers are run, so that scoring needs the sandbox."""
+    return any(map(_what_runs_programs, datasets)) or any(map(_what_runs_programs, tasks))
+
+
+def _what_runs_programs(dataset: Named[DatasetConfig] | LmEvalDataset) -> str:
     """The names of what runs generated code to score a data set; empty if nothing does."""
     if isinstance(dataset, LmEvalDataset):
         return dataset.name if any(task.unsafe_code for task in dataset.tasks) else ""

@@ -27,7 +27,7 @@ from shardmark.plan.datasets import PlannedDataset, plan_dataset
 from shardmark.plan.hub_files import content_problems, missing, places, unknown_contents
 from shardmark.plan.kinds import ASKS
 from shardmark.plan.lm_eval import code_warning, plan_lm_eval, with_suggestions
-from shardmark.plan.machine_problems import gpu_problems, scoring_problems, what_runs_programs
+from shardmark.plan.machine_problems import gpu_problems, runs_programs, scoring_problems
 from shardmark.plan.missing import files_not_here
 from shardmark.plan.models import resolve_model
 from shardmark.plan.pair_planner import Maker, PairPlanner
@@ -178,17 +178,11 @@ def _make_plan(
 
     models = _resolve_models(benchmark, lock, hashes, local, begin, problems)
     if not rescore:
-        models = with_contents(with_parameters(models, results, lock), results, lock)
-        problems += content_problems(models, results, everything=lock.frozen)
-        models = with_engines(models, benchmark.run.vllm_python, root, place("vllm_python"), problems)
+        models = _with_facts(models, benchmark, lock, root, place, problems)
     problems += scoring_problems(benchmark.datasets, tasks) if local else []
     work = PairPlanner(models, benchmark)
     work.warnings += _notes(benchmark, models, tasks, gone, root, place)
-    makers: list[Maker] = [
-        *((d.name, d.settings, partial(_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
-        *((t.name, t.config, partial(_task, t, benchmark, lock, hashes)) for t in tasks),
-        *((g.name, g.named.settings, partial(recorded_task, g, benchmark.run, lock)) for g in gone),
-    ]
+    makers = _makers(benchmark, tasks, gone, lock, hashes)
     if "mean_weights" in command_line or "datasets" not in command_line:
         problems += _weight_problems(benchmark, [name for name, _, _ in makers], place("mean_weights"))
     for maker in makers:
@@ -220,7 +214,7 @@ def _make_plan(
     descriptions = {name: settings.description for name, settings, _ in makers}
     report = plan_report(benchmark, descriptions, pairs, results, gaps, gone, local)
     shared = work.shared.notes() if work.shared else []
-    programs = any(what_runs_programs(each) for each in (*benchmark.datasets, *tasks))
+    programs = runs_programs(benchmark.datasets, tasks)
     return Plan(
         benchmark, models, datasets, pairs, report, hashes, changes, work.warnings, bundles, shared, gaps, programs
     )
@@ -245,6 +239,32 @@ def _resolve_models(
             problems += gpu_problems(model.name, model.file, model.settings.num_gpus) if local else []
             models.append(resolve_model(model, lock, hashes))
     return models
+
+
+def _with_facts(
+    models: list[ModelRecord],
+    benchmark: Benchmark,
+    lock: Lock,
+    root: Path,
+    place: Callable[[str], str],
+    problems: list[Problem],
+) -> list[ModelRecord]:
+    """The models with the contents, sizes and engines that inference needs to know."""
+    results = Path(benchmark.run.results)
+    models = with_contents(with_parameters(models, results, lock), results, lock)
+    problems += content_problems(models, results, everything=lock.frozen)
+    return with_engines(models, benchmark.run.vllm_python, root, place("vllm_python"), problems)
+
+
+def _makers(
+    benchmark: Benchmark, tasks: list[LmEvalDataset], gone: list[Gone], lock: Lock, hashes: HashCache
+) -> list[Maker]:
+    """What plans each data set of a run."""
+    return [
+        *((d.name, d.settings, partial(_dataset, d, benchmark, lock, hashes)) for d in benchmark.datasets),
+        *((t.name, t.config, partial(_task, t, benchmark, lock, hashes)) for t in tasks),
+        *((g.name, g.named.settings, partial(recorded_task, g, benchmark.run, lock)) for g in gone),
+    ]
 
 
 def _notes(

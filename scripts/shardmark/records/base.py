@@ -133,18 +133,10 @@ def convert(value: object, kind: type[R], version: int = 1) -> R:
         raise Unreadable(str(error)) from error
 
 
-def read_record(path: Path, kind: type[R], version: int = 1, fix: str = MADE_ANEW) -> R:
-    """The record in a file. Raises UserError with the file, the key and what to do."""
-    try:
-        return decode(path.read_bytes(), kind, version)
-    except (OSError, Unreadable) as error:
-        raise UserError(Problem(str(path), "", f"cannot be read: {error}", fix)) from error
-
-
 def read_sealed_record(path: Path, kind: type[R], version: int = 1) -> R:
-    """The record in a sealed file, read without checking the seal. Raises UserError.
+    """The record in a sealed file, read without checking the seal. Raises UserError with what to do.
 
-    For files that a plan has just written or checked; the errors are those of `read_record`.
+    For files that a plan has just written or checked.
     """
     try:
         value = json.loads(path.read_bytes())
