@@ -17,8 +17,10 @@ from shardmark.tools.packing import archive_name, pack
 
 def main(arguments: argparse.Namespace) -> None:
     run = merged(arguments)
+    out = arguments.out or archive_name(run)
+    out = out / archive_name(run) if out.is_dir() else out
     with tqdm(unit="B", unit_scale=True, desc="packing", disable=None, leave=False) as bar:
-        packed = pack(run, Path.cwd(), arguments.out or archive_name(run), arguments.predictions, bar.update)
+        packed = pack(run, Path.cwd(), out, arguments.predictions, bar.update)
     files = packed.manifest.files
     content = decimal(sum({file.sha256: file.size for file in files}.values()))
     size = decimal(packed.path.stat().st_size)
@@ -30,6 +32,6 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    parser.add_argument("--out", type=Path, help="the archive (default: {run}.tar.zst in this folder)")
+    parser.add_argument("--out", type=Path, help="the archive, or its folder (default: {run}.tar.zst in this folder)")
     parser.add_argument("--predictions", action="store_true", help="also pack the answers so far")
     run_command(parser, main)

@@ -37,7 +37,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, nargs="?", help="the archive (default: {run}.tar.zst in this folder)")
     add_config_arguments(parser)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="the folder for predictions")
+    parser.add_argument("--results", type=Path, help="the folder for predictions (default: the packed run's)")
     outside = "folder for files from outside the project; / for their original places, if the archive is your own"
     parser.add_argument("--outside", type=Path, metavar="DIR", help=outside)
     parser.add_argument("--code", action="store_true", help="also unpack Python code, if you trust whoever packed it")

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import multiprocessing
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,12 @@ from projects import problems
 from shardmark.config.merge import Merged
 from shardmark.errors import UserError
 from shardmark.files import pretty_json
+from shardmark.processes.sockets import sole_job
 from shardmark.records.archive import Manifest, PackedFile
 from shardmark.records.base import to_json
 from shardmark.store import archive as archives
 from shardmark.store.archive import write_archive, zstd
+from shardmark.store.hub_cache import hub_cache
 from shardmark.tools import packing
 from shardmark.tools.packing import Unpacking
 
@@ -320,3 +323,29 @@ def test_files_that_were_outside_need_a_folder(archive: Path, machine: Machine) 
     unpacking = Unpacking(archive, machine.project, Path("results"), None, False)
     (problem,) = problems(unpacking.unpack, None)
     assert "such as /data/rows.jsonl" in problem.what
+
+
+def test_without_symbolic_links_the_files_themselves_are_in_the_snapshot(
+    archive: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(packing.os, "symlink", refuse)
+    assert machine.unpack(archive).new == 6
+    found = machine.files()
+    assert found[f"home/hub/{SNAPSHOT}/config.json"] == SETTINGS
+    assert found[f"home/hub/{SNAPSHOT}/model.safetensors"] == WEIGHTS
+    assert not [name for name in found if "/blobs/" in name]
+    assert (machine.unpack(archive).new, machine.unpack(archive).there) == (0, 6)
+
+
+def test_one_process_unpacks_at_a_time(archive: Path, machine: Machine) -> None:
+    """Another one would remove what it has staged."""
+    other = multiprocessing.get_context("fork").Process(target=machine.unpack, args=[archive])
+    with sole_job(hub_cache() / "unpacking"):
+        other.start()
+        other.join(0.3)
+        assert not machine.files()
+    other.join(30)
+    assert (other.exitcode, machine.unpack(archive).there) == (0, 6)

@@ -1,16 +1,22 @@
 """Which files a run needs, and that a plan elsewhere finds them all."""
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
 
 import projects
 from projects import problems, write_rows, write_yaml
+from shardmark import layout
 from shardmark.config.merge import Merged
 from shardmark.lock.lock import LOCK, Lock
+from shardmark.processes.sockets import sole_job
 from shardmark.records.archive import Manifest
+from shardmark.records.prediction import Generated
 from shardmark.store.hub_cache import snapshot
+from shardmark.store.partials import append_partial
+from shardmark.store.requests import read_requests
 from shardmark.tools.packing import Unpacking, pack
 from shared_stores import Person
 
@@ -73,6 +79,47 @@ def test_what_was_answered_goes_along_if_it_is_wanted(
     after = projects.plan(there, max_shard_size=8, **config)
     assert after.pairs[0].requests == 0
     assert [model.digest for model in after.models] == [model.digest for model in before.models]
+
+
+def test_answers_of_unfinished_shards_go_along_too(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_yaml(root / "config/datasets/sums.yaml", projects.GENERATE | {"source": {"file": "data/sums.jsonl"}})
+    before = projects.plan(root, **(config := {"models": ["tiny"], "datasets": ["sums"], "results": "out"}))
+    [pair] = before.pairs
+    shard = pair.missing[0]
+    keys = {"model": pair.model.full_name, "dataset": "sums", "shard": shard.name}
+    [first, *_] = read_requests(layout.REQUESTS.file(before.results, dataset="sums", shard=shard.name))
+    answer = Generated(id=first, text="2", tokens=1, end="stop", cut=0)
+    append_partial(layout.PREDICTIONS.file(before.results, **keys), [answer])
+    archive, _ = pack(run(**config), root, tmp_path / "x.tar.zst", predictions=True)
+    there = at(tmp_path / "there", monkeypatch)
+    Unpacking(archive, there, None, None, False).unpack(None)
+    after = projects.plan(there, **config)
+    assert after.pairs[0].requests == pair.requests - 1
+
+
+def test_one_process_writes_an_archive_at_a_time(root: Path) -> None:
+    out = root / "x.tar.zst"
+    other = multiprocessing.get_context("fork").Process(target=pack, args=[run(), root, out])
+    with sole_job(out):
+        other.start()
+        other.join(1)
+        assert not out.exists()
+    other.join(30)
+    assert out.exists()
+
+
+def test_places_of_this_machine_are_not_packed(root: Path, tmp_path: Path) -> None:
+    own = {"results": str(tmp_path / "out"), "vllm_python": "/opt/bin/python", "store": str(tmp_path), "limit": 3}
+    _, manifest = pack(run(**own), root, Path("x.tar.zst"))
+    assert manifest.config.keys() == run(limit=3).config.keys() - {"results"}
+
+
+def test_a_name_that_no_archive_may_have_is_refused_when_it_is_packed(root: Path) -> None:
+    write_rows(root / "data/a\\b.jsonl", projects.many_rows())
+    write_yaml(root / "config/datasets/sums.yaml", projects.GENERATE | {"source": {"file": "data/a\\b.jsonl"}})
+    [problem] = problems(pack, run(), root, Path("x.tar.zst"))
+    assert "could not be unpacked: 'data/a\\\\b.jsonl'" in problem.what
+    assert not list(root.glob("*x.tar*"))
 
 
 def test_rows_elsewhere_keep_their_path_below_a_folder(

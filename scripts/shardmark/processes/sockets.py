@@ -86,16 +86,16 @@ def kill_workers(folder: Path) -> None:
 
 @contextmanager
 def sole_job(out: Path) -> Iterator[None]:
-    """A block that only one process on this machine enters at a time for a prediction file.
+    """A block that only one of the user's processes on this machine enters at a time for a file.
 
-    Two runs with one results folder may both want the file; the second then finds the answers of the first.
+    Two runs with one results folder may both want a prediction file; the second then finds the answers of the first.
     """
     place = int(digest(str(out.resolve())), 16) >> 2  # one byte among 2^62 of a file that stays empty
     with open(shared_folder() / JOBS, "ab") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
         except OSError:
-            log.info("another run has a job for %s: waiting for it to end", out)
+            log.info("another process is making %s: waiting for it to end", out)
             fcntl.lockf(file, fcntl.LOCK_EX, 1, place)
         yield
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -26,6 +26,7 @@ from shardmark.records.model import Folder, GgufFile
 from shardmark.records.origin import FileOrigin, HubOrigin
 from shardmark.store.archive import BLOB, Content, belongs_in_project
 from shardmark.store.hub_cache import hub_cache, hub_home, repository_folder
+from shardmark.store.partials import partial_files
 from shardmark.tasks.lm_eval.index import package_folder, package_version
 from shardmark.tasks.rows import kept_rows
 from shardmark.tools.needs import needs_of
@@ -87,10 +88,17 @@ def _local(path: Path, root: Path) -> NeededFile:
     return NeededFile("outside", absolute.as_posix().lstrip("/"), absolute)
 
 
+def config_elsewhere(run: Merged) -> dict[str, Any]:
+    """A run's configuration without places that only this machine has."""
+    config = {key: value for key, value in run.config.items() if key not in ("store", "store_trust", "vllm_python")}
+    if os.path.isabs(str(config.get("results", ""))):
+        del config["results"]
+    return config
+
+
 def _config_files(benchmark: Benchmark, run: Merged, root: Path) -> Iterator[NeededFile]:
     """The run's configuration in one file, the files that it names with those they include, and the lock."""
-    config = {key: value for key, value in run.config.items() if key not in ("store", "store_trust")}
-    text = yaml.safe_dump(config, allow_unicode=True)
+    text = yaml.safe_dump(config_elsewhere(run), allow_unicode=True)
     yield NeededFile("project", f"config/packed_{benchmark.run.run}.yaml", text.encode())
     wanted = config_names(benchmark, root)
     yield from (_local(root / name, root) for name in sorted(wanted) if of_kind(Path(name), "suites"))
@@ -190,8 +198,8 @@ def _predictions(plan: Plan) -> Iterator[NeededFile]:
     for key in sorted(needs_of([plan]).prediction):
         model, dataset, shard = key.split("/")
         path = layout.PREDICTIONS.file(plan.results, model=model, dataset=dataset, shard=shard)
-        if path.is_file():
-            yield NeededFile("results", path.relative_to(plan.results).as_posix(), path)
+        for found in [path] if path.is_file() else partial_files(path):
+            yield NeededFile("results", found.relative_to(plan.results).as_posix(), found)
 
 
 def _others(plan: Plan) -> Iterator[str]:

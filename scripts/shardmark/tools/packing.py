@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from rich.filesize import decimal
@@ -17,6 +18,7 @@ from shardmark.config.merge import Merged
 from shardmark.errors import Problem, UserError
 from shardmark.files import file_sha256, sha256
 from shardmark.lock.lock import LOCK, Lock
+from shardmark.processes.sockets import sole_job
 from shardmark.records.archive import Manifest, PackedFile, Place
 from shardmark.records.base import to_json
 from shardmark.store.archive import (
@@ -27,12 +29,13 @@ from shardmark.store.archive import (
     Reader,
     Step,
     belongs_in_project,
+    check_manifest,
     members,
     reading,
     write_archive,
 )
 from shardmark.store.hub_cache import hub_cache
-from shardmark.tools.needed_files import needed_files, rows_folder
+from shardmark.tools.needed_files import config_elsewhere, needed_files, rows_folder
 from shardmark.tools.planned import plan_run, without_store
 from shardmark.tools.sharing import version_here
 
@@ -82,16 +85,22 @@ def pack(run: Merged, root: Path, out: Path, predictions: bool = False, step: St
     plan.files.save()
     if problems:
         raise UserError(problems)
-    config = {key: value for key, value in run.config.items() if key not in ("store", "store_trust")}
     manifest = Manifest(
         archive=FORMAT,
         run=plan.benchmark.run.run,
         shardmark=version_here(),
-        config=config,
+        config=config_elsewhere(run),
         needs=needed.others,
         files=files,
     )
-    write_archive(out, manifest, contents, step)
+    try:
+        check_manifest(manifest, sum(file.size for file in files))
+    except ArchiveRefused as error:
+        raise UserError(
+            Problem(str(out), "", f"could not be unpacked: {error}", "give the file a plain name")
+        ) from error
+    with sole_job(out):
+        write_archive(out, manifest, contents, step)
     return Packed(out, manifest)
 
 
@@ -109,11 +118,16 @@ class Unpacked(NamedTuple):
 class Unpacking:
     """The unpacking of one archive to the folders of this machine."""
 
-    def __init__(self, archive: Path, root: Path, results: Path, outside: Path | None, code: bool) -> None:
-        """`outside` is the folder for files from outside of project and caches; `code`: whether files may be Python."""
+    def __init__(self, archive: Path, root: Path, results: Path | None, outside: Path | None, code: bool) -> None:
+        """The folders for predictions (None: the packed run's) and for files from outside of project and caches.
+
+        `code` says whether files may be Python.
+        """
         self._archive, self._root, self._code = archive, root, code
-        self._places = {"project": root, "hub": hub_cache(), "rows": rows_folder(), "results": results}
+        self._places = {"project": root, "hub": hub_cache(), "rows": rows_folder()}
+        self._places |= {"results": results} if results else {}
         self._places |= {"outside": outside} if outside else {}
+        self._has_links = True
         self._made: list[Path] = []
         "The folders that were created."
 
@@ -122,15 +136,21 @@ class Unpacking:
 
         Files that were unpacked before an interruption are not written again. Raises UserError.
         """
+        with sole_job(hub_cache() / "unpacking"):
+            return self._unpack(run, step)
+
+    def _unpack(self, run: Merged | None, step: Step) -> Unpacked:
         with reading(self._archive) as archive:
             manifest = archive.manifest()
             _refuse_other_run(manifest, run)
             self._check(manifest)
+            self._places.setdefault("results", Path(_results_of(manifest)))
+            self._has_links = not any(file.blob for file in manifest.files) or _has_links(self._places["hub"])
             states = {(file.place, file.name): self._state(file) for file in manifest.files}
             missing = [file for file in manifest.files if states[file.place, file.name] == "missing"]
             self._refuse_conflicts(manifest, states)
             self._refuse_full_disk(missing)
-            staging = f".shardmark-unpacking-{sha256(to_json(manifest))[:16]}"
+            staging = f".shardmark-unpacking-{os.getuid()}-{sha256(to_json(manifest))[:16]}"
             try:
                 staged = self._stage(archive, manifest, missing, staging, step)
                 archive.end()
@@ -158,7 +178,9 @@ class Unpacking:
                 raise ArchiveRefused(f"{file.name!r} does not belong in a project: only config/ and data do")
             if file.place == "rows" and not ROWS.fullmatch(file.name):
                 raise ArchiveRefused(f"{file.name!r} is not a file of rows")
-            if file.place == "results" and not layout.PREDICTIONS.parse(file.name):
+            if file.place == "results" and not any(
+                kind.parse(file.name) for kind in (layout.PREDICTIONS, layout.PARTIALS)
+            ):
                 raise ArchiveRefused(f"{file.name!r} is not a file of predictions")
         outside = [file.name for file in manifest.files if file.place == "outside"]
         if outside and "outside" not in self._places:
@@ -173,8 +195,9 @@ class Unpacking:
 
     def _target(self, file: PackedFile) -> Path:
         """The path for the content of a file; for a link in the Hub's cache, its target."""
-        path = self._places[file.place] / file.name
-        return self._places["hub"] / file.name.partition("/")[0] / "blobs" / file.blob if file.blob else path
+        if file.blob and self._has_links:
+            return self._places["hub"] / file.name.partition("/")[0] / "blobs" / file.blob
+        return self._places[file.place] / file.name
 
     def _state(self, file: PackedFile) -> str:
         target = self._target(file)
@@ -264,7 +287,7 @@ class Unpacking:
             temporary = target.with_name(f".{target.name}.unpacking")
             shutil.copyfile(source, temporary)
             os.replace(temporary, target)
-        if file.blob:
+        if file.blob and self._has_links:
             link = self._places[file.place] / file.name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
@@ -284,6 +307,22 @@ def _refuse_other_run(manifest: Manifest, run: Merged | None) -> None:
     other = sorted(key for key in keys if manifest.config.get(key, missing) != run.config.get(key, missing))
     if other:
         raise ArchiveRefused(f"it was packed for another configuration than {run.where}: {', '.join(other)}")
+
+
+def _results_of(manifest: Manifest) -> str:
+    """The results folder of a packed run; the usual one if it would lead out of the project."""
+    found = str(manifest.config.get("results", "results"))
+    return "results" if os.path.isabs(found) or ".." in Path(found).parts else found
+
+
+def _has_links(folder: Path) -> bool:
+    """Whether a folder's file system has symbolic links; without, huggingface_hub keeps files in snapshots alone."""
+    try:
+        with TemporaryDirectory(dir=_existing(folder)) as trial:
+            os.symlink("blob", os.path.join(trial, "link"))
+    except OSError:
+        return not os.access(_existing(folder), os.W_OK)
+    return True
 
 
 def _is_lock(file: PackedFile) -> bool:
