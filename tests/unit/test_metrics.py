@@ -90,6 +90,18 @@ def test_a_tolerance_of_0_is_one() -> None:
     assert exact_match(["3.0", "3.01"], [["3"], ["3"]], tolerance=0.0) == [1.0, 0.0]
 
 
+def test_punctuation_that_is_ignored_is_not_that_of_a_number() -> None:
+    ignored = {"ignore_punctuation": True, "ignore_numbers": True, "ignore_case": True, "tolerance": 0.01}
+    found = exact_match(
+        ["-3", "3.5", "12", "USD 5", "Route 66!"], [["3"], ["35"], ["34"], ["5"], ["route 67"]], **ignored
+    )
+    assert found == [0.0, 0.0, 0.0, 1.0, 1.0]
+
+
+def test_composed_and_decomposed_letters_are_the_same() -> None:
+    assert exact_match(["Que\u0301bec", "\u1ebf"], [["Qu\u00e9bec"], ["e"]]) == [1.0, 0.0]
+
+
 def test_texts_of_any_alphabet_pass_through() -> None:
     assert exact_match(["東京", "a\u2028b", "\x00", "😀"], [["東京"], ["a\u2028b"], ["\x00"], ["😀"]]) == [1.0] * 4
 

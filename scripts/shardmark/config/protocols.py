@@ -11,7 +11,7 @@ from shardmark.metrics import METRICS
 
 SCORING = 1
 "The version of samples, and of means, errors and intervals over samples."
-REPEATS = 1
+REPEATS = 2
 "The version of how several answers to a request are combined, except for programs."
 LM_EVAL = 2
 "The version of how tasks of lm-evaluation-harness are scored."

@@ -13,7 +13,7 @@ from shardmark.filters.base import Answers, Filter
 class MajorityVote(Filter):
     """Of several answers to a request, the most frequent one; the first of these if there are several."""
 
-    protocol: ClassVar[int] = 1
+    protocol: ClassVar[int] = 2
     name: Literal["majority_vote"]
     tolerance: float | None = Field(None, ge=0)
     "Numbers that differ by no more than this count as the same answer, spelt as at first."
@@ -34,17 +34,18 @@ def most_frequent(answers: Answers, tolerance: float | None) -> str | None:
 
 def _alike(answers: list[str], tolerance: float | None) -> list[str]:
     """The answers, each replaced by the first one that equals it."""
-    from shardmark.texts.numbers import amount
+    from shardmark.texts.numbers import Amount, amount
 
     if tolerance is None:
         return answers
-    firsts: dict[str, Fraction] = {}
+    within = Fraction(str(tolerance))
+    firsts: dict[str, Amount] = {}
     same: list[str] = []
     for answer in answers:
-        value = found.value if (found := amount(answer)) else None
-        near = (first for first, other in firsts.items() if value is not None and abs(value - other) <= tolerance)
+        found = amount(answer)
+        near = (first for first, other in firsts.items() if found and found.is_close(other, within))
         first = next(near, answer)
-        if first == answer and value is not None:
-            firsts.setdefault(answer, value)
+        if first == answer and found:
+            firsts.setdefault(answer, found)
         same.append(first)
     return same

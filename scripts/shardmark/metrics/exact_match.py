@@ -6,25 +6,21 @@ a tolerance for numbers.
 
 import re
 import string
+import unicodedata
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from shardmark.metrics.base import Mean
 from shardmark.settings import Pattern
 
-if TYPE_CHECKING:
-    from shardmark.texts.numbers import Amount
-
-PERCENT = {"%", "percent", "per cent"}
-
 
 class ExactMatch(Mean):
     """Share of samples whose answer equals the target, or one of the targets."""
 
-    protocol: ClassVar[int] = 1
+    protocol: ClassVar[int] = 2
 
     name: Literal["exact_match"]
     ignore_case: bool = False
@@ -45,9 +41,9 @@ class ExactMatch(Mean):
         """A 1.0 or 0.0 for each sample.
 
         With `tolerance`, answers are compared as numbers, however they are written (see texts/numbers.py); the
-        tolerance is exact, also for whole numbers of any size. Units are compared if both have one, and 50% equals 50
-        and 0.5. Answers that are not a single number must be the same text. Raises BoundError for a pattern that takes
-        too long.
+        tolerance is exact, also for whole numbers of any size. What is ignored is removed from other texts only: the
+        punctuation of a number is its sign and its decimals. Answers that are not a single number must be the same
+        text. Raises BoundError for a pattern that takes too long.
         """
         from shardmark.texts.numbers import amount
         from shardmark.untrusted.limits import bounded
@@ -56,29 +52,24 @@ class ExactMatch(Mean):
         punctuation = string.punctuation if self.ignore_punctuation else ""
         dropped = str.maketrans("", "", punctuation + (string.digits if self.ignore_numbers else ""))
 
-        def bare(text: str, item: int) -> str:
+        def read(text: str, item: int) -> str:
             if self.ignore_patterns:
                 with bounded("ignore_patterns", item):
                     for pattern in self.ignore_patterns:
                         text = re.sub(pattern, "", text)
+            return unicodedata.normalize("NFC", text)
+
+        def bare(text: str) -> str:
             text = text.translate(dropped)
             return text.casefold() if self.ignore_case else text
 
         def equal(answer: str, reference: str) -> bool:
             if within is None:
-                return answer == reference
+                return bare(answer) == bare(reference)
             a, b = amount(answer), amount(reference)
-            return answer.strip() == reference.strip() if a is None or b is None else _close(a, b, within)
+            return a.is_close(b, within) if a and b else bare(answer).strip() == bare(reference).strip()
 
         return [
-            float(any(equal(bare(answer, n), bare(r, n)) for r in right))
+            float(any(equal(read(answer, n), read(r, n)) for r in right))
             for n, (answer, right) in enumerate(zip(predictions, references, strict=True))
         ]
-
-
-def _close(a: "Amount", b: "Amount", tolerance: Fraction) -> bool:
-    if a.unit and b.unit and a.unit != b.unit:
-        return False
-    values = {a.value, a.value / 100} if a.unit in PERCENT and not b.unit else {a.value}
-    others = {b.value, b.value / 100} if b.unit in PERCENT and not a.unit else {b.value}
-    return any(abs(one - other) <= tolerance for one in values for other in others)

@@ -16,20 +16,22 @@ Thousands = Literal[",", "any"]
 SPACES = "\u00a0\u2006\u2007\u2008\u2009\u202f"
 "No-break and thin spaces, which separate thousands."
 THIN = "\u202f"
-INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 PLAIN = {
     **FULL_WIDTH,
-    **dict.fromkeys(map(ord, INVISIBLE)),
     **{ord(space): THIN for space in SPACES},
     ord("−"): "-",
     ord("﹣"): "-",
     ord("٫"): ".",
     ord("٬"): ",",
+    ord("⁄"): "/",
+    ord("∕"): "/",
+    ord("٪"): "%",
 }
 VULGAR = re.compile("(\\d)([¼-¾⅐-⅞])")
 SUPERSCRIPT = re.compile("[⁰¹²³⁴-⁹⁺⁻]{1,9}")
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+RAISED = {digit: sign for sign, digit in SUPERSCRIPTS.items()}
 LARGEST_EXPONENT = 9999
 
 LATEX = (
@@ -45,9 +47,10 @@ POWER = r"(?:\^|\*\*(?!\s))\s?[{(]?([-+]?\d{1,9})(?![\d*])[})]?"
 POWERS = (
     (re.compile(r"(?<=\d)\s{0,2}(?:[×x*·⋅]|\\times|\\cdot)\s{0,2}10\s?" + POWER), r"e\1"),
     (re.compile(r"(?<![\w.,])10\s?" + POWER), r"1e\1"),
-    (re.compile(r"(?<=[\w)}])" + POWER), " "),
     (re.compile(r"_\{\d{1,9}\}"), " "),
 )
+WHOLE_POWER = re.compile(r"(?<![\w.,^])(\d{1,6})\s?(?:\^\s?[{(]?|\*\*(?=-?\d))(-?\d{1,2})(?![\d*]|\.\d)[})]?")
+OTHER_POWER = re.compile(r"(?<=[\w)}])" + POWER)
 
 LEFT = (
     r"(?:(?<![A-Za-z0-9])(?<![A-Za-z0-9]_)|(?<=\bUSD)|(?<=\bEUR)|(?<=\bGBP)|(?<=\bCNY)|(?<=\bRMB)|(?<=\bRs))(?<!\d\.)"
@@ -74,16 +77,49 @@ ANY_POINT = r"[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?" + END
 SPACED_MINUS = re.compile(
     r"(?:[=:≈(]|\b(?:is|are|was|be|equals|es|est|ist|è|é|jest)|是|为|為|は)\s{0,2}[-–]\s$", re.IGNORECASE
 )
-MAGNITUDE = re.compile(
-    r"(?i)\b(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|k|m|bn|mio|mrd)s?\b|[百千万萬亿億]"
-)
+MAGNITUDES = {
+    **{"dozen": 12, "hundred": 10**2, "thousand": 10**3, "lakh": 10**5, "million": 10**6, "crore": 10**7},
+    **{"billion": 10**9, "trillion": 10**12},
+    **{"百": 10**2, "千": 10**3, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8},
+}
+MAGNITUDE = re.compile(r"\s*(?:(dozen|hundred|thousand|lakh|million|crore|billion|trillion)s?\b|([百千万萬亿億]))")
+EITHER = re.compile(r"(?:[kmb]|bn|mio|mrd)\b(?!\s?/)")
+"Either a magnitude or a unit: `5 m` is five metres or five millions."
+PERCENT = {"%", "percent", "per cent", "pct", "prozent", "por ciento", "por cento", "pour cent", "per cento"}
+CURRENCIES = {
+    **dict.fromkeys(("$", "usd", "dollar", "dollars", "us$", "hk$", "nt$", "a$", "c$", "s$"), "$"),
+    **dict.fromkeys(("€", "eur", "euro", "euros"), "€"),
+    **dict.fromkeys(("£", "gbp"), "£"),
+    **dict.fromkeys(("¥", "cny", "rmb", "jpy", "yuan", "yen", "元", "円"), "¥"),
+    **dict.fromkeys(("₹", "inr", "rs", "rupee", "rupees"), "₹"),
+    **dict.fromkeys(("¢", "cent", "cents"), "¢"),
+    **{"₩": "₩", "krw": "₩", "chf": "chf"},
+}
+"Signs, codes and names of currencies."
 
 
 class Amount(NamedTuple):
-    """A number with its unit or currency."""
+    """A number with its unit and currency."""
 
     value: Fraction
     unit: str
+    "`%` for all percentages; empty without a unit."
+    currency: str = ""
+
+    def is_close(self, other: "Amount", tolerance: Fraction) -> bool:
+        """Whether two amounts are equal within a tolerance.
+
+        Units and currencies are compared if both have one, and 50% equals 50 and 0.5. `5 m` only equals what has the
+        same unit, since it may be five millions.
+        """
+        units, currencies = {self.unit, other.unit}, {self.currency, other.currency}
+        if (len(units) > 1 and ("" not in units or any(map(EITHER.match, units)))) or len(currencies - {""}) > 1:
+            return False
+        shares = [
+            {each.value, each.value / 100} if each.unit == "%" and len(units) > 1 else {each.value}
+            for each in (self, other)
+        ]
+        return any(abs(one - two) <= tolerance for one in shares[0] for two in shares[1])
 
 
 def numbers(text: str, thousands: Thousands = ",") -> Iterator[str]:
@@ -101,20 +137,39 @@ def numbers(text: str, thousands: Thousands = ",") -> Iterator[str]:
 
 
 def amount(text: str) -> Amount | None:
-    """The single number that a text consists of, perhaps with a currency or a unit; None for any other text."""
-    plain = _plain(text).strip().rstrip(".")
+    """The single number that a text consists of, perhaps with a currency or a unit; None for any other text.
+
+    `1.5 million` is 1500000, and the exponent in `cm^2` is a part of the unit.
+    """
+    plain = _plain(text, powers=True).strip().rstrip(".")
     found = list(_pattern(",").finditer(plain)) if len(plain) <= 1000 and "_" not in plain else []
     if len(found) != 1:
         return None
-    before, after = plain[: found[0].start()], plain[found[0].end() :].strip(" .,;" + THIN)
+    before, after = plain[: found[0].start()], plain[found[0].end() :].casefold()
     sign = "-" if _is_negative(plain, found[0].start()) else ""
-    before = "".join(c for c in before if not c.isspace() and c not in "+-–" and unicodedata.category(c) != "Sc")
-    if before not in {"", "USD", "EUR", "GBP", "CNY", "RMB", "Rs", "US", "≈", "~"}:
-        return None
-    if len(after) > 30 or any(c.isdigit() for c in after) or MAGNITUDE.search(after):
-        return None
     value = exact(sign + _spelling(found[0].group(), ","))
-    return None if value is None else Amount(value, "" if _is_currency(after) else " ".join(after.casefold().split()))
+    if value is None or after[:1].isdigit():  # the exponent of something that has no value here
+        return None
+    while magnitude := MAGNITUDE.match(after):
+        value *= MAGNITUDES[magnitude[1] or magnitude[2]]
+        after = after[magnitude.end() :]
+    before = "".join(c for c in before.casefold() if not c.isspace() and c not in "+-–≈~").rstrip(".")
+    unit = " ".join(after.strip(" .,;" + THIN).split())
+    while before.endswith("$") and unit.endswith("$"):  # LaTeX's
+        before, unit = before[:-1], unit[:-1].strip()
+    if before in PERCENT and not unit:
+        before, unit = "", before
+    if before not in {"", *CURRENCIES} and not (before[:-1].isalpha() and _is_currency(before[-1])):
+        return None
+    if len(unit) > 30 or any(c.isdecimal() for c in unit):
+        return None
+    currency = next((CURRENCIES.get(name, name) for name in (before, unit) if _is_currency(name)), "")
+    unit = "%" if unit in PERCENT else "" if _is_currency(unit) else unit
+    return Amount(value, unit, currency)
+
+
+def _is_currency(name: str) -> bool:
+    return name in CURRENCIES or (len(name) == 1 and unicodedata.category(name) == "Sc")
 
 
 def exact(number: str) -> Fraction | None:
@@ -126,13 +181,24 @@ def exact(number: str) -> Fraction | None:
         return None
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, powers: bool = False) -> str:
+    """The text with the notations that `numbers` reads; `powers`: other exponents than ten's are not dropped."""
     if not text.isascii():
         text = SUPERSCRIPT.sub(lambda found: "^" + found.group().translate(SUPERSCRIPTS), VULGAR.sub(r"\1 \2", text))
         text = "".join(map(_ascii, text))
     for pattern, replacement in (*LATEX, *POWERS):
         text = pattern.sub(replacement, text)
-    return text
+    return OTHER_POWER.sub(_raised, WHOLE_POWER.sub(_power, text)) if powers else OTHER_POWER.sub(" ", text)
+
+
+def _power(found: re.Match[str]) -> str:
+    """The value of a power such as 2^10, or 1/1024 for 2^-10."""
+    value = int(found[1]) ** abs(int(found[2]))
+    return str(value) if found[2][0] != "-" else f"1/{value}"
+
+
+def _raised(exponent: re.Match[str]) -> str:
+    return exponent[1].translate(RAISED)
 
 
 @lru_cache(4096)
@@ -140,7 +206,10 @@ def _ascii(character: str) -> str:
     """The character, or its equivalent in ASCII."""
     if (digit := unicodedata.decimal(character, None)) is not None:
         return str(digit)
-    if unicodedata.category(character) == "No" and "⁄" in (name := unicodedata.normalize("NFKC", character)):
+    category = unicodedata.category(character)
+    if category == "Cf":  # invisible, such as a soft hyphen or a mark of direction
+        return ""
+    if category == "No" and "⁄" in (name := unicodedata.normalize("NFKC", character)):
         return name.replace("⁄", "/")
     return character.translate(PLAIN)
 
@@ -174,7 +243,3 @@ def _is_negative(text: str, start: int) -> bool:
     if start and text[start - 1] in "-–":
         return start == 1 or not (text[start - 2].isalnum() or text[start - 2] in ")]}%-–_")
     return bool(SPACED_MINUS.search(text[max(0, start - 20) : start]))
-
-
-def _is_currency(unit: str) -> bool:
-    return all(unicodedata.category(c) == "Sc" for c in unit)
