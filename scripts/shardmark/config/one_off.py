@@ -12,15 +12,15 @@ LONGEST = 60
 "The most characters of such a name before its digest."
 
 
-def one_off_name(config: dict[str, Any], command_line: Collection[str], name: str = "default") -> str:
-    """The name of a run: the given one, unless the command line chose models or data sets, and no name.
+def one_off_name(config: dict[str, Any], command_line: Collection[str]) -> str:
+    """The name of a run: the configured one, unless the command line chose models or data sets, and no name.
 
-    Then it is the given name, the chosen models, "on" the chosen data sets, and a digest of these and of what else the
+    Then it is that name, the chosen models, "on" the chosen data sets, and a digest of these and of what else the
     command line says about `hf_path`: `org/tiny` and `other/tiny`, or `[a, b]` and `a-b`, are different runs. `config`
     is the merged configuration.
     """
     given = {*command_line}
-    named = str(config.get("run", name))
+    named = str(config.get("run", "default"))
     chosen = {key: _names(config[key]) for key in CHOOSING if key in given and config.get(key) not in (None, "")}
     if "run" in given or not chosen:
         return named

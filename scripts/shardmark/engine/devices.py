@@ -19,7 +19,7 @@ import pwd
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,17 +52,12 @@ def default_locks() -> Path:
 
 
 @contextmanager
-def lease_gpus(
-    count: int,
-    locks: Path | None = None,
-    holder: Path | None = None,
-    visible: Callable[[], list[str]] = visible_gpus,
-) -> Iterator[list[str]]:
+def lease_gpus(count: int, locks: Path | None = None, holder: Path | None = None) -> Iterator[list[str]]:
     """Wait for `count` of the visible GPUs, hide the others from this process, and release them at the end.
 
     `holder` is the socket of a worker that leaves when asked to while it is idle.
     """
-    there = visible() if count else []
+    there = visible_gpus() if count else []
     if count > len(there):
         what = f"{count} GPUs are needed, but {len(there)} are visible"
         raise UserError(Problem("CUDA_VISIBLE_DEVICES", "", what, "make more GPUs visible, or lower num_gpus"))

@@ -133,7 +133,7 @@ def convert(value: object, kind: type[R], version: int = 1) -> R:
         raise Unreadable(str(error)) from error
 
 
-def read_sealed_record(path: Path, kind: type[R], version: int = 1) -> R:
+def read_sealed_record(path: Path, kind: type[R]) -> R:
     """The record in a sealed file, read without checking the seal. Raises UserError with what to do.
 
     For files that a plan has just written or checked.
@@ -142,14 +142,14 @@ def read_sealed_record(path: Path, kind: type[R], version: int = 1) -> R:
         value = json.loads(path.read_bytes())
         if not isinstance(value, dict):
             raise Unreadable(f"not an object: {value!r}")
-        return convert({key: part for key, part in value.items() if key != SEAL}, kind, version)
+        return convert({key: part for key, part in value.items() if key != SEAL}, kind)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(Problem(str(path), "", f"cannot be read: {error}", MADE_ANEW)) from error
 
 
-def find_sealed(path: Path, kind: type[R], version: int = 1) -> R | None:
+def find_sealed(path: Path, kind: type[R]) -> R | None:
     """The record in a sealed file; None if the file is missing or is to be made again."""
     try:
-        return convert(read_sealed(path), kind, version)
+        return convert(read_sealed(path), kind)
     except Unreadable:
         return None

@@ -19,15 +19,15 @@ class RankRange(NamedTuple):
         return f"{self.first}" if self.first == self.last else f"{self.first}–{self.last}"
 
 
-def rank_ranges(values: Sequence[float], p: Numbers, higher_is_better: bool = True) -> list[RankRange]:
-    """The range of each model's rank, from their values and the p-values of their differences.
+def rank_ranges(values: Sequence[float], p: Numbers) -> list[RankRange]:
+    """The range of each model's rank, from their values (higher is better) and the p-values of their differences.
 
     `p` is a table [model, other model] of p-values that are corrected for the number of comparisons in it
     (`scoring.comparisons.holm_of_pairs`). A model's first rank counts the models that are significantly better than it,
     its last rank those that are significantly worse: so two models that cannot be distinguished have a rank in common,
     unless others are between them.
     """
-    merits = np.asarray(values, dtype=float) * (1 if higher_is_better else -1)
+    merits = np.asarray(values, dtype=float)
     lower = merits[:, None] < merits[None, :]
     told = np.asarray(p) < LEVEL
     better, worse = (told & lower).sum(axis=1), (told & lower.T).sum(axis=1)

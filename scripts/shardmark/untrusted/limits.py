@@ -131,13 +131,13 @@ _current: list[Step] = []
 
 
 @contextmanager
-def bounded_steps(memory: int = MEMORY_BYTES, seconds: float = SECONDS) -> Iterator[Step]:
+def bounded_steps(seconds: float = SECONDS) -> Iterator[Step]:
     """Steps that raise a BoundError beyond these bounds.
 
     A signal bounds the time in the main thread only, which is the only one that signals reach; in other threads the
     watching process does.
     """
-    step = Step(memory, seconds)
+    step = Step(MEMORY_BYTES, seconds)
     limits = resource.getrlimit(resource.RLIMIT_AS)
     timed = threading.current_thread() is threading.main_thread()
     if timed:

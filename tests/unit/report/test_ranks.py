@@ -14,11 +14,6 @@ def test_models_that_cannot_be_told_apart_have_ranks_in_common() -> None:
     assert [str(each) for each in ranges] == ["1–2", "1–3", "2–3"]
 
 
-def test_the_least_is_first_where_lower_is_better() -> None:
-    p = np.array([[1, 0.01], [0.01, 1]])
-    assert [str(each) for each in rank_ranges([3.0, 9.0], p, higher_is_better=False)] == ["1", "2"]
-
-
 def test_no_models_have_no_ranks() -> None:
     assert rank_ranges([], np.ones((0, 0))) == []
 
