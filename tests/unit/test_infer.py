@@ -153,7 +153,7 @@ def test_choices_that_were_scored_before_a_crash_are_kept(job: Job, monkeypatch:
     from shardmark.engine.transformers import scoring
 
     asked = [choice((f"question {n}", "x"), (f"question {n}", "yz")) for n in range(5)]
-    forwards, whole = [], scoring.chunk_logits
+    forwards, whole = [], scoring.chunk_states
 
     def crashing(*arguments: Any) -> Any:
         forwards.append(arguments)
@@ -162,7 +162,7 @@ def test_choices_that_were_scored_before_a_crash_are_kept(job: Job, monkeypatch:
         return whole(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "chunk_logits", crashing)
+        patch.setattr(scoring, "chunk_states", crashing)
         with pytest.raises(RuntimeError, match="uncorrectable"):
             job.run(asked)
     kept = sum(len(read_partial(path)) for path in partial_files(job.out))

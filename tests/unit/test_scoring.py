@@ -227,11 +227,11 @@ def test_the_output_layer_runs_once_after_each_scored_prefix(llama: Any) -> None
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_a_number_bounds_the_branches_in_a_forward(llama: Any, batch_size: int) -> None:
     rows = [ScoredRow([1, 2, 3, n], [5], 0) for n in range(10, 30)]
-    scores(llama, rows)  # the trial
+    scores(llama, rows)  # the trials
     with forwards(llama.model) as seen:
         scores(llama, rows, batch_size)
-    assert max(seen[3:]) == 3 + batch_size
-    assert len(seen[3:]) == 20 / batch_size
+    assert max(seen[4:]) == 3 + batch_size
+    assert len(seen[4:]) == 20 / batch_size
 
 
 def test_the_budget_follows_from_memory_or_from_the_number_that_is_set(
@@ -314,6 +314,78 @@ def test_logits_that_are_not_finite_are_treated_as_by_logsumexp() -> None:
     wanted = logits[:, 7] - logits.logsumexp(1)
     assert torch.allclose(found, wanted, equal_nan=True)
     assert best.tolist() == (logits.argmax(1) == 7).tolist()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("size", [1, 7, 2048])
+def test_an_output_layer_in_slices_gives_the_same_values(
+    monkeypatch: pytest.MonkeyPatch, size: int, bias: bool
+) -> None:
+    import torch
+
+    from shardmark.engine.transformers import logits as output
+
+    monkeypatch.setattr(output, "SLICE", size)
+    layer, states = torch.nn.Linear(4, 20, bias), torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        layer.weight.zero_()[[3, 9]] = 2 * torch.ones(4)  # equal logits: the first token is the argmax
+        states[1], states[2] = torch.ones(4), torch.nan
+        at, targets = torch.tensor([0, 1, 1, 1, 2, 5]), torch.tensor([4, 3, 9, 19, 3, 0])
+        wanted = output.log_likelihoods(layer(states), at, targets)
+        found = output.sliced_log_likelihoods(layer, states, at, targets)
+    assert torch.allclose(found[0], wanted[0], atol=1e-5, equal_nan=True)
+    assert found[1].tolist() == wanted[1].tolist()
+    assert bias or found[1].tolist()[1:3] == [True, False]
+
+
+@pytest.mark.parametrize(("outputs", "passes"), [(1, 16), (20, 16), (10**9, 2), (10**9, 10**9)])
+def test_the_output_layer_waits_for_more_positions(
+    llama: Any, llama_plain: Any, monkeypatch: pytest.MonkeyPatch, outputs: int, passes: int
+) -> None:
+    from shardmark.engine.transformers import scoring
+
+    monkeypatch.setattr(scoring, "POOLED_OUTPUTS", outputs)
+    monkeypatch.setattr(scoring, "POOLED_FORWARDS", passes)
+    monkeypatch.setitem(scoring.MOST_TOKENS, "cpu", 16)
+    sizes, whole = [], scoring.sliced_log_likelihoods
+
+    def noted(layer: Any, states: Any, *rest: Any) -> Any:
+        sizes.append(len(states))
+        return whole(layer, states, *rest)
+
+    monkeypatch.setattr(scoring, "sliced_log_likelihoods", noted)
+    assert_near(scores(llama, shard()), [plain_score(llama_plain, row) for row in shard()])
+    if outputs == 20:
+        assert min(sizes[:-1]) >= 20
+    assert (len(sizes) == 1) == (outputs == passes)
+
+
+def test_logits_that_the_model_changes_are_left_to_it(backend: Any) -> None:
+    from shardmark.engine.transformers.logits import plain_output_layer
+
+    is_plain = plain_output_layer(backend.model) is not None
+    assert is_plain == (not getattr(backend.model.config, "final_logit_softcapping", None))
+
+
+def test_what_waits_for_the_output_layer_is_kept_when_a_later_pass_fails(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shardmark.engine.transformers import scoring
+    from shardmark.engine.tree import Budget
+
+    head, whole = llama.model.lm_head, scoring.chunk_states
+    passes = iter(range(3))
+
+    def failing(*given: Any) -> Any:
+        if next(passes) == 2:
+            raise RuntimeError("some fault")
+        return whole(*given)
+
+    monkeypatch.setattr(scoring, "chunk_states", failing)
+    results = scoring.tree_results(llama, shard(), Budget(60, 60), head)
+    assert next(results)
+    with pytest.raises(RuntimeError, match="some fault"):
+        next(results)
 
 
 def test_a_model_whose_logits_come_from_elsewhere_is_refused(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,7 +489,7 @@ def test_other_errors_are_not_swallowed(llama: Any, monkeypatch: pytest.MonkeyPa
     def broken(*_: Any) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(scoring, "chunk_logits", broken)
+    monkeypatch.setattr(scoring, "chunk_states", broken)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         scores(llama, shard())
 

@@ -5,12 +5,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from shardmark.engine.sampling import largest
+from shardmark.engine.transformers.packed import PackedLinear
 
 SOFTMAX_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}
 "The approximate number of bytes of float32 logits per softmax: on a CPU, as much as its caches hold."
+SLICE = 2048
+"Tokens of the vocabulary whose logits are computed at a time on a CPU: few enough that they stay in its caches."
+PACKED_ROWS = 128
+"The most positions at which a packed output layer, which cannot be sliced, runs at a time."
 
 
 def logits_at(model: PreTrainedModel, rows: torch.Tensor, positions: torch.Tensor, **inputs: Any) -> torch.Tensor:
@@ -86,3 +92,62 @@ def log_likelihoods(
         norms.append(torch.sub(part, top, out=copy[: len(part)]).exp_().sum(1).log_().add_(top[:, 0]))
     values = logits[outputs, targets].float() - torch.cat(norms)[outputs]
     return values.cpu(), (torch.cat(best)[outputs] == targets).cpu()
+
+
+def plain_output_layer(model: PreTrainedModel) -> nn.Module | None:
+    """The output layer, if it is on a CPU and its outputs are the model's logits; None if the model changes them."""
+    layer = model.get_output_embeddings()
+    if type(layer) is not PackedLinear and (type(layer) is not nn.Linear or layer.weight.device.type != "cpu"):
+        return None
+    seen: list[torch.Tensor] = []
+    first = torch.zeros(1, dtype=torch.long)
+    hook = layer.register_forward_hook(lambda *call: seen.append(call[2]))
+    try:
+        logits = logits_at(model, first, first, input_ids=first[None], use_cache=False)
+    finally:
+        hook.remove()
+    return layer if torch.equal(seen[0][0].float(), logits.float()) else None
+
+
+def sliced_log_likelihoods(
+    layer: nn.Module, states: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`log_likelihoods` from the inputs of a plain output layer, `[outputs, size]`, without writing all logits.
+
+    With many inputs, a slice of the vocabulary at a time is the fastest product, and softmax finds it in the caches.
+    """
+    if isinstance(layer, PackedLinear):
+        return _in_parts(layer, states, outputs, targets)
+    weight, bias = layer.weight, layer.bias
+    values, is_first = torch.empty(len(targets)), torch.zeros(len(targets), dtype=torch.bool)
+    tops, sums = [], []
+    room = states.new_empty(len(states), min(SLICE, len(weight)))
+    for number, part in enumerate(weight.split(SLICE)):
+        logits = torch.mm(states, part.T, out=room[:, : len(part)])
+        if bias is not None:
+            logits += bias[number * SLICE :][: len(part)]
+        logits = logits.float()
+        top = logits.amax(1)
+        here = (targets // SLICE == number).nonzero()[:, 0]
+        if len(here):
+            rows, columns = outputs[here], targets[here] % SLICE
+            values[here] = logits[rows, columns]
+            is_first[here] = logits[rows].argmax(1) == columns
+        tops.append(top)
+        sums.append(logits.sub_(top.masked_fill(top.isinf(), 0)[:, None]).exp_().sum(1))
+    every = torch.stack(tops, 1)
+    best, most = every.argmax(1), every.amax(1)
+    most = most.masked_fill(most.isinf(), 0)
+    norms = (torch.stack(sums, 1) * (every - most[:, None]).exp()).sum(1).log() + most
+    return values - norms[outputs], is_first & (best[outputs] == targets // SLICE)
+
+
+def _in_parts(
+    layer: nn.Module, states: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    values, best = torch.empty(len(targets)), torch.zeros(len(targets), dtype=torch.bool)
+    for start in range(0, len(states), PACKED_ROWS):
+        here = ((start <= outputs) & (outputs < start + PACKED_ROWS)).nonzero()[:, 0]
+        logits = layer(states[start : start + PACKED_ROWS])
+        values[here], best[here] = log_likelihoods(logits, outputs[here] - start, targets[here])
+    return values, best

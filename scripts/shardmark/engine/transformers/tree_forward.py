@@ -87,7 +87,10 @@ def chunk_logits(model: PreTrainedModel, chunk: Chunk, kept: Kept) -> tuple[torc
 
 
 def chunk_states(model: PreTrainedModel, chunk: Chunk, kept: Kept) -> tuple[torch.Tensor, Kept]:
-    """Inputs of the output layer at each of the chunk's tokens, `[tokens, size]`, and the keys and values to keep."""
+    """Inputs of the output layer at each of the chunk's tokens, `[tokens, size]`, and the keys and values to keep.
+
+    `kept` is used up as by `chunk_logits`.
+    """
     cache = _cache(kept)
     with tree_attention(model, chunk, _block(model)):
         states = hidden_states(model, **_inputs(model, chunk, cache))
