@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from shardmark.store import shared
 from shardmark.store.partials import read_partial, taken_in
 from shardmark.store.predictions import read_predictions, write_predictions
 from shardmark.store.shared import SharedStore, StoreError
-from shardmark.store.shared_entries import entry_at, store_key
+from shardmark.store.shared_entries import KEY, KEY_FILE, entry_at, store_key
 from shardmark.tools.sharing import status
 from shared_stores import PACKAGES, Failing, Person, answer, person, s3_server
 
@@ -365,6 +366,28 @@ def test_a_file_system_without_hard_links_is_read_only(folder: str, monkeypatch:
     monkeypatch.setattr(os, "link", refuse)
     with pytest.raises(StoreError, match="no hard links"):
         SharedStore(folder).open_to_write()
+
+
+def test_a_folder_of_a_group_stays_open_to_it_whatever_the_umask(folder: str) -> None:
+    root = Path(folder)
+    root.mkdir()
+    root.chmod(0o770)
+    before = os.umask(0o077)
+    try:
+        assert SharedStore(folder).put("predictions/a/b/x.jsonl", b"x")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((root / name).stat().st_mode) for name in ("predictions", "predictions/a/b/x.jsonl")]
+    assert modes == [0o770, 0o660]
+
+
+def test_an_empty_key_is_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEY, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / KEY_FILE).parent.mkdir()
+    (tmp_path / KEY_FILE).touch()
+    with pytest.raises(UserError, match="holds no key"):
+        store_key()
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,19 @@ that may hang with it: callers stop waiting after a time.
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Overdue
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shardmark.errors import Problem, UserError
-from shardmark.files import json_line, umask
+from shardmark.files import json_line
 from shardmark.printable import one_line
 from shardmark.store.shared_entries import FORMAT, Entry, entry_at
 
@@ -120,7 +122,7 @@ class SharedStore:
         """Write a file that does not exist yet; returns whether it did not."""
         try:
             if self.scheme == "file":
-                self._waited(_link_new, Path(self._place(path)), content)
+                self._waited(_link_new, Path(self._root), path, content)
             else:
                 self._waited(self._fs.pipe_file, self._place(path), content, mode="create")
         except FileExistsError:
@@ -149,16 +151,25 @@ class SharedStore:
         return StoreError(Problem("store", self.address, why, fix))
 
 
-def _link_new(path: Path, content: bytes) -> None:
-    """Create a file with all of its content at once. Raises FileExistsError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _link_new(root: Path, name: str, content: bytes) -> None:
+    """Create a file with all of its content at once. Raises FileExistsError.
+
+    It and its new folders are open to those to whom the store's folder is, whatever the umask of this user.
+    """
+    path = root / name
+    root.mkdir(parents=True, exist_ok=True)
+    permissions = stat.S_IMODE(root.stat().st_mode)
+    for folder in reversed([parent for parent in path.parents if root in parent.parents]):
+        with suppress(FileExistsError):
+            folder.mkdir()
+            folder.chmod(permissions)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~umask())
+        os.chmod(temporary, 0o666 & permissions)
         os.link(temporary, path)
     finally:
         os.unlink(temporary)

@@ -71,14 +71,17 @@ def store_key(make: bool = False) -> StoreKey | None:
             raise UserError(Problem(KEY, "", "is too short for a key", fix))
         return StoreKey(given.encode())
     path = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / KEY_FILE
-    with suppress(FileNotFoundError):
-        return StoreKey(path.read_bytes())
-    if not make:
-        return None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(secrets.token_hex(32).encode())
-    return StoreKey(path.read_bytes())
+    if not path.exists():
+        if not make:
+            return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_hex(32).encode())
+    secret = path.read_bytes()
+    if len(secret) < SHORTEST:  # a full disk left an empty file: everybody has that key
+        fix = "remove it: the next push makes a new one; or restore it from another machine"
+        raise UserError(Problem(str(path), "", "holds no key", fix))
+    return StoreKey(secret)
 
 
 class Entry(NamedTuple):
