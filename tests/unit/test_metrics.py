@@ -410,6 +410,8 @@ def test_pass_at_k_is_the_chance_that_one_of_k_passes() -> None:
         ("(1, 2)", "(1,2)", True),
         ("[1,2)", "[1, 2)", True),
         ("{2, 1}", "\\{1,2\\}", True),
+        ("\u200e٥", "5", True),
+        ("2pi", r"2\pi", True),
         ("(1, 2)", "(2, 1)", False),
         ("none", "none", True),
         ("no idea", "3", False),

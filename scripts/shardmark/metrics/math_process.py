@@ -10,12 +10,11 @@ import resource
 import select
 import subprocess
 import sys
-import unicodedata
 from types import TracebackType
 from typing import Self
 
 from shardmark.installation import SCRIPTS
-from shardmark.texts.numbers import SUPERSCRIPT, SUPERSCRIPTS, VULGAR
+from shardmark.texts.numbers import SUPERSCRIPT, SUPERSCRIPTS, VULGAR, in_ascii
 
 SECONDS = 30.0
 "Seconds that a pair may take; math-verify itself gives up after 5 s if it can."
@@ -31,6 +30,7 @@ MARKS = (
     (re.compile(r"\\\$|[€£¥](?=\s?\d)"), ""),
     (re.compile(r"(?<=\d)\{,\}(?=\d)"), ","),
     (re.compile(r"(?<=\d)(?:,?(?<!\\)\\[!,;: ]|[\u00a0\u2009\u202f])(?=\d{3})"), ""),
+    (re.compile(r"(?<=[\d}])\s?(?:或者?|和|与|및|又は)\s?(?=[-\d\\])"), " or "),
     (re.compile(r"\\varnothing(?![a-z])"), r"\\emptyset"),
     (re.compile(r"√\s?(\w+|\([^()]{1,40}\))"), r"\\sqrt{\1}"),
     (re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})(?!\w)"), r"\1 \\times 10^{\2}"),
@@ -39,18 +39,12 @@ MARKS = (
 "Notations that math-verify cannot read: bold, currencies, separators, signs, roots, exponents, digits beside Chinese."
 MIXED = re.compile(r"(?<![\d/.])(\d{1,6}) (\d{1,6})/(\d{1,6})(?![\d/.])")
 REPEATING = re.compile(r"(\d{0,9})\.(\d{0,9})\\overline\{?(\d{1,9})\}?")
-FULL_WIDTH = {
-    **{ord("０") + n: str(n) for n in range(10)},
-    ord("．"): ".",
-    ord("，"): ",",
-    ord("−"): "-",
-    ord("。"): ". ",
-}
 SYMBOLS = {ord("∞"): r"\infty ", ord("∅"): r"\emptyset ", ord("∪"): r"\cup ", ord("∩"): r"\cap ", ord("·"): "*"}
 "Signs that math-verify can read in LaTeX only. In prose they stay, since a backslash would make it a formula."
 POWERS = re.compile(rf"(?<=[\dxyz)]){SUPERSCRIPT.pattern}")
-FRACTIONS = re.compile("[¼-¾⅐-⅞]")
 SPACED = re.compile(r"(?<![\d.,/])[1-9]\d{0,2}(?: \d{3})+(?![\d/])")
+PI = re.compile(r"(?<![\\A-Za-z])pi(?![A-Za-z])")
+PI_SIGN = r"\\pi "
 APART = re.compile(r"(?<=\d)(?:\s|\\[,;: ])+(?=\d)")
 SPACING = re.compile(r"\s|(?<!\\)\\[!,;: ]|\\(?:left|right)(?![a-z])|(?<!\\)\$")
 BASE = re.compile(r"\d_\{?(\d{1,2})\}?")
@@ -132,9 +126,9 @@ def same(answer: str, reference: str) -> bool:
 
 def _readable(text: str) -> str:
     """The text in notations that math-verify can read."""
-    text = VULGAR.sub(r"\1 \2", text.translate(FULL_WIDTH))
+    text = VULGAR.sub(r"\1 \2", text).replace("。", ". ").replace("：", ": ")
+    text = "".join(map(in_ascii, text))
     text = POWERS.sub(lambda found: f"^{{{found[0].translate(SUPERSCRIPTS)}}}", text)
-    text = FRACTIONS.sub(lambda found: unicodedata.normalize("NFKC", found[0]).replace("⁄", "/"), text)
     text = SPACED.sub(lambda found: found[0].replace(" ", ""), text)
     text = text.translate(SYMBOLS) if _is_marked(text) else text
     for mark, replacement in MARKS:
@@ -163,7 +157,7 @@ def _bases(formula: str) -> list[str]:
 
 
 def _as_formula(text: str) -> str:
-    return text if _is_marked(text) else f"${text.strip().translate(SYMBOLS)}$"
+    return text if _is_marked(text) else f"${PI.sub(PI_SIGN, text.strip().translate(SYMBOLS))}$"
 
 
 def _is_marked(text: str) -> bool:

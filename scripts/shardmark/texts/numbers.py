@@ -185,7 +185,7 @@ def _plain(text: str, powers: bool = False) -> str:
     """The text with the notations that `numbers` reads; `powers`: other exponents than ten's are not dropped."""
     if not text.isascii():
         text = SUPERSCRIPT.sub(lambda found: "^" + found.group().translate(SUPERSCRIPTS), VULGAR.sub(r"\1 \2", text))
-        text = "".join(map(_ascii, text))
+        text = "".join(map(in_ascii, text))
     for pattern, replacement in (*LATEX, *POWERS):
         text = pattern.sub(replacement, text)
     return OTHER_POWER.sub(_raised, WHOLE_POWER.sub(_power, text)) if powers else OTHER_POWER.sub(" ", text)
@@ -202,7 +202,7 @@ def _raised(exponent: re.Match[str]) -> str:
 
 
 @lru_cache(4096)
-def _ascii(character: str) -> str:
+def in_ascii(character: str) -> str:
     """The character, or its equivalent in ASCII."""
     if (digit := unicodedata.decimal(character, None)) is not None:
         return str(digit)
