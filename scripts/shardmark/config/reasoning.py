@@ -16,10 +16,12 @@ NO_THOUGHTS = ("off", "none")
 EFFORT = "reasoning_effort"
 SWITCHES: dict[str, dict[str, Any]] = {
     **{name: {"on": True, "off": False} for name in ("enable_thinking", "thinking", "reasoning")},
+    "thinking_mode": {"on": "enabled", "off": "disabled"},
+    "thinking_option": {"on": "on", "off": "off"},
     "thinking_budget": {"on": -1, "off": 0},
     EFFORT: {effort: effort for effort in EFFORTS},
 }
-"Arguments of chat templates and their values: of Qwen, GLM, Granite, DeepSeek, Command, Seed-OSS, gpt-oss."
+"Arguments of chat templates, of Qwen, GLM, Granite, DeepSeek, Command, MiniMax, Ling, Seed-OSS, gpt-oss; and values."
 GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 "A tag of transformers that jinja does not know."
 
@@ -60,17 +62,24 @@ def switch(reasoning: Word | ReasoningBudget | None, template: str) -> dict[str,
     """The arguments of a chat template that make a model reason as its file says; None if the template has none.
 
     A budget turns reasoning on if the template can, and otherwise changes nothing. An effort also sets the switch of a
-    template that has both: DeepSeek-V4's ignores the effort while reasoning is off, GLM-5.2's does not know `none`.
+    template that has both, as DeepSeek-V4's ignores it while reasoning is off; for `none`, which GLM-5.2's and
+    Qwen3.8's do not know, only the switch is set.
     """
     if reasoning is None:
         return {}
     word = "on" if isinstance(reasoning, ReasoningBudget) else reasoning
     variables = variables_of(template)
+    by_effort = word in EFFORTS and EFFORT in variables
     switches = [name for name in SWITCHES if name in variables and name != EFFORT]
-    arguments = {EFFORT: word} if word in EFFORTS and EFFORT in variables else {}
-    if switches and (arguments or word in ("on", *NO_THOUGHTS)):
-        arguments[switches[0]] = SWITCHES[switches[0]]["off" if word in NO_THOUGHTS else "on"]
-    return arguments or ({} if isinstance(reasoning, ReasoningBudget) else None)
+    if switches and (by_effort or word in ("on", *NO_THOUGHTS)):
+        state = "off" if word in NO_THOUGHTS else "on"
+        value = SWITCHES[switches[0]][state]
+        if isinstance(value, str) and value not in template:  # thinking_mode of Baichuan-M2 is on or off
+            value = state
+        return {switches[0]: value} | ({EFFORT: word} if by_effort and word != "none" else {})
+    if by_effort:
+        return {EFFORT: word}
+    return {} if isinstance(reasoning, ReasoningBudget) else None
 
 
 def variables_of(template: str) -> set[str]:

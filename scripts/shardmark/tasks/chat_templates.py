@@ -26,6 +26,7 @@ Way = Callable[[Sequence[Message]], list[Message]]
 "A change to a chat's messages before a template renders them."
 
 ANOTHER = "give the model another chat template, or a meta_template"
+REFUSED = "fix the data set's messages, or the model's reasoning or chat_template_kwargs, or give it a meta_template"
 MESSAGES = "fix the data set's messages, or give the model a meta_template"
 NO_SYSTEM = (
     "its template does not support the system message of some chats: it is put at the start of the first user's "
@@ -255,7 +256,7 @@ def by_transformers(apply: Callable[..., str], day: str) -> Render:
                 what = f"the chat template drops the beginning of the answer, {messages[-1].content!r}"
                 raise RefusedError(what, _WITHOUT_BEGINNING) from error
             roles = _of([message.role for message in messages])
-            raise RefusedError(f"the chat template refuses its messages: {error}{roles}", MESSAGES) from error
+            raise RefusedError(f"the chat template refuses its messages: {error}{roles}", REFUSED) from error
 
     return render
 
