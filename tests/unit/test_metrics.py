@@ -132,6 +132,9 @@ def test_what_is_ignored_is_ignored_on_both_sides(options: dict[str, Any], answe
         ("c c b", ["c b b"], 2 / 3, 0.0),
         ("the", ["a"], 1.0, 1.0),
         ("", ["x"], 0.0, 0.0),
+        ("", ["A"], 0.0, 0.0),
+        (" ", ["", "A"], 1.0, 1.0),
+        ("cafe\u0301", ["caf\u00e9"], 1.0, 1.0),
         ("x", [], 0.0, 0.0),
     ],
 )

@@ -660,6 +660,32 @@ def test_tests_that_are_no_python_are_refused() -> None:
     assert rendered(dataset_settings(target="['import re', 'assert f(1)']", metrics=["pass_at_k"]), QUESTIONS, "d.yaml")
 
 
+@pytest.mark.parametrize(
+    ("metric", "target", "refused"),
+    [
+        ({"name": "rouge"}, "'東京は1年'", True),
+        ({"name": "rouge"}, "'naïve café'", False),
+        ({"name": "rouge"}, "'...'", False),
+        ({"name": "string_match"}, "[answer, '']", True),
+        ({"name": "mcc"}, "[answer, 'x']", True),
+        ({"name": "f1", "average": "macro"}, "[answer, 'x']", True),
+        ({"name": "f1"}, "[answer, 'x']", False),
+    ],
+)
+def test_a_target_that_its_metric_cannot_judge_is_refused(metric: Any, target: str, refused: bool) -> None:
+    settings = dataset_settings(target=target, metrics=[metric])
+    if refused:
+        assert told(settings, QUESTIONS).key == "target"
+    else:
+        assert len(rendered(settings, QUESTIONS, "d.yaml")) == 3
+
+
+def test_of_several_right_choices_a_metric_that_takes_one_is_refused() -> None:
+    settings = choice_settings(target="[0, 1]", metrics=["perplexity"])
+    assert told(settings, OPTIONS).key == "target"
+    assert rendered(choice_settings(target="[0, 1]", metrics=["mc2"]), OPTIONS, "d.yaml")
+
+
 @pytest.mark.parametrize("value", ["{'x': answer}", "[[answer]]", "[none]"])
 def test_a_target_or_choice_that_is_no_text_is_refused(value: str) -> None:
     assert told(dataset_settings(target=value), QUESTIONS).key == "target"

@@ -137,6 +137,15 @@ class Resampled(Metric):
     "How many times all samples are drawn with replacement; the draws are the same each time."
 
 
+def check_one_target(metric: str, targets: Sequence[str]) -> None:
+    """Raise RenderError for several right answers, of which the metric could only take the first."""
+    from shardmark.untrusted.templates import RenderError
+
+    if len(targets) > 1:
+        what = f"metric {metric} takes one right answer, but the row has {len(targets)}"
+        raise RenderError(what, "use another metric, or give one target", key="target")
+
+
 class Labels(Resampled):
     """A function of how often each label was right, predicted, and both. The labels are those of the references."""
 
@@ -155,6 +164,10 @@ class Labels(Resampled):
                 counts[n, place[prediction], 1] = 1
                 counts[n, place[reference], 2] = prediction == reference
         return list(counts.reshape(len(predictions), -1).tolist())
+
+    def check_targets(self, targets: list[str]) -> None:
+        """Raise RenderError for several right labels: a table of counts has room for one."""
+        check_one_target(self.name, targets)
 
     @staticmethod
     def counts(sums: "np.ndarray") -> tuple["np.ndarray", "np.ndarray", "np.ndarray"]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class F1(Labels):
     """Harmonic mean of precision and recall."""
 
-    protocol: ClassVar[int] = 1
+    protocol: ClassVar[int] = 2
     reads: ClassVar[View] = "text"
 
     name: Literal["f1"]
@@ -24,6 +24,10 @@ class F1(Labels):
     "token: over the words of each answer, as SQuAD; binary: for one label; macro: the mean over all labels."
     positive: str = "1"
     "For average binary: the label that counts; for kind choice, the index from 0."
+
+    def check_targets(self, targets: list[str]) -> None:
+        if self.average != "token":
+            super().check_targets(targets)
 
     def terms(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[list[float]]:
         """For average token, the best reference's F1 of words, and 1; else counts for each (or the positive) label."""

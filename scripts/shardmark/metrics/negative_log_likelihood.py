@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from shardmark.metrics.base import Resampled, View
+from shardmark.metrics.base import Resampled, View, check_one_target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +25,10 @@ class NegativeLogLikelihood(Resampled):
     @abc.abstractmethod
     def units(text: str) -> int:
         """How many units a text has."""
+
+    def check_targets(self, targets: list[str]) -> None:
+        """Raise RenderError for several right choices: only one text has this likelihood."""
+        check_one_target(self.name, targets)
 
     def terms(self, predictions: Sequence[float], references: Sequence[str]) -> list[list[float]]:
         return [[-logprob, float(self.units(text))] for logprob, text in zip(predictions, references, strict=True)]

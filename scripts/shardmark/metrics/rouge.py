@@ -18,6 +18,15 @@ class Rouge(Mean):
     stem: bool = False
     "Reduce words to their stems (Porter)."
 
+    def check_targets(self, targets: list[str]) -> None:
+        """Raise RenderError for targets of which rouge-score would read less than half."""
+        from shardmark.untrusted.templates import RenderError
+
+        letters = [c for target in targets for c in target if c.isalnum()]
+        if 2 * sum(c.isascii() for c in letters) < len(letters):
+            what = "metric rouge reads only the letters a to z and digits, and most of the target's are others"
+            raise RenderError(what, "use chrf, or bleu with tokenize: char", key="target")
+
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
         """A score for each sample. rougeLsum takes lines for sentences."""
         from rouge_score.rouge_scorer import RougeScorer

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from shardmark.metrics.base import Mean
-from shardmark.texts.words import bare, word_f1
+from shardmark.texts.words import same_words, word_f1
 
 
 class Squad(Mean):
     """SQuAD's scores: case, punctuation and the articles a, an, the don't count; the best target does."""
 
-    protocol: ClassVar[int] = 1
+    protocol: ClassVar[int] = 2
 
     name: Literal["squad"]
     part: Literal["f1", "exact_match"] = "f1"
@@ -26,7 +26,7 @@ class Squad(Mean):
         """The best reference's F1 of words or, for `part` exact_match, 1.0 if all words are equal."""
 
         def score(answer: str, reference: str) -> float:
-            return word_f1(answer, reference) if self.part == "f1" else float(bare(answer) == bare(reference))
+            return word_f1(answer, reference) if self.part == "f1" else float(same_words(answer, reference))
 
         return [
             max((score(answer, r) for r in right), default=0.0)

@@ -21,6 +21,14 @@ class StringMatch(Mean):
     def is_right_or_wrong(self) -> bool:
         return self.part == "any"
 
+    def check_targets(self, targets: list[str]) -> None:
+        """Raise RenderError for an empty target, which every answer contains."""
+        from shardmark.untrusted.templates import RenderError
+
+        if "" in targets:
+            what = "metric string_match would find the empty target in every answer"
+            raise RenderError(what, "leave such rows out with `where`, or correct them", key="target")
+
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
         """The share of each sample's references that its answer contains, or 1.0 if it contains one."""
         found = [

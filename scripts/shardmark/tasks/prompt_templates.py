@@ -167,8 +167,7 @@ class Question:
         """The right answer: a list of answers, or the index of a choice, or a list of indices."""
         if choices is None:
             answers = self._answer_of(row)
-            for metric in self.settings.metrics:
-                metric.check_targets(answers)
+            self._check_targets(answers)
             return answers
         if self.settings.kind != "choice":
             return 0
@@ -177,7 +176,13 @@ class Question:
             return self._index(value, choices)
         if not value:
             raise RenderError("no choice is right", "leave such rows out with `where`", key="target")
-        return list(dict.fromkeys(self._index(part, choices) for part in value))
+        right = list(dict.fromkeys(self._index(part, choices) for part in value))
+        self._check_targets([str(index) for index in right])
+        return right
+
+    def _check_targets(self, targets: list[str]) -> None:
+        for metric in self.settings.metrics:
+            metric.check_targets(targets)
 
     def _index(self, value: Any, choices: list[str]) -> int:
         try:
