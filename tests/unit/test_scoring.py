@@ -601,6 +601,18 @@ def test_a_model_that_scales_attention_by_columns_shares_no_prefixes_where_it_wo
     assert "scaled by places in the cache" in refusal(backend)
 
 
+@pytest.mark.parametrize("more", [{}, {"original_max_position_embeddings": 64}])
+def test_dynamic_rotary_embeddings_forget_the_longest_sequence(tmp_path: Path, more: dict[str, int]) -> None:
+    folder = tiny_models.random_model(tmp_path, window=16)
+    config = json.loads((folder / "config.json").read_text())
+    dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4, **more}
+    (folder / "config.json").write_text(json.dumps(config | {"rope_parameters": dynamic}))
+    rows = [ScoredRow([(31 * n + length) % 256 for n in range(length)], [4], 0) for length in (40, 10, 20, 16)]
+    found = scores(tiny_models.load_backend(folder, max_seq_len=64), rows)
+    alone = [tiny_models.load_backend(folder, max_seq_len=64) for _ in rows]
+    assert_near(found, [plain_score(backend.model, row) for backend, row in zip(alone, rows, strict=True)])
+
+
 def test_weights_that_are_no_numbers_do_not_pass_the_trial(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     weight = llama.model.model.norm.weight
     before = weight.data.clone()

@@ -1,7 +1,7 @@
 """Whether a model's rows can join and leave a batch at any step, checked before the first row is generated."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
@@ -41,7 +41,7 @@ def why_not_continuous(model: PreTrainedModel) -> str | None:
     layers = {type(layer) for layer in DynamicCache(config=model.config).layers}
     if kinds - {"full_attention", "sliding_attention"} or layers - {DynamicLayer, DynamicSlidingWindowLayer}:
         return "it has layers other than full and sliding attention"
-    if moving_rope(model.config):
+    if moving_ropes(model.config):
         return "its rotary embeddings change with the longest row"
     try:
         difference = _difference(model)
@@ -52,17 +52,27 @@ def why_not_continuous(model: PreTrainedModel) -> str | None:
     return None if difference <= NEAR.get(precision(model), ROUGHLY) else f"a trial was off by {difference:.2g}"
 
 
-def moving_rope(config: PreTrainedConfig) -> bool:
-    """Whether positions are embedded differently when some row is long, so that rows must not share a batch."""
-    return bool(MOVING_ROPE & set(_rope_types(getattr(config.get_text_config(), "rope_parameters", None))))
+def moving_ropes(config: PreTrainedConfig) -> list[dict[str, Any]]:
+    """The rotary settings, of all or of a kind of layers, with which positions are embedded differently in long rows.
+
+    Rows of such models must not share a batch. Code that comes with weights may know the settings by their former name.
+    """
+    text = config.get_text_config()
+    settings = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    kinds = [settings, *(value for value in settings.values() if isinstance(value, dict))]
+    return [kind for kind in kinds if MOVING_ROPE & {kind.get("rope_type"), kind.get("type")}]
 
 
-def _rope_types(parameters: object) -> Iterator[str]:
-    """Rotary types of all layers: some models have one set of parameters for each kind of layer."""
-    if isinstance(parameters, dict):
-        yield str(parameters.get("rope_type"))
-        for value in parameters.values():
-            yield from _rope_types(value)
+@torch.inference_mode()
+def forget_lengths(model: PreTrainedModel) -> None:
+    """Undo what "dynamic" rotary embeddings keep of the longest sequence so far: answers must not depend on others."""
+    for module in model.modules():
+        for name in [name for name in vars(module) if name.endswith("max_seq_len_cached")]:
+            prefix = name.removesuffix("max_seq_len_cached")
+            frequencies = getattr(module, f"{prefix}original_inv_freq", None)
+            if frequencies is not None:
+                getattr(module, f"{prefix}inv_freq").copy_(frequencies)
+                setattr(module, name, module.original_max_seq_len)
 
 
 @torch.inference_mode()

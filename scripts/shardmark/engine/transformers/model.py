@@ -17,7 +17,7 @@ from shardmark.engine.batches import Limit
 from shardmark.engine.generation import Answer, GenerateRow, Scheduler
 from shardmark.engine.local import LocalBackend
 from shardmark.engine.tokens import LogLikelihood, ScoredRow
-from shardmark.engine.transformers.batching_support import NEAR, ROUGHLY, moving_rope, why_not_continuous
+from shardmark.engine.transformers.batching_support import NEAR, ROUGHLY, moving_ropes, why_not_continuous
 from shardmark.engine.transformers.bounds import ending_tokens, own_window
 from shardmark.engine.transformers.continuous_batch import ContinuousBatch
 from shardmark.engine.transformers.decode_graphs import DecodeGraphs
@@ -159,7 +159,7 @@ class TransformersModel:
     @cached_property
     def _batches(self) -> tuple[bool, bool]:
         """Whether plain batches may have several rows, and padding. Found out once, by a trial where it must be."""
-        if moving_rope(self.model.config):
+        if moving_ropes(self.model.config):
             return False, False
         if not self._alike(9, 9):
             return False, False

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from shardmark.engine.batches import Batches, Limit
 from shardmark.engine.tokens import LogLikelihood, ScoredRow
+from shardmark.engine.transformers.batching_support import forget_lengths
 from shardmark.engine.transformers.logits import log_likelihoods, logits_at
 
 
@@ -51,6 +52,7 @@ def score_padded(backend: ScoringModel, rows: Sequence[ScoredRow]) -> list[LogLi
 
     The batch is padded on the right: causal attention then never sees the padding, and a recurrent state meets it last.
     """
+    forget_lengths(backend.model)
     inputs = pad_sequence([torch.tensor(row.inputs) for row in rows], batch_first=True, padding_value=backend.pad)
     mask = pad_sequence([torch.ones(len(row.inputs), dtype=torch.long) for row in rows], batch_first=True)
     counts = [len(row.scored) for row in rows]

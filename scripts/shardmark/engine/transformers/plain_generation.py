@@ -15,6 +15,7 @@ from transformers import (
 
 from shardmark.engine.batches import Batches, Limit
 from shardmark.engine.generation import Answer, GenerateRow, RunningRow, next_tokens
+from shardmark.engine.transformers.batching_support import forget_lengths
 from shardmark.engine.transformers.loading import input_device
 from shardmark.engine.transformers.logits import relative_difference
 
@@ -44,6 +45,7 @@ class PlainGeneration:
 
     @torch.inference_mode()
     def _generate(self, rows: Sequence[GenerateRow]) -> list[Answer]:
+        forget_lengths(self.model)
         choosing = _Choosing([RunningRow(row, self.tokenizer, self.ends) for row in rows], self.pad)
         self.model.generate(
             **_padded_left([row.inputs for row in rows], self.pad, input_device(self.model)),

@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from shardmark.engine.batches import is_out_of_memory
 from shardmark.engine.tokens import ScoredRow
+from shardmark.engine.transformers.batching_support import moving_ropes
 from shardmark.engine.transformers.loading import input_device, precision
 from shardmark.engine.transformers.logits import hidden_states
 from shardmark.engine.transformers.tree_attention import SUPPORTED, attention_of
@@ -32,13 +33,11 @@ def lengths_matter(config: PreTrainedConfig, window: int) -> bool:
 
     ("dynamic" also depends on earlier batches: transformers keeps the longest length it has seen.)
     """
-    parameters = getattr(config, "rope_parameters", None) or {}
-    kinds = [parameters, *(value for value in parameters.values() if isinstance(value, dict))]
-    for kind in kinds:
-        if kind.get("rope_type") in ("dynamic", "longrope"):
-            names = ("original_max_position_embeddings", "max_position_embeddings")
-            known = [kind.get(names[0]), *(getattr(config, name, None) for name in names)]
-            return window > next((int(length) for length in known if length), 0)
+    names = ("original_max_position_embeddings", "max_position_embeddings")
+    for kind in moving_ropes(config):
+        known = [kind.get(names[0]), *(getattr(config, name, None) for name in names)]
+        if window > min((int(length) for length in known if length), default=0):
+            return True
     return False
 
 
