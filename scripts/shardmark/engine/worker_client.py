@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.installation import SCRIPTS
-from shardmark.processes.forked import WORKERS, ask_for_fork, server_socket
+from shardmark.processes.forked import OWN_CODE, WORKERS, ask_for_fork, server_socket
 from shardmark.processes.sockets import (
     LOCK,
     LONGEST_LINE,
@@ -74,9 +74,10 @@ class _Start:
         return {"OMP_NUM_THREADS": str(self.threads)} if self.engine.python else ALLOCATOR
 
 
-def fork_kind(backend: str, num_gpus: int) -> str:
+def fork_kind(backend: str, num_gpus: int, trust_remote_code: bool) -> str:
     """The kind of fork server for the workers of a model; empty if they must not be forked."""
-    return "" if num_gpus else WORKERS.get(backend, "")
+    kind = "" if num_gpus else WORKERS.get(backend, "")
+    return OWN_CODE if trust_remote_code and kind == WORKERS["transformers"] else kind
 
 
 class WorkerDied(Exception):
@@ -99,7 +100,8 @@ def infer_with_worker(
     identity = [model.text, staged.read_text()]
     for engine in _engines(model, requests):
         key = digest([*identity, engine.name] if engine.name else identity)
-        forks = "" if engine.python else fork_kind(model.backend, model.num_gpus)
+        kind = fork_kind(model.backend, model.num_gpus, model.trust_remote_code)
+        forks = "" if engine.python else kind
         start = _Start(model.path.absolute(), staged.absolute(), owner, logs.absolute(), engine, threads, forks)
         job["before"] = _answered(key, model, start, job | {"kinds": engine.kinds})
 

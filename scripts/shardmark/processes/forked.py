@@ -23,6 +23,8 @@ DETACHED = "worker"
 "The prefix of kinds whose commands outlive their client; they notice by themselves when their run is over."
 WORKERS = {"transformers": f"{DETACHED}-transformers", "openai": f"{DETACHED}-openai"}
 "The kinds of forked workers, by the backend of their model; workers of other backends start by themselves."
+OWN_CODE = f"{WORKERS['transformers']}-own-code"
+"The kind of those whose model comes with Python code, and may need any part of transformers."
 USE = "SHARDMARK_FORKS"
 "The variable that forbids forks (off), or makes their absence an error (required)."
 FRAME = 8

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from shardmark.installation import SCRIPTS
-from shardmark.processes.forked import DETACHED, FRAME, WORKERS
+from shardmark.processes.forked import DETACHED, FRAME, OWN_CODE, WORKERS
 from shardmark.processes.guard import end_with
 from shardmark.processes.imports import without_collection
 from shardmark.processes.launch import STARTING
@@ -56,6 +56,11 @@ WORN = 2 << 20
 KINDS = {
     "score": ("shardmark.scoring.score:warm_up", "shardmark.report.build:warm_up"),
     WORKERS["transformers"]: (
+        "shardmark.engine.worker",
+        "shardmark.engine.transformers.light_imports:import_light",
+        "shardmark.engine.transformers.model",
+    ),
+    OWN_CODE: (
         "shardmark.engine.worker",
         "shardmark.engine.transformers.model",
         "transformers.generation.utils",

@@ -30,6 +30,7 @@ class ModelBrief(NamedTuple):
     file: str
     num_gpus: int
     backend: str
+    trust_remote_code: bool
     engines: list[BriefEngine]
 
     @property
@@ -45,7 +46,8 @@ def read_brief(path: Path) -> ModelBrief:
         record = json.loads(text)
         settings, engines = record["settings"], record.get("engines") or [{}]
         backend, planned = settings.get("backend", "transformers"), [BriefEngine(**engine) for engine in engines]
-        return ModelBrief(path, text, record["name"], record["file"], settings["num_gpus"], backend, planned)
+        gpus, trust = settings["num_gpus"], settings.get("trust_remote_code", False)
+        return ModelBrief(path, text, record["name"], record["file"], gpus, backend, trust, planned)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         fix = "delete it; the next run recreates it"
         raise UserError(Problem(str(path), "", f"cannot be read: {error!r}", fix)) from error

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from shardmark import layout
 from shardmark.config import Benchmark
+from shardmark.config.model import ModelConfig
+from shardmark.config.wording import WordedConfig
 from shardmark.engine.worker_client import ALLOCATOR, fork_kind
 from shardmark.errors import UserError
 from shardmark.installation import SCRIPTS
@@ -32,12 +34,17 @@ def start_first_worker(benchmark: Benchmark, cores: int) -> None:
     if os.environ.get(USE) == "off" or benchmark.run.rescore:
         return
     for model in benchmark.models:
-        kind = fork_kind(model.settings.backend, model.settings.num_gpus)
+        kind = _kind(model.settings)
         if kind and not _has_results(model.name, benchmark.run.results):
             with suppress(UserError, OSError):
                 run_folder(os.getpid())
                 _start_worker(kind, model.settings.cpus, cores)
             return
+
+
+def _kind(settings: ModelConfig) -> str:
+    own_code = isinstance(settings, WordedConfig) and settings.trust_remote_code
+    return fork_kind(settings.backend, settings.num_gpus, own_code)
 
 
 def _has_results(model: str, results: str) -> bool:
@@ -57,7 +64,7 @@ def start_servers(plan: Plan, cores: int) -> None:
         run_folder(os.getpid())
         for pair in plan.pairs:
             settings = pair.model.settings
-            kind = fork_kind(settings.backend, settings.num_gpus)
+            kind = _kind(settings)
             if pair.missing and kind:
                 _start_worker(kind, settings.cpus, cores)
                 break  # other models' servers start in their turn
