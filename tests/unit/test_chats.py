@@ -102,6 +102,18 @@ def test_an_argument_that_a_template_does_not_read_is_told(tmp_path: Path) -> No
     assert "enable_thinking" in note.fix
 
 
+def test_settings_for_chats_are_told_to_be_idle_in_texts(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "plain")
+    for keys in ({"reasoning": {"budget": 8}, "reasoning_tags": ["<a>", "</a>"]}, {}):
+        model(tmp_path, OPENED, **keys)
+        assert plan(tmp_path).warnings == []
+    model(tmp_path, OPENED + "{{ thinking }}", reasoning="off", reasoning_tags=["<a>", "</a>"])
+    (note,) = plan(tmp_path).warnings
+    assert (note.key, note.what) == ("reasoning", "model m is asked texts, and its prompts do not depend on reasoning")
+    chats_dataset(tmp_path, USER)
+    assert plan(tmp_path).warnings == []
+
+
 def test_a_template_of_an_unknown_name_is_refused(tmp_path: Path) -> None:
     model(tmp_path, OPENED, chat_template_kwargs={"chat_template": "ragg"})
     chats_dataset(tmp_path, USER)

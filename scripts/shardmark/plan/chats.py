@@ -39,9 +39,12 @@ def wording_problems(
 
     A model whose template is not here yet is skipped: its first job checks it before it takes a device.
     """
-    chats = [dataset for dataset in datasets if dataset.is_chat]
-    if not chats or isinstance(record.words, Service):
+    asked = list(datasets)
+    chats = [dataset for dataset in asked if dataset.is_chat]
+    if not asked or isinstance(record.words, Service):
         return [], []
+    if not chats:
+        return [], list(_idle_in_texts(record))
     if lacks_template(record, results, lock):
         return [Problem(record.file, "meta_template", no_template(record.name, chats[0].name), ADD)], []
     template = known_chat_template(record, results)
@@ -52,6 +55,16 @@ def wording_problems(
     notes += _unread_arguments(record, results)
     notes += _idle_reasoning(record, template, chats, results)
     return problems, notes + [note for dataset in chats if (note := _thought_note(record, template, dataset))]
+
+
+def _idle_in_texts(record: ModelRecord) -> Iterator[Problem]:
+    """A note on the settings for chats of a model that is only asked texts."""
+    settings = record.wording
+    given = {key: getattr(settings, key) for key in ("meta_template", "chat_template_kwargs", "reasoning")}
+    keys = [key for key, value in given.items() if value and not isinstance(value, ReasoningBudget)]
+    if keys:
+        what = f"model {record.name} is asked texts, and its prompts do not depend on {' and '.join(keys)}"
+        yield Problem(record.file, keys[0], what, "set apply_chat_template: auto in the run or the model's file")
 
 
 def _unread_arguments(record: ModelRecord, results: Path) -> Iterator[Problem]:
