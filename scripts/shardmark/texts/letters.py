@@ -31,7 +31,9 @@ def compiled(*parts: str) -> re.Pattern[str]:
 
 QUOTES = '"“”„«»「」『』《》'
 TEMPLATE_MARKS = re.compile(r"<\|[^|<>\n]{1,40}\|>|</s>|<eos>|<end_of_turn>|\[/?INST\]")
-INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff]")
+INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]")
+EMOJI = {first + n: chr(ord("A") + n) for first in (0x1F150, 0x1F170, 0x1F1E6) for n in range(26)}
+"Letters in dark circles and squares, and those of flags."
 LOOKALIKES = str.maketrans("АВСЕНІЈΑΒΕΗΙ", "ABCEHIJABEHI")
 LOOKALIKE = re.compile(r"(?<!\w)[АВСЕНІЈΑΒΕΗΙ](?!\w)(?!\s{1,3}\w)")
 "A Cyrillic or Greek letter in place of a Latin one; before a word, it is a word of its own language."
@@ -77,6 +79,7 @@ LINE_START = compiled(r"(?:^|\n)[ \t]{0,20}[(|]?[ \t]{0,20}(?:(?:option|choice)[
 COMMA = re.compile(r"\)?\s?,\s?\(?")
 LAST = re.compile(r"\)?\s?[.!]?[ \t]{0,5}(?:\n|\Z)")
 JOINT = compiled(wording.JOINT)
+AND = compiled(r"\b", wording.AND, r"\b")
 
 
 def cleaned(text: str) -> str:
@@ -84,7 +87,7 @@ def cleaned(text: str) -> str:
     if len(text) > LONGEST:
         text = text[: LONGEST // 2] + "\n" + text[-LONGEST // 2 :]
     text = next((part for part in TEMPLATE_MARKS.split(text) if part.strip()), "")
-    text = unicodedata.normalize("NFKC", INVISIBLE.sub("", text)).replace("\r\n", "\n")
+    text = unicodedata.normalize("NFKC", INVISIBLE.sub("", text).translate(EMOJI)).replace("\r\n", "\n")
     text = LOOKALIKE.sub(lambda found: found.group().translate(LOOKALIKES), text)
     for pattern, replacement in MARKUP:
         text = pattern.sub(replacement, text)
@@ -154,7 +157,9 @@ def enumerations(text: str, found: list[Letter]) -> Iterator[list[Letter]]:
         if SUBJECT.match(text, other.end) and not PLURAL.match(text, other.end):
             continue  # "A, and B is wrong" are two statements
         if lists and lists[-1][-1] == one:
-            lists[-1].append(other)
+            again = other.option in {letter.option for letter in lists[-1]}
+            if not (again and AND.search(text, lists[-1][-2].end, one.start)):  # "Of A, B and C, B": the list has ended
+                lists[-1].append(other)
         else:
             lists.append([one, other])
     for each in lists:

@@ -34,11 +34,17 @@ NO_STATEMENT = compiled(wording.NO_STATEMENT)
 LINK = compiled(wording.LINK)
 CHOOSE = compiled("(?:", wording.CHOOSE, ")", BETWEEN)
 CONCLUDE = compiled("(?:", wording.CONCLUDE, r"),?(?:\s(?:it is|it's|it must be|is))?", BETWEEN)
+THEN = compiled(r"then\b")
 COPULA = compiled("(?:", wording.COPULA, ")", BETWEEN)
 OPENING = compiled(r"\W{0,40}(?:1[.)]\s)?(?:(?:", wording.BEFORE_OPENING, r")\W{1,5}){0,2}\W{0,5}")
 AFTER_OPENING = re.compile(r"\)?\s?[/、|–—-]|[ \t]{0,5}\(|[\u2e80-\u9fff\uac00-\ud7af]")
 OTHERS = compiled(wording.OTHERS)
 NOT = compiled(wording.NOT)
+OTHERWISE = compiled(
+    r"\)?(?:\s(?:if|when)\s[^.;!?\n]{1,60})?[.,;]?\s(?:and\s|or\s)?(?:otherwise|else|if not)\b,?\s(?:then\s)?",
+    r"(?:(?:it is|it's|choose|pick|select|answer|the answer is)\s)?\(?[a-z]\)?\s{0,5}(?:[.,;!\n]|\Z)",
+)
+"After a letter: another one in the opposite case."
 NO_NEGATION = compiled(wording.NO_NEGATION)
 CONSIDERED = compiled(r"\b(?:", wording.CONSIDERED, ")")
 NOT_AFTER = compiled(wording.NOT_AFTER)
@@ -152,7 +158,7 @@ class _Reading:
         if NOT.search(NO_NEGATION.sub(" ", before)) or CONSIDERED.search(before):
             return True
         end = self.lists.get(letter, [letter])[-1].end
-        if DIRECTLY_NOT.match(self.text, end, end + 40):
+        if DIRECTLY_NOT.match(self.text, end, end + 40) or OTHERWISE.match(self.text, end):
             return True
         return bool(SUBJECT.match(self.text, end) and NOT_AFTER.search(self._after(letter)))
 
@@ -171,7 +177,8 @@ class _Reading:
                 yield Statement(letter.start, letter.option)
             elif ENDS_CLAUSE.match(self.text, letter.end):
                 concluded = CONCLUDE.search(self.text, begin, letter.start)
-                if concluded and not self._is_denied(letter, concluded.start()):
+                since = 0 if concluded and THEN.match(concluded[0]) else concluded.start() if concluded else 0
+                if concluded and not self._is_denied(letter, since):
                     yield Statement(letter.start, letter.option)
 
     def _linked(self, cue: re.Match[str]) -> Letter | None:

@@ -113,7 +113,7 @@ VERB = (
 
 RIGHT = (
     r"(?<!in)(?<!not )\b(?:correct[aeo]?|right|true|best|better|good|accurate|appropriate|supported|likely"
-    r"|likeliest|plausible|sense|is left|remains"
+    r"|likeliest|plausible|consistent|valid|sense|is left|remains|the only (?:one|option|choice)"
     r"|answer|richtig|korrekt|richtige|correcta|correto|certa|corretta|juist|goed|верн\w{0,3}|правильн\w{0,3}"
     r"|rätt|poprawn\w)\b"
     r"|正确|正確|正しい|正解|对的|對的|정답|맞|صحيح|صحیح|सही|✅|✓|✔"
@@ -130,7 +130,7 @@ CLAUSE_END = (
 CONSIDERED = (
     r"\b(?:although|though|while|whereas|if|unless|since|because|when|even|suppose|assum\w{0,3}|whether|despite"
     r"|let|many"
-    r"|initially|at first|first thought|where|as)\b|因为|虽然|如果"
+    r"|initially|at first|first thought|where|as|otherwise|else)\b|因为|虽然|如果|否则"
 )
 "In a clause before a letter: the clause states no answer."
 
