@@ -182,10 +182,11 @@ def test_a_key_that_stands_twice_deep_inside_is_refused(tmp_path: Path) -> None:
         (b"path: a\nprompt: [\n", "m.yaml:3", "expected the node content"),
         (b"prompt: {{ question }}\n", "m.yaml:1", "found unhashable key"),
         (b"path: \x00\n", "m.yaml", "special characters are not allowed"),
+        (b"a:\n\tb: 1\n", "m.yaml:2", "found character '\\t'"),
         (b"path: \xff\n", "m.yaml", "not UTF-8: byte 7 is 0xff"),
         (b"path: !!python/object/apply:os.getcwd []\n", "m.yaml:1", "could not determine a constructor"),
     ],
-    ids=["bracket", "unquoted template", "control character", "not UTF-8", "python tag"],
+    ids=["bracket", "unquoted template", "control character", "tab", "not UTF-8", "python tag"],
 )
 def test_broken_yaml_names_its_place(tmp_path: Path, content: bytes, place: str, what: str) -> None:
     problem = broken(tmp_path, content)
@@ -345,6 +346,14 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
         ({"choices": ["a"]}, "f.yaml: kind generate has no choices"),
         ({"scoring": "sum", "continuation": "x"}, "f.yaml: kind generate has no continuation, scoring"),
         ({"chance": 1.5}, "f.yaml: chance: input should be less than or equal to 1 (found 1.5)"),
+        (
+            {"source": "x.csv"},
+            "f.yaml: source: expected keys and values (found 'x.csv')\n    fix: write {KEY: VALUE, ...}",
+        ),
+        ({"source": {"file": ""}}, "f.yaml: source: give exactly one of hub, file and synthetic"),
+        ({"generation": None}, "f.yaml: generation: expected keys and values (found None)\n    fix: write {KEY: VALUE"),
+        ({"metrics": "f1"}, "f.yaml: metrics: input should be a valid list (found 'f1')\n    fix: write a list: [f1]"),
+        ({"metrics": [1]}, "f.yaml: metrics.0: expected a name, or keys and values (found 1)\n    fix: write NAME, or"),
     ],
 )
 def test_a_wrong_data_set_file_is_told(changes: dict[str, Any], said: str) -> None:

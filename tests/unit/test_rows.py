@@ -100,6 +100,8 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = written(tmp_path, "{}")
     assert rows_files(Source(file="~/rows.jsonl"), None, "d.yaml") == [path]
     assert rows_files(Source(hub="org/name", local="rows.jsonl"), "~", "d.yaml") == [path]
+    (problem,) = problems(rows_files, Source(file="~nobody-is-called-so/x"), None, "d.yaml")
+    assert problem.what == "no file ~nobody-is-called-so/x"
 
 
 def test_a_missing_file_is_named_with_its_key(tmp_path: Path) -> None:

@@ -75,6 +75,13 @@ def _problem(kind: type[Settings], key: str, details: "list[ErrorDetails]", wher
         return Problem(where, key, what + shown, nearest(str(found), re.findall(r"'([^']+)'", context["expected"])))
     if detail["type"] == "string_type" and isinstance(found, bool | int | float):
         return Problem(where, key, what + shown, QUOTES)
+    if len(details) == 1 and detail["type"] == "list_type" and isinstance(found, str):
+        return Problem(where, key, what + shown, f"write a list: [{found}]")
+    if detail["type"] == "model_attributes_type":
+        return Problem(where, key, f"expected a name, or keys and values{shown}", "write NAME, or {name: NAME, ...}")
+    if len(details) == 1 and detail["type"] == "model_type":
+        keys = ", ".join(_schema(kind)["$defs"][context["class_name"]]["properties"])
+        return Problem(where, key, f"expected keys and values{shown}", f"write {{KEY: VALUE, ...}}; keys: {keys}")
     return Problem(where, key, what + shown, context.get("fix") or _meaning(kind, key))
 
 

@@ -39,7 +39,7 @@ class Source(RowFiles):
 
     @model_validator(mode="after")
     def _one_source(self) -> "Source":
-        if sum(each is not None for each in (self.hub, self.file, self.synthetic)) != 1:
+        if sum(map(bool, (self.hub, self.file, self.synthetic))) != 1:
             raise ValueError("give exactly one of hub, file and synthetic")
         if self.local is None and self.file is None:
             given = sorted(self.model_fields_set & RowFiles.model_fields.keys())

@@ -1,6 +1,7 @@
 """Read config/: the run, and the files of the models and data sets it names. All mistakes are reported at once."""
 
 import fnmatch
+import os
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -126,7 +127,7 @@ def _named_files(
     run: RunConfig, root: Path, wrong: set[str], place: Callable[[str], str], problems: list[Problem]
 ) -> Benchmark:
     """The contents of the files that a run names; keys in `wrong` name nothing."""
-    if run.data_root and not run.rescore and not Path(run.data_root).expanduser().is_dir():
+    if run.data_root and not run.rescore and not Path(os.path.expanduser(run.data_root)).is_dir():
         problems.append(Problem(place("data_root"), "data_root", f"no folder {run.data_root}", "correct the path"))
     models: list[Named[ModelConfig]] = []
     if run.hf_path:

@@ -1,5 +1,6 @@
 """Metrics and filters that are the user's own Python files: find them, and check whether a run may execute them."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def own_code(settings: DatasetConfig) -> Iterator[tuple[str, Own]]:
 def code_file(own: Own, where: str, root: Path) -> Path:
     """The file of a metric or filter that the data set's file `where` names."""
     beside = root / Path(where).parent / own.file
-    return beside if beside.is_file() else root / Path(own.file).expanduser()
+    return beside if beside.is_file() else root / Path(os.path.expanduser(own.file))
 
 
 def with_own_code(

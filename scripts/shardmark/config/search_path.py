@@ -172,7 +172,7 @@ def own_or_shipped(path: Path, root: Path) -> Path:
 
 def found_in(path: str, root: Path) -> Path:
     """The file that a run names by default, in the user's folder or the installation."""
-    return root / own_or_shipped(Path(path).expanduser(), root)
+    return root / own_or_shipped(Path(os.path.expanduser(path)), root)
 
 
 def places_of(file: Path, root: Path, name: str) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """A model's identity: the contents of its files, and the digest of everything that can change its answers."""
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -126,7 +127,7 @@ def _location(
     """A folder with the hashes of its files, or a Hub repository with its commit."""
     if path is None:
         return None
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if folder.is_dir():
         files = sorted(f for f in folder.iterdir() if f.suffix in MODEL_FILES and f.is_file())
         identity = {f.name: hashes.sha256(f) for f in files}
@@ -153,7 +154,7 @@ def _gguf(model: Named[WeightsConfig]) -> Path:
         except (OSError, ValueError) as error:  # for instance a file left behind by an assemble() that was killed
             fix = "delete the file it names and run again"
             raise UserError(Problem(model.file, "gguf_package", str(error), fix)) from error
-    path = Path(str(settings.gguf_file)).expanduser()
+    path = Path(os.path.expanduser(str(settings.gguf_file)))
     if not path.is_file():
         raise UserError(Problem(model.file, "gguf_file", f"no file {path}", "correct the path"))
     return path

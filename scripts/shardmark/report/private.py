@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -89,7 +88,7 @@ def _public_text(text: str) -> str:
 
 @cache
 def _homes() -> list[str]:
-    found = {os.environ.get("HOME", ""), str(Path("~").expanduser())}
+    found = {os.environ.get("HOME", ""), os.path.expanduser("~")}
     return sorted((home.rstrip("/") for home in found if home.count("/") > 0 and home != "/"), key=len, reverse=True)
 
 

@@ -46,7 +46,7 @@ def rows_files(source: Source, data_root: str | None, where: str, key: str = "so
     if not source.local:
         fix = f"add {key}.local: PATH, the file's place in the data_root folder"
         raise UserError(Problem(where, f"{key}.local", "data_root is set, but the data set names no file in it", fix))
-    return _existing([source.local], Path(data_root).expanduser(), where, f"{key}.local")
+    return _existing([source.local], Path(os.path.expanduser(data_root)), where, f"{key}.local")
 
 
 def _existing(patterns: list[str], root: Path, where: str, key: str) -> list[Path]:
@@ -54,7 +54,7 @@ def _existing(patterns: list[str], root: Path, where: str, key: str) -> list[Pat
     found: list[Path] = []
     problems: list[Problem] = []
     for pattern in patterns:
-        path = root / Path(pattern).expanduser()
+        path = root / Path(os.path.expanduser(pattern))
         files = [path] if path.is_file() else []
         if not files and glob.has_magic(str(path)):
             files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
