@@ -50,7 +50,7 @@ from shardmark.workflow.completeness import missing_targets, trusts_files
 from shardmark.workflow.output import calm
 from shardmark.workflow.progress import Course
 from shardmark.workflow.rule_inputs import SHARDS, Inputs
-from shardmark.workflow.interrupts import ends_at_once, terminates
+from shardmark.workflow.interrupts import ends_at_once, ends_with_terminal, terminates
 from shardmark.workflow.module import take_part
 from shardmark.plan.endpoints import use_max_cost
 from shardmark.plan.machine import use_scratch
@@ -134,6 +134,8 @@ if PLAN and not LOCAL:
 
 terminates(JobScheduler)
 ends_at_once(JobScheduler)
+if LOCAL:  # jobs on a cluster go on without a terminal
+    ends_with_terminal()
 trusts_files(DAG)
 
 # A few lines, and not nine a job; jobs on a cluster tell all, in their logs.

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,14 @@ from typing import Any
 
 import pytest
 
-from shardmark.workflow.interrupts import cancels_all, ends_soon, out_of_reach, submits_none_afterwards, terminates
+from shardmark.workflow.interrupts import (
+    cancels_all,
+    ends_soon,
+    ends_with_terminal,
+    out_of_reach,
+    submits_none_afterwards,
+    terminates,
+)
 
 
 @dataclass(eq=False)
@@ -191,6 +199,19 @@ def test_a_run_that_is_terminated_while_it_holds_its_lock_goes_on_to_its_end() -
     with Scheduler.lock:
         Scheduler().exit_gracefully(signal.SIGTERM, None)
     assert Scheduler.noted.wait(10)
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_closed_terminal_is_an_interrupt_unless_it_is_to_be_ignored(
+    monkeypatch: pytest.MonkeyPatch, nohup: bool
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+    try:
+        ends_with_terminal()
+        with nullcontext() if nohup else pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_no_interrupt_of_a_terminal_reaches_what_a_plugin_starts() -> None:

@@ -117,6 +117,12 @@ def terminates(scheduler: type[Any]) -> None:
     patches.replace(scheduler, patches.TERMINATION, in_a_thread)
 
 
+def ends_with_terminal() -> None:
+    """Let a run end as by Ctrl-C when its terminal is closed, instead of leaving its lock; `nohup` is respected."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+
+
 def ends_at_once(scheduler: type[Any]) -> None:
     """Let Snakemake's scheduler not be held up at its end by a timer that would have let it start further jobs."""
 
