@@ -227,6 +227,26 @@ def test_an_endpoint_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert (problem.key, "cannot be reached" in problem.what) == ("base_url", True)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "fix"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", "pip install socksio"),
+        ("all_proxy", "socks://127.0.0.1:9/", "unset"),
+        ("HTTP_PROXY", "http://me:pass/word@127.0.0.1:9", "unset"),
+        ("SSL_CERT_FILE", "/no/such/file.pem", "unset"),
+    ],
+)
+def test_proxies_and_certificates_that_cannot_be_used_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, fix: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    [problem] = problems(plan, project(tmp_path, "http://192.0.2.1/v1"))
+    assert "proxies or certificates cannot be used" in problem.what
+    assert "pass" not in str(problem)
+    assert fix in problem.fix
+    assert variable in problem.fix
+
+
 def test_an_address_may_have_a_path_without_a_version(tmp_path: Path) -> None:
     with endpoint(lists("tiny")) as url:
         assert plan(project(tmp_path, f"{url.removesuffix('/v1')}/inference/")).models

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.errors import Problem, UserError, collecting, nearest
 from shardmark.plan.cost import CHARACTERS_PER_TOKEN
-from shardmark.plan.endpoint_access import client_options, read_secrets, request_headers, trusts_proxies
+from shardmark.plan.endpoint_access import Secrets, client_options, read_secrets, request_headers, trusts_proxies
 from shardmark.records.base import parse
 from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import ModelRecord
@@ -33,6 +33,10 @@ BEGUN = "these data sets begin the answer, which the endpoint must continue: {}"
 
 VERSIONS = re.compile(r"beta|version|feature|preview|experiment", re.IGNORECASE)
 "Names of headers that may change answers."
+
+
+NETWORK = re.compile(r"(ALL|HTTPS?|NO)_PROXY|SSL_CERT_(FILE|DIR)", re.IGNORECASE)
+"The environment's variables for connections."
 
 
 class Bill(NamedTuple):
@@ -148,14 +152,17 @@ def answer_problems(model: ModelRecord) -> list[Problem]:
     settings = model.settings
     if not isinstance(settings, OpenaiConfig):
         return []
-    with suppress(UserError), _client(model, settings) as (client, headers):
-        return _listed_problems(model, settings, client, headers)
-    return []  # keys that are missing are reported already
+    problems: list[Problem] = []
+    with suppress(UserError):  # keys that are missing are reported already
+        secrets = read_secrets(settings, model.file)
+        with collecting(problems), _client(model, settings, secrets) as (client, headers):
+            problems += _listed_problems(model, settings, client, headers)
+    return problems
 
 
 @contextmanager
-def _client(model: ModelRecord, settings: OpenaiConfig) -> Iterator[tuple["OpenAI", dict[str, Any]]]:
-    """A client for a request or two, and the headers of each."""
+def _client(model: ModelRecord, settings: OpenaiConfig, secrets: Secrets) -> Iterator[tuple["OpenAI", dict[str, Any]]]:
+    """A client for a request or two, and the headers of each. Raises UserError if the environment allows none."""
     import httpx2
     from openai import OpenAI
 
@@ -169,8 +176,15 @@ def _client(model: ModelRecord, settings: OpenaiConfig) -> Iterator[tuple["OpenA
             kept = {"location": response.headers.get("location", "")}
             return httpx2.Response(response.status_code, headers=kept, content=content, request=request)
 
-    secrets = read_secrets(settings, model.file)
-    with Bounded(trust_env=trusts_proxies(settings), timeout=SECONDS) as connections:
+    try:  # certificates count everywhere, as in jobs
+        verify = httpx2.create_ssl_context()
+        connections = Bounded(verify=verify, trust_env=trusts_proxies(settings), timeout=SECONDS)
+    except (ImportError, OSError, ValueError, httpx2.InvalidURL) as error:  # its text may have a proxy's password
+        names = ", ".join(name for name in os.environ if NETWORK.fullmatch(name))
+        fix = "pip install socksio, for SOCKS, or unset" if isinstance(error, ImportError) else "correct or unset"
+        what = f"the environment's proxies or certificates cannot be used ({type(error).__name__})"
+        raise UserError(_refused(model, "base_url", what, f"{fix} {names}")) from error
+    with connections:
         options = client_options(settings, secrets)
         yield OpenAI(**options, timeout=SECONDS, http_client=connections), request_headers(secrets)
 
