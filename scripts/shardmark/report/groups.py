@@ -44,7 +44,7 @@ def group_scores(group: Group, scores: Sequence[Scores], same: Sequence[str] | N
     )
     totals = {
         name: sum(getattr(one.counts, name) for one in scores)
-        for name in ("samples", "tied", "alone", "within_thoughts", "late", "refused")
+        for name in ("samples", "tied", "alone", "within_thoughts", "late", "refused", "repeated", "differing")
     }
     counts = Counts(
         requests=0, truncated=0, unanswered=0, **totals, reasoning=_reasoning(scores), so_far=_so_far(scores)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from shardmark.records.score import Metric
+from shardmark.records.score import Metric, Reasoning
 from shardmark.report.build import build_report
 from shardmark.report.estimates import weighted_mean
 from shardmark.report.exports import leaderboard_csv, leaderboard_markdown
-from shardmark.report.groups import Group
+from shardmark.report.groups import Group, group_scores
 from shardmark.report.leaderboard import rank_models
 from shardmark.report.remarks import reasons_left_out
 from shardmark.report.results import Results, read_results
@@ -72,6 +73,31 @@ def test_a_group_is_a_column_before_the_data_sets(tmp_path: Path, mean: str) -> 
         whole, first, second = metrics
         sizes = {"macro": (1, 1), "micro": (first.n, second.n), "weighted": (1, 3)}[mean]
         assert whole.value == pytest.approx((sizes[0] * first.value + sizes[1] * second.value) / sum(sizes))
+
+
+def test_a_group_has_what_its_members_have_beside_scores(tmp_path: Path) -> None:
+    found = results(tmp_path)
+    one, other = (found.pairs[found.models[0].name, name].scores for name in GROUP.members)
+    thoughts = [
+        Reasoning(answers=4, reasoned=3, cut=1, seen=False, thought_tokens=30, answer_tokens=8),
+        Reasoning(answers=6, reasoned=6, cut=2, seen=True, thought_tokens=50, answer_tokens=9),
+    ]
+    again = {"tied": 1, "alone": 2, "within_thoughts": 3, "late": 4, "refused": 5, "repeated": 7, "differing": 6}
+    members = [
+        replace(
+            each, dataset=replace(each.dataset, chance=chance), counts=replace(each.counts, reasoning=thought, **again)
+        )
+        for each, chance, thought in zip((one, other), (0.25, 0.5), thoughts, strict=True)
+    ]
+    whole = group_scores(Group("both", GROUP.members, "weighted", {"demo_capitals": 3.0}), members)
+    assert whole.dataset.chance == pytest.approx((0.25 + 3 * 0.5) / 4)
+    assert whole.counts.reasoning == Reasoning(
+        answers=10, reasoned=9, cut=3, seen=True, thought_tokens=80, answer_tokens=17
+    )
+    assert {name: getattr(whole.counts, name) // 2 for name in again} == again
+    unknown = replace(one, counts=replace(one.counts, reasoning=replace(thoughts[0], thought_tokens=None)))
+    partly = group_scores(GROUP, [unknown, members[1]])
+    assert (partly.dataset.chance, partly.counts.reasoning.thought_tokens) == (None, None)  # type: ignore[union-attr]
 
 
 def test_a_group_counts_in_the_mean_in_place_of_its_data_sets(tmp_path: Path) -> None:
