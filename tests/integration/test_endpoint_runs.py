@@ -77,9 +77,8 @@ def test_a_run_asks_each_question_once_and_tells_tokens_money_and_refusals(
     report = project.folder / "results/reports/test"
     page = (report / "index.html").read_text() + (report / "provenance.html").read_text()
     assert "fake-1 fp_1" in page
-    assert "Refused or withheld" in page
+    assert "refused or withheld by the endpoint: " in page
     assert "900.00" in page  # money: 60 x (10 + 5)
-    assert "answers refused or withheld" in page or "refused" in page
     assert "<script>alert(0)" not in "".join(path.read_text() for path in project.folder.glob("results/**/*.html"))
     (timings,) = (project.folder / "results/timings").glob("*/*.json")
     usage = json.loads(timings.read_text())["usage"]

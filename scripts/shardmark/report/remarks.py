@@ -14,7 +14,7 @@ NAMED = 3
 
 
 class Warned(NamedTuple):
-    """A pair whose scores need care: counts of samples by problem, and their shares (0 to 1)."""
+    """A pair whose scores need care: counts of samples by problem, their shares (0 to 1), and other remarks."""
 
     model: str
     dataset: str
@@ -23,10 +23,7 @@ class Warned(NamedTuple):
     unanswered: int
     near_misses: int
     link: str | None
-    tied: int = 0
-    alone: int = 0
-    thought_cut: int = 0
-    refused: int = 0
+    remarks: str
 
     def share(self, amount: int) -> float | None:
         """`amount` as a fraction of the samples."""
@@ -41,9 +38,7 @@ def warnings(results: Results) -> list[Warned]:
         amounts = (counts.truncated, counts.unanswered, counts.near_misses)
         if any(amounts) or counts.remarks():
             head = (scores.model.name, scores.dataset.name, counts.samples)
-            cut = counts.reasoning.cut if counts.reasoning else 0
-            more = (counts.tied, counts.alone, cut, counts.refused)
-            found.append(Warned(*head, *amounts, pair.link, *more))
+            found.append(Warned(*head, *amounts, pair.link, "; ".join(counts.remarks())))
     return found
 
 

@@ -98,13 +98,18 @@ def test_the_headline_names_no_leader_where_all_means_are_equal(tmp_path: Path) 
 def test_ties_and_choices_tokenized_alone_stand_with_the_score(tmp_path: Path) -> None:
     samples = make_samples("a", "demo_arithmetic", 20)
     scores = make_scores("a", "demo_arithmetic", samples)
-    scores["counts"] |= {"tied": 3, "alone": 2}
+    scores["counts"] |= {"tied": 3, "alone": 2, "late": 4}
     files = Files([], [])
     write_pair(tmp_path, files, scores, samples)
     results = read_results(*files)
     (warned,) = warnings(results)
-    assert (warned.tied, warned.alone) == (3, 2)
-    said = ("3 of 20 samples with tied choices", "2 of 20 samples with choices tokenized alone")
+    said = (
+        "3 of 20 samples with tied choices",
+        "2 of 20 samples with choices tokenized alone",
+        "answers ended by the time limit, which another run may not reproduce: 4",
+    )
+    assert warned.remarks == "; ".join(said)
+    assert warned.remarks in build_report("r", *files, tmp_path / "out", {}).read_text("utf-8")
     board = rank_models(results)
     assert board.rows[0].cells[0].remarks == said
     assert f"({'; '.join(said)})" in leaderboard_markdown(board)
