@@ -316,6 +316,15 @@ def test_a_group_weighs_its_tasks(by_size: bool, value: float) -> None:
     assert (found["acc (b)"].stderr, found["acc (b)"].n) == (pytest.approx(errors["b"]), 6)
 
 
+def test_a_group_whose_answers_are_all_right_is_not_certain() -> None:
+    group = {"name": "g", "tasks": ["a", "b"], "aggregates": [{"metric": "acc"}]}
+    lines = [{"target": 0, "choices": ["x", "y"], "group": name} for name in "aabb"]
+    _, found = metrics(lines, [choice(-1, -2)] * 4, [group], dict.fromkeys("ab", JUDGED))
+    low, high = found["acc"].ci95 or (1.0, 1.0)
+    assert (found["acc"].stderr, high) == (0.0, 1.0)
+    assert low == pytest.approx(1 - math.sqrt(0.5) * (1 - 2 / (2 + 1.959964**2)))  # of two of Wilson's intervals
+
+
 def test_every_filter_and_aggregation_that_a_plan_allows_is_there() -> None:
     assert filters.FILTERS.keys() == judging.FILTERS
     assert aggregations.AGGREGATIONS.keys() == judging.AGGREGATIONS

@@ -13,7 +13,7 @@ SCORING = 1
 "The version of samples, and of means, errors and intervals over samples."
 REPEATS = 2
 "The version of how several answers to a request are combined, except for programs."
-LM_EVAL = 2
+LM_EVAL = 3
 "The version of how tasks of lm-evaluation-harness are scored."
 COSTS = 1
 "The version of estimated times before any is measured: times measured over another version are forgotten."

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from shardmark.errors import Problem, UserError
 from shardmark.records.dataset import LmEvalGroup
 from shardmark.records.score import Metric
+from shardmark.scoring.statistics import interval_of_mean
 
 
 class Aggregate(NamedTuple):
@@ -48,7 +49,8 @@ def _fits(name: str, aggregate: Aggregate) -> bool:
 def _aggregate(parts: list[Metric], sizes: list[int], by_size: bool) -> Metric:
     """lm-eval's mean over tasks with its standard error: pooled if tasks weigh by size, else of a plain mean.
 
-    `sizes` are the tasks' numbers of documents; a metric may have values for fewer, and still has the same weight.
+    `sizes` are the tasks' numbers of documents; a metric may have values for fewer, and still has the same weight. The
+    interval is made from those of the tasks, where these are known.
     """
     weights = sizes if by_size else [1] * len(parts)
     value = sum(
@@ -62,10 +64,16 @@ def _aggregate(parts: list[Metric], sizes: list[int], by_size: bool) -> Metric:
     elif len(errors) == len(parts) and not by_size:
         stderr = math.sqrt(sum(error**2 for error in errors)) / len(errors)
     half = None if stderr is None else 1.959963984540054 * stderr
+    ends = None if half is None else (value - half, value + half)
+    values = [part.value for part in parts if part.value is not None]
+    intervals = [part.ci95 or (None, None) for part in parts]
+    known = [(low, high) for low, high in intervals if low is not None and high is not None]
+    if len(values) == len(known) == len(parts):
+        ends = interval_of_mean(values, known, weights)
     return Metric(
         value=value,
         stderr=stderr,
-        ci95=None if half is None else (value - half, value + half),
+        ci95=ends,
         n=sum(sizes),
         higher_is_better=parts[0].higher_is_better,
         percent=all(part.percent for part in parts),
