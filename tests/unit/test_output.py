@@ -1,14 +1,15 @@
 """What a run prints on a terminal: what is worth a line."""
 
 import logging
+import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from shardmark.workflow.output import OF_JOBS, TERMINAL, Brief, calm, is_worth_a_line
+from shardmark.workflow.output import OF_JOBS, TERMINAL, Brief, calm, is_worth_a_line, outlives_reader
 
 
 def record(message: str, level: int = logging.INFO, event: LogEvent | None = None) -> logging.LogRecord:
@@ -86,3 +87,17 @@ def test_all_is_shown_to_who_asks_for_it(asked: str) -> None:
     workflow: Any = SimpleNamespace(output_settings=SimpleNamespace(**settings))
     calm(logger, workflow)
     assert [len(handler.filters) for handler in handlers] == ([0, 0] if asked else [1, 0])
+
+
+def test_a_run_goes_on_when_nobody_reads_its_output() -> None:
+    class Raising(logging.StreamHandler[TextIO]):
+        def handleError(self, record: logging.LogRecord) -> None:
+            raise  # as Snakemake's does
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stream:
+        handler = Raising(stream)
+        outlives_reader(handler)
+        for _ in range(2):
+            handler.emit(logging.makeLogRecord({"msg": "x" * 9999}))

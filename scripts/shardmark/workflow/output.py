@@ -4,10 +4,11 @@ Snakemake's log file (.snakemake/log) has everything, and so has the terminal wi
 """
 
 import logging
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -79,8 +80,27 @@ def in_a_line(record: logging.LogRecord) -> str | None:
     return "" if told["indent"] else None
 
 
+def outlives_reader(handler: "logging.StreamHandler[TextIO]") -> None:
+    """Let a handler drop what nobody reads, as after `| head` or a lost connection.
+
+    Snakemake raises an error then: in a job's thread, so that the run would wait for this job forever.
+    """
+    emit = handler.emit
+
+    def emit_or_drop(record: logging.LogRecord) -> None:
+        try:
+            emit(record)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), handler.stream.fileno())
+
+    handler.emit = emit_or_drop  # type: ignore[method-assign]
+
+
 def calm(logger: logging.Logger, workflow: "Workflow") -> None:
     """Filter the terminal's output, unless a dry run or more output was asked for."""
+    for handler in logger.handlers:
+        if handler.name == TERMINAL and isinstance(handler, logging.StreamHandler):
+            outlives_reader(handler)
     asked = workflow.output_settings
     if asked is None or asked.verbose or asked.printshellcmds or asked.dryrun or asked.debug_dag:
         return
