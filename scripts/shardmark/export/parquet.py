@@ -29,7 +29,7 @@ SCORES = pa.schema(
         ("value", NUMBER), ("stderr", NUMBER), ("ci95_low", NUMBER), ("ci95_high", NUMBER), ("interval", TEXT),
         ("n", WHOLE), ("clusters", WHOLE), ("higher_is_better", pa.bool_()), ("is_fraction", pa.bool_()),
         ("status", TEXT), ("limit", TEXT), ("asked", TEXT), ("kind", TEXT),
-        ("samples", WHOLE), ("truncated", WHOLE), ("unanswered", WHOLE), ("tied", WHOLE),
+        ("samples", WHOLE), ("truncated", WHOLE), ("unanswered", WHOLE), ("tied", WHOLE), ("remarks", TEXT),
         ("seconds", NUMBER), ("finished", TEXT),
     ]
 )  # fmt: skip
@@ -105,6 +105,7 @@ def _scores(pair: Pair) -> Iterator[dict[str, Any]]:
         "truncated": scores.counts.truncated,
         "unanswered": scores.counts.unanswered,
         "tied": scores.counts.tied,
+        "remarks": "; ".join(scores.counts.remarks()),
         "seconds": pair.timings.seconds if pair.timings else None,
         "finished": pair.timings.finished if pair.timings else None,
     }

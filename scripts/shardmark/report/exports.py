@@ -26,7 +26,7 @@ def write_tables(site: Site) -> None:
 CSV_COLUMNS = [
     "model", "model_digest", "dataset", "dataset_digest",
     "metric", "value", "stderr", "ci95_low", "ci95_high", "n", "status", "limit", "asked",
-    "reasoning_cut", "reasoning_tokens", "answer_tokens",
+    "reasoning_cut", "reasoning_tokens", "answer_tokens", "remarks",
 ]  # fmt: skip
 INNER = re.compile(r"([;\t\r\n]\s*)(?=[=+\-@＝＋－＠])")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -39,9 +39,9 @@ def leaderboard_csv(results: Results) -> str:
 
     The status is "scored"; a missing result has a row without a metric, whose status gives the reason. Values are as
     scored (fractions, not percent) and read back to the same floating-point numbers. `limit` is the part of the data
-    set that was asked, empty for all of it; `asked` is chat or text. For models that reason, the last columns have the
-    share of answers whose reasoning was cut, and the mean tokens of reasoning and of the rest of an answer. A text that
-    a spreadsheet would evaluate begins with "'".
+    set that was asked, empty for all of it; `asked` is chat or text. For models that reason, three columns have the
+    share of answers whose reasoning was cut, and the mean tokens of reasoning and of the rest of an answer. `remarks`
+    are those that must accompany the score. A text that a spreadsheet would evaluate begins with "'".
     """
     import pandas as pd
 
@@ -53,6 +53,7 @@ def leaderboard_csv(results: Results) -> str:
             cell_text(_part(pair.scores)),
             "chat" if pair.scores.dataset.is_chat else "text",
             *_reasoning(pair.scores.counts.reasoning),
+            cell_text("; ".join(pair.scores.counts.remarks())),
         ]
         for pair in [*results.grouped.values(), *results]
         for name, metric in pair.scores.metrics.items()
@@ -80,7 +81,7 @@ def _names(scores: Scores) -> list[str]:
 
 def _gap(gap: Gap) -> list[Any]:
     names = [gap.model.name, gap.model.digest, gap.dataset.name, gap.dataset.digest]
-    return [*map(cell_text, names), *[None] * 6, cell_text(gap.text), "", "", *_reasoning(None)]
+    return [*map(cell_text, names), *[None] * 6, cell_text(gap.text), "", "", *_reasoning(None), ""]
 
 
 def _reasoning(found: Reasoning | None) -> list[float | None]:

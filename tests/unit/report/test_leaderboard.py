@@ -113,6 +113,7 @@ def test_ties_and_choices_tokenized_alone_stand_with_the_score(tmp_path: Path) -
     board = rank_models(results)
     assert board.rows[0].cells[0].remarks == said
     assert f"({'; '.join(said)})" in leaderboard_markdown(board)
+    assert f",{'; '.join(said)}\n" in leaderboard_csv(results).replace('"', "")
 
 
 def test_reasoning_is_told_with_what_was_cut(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_reasoning_is_told_with_what_was_cut(tmp_path: Path) -> None:
     assert cells["x"].remarks == cells["y"].remarks == said
     assert cells["both"].remarks[0] == "reasoning of 10 of 40 answers cut"
     assert cells["z"].remarks == ()
-    table = [row[-3:] for row in csv.reader(io.StringIO(leaderboard_csv(results)))]
+    table = [row[-4:-1] for row in csv.reader(io.StringIO(leaderboard_csv(results)))]
     assert ["0.25", "45.0", "5.0"] in table
     assert ["0.25", "", ""] in table
     assert ["", "", ""] in table
