@@ -88,9 +88,21 @@ def test_a_part_of_a_message_that_a_template_drops_is_told() -> None:
     template = ChatTemplate(render)
     kept = said(("user", " a  b\n"), ("assistant", "2"), ("user", "c"))
     assert template.text(kept, is_open=True) == "<user>a  b <assistant>2 <user>c "
-    lost = said(("user", "a"), ("assistant", "<think>so</think>2"), ("user", "c"))
+    thought = "<think>so</think>2"
+    for lost in (said(("user", thought), ("assistant", "2")), said(("user", "a"), ("assistant", thought))):
+        with pytest.raises(WordingError, match="drops a part of a message of the"):
+            template.text(lost, is_open=False)
+
+
+def test_thoughts_in_earlier_answers_are_left_out_where_the_template_does_so() -> None:
+    def render(messages: list[Message], is_open: bool) -> str:
+        return "".join(f"<{m.role}>{m.content.rpartition('</think>')[2].strip()[:9]} " for m in messages)
+
+    template = ChatTemplate(render)
+    chats = [said(("user", "a"), ("assistant", f"<think>so</think> {two}"), ("user", "c")) for two in ("2", "2" * 10)]
+    assert template.text(chats[0], is_open=True) == "<user>a <assistant>2 <user>c "
     with pytest.raises(WordingError, match="drops a part of a message of the assistant"):
-        template.text(lost, is_open=True)
+        template.text(chats[1], is_open=True)
 
 
 def test_an_argument_that_a_template_does_not_read_is_told(tmp_path: Path) -> None:

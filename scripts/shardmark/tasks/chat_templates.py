@@ -17,6 +17,7 @@ from shardmark.config.wording import MetaTemplate
 from shardmark.records.base import to_json
 from shardmark.records.request import ChatShape, Message
 from shardmark.tasks.requests import without_empty_answer
+from shardmark.texts.thoughts import without_thoughts
 from shardmark.untrusted.limits import BoundError, bounded_steps
 
 Render = Callable[[list[Message], bool], str]
@@ -194,13 +195,21 @@ NOTES: dict[Way, str] = {joined: ONE_SYSTEM, merged: NO_SYSTEM}
 def _check_nothing_is_lost(messages: Sequence[Message], text: str) -> None:
     """Raise RefusedError if a part of a message is missing in the text, apart from white space and case.
 
-    Some templates drop what looks like a thought from earlier answers, or cut long messages.
+    Some templates cut long messages. Thoughts may be missing in earlier answers, as reasoning models are trained so.
     """
-    rendered = "".join(text.split()).casefold()
-    for message in messages:
-        if "".join(message.content.split()).casefold() not in rendered:
+    rendered = _squeezed(text)
+    for number, message in enumerate(messages, 1):
+        if _squeezed(message.content) in rendered:
+            continue
+        earlier = message.role == "assistant" and number < len(messages)
+        answer = without_thoughts(message.content) if earlier else None
+        if answer is None or _squeezed(answer) not in rendered:
             roles = _of([message.role for message in messages])
             raise RefusedError(f"the chat template drops a part of a message of the {message.role}{roles}", MESSAGES)
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split()).casefold()
 
 
 def _ways(roles: Sequence[str]) -> Iterator[Way]:
