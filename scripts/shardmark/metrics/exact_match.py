@@ -6,7 +6,6 @@ a tolerance for numbers.
 
 import re
 import string
-import unicodedata
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import ClassVar, Literal
@@ -20,7 +19,7 @@ from shardmark.settings import Pattern
 class ExactMatch(Mean):
     """Share of samples whose answer equals the target, or one of the targets."""
 
-    protocol: ClassVar[int] = 2
+    protocol: ClassVar[int] = 3
 
     name: Literal["exact_match"]
     ignore_case: bool = False
@@ -43,9 +42,10 @@ class ExactMatch(Mean):
         With `tolerance`, answers are compared as numbers, however they are written (see texts/numbers.py); the
         tolerance is exact, also for whole numbers of any size. What is ignored is removed from other texts only: the
         punctuation of a number is its sign and its decimals. Answers that are not a single number must be the same
-        text. Raises BoundError for a pattern that takes too long.
+        text; characters that look the same are (see `as_seen`). Raises BoundError for a pattern that takes too long.
         """
         from shardmark.texts.numbers import amount
+        from shardmark.texts.words import as_seen
         from shardmark.untrusted.limits import bounded
 
         within = None if self.tolerance is None else Fraction(str(self.tolerance))
@@ -57,7 +57,7 @@ class ExactMatch(Mean):
                 with bounded("ignore_patterns", item):
                     for pattern in self.ignore_patterns:
                         text = re.sub(pattern, "", text)
-            return unicodedata.normalize("NFC", text)
+            return as_seen(text)
 
         def bare(text: str) -> str:
             text = text.translate(dropped)

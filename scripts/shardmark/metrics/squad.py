@@ -13,7 +13,7 @@ from shardmark.texts.words import same_words, word_f1
 class Squad(Mean):
     """SQuAD's scores: case, punctuation and the articles a, an, the don't count; the best target does."""
 
-    protocol: ClassVar[int] = 2
+    protocol: ClassVar[int] = 3
 
     name: Literal["squad"]
     part: Literal["f1", "exact_match"] = "f1"

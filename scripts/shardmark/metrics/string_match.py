@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from shardmark.metrics.base import Mean
+from shardmark.texts.words import as_seen
 
 
 class StringMatch(Mean):
     """Share of the targets that are in the answer, wherever they are and in whatever case."""
 
-    protocol: ClassVar[int] = 1
+    protocol: ClassVar[int] = 2
 
     name: Literal["string_match"]
     part: Literal["all", "any"] = "all"
@@ -32,7 +33,7 @@ class StringMatch(Mean):
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
         """The share of each sample's references that its answer contains, or 1.0 if it contains one."""
         found = [
-            [right.lower() in answer.lower() for right in rights]
+            [as_seen(right).lower() in as_seen(answer).lower() for right in rights]
             for answer, rights in zip(predictions, references, strict=True)
         ]
         return [float(any(each)) if self.part == "any" else sum(each) / max(1, len(each)) for each in found]

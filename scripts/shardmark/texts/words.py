@@ -1,4 +1,4 @@
-"""Words of answers as SQuAD compares them."""
+"""Texts of answers as a reader sees them, and their words as SQuAD compares them."""
 
 import re
 import string
@@ -8,11 +8,19 @@ from collections import Counter
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
+INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+"Soft hyphens, marks of direction, and spaces without a width; not the joiners that shape letters."
+NO_BREAK = str.maketrans("\u00a0\u2007\u202f", "   ")
+
+
+def as_seen(text: str) -> str:
+    """The text in composed letters (NFC) and plain spaces, without invisible characters."""
+    return text if text.isascii() else unicodedata.normalize("NFC", INVISIBLE.sub("", text).translate(NO_BREAK))
+
 
 def bare(text: str) -> str:
     """The text in lower case, without punctuation, articles and repeated white space (Rajpurkar et al. 2016)."""
-    text = unicodedata.normalize("NFC", text)
-    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+    return " ".join(ARTICLES.sub(" ", as_seen(text).lower().translate(PUNCTUATION)).split())
 
 
 def same_words(answer: str, reference: str) -> bool:
