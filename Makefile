@@ -141,6 +141,7 @@ check-pins: .venv/.stamp-dev ## Ask the package registry whether the pins are av
 		$(PYTHON) -m venv --clear .venv || { rm -rf .venv; exit 1; }; \
 	fi
 	.venv/bin/python -m pip install --disable-pip-version-check -r $<
+	@.venv/bin/python scripts/vega.py || true # else the first run makes it
 	@touch $@
 
 # .begun is left over from an install that was cut short: pip would take a half written package for installed.

@@ -4,12 +4,14 @@ import argparse
 from pathlib import Path
 
 from shardmark.command import run_command
+from shardmark.report.vega import begin_vega
 from shardmark.tools.init import init
 
 
 def main(arguments: argparse.Namespace) -> None:
     for path, is_new in init(arguments.folder):
         print(f"{path}" if is_new else f"{path}: already exists, left as it is")
+    begin_vega()  # for the first report
 
 
 if __name__ == "__main__":

@@ -2,9 +2,7 @@
 
 import os
 import subprocess
-import sys
 from contextlib import suppress
-from pathlib import Path
 
 from shardmark import layout
 from shardmark.config import Benchmark
@@ -12,7 +10,6 @@ from shardmark.config.model import ModelConfig
 from shardmark.config.wording import WordedConfig
 from shardmark.engine.worker_client import ALLOCATOR, fork_kind
 from shardmark.errors import UserError
-from shardmark.installation import SCRIPTS
 from shardmark.plan.plan import Plan
 from shardmark.processes.forked import USE, server_socket
 from shardmark.processes.launch import launch_server
@@ -70,7 +67,9 @@ def start_servers(plan: Plan, cores: int) -> None:
                 break  # other models' servers start in their turn
         if any(not pair.scored for pair in plan.pairs):
             _start("score", _variables(1))
-            _make_vega(plan.results)
+            from shardmark.report.vega import begin_vega  # here: most runs import nothing of the report
+
+            begin_vega(plan.results)
 
 
 def _start_worker(kind: str, cpus: int, cores: int) -> None:
@@ -89,17 +88,6 @@ def _start(kind: str, variables: dict[str, str]) -> None:
     path = server_socket(os.getpid(), kind)
     encoded = {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
     _begun[kind] = (launch_server(path, os.getpid(), encoded), variables)
-
-
-def _make_vega(results: Path) -> None:
-    """Let a process of low priority make the script that draws charts; if it fails, the report makes it."""
-    from shardmark.report.vega import kept_vega  # here: most runs import nothing of the report
-
-    if kept_vega(results).exists():
-        return
-    command = [sys.executable, str(Path(SCRIPTS, "vega.py")), "--results", str(results)]
-    none = subprocess.DEVNULL
-    subprocess.Popen(command, stdin=none, stdout=none, stderr=none, start_new_session=True)
 
 
 def _variables(threads: int) -> dict[str, str]:

@@ -140,6 +140,24 @@ def test_what_is_too_much_for_a_page_is_drawn_from_chunks(files: Files, tmp_path
     assert "charts/scores.svg" not in (report / "charts.html").read_text("utf-8")
 
 
+@pytest.mark.usefixtures("drawn")
+def test_the_script_that_draws_is_the_same_from_the_users_cache_which_may_be_damaged_or_missing(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    made: list[str] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda snippet: made.append(snippet) or "bundle")
+    script = vega.vega_script.__wrapped__
+    assert script() == script() == f"(() => {{\nbundle\n{vega.END}"
+    assert len(made) == 1
+    [cached] = tmp_path.glob("shardmark/vega/*.js")
+    cached.write_text("alert(1)" + vega.END)
+    assert "alert" not in script()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert script() == f"(() => {{\nbundle\n{vega.END}"
+    assert len(made) == 3
+
+
 def test_the_script_that_draws_is_kept_and_made_again_if_it_was_cut(tmp_path: Path, monkeypatch: Any) -> None:
     made = iter(["one" + vega.END, "two" + vega.END])
     monkeypatch.setattr(vega, "vega_script", lambda: next(made))
