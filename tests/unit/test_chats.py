@@ -94,6 +94,26 @@ def test_a_part_of_a_message_that_a_template_drops_is_told() -> None:
             template.text(lost, is_open=False)
 
 
+@pytest.mark.parametrize(
+    ("turn", "token"),
+    [
+        ("{{ m.content }}<end>", "<end>"),
+        ("{{ m.content }}\n<end>", "<end>"),
+        ("<{{ m.role }}>{{ m.content }}", "<user>"),
+        ("{{ m.content }}{{ '<last>' if loop.last else '<end>' }}", ""),
+        ("{{ m.content }}{{ '<end>' if not loop.last }}", "<end>"),
+        ("{{ m.content }}<end><eos>", ""),
+        ("{{ m.content }}.<end>", ""),
+        ("{{ m.content }}", ""),
+    ],
+)
+def test_the_token_that_ends_a_turn_is_found_in_the_template(tmp_path: Path, turn: str, token: str) -> None:
+    (tmp_path / "chat_template.jinja").write_text("{% for m in messages %}" + turn + "{% endfor %}")
+    template = template_of(tmp_path, model_record().weights)
+    assert template
+    assert template.turn_end(["<en", "<end>", "<user>", "<last>"], ["<eos>"]) == token
+
+
 def test_thoughts_in_earlier_answers_are_left_out_where_the_template_does_so() -> None:
     def render(messages: list[Message], is_open: bool) -> str:
         return "".join(f"<{m.role}>{m.content.rpartition('</think>')[2].strip()[:9]} " for m in messages)

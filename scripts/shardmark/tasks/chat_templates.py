@@ -95,16 +95,18 @@ class ChatTemplate:
         """The special token with which the template closes an answer; empty if it has none or writes one of the `ends`.
 
         Configs of some models (Gemma 1.1's, many GGUF files) only name the token that ends a text: their answers would
-        go on with the user's next turn.
+        go on with the user's next turn. A token that only closes earlier answers may close thoughts, too (gpt-oss).
         """
         user, answer, another = _marked(("user", "assistant", "user"))
-        after = ""
+        after = last = ""
         with suppress(WordingError):
-            whole = self._render([user, answer, another], False)
-            after = whole.partition(answer.content)[2].partition(another.content)[0].lstrip()
+            wholes = [self._render([user, answer, *more], False) for more in ([another], [])]
+            after, last = (whole.partition(answer.content)[2].lstrip() for whole in wholes)
+        after = after.partition(another.content)[0]
         if any(end in after for end in ends):
             return ""
-        return max((token for token in special if token and after.startswith(token)), key=len, default="")
+        closing = [token for token in special if token and after.startswith(token)]
+        return max((token for token in closing if not last or last.startswith(token)), key=len, default="")
 
     def unsaid_header(self) -> str:
         """What the template writes before an answer besides what an open chat ends with; an empty text if nothing."""
