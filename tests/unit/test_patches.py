@@ -2,20 +2,25 @@
 
 import asyncio
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import snakemake.cli  # noqa: F401 - its modules import each other in circles: this one comes first
 import snakemake_executor_plugin_cluster_generic as generic
 import snakemake_executor_plugin_slurm as slurm
+from snakemake import sourcecache
 from snakemake.dag import DAG
+from snakemake.exceptions import WorkflowError
 from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from shardmark.workflow import patches
 from shardmark.workflow.interrupts import cancels_all, ends_at_once, submits_none_afterwards
+from shardmark.workflow.sources import reads_plainly
 
 REMOTE = [
     patches.SUBMITTED,
@@ -30,6 +35,8 @@ INSTALLED = [
     (DAG, patches.INCOMPLETE),
     (JobScheduler, patches.TERMINATION),
     (JobScheduler, patches.REEVALUATION),
+    (sourcecache, patches.PARSE),
+    (sourcecache.SourceCache, patches.OPEN),
     (slurm, patches.SLURM_QUERY),
     (slurm.Executor, patches.SLURM_SUBMITTED),
     (slurm.Executor, patches.SLURM_RUN_JOB),
@@ -126,3 +133,22 @@ def test_a_timer_of_the_scheduler_does_not_hold_up_the_end_of_a_run() -> None:
     (timer,) = {*threading.enumerate()} - before
     assert timer.daemon
     assert Scheduler._open_jobs.acquire(timeout=10), "it still has the scheduler look for jobs"
+
+
+def test_snakefiles_on_this_machine_are_read_without_smart_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sourcecache, "parse_uri", sourcecache.parse_uri)
+    monkeypatch.setattr(sourcecache.SourceCache, "_open", sourcecache.SourceCache._open)
+    before = sourcecache.parse_uri(str(tmp_path))
+    reads_plainly(sourcecache)
+    assert sourcecache.parse_uri(str(tmp_path)) == tuple(before)
+    assert sourcecache.parse_uri("https://host/a").scheme == "https"
+    (tmp_path / "Snakefile").write_text("rule é:\r\n", "utf-8", newline="")
+    cache = sourcecache.SourceCache(tmp_path / "cache")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "smart_open", None)  # type: ignore[arg-type]
+        with cache.open(sourcecache.LocalSourceFile(str(tmp_path / "Snakefile"))) as file:
+            assert file.read() == "rule é:\n"
+    with pytest.raises(WorkflowError, match="Failed to open source file"):
+        cache.open(sourcecache.LocalSourceFile(str(tmp_path)))
