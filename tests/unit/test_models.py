@@ -174,6 +174,12 @@ def test_a_file_is_no_folder(weights: Path) -> None:
     assert refusal(weights.parent, path=str(file)) == ("path", f"no folder {file}")
 
 
+def test_a_model_with_an_encoder_is_refused(weights: Path) -> None:
+    (weights / "config.json").write_text('{"model_type": "bart", "is_encoder_decoder": true}')
+    key, what = refusal(weights.parent, path=str(weights))
+    assert (key, what.startswith(f"{weights} is not a model: it has an encoder")) == ("path", True)
+
+
 @pytest.mark.parametrize(
     ("absent", "said"), [("config.json", "it has no config.json"), ("model.safetensors", "it has no weights")]
 )

@@ -107,7 +107,12 @@ def _own_quantization(folder: Path | None) -> Any:
 
 
 def _config_faults(folder: Path, files: set[str]) -> list[str]:
-    return _json(folder, "config.json") if "config.json" in files else ["it has no config.json"]
+    if "config.json" not in files:
+        return ["it has no config.json"]
+    faults = _json(folder, "config.json")
+    if not faults and read_json(folder / "config.json").get("is_encoder_decoder"):
+        return ["it has an encoder (is_encoder_decoder in config.json), and only its decoder would be asked"]
+    return faults
 
 
 def _json(folder: Path, name: str) -> list[str]:
