@@ -150,5 +150,7 @@ def test_snakefiles_on_this_machine_are_read_without_smart_open(
         without.setitem(sys.modules, "smart_open", None)  # type: ignore[arg-type]
         with cache.open(sourcecache.LocalSourceFile(str(tmp_path / "Snakefile"))) as file:
             assert file.read() == "rule é:\n"
+        with cache.open(sourcecache.LocalSourceFile(str(tmp_path / "Snakefile")), "rb") as file:
+            assert file.read() == "rule é:\r\n".encode()
     with pytest.raises(WorkflowError, match="Failed to open source file"):
         cache.open(sourcecache.LocalSourceFile(str(tmp_path)))

@@ -24,7 +24,8 @@ def reads_plainly(sourcecache: ModuleType) -> None:
         def plain(self: Any, source_file: Any, mode: str, encoding: str | None = None) -> IO[Any]:
             if isinstance(source_file, sourcecache.LocalSourceFile) and mode in ("r", "rb"):
                 try:
-                    return open(source_file.get_path_or_uri(secret_free=False), mode, encoding=encoding)
+                    path = source_file.get_path_or_uri(secret_free=False)
+                    return open(path, mode, encoding=None if mode == "rb" else encoding)
                 except OSError:
                     pass  # Snakemake says what is wrong
             return open_any(self, source_file, mode, encoding=encoding)
