@@ -63,4 +63,4 @@ def test_thoughts_are_told_from_answers_and_counted(tmp_path: Path) -> None:
     assert samples["t_budget", "t_whole", "0"]["output"] == "<think>mn</think>yz"
     page = (folder / "results/reports/test/index.html").read_text()
     assert "reasoning of 4 of 4 answers cut" in page
-    assert page.count("thoughts treated as part of 4 of 4 answers") == 1
+    assert page.count("thoughts treated as part of 4 of 4 answers") == 2  # at the score, and where scores need care
