@@ -61,6 +61,7 @@ def test_all_models_that_scored_the_choices_of_a_request_are_kept() -> None:
     told = usage(MODEL, {"r": scored})
     assert told
     assert told.served == {"m fp_1": 1, "m fp_2": 1}
+    assert (told.read, told.written, told.money) == (9, 3, 15.0)
 
 
 def test_of_a_fingerprint_for_each_answer_only_some_are_kept() -> None:

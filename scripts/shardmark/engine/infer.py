@@ -133,16 +133,13 @@ def _refuse_changed_files(record: ModelRecord, hashes: HashCache) -> None:
     """
     for location in record.locations:
         if isinstance(location, Folder):
-            changed = [path for path, value in _planned(location) if not path.is_file() or hashes.sha256(path) != value]
+            planned = ((Path(location.path) / name, value) for name, value in location.identity.items())
+            changed = [path for path, value in planned if not path.is_file() or hashes.sha256(path) != value]
             if changed:
                 what = f"model {record.name}: changed since the plan was made"
                 raise UserError(
                     Problem(str(path), "", what, "run again to evaluate what is there now") for path in changed
                 )
-
-
-def _planned(location: Folder) -> Iterator[tuple[Path, str]]:
-    return ((Path(location.path) / name, value) for name, value in location.identity.items())
 
 
 def infer_shard(model: Path, staged: Path, requests: Path, out: Path, threads: int) -> None:

@@ -160,6 +160,7 @@ def _results(finished: Finished, called: str, parts: list[_Part], ended: datetim
 
 def _own(finished: Finished, parts: list[_Part]) -> Json:
     """Facts without a place among lm-eval's keys."""
+    model = parts[0].scores.model
     return {
         "version": parts[0].scores.provenance.shardmark,
         "run": finished.run,
@@ -175,12 +176,8 @@ def _own(finished: Finished, parts: list[_Part]) -> Json:
             }
             for part in parts
         },
-        "missing": {gap.dataset.name: gap.status for gap in finished.scored.gaps if _is_of(gap.model.name, parts)},
+        "missing": {gap.dataset.name: gap.status for gap in finished.scored.gaps if gap.model.name == model.name},
     }
-
-
-def _is_of(model: str, parts: list[_Part]) -> bool:
-    return parts[0].scores.model.name == model
 
 
 def _values(task: str, metrics: dict[MetricName, Metric]) -> Json:
@@ -375,12 +372,8 @@ def _responses(asked: Asked) -> list[list[Any]]:
         elif isinstance(request, RollingRequest):
             found.append([str(answer.logprobs[0])])
         else:
-            found += [[[str(one), str(is_greedy)]] for one, is_greedy in _scored(answer)]
+            found += [[[*map(str, scored)]] for scored in zip(answer.logprobs, answer.greedy, strict=True)]
     return found
-
-
-def _scored(answer: Scored) -> Iterator[tuple[float, bool]]:
-    return zip(answer.logprobs, answer.greedy, strict=True)
 
 
 def _filtered(asked: Asked, chain: str) -> list[Any]:

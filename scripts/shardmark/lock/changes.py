@@ -48,7 +48,8 @@ class Change:
     def what(self) -> str:
         """The change from old to new, without the entry's name."""
         if self.old is None or self.new is None:
-            return ("new: " if self.old is None else "dropped: ") + _summary(self.new or self.old)
+            told = (f"{label} {_short(leaf)}".lstrip() for label, leaf in _leaves("", self.new or self.old))
+            return ("new: " if self.old is None else "dropped: ") + ", ".join(told)
         return ", ".join(_moves(self.old, self.new))
 
     def __str__(self) -> str:
@@ -85,10 +86,6 @@ def _moves(old: object, new: object) -> Iterator[str]:
             yield f"{was} -> {now} rows"
         else:
             yield f"{label} {_short(was)} -> {_short(now)}".lstrip()
-
-
-def _summary(value: object) -> str:
-    return ", ".join(f"{label} {_short(leaf)}".lstrip() for label, leaf in _leaves("", value))
 
 
 def _leaves(label: str, value: object) -> Iterator[tuple[str, Any]]:

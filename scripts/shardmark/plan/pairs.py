@@ -135,9 +135,9 @@ class ModelPairs:
         shards = [
             MissingShard(**asdict(shard), left=shard.requests - known[shard.name])
             for shard in level
-            if shard.name in known
+            if shard.name in known and not (folder / f"{shard.name}{WHOLE}").is_file()
         ]
-        return self._priced(Pair(self.model, record, len(level), [s for s in shards if not _there(folder, s)], scored))
+        return self._priced(Pair(self.model, record, len(level), shards, scored))
 
     @staticmethod
     def _answers(folder: Path, requests: dict[str, Path], sources: Iterable[Path]) -> set[str]:
@@ -190,10 +190,6 @@ def _share(shard: MissingShard) -> Share:
     """The work for a shard's remaining requests."""
     share = shard.left / shard.requests
     return Share(shard.read * share, shard.written * share, shard.longest if share else 0)
-
-
-def _there(folder: Path, shard: ShardRecord) -> bool:
-    return (folder / f"{shard.name}{WHOLE}").is_file()
 
 
 def _ids(files: Iterable[Path]) -> Iterator[list[str]]:

@@ -63,16 +63,13 @@ class SharedAnswers:
         "Paths of entries that were left out because they are not the user's own."
         self.used: Counter[str] = Counter()
         "The number of answers written, by owner."
-        self._listed = cache(self._list)
+        self._listed = cache(lambda model: self._store.entries(model))
 
     @cached_property
     def _store(self) -> SharedStore:
         store = SharedStore(self._address)
         store.check()
         return store
-
-    def _list(self, model: str) -> list[Entry]:
-        return self._store.entries(model)
 
     def _trusted(self, entries: Iterable[Entry]) -> list[Entry]:
         """The entries that may be used, the user's own first."""

@@ -43,10 +43,8 @@ class Spool:
         """Write the request files of shards."""
         self._file.flush()
         for shard in shards:
-            write_if_changed(folder / f"{shard.name}.jsonl", b"".join(map(self._line, shard.requests)))
-
-    def _line(self, request: Placed) -> bytes:
-        return os.pread(self._file.fileno(), request.length, request.offset)
+            lines = (os.pread(self._file.fileno(), request.length, request.offset) for request in shard.requests)
+            write_if_changed(folder / f"{shard.name}.jsonl", b"".join(lines))
 
     def close(self) -> None:
         """Release the disk space."""

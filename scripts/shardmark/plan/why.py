@@ -146,11 +146,7 @@ class _Earlier:
         except (UserError, OSError):
             return ""
         differ = [(n, name) for n, name in enumerate(new) if name in old and old[name] != new[name]]
-        changed = [f"row {n}" + _called(name, n) for n, name in differ]
+        changed = [f"row {n}" if name == str(n) else f"row {n} ({name})" for n, name in differ]
         added, gone = [name for name in new if name not in old], [name for name in old if name not in new]
         parts = [(changed, "changed"), (added, "new"), (gone, "gone")]
         return ", ".join(f"{_some(names)} {what}" for names, what in parts if names)
-
-
-def _called(name: str, number: int) -> str:
-    return "" if name == str(number) else f" ({name})"

@@ -297,7 +297,8 @@ def _run_commands(channel: socket.socket, payload: bytes, files: list[int], deta
             status = _Command.of(payload).run(files)
             imported = [name for name in list(sys.modules) if name not in before]
             known = [name for name in imported if name.startswith(OURS)]
-            again = not (detached or status or len(known) < len(imported) or _is_worn())
+            is_worn = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > WORN
+            again = not (detached or status or len(known) < len(imported) or is_worn)
             if again:
                 _reset(environment)
             channel.sendall((DONE if again else ENDS) + "\n".join(known).encode()[: TOLD - 1])
@@ -321,10 +322,6 @@ def _reset(environment: dict[bytes, bytes]) -> None:
     os.environb.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.collect()
-
-
-def _is_worn() -> bool:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > WORN
 
 
 def _status_of(script: str) -> int:

@@ -99,7 +99,7 @@ def _change(before: Pair | None, after: Pair | None) -> Change | None:
         return Change(status="added" if before is None else "removed", **facts)
     metric, earlier = after.scores.primary, before.scores.metrics.get(after.scores.primary)
     facts["before"] = earlier
-    scores = [_scores(each, metric) for each in (before, after)]
+    scores = [{sample.sample: sample.scores.get(metric) for sample in _samples(each)} for each in (before, after)]
     shared = [name for name in scores[1] if name in scores[0]]
     flips = [
         Flip(sample=name, before=scores[0][name], after=scores[1][name])
@@ -170,10 +170,6 @@ def _model_parts(source: Provenance) -> Mapping[str, str]:
     for part, key in (("revision", "weights"), ("adapter", "adapter")):
         found |= {part: digest(config[key]["identity"])} if "identity" in config.get(key, {}) else {}
     return found
-
-
-def _scores(pair: Pair, metric: str) -> dict[str, float | None]:
-    return {sample.sample: sample.scores.get(metric) for sample in _samples(pair)}
 
 
 def _with_outputs(flips: Sequence[Flip], before: Pair, after: Pair) -> list[Flip]:

@@ -86,7 +86,7 @@ def write_compare(site: Site, page: Page) -> None:
     tables = [compared.table(column.dataset.name) for column in columns]
     has = np.array([[_has(site, model, column.dataset.name) for model in compared.models] for column in columns])
     rows = _rows(tables, has, np.array([column.higher_is_better for column in columns]))
-    have_all = np.array([[_has_all(site, model, in_mean) for model in compared.models]])
+    have_all = np.array([[all(_has(site, model, name) for name in in_mean) for model in compared.models]])
     means = _rows([compared.mean(in_mean)], have_all, np.array([True])) if in_mean else None
     chunks = []
     for one in range(len(compared.models) - 1):
@@ -123,10 +123,6 @@ def write_compare(site: Site, page: Page) -> None:
 def _has(site: Site, model: str, dataset: str) -> bool:
     pair = site.results.get(model, dataset)
     return pair is not None and pair.scores.main.value is not None
-
-
-def _has_all(site: Site, model: str, datasets: list[str]) -> bool:
-    return all(_has(site, model, dataset) for dataset in datasets)
 
 
 def _rows(tables: list[Table], has: Any, higher: Any) -> Numbers:

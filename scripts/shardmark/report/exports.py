@@ -48,7 +48,7 @@ def leaderboard_csv(results: Results) -> str:
     records = [
         [
             *map(cell_text, [*_names(pair.scores), name]),
-            *_numbers(metric),
+            *(metric.value, metric.stderr, *(metric.ci95 or (None, None)), metric.n),
             "scored",
             cell_text(_part(pair.scores)),
             "chat" if pair.scores.dataset.is_chat else "text",
@@ -86,10 +86,6 @@ def _gap(gap: Gap) -> list[Any]:
 
 def _reasoning(found: Reasoning | None) -> list[float | None]:
     return [found.share_cut, found.mean_thought, found.mean_answer] if found else [None] * 3
-
-
-def _numbers(metric: Metric) -> list[float | None]:
-    return [metric.value, metric.stderr, *(metric.ci95 or (None, None)), metric.n]
 
 
 def leaderboard_markdown(board: Leaderboard) -> str:

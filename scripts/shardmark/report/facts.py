@@ -47,7 +47,11 @@ def run_facts(results: Results, facts: dict[str, Any]) -> list[Fact]:
         Fact("Git commit", _distinct(source.git_commit for source in sources)),
         Fact("Python", _distinct(source.python for source in sources)),
     ]
-    others = [Fact(key, [_as_text(value)]) for key, value in facts.items() if key not in KNOWN_FACTS]
+    others = [
+        Fact(key, [value if isinstance(value, str) else pretty_json(value)])
+        for key, value in facts.items()
+        if key not in KNOWN_FACTS
+    ]
     return [fact for fact in [*found, *others] if fact.values and fact.values != [DASH]]
 
 
@@ -111,7 +115,7 @@ def hardware_text(hardware: dict[str, Any]) -> str | None:
     """A machine in one line; memory is in GB. None if nothing is known of it."""
     if not hardware:
         return None
-    gpus = [_gpu(gpu) for gpu in hardware.get("gpus") or []]
+    gpus = [str(gpu.get("name", gpu) if isinstance(gpu, dict) else gpu) for gpu in hardware.get("gpus") or []]
     parts = [
         hardware.get("cpu"),
         plural(hardware["cores"], "core") if hardware.get("cores") else None,
@@ -121,10 +125,6 @@ def hardware_text(hardware: dict[str, Any]) -> str | None:
         f"decoding with {hardware['decoding']}" if hardware.get("decoding") else None,
     ]
     return ", ".join(str(part) for part in parts if part)
-
-
-def _gpu(gpu: object) -> str:
-    return str(gpu.get("name", gpu)) if isinstance(gpu, dict) else str(gpu)
 
 
 def finished(results: Results) -> str | None:
@@ -144,7 +144,3 @@ def _period(results: Results) -> str:
 
 def _distinct(values: Iterable[str | None]) -> list[str]:
     return list(dict.fromkeys(value for value in values if value))
-
-
-def _as_text(value: object) -> str:
-    return value if isinstance(value, str) else pretty_json(value)

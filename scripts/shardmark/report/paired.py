@@ -12,7 +12,7 @@ from shardmark.scoring.comparisons import Comparison, Table, compare, compare_al
 
 from .groups import Group, weights_of
 from .pair import Pair
-from .parts import Part, Parts, unpacked
+from .parts import Parts, unpacked
 from .results import Results
 from .same_rows import weights_and_names
 from .sample_scores import SampleScores, read_sample_scores, whole_scores
@@ -44,7 +44,9 @@ class Comparisons:
 
     def _read(self, pair: Pair) -> SampleScores | None:
         part = self._parts.of(pair) if self._parts else None
-        return _of_part(pair, part) if part else read_sample_scores(pair)
+        if not part:
+            return read_sample_scores(pair)
+        return whole_scores(pair.scores.main.value, part.ids, unpacked("d", part.scores), part.clusters)
 
     def table(self, dataset: str) -> Table:
         """The comparisons of all models on a data set or group; a model that lacks it differs from all others."""
@@ -95,8 +97,3 @@ class Comparisons:
 
     def _pair(self, model: str, dataset: str) -> Pair | None:
         return self.results.pairs.get((model, dataset))
-
-
-def _of_part(pair: Pair, part: Part) -> SampleScores | None:
-    """The result of `read_sample_scores`, from a part that the report has read already."""
-    return whole_scores(pair.scores.main.value, part.ids, unpacked("d", part.scores), part.clusters)

@@ -118,14 +118,10 @@ def write_entry(entry: Entry, body: bytes, ids: list[str], owner: Mapping[str, s
         "name": owner["name"],
         "dataset": entry.dataset,
         "shard": entry.shard,
-        "ids": _digits(ids),
+        "ids": "".join(key[:ID_DIGITS] for key in ids),
         "sha256": hashlib.sha256(body).hexdigest(),
     }
     return json_line(facts | {"signature": key.sign(facts)}).encode() + body
-
-
-def _digits(ids: list[str]) -> str:
-    return "".join(key[:ID_DIGITS] for key in ids)
 
 
 def ids_of(header: EntryHeader) -> set[str]:

@@ -29,13 +29,10 @@ def init(folder: Path) -> list[Made]:
     if folder.resolve() == Path(INSTALLATION).resolve():
         what = "this is Shardmark itself, where you can add models and data sets directly"
         raise UserError(Problem(str(folder), "", what, "name another folder"))
-    wanted = {HIDDEN.get(str(path), str(path)): TEMPLATES / path for path in _templates()}
+    templates = [path.relative_to(TEMPLATES) for path in TEMPLATES.rglob("*") if path.is_file()]
+    wanted = {HIDDEN.get(str(path), str(path)): TEMPLATES / path for path in templates}
     wanted |= {f"profiles/{name}/config.yaml": Path(INSTALLATION, "profiles", name, "config.yaml") for name in PROFILES}
     return [_made(folder / name, source) for name, source in sorted(wanted.items())]
-
-
-def _templates() -> list[Path]:
-    return [path.relative_to(TEMPLATES) for path in TEMPLATES.rglob("*") if path.is_file()]
 
 
 def _made(path: Path, source: Path) -> Made:

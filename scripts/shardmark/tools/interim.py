@@ -188,7 +188,7 @@ def _scored_part(
 ) -> Scored:
     """The score of the samples whose requests are all in these shards, with shards as clusters."""
     dataset = header.dataset.name
-    shards = {key: name for name in done for key in _ids(results, dataset, name)}
+    shards = {key: name for name in done for key in ids_in(layout.REQUESTS.file(results, dataset=dataset, shard=name))}
     kept = [line for line in lines if all(key in shards for key in _requests(line))]
     if not kept:
         raise Missing(f"no sample has all of its requests in the first {len(done)} of {of} shards")
@@ -203,10 +203,6 @@ def _scored_part(
     }
     counts = replace(scored.scores.counts, so_far=so_far)
     return scored._replace(scores=replace(scored.scores, counts=counts, metrics=metrics))
-
-
-def _ids(results: Path, dataset: str, shard: str) -> list[str]:
-    return ids_in(layout.REQUESTS.file(results, dataset=dataset, shard=shard))
 
 
 def _requests(line: TaskLine) -> Iterator[str]:

@@ -20,7 +20,8 @@ def lacks(needs: NodeNeeds, results: Path) -> Iterator[Lack]:
     """Everything that this machine lacks; `results` is the folder that jobs write to."""
     unseen = [folder for folder in needs.folders if not os.access(folder, os.R_OK | os.X_OK)]
     yield from (Lack(what=f"{folder} cannot be read there", fix=SHARED) for folder in unseen)
-    files = [file for file, size in needs.files.items() if not _is_there(file, size) and not _is_below(file, unseen)]
+    below = tuple(f"{folder}/" for folder in unseen)
+    files = [file for file, size in needs.files.items() if not (_is_there(file, size) or file.startswith(below))]
     if files:
         more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
         what = f"{', '.join(files[:SHOWN])}{more}: missing there, or of another size"
@@ -49,10 +50,6 @@ def _is_there(file: str, size: int) -> bool:
         return os.stat(file).st_size == size and os.access(file, os.R_OK)
     except OSError:
         return False
-
-
-def _is_below(file: str, folders: list[str]) -> bool:
-    return any(file.startswith(f"{folder}/") for folder in folders)
 
 
 def _unwritable(folder: Path) -> Lack | None:

@@ -187,7 +187,8 @@ class Unpacking:
             what = f"{len(outside)} files were outside the project where it was packed, such as /{outside[0]}"
             fix = "python scripts/unpack.py ... --outside DIR puts them below DIR (/ for their original places)"
             raise UserError(Problem(str(self._archive), "", what, fix))
-        code = [file.name for file in manifest.files if file.place in ("project", "outside") and _is_code(file.name)]
+        files = [Path(file.name) for file in manifest.files if file.place in ("project", "outside")]
+        code = [file for file in files if file.suffix.lower() in CODE]
         if code and not self._code:
             what = f"it contains {len(code)} files of code, such as {code[0]}"
             fix = "python scripts/unpack.py ... --code, if you trust whoever packed it"
@@ -327,10 +328,6 @@ def _has_links(folder: Path) -> bool:
 
 def _is_lock(file: PackedFile) -> bool:
     return file.place == "project" and file.name == LOCK.as_posix()
-
-
-def _is_code(name: str) -> bool:
-    return Path(name).suffix.lower() in CODE
 
 
 def _is_whole(path: Path, member: Member) -> bool:
