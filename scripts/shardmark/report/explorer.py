@@ -79,13 +79,13 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_explorer(site: Site, page: Page) -> None:
-    """Write the page of samples with its chunks."""
+    """Write the page of samples with its chunks; models are in the order of the leaderboard."""
+    models = [row.model.name for row in site.board.rows]
     pairs = defaultdict(list)
     for pair in site.results:
         if pair.samples is not None:
             pairs[pair.scores.dataset.name].append(pair)
     datasets = [_dataset(site, pairs[info.name]) for info in site.results.datasets if info.name in pairs]
-    models = [model.name for model in site.results.models]
     site.chunks.add_named(CATALOG, Catalog(run=site.run, models=models, datasets=datasets))
     samples = sum(dataset.samples for dataset in datasets)
     site.write(page, "samples.html.j2", SCRIPTS, ["controls.css", "samples.css"], samples=samples)
@@ -105,11 +105,12 @@ def _dataset(site: Site, pairs: list[Pair]) -> CatalogDataset:
             if group is not None:
                 group_of[place] = groups.setdefault(group, len(groups) + 1)
     models = [_model(site, pair, part, places, len(names)) for (pair, part), places in zip(parts, own, strict=True)]
+    rank = {row.model.name: row.rank for row in site.board.rows}
     index = DatasetIndex(
         ids=names,
         groups=list(groups),
         group=_base64("I", group_of) if groups else None,
-        models=models,
+        models=sorted(models, key=lambda index: rank[index.model]),
     )
     scores = pairs[0].scores
     return CatalogDataset(

@@ -178,6 +178,13 @@ def test_models_share_rows_and_prompts_but_not_answers(tmp_path: Path) -> None:
     assert [text["output"] for text in read_texts(out, "demo_capitals", "b")] == ["b said so"] * 56
 
 
+def test_models_are_in_the_order_of_the_leaderboard(tmp_path: Path) -> None:
+    files = write_results(tmp_path, ["demo_tiny", "demo_large"], ["demo_capitals"], n=40)
+    out = build_report("demo", *files, tmp_path / "out", {}).parent
+    assert read_data(out, "catalog")["models"] == ["demo_large", "demo_tiny"]
+    assert [each["model"] for each in read_index(out, "demo_capitals")["models"]] == ["demo_large", "demo_tiny"]
+
+
 def test_chunks_are_closed_by_samples_and_by_bytes(tmp_path: Path) -> None:
     samples = make_samples("m", "demo_arithmetic", 1203)
     samples[0]["output"] = "long " * 200_000
@@ -193,7 +200,8 @@ def test_models_that_were_asked_other_rows_are_put_side_by_side(tmp_path: Path) 
         write_pair(tmp_path, files, make_scores(model, "demo_arithmetic", own), own)
     found = read_index(build_report("demo", *files, tmp_path / "out", {}).parent, "demo_arithmetic")
     assert found["ids"] == [f"arith-{number:04}" for number in range(5)]
-    a, b = ([*array("I", base64.b64decode(each["rows"]))] for each in found["models"])
+    in_order = sorted(found["models"], key=lambda each: str(each["model"]))
+    a, b = ([*array("I", base64.b64decode(each["rows"]))] for each in in_order)
     assert a == [0, 1, 2, 3, 0xFFFFFFFF]
     assert b == [0xFFFFFFFF, 0xFFFFFFFF, 1, 0xFFFFFFFF, 0]
 
