@@ -26,6 +26,7 @@ from shardmark.engine.endpoints.backend import MAX_COST, EndpointBackend, open_b
 from shardmark.engine.endpoints.dialect import Dialect
 from shardmark.engine.endpoints.questions import Questions
 from shardmark.errors import UserError
+from shardmark.plan.endpoint_access import read_secrets
 from shardmark.records.model import Staged
 from shardmark.records.prediction import Generated, Part, Prediction, Sampled
 from shardmark.store.partials import PartialStore, partial_files, read_partial
@@ -548,6 +549,15 @@ def test_a_key_is_nowhere_even_if_the_endpoint_repeats_it(
     seen = f"{found} {caught} {caplog.text}"
     assert "your key is ***" in seen
     assert KEY[:12] not in seen
+
+
+@pytest.mark.parametrize("slash", ["/", "\\/", "\\u002F", "\\u002f"])
+def test_a_key_is_hidden_however_json_writes_it(monkeypatch: pytest.MonkeyPatch, slash: str) -> None:
+    monkeypatch.setenv("FAR_KEY", "ab/cd+ef/gh==")
+    secrets = read_secrets(record("http://127.0.0.1:9/v1", api_key_env="FAR_KEY").settings, "far.yaml")  # type: ignore[arg-type]
+    body = f'{{"model": "ab/c ab{slash}cd+ef{slash}gh=="}}'
+    assert secrets.hidden_in(body.encode()) == b'{"model": "ab/c ***"}'
+    assert secrets.address("https://x/ab%2Fcd%2Bef%2Fgh%3D%3D/y?key=ab%2Fcd") == "https://x/***/y"
 
 
 def test_no_key_follows_a_redirect(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:

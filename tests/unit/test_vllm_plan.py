@@ -107,6 +107,7 @@ def test_what_changes_answers_is_in_the_digest() -> None:
             "vllm_kwargs.model_loader_extra_config.s3_secret: seems to hold a key, which must not be in a file",
         ),
         ({"vllm_kwargs": {"quantization": "fp8"}}, "changes the model for vLLM only"),
+        ({"vllm_kwargs": {"mamba_ssm_cache_dtype": "float16"}}, "changes the model for vLLM only"),
         ({"adapter": "lora"}, "adapter: is not supported with vLLM; merge it"),
         ({"model_kwargs": {"sliding_window": 8}}, "model_kwargs.sliding_window: applies to transformers"),
         (

@@ -5,7 +5,7 @@ import os
 import re
 from ipaddress import ip_address
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from shardmark.config.backends.openai import REFERENCE, OpenaiConfig
 from shardmark.config.secrets import texts_in
@@ -16,6 +16,16 @@ SECRET_LENGTH = 6
 HIDDEN = "***"
 PLACEHOLDER = re.compile(r"(?!sk-)(?=.{0,11}$)[A-Za-z]+([-_ ][A-Za-z]+)*")
 "Placeholders for servers that want any key, such as ollama or not-needed: hiding them would change answers."
+
+
+ESCAPE = re.compile(rb"\\(/|u00)")
+"Escapes of characters that keys may have, in JSON."
+
+
+def _escaped(character: str) -> bytes:
+    """A pattern for an ASCII character in a text of JSON, in all ways to write it."""
+    plain = re.escape(character.encode())
+    return rb"(?:\\?%b|\\u00(?i:%02x))" % (plain, ord(character))
 
 
 class Secrets(NamedTuple):
@@ -41,7 +51,13 @@ class Secrets(NamedTuple):
             for form in {value, json.dumps(value)[1:-1]}:
                 if form.encode() in content:
                     content = content.replace(form.encode(), HIDDEN.encode())
+            if ESCAPE.search(content):  # JSON may write any character otherwise
+                content = re.sub(b"".join(map(_escaped, value)), HIDDEN.encode(), content)
         return content
+
+    def address(self, location: str) -> str:
+        """Where a redirect leads, without secrets and without its query, which may encode them in other ways."""
+        return self.hidden(unquote(location.partition("?")[0]))
 
 
 def read_secrets(settings: OpenaiConfig, where: str) -> Secrets:

@@ -267,7 +267,7 @@ def _route_problems(
         return [_refused(model, "base_url", f"it has neither /models nor {route}", fix)]
     except openai.APIStatusError as error:
         if error.response.is_redirect:
-            what = f"it redirects to {read_secrets(settings, model.file).hidden(error.response.headers['location'])}"
+            what = f"it redirects to {read_secrets(settings, model.file).address(error.response.headers['location'])}"
             return [_refused(model, "base_url", what, f"give that address, without {route}")]
     except openai.OpenAIError:
         pass

@@ -47,9 +47,12 @@ DECIDED = {
 ANOTHER_MODEL = frozenset(
     [
         "disable_sliding_window",
+        "enable_mamba_cache_stochastic_rounding",
         "hf_overrides",
         "kv_cache_dtype",
         "load_format",
+        "mamba_cache_dtype",
+        "mamba_ssm_cache_dtype",
         "model_class_overrides",
         "model_impl",
         "quantization",

@@ -137,7 +137,7 @@ class Client:
     def _judged(self, response: httpx2.Response) -> Exception:
         failure = failure_of(self._secrets.hidden_in(response.content))
         if response.is_redirect and (location := response.headers.get("location")):
-            failure = Failure(f"it redirects to {location}")
+            failure = Failure(f"it redirects to {self._secrets.address(location)}")
         return self.judged(response.status_code, failure, retry_after(response.headers))
 
     def judged(self, status: int, failure: Failure, after: float | None = None) -> Exception:
