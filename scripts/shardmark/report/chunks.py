@@ -58,12 +58,6 @@ class Chunks:
             self.sizes[name] = self.file(name).stat().st_size
 
 
-def read_chunk(text: bytes) -> bytes:
-    """The JSON in a chunk's file."""
-    literal = text.split(b'"')[3]
-    return zlib.decompress(base64.b64decode(literal))
-
-
 def link(source: Path, target: Path) -> None:
     """Link a file that never changes to a second name, or copy it if the file system has no hard links."""
     try:

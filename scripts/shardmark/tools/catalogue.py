@@ -2,7 +2,7 @@
 
 import fnmatch
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -148,14 +148,10 @@ def _entries(kind: str, root: Path, patterns: list[str], results: Path) -> Itera
         elif isinstance(settings, LmEvalConfig):
             facts |= {"about": "lm_eval", "source": settings.lm_eval or settings.task_path}
         if settings:
-            facts["description"] = settings.description.removesuffix(f" ({_part(parts)})")
+            first = next(iter(parts), "").rpartition(".")[2]  # the first part's own name
+            facts["description"] = settings.description.removesuffix(f" ({first})")
         facts["is_replacement"] = files.replaced(name) is not None
         yield Entry(kind, name, str(file), selected, problems=problems, **facts)
-
-
-def _part(parts: Mapping[str, Any]) -> str:
-    """The first part's own name."""
-    return next(iter(parts), "").rpartition(".")[2]
 
 
 def _settings(
@@ -231,7 +227,8 @@ def print_catalogue(
                 table.add_row("", f"[bold]{topic or 'others'}[/bold]")
             table.add_row(*(escape(printable(cell)) for cell in _cells(entry)))
         console.print(table)
-    suites = [suite for suite in found.suites if not topics and _has(suite, words)]
+    named = ((suite, (suite.name, suite.description, *suite.datasets)) for suite in found.suites if not topics)
+    suites = [suite for suite, texts in named if _have(texts, words)]
     if suites:
         _print_suites(suites, console)
     for problem in found.problems:
@@ -247,10 +244,6 @@ def _table(title: str) -> Table:
 def _place(entry: Entry) -> tuple[int, str]:
     """The position of an entry: by its first topic, then by name."""
     return (TOPICS.index(entry.topics[0]) if entry.topics else len(TOPICS), entry.name)
-
-
-def _has(suite: Suite, words: Iterable[str]) -> bool:
-    return _have((suite.name, suite.description, *suite.datasets), words)
 
 
 def _have(texts: Iterable[str], words: Iterable[str]) -> bool:

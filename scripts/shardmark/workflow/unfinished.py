@@ -29,7 +29,6 @@ from shardmark.workflow.slurm import refusals
 from shardmark.workflow.snakefile import tell, uses_conda
 
 if TYPE_CHECKING:
-    from snakemake.scheduling.job_scheduler import JobScheduler
     from snakemake.workflow import Workflow
 
 COMMAND = "{command}/report.py --inputs {inputs:q} --out {folder:q} --log {notes:q}"
@@ -51,7 +50,8 @@ def publish_unfinished(plan: Plan | None, since: float, workflow: "Workflow", co
     Nothing is published if the run was interrupted, if it was not to make a report, or if it has no scores at all.
     """
     jobs = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.rule.name == "report"]
-    if plan is None or not jobs or _interrupted(workflow.scheduler):
+    scheduler = workflow.scheduler
+    if plan is None or not jobs or scheduler.running or scheduler._user_kill is not None:
         return
     scored = [pair for pair in plan.pairs if not _unscored(plan, pair)]
     if not scored or len(scored) == len(plan.pairs):
@@ -130,11 +130,6 @@ def _unscored(plan: Plan, pair: Pair) -> bool:
 
 def _files(plan: Plan, pair: Pair) -> tuple[str, ...]:
     return score_files(plan.results, pair.model, pair.dataset)
-
-
-def _interrupted(scheduler: "JobScheduler") -> bool:
-    """Whether Ctrl-C or a signal ended a run before all of its jobs had ended."""
-    return bool(scheduler.running) or scheduler._user_kill is not None
 
 
 def _make(folder: Path, results: Path, command: str, conda: Any) -> None:

@@ -12,10 +12,17 @@ import pytest
 from shardmark.records.base import to_json
 from shardmark.report import vega
 from shardmark.report.build import build_report
-from shardmark.report.chunks import read_chunk
 from shardmark.report.paired import Comparisons
 from shardmark.report.results import read_results
-from unit.report.fake_results import Files, make_samples, make_scores, make_timings, write_pair, write_results
+from unit.report.fake_results import (
+    Files,
+    make_samples,
+    make_scores,
+    make_timings,
+    read_chunk,
+    write_pair,
+    write_results,
+)
 
 
 def built(root: Path, files: Files, **more: Any) -> Path:

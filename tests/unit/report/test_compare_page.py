@@ -9,12 +9,11 @@ import pytest
 
 from shardmark.report import compare_page
 from shardmark.report.build import build_report
-from shardmark.report.chunks import read_chunk
 from shardmark.report.compare_page import Row
 from shardmark.report.compared import compare_datasets, compare_models
 from shardmark.report.paired import Comparisons
 from shardmark.report.results import read_results
-from unit.report.fake_results import Files, make_samples, make_scores, write_pair, write_results
+from unit.report.fake_results import Files, make_samples, make_scores, read_chunk, write_pair, write_results
 from unit.report.test_paired import prompts
 
 

@@ -19,7 +19,7 @@ from shardmark.files import file_sha256
 from shardmark.records.sample import LAYERS, Sample, SampleParts, read_parts, read_sample, sample_line
 from shardmark.report import build
 from shardmark.report.build import build_report
-from shardmark.report.chunks import Chunks, read_chunk
+from shardmark.report.chunks import Chunks
 from shardmark.report.explorer import numbered
 from shardmark.report.parts import (
     CUT,
@@ -42,6 +42,7 @@ from unit.report.fake_results import (
     make_sample,
     make_samples,
     make_scores,
+    read_chunk,
     read_data,
     read_index,
     read_texts,

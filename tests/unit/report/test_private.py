@@ -8,8 +8,7 @@ import pytest
 
 from shardmark.report import private
 from shardmark.report.build import build_report
-from shardmark.report.chunks import read_chunk
-from unit.report.fake_results import FACTS, Files, make_samples, make_scores, write_pair
+from unit.report.fake_results import FACTS, Files, make_samples, make_scores, read_chunk, write_pair
 
 SECRETS = [
     "/home/alice/models", "/Users/alice", "C:\\Users\\alice\\x", "/data/home/alice", "/scratch/alice/run",

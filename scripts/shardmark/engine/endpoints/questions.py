@@ -10,7 +10,7 @@ from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.engine.rows import scored_rows
 from shardmark.engine.tokenization import Wording
 from shardmark.engine.tokens import ScoredRow, well_formed
-from shardmark.records.request import GenerateRequest, Message, Request
+from shardmark.records.request import GenerateRequest, Request
 from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template
 from shardmark.tasks.requests import without_empty_answer
 from shardmark.texts.thoughts import Tags
@@ -95,7 +95,9 @@ class Questions:
             fix = "ask it in chats (apply_chat_template: true), or set api: completions in the model's file"
             raise WordingError("it is a text, but the endpoint accepts only chats", fix)
         said = without_empty_answer(request.messages)
-        body: dict[str, Any] = {"messages": [_message(message) for message in said]}
+        body: dict[str, Any] = {
+            "messages": [{"role": each.role, "content": well_formed(each.content)} for each in said]
+        }
         if said[-1].role == "assistant":
             if not self._settings.continue_final_message:
                 fix = (
@@ -158,10 +160,6 @@ def _scored(key: str, number: int, row: ScoredRow) -> Question:
     prompt = [*row.inputs, row.scored[-1]]
     body = {"prompt": prompt, "max_tokens": 1, "temperature": 0}
     return Question(key, number, body, read=len(prompt) + 1, write=1, row=row)
-
-
-def _message(message: Message) -> dict[str, str]:
-    return {"role": message.role, "content": well_formed(message.content)}
 
 
 def _bytes(text: str) -> int:
