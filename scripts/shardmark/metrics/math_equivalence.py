@@ -9,7 +9,7 @@ from shardmark.metrics.base import Mean, Needs
 class MathEquivalence(Mean):
     """Share of samples whose answer means the same number or formula as a target, by math-verify."""
 
-    protocol: ClassVar[int] = 3
+    protocol: ClassVar[int] = 4
     kinds: ClassVar[frozenset[str]] = frozenset({"generate"})
     needs: ClassVar[Needs] = Needs(packages=("math-verify", "latex2sympy2-extended", "sympy"))
 

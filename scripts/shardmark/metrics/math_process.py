@@ -47,6 +47,9 @@ PI = re.compile(r"(?<![\\A-Za-z])pi(?![A-Za-z])")
 PI_SIGN = r"\\pi "
 APART = re.compile(r"(?<=\d)(?:\s|\\[,;: ])+(?=\d)")
 SPACING = re.compile(r"\s|(?<!\\)\\[!,;: ]|\\(?:left|right)(?![a-z])|(?<!\\)\$")
+BOX = re.compile(r"\\f?boxed")
+JOINED = re.compile(r"\\f?boxed[^\n]*\}[\s$]*(?:\\text\{)?[\s,;]*(?:and|or)?[\s}$]*")
+"A box and what joins it to the next one."
 BASE = re.compile(r"\d_\{?(\d{1,2})\}?")
 NOT_NUMBER = re.compile(r"\bnot\s+[-$\\]*\d[\d.,/]*")
 FORMULA_IN_TEXT = re.compile(r"\d\s?[xyz]\b|[xyz]\s?[-+*/^]|\b(?:log|ln|sin|cos|tan|sqrt|exp)\b")
@@ -118,10 +121,21 @@ def same(answer: str, reference: str) -> bool:
     plain = not _is_marked(answer)
     answer = NOT_NUMBER.sub("", answer) if plain else answer
     prose = not plain or not ("\\" in answer or FORMULA_IN_TEXT.search(answer))
-    if prose and verify(right, parse(answer)):
+    if prose and any(verify(right, parse(each)) for each in dict.fromkeys((answer, _last_boxes(answer)))):
         return True
     short = len(answer.strip()) <= FORMULA and "\n" not in answer.strip()
     return plain and ("\\" in answer or short) and bool(verify(right, parse(_as_formula(answer))))
+
+
+def _last_boxes(text: str) -> str:
+    """The text from its last boxes on, which only commas or words such as `and` join.
+
+    Without dollar signs, math-verify takes all boxes for a set, even if the first one was taken back.
+    """
+    starts = [found.start() for found in BOX.finditer(text)]
+    while len(starts) > 1 and JOINED.fullmatch(text, starts[-2], starts[-1]):
+        starts.pop()
+    return text[starts[-1] :] if starts else text
 
 
 def _readable(text: str) -> str:
