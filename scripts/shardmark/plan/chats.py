@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +99,17 @@ def _idle_reasoning(
             can = changed.switch(named_templates(folder, changed, templates))
             if can and other != word and (another := template_of(folder, changed, templates)):
                 others[other] = another
-    for dataset in datasets:
-        shapes = [shape for shape in dataset.chats if shape.is_open]
+
+    @cache
+    def same(shape: ChatShape) -> list[str]:
+        mine = template.example(shape)
+        return [other for other, another in others.items() if another.example(shape) == mine]
+
+    for dataset in datasets if others else ():
         with suppress(WordingError):  # this is reported elsewhere
-            mine = [template.example(shape) for shape in shapes]
-            same = [
-                other
-                for other, another in others.items()
-                if any(another.example(shape) == text for shape, text in zip(shapes, mine, strict=True))
-            ]
-            if same:
+            if found := dict.fromkeys(other for shape in dataset.chats if shape.is_open for other in same(shape)):
                 what = f"reasoning: {word} changes no prompt in some chats of {dataset.name}"
-                what = f"model {record.name}: {what}: its chat template writes the same for {', '.join(same)}"
+                what = f"model {record.name}: {what}: its chat template writes the same for {', '.join(found)}"
                 yield Problem(record.file, "reasoning", what)
 
 
