@@ -227,6 +227,8 @@ def _config(architecture: str, tokenizer: Any, window: int) -> Any:
             return transformers.MistralConfig(**shape, **tokens, sliding_window=4)
         case "bert":
             return transformers.BertConfig(**shape, **tokens)
+        case "doge":
+            return transformers.DogeConfig(**shape, **tokens, keep_window_size=32)
         case "gpt_neo":
             local = {"attention_types": [[["global", "local"], 1]], "window_size": 6}
             return transformers.GPTNeoConfig(hidden_size=16, num_layers=2, num_heads=4, **local, **tokens)

@@ -420,6 +420,11 @@ def test_a_model_that_attends_otherwise_than_it_says_is_found_out(
     assert answers(engine(folders["llama"], other), requests()) == wanted
 
 
+def test_masks_that_only_long_texts_would_show_are_found_out(tmp_path: Path) -> None:
+    backend = tiny_models.load_backend(tiny_models.random_model(tmp_path, "doge"))
+    assert "its layers make masks of their own" in (backend.why_plain or "")
+
+
 def test_rows_share_no_batch_where_rotary_embeddings_move(folders: dict[str, Path]) -> None:
     backend = tiny_models.load_backend(folders["llama"])
     backend.model.config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}

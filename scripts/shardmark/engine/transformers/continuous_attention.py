@@ -296,6 +296,8 @@ def _attend(
     """transformers' attention interface: queries [1, heads, tokens, size] to outputs [1, tokens, heads, value size]."""
     if position_bias is not None:
         raise ValueError("its attention adds a learned position bias")
+    if attention_mask is not None:
+        raise ValueError("its layers make masks of their own")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     step = _step.get()
     step.write(module.layer_idx, key, value)
