@@ -1,11 +1,13 @@
 """Adapters, quantised weights and weights on several devices: the engine answers as the libraries' own models do."""
 
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 import tiny_models
 from shardmark.engine.tokens import ScoredRow
@@ -332,3 +334,18 @@ def test_a_gpu_that_is_too_small_halves_its_batches(folder: Path, whole: Any) ->
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert found == pytest.approx(wanted, abs=1e-3)
+
+
+def test_a_tokenizer_is_loaded_without_searching_for_garbage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gemma's takes 1.7 s then, and 2.9 s otherwise."""
+    searched: list[bool] = []
+    load = AutoTokenizer.from_pretrained
+
+    def loaded(*arguments: Any, **kwargs: Any) -> Any:
+        searched.append(gc.isenabled())
+        return load(*arguments, **kwargs)
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", loaded)
+    tiny_models.load_backend(folder)
+    assert searched == [False]
+    assert gc.isenabled()

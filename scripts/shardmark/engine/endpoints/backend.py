@@ -26,6 +26,7 @@ from shardmark.engine.endpoints.questions import Question, Questions
 from shardmark.errors import Problem, UserError
 from shardmark.plan.endpoint_access import read_secrets
 from shardmark.plan.endpoints import MAX_COST
+from shardmark.processes.imports import without_collection
 from shardmark.processes.sockets import run_folder
 from shardmark.records.model import ModelRecord, Staged
 from shardmark.records.prediction import Part, Prediction
@@ -384,7 +385,8 @@ def _tokenizer(record: ModelRecord, settings: OpenaiConfig, folder: str) -> "Pre
 
     given: dict[str, Any] = {key: value for key, value in settings.tokenizer_kwargs.items() if key != "truncation"}
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code, **given)
+        with without_collection():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code, **given)
     except Exception as error:  # damaged files, foreign kwargs: whatever it is, the user must know which model
         what = f"model {record.name}: its tokenizer cannot be loaded: {error}"
         raise UserError(Problem(record.file, "tokenizer_path", what, "correct tokenizer_path or kwargs")) from error

@@ -29,6 +29,7 @@ from shardmark.engine.transformers.scoring import Scorer
 from shardmark.engine.transformers.sharing import columns_matter
 from shardmark.engine.transformers.weights import check_vocabulary, rows_of, tokenizer_kwargs
 from shardmark.errors import Problem, UserError
+from shardmark.processes.imports import without_collection
 from shardmark.records.model import ModelRecord, Staged
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ class TransformersModel:
         settings = record.weights
         self.on_gpus = record.on_gpus
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(staged.tokenizer, **tokenizer_kwargs(settings))
+            with without_collection():  # it makes an object for each of up to 262,144 tokens, several times
+                self.tokenizer = AutoTokenizer.from_pretrained(staged.tokenizer, **tokenizer_kwargs(settings))
             model = load_model(record, staged)
             check_vocabulary(record, model, self.tokenizer, staged.tokenizer)
             check_causal(record, model)

@@ -18,6 +18,7 @@ from shardmark.config.weights import PLACEMENT, WeightsConfig
 from shardmark.errors import Problem, UserError
 from shardmark.plan.model_folders import model_faults, weight_files
 from shardmark.printable import one_line
+from shardmark.processes.imports import without_collection
 from shardmark.records.model import ModelRecord, Staged
 
 if TYPE_CHECKING:
@@ -230,7 +231,8 @@ def check_staged(record: ModelRecord, staged: Staged) -> None:
 def _tokenizer(record: ModelRecord, folder: str) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, **tokenizer_kwargs(record.weights))
+    with without_collection():
+        return AutoTokenizer.from_pretrained(folder, **tokenizer_kwargs(record.weights))
 
 
 def tokenizer_kwargs(settings: WeightsConfig) -> dict[str, Any]:
