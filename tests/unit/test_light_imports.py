@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from shardmark.engine.worker_client import fork_kind
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +44,20 @@ def test_light_imports_answer_alike_and_have_the_compiler_when_it_is_used() -> N
     command = [sys.executable, "-c", LIGHT.replace("demo/models/small", folder)]
     found = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True)
     assert found.stdout.strip() == str(plain["answer"]), found.stderr
+
+
+@pytest.mark.parametrize("part", ["USED = 'torch._dynamo.none'", "MODULES = ('transformers.none',)"])
+def test_versions_with_other_parts_are_imported_as_usual(part: str) -> None:
+    script = f"""
+import sys
+from shardmark.engine.transformers import light_imports
+light_imports.{part}
+light_imports.import_light()
+import transformers.modeling_utils, torch._dynamo.convert_frame
+assert type(sys.modules["torch._dynamo"]).__name__ == "module" and torch._dynamo is sys.modules["torch._dynamo"]
+{ANSWER}
+"""
+    subprocess.run([sys.executable, "-c", script.replace("demo/", f"{ROOT}/demo/")], cwd=ROOT / "scripts", check=True)
 
 
 def test_models_with_code_of_their_own_have_all_of_transformers() -> None:

@@ -9,12 +9,15 @@ import this way, and not for models with code of their own, which may use anythi
 import functools
 import importlib
 import importlib.util
+import logging
 import sys
 import threading
 from types import ModuleType
 from typing import Any
 
 import torch
+
+log = logging.getLogger(__name__)
 
 COMPILER = "torch._dynamo"
 USED = f"{COMPILER}._trace_wrapped_higher_order_op"
@@ -93,11 +96,24 @@ class _Deferred(ModuleType):
 
 
 def import_light() -> None:
-    """Import transformers' models and generation; without delay where the compiler has been imported."""
-    deferred = None
-    if COMPILER not in sys.modules:
-        deferred = sys.modules[COMPILER] = torch._dynamo = _Deferred()
-        deferred.begin()
+    """Import transformers' models and generation; without delay where the compiler has been imported.
+
+    With versions of torch or transformers that have other parts, everything is imported as usual.
+    """
+    if COMPILER in sys.modules:
+        return
+    try:
+        _import_light()
+    except Exception as error:
+        log.warning("importing all of torch and transformers, because %r", error)
+        for name in [name for name in sys.modules if f"{name}.".startswith((f"{COMPILER}.", "transformers."))]:
+            del sys.modules[name]
+        vars(torch).pop("_dynamo", None)
+
+
+def _import_light() -> None:
+    deferred = sys.modules[COMPILER] = torch._dynamo = _Deferred()
+    deferred.begin()
     from transformers import utils
 
     utils.is_torch_distributed_available = utils.import_utils.is_torch_distributed_available = _no
@@ -108,8 +124,7 @@ def import_light() -> None:
         utils.is_scipy_available = has_scipy
     for name in MODULES:
         importlib.import_module(name)
-    if deferred:
-        deferred.end()
+    deferred.end()
 
 
 def _no() -> bool:
