@@ -367,6 +367,21 @@ def test_logits_that_the_model_changes_are_left_to_it(backend: Any) -> None:
     assert is_plain == (not getattr(backend.model.config, "final_logit_softcapping", None))
 
 
+def test_the_last_mlp_runs_at_scored_positions_only(backend: Any) -> None:
+    from shardmark.engine.transformers.scoring import Scorer
+    from shardmark.engine.transformers.tree_forward import last_mlp_of
+
+    scorer, seen = Scorer(backend), []
+    if not scorer.shares() or getattr(backend.model.config, "final_logit_softcapping", None):
+        assert scorer._last_mlp is None
+        return
+    mlp = last_mlp_of(backend.model)
+    hook = mlp.register_forward_hook(lambda _, args, output: seen.append(args[0].shape[1]))
+    list(scorer.results([ScoredRow([70, 71, 72, 73, 74], [75, 76], 0), ScoredRow([70, 71, 80], [81], 0)]))
+    hook.remove()
+    assert seen == [3]
+
+
 def test_what_waits_for_the_output_layer_is_kept_when_a_later_pass_fails(
     llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from shardmark.engine.transformers.logits import log_likelihoods, plain_output_l
 from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
 from shardmark.engine.transformers.padded import ScoringModel, padded_results
 from shardmark.engine.transformers.sharing import lengths_matter, why_not_shared
-from shardmark.engine.transformers.tree_forward import MOST_TOKENS, Kept, chunk_logits, chunk_states
+from shardmark.engine.transformers.tree_forward import MOST_TOKENS, Kept, chunk_logits, chunk_states, last_mlp_of
 from shardmark.engine.tree import Budget, Chunk, TokenTree
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class Scorer:
         self.backend = backend
         self._shares: bool | None = None
         self._head: nn.Module | None = None
+        self._last_mlp: nn.Module | None = None
 
     def results(self, rows: Sequence[ScoredRow]) -> Iterator[list[tuple[int, LogLikelihood]]]:
         """Row numbers with their scores, each once, as soon as they are ready.
@@ -53,7 +54,7 @@ class Scorer:
             budget = scoring_budget(self.backend, self.backend.batch_size, longest)
             if self._head:
                 budget.outputs = budget.tokens
-            yield from tree_results(self.backend, rows, budget, self._head)
+            yield from tree_results(self.backend, rows, budget, self._head, self._last_mlp)
             return
         same_length = lengths_matter(self.backend.model.config.get_text_config(), self.backend.window)
         limit = self.backend.limit(self.backend.batch_size, self.backend.batch_padding and not same_length)
@@ -65,6 +66,7 @@ class Scorer:
             reason = why_not_shared(self.backend.model, self.backend.window)
             self._shares = reason is None
             self._head = None if reason else plain_output_layer(self.backend.model)
+            self._last_mlp = last_mlp_of(self.backend.model) if self._head else None
             if reason:
                 log.warning("scoring each prompt by itself, because this model cannot share prefixes: %s", reason)
         return self._shares
@@ -91,11 +93,16 @@ def scoring_budget(backend: ScoringModel, batch_size: int | str, longest: int) -
 
 
 def tree_results(
-    backend: ScoringModel, rows: Sequence[ScoredRow], budget: Budget, head: nn.Module | None = None
+    backend: ScoringModel,
+    rows: Sequence[ScoredRow],
+    budget: Budget,
+    head: nn.Module | None = None,
+    last_mlp: nn.Module | None = None,
 ) -> Iterator[list[tuple[int, LogLikelihood]]]:
     """Scores of rows through the token tree, in the order of the tree.
 
-    With a plain output layer as `head`, it runs after several forward passes, for all their positions at once.
+    With a plain output layer as `head`, it runs after several forward passes, for all their positions at once, and the
+    last layer's MLP, if given, only at these positions.
     """
     tree = TokenTree(rows)
     log.info("%d tokens, of which %d are distinct prefixes", sum(len(row.inputs) for row in rows), len(tree))
@@ -118,7 +125,7 @@ def tree_results(
     try:
         while start < len(tree):
             chunk = tree.chunk(start, path, budget)
-            found = _unless_out_of_memory(lambda c=chunk, k=kept: _run(backend.model, c, k, head))  # type: ignore[misc]
+            found = _unless_out_of_memory(lambda c=chunk, k=kept: _run(backend.model, c, k, head, last_mlp))  # type: ignore[misc]
             if found is None:
                 if chunk.stop - start == 1:
                     raise OutOfMemoryError(tree.order[int(np.searchsorted(tree.last, start))])
@@ -146,13 +153,15 @@ def _is_due(waiting: Sequence[tuple[Chunk, torch.Tensor]]) -> bool:
 
 
 @torch.inference_mode()
-def _run(model: PreTrainedModel, chunk: Chunk, kept: Kept, head: nn.Module | None) -> tuple[Any, ...]:
+def _run(
+    model: PreTrainedModel, chunk: Chunk, kept: Kept, head: nn.Module | None, last_mlp: nn.Module | None
+) -> tuple[Any, ...]:
     """The chunk's values, whether each is the argmax, and the keys and values kept for the next chunk.
 
     With a `head`, the inputs of the output layer in place of the first two.
     """
     if head:
-        states, kept = chunk_states(model, chunk, kept)
+        states, kept = chunk_states(model, chunk, kept, last_mlp)
         return states[torch.from_numpy(chunk.outputs)], kept
     logits, kept = chunk_logits(model, chunk, kept)
     if not len(chunk.slot_outputs):

@@ -1,14 +1,17 @@
 """One chunk of a token tree through a model, after the path whose keys and values are stored."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from shardmark.engine.transformers.loading import input_device
-from shardmark.engine.transformers.logits import hidden_states, logits_at
+from shardmark.engine.transformers.logits import hidden_states, logits_at, relative_difference
 from shardmark.engine.transformers.tree_attention import tree_attention
 from shardmark.engine.tree import Chunk, Numbers
 
@@ -18,6 +21,8 @@ MOST_TOKENS = {"cpu": 256, "cuda": 8192}
 "The most new tokens in one forward pass: more are hardly faster, but take more memory."
 SPARE = 1.5
 "A buffer for keys that has become too small is replaced by one of this many times the size."
+ROUNDING = 1e-3
+"The largest relative difference between an MLP's outputs for several tokens and for each by itself."
 
 
 class PathLayer(DynamicLayer):
@@ -86,15 +91,65 @@ def chunk_logits(model: PreTrainedModel, chunk: Chunk, kept: Kept) -> tuple[torc
     return logits, _kept(cache, chunk)
 
 
-def chunk_states(model: PreTrainedModel, chunk: Chunk, kept: Kept) -> tuple[torch.Tensor, Kept]:
+def chunk_states(
+    model: PreTrainedModel, chunk: Chunk, kept: Kept, last_mlp: nn.Module | None = None
+) -> tuple[torch.Tensor, Kept]:
     """Inputs of the output layer at each of the chunk's tokens, `[tokens, size]`, and the keys and values to keep.
 
-    `kept` is used up as by `chunk_logits`.
+    With the last layer's MLP, they are right only at the chunk's outputs, and the MLP runs for no others. `kept` is
+    used up as by `chunk_logits`.
     """
     cache = _cache(kept)
-    with tree_attention(model, chunk, _block(model)):
+    outputs = torch.from_numpy(chunk.outputs)
+    with tree_attention(model, chunk, _block(model)), _only_at(outputs, last_mlp):
         states = hidden_states(model, **_inputs(model, chunk, cache))
     return states[0], _kept(cache, chunk)
+
+
+@contextmanager
+def _only_at(places: torch.Tensor, mlp: nn.Module | None) -> Iterator[None]:
+    """Run an MLP only at some tokens; its output is 0 at the others."""
+    if mlp is None:
+        yield
+        return
+    shape: list[int] = []
+
+    def narrow(_: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:
+        if len(args) != 1 or args[0].dim() != 3:
+            return None
+        shape[:] = args[0].shape
+        return args[0][:, places]
+
+    def widen(_: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
+        if not shape:
+            return output
+        wide = output.new_zeros(shape)
+        wide[:, places] = output
+        return wide
+
+    hooks = mlp.register_forward_pre_hook(narrow), mlp.register_forward_hook(widen)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def last_mlp_of(model: PreTrainedModel) -> nn.Module | None:
+    """The MLP of a model's last layer, if it treats each token by itself; None if it is of another kind."""
+    layers = max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len, default=None)
+    mlp = getattr(layers[-1], "mlp", None) if layers else None
+    if not isinstance(mlp, nn.Module) or any(isinstance(part, nn.ModuleList) for part in mlp.modules()):
+        return None
+    size = model.get_input_embeddings().weight.shape[1]
+    states = torch.linspace(-1, 1, 3 * size, dtype=model.dtype).view(1, 3, size)
+    try:
+        with torch.inference_mode():
+            together, alone = mlp(states), torch.cat([mlp(state) for state in states.split(1, dim=1)], 1)
+    except (RuntimeError, TypeError, AttributeError):
+        return None
+    is_same = torch.is_tensor(together) and relative_difference(together, alone) < ROUNDING
+    return mlp if is_same else None
 
 
 def _inputs(model: PreTrainedModel, chunk: Chunk, cache: DynamicCache) -> dict[str, Any]:
