@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from repository_datasets import DATA, DATASETS, FIRST, FIXTURES, GROUPS, NAMES, OWN, ROOT, SHOWN, rendered
+from repository_datasets import DATA, DATASETS, FIRST, FIXTURES, GROUPS, NAMES, OWN, ROOT, SHOWN, rendered, rows_of
 from requirements_check import need
 from shardmark.config import load
 from shardmark.config.merge import Merged
 from shardmark.config.suite import suite_names
 from shardmark.errors import Problem
+from shardmark.tasks import render
 from shardmark.tools.prompts import show_prompts
 from shardmark.tools.reading import MARGIN
 
@@ -105,6 +106,39 @@ def test_gpqa_rotates_its_options_and_asks_for_the_letter_of_the_right_one() -> 
 
 def test_truthfulqa_mc_has_several_right_choices() -> None:
     assert first("truthfulqa_mc").target == [1, 2]
+
+
+def test_questions_of_triviaqa_may_repeat() -> None:
+    settings = DATASETS["triviaqa_gen"].settings
+    rows = list(rows_of(settings.source, ""))
+    assert len({sample.id for sample in render(settings, [*rows, *rows], "")}) == 10
+    assert settings.cluster_by == "question_id"
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "right", "wrong"),
+    [
+        ("lambada_gen", {"text": "He yelled, “Holt"}, [" Holt!”", "“Holt"], [" Hold"]),
+        ("lambada_gen", {"text": "She saw the \n\nrecorder"}, [" recorder."], [" record"]),
+        (
+            "agieval_cloze_gen.gaokao-mathcloze",
+            {"query": "", "answer": "$5$;$10$"},
+            [r"\boxed{5,10}", r"\boxed{5}, \boxed{10}", "答案为 $5$；$10$", "答案是 $5$;$10$"],
+            [r"\boxed{10}", r"\boxed{5}"],
+        ),
+    ],
+)
+def test_a_row_with_a_quirk_is_judged_by_what_it_means(
+    name: str, row: dict[str, Any], right: list[str], wrong: list[str]
+) -> None:
+    from shardmark.filters.chain import filter_steps
+
+    settings = DATASETS[name].settings
+    (sample,) = render(settings, [row], "")
+    answers = filter_steps([*right, *wrong], settings.filters, row)[-1]
+    metric: Any = settings.metrics[0]
+    scores = metric.scores(answers, [sample.target] * len(answers))
+    assert scores == [1.0] * len(right) + [0.0] * len(wrong)
 
 
 @pytest.mark.parametrize("language", ["en", "de", "zh", "te"])
