@@ -115,6 +115,13 @@ def test_questions_of_triviaqa_may_repeat() -> None:
     assert settings.cluster_by == "question_id"
 
 
+def test_mmmlu_asks_an_option_that_a_table_has_lost_as_opencompass_does() -> None:
+    settings = DATASETS["mmmlu_gen.AR_XY"].settings
+    row = next(iter(rows_of(settings.source, ""))) | {"B": None}
+    (sample,) = render(settings, [row], "")
+    assert "\nب. None\n" in sample.request.prompt  # type: ignore[union-attr,operator]
+
+
 @pytest.mark.parametrize(
     ("name", "row", "right", "wrong"),
     [
