@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lm_eval_compare import ORACLE
 from repository_datasets import DATASETS, SHOWN, rendered, rows_of
@@ -122,6 +123,14 @@ def _sentences(row: Row, number: int) -> Row:
     return row | {f"opt{n}": row["sentence"].replace("_", row[f"option{n}"]) for n in (1, 2)}
 
 
+def _supergpqa(row: Row) -> str:
+    """The template that OpenCompass has beside its configuration, filled in as it does."""
+    folder = Path(os.environ["SHARDMARK_OPENCOMPASS"]) / "opencompass/datasets/supergpqa/supergpqa_dataset_config"
+    template = yaml.safe_load((folder / "prompt/zero-shot.yaml").read_text("utf-8"))["prompt_format"][0]
+    options = "\n".join(f"{chr(65 + n)}) {option}" for n, option in enumerate(row["options"]))
+    return str(template.format(f"{row['question']}\n{options}"))
+
+
 def _mmlu(row: Row, number: int) -> Row:
     return row | _options(row) | {"input": row["question"], "target": "ABCD"[row["answer"]]}
 
@@ -150,6 +159,7 @@ LOADED: dict[str, Callable[[Row, int], Row]] = {
     ),
     "aime2024_gen": lambda row, n: {"question": row["Problem"]},
     "aime2025_gen": lambda row, n: {"question": row["problem"]},
+    "supergpqa_gen": lambda row, n: row | {"infer_prompt": _supergpqa(row)},
     "livecodebench_gen": lambda row, n: row | {"format_prompt": _lcb_format(row["starter_code"])},
     "svamp_gen": lambda row, n: {"question": f"{row['Body']} {row['Question']}"},
     "mbpp_plus_gen": lambda row, n: {"text": row["prompt"], "test_list": "\n".join(row["test_list"])},
