@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from shardmark.config.weights import UNPACKED, WeightsConfig
+from shardmark.config.weights import WeightsConfig
 from shardmark.engine.transformers.logits import relative_difference
 from shardmark.engine.transformers.packed import pack_linears
 from shardmark.engine.transformers.weights import check_tensors, found, rows_of
@@ -32,8 +32,8 @@ def load_model(record: ModelRecord, staged: Staged) -> Any:
         model.to("cuda" if settings.num_gpus else "cpu")
     if staged.adapter:
         model = _adapted(model, staged.adapter)
-    if not settings.num_gpus and settings.resolved_dtype == "float32" and not UNPACKED & kwargs.keys():
-        pack_linears(model, settings.pack_weights)
+    if settings.pack_weights is True:
+        pack_linears(model)
     return model.eval()
 
 

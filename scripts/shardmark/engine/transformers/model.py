@@ -23,7 +23,7 @@ from shardmark.engine.transformers.continuous_batch import ContinuousBatch
 from shardmark.engine.transformers.decode_graphs import DecodeGraphs
 from shardmark.engine.transformers.loading import check_causal, input_device, load_model, precision
 from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
-from shardmark.engine.transformers.packed import PackedLinear
+from shardmark.engine.transformers.packed import PackedLayers, PackedLinear, pack_linears, packing_fault
 from shardmark.engine.transformers.plain_generation import PlainGeneration, batch_difference
 from shardmark.engine.transformers.scoring import Scorer
 from shardmark.engine.transformers.sharing import columns_matter
@@ -72,6 +72,8 @@ class TransformersModel:
             what = f"model {record.name} cannot be loaded: {error}"
             raise UserError(Problem(record.file, "path", what, "see the log; correct path or kwargs")) from error
         self.model: Any = model
+        self._packs = settings.pack_weights == "auto" and not (settings.why_not_packed or packing_fault())
+        self._packed = PackedLayers()
         self._graphs = DecodeGraphs(model, "" if cuda_graphs else "cuda_graphs is false")
         self.rows = rows_of(model)
         "The number of tokens that the model has embeddings for."
@@ -143,6 +145,8 @@ class TransformersModel:
 
     def score(self, rows: Sequence[ScoredRow]) -> Iterator[list[tuple[int, LogLikelihood]]]:
         """Row numbers with their log-likelihoods, as soon as they are ready. Raises OutOfMemoryError."""
+        if rows:
+            self._packed.unpack()  # which moves log-likelihoods by more than tests allow
         return self._scorer.results(rows)
 
     def generate(self, rows: Sequence[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
@@ -152,6 +156,8 @@ class TransformersModel:
 
     def generation(self, limit: Limit) -> Scheduler | PlainGeneration:
         """The generator of answers with this model, in batches within a limit."""
+        if self._packs and not self._packed.groups:
+            self._packed = pack_linears(self.model)
         if not self.why_plain:
             return Scheduler(ContinuousBatch(self.model, self._graphs), self.tokenizer, self.ends, limit, self.free)
         together, padded = self._batches

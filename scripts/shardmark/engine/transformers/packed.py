@@ -4,30 +4,29 @@ The processors are listed in a table rather than timed when a model is loaded: t
 same answers.
 """
 
-import logging
+import weakref
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from shardmark.engine.transformers.mapped_files import MappedFiles
 
-log = logging.getLogger(__name__)
-
 CPUINFO = Path("/proc/cpuinfo")
-FASTER = {("AuthenticAMD", "AVX2"), ("AuthenticAMD", "AVX512"), ("HygonGenuine", "AVX2"), ("HygonGenuine", "AVX512")}
+FASTER = {(vendor, level) for vendor in ("AuthenticAMD", "HygonGenuine") for level in ("AVX2", "AVX512")}
+FASTER |= {("GenuineIntel", "AVX512")}
 "Vendors, and instruction sets as torch calls them, with which packed weights were measured to be faster."
 LEAST_OUTPUTS, LEAST_INPUTS = 512, 256
 "Smaller layers are no faster when packed."
 ROWS = 32
 "The number of input rows to pack weights for; other numbers of rows are multiplied just as well with them."
 
-Packing = Literal["auto"] | bool
-Place = tuple[nn.Module, str]
-"A module and the name of a layer in it."
+Place = tuple[nn.Module, str, nn.Linear]
+"A module, the name of a layer in it, and that layer as it was."
 
 
 class PackedLinear(nn.Module):
@@ -55,39 +54,59 @@ class PackedLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-def pack_linears(model: nn.Module, wanted: Packing) -> bool:
-    """Pack the weights of a model's linear layers, one at a time, if that is faster here; whether any was packed.
+@dataclass
+class PackedLayers:
+    """The layers of a model that were packed, and can be as they were again."""
 
-    `wanted` overrides the choice for any processor. The dense weights are freed, except those shared with an embedding.
-    Raises ValueError if packing is wanted and this build of torch cannot do it.
+    groups: list[tuple[torch.Tensor, "weakref.ref[torch.Tensor]", list[Place]]] = field(default_factory=list)
+    "Packed weights, the weights that they were made of, and the layers that shared each."
+
+    def pack(self, same: list[Place], files: MappedFiles) -> None:
+        """Replace layers that share one weight by packed layers, without keeping the dense weight."""
+        weight = same[0][2].weight
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+        files.let_go(weight)
+        self.groups.append((packed, weakref.ref(weight), same))
+        for parent, name, layer in same:
+            setattr(parent, name, PackedLinear(packed, layer.bias))
+            layer.register_parameter("weight", None)
+
+    def unpack(self) -> None:
+        """Put the layers back, with the same weights to the last bit."""
+        while self.groups:
+            packed, reference, same = self.groups.pop()
+            weight = reference()  # an embedding has kept it
+            if weight is None:
+                weight = nn.Parameter(packed.to_dense(), requires_grad=False)
+            for parent, name, layer in same:
+                layer.register_parameter("weight", weight)
+                setattr(parent, name, layer)
+
+
+def packing_fault() -> str:
+    """Why weights are not packed here unless a model's file says so; empty if it is known to be faster."""
+    if processor() not in FASTER:
+        return f"not known to be faster on {processor()}"
+    return operators_fault()
+
+
+def pack_linears(model: nn.Module) -> PackedLayers:
+    """Pack the weights of a model's linear layers, one at a time; quantised ones stay.
+
+    The dense weights are freed, except those shared with an embedding. Raises ValueError if this build of torch cannot.
     """
-    if wanted is False or getattr(model, "hf_quantizer", None) or (wanted == "auto" and processor() not in FASTER):
-        return False
-    if fault := _operators_fault():
-        if wanted is True:
-            raise ValueError(
-                f"pack_weights: this build of torch has no such operators ({fault}); leave the setting out"
-            )
-        log.warning("weights are not packed: this build of torch has no such operators (%s)", fault)
-        return False
+    layers = PackedLayers()
+    if getattr(model, "hf_quantizer", None):
+        return layers
+    if fault := operators_fault():
+        raise ValueError(f"pack_weights: this build of torch has no such operators ({fault}); leave the setting out")
     places: dict[int, list[Place]] = defaultdict(list)
-    for parent, name, layer in _packable(model):
-        places[id(layer.weight)].append((parent, name))
+    for place in _packable(model):
+        places[id(place[2].weight)].append(place)
     files = MappedFiles()
     for same in places.values():
-        _pack(same, files)
-    return bool(places)
-
-
-def _pack(places: list[Place], files: MappedFiles) -> None:
-    """Replace layers that share one weight by packed layers, without keeping the dense weight."""
-    packed: torch.Tensor | None = None
-    for parent, name in places:
-        layer: nn.Linear = getattr(parent, name)
-        if packed is None:
-            packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
-            files.let_go(layer.weight)
-        setattr(parent, name, PackedLinear(packed, layer.bias))
+        layers.pack(same, files)
+    return layers
 
 
 def processor() -> tuple[str, str]:
@@ -99,7 +118,7 @@ def processor() -> tuple[str, str]:
     return vendor, torch.backends.cpu.get_cpu_capability()
 
 
-def _operators_fault() -> str:
+def operators_fault() -> str:
     """The reason why this build of torch cannot pack weights and multiply with them; empty if it can.
 
     The operators are internal to torch: they may be missing, or take other arguments.
@@ -113,7 +132,7 @@ def _operators_fault() -> str:
     return "" if is_right else "its packed products are wrong"
 
 
-def _packable(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
+def _packable(model: nn.Module) -> Iterator[Place]:
     """The linear layers worth packing, with their parent modules and names."""
     for parent in model.modules():
         if _reads_weights(parent):
