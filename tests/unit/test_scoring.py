@@ -360,6 +360,22 @@ def test_the_output_layer_waits_for_more_positions(
     assert (len(sizes) == 1) == (outputs == passes)
 
 
+@pytest.mark.parametrize(("batch_size", "share"), [(1, 0.1), ("auto", 1.0)])
+def test_nothing_waits_where_a_pass_is_long_or_bounded(
+    llama: Any, monkeypatch: pytest.MonkeyPatch, batch_size: Any, share: float
+) -> None:
+    """A number of rows bounds what a kill may cost; a large model's pass takes long, its output layer little of it."""
+    from shardmark.engine.transformers import scoring
+
+    monkeypatch.setattr(scoring, "POOLED_SHARE", share)
+    monkeypatch.setitem(scoring.MOST_TOKENS, "cpu", 16)
+    together, whole = [], scoring._pooled
+    monkeypatch.setattr(scoring, "_pooled", lambda head, waiting: together.append(len(waiting)) or whole(head, waiting))
+    scores(llama, shard(), batch_size)
+    assert set(together) == {1}
+    assert len(together) > 1
+
+
 def test_logits_that_the_model_changes_are_left_to_it(backend: Any) -> None:
     from shardmark.engine.transformers.logits import plain_output_layer
 
@@ -397,7 +413,7 @@ def test_what_waits_for_the_output_layer_is_kept_when_a_later_pass_fails(
         return whole(*given)
 
     monkeypatch.setattr(scoring, "chunk_states", failing)
-    results = scoring.tree_results(llama, shard(), Budget(60, 60), head)
+    results = scoring.tree_results(llama, shard(), Budget(60, 60), head, forwards=16)
     assert next(results)
     with pytest.raises(RuntimeError, match="some fault"):
         next(results)

@@ -119,7 +119,7 @@ def test_a_text_is_encoded_as_before(tokenizer: Any) -> None:
     ("template", "meta", "what", "fix"),
     [
         (None, None, "no chat template", "add meta_template"),
-        (TEMPLATE, None, "refuses its messages: no tools", "give the model a meta_template"),
+        (TEMPLATE, None, "refuses its messages: no tools", "give it a meta_template"),
         (None, META, "has no role tool", "add tool to meta_template.round"),
     ],
 )

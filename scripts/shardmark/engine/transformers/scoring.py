@@ -13,6 +13,7 @@ from shardmark.engine.batches import OutOfMemoryError, is_out_of_memory
 from shardmark.engine.tokens import LogLikelihood, ScoredRow
 from shardmark.engine.transformers.logits import log_likelihoods, plain_output_layer, sliced_log_likelihoods
 from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
+from shardmark.engine.transformers.packed import PackedLinear
 from shardmark.engine.transformers.padded import ScoringModel, padded_results
 from shardmark.engine.transformers.sharing import lengths_matter, why_not_shared
 from shardmark.engine.transformers.tree_forward import MOST_TOKENS, Kept, chunk_logits, chunk_states, last_mlp_of
@@ -31,6 +32,8 @@ MOST_LOGITS = {"cpu": 128 << 20, "cuda": 1 << 30}
 POOLED_OUTPUTS, POOLED_FORWARDS = 512, 16
 """On a CPU, the output layer waits for so many positions, since its product is slow with few, but for no more forwards:
 what waits is lost if the process is killed."""
+POOLED_SHARE = 0.1
+"The least share of a model's weights that an output layer which waits has. Others' forwards are long, and it is not."
 
 
 class Scorer:
@@ -41,6 +44,7 @@ class Scorer:
         self._shares: bool | None = None
         self._head: nn.Module | None = None
         self._last_mlp: nn.Module | None = None
+        self._forwards = 1
 
     def results(self, rows: Sequence[ScoredRow]) -> Iterator[list[tuple[int, LogLikelihood]]]:
         """Row numbers with their scores, each once, as soon as they are ready.
@@ -54,7 +58,8 @@ class Scorer:
             budget = scoring_budget(self.backend, self.backend.batch_size, longest)
             if self._head:
                 budget.outputs = budget.tokens
-            yield from tree_results(self.backend, rows, budget, self._head, self._last_mlp)
+            forwards = self._forwards if self.backend.batch_size == "auto" else 1
+            yield from tree_results(self.backend, rows, budget, self._head, self._last_mlp, forwards)
             return
         same_length = lengths_matter(self.backend.model.config.get_text_config(), self.backend.window)
         limit = self.backend.limit(self.backend.batch_size, self.backend.batch_padding and not same_length)
@@ -67,9 +72,18 @@ class Scorer:
             self._shares = reason is None
             self._head = None if reason else plain_output_layer(self.backend.model)
             self._last_mlp = last_mlp_of(self.backend.model) if self._head else None
+            if self._head and _share(self.backend.model, self._head) >= POOLED_SHARE:
+                self._forwards = POOLED_FORWARDS
             if reason:
                 log.warning("scoring each prompt by itself, because this model cannot share prefixes: %s", reason)
         return self._shares
+
+
+def _share(model: nn.Module, layer: nn.Module) -> float:
+    """The share of a model's weights that a linear layer has."""
+    packed = sum(one.in_features * one.out_features for one in model.modules() if isinstance(one, PackedLinear))
+    weights = sum(weight.numel() for weight in model.parameters()) + packed
+    return int(layer.in_features) * int(layer.out_features) / weights
 
 
 def scoring_budget(backend: ScoringModel, batch_size: int | str, longest: int) -> Budget:
@@ -98,10 +112,11 @@ def tree_results(
     budget: Budget,
     head: nn.Module | None = None,
     last_mlp: nn.Module | None = None,
+    forwards: int = 1,
 ) -> Iterator[list[tuple[int, LogLikelihood]]]:
     """Scores of rows through the token tree, in the order of the tree.
 
-    With a plain output layer as `head`, it runs after several forward passes, for all their positions at once, and the
+    With a plain output layer as `head`, it runs after up to `forwards` passes, for all their positions at once, and the
     last layer's MLP, if given, only at these positions.
     """
     tree = TokenTree(rows)
@@ -139,7 +154,7 @@ def tree_results(
             else:
                 values[chunk.slots], best[chunk.slots], kept = found
             start, path = chunk.stop, tree.path_after(chunk, path)
-            if not head or _is_due(waiting):
+            if not head or _is_due(waiting, forwards):
                 yield finished()
     except Exception:
         yield finished()  # else what waits would be computed again
@@ -148,8 +163,8 @@ def tree_results(
         yield finished()
 
 
-def _is_due(waiting: Sequence[tuple[Chunk, torch.Tensor]]) -> bool:
-    return len(waiting) >= POOLED_FORWARDS or sum(len(states) for _, states in waiting) >= POOLED_OUTPUTS
+def _is_due(waiting: Sequence[tuple[Chunk, torch.Tensor]], forwards: int) -> bool:
+    return len(waiting) >= forwards or sum(len(states) for _, states in waiting) >= POOLED_OUTPUTS
 
 
 @torch.inference_mode()
