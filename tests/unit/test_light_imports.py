@@ -37,6 +37,7 @@ print(answer)
 """
 
 
+@pytest.mark.slow
 def test_light_imports_answer_alike_and_have_the_compiler_when_it_is_used() -> None:
     plain: dict[str, object] = {}
     folder = f"{ROOT}/demo/models/small"
@@ -46,6 +47,7 @@ def test_light_imports_answer_alike_and_have_the_compiler_when_it_is_used() -> N
     assert found.stdout.strip() == str(plain["answer"]), found.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["USED = 'torch._dynamo.none'", "MODULES = ('transformers.none',)"])
 def test_versions_with_other_parts_are_imported_as_usual(part: str) -> None:
     script = f"""
