@@ -79,8 +79,10 @@ def kill(project: Project, chance: random.Random, phase: str) -> tuple[str, str]
             os.killpg(run.process.pid, signal.SIGKILL if how == "SIGKILL to all" else signal.SIGHUP)
     run.process.wait()
     reader.join()
-    killed = run.process.returncode in (-signal.SIGKILL, -signal.SIGHUP)
-    return (f"{phase}, {how}" if killed else f"ended with {run.process.returncode}"), "".join(run.lines)
+    code, output = run.process.returncode, "".join(run.lines)
+    stopped = how == "SIGHUP to all" and code == 1 and "Terminating processes on user request" in output
+    killed = code in (-signal.SIGKILL, -signal.SIGHUP) or stopped
+    return (f"{phase}, {how}" if killed else f"ended with {code}"), output
 
 
 def undo(project: Project, phase: str) -> None:

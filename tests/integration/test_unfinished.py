@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CONFIG = {"run": "test", "models": ["demo_small", "demo_medium"], "datasets": ["demo_arithmetic"], "limit": 6}
 FAULTS = {
     "stage": ("scripts/stage.py", "staged = stage_model", "the model is not staged"),
-    "infer": ("scripts/infer.py", "files = (arguments.model", "no answers of 1 of 1 shards"),
+    "infer": ("scripts/infer.py", "files, model = (arguments.staged", "no answers of 1 of 1 shards"),
     "score": ("scripts/score.py", "out = (arguments.scores", "the answers are not scored"),
 }
 "A command, where a fault is put into it, and what the report says then."
