@@ -28,6 +28,7 @@ def test_a_page_fits_every_width_and_has_no_error(visit: Open, report: Path, nam
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_long_names_wrap_and_all_rows_are_printed(visit: Open, tmp_path: Path) -> None:
     files = write_results(tmp_path, ["m" * 100, *(f"m{n}" for n in range(20))], ["demo_arithmetic", "d" * 100], n=2)
     out = build_report("demo", *files, tmp_path / "out", FACTS).parent

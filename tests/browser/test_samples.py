@@ -132,6 +132,7 @@ def test_the_listed_samples_can_be_downloaded_as_they_were_scored(visit: Open, r
         assert (line["model"], line["dataset"]) == ("demo_base", "demo_capitals")
 
 
+@pytest.mark.slow
 def test_a_sample_shows_what_each_filter_did(visit: Open, tmp_path: Path) -> None:
     files = Files([], [])
     samples = make_samples("m", "demo_arithmetic", 4)

@@ -214,6 +214,7 @@ def test_the_first_fork_works_ahead_of_its_command(scripts: Scripts) -> None:
     assert (scripts.folder / "shardmark/ahead.py.pid").read_text() == first
 
 
+@pytest.mark.slow
 def test_a_fork_with_a_client_gets_no_other(scripts: Scripts) -> None:
     first = scripts.run("again")[1].split()[0]
     gate = scripts.folder / "gate"

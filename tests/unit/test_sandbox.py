@@ -126,7 +126,9 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "sleep" else ()) for name in HOSTILE]
+)
 def test_a_hostile_program_does_not_pass(name: str) -> None:
     started = time.monotonic()
     assert not verdict(HOSTILE[name]).passed

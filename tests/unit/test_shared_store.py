@@ -227,6 +227,7 @@ def test_a_store_that_does_not_answer_is_given_up(bob: Person, monkeypatch: pyte
     assert "has not answered" in plan.warnings[0].what
 
 
+@pytest.mark.slow
 def test_an_s3_server_that_is_down_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
@@ -240,6 +241,7 @@ def test_an_s3_server_that_is_down_is_said(tmp_path: Path, monkeypatch: pytest.M
         bob.push()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["down", "slow"])
 def test_a_server_that_fails_while_it_is_read_leaves_what_was_read_and_the_rest_is_inferred(
     fault: str, answered: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -284,6 +286,7 @@ def test_a_folder_that_goes_away_while_it_is_read_is_said_once(bob: Person, monk
     assert len(bob.answers()) == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["down", "full"])
 def test_a_server_that_fails_while_it_is_written_keeps_what_is_there_and_the_next_push_goes_on(
     fault: str, answered: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
