@@ -121,6 +121,27 @@ def test_layers_and_weights_that_are_one_stay_one() -> None:
     assert [torch.equal(layer(inputs), outputs) for layer, outputs in zip(layers, wanted, strict=True)] == [True] * 4
 
 
+@pytest.mark.usefixtures("small")
+def test_a_model_that_cannot_be_packed_whole_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from torch import nn
+
+    from shardmark.engine.transformers import packed
+
+    def full(*given: Any) -> None:
+        raise MemoryError
+
+    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 4))
+    before = [layer.weight.detach().clone() for layer in model]
+    whole = packed.PackedLayers.pack
+    packs = iter([whole, full])
+    monkeypatch.setattr(packed.PackedLayers, "pack", lambda *given: next(packs)(*given))
+    with pytest.raises(MemoryError):
+        packed.pack_linears(model)
+    assert packed_layers(model) == 0
+    assert [torch.equal(layer.weight, weight) for layer, weight in zip(model, before, strict=True)] == [True, True]
+
+
 @pytest.mark.parametrize("shape", [(2, 5, 8), (2, 0, 8), (0, 8), (8,), (1, 8)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_inputs_of_any_shape(shape: tuple[int, ...], bias: bool) -> None:
@@ -212,7 +233,9 @@ def test_other_precisions_and_devices_stay(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("small")
-def test_a_torch_without_the_operators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_without_the_operators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from shardmark.engine.transformers import packed
 
     def gone(*_: Any) -> Any:
@@ -222,6 +245,7 @@ def test_a_torch_without_the_operators(tmp_path: Path, monkeypatch: pytest.Monke
     on(monkeypatch, AMD)
     monkeypatch.setattr(packed.PackedLinear, "forward", gone)
     assert packed_after_writing(folder) == 0
+    assert "weights are not packed" in caplog.text
     with pytest.raises(UserError, match="this build of torch has no such operators"):
         tiny_models.load_backend(folder, pack_weights=True)
 

@@ -23,7 +23,7 @@ from shardmark.engine.transformers.continuous_batch import ContinuousBatch
 from shardmark.engine.transformers.decode_graphs import DecodeGraphs
 from shardmark.engine.transformers.loading import check_causal, input_device, load_model, precision
 from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
-from shardmark.engine.transformers.packed import PackedLayers, PackedLinear, pack_linears, packing_fault
+from shardmark.engine.transformers.packed import PackedLayers, PackedLinear, is_faster, pack_linears
 from shardmark.engine.transformers.plain_generation import PlainGeneration, batch_difference
 from shardmark.engine.transformers.scoring import Scorer
 from shardmark.engine.transformers.sharing import columns_matter
@@ -72,7 +72,7 @@ class TransformersModel:
             what = f"model {record.name} cannot be loaded: {error}"
             raise UserError(Problem(record.file, "path", what, "see the log; correct path or kwargs")) from error
         self.model: Any = model
-        self._packs = settings.pack_weights == "auto" and not (settings.why_not_packed or packing_fault())
+        self._packs = settings.pack_weights == "auto" and not settings.why_not_packed and is_faster()
         self._packed = PackedLayers()
         self._graphs = DecodeGraphs(model, "" if cuda_graphs else "cuda_graphs is false")
         self.rows = rows_of(model)

@@ -4,6 +4,7 @@ The processors are listed in a table rather than timed when a model is loaded: t
 same answers.
 """
 
+import logging
 import weakref
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import torch
 from torch import nn
 
 from shardmark.engine.transformers.mapped_files import MappedFiles
+
+log = logging.getLogger(__name__)
 
 CPUINFO = Path("/proc/cpuinfo")
 FASTER = {(vendor, level) for vendor in ("AuthenticAMD", "HygonGenuine") for level in ("AVX2", "AVX512")}
@@ -83,11 +86,13 @@ class PackedLayers:
                 setattr(parent, name, layer)
 
 
-def packing_fault() -> str:
-    """Why weights are not packed here unless a model's file says so; empty if it is known to be faster."""
+def is_faster() -> bool:
+    """Whether packed weights are known to be faster on this processor, and this build of torch can pack them."""
     if processor() not in FASTER:
-        return f"not known to be faster on {processor()}"
-    return operators_fault()
+        return False
+    if fault := _operators_fault():
+        log.warning("weights are not packed: this build of torch has no such operators (%s)", fault)
+    return not fault
 
 
 def pack_linears(model: nn.Module) -> PackedLayers:
@@ -98,14 +103,18 @@ def pack_linears(model: nn.Module) -> PackedLayers:
     layers = PackedLayers()
     if getattr(model, "hf_quantizer", None):
         return layers
-    if fault := operators_fault():
+    if fault := _operators_fault():
         raise ValueError(f"pack_weights: this build of torch has no such operators ({fault}); leave the setting out")
     places: dict[int, list[Place]] = defaultdict(list)
     for place in _packable(model):
         places[id(place[2].weight)].append(place)
     files = MappedFiles()
-    for same in places.values():
-        layers.pack(same, files)
+    try:
+        for same in places.values():
+            layers.pack(same, files)
+    except BaseException:  # out of memory, say: no later job may find some layers packed
+        layers.unpack()
+        raise
     return layers
 
 
@@ -118,7 +127,7 @@ def processor() -> tuple[str, str]:
     return vendor, torch.backends.cpu.get_cpu_capability()
 
 
-def operators_fault() -> str:
+def _operators_fault() -> str:
     """The reason why this build of torch cannot pack weights and multiply with them; empty if it can.
 
     The operators are internal to torch: they may be missing, or take other arguments.
