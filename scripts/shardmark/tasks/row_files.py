@@ -5,43 +5,29 @@ Here a cell is text unless `types` says otherwise, and a cell of the wrong type 
 column.
 """
 
-import bz2
 import csv
-import gzip
 import io
 import json
 import lzma
 import math
 import re
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
-from datetime import date, time, timedelta
-from decimal import Decimal
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, Any, Literal
 
 from shardmark.config.row_files import Format, RowFiles
 from shardmark.errors import Problem, UserError, nearest
-
-if TYPE_CHECKING:
-    import pyarrow
-
-Row = dict[str, Any]
+from shardmark.tasks.columnar_files import Row, arrow, columnar, parquet
+from shardmark.tasks.compressed_files import MAGIC, OPENERS, opened, zstd_error
 
 MAX_DEPTH = 100
 "The deepest nesting of lists and mappings in a row: code that reads and writes rows recurses into them."
 AS_UTF8 = "save the file as UTF-8"
 MOST_PROBLEMS = 10
 "The most broken rows of a file that are reported."
-MEDIA = {"Image", "Audio", "Video", "Pdf", "Nifti", "Mesh", "BioStructure"}
-"`datasets`' names of the column types whose values are objects in memory."
-
-MAGIC = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".bz2": b"BZh", ".xz": b"\xfd7zXZ"}
-"The first bytes of compressed files."
-
 ENDINGS: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -73,12 +59,12 @@ def read_rows(path: Path, how: RowFiles | None = None) -> Iterator[Row]:
     count = 0
     problems: list[Problem] = []
     try:
-        with closing(_opened(path)) as file:
+        with closing(opened(path)) as file:
             for row in _READERS[kind](path, file, how, problems):
                 if not problems:  # after a broken row, only other broken rows matter
                     count += 1
                     yield row
-    except (EOFError, lzma.LZMAError, OSError, zlib.error, _zstd_error()) as error:
+    except (EOFError, lzma.LZMAError, OSError, zlib.error, zstd_error()) as error:
         if isinstance(error, OSError) and error.errno:
             raise  # an error of the disk or the network
         fix = "restore it, or correct its suffix"
@@ -99,7 +85,7 @@ def _foreign(path: Path, kind: Format) -> tuple[str, str] | None:
     """What a broken file is instead, and the fix, if its first bytes tell."""
     with open(path, "rb") as file:
         start = file.read(8)
-    packed = path.suffix.lower() in _OPENERS
+    packed = path.suffix.lower() in OPENERS
     if start.startswith(b"PK\x03\x04"):
         return "it is a zip archive, as .xlsx and .ods files are", "unpack it, or export the sheet as CSV"
     if not packed and (suffix := next((suffix for suffix, magic in MAGIC.items() if start.startswith(magic)), None)):
@@ -116,7 +102,7 @@ def format_of(path: Path, how: RowFiles) -> Format:
 
 def _ending(path: Path) -> str:
     """The ending of a file's name, without that of a compression."""
-    return (path.with_suffix("") if path.suffix.lower() in _OPENERS else path).suffix.lower()
+    return (path.with_suffix("") if path.suffix.lower() in OPENERS else path).suffix.lower()
 
 
 def refuse_without_effect(paths: Sequence[Path], how: RowFiles) -> None:
@@ -127,30 +113,6 @@ def refuse_without_effect(paths: Sequence[Path], how: RowFiles) -> None:
     if wrong:
         what = f"source.{' and source.'.join(wrong)}: not used for a file that is read as {' and '.join(sorted(kinds))}"
         raise UserError(Problem(", ".join(map(str, paths)), "", what, "drop the key, or set source.format"))
-
-
-def _zstd(path: Path) -> Any:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    return zstd.open(path, "rb")
-
-
-def _zstd_error() -> type[Exception]:
-    """The exception that zstd raises, or another that is caught anyway if zstd was not used."""
-    for name in ("compression.zstd", "backports.zstd"):
-        if name in sys.modules:
-            return sys.modules[name].ZstdError
-    return EOFError
-
-
-_OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".zst": _zstd, ".bz2": bz2.open, ".xz": lzma.open}
-
-
-def _opened(path: Path) -> IO[bytes]:
-    opener = _OPENERS.get(path.suffix.lower())
-    return opener(path) if opener else open(path, "rb")
 
 
 def _json_lines(path: Path, file: IO[bytes], how: RowFiles, problems: list[Problem]) -> Iterator[Row]:
@@ -374,98 +336,11 @@ _CASTS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _columnar(
-    batches: Callable[[Path, IO[bytes]], "Iterator[pyarrow.RecordBatch]"],
-) -> Callable[[Path, IO[bytes], RowFiles, list[Problem]], Iterator[Row]]:
-    """A reader of tables with typed columns: dates, bytes and decimals become text, as in rows of the Hub."""
-
-    def rows(path: Path, file: IO[bytes], how: RowFiles, problems: list[Problem]) -> Iterator[Row]:
-        import pyarrow
-
-        number = 0
-        try:
-            for batch in batches(path, file):
-                names = batch.schema.names
-                if doubled := next((name for name in names if names.count(name) > 1), None):
-                    problems.append(Problem(str(path), "", f"two columns are called {doubled!r}", "rename one of them"))
-                    return
-                for row in batch.drop_columns(_media(batch.schema)).to_pylist():
-                    yield plain_row(row)
-                    number += 1
-        except TypeError as error:
-            problems.append(Problem(str(path), "", f"row {number}, {error}", "leave the column out, or store text"))
-        except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
-            if isinstance(error, OSError) and error.errno:
-                raise
-            what = f"cannot be read after row {number}: {error}" if number else f"cannot be read: {error}"
-            problems.append(Problem(str(path), "", what, "write it again, or correct its suffix or source.format"))
-
-    return rows
-
-
-def _seekable(file: IO[bytes]) -> Any:
-    import pyarrow
-
-    return pyarrow.py_buffer(file.read())
-
-
-def _parquet(path: Path, file: IO[bytes]) -> "Iterator[pyarrow.RecordBatch]":
-    import pyarrow
-    import pyarrow.parquet
-
-    whole = path if path.suffix.lower() not in _OPENERS else pyarrow.BufferReader(_seekable(file))
-    with pyarrow.parquet.ParquetFile(whole) as table:
-        yield from table.iter_batches(batch_size=1024)
-
-
-def _arrow(path: Path, file: IO[bytes]) -> "Iterator[pyarrow.RecordBatch]":
-    """An IPC file or, as `datasets` writes them, an IPC stream."""
-    import pyarrow
-
-    compressed = path.suffix.lower() in _OPENERS
-    source = pyarrow.BufferReader(_seekable(file)) if compressed else pyarrow.memory_map(str(path))
-    with source:
-        is_file = source.read(6) == b"ARROW1"
-        source.seek(0)
-        if is_file:
-            reader = pyarrow.ipc.open_file(source)
-            yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
-        else:
-            yield from pyarrow.ipc.open_stream(source)
-
-
-def _media(schema: "pyarrow.Schema") -> list[str]:
-    """The columns that `datasets` marks as images, audio and the like, which a prompt cannot hold."""
-    with suppress(ValueError, KeyError, TypeError, AttributeError):
-        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        return [name for name in schema.names if features[name].get("_type") in MEDIA]
-    return []
-
-
-def plain_row(row: Row) -> Row:
-    """A row as JSON: dates, bytes and decimals become text. Raises TypeError for other objects."""
-    try:
-        return dict(json.loads(json.dumps(row, default=_text_of)))
-    except TypeError:
-        for column, value in row.items():
-            try:
-                json.dumps(value, default=_text_of)
-            except TypeError as error:
-                raise TypeError(f"column {column!r}: {error}") from error
-        raise
-
-
-def _text_of(value: object) -> str:
-    if isinstance(value, date | time | timedelta | Decimal | bytes):
-        return str(value)
-    raise TypeError(f"a column holds objects of type {type(value).__name__}, which is not a text, number or list")
-
-
 _READERS: dict[Format, Callable[[Path, IO[bytes], RowFiles, list[Problem]], Iterator[Row]]] = {
     "jsonl": _json_lines,
     "json": _json,
     "csv": _table,
     "tsv": _table,
-    "parquet": _columnar(_parquet),
-    "arrow": _columnar(_arrow),
+    "parquet": columnar(parquet),
+    "arrow": columnar(arrow),
 }

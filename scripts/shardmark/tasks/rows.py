@@ -17,7 +17,8 @@ from shardmark.config.row_files import RowFiles
 from shardmark.errors import Problem, UserError, collecting
 from shardmark.files import digest, file_sha256, jsonl, read_jsonl, write_whole
 from shardmark.printable import one_line
-from shardmark.tasks.row_files import MEDIA, Row, plain_row, read_rows, refuse_without_effect
+from shardmark.tasks.columnar_files import MEDIA, Row, plain_row
+from shardmark.tasks.row_files import read_rows, refuse_without_effect
 from shardmark.tasks.synthetic import synthetic_file
 
 ROWS_FORMAT = 1

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from shardmark.config.synthetic import WORDS, Ruler
-from shardmark.tasks.row_files import Row
+from shardmark.tasks.columnar_files import Row
 
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 ADJECTIVES = """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shardmark.config.synthetic import Needle, Ruler
 from shardmark.files import digest, jsonl, write_whole
-from shardmark.tasks.row_files import Row
+from shardmark.tasks.columnar_files import Row
 from shardmark.tasks.ruler import ruler
 
 FORMAT = 1
