@@ -166,6 +166,13 @@ def test_a_file_that_cannot_be_read_is_not_called_invalid(tmp_path: Path) -> Non
     assert [problem.what for problem in found] == ["cannot be read: Is a directory"]
 
 
+@pytest.mark.parametrize(("written", "read"), [("010", "8"), ("-007", "-7"), ("1:30", "90"), ("1:30.5", "90.5")])
+def test_a_number_that_yaml_reads_as_another_is_an_error(tmp_path: Path, written: str, read: str) -> None:
+    problem = broken(tmp_path, f"a: 0\nb: {written}\n".encode())
+    assert problem.where == "m.yaml:2"
+    assert f"YAML reads {written} as {read}: write that, or put {written!r} in quotes" in problem.what
+
+
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     problem = broken(tmp_path, b"path: a\nnum_gpus: 1\nmodel_kwargs: {}\nnum_gpus: 2\n")
     assert problem.where == "m.yaml:2"

@@ -57,8 +57,19 @@ def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
     return dict(loader.construct_mapping(node, deep=True))
 
 
+def _number(loader: Any, node: yaml.ScalarNode) -> float:
+    """A number that means what it looks like: YAML 1.1 reads 010 as 8, and 1:30 as 90."""
+    value: float = getattr(loader, f"construct_yaml_{node.tag.rpartition(':')[2]}")(node)
+    digits = node.value.lstrip("+-").replace("_", "")
+    if ":" in digits or (digits.isdigit() and digits != "0" and digits[0] == "0"):
+        raise _at(node.start_mark, f"YAML reads {node.value} as {value}: write that, or put {node.value!r} in quotes")
+    return value
+
+
 for _kind in (_Loader, _FastLoader):
     _kind.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+    for _tag in ("int", "float"):
+        _kind.add_constructor(f"tag:yaml.org,2002:{_tag}", _number)
 
 
 def _at(mark: Any, problem: str) -> yaml.MarkedYAMLError:
