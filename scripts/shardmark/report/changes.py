@@ -1,24 +1,22 @@
 """The differences between two reports: scores that moved, samples that flipped, and inputs that changed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.power import LEVEL
-from shardmark.records.base import Record, Unreadable
+from shardmark.records.base import Record
 from shardmark.records.parts import Cause, differing
 from shardmark.records.sample import Sample, read_sample
 from shardmark.records.score import Metric, Provenance, Scores
 from shardmark.scoring.comparisons import Comparison, compare, holm
 
-from .inputs import ANEW
 from .pair import Pair
 from .results import Results
-from .sample_scores import read_sample_scores
+from .sample_scores import SampleScores, Scored, read_lines, read_scored, sample_scores
 from .text import as_text, clean
 
 LONGEST = 400
@@ -99,7 +97,8 @@ def _change(before: Pair | None, after: Pair | None) -> Change | None:
         return Change(status="added" if before is None else "removed", **facts)
     metric, earlier = after.scores.primary, before.scores.metrics.get(after.scores.primary)
     facts["before"] = earlier
-    scores = [{sample.sample: sample.scores.get(metric) for sample in _samples(each)} for each in (before, after)]
+    samples = [list(read_scored(each)) for each in (before, after)]
+    scores = [{sample.sample: sample.scores.get(metric) for sample in each} for each in samples]
     shared = [name for name in scores[1] if name in scores[0]]
     flips = [
         Flip(sample=name, before=scores[0][name], after=scores[1][name])
@@ -116,10 +115,11 @@ def _change(before: Pair | None, after: Pair | None) -> Change | None:
         part = "shardmark" if version[0] != version[1] else "answers"
         causes = [Cause(part=part, before=version[0], after=version[1])]
     status: Any = "moved" if moved else "flipped" if flips or any(only) else "remade"
-    found = _compared(before, after, metric)
+    found = _compared(sample_scores(before, samples[0]), sample_scores(after, samples[1]))
+    found = found if before.scores.primary == metric else None
     return Change(
         status=status,
-        flips=_with_outputs(flips, before, after),
+        flips=_with_outputs(flips, *map(_outputs, (before, after), samples, [flips] * 2)) if flips else [],
         only_before=only[0],
         only_after=only[1],
         causes=causes,
@@ -129,11 +129,8 @@ def _change(before: Pair | None, after: Pair | None) -> Change | None:
     )
 
 
-def _compared(before: Pair, after: Pair, metric: str) -> Comparison | None:
+def _compared(other: SampleScores | None, one: SampleScores | None) -> Comparison | None:
     """The later answers to the samples that both have, compared with the earlier ones."""
-    if before.scores.primary != metric:
-        return None
-    one, other = read_sample_scores(after), read_sample_scores(before)
     if one is None or other is None:
         return None
     places = {name: place for place, name in enumerate(other.names)}
@@ -172,36 +169,24 @@ def _model_parts(source: Provenance) -> Mapping[str, str]:
     return found
 
 
-def _with_outputs(flips: Sequence[Flip], before: Pair, after: Pair) -> list[Flip]:
-    wanted = {flip.sample for flip in flips}
-    told = [
-        {sample.sample: _told(sample) for sample in _samples(pair) if sample.sample in wanted} if wanted else {}
-        for pair in (before, after)
-    ]
+def _with_outputs(flips: Sequence[Flip], before: Mapping[str, str], after: Mapping[str, str]) -> list[Flip]:
     return [
-        Flip(
-            sample=clean(flip.sample),
-            before=flip.before,
-            after=flip.after,
-            output_before=told[0][flip.sample],
-            output_after=told[1][flip.sample],
-        )
+        replace(flip, sample=clean(flip.sample), output_before=before[flip.sample], output_after=after[flip.sample])
         for flip in flips
     ]
+
+
+def _outputs(pair: Pair, samples: Sequence[Scored], flips: Sequence[Flip]) -> dict[str, str]:
+    """The outputs of samples that flipped, by name; only their lines are decoded."""
+    wanted, following = {flip.sample for flip in flips}, iter(samples)
+    assert pair.samples is not None
+
+    def decode(line: bytes) -> Sample | None:
+        return read_sample(line) if next(following).sample in wanted else None
+
+    return {sample.sample: _told(sample) for sample in read_lines(pair.samples, decode) if sample}
 
 
 def _told(sample: Sample) -> str:
     text = "" if sample.output is None else as_text(sample.output)
     return str(clean(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"))
-
-
-def _samples(pair: Pair) -> Iterator[Sample]:
-    if pair.samples is None:
-        return
-    with pair.samples.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                if line.strip():
-                    yield read_sample(line)
-            except Unreadable as error:
-                raise UserError(Problem(f"{pair.samples}:{number}", "", str(error), ANEW)) from error

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from shardmark.errors import Problem, UserError
+from shardmark.records.base import Unreadable
 from shardmark.records.sample import read_sample
 
+from .inputs import ANEW
 from .pair import Pair
 
 
@@ -32,14 +36,14 @@ class Rows(NamedTuple):
     targets: tuple[bytes, ...]
 
 
-class _Score(msgspec.Struct, gc=False):
+class Scored(msgspec.Struct, gc=False):
+    """The scores of a sample."""
+
     sample: str
     scores: dict[str, float | None]
 
 
-class _ClusteredScore(msgspec.Struct, gc=False):
-    sample: str
-    scores: dict[str, float | None]
+class _Clustered(Scored, gc=False):
     row: dict[str, Any]
 
 
@@ -49,29 +53,41 @@ class _Row(msgspec.Struct, gc=False):
     target: msgspec.Raw = msgspec.Raw()
 
 
-_SCORE = msgspec.json.Decoder(_Score).decode
-_CLUSTERED_SCORE = msgspec.json.Decoder(_ClusteredScore).decode
+_SCORED = msgspec.json.Decoder(Scored).decode
+_CLUSTERED = msgspec.json.Decoder(_Clustered).decode
 _ROW = msgspec.json.Decoder(_Row).decode
 LEAST = 8
 "How many bytes of a row show whether it is empty."
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+UNREADABLE = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError)
 "Errors from a damaged file; the code that shows the samples reports what is wrong with it."
 
 
 def read_sample_scores(pair: Pair) -> SampleScores | None:
     """The scores that the primary metric is the mean of; None if it is not a mean, or the file cannot be read."""
-    column = pair.scores.provenance.config.get("dataset", {}).get("cluster_by")
-    value = pair.scores.main.value
-    if pair.samples is None or value is None:
-        return None
     try:
-        found = list(_lines(pair.samples, _CLUSTERED_SCORE if column else _SCORE))
-        names = tuple(each.sample for each in found)
-        scores = [each.scores[pair.scores.primary] for each in found]
-        clusters = tuple(str(each.row[column]) for each in found) if column else None
+        return sample_scores(pair, list(read_scored(pair)))
     except UNREADABLE:
         return None
-    return whole_scores(value, names, scores, clusters)
+
+
+def read_scored(pair: Pair) -> Iterator[Scored]:
+    """The scores of a pair's samples, for `sample_scores`. Raises UserError for a damaged line."""
+    return read_lines(pair.samples, _CLUSTERED if _cluster_column(pair) else _SCORED) if pair.samples else iter(())
+
+
+def sample_scores(pair: Pair, samples: Sequence[Scored]) -> SampleScores | None:
+    """Those scores as they can be compared; None if the primary metric is not their mean."""
+    column, names = _cluster_column(pair), [each.sample for each in samples]
+    try:
+        scores = [each.scores[pair.scores.primary] for each in samples]
+        clusters = [str(each.row[column]) for each in samples if isinstance(each, _Clustered)] if column else None
+    except UNREADABLE:
+        return None
+    return whole_scores(pair.scores.main.value, names, scores, clusters)
+
+
+def _cluster_column(pair: Pair) -> str | None:
+    return pair.scores.provenance.config.get("dataset", {}).get("cluster_by") or None
 
 
 def whole_scores(
@@ -82,7 +98,7 @@ def whole_scores(
     if value is None or not len(array) or np.isnan(array).any() or len(set(names)) < len(names):
         return None
     found = SampleScores(tuple(names), array, tuple(clusters) if clusters else None)
-    return found if abs(array.mean() - value) <= 1e-9 else None
+    return found if math.isclose(array.mean(), value, abs_tol=1e-9) else None
 
 
 def read_rows(path: Path) -> Rows | None:
@@ -94,7 +110,7 @@ def read_rows(path: Path) -> Rows | None:
     keys, names, targets = [], [], []
     found: set[bytes] = set()
     try:
-        for each in _lines(path, _ROW):
+        for each in read_lines(path, _ROW):
             found.add(bytes(each.row)[:LEAST])
             digest = hashlib.blake2b(bytes(each.row), digest_size=8).digest()
             seen[digest] = seen.get(digest, 0) + 1
@@ -107,11 +123,15 @@ def read_rows(path: Path) -> Rows | None:
     return Rows(tuple(keys), tuple(names), tuple(targets)) if told else None
 
 
-def _lines(path: Path, decode: Callable[[bytes], Any]) -> Iterator[Any]:
+def read_lines(path: Path, decode: Callable[[bytes], Any]) -> Iterator[Any]:
+    """What `decode` makes of each line. Raises UserError with the number of a damaged one."""
     with path.open("rb") as lines:
-        for line in lines:
-            if line.strip():
-                yield _decoded(line, decode)
+        for number, line in enumerate(lines, 1):
+            try:
+                if not line.isspace():
+                    yield _decoded(line, decode)
+            except Unreadable as error:
+                raise UserError(Problem(f"{path}:{number}", "", str(error), ANEW)) from error
 
 
 def _decoded(line: bytes, decode: Callable[[bytes], Any]) -> Any:
@@ -122,4 +142,4 @@ def _decoded(line: bytes, decode: Callable[[bytes], Any]) -> Any:
         row, target = (json.dumps(value, sort_keys=True).encode() for value in (sample.row, sample.target))
         if decode is _ROW:
             return _Row(sample.sample, msgspec.Raw(row), msgspec.Raw(target))
-        return _ClusteredScore(sample.sample, sample.scores, sample.row)
+        return _Clustered(sample.sample, sample.scores, sample.row)

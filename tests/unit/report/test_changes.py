@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shardmark.errors import UserError
 from shardmark.records.base import to_json
 from shardmark.report.changes import Change, changes
 from shardmark.report.changes_page import write_changes
@@ -130,6 +131,19 @@ def test_a_significant_change_is_tested_on_the_samples_that_both_have(tmp_path: 
 def test_what_is_new_and_what_is_gone(tmp_path: Path) -> None:
     before, after = results(tmp_path / "b", models=("a", "b")), results(tmp_path / "a", models=("a", "c"))
     assert [(found.model, found.status) for found in changes(before, after)] == [("c", "added"), ("b", "removed")]
+
+
+def test_a_damaged_line_is_told_with_its_number(tmp_path: Path) -> None:
+    before, after = results(tmp_path / "before"), results(tmp_path / "after")
+    for path, text in (
+        (after.pairs["a", "demo_arithmetic"], '{"sample": 1}'),
+        (before.pairs["a", "demo_arithmetic"], "{"),
+    ):
+        assert path.samples
+        lines = path.samples.read_text("utf-8").splitlines(keepends=True)
+        path.samples.write_text("".join([*lines[:6], f"{text}\n", *lines[7:]]), "utf-8")
+        with pytest.raises(UserError, match="jsonl:7"):
+            changes(before, after)
 
 
 def test_the_page_shows_flips_escaped(tmp_path: Path) -> None:

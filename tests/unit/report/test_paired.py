@@ -1,6 +1,7 @@
 """A run's models compared with each other, and data sets that ask about the same rows."""
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from shardmark.report.leaderboard import Leaderboard, rank_models
 from shardmark.report.paired import Comparisons
 from shardmark.report.remarks import headline, same_rows
 from shardmark.report.results import Results, read_results
+from shardmark.report.sample_scores import whole_scores
 from shardmark.scoring.comparisons import compare
 from unit.report.fake_results import Files, fraction, make_samples, make_scores, write_pair
 
@@ -39,6 +41,12 @@ def test_models_that_differ_on_the_same_samples_are_told_apart_where_their_inter
     assert [row.standing for row in board.rows] == ["best", other]
     assert [cell.standing for cell in board.cells(board.columns[0])] == ["best", other]
     assert [str(row.ranks) for row in board.rows] == (["1", "2"] if with_samples else ["1–2", "1–2"])
+
+
+def test_means_of_large_scores_are_paired_although_they_are_rounded() -> None:
+    scores = [random.Random(n).uniform(1e9, 9e9) for n in range(999)]
+    assert whole_scores(math.fsum(scores) / 999, [str(n) for n in range(999)], scores, None)
+    assert not whole_scores(math.fsum(scores) / 999 + 100, [str(n) for n in range(999)], scores, None)
 
 
 def test_the_more_models_are_compared_the_more_must_a_difference_be(tmp_path: Path) -> None:
