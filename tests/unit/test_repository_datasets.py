@@ -5,11 +5,13 @@ sample; after a deliberate change, write it anew with SHARDMARK_WRITE_PROMPTS=1.
 """
 
 import os
+import re
 import runpy
 import sys
 from typing import Any
 
 import pytest
+import yaml
 
 from repository_datasets import DATA, DATASETS, FIRST, FIXTURES, GROUPS, NAMES, OWN, ROOT, SHOWN, rendered, rows_of
 from requirements_check import need
@@ -164,6 +166,18 @@ def test_yes_and_no_state_an_option(name: str) -> None:
     told = {" Yes\nAnswer: No": "A", "**No.**": "B", "no, it is not": "B", " B\nAnswer: B": "B", "Nobody knows": None}
     told |= {"": None, "A. Yes": "A", "The answer is B": "B"}
     assert dict(zip(told, filter_steps(list(told), DATASETS[name].settings.filters, {})[-1], strict=True)) == told
+
+
+@pytest.mark.parametrize("kind", ["choice", "free"])
+def test_the_answers_of_the_published_explanations_of_bbh_are_found(kind: str) -> None:
+    from shardmark.filters.chain import filter_steps
+
+    parts = yaml.safe_load((ROOT / f"config/datasets/bbh_cot/bbh_cot_{kind}_gen.yaml").read_text("utf-8"))["parts"]
+    for part, values in parts.items():
+        explained = re.findall(r"step by step\.(.*?answer is (.*?)\.?)(?=\n\nQ:|\Z)", values["hint"], re.DOTALL)
+        filters = DATASETS[f"bbh_cot_{kind}_gen.{part}"].settings.filters
+        assert len(explained) == 3
+        assert [filter_steps([text], filters, {})[-1][0] for text, _ in explained] == [right for _, right in explained]
 
 
 @pytest.mark.parametrize("kind", ["complete", "instruct"])
