@@ -148,6 +148,12 @@ def test_squad_compares_words(answer: str, right: list[str], f1: float, exact: f
     assert samples("f1", [answer], [right], average="token") == pytest.approx([f1])
 
 
+def test_an_answer_contains_a_target_if_it_has_its_words_in_a_row() -> None:
+    answers = ["Barack Obama (born 1961)", "It was the Beatles.", "Bart", "Obama Barack", "", "a cat", "the"]
+    targets = [["Obama", "x"], ["The Beatles"], ["art"], ["Barack Obama"], ["x"], ["the"], ["a"]]
+    assert samples("squad", answers, targets, part="contains") == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+
+
 def test_string_match_looks_for_each_target_anywhere() -> None:
     answers = ["they are ABC, Def", "abcdef", "", "x"]
     right = [["abc", "DEF", "ghi"], ["b", "b"], ["a"], []]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from shardmark.metrics.base import Mean
-from shardmark.texts.words import same_words, word_f1
+from shardmark.texts.words import has_words, same_words, word_f1
 
 
 class Squad(Mean):
@@ -16,19 +16,16 @@ class Squad(Mean):
     protocol: ClassVar[int] = 3
 
     name: Literal["squad"]
-    part: Literal["f1", "exact_match"] = "f1"
-    "f1: overlap of words. exact_match: equality."
+    part: Literal["f1", "exact_match", "contains"] = "f1"
+    "f1: overlap of words. exact_match: equality. contains: whether the words of a target are in the answer, in a row."
 
     def is_right_or_wrong(self) -> bool:
-        return self.part == "exact_match"
+        return self.part != "f1"
 
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
-        """The best reference's F1 of words or, for `part` exact_match, 1.0 if all words are equal."""
-
-        def score(answer: str, reference: str) -> float:
-            return word_f1(answer, reference) if self.part == "f1" else float(same_words(answer, reference))
-
+        """The `part` for the best reference."""
+        score = {"f1": word_f1, "exact_match": same_words, "contains": has_words}[self.part]
         return [
-            max((score(answer, r) for r in right), default=0.0)
+            float(max((score(answer, r) for r in right), default=0.0))
             for answer, right in zip(predictions, references, strict=True)
         ]

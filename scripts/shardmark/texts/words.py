@@ -28,6 +28,11 @@ def same_words(answer: str, reference: str) -> bool:
     return bare(answer) == bare(reference) and (bool(answer.strip()) or not reference.strip())
 
 
+def has_words(answer: str, reference: str) -> bool:
+    """Whether the answer has the words of the reference in a row."""
+    return same_words(answer, reference) or (bool(bare(reference)) and f" {bare(reference)} " in f" {bare(answer)} ")
+
+
 def word_f1(answer: str, reference: str) -> float:
     """The F1 score of the words in common; for two texts without words, 1 if they are the same."""
     one, other = bare(answer).split(), bare(reference).split()
