@@ -43,9 +43,12 @@ MARKUP = (
     (compiled(r"<(?:final_?)?answer>"), "\nanswer: "),
     (compiled(r"</?[a-z_]{2,20}>"), "\n"),
     (re.compile(r"\\f?boxed\s?(?=[{(\\\w])"), " final answer: "),
+    (re.compile(r"(?<=\d)(?:\s|~|\\[,;: ]){0,4}\\(?:text|textrm|mathrm|rm)\s?\{\s?[A-Za-z]\s?\}"), " "),
     (re.compile(r"\\(?:text|math|rm|bf|it|tt|display|left|right|big)[a-z]{0,10}\b"), ""),
     (re.compile(r"\\[()\[\],;:! ]|\$"), " "),
     (re.compile(r"【([^【】\n]{1,20})】"), r"(\1)"),
+    (re.compile(r"^[ \t*-]{0,9}(?:☐|\[ \]|\( \))[^\n]*", re.MULTILINE), ""),
+    (re.compile(r"^[ \t*-]{0,9}(?:☑|☒|\[x\]|\(x\))", re.MULTILINE | re.IGNORECASE), "answer: "),
     (re.compile(rf"[*_`'‘’<>\[{{({QUOTES}]{{1,6}}\s?([A-Za-z])\s?[*_`'‘’<>\]}}){QUOTES}]{{1,6}}(?!\w)"), r"(\1)"),
     (re.compile(rf"[*`{{}}{QUOTES}]|(?<![A-Za-z0-9])_{{1,3}}|_{{1,3}}(?![A-Za-z0-9])|(?<!\w)'|'(?!\w)"), ""),
     (re.compile(r"^[ \t]{0,20}(?:#{1,6}|>|[-•])[ \t]", re.MULTILINE), ""),
@@ -65,6 +68,11 @@ LETTER = re.compile(
 BEFORE_NOUN = re.compile(r"\b(?:is|are|was|were|be|has|have|as|of|in|by|with|for|like)[ \t]\Z")
 ABOUT_ANSWERS = compiled(r"\b(?:answers?|options?|choices?|choose|correct|right|letter)\b")
 COMPOUND = compiled("(?:", wording.COMPOUND, r")\W{1,3}$")
+AMOUNT = compiled(
+    r"(?:(?<!question)(?<!problem)(?<!number)(?<!item)(?<!\b[a-z][.):])(?<!\s)[ \t]+|[=≈{])[^\s=≈{]*\d[})]?[ \t]$"
+)
+"Before a letter: it is a unit, as in `10 J`."
+NAMED = re.compile(r"\b(?:[Oo]ption|[Cc]hoice)[ \t]$")
 VOWELS = frozenset("AEIOYaeioy")
 "Letters that are words in some language."
 WORD = re.compile(r"[ \t]{1,5}[^\W\d_\u0590-\u06ff\u0900-\u0e7f\u2e80-\u9fff\uac00-\ud7af]")
@@ -74,11 +82,12 @@ DIRECTLY_NOT = compiled(wording.DIRECTLY_NOT)
 SUBJECT = compiled(r"\)?\s{0,5}(?:option|choice|sentence|选项|選項|项)?\s{0,3}", wording.VERB)
 PLURAL = compiled(r"\)?\s(?:are|were|sind|son|sont|sono|seem|look|can|both|all)\b")
 HEAD = re.compile(r"[.):][ \t]")
-LABEL = re.compile(r"\s?[.):、|]|\s-\s|\s?[✅❌✓✔✗✘]|[ \t]{0,20}$", re.MULTILINE)
-LINE_START = compiled(r"(?:^|\n)[ \t]{0,20}[(|]?[ \t]{0,20}(?:(?:option|choice)[ \t])?$")
+LABEL = re.compile(r"(?:\s?\([^()\n]{1,40}\))?\s?[.):、|]|\s-\s|\s?[✅❌✓✔✗✘]|[ \t]{0,20}$", re.MULTILINE)
+LINE_START = compiled(r"(?:^|\n)[ \t]{0,20}[(|]?[ \t]{0,20}(?:\d[.)][ \t]{1,3})?[(|]?(?:(?:option|choice)[ \t])?$")
 COMMA = re.compile(r"\)?\s?,\s?\(?")
 LAST = re.compile(r"\)?\s?[.!]?[ \t]{0,5}(?:\n|\Z)")
 JOINT = compiled(wording.JOINT)
+OR = re.compile(r"\b(?:or|oder)\b")
 AND = compiled(r"\b", wording.AND, r"\b")
 
 
@@ -109,9 +118,10 @@ def _letter(text: str, match: re.Match[str], options: Mapping[str, str]) -> Lett
     written, bracketed = match["letter"], bool(match["open"] and match["close"])
     start, end = match.start(), match.end() if bracketed else match.end("letter")
     if not bracketed:
-        if COMPOUND.search(text, max(0, start - 20), start):
+        if any(each.search(text, max(0, start - 20), start) for each in (COMPOUND, AMOUNT)):
             return None
-        if written in VOWELS and WORD.match(text, end) and not AFTER_OPTION.match(text, end):
+        named = written.isupper() and NAMED.search(text, max(0, start - 8), start)
+        if written in VOWELS and not named and WORD.match(text, end) and not AFTER_OPTION.match(text, end):
             return None
         if written == "a" != options.get(written) and _is_cut_off(text, start):
             return None
@@ -154,7 +164,8 @@ def enumerations(text: str, found: list[Letter]) -> Iterator[list[Letter]]:
     for one, other in pairwise(found):
         if not JOINT.fullmatch(text, one.end, min(other.start, one.end + 25)) or other.start > one.end + 25:
             continue
-        if SUBJECT.match(text, other.end) and not PLURAL.match(text, other.end):
+        either = OR.search(text, one.end, other.start)
+        if SUBJECT.match(text, other.end) and not either and not PLURAL.match(text, other.end):
             continue  # "A, and B is wrong" are two statements
         if lists and lists[-1][-1] == one:
             again = other.option in {letter.option for letter in lists[-1]}

@@ -50,8 +50,12 @@ CONSIDERED = compiled(r"\b(?:", wording.CONSIDERED, ")")
 NOT_AFTER = compiled(wording.NOT_AFTER)
 RIGHT = compiled(wording.RIGHT)
 ELLIPSIS = compiled(r"\)?\s(?:is|does)[.!\n]")
-RIGHT_LABEL = compiled(r"[\s.:)|-]{0,6}(?:correct|right|(?P<bare>yes|true)|richtig|correcto|正确|✅|✓|✔)(?!\w)")
-WRONG_LABEL = compiled(r"[\s.:)|-]{0,6}(?:in\s?correct|not correct|wrong|no|false|falsch|错误|不正确|❌|✗|✘)(?!\w)")
+VERDICT = compiled(
+    r"(?P<sure>[✅✓✔]|[(-]\s?correct(?:\sanswer)?\)?$)|(?:^[\s.:)|-]{0,6}|[-–—:(|→>]\s{0,3}|\bis\s)",
+    r"(?:(?P<right>correct|right|richtig|correcto|正确)|in\s?correct|not correct|wrong|falsch|错误|不正确)(?!\w)",
+    r"|(?:^[\s.:)|-]{0,6}|[-–—:(|→>]\s{0,3})(?:(?P<yes>yes|true)|no|false)(?!\w)|[❌✗✘]",
+)
+"In a line of a list of options: whether the option is right. Yes and true may be its text."
 CLAUSE_END = compiled(wording.CLAUSE_END)
 SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？\n]")
 CORRECTION = compiled(wording.CORRECTION)
@@ -214,7 +218,8 @@ class _Reading:
                 return None
             again = re.match(rf"\s{{1,5}}{letter.option}\b", self.text[letter.end : letter.end + 10])
             ends = ENDS_CLAUSE.match(self.text, letter.end) or AFTER_OPENING.match(self.text, letter.end)
-            if (letter.bracketed or again or ends) and not self._is_denied(letter):
+            asks = ends and "?" in ends[0]  # "C? No, B."
+            if (letter.bracketed or again or ends) and not asks and not self._is_denied(letter):
                 return letter
         return None
 
@@ -238,12 +243,9 @@ class _Reading:
     # Other wordings: "B is right", "it is B"
 
     def _said(self) -> Iterator[Statement]:
+        yield from self._marked()
         for letter in self.letters:
-            if letter in self.labels:
-                right = RIGHT_LABEL.match(self.text, letter.end)
-                if right and self._others_are_wrong(letter, bool(right["bare"])):
-                    yield Statement(letter.start, letter.option)
-            elif self._is_candidate(letter) and not self._is_denied(letter):
+            if self._is_candidate(letter) and not self._is_denied(letter):
                 is_right = ELLIPSIS.match(self.text, letter.end) or RIGHT.search(self._after(letter))
                 begin = max(0, letter.start - 50)
                 ends = ENDS_CLAUSE.match(self.text, letter.end)
@@ -251,11 +253,18 @@ class _Reading:
                 if is_right or (ends and any(each.search(self.text, begin, letter.start) for each in before)):
                     yield Statement(letter.start, letter.option)
 
-    def _others_are_wrong(self, letter: Letter, bare: bool) -> bool:
-        """Whether a list marks all other options as wrong; of just two, a bare yes and no may be the options' texts."""
-        if bare and len({other.option for other in self.labels}) < 3:
-            return False
-        return all(WRONG_LABEL.match(self.text, other.end) for other in self.labels if other.option != letter.option)
+    def _marked(self) -> Iterator[Statement]:
+        """The option that a list marks as right, if it marks all others as wrong, or marks no other beyond doubt."""
+        verdicts: dict[str, str] = {}
+        for letter in sorted(self.labels):
+            found = VERDICT.search(self.text[letter.end :].partition("\n")[0])
+            verdicts[letter.option] = (found.lastgroup or "wrong") if found else ""
+        right = [(option, verdict) for option, verdict in verdicts.items() if verdict not in ("", "wrong")]
+        if len(right) == 1 and (option := right[0][0]):
+            alone = "" not in verdicts.values() and (right[0][1] != "yes" or len(verdicts) > 2)
+            if alone or right[0][1] == "sure":
+                yield Statement(max(each.start for each in self.labels if each.option == option), option)
 
     def _is_lone(self, letter: Letter) -> bool:
-        return self._is_candidate(letter) and not SUBJECT.match(self.text, letter.end) and not self._is_denied(letter)
+        is_subject = SUBJECT.match(self.text, letter.end) or self.text[letter.end :].lstrip().startswith("=")
+        return self._is_candidate(letter) and not is_subject and not self._is_denied(letter)

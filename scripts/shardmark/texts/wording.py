@@ -85,6 +85,10 @@ NOT = (
 
 NO_NEGATION = (
     r"\b(?:no|without(?: a| any)?) (?:doubt|question)\b|\bnot (?:only|sure|certain|hard|difficult)\b|\bnone of the\b"
+    r"|\bthe (?:only )?(?:(?:incorrect|wrong) (?:one|option|choice|statement|sentence)"
+    r"|(?:one|option|choice|statement|sentence|item|word|example)(?: (?:that|which|who))?"
+    r"(?:['’]s| (?:is|was|are|were|do|does|did|has|have|can|could|would|will))?(?: not|n['’]t| never))\b"
+    r"(?=.*\b(?:is|was|be)\W*(?:(?:option|choice|statement)\W*)?$)"
 )
 
 NOT_AFTER = (
@@ -129,7 +133,7 @@ CLAUSE_END = (
 
 CONSIDERED = (
     r"\b(?:although|though|while|whereas|if|unless|since|because|when|even|suppose|assum\w{0,3}|whether|despite"
-    r"|let|many"
+    r"|let(?!(?:['’]s|\sus|\sme)\s(?:go|choose|pick|select|answer|opt)\b)|many"
     r"|initially|at first|first thought|where|as|otherwise|else)\b|因为|虽然|如果|否则"
 )
 "In a clause before a letter: the clause states no answer."
@@ -155,7 +159,7 @@ AFTER_OPTION = (
     + r"|(?:because|since|as|and|or|nor|but|not|rather|instead|while|which|than|with|in|for|so|then|from|given|based|if"
     r"|porque|ya|weil|da|denn|und|oder|nicht|car|parce|puisque|et|ou|mais|y|o|pois|e|perché|потому|так|и|или|а"
     r"|çünkü|karena|vì"
-    r"|ponieważ|omdat|eftersom|answer)\b"
+    r"|ponieważ|omdat|eftersom|answer|remains|works)\b"
 )
 "Words that can follow the letter A, but not the article."
 
