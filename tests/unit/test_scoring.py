@@ -230,8 +230,8 @@ def test_a_number_bounds_the_branches_in_a_forward(llama: Any, batch_size: int) 
     scores(llama, rows)  # the trials
     with forwards(llama.model) as seen:
         scores(llama, rows, batch_size)
-    assert max(seen[4:]) == 3 + batch_size
-    assert len(seen[4:]) == 20 / batch_size
+    assert max(seen[7:]) == 3 + batch_size
+    assert len(seen[7:]) == 20 / batch_size
 
 
 def test_the_budget_follows_from_memory_or_from_the_number_that_is_set(
@@ -379,13 +379,20 @@ def test_nothing_waits_where_a_pass_is_long_or_bounded(
 def test_logits_that_the_model_changes_are_left_to_it(backend: Any) -> None:
     from shardmark.engine.transformers.logits import plain_output_layer
 
-    is_plain = plain_output_layer(backend.model) is not None
-    assert is_plain == (not getattr(backend.model.config, "final_logit_softcapping", None))
+    rows, is_capped = (
+        backend.model.get_input_embeddings().weight,
+        getattr(backend.model.config, "final_logit_softcapping", None),
+    )
+    first = rows[0].clone()
+    for row in (first, 0 * first):  # as for padding, after which the logits may be 0, and 0 is capped to 0
+        rows.data[0] = row
+        assert (plain_output_layer(backend.model) is None) == bool(is_capped)
+    rows.data[0] = first
 
 
 def test_the_last_mlp_runs_at_scored_positions_only(backend: Any) -> None:
     from shardmark.engine.transformers.scoring import Scorer
-    from shardmark.engine.transformers.tree_forward import last_mlp_of
+    from shardmark.engine.transformers.sharing import last_mlp_of
 
     scorer, seen = Scorer(backend), []
     if not scorer.shares() or getattr(backend.model.config, "final_logit_softcapping", None):
@@ -396,6 +403,19 @@ def test_the_last_mlp_runs_at_scored_positions_only(backend: Any) -> None:
     list(scorer.results([ScoredRow([70, 71, 72, 73, 74], [75, 76], 0), ScoredRow([70, 71, 80], [81], 0)]))
     hook.remove()
     assert seen == [3]
+
+
+def test_the_last_mlp_of_a_model_that_repeats_its_layers_runs_everywhere(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch import nn
+
+    from shardmark.engine.transformers.sharing import last_mlp_of
+
+    layers = llama.model.model.layers
+    assert last_mlp_of(llama.model) is layers[-1].mlp
+    monkeypatch.setitem(llama.model.model._modules, "layers", nn.ModuleList([layers[1], layers[0], layers[1]]))
+    assert last_mlp_of(llama.model) is None
 
 
 def test_what_waits_for_the_output_layer_is_kept_when_a_later_pass_fails(

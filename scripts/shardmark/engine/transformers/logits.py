@@ -100,10 +100,11 @@ def plain_output_layer(model: PreTrainedModel) -> nn.Module | None:
     if type(layer) is not PackedLinear and (type(layer) is not nn.Linear or layer.weight.device.type != "cpu"):
         return None
     seen: list[torch.Tensor] = []
-    first = torch.zeros(1, dtype=torch.long)
+    places = torch.arange(8)  # several, since a row of padding in the embeddings is often 0, and so are its logits
+    tokens = (7 * places + 1) % len(model.get_input_embeddings().weight)
     hook = layer.register_forward_hook(lambda *call: seen.append(call[2]))
     try:
-        logits = logits_at(model, first, first, input_ids=first[None], use_cache=False)
+        logits = logits_at(model, 0 * places, places, input_ids=tokens[None], use_cache=False)
     finally:
         hook.remove()
     return layer if torch.equal(seen[0][0].float(), logits.float()) else None

@@ -15,8 +15,8 @@ from shardmark.engine.transformers.logits import log_likelihoods, plain_output_l
 from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, free_for, logits_bytes
 from shardmark.engine.transformers.packed import PackedLinear
 from shardmark.engine.transformers.padded import ScoringModel, padded_results
-from shardmark.engine.transformers.sharing import lengths_matter, why_not_shared
-from shardmark.engine.transformers.tree_forward import MOST_TOKENS, Kept, chunk_logits, chunk_states, last_mlp_of
+from shardmark.engine.transformers.sharing import last_mlp_of, lengths_matter, why_not_shared
+from shardmark.engine.transformers.tree_forward import MOST_TOKENS, Kept, chunk_logits, chunk_states
 from shardmark.engine.tree import Budget, Chunk, TokenTree
 
 log = logging.getLogger(__name__)

@@ -2,13 +2,15 @@
 
 No property of a model tells reliably that its attention takes any mask and its cache can be cut anywhere: remote code,
 new kinds of layers and new caches appear every month. So each model scores a tree of a few tokens before the first real
-one, and the inputs of its output layer are compared with those for plain rows. This takes three forward passes.
+one, and the inputs of its output layer are compared with those for plain rows. This takes three forward passes; on a
+CPU, the last layer's MLP is tried in as many.
 """
 
 import inspect
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from shardmark.engine.batches import is_out_of_memory
@@ -71,12 +73,24 @@ def _by_its_own_word(model: PreTrainedModel, window: int) -> str | None:
     return None
 
 
-def _by_trial(model: PreTrainedModel) -> str | None:
+def last_mlp_of(model: PreTrainedModel) -> nn.Module | None:
+    """The MLP of a model's last layer, if it may run for some tokens only, without changing them; None if not.
+
+    It may not where it mixes tokens, or where the layer's output goes through other layers, or the same ones again.
+    """
+    layers = max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len, default=None)
+    mlp = getattr(layers[-1], "mlp", None) if layers else None
+    if not isinstance(mlp, nn.Module) or any(isinstance(part, nn.ModuleList) for part in mlp.modules()):
+        return None
+    return None if _by_trial(model, mlp) else mlp
+
+
+def _by_trial(model: PreTrainedModel, last_mlp: nn.Module | None = None) -> str | None:
     size = len(model.get_input_embeddings().weight)
     rows = [ScoredRow([(1 + 7 * n) % size for n in row], [0], 0) for row in TRIAL]
     try:
         with torch.inference_mode():
-            found, wanted = _tree_states(model, rows), _plain_states(model, rows)
+            found, wanted = _tree_states(model, rows, last_mlp), _plain_states(model, rows)
     except Exception as error:  # unknown code may raise anything; plain scoring still works
         if is_out_of_memory(error):
             raise
@@ -94,13 +108,13 @@ def _plain_states(model: PreTrainedModel, rows: list[ScoredRow]) -> torch.Tensor
     return states[:, -1].float().cpu()
 
 
-def _tree_states(model: PreTrainedModel, rows: list[ScoredRow]) -> torch.Tensor:
+def _tree_states(model: PreTrainedModel, rows: list[ScoredRow], last_mlp: nn.Module | None) -> torch.Tensor:
     """The same, computed with the tree."""
     tree, parts = TokenTree(rows), []
     start, path, kept = 0, np.zeros(0, dtype=np.int64), Kept()
     while start < len(tree):
         chunk = tree.chunk(start, path, Budget(TRIAL_TOKENS, TRIAL_TOKENS))
-        states, kept = chunk_states(model, chunk, kept)
+        states, kept = chunk_states(model, chunk, kept, last_mlp)
         parts.append(states.float().cpu())
         start, path = chunk.stop, tree.path_after(chunk, path)
     last: Numbers = np.empty_like(tree.last)

@@ -11,7 +11,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from shardmark.engine.transformers.loading import input_device
-from shardmark.engine.transformers.logits import hidden_states, logits_at, relative_difference
+from shardmark.engine.transformers.logits import hidden_states, logits_at
 from shardmark.engine.transformers.tree_attention import tree_attention
 from shardmark.engine.tree import Chunk, Numbers
 
@@ -21,8 +21,6 @@ MOST_TOKENS = {"cpu": 256, "cuda": 8192}
 "The most new tokens in one forward pass: more are hardly faster, but take more memory."
 SPARE = 1.5
 "A buffer for keys that has become too small is replaced by one of this many times the size."
-ROUNDING = 1e-3
-"The largest relative difference between an MLP's outputs for several tokens and for each by itself."
 
 
 class PathLayer(DynamicLayer):
@@ -133,23 +131,6 @@ def _only_at(places: torch.Tensor, mlp: nn.Module | None) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def last_mlp_of(model: PreTrainedModel) -> nn.Module | None:
-    """The MLP of a model's last layer, if it treats each token by itself; None if it is of another kind."""
-    layers = max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len, default=None)
-    mlp = getattr(layers[-1], "mlp", None) if layers else None
-    if not isinstance(mlp, nn.Module) or any(isinstance(part, nn.ModuleList) for part in mlp.modules()):
-        return None
-    size = model.get_input_embeddings().weight.shape[1]
-    states = torch.linspace(-1, 1, 3 * size, dtype=model.dtype).view(1, 3, size)
-    try:
-        with torch.inference_mode():
-            together, alone = mlp(states), torch.cat([mlp(state) for state in states.split(1, dim=1)], 1)
-    except (RuntimeError, TypeError, AttributeError):
-        return None
-    is_same = torch.is_tensor(together) and relative_difference(together, alone) < ROUNDING
-    return mlp if is_same else None
 
 
 def _inputs(model: PreTrainedModel, chunk: Chunk, cache: DynamicCache) -> dict[str, Any]:
