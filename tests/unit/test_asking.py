@@ -15,7 +15,7 @@ from shardmark.config.dataset import DatasetConfig
 from shardmark.config.lm_eval import LmEvalConfig
 from shardmark.config.run import RunConfig
 from shardmark.errors import Problem
-from shardmark.plan.template_lookup import UNREADABLE, gguf_template
+from shardmark.plan.gguf import UNREADABLE, gguf_template
 from shardmark.records.request import Context
 from shardmark.tasks import render
 from shardmark.untrusted.templates import Template

@@ -5,14 +5,17 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from shardmark import layout
 from shardmark.engine.download import fetch
 from shardmark.engine.transformers.weights import check_staged, check_tensors, found
 from shardmark.errors import Problem, UserError
-from shardmark.files import file_sha256, pretty_json, write_whole
+from shardmark.files import digest, file_sha256, pretty_json, read_object, write_whole
 from shardmark.lock.contents import patterns_for
+from shardmark.plan.gguf import read_header
 from shardmark.plan.hub_files import Place
 from shardmark.plan.model_folders import ADAPTER
 from shardmark.plan.reasoning import faults
@@ -74,7 +77,8 @@ def _dequantised(record: ModelRecord, source: GgufFile, weights_folder: Path) ->
     Raises UserError if the file's SHA-256 is not the planned one, or if it lacks tensors.
     """
     gguf, planned = Path(source.path), source.identity.gguf
-    folder = weights_folder / planned[:16]
+    settings = source.identity.settings or {}
+    folder = weights_folder / (planned[:16] + (f"-{digest(settings)[:8]}" if settings else ""))
     if folder.is_dir():
         return folder
     if not sys.stderr.isatty():
@@ -84,9 +88,14 @@ def _dequantised(record: ModelRecord, source: GgufFile, weights_folder: Path) ->
 
     log.info("dequantising %s to %s", gguf, folder)
     options = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    model, info = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **options)
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **options)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    except Exception as error:  # a kind of model or of numbers that transformers does not know, or a damaged file
+        what, fix = f"transformers cannot read {gguf}: {error}", "give the model in Hugging Face's format as path"
+        raise UserError(Problem(record.file, "gguf_file", what, fix)) from error
     check_tensors(record, found(model, info))
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    _refuse_unread(record, gguf, model)
     if file_sha256(gguf) != planned:  # checked after reading, so that the weights in memory are the planned ones
         what, fix = "changed since the plan was made", "run again to evaluate what is there now"
         raise UserError(Problem(str(gguf), "", what, fix))
@@ -99,6 +108,8 @@ def _dequantised(record: ModelRecord, source: GgufFile, weights_folder: Path) ->
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         model.save_pretrained(temporary)
+        config = temporary / "config.json"
+        write_whole(config, pretty_json(_with_settings(read_object(config), settings)))
         tokenizer.save_pretrained(temporary)
         os.chmod(temporary, 0o755)
         write_whole(temporary / CHECKSUMS, pretty_json(checksums(temporary)))
@@ -112,3 +123,24 @@ def _dequantised(record: ModelRecord, source: GgufFile, weights_folder: Path) ->
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _with_settings(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The contents of config.json with more settings; rotary embeddings are those of layers without a window."""
+    rope = config.get("rope_parameters") or {}
+    more = settings.get("rope_parameters", {})
+    whole = rope | {"full_attention": rope["full_attention"] | more} if "full_attention" in rope else rope | more
+    return config | settings | ({"rope_parameters": whole} if whole else {})
+
+
+def _refuse_unread(record: ModelRecord, gguf: Path, model: Any) -> None:
+    """Raise UserError if a GGUF file has more values than its model: transformers leaves them out without a word."""
+    own = Counter(one.numel() for one in {id(one): one for one in model.state_dict(keep_vars=True).values()}.values())
+    tensors = {name: size for name, (size, *_) in read_header(gguf).tensors.items() if not name.startswith("rope_f")}
+    if model.config.get_text_config().tie_word_embeddings:
+        tensors.pop("output.weight", None)
+    if sum(tensors.values()) > sum(size * count for size, count in own.items()):
+        own.subtract(tensors.values())
+        names = [name for name, size in tensors.items() if own[size] < 0]
+        what = f"transformers does not read all tensors of {gguf}; it leaves out some of {', '.join(names)}"
+        raise UserError(Problem(record.file, "gguf_file", what, "give the model in Hugging Face's format as path"))

@@ -1,13 +1,14 @@
 """A model's identity: the contents of its files, and the digest of everything that can change its answers."""
 
 import importlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from shardmark.config import ModelConfig, Named
 from shardmark.config.weights import WeightsConfig
@@ -15,6 +16,7 @@ from shardmark.config.wording import WordedConfig
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.lock.lock import Lock
+from shardmark.plan.gguf import UNREADABLE, MisreadError, missed
 from shardmark.plan.model_folders import adapter_faults, missing_packages, model_faults, tokenizer_faults
 from shardmark.records.base import to_json
 from shardmark.records.model import (
@@ -90,7 +92,7 @@ def _source(model: Named[WeightsConfig], lock: Lock, hashes: HashCache) -> Sourc
     settings = model.settings
     if settings.gguf_file or settings.gguf_package:
         path = _gguf(model)
-        identity = GgufIdentity(gguf=hashes.sha256(path))
+        identity = GgufIdentity(gguf=hashes.sha256(path), settings=_missed(model, path, hashes) or UNSET)
         return GgufFile(path=str(path), identity=identity, bytes=path.stat().st_size)
     location = _location(settings.path, "path", settings.revision, model.file, lock, hashes)
     assert location is not None  # ModelConfig demands one of path, gguf_file and gguf_package
@@ -99,6 +101,21 @@ def _source(model: Named[WeightsConfig], lock: Lock, hashes: HashCache) -> Sourc
     if not settings.tokenizer_path:
         _check(location, tokenizer_faults, Problem(model.file, "path", f"{settings.path} is not a tokenizer: ", fix))
     return location
+
+
+def _missed(model: Named[WeightsConfig], path: Path, hashes: HashCache) -> dict[str, Any]:
+    """What transformers leaves out of a GGUF file. Raises UserError if it would make another model of it."""
+    try:
+        settings, tokens = json.loads(hashes.fact(path, missed, "gguf 1 "))
+    except UNREADABLE:  # staging tells the reason
+        return {}
+    except MisreadError as error:
+        fix = "give the model in Hugging Face's format as path"
+        raise UserError(Problem(model.file, "gguf_file", f"{path}: {error}", fix)) from error
+    if tokens and not model.settings.tokenizer_path:
+        fix = "give the folder of the model's original tokenizer as tokenizer_path"
+        raise UserError(Problem(model.file, "gguf_file", f"{path}: transformers does not read {tokens}", fix))
+    return dict(settings)
 
 
 def _check_packages(model: Named[WeightsConfig], source: Source) -> None:

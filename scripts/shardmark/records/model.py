@@ -1,6 +1,6 @@
 """A model as planned (results/models/*.json), the places of its files, and the folders they were staged in."""
 
-from typing import Self
+from typing import Any, Self
 
 from msgspec import UNSET, UnsetType, field
 from msgspec.structs import replace
@@ -66,6 +66,8 @@ class GgufIdentity(Record):
 
     gguf: str
     "The file's SHA-256."
+    settings: dict[str, Any] | UnsetType = UNSET
+    "Settings of config.json that transformers does not take from the file."
 
 
 class GgufFile(Place, tag_field="kind", tag="gguf"):

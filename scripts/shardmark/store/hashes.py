@@ -92,6 +92,10 @@ class HashCache(Remembered):
         self._asked[path] = value, stamp
         return value
 
+    def fact(self, path: Path, make: Callable[[Path], str], kind: str) -> str:
+        """The result of a function for a file, such as a part of its header; `kind` names and versions the function."""
+        return self._value(path, make, kind)
+
     @contextmanager
     def steady(self, paths: Iterable[Path]) -> Iterator[None]:
         """A context that reads files whose hashes were asked for. Raises UserError if one of them changes meanwhile."""
