@@ -18,7 +18,7 @@ from requirements_check import need
 from shardmark.config import load
 from shardmark.config.merge import Merged
 from shardmark.config.suite import suite_names
-from shardmark.errors import Problem
+from shardmark.errors import Problem, UserError
 from shardmark.tasks import render
 from shardmark.tools.prompts import show_prompts
 from shardmark.tools.reading import MARGIN
@@ -122,6 +122,28 @@ def test_mmmlu_asks_an_option_that_a_table_has_lost_as_opencompass_does() -> Non
     row = next(iter(rows_of(settings.source, ""))) | {"B": None}
     (sample,) = render(settings, [row], "")
     assert "\nب. None\n" in sample.request.prompt  # type: ignore[union-attr,operator]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("hellaswag_gen", {"label": ""}),
+        ("winogrande_gen", {"answer": ""}),
+        ("piqa_gen", {"label": -1}),
+        ("siqa_gen", {"label": "0"}),
+        ("boolq_gen", {"answer": "false"}),
+        ("ceval_ppl.computer_network", {"answer": ""}),
+        ("commonsenseqa_gen", {"answerKey": ""}),
+        ("obqa_gen", {"answerKey": "1"}),
+        ("gsm8k_gen", {"answer": "#### "}),
+    ],
+)
+def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> None:
+    settings = DATASETS[name].settings
+    row = next(iter(rows_of(settings.source, ""))) | label
+    examples = settings.example_source()
+    with pytest.raises(UserError, match=r"target: row 0: "):
+        list(render(settings, [row], "f.yaml", None, rows_of(examples, "") if examples else ()))
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_nothing_is_escaped_and_nothing_in_a_row_is_a_template() -> None:
         ("list", ["b", "a"]),
         ("dict.text.index('y')", 1),
         ("'ABC'[n - 1]", "C"),
+        ("list[-1]", "a"),
         ("empty", None),
         ("dict['items']", "kept"),
         ("list | map('upper')", ["B", "A"]),
@@ -123,6 +124,7 @@ def test_a_missing_column_is_found_wherever_it_hides(source: str) -> None:
     [
         ("dict.txt", "has no attribute 'txt'"),
         ("list[7]", "list object has no element 7"),
+        ("list[n - 4]", "index -1 would count from the end"),
         ("n / 0", "ZeroDivisionError"),
         ("dict.text.index('z')", "ValueError: 'z' is not in list"),
         ("absent | default(dict.txt)", "has no attribute 'txt'"),

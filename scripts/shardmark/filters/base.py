@@ -36,6 +36,10 @@ class Filter(Settings, abc.ABC):
         prompt has opened, or an empty text; it is empty if this is unknown.
         """
 
+    def finds(self, answer: str) -> bool:
+        """Whether it could give this answer."""
+        return True
+
     def left(self, answers: int) -> int:
         """How many of `answers` answers to a request are left."""
         return answers

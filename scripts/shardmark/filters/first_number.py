@@ -12,6 +12,9 @@ class NumberFilter(TextFilter):
     """`,`: as in English, so that 1.250 has decimals, and 2,5 are two numbers. `any`: a point or comma before exactly
     three digits separates thousands, and any other comma is a decimal comma."""
 
+    def finds(self, answer: str) -> bool:
+        return bool(answer.strip())
+
 
 class FirstNumber(NumberFilter):
     """The first number, in a plain spelling: `$1,234.50` is `1234.50`, `−5` is `-5`, `3 × 10^8` is `3e8`."""

@@ -15,6 +15,9 @@ class FirstOption(TextFilter):
     options: str = Field(pattern="^[A-Za-z]+$")
     "The letters to look for, e.g. ABCD."
 
+    def finds(self, answer: str) -> bool:
+        return answer in [*self.options]
+
     def find(self, text: str) -> str | None:
         from shardmark.texts.options import first_option  # 50 ms of patterns, for scoring only
 

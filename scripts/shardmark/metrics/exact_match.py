@@ -33,6 +33,10 @@ class ExactMatch(Mean):
     tolerance: float | None = Field(None, ge=0)
     "Compare as numbers, which are equal if they differ by no more than this."
 
+    def ignores(self) -> bool:
+        """Whether different texts may be equal, other than as numbers."""
+        return bool(self.ignore_case or self.ignore_punctuation or self.ignore_numbers or self.ignore_patterns)
+
     def is_right_or_wrong(self) -> bool:
         return True
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from shardmark.config.dataset import DatasetConfig
 from shardmark.errors import Problem, UserError
+from shardmark.metrics.exact_match import ExactMatch
 from shardmark.records.request import ChoiceRequest, Context, GenerateRequest, Message, Request, RollingRequest
 from shardmark.tasks.requests import as_text
 from shardmark.tasks.rows import Row
@@ -168,6 +169,7 @@ class Question:
         if choices is None:
             answers = self._answer_of(row)
             self._check_targets(answers)
+            self._check_found(answers)
             return answers
         if self.settings.kind != "choice":
             return 0
@@ -183,6 +185,17 @@ class Question:
     def _check_targets(self, targets: list[str]) -> None:
         for metric in self.settings.metrics:
             metric.check_targets(targets)
+
+    def _check_found(self, targets: list[str]) -> None:
+        """Raise RenderError if no answer that is found could be right, as where a row has no label."""
+        settings = self.settings
+        for metric in settings.metrics:
+            filters = settings.filters if metric.chain is None else settings.chains[metric.chain]
+            if not isinstance(metric, ExactMatch) or metric.ignores() or not filters:
+                continue
+            if not any(map(filters[-1].finds, targets)):
+                what = f"{targets[0]!r} is no answer that the filter {filters[-1].name} can give"
+                raise RenderError(what, "leave such rows out with `where`, or correct them", key="target")
 
     def _index(self, value: Any, choices: list[str]) -> int:
         try:

@@ -117,7 +117,7 @@ class _Formatter(SandboxedFormatter):
 
 
 class PrintingCodeGenerator(CodeGenerator):
-    """Compiles `a ~ b` so that the environment checks the operands."""
+    """Compiles `a ~ b` and `a[b]` so that the environment checks the operands."""
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self.write("environment.joined((")
@@ -125,6 +125,22 @@ class PrintingCodeGenerator(CodeGenerator):
             self.visit(part, frame)
             self.write(", ")
         self.write("))")
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
+        if isinstance(node.arg, nodes.Const | nodes.Neg | nodes.Slice):
+            return super().visit_Getitem(node, frame)
+        self.write("environment.getitem(")
+        self.visit(node.node, frame)
+        self.write(", environment.place(")
+        self.visit(node.arg, frame)
+        self.write("))")
+
+
+def place(index: Any) -> Any:
+    """The computed index of an item; of a negative one, such as the label -1 of a row without an answer, NoText."""
+    if isinstance(index, int) and index < 0:
+        raise NoText(f"index {index} would count from the end; a label of -1 or 0 may mean that there is none")
+    return index
 
 
 def joined(parts: Iterable[Any]) -> str:

@@ -32,6 +32,7 @@ class _Environment(PlainGlobals, ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(["**", "*", "%"])
     code_generator_class = printed.PrintingCodeGenerator
     joined = staticmethod(printed.joined)
+    place = staticmethod(printed.place)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "%":
