@@ -209,6 +209,21 @@ def test_contexts_vary_where_the_text_is_a_number() -> None:
     assert first.gold == 0
 
 
+@pytest.mark.parametrize("kind", ["generate_until", "loglikelihood"])
+def test_choices_for_questions_are_refused_where_nothing_is_chosen(kind: str) -> None:
+    """Else only the first of them would be asked."""
+    (problem,) = problems(made, CHOICE | {"output_type": kind, "doc_to_text": "label"})
+    assert "t, document 0" in problem.where + problem.key
+    assert "doc_to_text" in problem.what
+
+
+@pytest.mark.parametrize("target", ["2", "no", "[0]"])
+def test_the_answer_to_a_text_with_choices_is_one_of_them(target: str) -> None:
+    """Else scoring would fail, after everything was answered."""
+    (problem,) = problems(made, CHOICE | {"output_type": "generate_until", "doc_to_target": target})
+    assert "not the number of one of 2 choices" in problem.what
+
+
 def test_a_prefix_is_joined_with_one_space() -> None:
     config = CHOICE | {"gen_prefix": "So", "fewshot_split": "test", "fewshot_config": {"sampler": "first_n"}}
     (first, *_) = contexts(made(config, 1))

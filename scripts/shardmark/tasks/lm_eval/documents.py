@@ -175,6 +175,13 @@ def _texts(choices: Iterable[object]) -> list[str]:
     return found
 
 
+def _chosen(choices: list[str], number: Any) -> str:
+    try:
+        return choices[number]
+    except (IndexError, TypeError) as error:
+        raise ValueError(f"doc_to_target is {number!r}, not the number of one of {len(choices)} choices") from error
+
+
 class _Task:
     """A task with its documents loaded."""
 
@@ -184,6 +191,9 @@ class _Task:
         first = docs[0]
         chooses = settings.doc_to_choice is not None
         self.several_inputs = chooses and isinstance(prompts.text(first), int)
+        if self.several_inputs and settings.output_type != "multiple_choice":
+            what = "its text is a number, by which lm-eval takes the choices for questions, as in multiple_choice only"
+            raise ValueError(f"{what}: add a word to doc_to_text, or leave doc_to_choice out")
         self.several_gold = isinstance(prompts.target(first), list)
         self.unconditional = any(metric.get("metric") == "acc_mutual_info" for metric in settings.metric_list or ())
         kind = settings.shots.sampler
@@ -211,6 +221,8 @@ class _Task:
             golds = gold if self.several_gold and isinstance(gold, list) else [gold]
             if any(choice_number(one, choices) is None for one in golds):
                 remarks.append("no_choice")
+        if settings.output_type == "generate_until" and settings.process_results is None and choices is not None:
+            _chosen(choices, target)  # scoring compares the answer with it
         common = self.contexts.common(head)
         return Document(doc, arguments, gold, self.several_gold, choices, common, tuple(remarks))
 
