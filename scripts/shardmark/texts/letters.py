@@ -67,7 +67,7 @@ LETTER = re.compile(
 )
 BEFORE_NOUN = re.compile(r"\b(?:is|are|was|were|be|has|have|as|of|in|by|with|for|like)[ \t]\Z")
 ABOUT_ANSWERS = compiled(r"\b(?:answers?|options?|choices?|choose|correct|right|letter)\b")
-COMPOUND = compiled("(?:", wording.COMPOUND, r")\W{1,3}$")
+COMPOUND = compiled("(?:", wording.COMPOUND, r")[^\w\n]{1,3}$")
 AMOUNT = compiled(
     r"(?:(?<!question)(?<!problem)(?<!number)(?<!item)(?<!\b[a-z][.):])(?<!\s)[ \t]+|[=≈{])[^\s=≈{]*\d[})]?[ \t]$"
 )

@@ -27,6 +27,12 @@ from shardmark.texts.letters import (
 FAR = 120
 "How many characters around a letter are searched for a statement about it."
 
+SEVERAL = "several"
+"What a list of options states; only what comes after it may still state one."
+
+SHORT = 300
+"The most characters of a text in which a letter without a statement is an answer."
+
 BETWEEN = rf"(?:\W{{0,3}}(?:\b(?:{wording.NAME})\b|选项|選項|選択肢|项)){{0,2}}[\s:(]{{0,4}}$"
 "The text that may stand between a word that states an answer and the letter."
 ANSWER = compiled("(?P<linked>", wording.ANSWER, ")|", wording.FOREIGN_ANSWER)
@@ -72,7 +78,7 @@ class Statement(NamedTuple):
 
     place: int
     option: str
-    "Empty if there is no such option."
+    "Empty if there is no such option; SEVERAL for a list."
 
 
 def first_option(text: str, options: str) -> str | None:
@@ -126,14 +132,15 @@ class _Reading:
         stated = sorted(self._stated())
         if opening and self._is_final(opening, stated):
             return opening.option
-        said = sorted(self._said())
+        since = max((each.place for each in stated if each.option == SEVERAL), default=-1)
+        stated, said = ([each for each in sorted(found) if each.place > since] for found in (stated, self._said()))
         if stated:
             return (said[-1] if said and self._is_corrected(stated[-1], said[-1]) else stated[-1]).option
-        if opening:
+        if opening and since < 0:
             return opening.option
         if said:
             return said[-1].option
-        lone = {letter.option for letter in self.letters if self._is_lone(letter)}
+        lone = {letter.option for letter in self.letters if letter.start > since and self._is_lone(letter)}
         return lone.pop() if len(lone) == 1 else None
 
     def _is_candidate(self, letter: Letter) -> bool:
@@ -173,7 +180,8 @@ class _Reading:
             if not NO_STATEMENT.search(self.text, max(0, cue.start() - 30), cue.start()):
                 letter = self._linked(cue)
                 if letter:
-                    yield Statement(letter.start, letter.option)
+                    joined = self.lists.get(letter)
+                    yield Statement(joined[-1].start, SEVERAL) if joined else Statement(letter.start, letter.option)
         for letter in filter(self._is_candidate, self.letters):
             begin = max(0, letter.start - 50)
             chosen = CHOOSE.search(self.text, begin, letter.start)
@@ -194,7 +202,8 @@ class _Reading:
             limit = line.end() if line else limit
         first, last = bisect_left(self.starts, cue.end()), bisect_left(self.starts, min(limit, cue.end() + FAR))
         for letter in self.letters[first:last]:
-            if letter in self.lists or letter in self.labels or self._is_denied(letter, cue.end()):
+            all_listed = {other.option for other in self.lists.get(letter, [])} >= set(self.options)
+            if all_listed or letter in self.labels or self._is_denied(letter, cue.end()):
                 continue
             linked = not cue["linked"] or LINK.search(self.text[cue.end() : letter.start].rstrip("("))
             return letter if linked else None
@@ -214,7 +223,7 @@ class _Reading:
         for letter in self.letters[:1]:
             if not self._is_candidate(letter) or letter.start > 60:
                 return None
-            if not OPENING.fullmatch(self.text, 0, letter.start) or self._lists_options():
+            if not OPENING.fullmatch(self.text, 0, letter.start) or self._lists_options() or self._has_parts(letter):
                 return None
             again = re.match(rf"\s{{1,5}}{letter.option}\b", self.text[letter.end : letter.end + 10])
             ends = ENDS_CLAUSE.match(self.text, letter.end) or AFTER_OPENING.match(self.text, letter.end)
@@ -229,6 +238,15 @@ class _Reading:
         line = self.letters if end < 0 else self.letters[: bisect_left(self.starts, end)]
         labels = [letter.option for letter in line if letter.bracketed or LABEL.match(self.text, letter.end)]
         return len(self.options) > 1 and labels[: len(self.options)] == self.options
+
+    def _has_parts(self, opening: Letter) -> bool:
+        """Whether the letter begins the first part of a longer answer: "(a) It weighs 5 g. (b) It holds 2 l."."""
+        if ")" not in self.text[opening.start : opening.end + 1]:
+            return False
+        first = self.text[opening.start : opening.end].strip("([<>])")
+        second = "ii" if first == "i" else re.escape(chr(ord(first) + 1))
+        label = rf"[.!?:;\n]\s{{0,3}}\(?{second}\)\s(?!(?i:{wording.VERB}))"
+        return re.search(label, self.text[opening.end :]) is not None
 
     def _is_final(self, opening: Letter, stated: list[Statement]) -> bool:
         """Whether a text that begins with a letter goes on with other answers or questions, as base models do.
@@ -250,7 +268,10 @@ class _Reading:
                 begin = max(0, letter.start - 50)
                 ends = ENDS_CLAUSE.match(self.text, letter.end)
                 before = (COPULA,) if ends and "?" in ends[0] else (COPULA, CORRECTED)
-                if is_right or (ends and any(each.search(self.text, begin, letter.start) for each in before)):
+                named = (ends or letter.bracketed) and any(
+                    each.search(self.text, begin, letter.start) for each in before
+                )
+                if is_right or named:
                     yield Statement(letter.start, letter.option)
 
     def _marked(self) -> Iterator[Statement]:
@@ -266,5 +287,8 @@ class _Reading:
                 yield Statement(max(each.start for each in self.labels if each.option == option), option)
 
     def _is_lone(self, letter: Letter) -> bool:
+        """Whether nothing is said of the letter; in a long text, that is rather a variable."""
+        if len(self.text) > SHORT:
+            return False
         is_subject = SUBJECT.match(self.text, letter.end) or self.text[letter.end :].lstrip().startswith("=")
         return self._is_candidate(letter) and not is_subject and not self._is_denied(letter)
