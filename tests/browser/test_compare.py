@@ -6,6 +6,13 @@ import pytest
 
 from browser.conftest import Open
 from shardmark.report.build import build_report
+from shardmark.report.compared import compare_models
+from shardmark.report.formats import number
+from shardmark.report.groups import Group
+from shardmark.report.paired import Comparisons
+from shardmark.report.results import read_results
+from shardmark.tools.compare import comparison_table
+from unit.report.fake_results import write_results
 from unit.report.test_paired import prompts
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.slow]
@@ -25,6 +32,25 @@ def test_any_two_models_are_compared_and_the_address_says_which(visit: Open, rep
     page.get_by_label("Second").select_option("demo_tiny")
     page.get_by_text("demo_large is significantly better on 3, demo_tiny on 0 of 3 data sets").wait_for()
     assert "no results of both" in page.locator("tbody").text_content()
+
+
+def test_the_page_says_what_the_terminal_says(visit: Open, tmp_path: Path) -> None:
+    files = write_results(tmp_path, n=80)
+    group = Group("both", ["demo_arithmetic", "demo_capitals"])
+    report = build_report("run", *files, tmp_path / "out", {}, groups=[vars(group)]).parent
+    found = compare_models(Comparisons(read_results(*files, groups=[group])), "demo_base", "demo_large")
+    told = [list(column.cells) for column in comparison_table(found).columns]
+    wanted = {row[0]: [str(cell).rstrip(" *") for cell in row[2:]] for row in zip(*told, strict=True)}
+    page = visit(report / "compare.html", "#kind=models&first=demo_base&second=demo_large")
+    page.locator("tfoot tr").wait_for()
+    cells = [row.locator("td").all_text_contents() for row in page.locator("tbody tr, tfoot tr").all()]
+    assert [row[:2] + row[3:8] for row in cells] == list(wanted.values())
+    assert next(iter(wanted)) == "both"
+    numbers = [0.0625, -0.0625, 0.28125, 1 / 3, -2 / 3, 0.0, 0.9999, 1.25e-5, 1.25e-9, 24691.4, 123456.0, 2.5e30]
+    shown = page.evaluate("values => values.map((each) => [figure(each, true), figure(each, false)])", numbers[:7])
+    assert shown == [[number(each, True), number(each)] for each in numbers[:7]]
+    assert page.evaluate("values => values.map((each) => figure(each))", numbers) == list(map(number, numbers))
+    assert page.evaluate("values => values.map(shownP)", [0.0625, 0.3125, 2e-4]) == ["0.063", "0.313", "< 0.001"]
 
 
 def test_the_two_best_models_come_first_and_columns_sort(visit: Open, report: Path) -> None:

@@ -17,8 +17,8 @@ from .site import Page, Site
 COMPARISONS = "comparisons"
 "The name of the chunk that the page loads first."
 SCRIPTS = ("sort.js", "loader.js", "text.js", "compare.js")
-DIGITS = 5
-"Significant digits of displayed numbers."
+DIGITS = 8
+"Significant digits of numbers: so many that the page rounds them as if it had all."
 
 
 class Row(NamedTuple):

@@ -57,9 +57,12 @@ class Compared(Record, frozen=True, kw_only=True):
 
 
 def compare_models(compared: Comparisons, first: str, second: str, datasets: Sequence[str] = ()) -> Compared:
-    """Compare two models on data sets, by default on all of a run. Raises UserError for unknown names."""
+    """Compare two models on data sets and groups, by default on all of a run. Raises UserError for unknown names.
+
+    The mean is over those that are fractions where higher is better; by default, over those of the leaderboard's mean.
+    """
     results = compared.results
-    known = [info.name for info in results.datasets]
+    known = [info.name for info in results.columns]
     _check("models", [first, second], compared.models)
     _check("datasets", datasets, known)
     lines, left_out = [], []
@@ -72,12 +75,11 @@ def compare_models(compared: Comparisons, first: str, second: str, datasets: Seq
             facts = (one.scores.primary, main.percent, main.higher_is_better)
             lines.append(_line(dataset, facts, compared.between(first, second, dataset)))
     lines = _corrected(lines)
-    shares = [line for line in lines if line.percent and line.higher_is_better]
-    mean = None
-    if len(shares) > 1:
-        names, places = [line.name for line in shares], [compared.models.index(name) for name in (first, second)]
-        found = compared.mean(names).comparison(places[0], places[1])
-        counted = len({results.same_rows.set_of(name) for name in names})
+    shares = [line.name for line in lines if line.percent and line.higher_is_better]
+    names = shares if datasets else results.in_mean
+    counted, mean = len({results.same_rows.set_of(name) for name in names}), None
+    if counted > 1 and {*names} <= {*shares}:
+        found = compared.mean(names).comparison(*(compared.models.index(name) for name in (first, second)))
         title = f"{'weighted ' * bool(results.mean_weights)}mean of {plural(counted, 'data set')}"
         mean = _line(title, ("mean", True, True), found)
     return Compared(kind="models", first=first, second=second, lines=lines, mean=mean, left_out=left_out)

@@ -1,6 +1,7 @@
 """Numbers, durations and times in the report's format; unknown values are an en dash."""
 
 from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Context, Decimal
 
 from markupsafe import Markup
 
@@ -13,16 +14,30 @@ DASH = "–"
 MINUS = "\N{MINUS SIGN}"
 
 
+FOUR_DIGITS = Context(prec=4, rounding=ROUND_HALF_UP)
+
+
 def number(value: float | None, percent: bool = False) -> str:
-    """Format a value: a fraction as percent with one decimal (no sign), any other with 4 digits, as scripts do."""
+    """Format a value: a fraction as percent with one decimal (no sign), any other with 4 digits.
+
+    Pages format numbers likewise (`figure` of templates/text.js): of two equally near, the larger is taken.
+    """
     if value is None:
         return DASH
-    return (f"{100 * value:.1f}" if percent else f"{float(f'{value:.4g}'):.15g}").replace("-", MINUS)
+    if percent:
+        return _fixed(100 * value, 1)
+    found = FOUR_DIGITS.create_decimal(value).normalize()
+    text = f"{found:f}" if -6 <= found.adjusted() <= 20 else str(found).lower()
+    return text.replace("-", MINUS) if found else "0"
 
 
-def logprob(value: float | None) -> str:
-    """Format a log-likelihood with two decimals, so that a column of them lines up."""
-    return DASH if value is None else f"{value:.2f}".replace("-", MINUS)
+def p_value(value: float | None) -> str:
+    """Format a p-value, without insignificant digits."""
+    return DASH if value is None else "< 0.001" if value < 0.001 else _fixed(value, 3)
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{Decimal(value or 0.0).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)}".replace("-", MINUS)
 
 
 def figure(metric: Metric | None) -> str:
@@ -115,7 +130,7 @@ def short(digest: str | None, length: int = 10) -> str:
 FILTERS = {
     function.__name__: function
     for function in (
-        *(number, logprob, figure, margin, span, described, count, plural),
+        *(number, p_value, figure, margin, span, described, count, plural),
         *(duration, rate, moment, stamp, short, breakable),
     )
 }

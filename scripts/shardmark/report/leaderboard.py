@@ -127,7 +127,7 @@ def rank_models(results: Results, compared: Comparisons | None = None) -> Leader
     """
     compared = compared or Comparisons(results)
     columns = [_column(results, dataset) for dataset in results.columns]
-    in_mean = [column.dataset.name for column in columns if column.in_mean]
+    in_mean = results.in_mean
     columns = [replace(column, counted_with=_counted_with(results, column, in_mean)) for column in columns]
     weights = {name: results.mean_weights.get(name, 1.0) for name in in_mean if results.mean_weights}
     means = {model.name: _mean(results, model, in_mean, weights) for model in results.models}
@@ -192,9 +192,7 @@ def _column(results: Results, dataset: DatasetInfo) -> Column:
     if not known:
         return Column(dataset, "", percent=False, higher_is_better=True, in_mean=False, groups=groups)
     main = known[0].main
-    whole = [results.get(model.name, dataset.name) for model in results.models if not results.has_gaps(model.name)]
-    complete = bool(whole) and all(pair and pair.scores.main.value is not None for pair in whole)
-    in_mean = complete and main.percent and main.higher_is_better and not groups
+    in_mean = dataset.name in results.in_mean
     asked = "in chats" if results.ways(dataset.name) == {True} else ""
     return Column(dataset, known[0].primary, main.percent, main.higher_is_better, in_mean, groups, asked)
 

@@ -76,6 +76,20 @@ class Results:
         return [*groups.values(), *self.datasets]
 
     @cached_property
+    def in_mean(self) -> list[str]:
+        """The groups and data sets of the mean: fractions, better when higher, of all models that lack no result.
+
+        A group counts in place of its members.
+        """
+        whole = [model.name for model in self.models if not self.has_gaps(model.name)]
+        found = []
+        for name in (dataset.name for dataset in self.columns if not self.groups_of(dataset.name)):
+            metrics = [pair.scores.main if (pair := self.get(model, name)) else None for model in whole]
+            if whole and all(m and m.value is not None and m.percent and m.higher_is_better for m in metrics):
+                found.append(name)
+        return found
+
+    @cached_property
     def _gaps(self) -> dict[tuple[str, str], Gap]:
         """The gaps by (model name, data set name); a group has that of its first member with one."""
         found = {(gap.model.name, gap.dataset.name): gap for gap in self.gaps}

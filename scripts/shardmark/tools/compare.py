@@ -13,7 +13,7 @@ from shardmark.export.finished import read_finished
 from shardmark.printable import printable
 from shardmark.report.changes import Change, changes
 from shardmark.report.compared import Compared, Line, compare_datasets, compare_models
-from shardmark.report.formats import number
+from shardmark.report.formats import number, p_value
 from shardmark.report.paired import Comparisons
 
 SHOWN = 20
@@ -74,11 +74,6 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def p_value(p: float) -> str:
-    """A p-value for reading, without insignificant digits."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def legend(found: Compared) -> Iterator[str]:
     """Notes for the table's readers."""
     yield "* significant at the 5 % level, corrected for the lines of the table (Holm); see docs/report.md"
@@ -92,7 +87,7 @@ def changes_table(found: Sequence[Change]) -> Table:
     table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
     for change in found:
         before, after = (number(m.value, m.percent) if m else "–" for m in (change.before, change.after))
-        p = "–" if change.p_holm is None else p_value(change.p_holm)
+        p = p_value(change.p_holm)
         table.add_row(
             *(escape(printable(text)) for text in (change.model, change.dataset, change.metric)),
             *(before, after, p, f"{len(change.flips):,}" if change.before and change.after else change.status),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shardmark.report.formats import breakable, count, described, duration, margin, moment, number, rate
+from shardmark.report.formats import breakable, count, described, duration, margin, moment, number, p_value, rate
 from unit.report.fake_results import make_metric
 
 
@@ -15,12 +15,27 @@ from unit.report.fake_results import make_metric
         (1234.56, False, "1235"),
         (24691.4, False, "24690"),
         (None, True, "–"),
+        (0.0625, True, "6.3"),
+        (-0.0625, True, "−6.3"),
+        (-0.0, True, "0.0"),
+        (-0.0, False, "0"),
+        (0.28125, False, "0.2813"),
+        (0.0000125, False, "0.0000125"),
+        (1.25e-9, False, "1.25e−9"),
+        (2.5e30, False, "2.5e+30"),
     ],
 )
 def test_fractions_are_percent_with_one_decimal_and_others_have_four_digits(
     value: float | None, percent: bool, expected: str
 ) -> None:
     assert number(value, percent) == expected
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"), [(0.0625, "0.063"), (0.3125, "0.313"), (0.0004, "< 0.001"), (1.0, "1.000"), (None, "–")]
+)
+def test_p_values_have_three_decimals(p: float | None, expected: str) -> None:
+    assert p_value(p) == expected
 
 
 @pytest.mark.parametrize(("half", "expected"), [(0.82891, "0.83"), (0.000123, "0.00012"), (12.5, "12.5"), (9.99, "10")])

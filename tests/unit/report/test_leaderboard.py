@@ -75,7 +75,7 @@ def test_given_weights_rank_models_and_the_other_means_stand_beside_it(tmp_path:
     assert [metric.value for metric in found["b"] if metric] == pytest.approx([0.6875, 0.65, 0.65])
     table = Comparisons(results).mean(["x", "y"])
     assert table.difference[0, 1] == pytest.approx(0.8125 - 0.6875)
-    assert headline(board).startswith("a leads with a weighted mean of 81.2")
+    assert headline(board).startswith("a leads with a weighted mean of 81.3")
     page = build_report("r", *files, tmp_path / "out", {}, mean_weights={"x": 7.0}).read_text("utf-8")
     assert "The mean is weighted, over x (7), y (1)" in page
     assert "Unweighted" not in build_report("r", *files, tmp_path / "out", {}).read_text("utf-8")
