@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 REAL = ("opencompass.utils.prompt", "opencompass.utils.types", "opencompass.openicl.icl_prompt_template")
-REAL += ("opencompass.models.base",)
+REAL += ("opencompass.models.base", "opencompass.datasets.OlympiadBench")
 DUMMIES = ("opencompass", "mmengine", "torch")
 
 
@@ -82,6 +82,17 @@ def asked(job: dict[str, Any]) -> list[list[str]]:
     lists = [value for key, value in vars(importlib.import_module(name)).items() if key.endswith("_datasets")]
     everything = [each for found in lists if isinstance(found, list) for each in found]
     config = next(each for each in everything if job["abbr"] in (None, each["abbr"]))
+    own = config["infer_cfg"].get("prompt_template", {})
+    if "messages" in own:  # sent as they are
+        return [["\n".join(each["content"].format(**row) for each in own["messages"])] for row in job["rows"]]
+    if own.get("type") == "OlympiadBenchTemplate":
+        from opencompass.datasets.OlympiadBench import OlympiadBenchPrompter  # type: ignore[import-not-found]
+
+        keys = ("language", "subject", "question_type", "answer_type", "is_multiple_answer", "unit")
+        prompts = [OlympiadBenchPrompter().make_prompt(**{key: row[key] for key in keys}) for row in job["rows"]]
+        return [
+            [prompt.replace("{problem}", row["question"])] for prompt, row in zip(prompts, job["rows"], strict=True)
+        ]
     made = {
         key: PromptTemplate(**{k: v for k, v in config["infer_cfg"][key].items() if k != "type"})
         for key in ("ice_template", "prompt_template")

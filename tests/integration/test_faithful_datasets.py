@@ -3,6 +3,7 @@
 All of the same made-up rows, tests/fixtures/data; of files with parts the first and the last are asked.
 """
 
+import ast
 import json
 import os
 import re
@@ -49,7 +50,7 @@ def lm_eval(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         file.write_text(json.dumps(list(rows_of(settings.source, ""))), "utf-8")
         rows += [
             {"hub": settings.source.hub, "config": config, "split": split, "rows": str(file)}
-            for split in ("train", "validation", "test", "dev")
+            for split in ("train", "validation", "test", "dev", "eval")
             for config in {settings.source.config, None if settings.source.config == "default" else "default"}
         ]
         tasks[task] = [None if settings.few_shot else 0]
@@ -131,6 +132,31 @@ def _supergpqa(row: Row) -> str:
     return str(template.format(f"{row['question']}\n{options}"))
 
 
+def _musr(row: Row, part: str) -> Row:
+    """The prompt that OpenCompass's loader puts together, with the hint in its source."""
+    source = Path(os.environ["SHARDMARK_OPENCOMPASS"]) / "opencompass/datasets/musr/musr.py"
+    settings = source.read_text("utf-8").partition("DATASET_CONFIGS = ")[2].partition("\n}\n")[0] + "\n}"
+    told = ast.literal_eval(re.sub(r"\w+_solved_ex", "None", settings))[part]
+    choices = "\n".join(f"{n} - {choice}" for n, choice in enumerate(ast.literal_eval(row["choices"]), 1))
+    before, after = (told["hint"] + "\n\n", "") if told["hint_before_question"] else ("", told["hint"] + " ")
+    prompt = f"{row['narrative']}\n\n{before}{row['question']}\n\nPick one of the following choices:\n{choices}\n\n"
+    prompt += (
+        f"You must pick one option. {after}Explain your reasoning step by step before you answer. Finally, the last "
+    )
+    prompt += 'thing you generate should be "ANSWER: (your answer here, including the choice number)"'
+    return {"prompt": prompt, "system_prompt": told["system_prompt"]}
+
+
+def _c3(row: Row, number: int) -> Row:
+    return row | {f"choice{n}": choice for n, choice in enumerate(row["choice"])}
+
+
+def _medical(row: Row, number: int) -> Row:
+    shown = "".join(f"{letter}. {option}\n" for letter, option in row.get("options", {}).items())
+    listed = [f"{letter}. {row[f'op{letter.lower()}']}" for letter in "ABCD" if "opa" in row]
+    return row | {"choices": shown, "question": "\n".join([row["question"], *listed]), "start": "A", "end": "J"}
+
+
 def _mmlu(row: Row, number: int) -> Row:
     return row | _options(row) | {"input": row["question"], "target": "ABCD"[row["answer"]]}
 
@@ -162,6 +188,26 @@ LOADED: dict[str, Callable[[Row, int], Row]] = {
     "supergpqa_gen": lambda row, n: row | {"infer_prompt": _supergpqa(row)},
     "livecodebench_gen": lambda row, n: row | {"format_prompt": _lcb_format(row["starter_code"])},
     "svamp_gen": lambda row, n: {"question": f"{row['Body']} {row['Question']}"},
+    **dict.fromkeys(("medmcqa_gen", "MedQA_gen", "MedXpertQA_gen"), _medical),
+    "mmlu_cf_gen": lambda row, n: row | {"input": row["Question"], "target": row["Answer"]},
+    "rbench_gen": lambda row, n: (
+        {"RBench_Question_Input": row["question"]} | {f"RBench_Option_{letter}": row[letter] for letter in "ABCDEF"}
+    ),
+    "beyondaime_gen": lambda row, n: {"question": row["problem"]},
+    **{
+        f"musr_gen.{part}": lambda row, n, part=part: _musr(row, part)  # type: ignore[misc]
+        for part in ("murder_mysteries", "team_allocation")
+    },
+    "CLUE_C3_gen": lambda row, n: _c3(row, n) | {"content": "".join(row["context"])},
+    "CLUE_C3_ppl": lambda row, n: _c3(row, n) | {"content": " ".join(row["context"])},
+    "anli_gen": lambda row, n: row | {"context": row["premise"]},
+    **dict.fromkeys(
+        ("SuperGLUE_MultiRC_gen", "SuperGLUE_MultiRC_ppl"), lambda row, n: row | {"text": row["paragraph"]}
+    ),
+    "zebralogic_gen": lambda row, n: (
+        row
+        | {"formatted_choices": " ".join(f"({'ABCDEFGHIJ'[k]}) {choice}" for k, choice in enumerate(row["choices"]))}
+    ),
     "mbpp_plus_gen": lambda row, n: {"text": row["prompt"], "test_list": "\n".join(row["test_list"])},
 }
 "What OpenCompass's loaders make of rows, where that is more than their columns (opencompass/datasets)."
@@ -175,6 +221,14 @@ ABBR = {
     "bbh_cot_choice_gen": "bbh-{part}",
     "bbh_cot_free_gen": "bbh-{part}",
     "mmmlu_gen": "openai_mmmlu_{dashed}",
+    "MedQA_gen": "MedQA_{part}",
+    "mmlu_cf_gen": "mmlu_cf_{part}",
+    "rbench_gen": "R-Bench_{part}",
+    "musr_gen": "musr_{part}",
+    "olymmath_gen": "olymmath_{part}",
+    "OlympiadBench_gen": "OlympiadBench_OE_TO_{part}",
+    "livemathbench_hard_gen": "livemathbench_hard_custom_hard_{part}",
+    "anli_gen": "anli-{part}",
 }
 "The names of the data sets of a file that has several."
 
@@ -198,7 +252,7 @@ def opencompass_jobs() -> Iterator[dict[str, Any]]:
     for name, file in of("opencompass").items():
         stem, _, part = name.partition(".")
         settings: DatasetConfig = DATASETS[name].settings
-        loaded = LOADED.get(stem, lambda row, n: row)
+        loaded = LOADED.get(name, LOADED.get(stem, lambda row, n: row))
         own = settings.example_source()
         yield {
             "file": file,

@@ -157,6 +157,31 @@ def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> N
             [r"\boxed{5,10}", r"\boxed{5}, \boxed{10}", "答案为 $5$；$10$", "答案是 $5$;$10$"],
             [r"\boxed{10}", r"\boxed{5}"],
         ),
+        (
+            "bbeh_gen",
+            {"task": "web of lies", "input": "", "target": "yes, no, 'x'"},
+            ["The answer is: **Yes,no ,'x'**\nmore", r"the answer is 1. The answer is: \boxed{\text{yes, no, 'x'}}"],
+            ["yes, no", "The answer is: yes no 'x'", "the answer is: yes, no, 'x'"],
+        ),
+        ("bbeh_gen", {"task": "nycc", "input": "", "target": "(C)"}, ["The answer is: (c)"], ["The answer is: **C**"]),
+        (
+            "medmcqa_gen",
+            dict.fromkeys(("question", "opa", "opb", "opc", "opd"), "") | {"cop": 1, "id": 0, "subject_name": ""},
+            ["Of A through D, B is right, not C"],
+            ["A or B", "b", "CB"],
+        ),
+        (
+            "musr_gen.team_allocation",
+            {"narrative": "", "question": "", "choices": "['a', \"b's\"]", "answer_index": 1},
+            ["1\nANSWER: 2 - b's", "ANSWER: no, ANSWER: (2)"],
+            ["2", "ANSWER: b's\nANSWER: 2", "ANSWER: 21"],
+        ),
+        (
+            "zebralogic_gen",
+            {"id": 0, "puzzle": "", "question": "", "choices": ["x", "y"], "answer": "y"},
+            ["**A**. The final answer is: (b)", "(A)\nB\n", "**b** (A)", "(A) or (B)"],
+            ["B or not", "The answer is A, **B**"],
+        ),
     ],
 )
 def test_a_row_with_a_quirk_is_judged_by_what_it_means(
@@ -168,7 +193,7 @@ def test_a_row_with_a_quirk_is_judged_by_what_it_means(
     (sample,) = render(settings, [row], "")
     answers = filter_steps([*right, *wrong], settings.filters, row)[-1]
     metric: Any = settings.metrics[0]
-    scores = metric.scores(answers, [sample.target] * len(answers))
+    scores = metric.scores([answer or "" for answer in answers], [sample.target] * len(answers))
     assert scores == [1.0] * len(right) + [0.0] * len(wrong)
 
 
@@ -217,6 +242,17 @@ def test_bigcodebench_passes_its_solutions_and_no_others(kind: str) -> None:
     metric.check_targets(sample.target)  # type: ignore[arg-type]
     terms = metric.terms(programs, sample.target * len(programs))  # type: ignore[operator]
     assert [passed for passed, _ in terms] == [1.0, 0.0, 1.0][: len(answers)]
+
+
+@pytest.mark.slow
+def test_cruxeval_runs_the_value_but_not_the_call() -> None:
+    from shardmark.filters.chain import filter_steps
+
+    need("bwrap")
+    sample, settings = rendered(DATASETS["cruxeval_o_gen"])[1], DATASETS["cruxeval_o_gen"].settings
+    programs = filter_steps([" 'owl' * 2 # done", "f('owl')", "'owl'"], settings.filters, sample.row)[-1]
+    metric: Any = settings.metrics[0]
+    assert [passed for passed, _ in metric.terms(programs, sample.target * 3)] == [1.0, 0.0, 0.0]  # type: ignore[operator]
 
 
 def test_every_data_set_says_what_it_asks_about_and_the_faithful_ones_where_they_come_from() -> None:
