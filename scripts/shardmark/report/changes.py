@@ -139,7 +139,7 @@ def _compared(other: SampleScores | None, one: SampleScores | None) -> Compariso
         return None
     here, there = [list(each) for each in zip(*shared, strict=True)]
     clusters = [one.clusters[place] for place in here] if one.clusters else None
-    return compare(list(one.scores[here]), list(other.scores[there]), clusters)
+    return compare(list(one.at(here)), list(other.at(there)), clusters)
 
 
 def causes_of(before: Scores, after: Scores) -> list[Cause]:

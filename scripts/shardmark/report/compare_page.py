@@ -85,19 +85,14 @@ def write_compare(site: Site, page: Page) -> None:
     in_mean = [column.dataset.name for column in board.in_mean]
     tables = [compared.table(column.dataset.name) for column in columns]
     has = np.array([[_has(site, model, column.dataset.name) for model in compared.models] for column in columns])
-    rows = _rows(tables, has, np.array([column.higher_is_better for column in columns]))
+    higher = np.array([column.higher_is_better for column in columns])
     have_all = np.array([[all(_has(site, model, name) for name in in_mean) for model in compared.models]])
-    means = _rows([compared.mean(in_mean)], have_all, np.array([True])) if in_mean else None
+    means = [compared.mean(in_mean)] if in_mean else []
     chunks = []
     for one in range(len(compared.models) - 1):
-        chunks.append(
-            site.chunks.add(
-                [
-                    [*_lines(rows, one, other), *(_lines(means, one, other) if means is not None else [None])]
-                    for other in range(one + 1, len(compared.models))
-                ]
-            )
-        )
+        lines = _lines(tables, has, higher, one)
+        last = _lines(means, have_all, np.array([True]), one) if means else [[None]] * len(lines)
+        chunks.append(site.chunks.add([[*own, *mean] for own, mean in zip(lines, last, strict=True)]))
     start = Start(
         models=compared.models,
         best=[row.model.name for row in board.rows[:2]],
@@ -125,16 +120,20 @@ def _has(site: Site, model: str, dataset: str) -> bool:
     return pair is not None and pair.scores.main.value is not None
 
 
-def _rows(tables: list[Table], has: Any, higher: Any) -> Numbers:
-    """The numbers of `Row` as an array [data set, number, model, model]; NaN if a model has no result."""
-    both = has[:, :, None] & has[:, None, :]
-    names = ("difference", "low", "high", "p", "wins", "n", "smallest")
-    found = {name: np.where(both, np.stack([getattr(t, name) for t in tables]), np.nan) for name in names}
-    above = found["wins"]
-    below, is_higher = above.swapaxes(1, 2), higher[:, None, None]
+def _lines(tables: list[Table], has: Any, higher: Any, one: int) -> list[list[Any]]:
+    """For each model after one, a `Row` of its comparison for each data set; None if one of them has no result."""
+    rest = slice(one + 1, None)
+    both = has[:, one, None] & has[:, rest]
+    names = ("difference", "low", "high", "p", "n", "smallest")
+    found = {name: np.where(both, np.stack([getattr(t, name)[one, rest] for t in tables]), np.nan) for name in names}
+    above, below = (
+        np.stack(wins) for wins in zip(*((t.wins[one, rest], t.wins[rest, one]) for t in tables), strict=True)
+    )
+    is_higher = higher[:, None]
     found |= {"wins": np.where(is_higher, above, below), "losses": np.where(is_higher, below, above)}
     found["p_holm"] = holm(found["p"])
-    return _rounded(np.stack([found[name] for name in Row._fields], axis=1))
+    rows = _rounded(np.stack([found[name] for name in Row._fields]))
+    return [[None if np.isnan(line[0]) else line for line in each] for each in rows.transpose(2, 1, 0).tolist()]
 
 
 def _rounded(values: Numbers) -> Numbers:
@@ -143,10 +142,6 @@ def _rounded(values: Numbers) -> Numbers:
         size = np.floor(np.log10(np.abs(values)))
     scale = 10.0 ** np.where(np.isfinite(size), np.clip(DIGITS - 1 - size, 0, 300), 0)  # 10 ** 309 is infinite
     return np.asarray(np.round(values * scale) / scale)
-
-
-def _lines(rows: Numbers, one: int, other: int) -> list[Any]:
-    return [None if np.isnan(line[0]) else line.tolist() for line in rows[:, :, one, other]]
 
 
 def _pairs(site: Site) -> Any:

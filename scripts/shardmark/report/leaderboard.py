@@ -113,7 +113,8 @@ class Leaderboard:
 
     def cells(self, column: Column) -> list[Cell]:
         """A column's cells, from the first row to the last."""
-        return [cell for row in self.rows for cell in row.cells if cell.column is column]
+        place = self.columns.index(column)
+        return [row.cells[place] for row in self.rows]
 
 
 def rank_models(results: Results, compared: Comparisons | None = None) -> Leaderboard:

@@ -46,7 +46,7 @@ class Comparisons:
         part = self._parts.of(pair) if self._parts else None
         if not part:
             return read_sample_scores(pair)
-        return whole_scores(pair.scores.main.value, part.ids, unpacked("d", part.scores), part.clusters)
+        return whole_scores(pair.scores, part.ids, unpacked("d", part.scores), part.clusters, part.groups)
 
     def table(self, dataset: str) -> Table:
         """The comparisons of all models on a data set or group; a model that lacks it differs from all others."""
@@ -71,7 +71,7 @@ class Comparisons:
         if here is None or there is None or shared is None:
             return None
         clusters = [here.clusters[place] for place in shared[0]] if here.clusters else None
-        return compare(list(here.scores[shared[0]]), list(there.scores[shared[1]]), clusters)
+        return compare(list(here.at(shared[0])), list(there.at(shared[1])), clusters)
 
     def _on_dataset(self, dataset: str) -> Table:
         mains = [pair.scores.main if (pair := self._pair(model, dataset)) else None for model in self.models]
@@ -82,7 +82,7 @@ class Comparisons:
             by_names.setdefault(found.names, []).append(model)
         for models in by_names.values():
             first = scores[models[0]]
-            table = compare_all(np.stack([scores[model].scores for model in models]), first.clusters)
+            table = compare_all(np.stack([scores[model].at() for model in models]), first.clusters)
             whole.put([self.models.index(model) for model in models], table)
         return whole
 

@@ -35,13 +35,13 @@ class Results:
     mean_weights: Mapping[str, float] = field(default_factory=dict)
     "The weights of data sets and groups in the mean that ranks models; others weigh 1."
 
-    @property
+    @cached_property
     def models(self) -> list[ModelInfo]:
         """The models, in order of first appearance; last those without any score."""
         scored = {pair.scores.model.name: pair.scores.model for pair in self}
         return list((scored | _named(ModelInfo.unscored, [gap.model for gap in self.gaps]) | scored).values())
 
-    @property
+    @cached_property
     def datasets(self) -> list[DatasetInfo]:
         """The data sets, in order of first appearance; last those without any score."""
         scored = {pair.scores.dataset.name: pair.scores.dataset for pair in self}
@@ -65,7 +65,7 @@ class Results:
                     found[model.name, group.name] = Pair(scores, None)
         return found
 
-    @property
+    @cached_property
     def columns(self) -> list[DatasetInfo]:
         """The groups, then the data sets."""
         groups = {pair.scores.dataset.name: pair.scores.dataset for pair in self.grouped.values()}
@@ -109,9 +109,16 @@ class Results:
         """Whether a model lacks a planned result."""
         return any(gap.model.name == model for gap in self.gaps)
 
+    @cached_property
+    def _ways(self) -> dict[str, set[bool]]:
+        found: dict[str, set[bool]] = {}
+        for pair in self:
+            found.setdefault(pair.scores.dataset.name, set()).add(pair.scores.dataset.is_chat)
+        return found
+
     def ways(self, dataset: str) -> set[bool]:
         """Whether models were asked a data set in chats (true), as texts (false), or some in each way."""
-        return {pair.scores.dataset.is_chat for pair in self if pair.scores.dataset.name == dataset}
+        return self._ways.get(dataset, set())
 
     def groups_of(self, dataset: str) -> list[str]:
         """The groups that a data set belongs to."""

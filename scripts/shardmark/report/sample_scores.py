@@ -14,6 +14,8 @@ import numpy.typing as npt
 from shardmark.errors import Problem, UserError
 from shardmark.records.base import Unreadable
 from shardmark.records.sample import read_sample
+from shardmark.records.score import Scores
+from shardmark.scoring.grouping import MACRO
 
 from .inputs import ANEW
 from .pair import Pair
@@ -26,6 +28,16 @@ class SampleScores(NamedTuple):
     scores: npt.NDArray[np.float64]
     clusters: tuple[str, ...] | None
     "The cluster of each sample, within which samples may depend on each other; None if there are none."
+    groups: npt.NDArray[np.str_] | None = None
+    "The group of each sample, if the metric is a mean over groups."
+
+    def at(self, places: Sequence[int] | slice = slice(None)) -> npt.NDArray[np.float64]:
+        """The scores of some samples, weighted so that their mean is that of their groups' means if that is wanted."""
+        found = self.scores[places]
+        if self.groups is None:
+            return found
+        own, sizes = np.unique(self.groups[places], return_inverse=True, return_counts=True)[1:]
+        return found * (len(own) / (len(sizes) * sizes[own]))
 
 
 class Rows(NamedTuple):
@@ -41,9 +53,10 @@ class Scored(msgspec.Struct, gc=False):
 
     sample: str
     scores: dict[str, float | None]
+    group: str | None = None
 
 
-class _Clustered(Scored, gc=False):
+class _Clustered(Scored, kw_only=True, gc=False):
     row: dict[str, Any]
 
 
@@ -83,7 +96,7 @@ def sample_scores(pair: Pair, samples: Sequence[Scored]) -> SampleScores | None:
         clusters = [str(each.row[column]) for each in samples if isinstance(each, _Clustered)] if column else None
     except UNREADABLE:
         return None
-    return whole_scores(pair.scores.main.value, names, scores, clusters)
+    return whole_scores(pair.scores, names, scores, clusters or (), [each.group for each in samples])
 
 
 def _cluster_column(pair: Pair) -> str | None:
@@ -91,14 +104,22 @@ def _cluster_column(pair: Pair) -> str | None:
 
 
 def whole_scores(
-    value: float | None, names: Sequence[str], scores: Sequence[float | None], clusters: Sequence[str] | None
+    pair: Scores,
+    names: Sequence[str],
+    scores: Sequence[float | None],
+    clusters: Sequence[str] = (),
+    groups: Sequence[str | None] = (),
 ) -> SampleScores | None:
-    """Scores of samples as they can be compared; None unless `value` is the mean of one for each sample."""
-    array = np.array(scores, dtype=float)  # None becomes NaN
+    """Scores of samples as they can be compared; None unless the primary metric is the mean of one for each sample.
+
+    It may also be the mean over their groups, such as subjects.
+    """
+    array, value = np.array(scores, dtype=float), pair.main.value  # None becomes NaN
     if value is None or not len(array) or np.isnan(array).any() or len(set(names)) < len(names):
         return None
-    found = SampleScores(tuple(names), array, tuple(clusters) if clusters else None)
-    return found if math.isclose(array.mean(), value, abs_tol=1e-9) else None
+    is_macro = pair.primary.endswith(MACRO) and bool(groups) and None not in groups
+    found = SampleScores(tuple(names), array, tuple(clusters) or None, np.array(groups, str) if is_macro else None)
+    return found if math.isclose(found.at().mean(), value, abs_tol=1e-9) else None
 
 
 def read_rows(path: Path) -> Rows | None:
@@ -142,4 +163,4 @@ def _decoded(line: bytes, decode: Callable[[bytes], Any]) -> Any:
         row, target = (json.dumps(value, sort_keys=True).encode() for value in (sample.row, sample.target))
         if decode is _ROW:
             return _Row(sample.sample, msgspec.Raw(row), msgspec.Raw(target))
-        return _Clustered(sample.sample, sample.scores, sample.row)
+        return _Clustered(sample.sample, sample.scores, sample.group, row=sample.row)

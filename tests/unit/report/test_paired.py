@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
+from shardmark.records.base import convert
+from shardmark.records.score import Scores
 from shardmark.report.groups import Group
 from shardmark.report.leaderboard import Leaderboard, rank_models
 from shardmark.report.paired import Comparisons
@@ -16,7 +19,7 @@ from shardmark.report.remarks import headline, same_rows
 from shardmark.report.results import Results, read_results
 from shardmark.report.sample_scores import whole_scores
 from shardmark.scoring.comparisons import compare
-from unit.report.fake_results import Files, fraction, make_samples, make_scores, write_pair
+from unit.report.fake_results import Files, fraction, make_metric, make_samples, make_scores, write_pair
 
 ROWS = {"hub": "org/questions", "config": None, "split": "test", "commit": "c" * 40}
 
@@ -45,8 +48,29 @@ def test_models_that_differ_on_the_same_samples_are_told_apart_where_their_inter
 
 def test_means_of_large_scores_are_paired_although_they_are_rounded() -> None:
     scores = [random.Random(n).uniform(1e9, 9e9) for n in range(999)]
-    assert whole_scores(math.fsum(scores) / 999, [str(n) for n in range(999)], scores, None)
-    assert not whole_scores(math.fsum(scores) / 999 + 100, [str(n) for n in range(999)], scores, None)
+    pair = convert(make_scores("a", "demo_arithmetic", make_samples("a", "demo_arithmetic", 9)), Scores)
+    for off, is_mean in ((0, True), (100, False)):
+        main = make_metric(math.fsum(scores) / 999 + off, percent=False)
+        found = whole_scores(replace(pair, metrics={"accuracy": main}), [str(n) for n in range(999)], scores)
+        assert bool(found) is is_mean
+
+
+def test_means_over_groups_are_paired_with_each_group_counting_the_same(tmp_path: Path) -> None:
+    files = Files([], [])
+    for model, mistakes in {"a": range(30), "b": range(40)}.items():
+        samples = make_samples(model, "demo_arithmetic", 100)
+        for n, sample in enumerate(samples):
+            sample |= {"group": "small" if n < 20 else "large"}
+            sample["scores"] = {"accuracy (macro)": float(n not in mistakes)}
+        scores = make_scores(model, "demo_arithmetic", samples) | {"primary": "accuracy (macro)"}
+        macro = 0.5 * (80 - len(mistakes) + 20) / 80
+        scores["metrics"]["accuracy (macro)"] |= {"value": macro, "stderr": 0.05, "ci95": None}
+        write_pair(tmp_path, files, scores, samples)
+    results = read_results(*files)
+    found = Comparisons(results).between("a", "b", "demo_arithmetic")
+    assert found.difference == pytest.approx(0.5 * 10 / 80)
+    assert (found.n, found.wins, found.losses) == (100, 10, 0)
+    assert found.p == pytest.approx(2 * 0.5**10)  # as often as ten coins agree
 
 
 def test_the_more_models_are_compared_the_more_must_a_difference_be(tmp_path: Path) -> None:
