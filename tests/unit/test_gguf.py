@@ -95,6 +95,7 @@ def test_long_factors_are_read(tmp_path: Path) -> None:
         ({"llama__attention__sliding_window": 9}, {}, "llama.attention.sliding_window (9)"),
         ({"llama__logit_scale": 0.5}, {}, "llama.logit_scale (0.5)"),
         ({}, {"rope_freqs.weight": [1.0, 2.0]}, "rope_freqs.weight"),
+        ({}, {"rope_factors_long.weight": [1.0], "rope_factors_short.weight": [1.0]}, "lacks sizes"),
         ({"tokenizer__ggml__model": "gpt2", "tokenizer__ggml__pre": "starcoder"}, {}, "tokenizer.ggml.pre (starcoder)"),
         ({"tokenizer__ggml__model": "llama", "tokenizer__ggml__add_space_prefix": False}, {}, "add_space_prefix"),
     ],
