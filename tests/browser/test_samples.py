@@ -170,6 +170,42 @@ def test_a_sample_shows_what_each_filter_did(visit: Open, tmp_path: Path) -> Non
     assert [each.get("steps") for each in lines] == [each.get("steps") for each in samples]
 
 
+@pytest.mark.slow
+def test_a_chat_is_shown_as_each_model_was_sent_it(visit: Open, tmp_path: Path) -> None:
+    files = Files([], [])
+    prompt = "[system]\nBe brief. 🌧️\n[user]\n <b>1</b> + 1?\n"
+    content = prompt.index(" <b>") + 1, prompt.index("?") + 1
+    templates = {"llama": ("<|user|>", "<|assistant|>\n"), "other": ("[INST] ", " [/INST]"), "earlier": (), "api": ()}
+    for model, around in templates.items():
+        samples = make_samples(model, "demo_arithmetic", 2)
+        for sample in samples:
+            sample |= {"prompt": prompt, "request": "r"} | ({"sent": [around[0], content, around[1]]} if around else {})
+        scores = make_scores(model, "demo_arithmetic", samples)
+        scores["dataset"]["is_chat"] = True
+        scores["provenance"]["config"]["model"] = {"api": "chat"} if model == "api" else {}
+        write_pair(tmp_path, files, scores, samples)
+    out = build_report("demo", *files, tmp_path / "out", {}).parent
+    said = {"llama": "<|user|><b>1</b> + 1?<|assistant|>\n", "other": "[INST] <b>1</b> + 1? [/INST]"}
+    notes = {"llama": "llama was sent", "other": "other was sent", "earlier": "An earlier version", "api": "endpoint"}
+    for model, note in notes.items():
+        page = visit(out / "samples.html", f"#dataset=demo_arithmetic&model={model}&sample=arith-0000")
+        page.locator(".answer-body").wait_for()
+        asked = page.locator(".asked pre").first
+        assert asked.text_content() == said.get(model, prompt)
+        assert asked.locator(".newline").count() == (model != "other"), "the white space at its end is marked"
+        assert note in page.locator(".asked .note").inner_text()
+    page = visit(out / "samples.html", "#dataset=demo_arithmetic&model=other&model=llama&sample=arith-0000")
+    first = page.locator(".answer-card .name").first.inner_text()
+    (second,) = said.keys() - {first}
+    page.get_by_text("The prompt as this model was sent it").click()
+    assert page.locator(".asked pre").first.text_content() == said[first]
+    assert page.locator(".answer-body details pre").first.text_content() == said[second]
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    lines = [json.loads(text) for text in Path(download.value.path()).read_text("utf-8").splitlines()]
+    assert [line["sent"][1] for line in lines] == [[*content]] * 4
+
+
 HOSTILE = [
     "</script><script>window.ran = 1</script>", "<img src=x onerror='window.ran = 1'>", '"); window.ran = 1; ("',
     "javascript:window.ran=1", "\u202edesrever\u2066", "\0\x1b[31m\x7f\x85", "\ud800 \udc00", "<!--<script>",
@@ -183,7 +219,7 @@ def hostile_samples() -> list[dict[str, Any]]:
         keys = ("sample", "prompt", "output", "answer", "target", "group", "reasoning", "request")
         sample |= dict.fromkeys(keys, text) | {"row": {text: text}, "outputs": [text, text]}
         sample |= {"answers": {text: [text]}, "choices": [text] * 2, "logprobs": [-1.0, -2.0]}
-        sample |= {"steps": {"": {"1": [text]}}}
+        sample |= {"steps": {"": {"1": [text]}}, "sent": [text, [0, 3], text]}
     return samples
 
 

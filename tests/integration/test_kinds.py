@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from shardmark.records.base import convert
+from shardmark.records.sample import Sample
 from workflow import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -63,6 +65,11 @@ def test_a_chat_is_shown_with_its_roles(project: Project) -> None:
     assert sample["prompt"].count("[user]\n") == 3
     assert sample["prompt"].count("[assistant]\n") == 2
     assert sample["prompt"].endswith("[user]\n0 + 1")
+    for dataset in ("t_chat", "t_chat_choice"):
+        asked = convert(project.samples()["demo_small", dataset, "0"], Sample)
+        first, *examples = [line for line in asked.prompt.splitlines() if not line.startswith("[")][::-1]
+        turns = zip(examples[1::2][::-1], examples[::2][::-1], strict=True)
+        assert asked.as_sent == "".join(f"Q: {q}\nA:{a}\n" for q, a in turns) + f"Q: {first}\nA:"
 
 
 def test_the_macro_mean_comes_first_where_it_is_asked_for(project: Project) -> None:

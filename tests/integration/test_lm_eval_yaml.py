@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from projects import write_rows, write_yaml
 from requirements_check import need
+from shardmark.records.sample import read_sample
 from workflow import Project
 
 CHOICE = {
@@ -125,6 +127,8 @@ def test_a_task_is_asked_in_a_chat_and_its_programs_run_in_the_sandbox(tmp_path:
     project.configure(run="test", models=["chatty"], datasets=datasets, lm_eval_code=True, **settings)
     project.run()
     (file,) = (project.folder / "results/samples").glob("*/plus_chat@*.jsonl")
-    prompt = json.loads(file.read_text().splitlines()[0])["prompt"]
-    assert [line for line in prompt.splitlines() if line.startswith("[")] == ["[user]", "[assistant]"] * 2 + ["[user]"]
+    sample = read_sample(file.read_bytes().splitlines()[0])
+    *said, question = re.split(r"\n?\[(?:user|assistant)\]\n", sample.prompt)[1:]
+    assert len(said) == 4
+    assert sample.as_sent == "".join(f"{text}\n" for text in [*said, question])
     assert 0.5 <= scores(project, "lm_eval.program")["metrics"]["pass@1"]["value"] <= 1

@@ -16,6 +16,7 @@ from shardmark.engine.tokens import ScoredRow
 from shardmark.errors import UserError
 from shardmark.records.prediction import Scored
 from shardmark.records.request import GenerateRequest
+from shardmark.tasks.frames import as_sent
 from shardmark.tasks.requests import request_id
 
 NEAR = 1e-4
@@ -408,8 +409,11 @@ SAID = {"begin": "", "round": {"user": {"begin": "U: ", "end": "\n"}, "assistant
 def test_a_chat_is_answered_as_the_text_it_becomes(folder: Path, backend: Any) -> None:
     model = engine(folder, backend, meta_template=SAID)
     chat, text = asked.chat(("user", "1+1?"), new=6), generate("U: 1+1?\nA: ", 6)
-    assert replace(answer(model, chat), id="") == replace(answer(model, text), id="")
+    found = answer(model, chat)
+    assert as_sent(chat.context, found) == text.prompt
+    assert replace(found, id="", sent=()) == replace(answer(model, text), id="")
     choices = answer(model, choice((CHAT, "2"), (CHAT, "3")))
+    assert as_sent(CHAT, choices, 1) == "U: 1+1?\nA: "
     texts = answer(model, choice(("U: 1+1?\nA: ", "2"), ("U: 1+1?\nA: ", "3")))
     assert choices.logprobs == pytest.approx(texts.logprobs, abs=NEAR)
 

@@ -30,6 +30,7 @@ from shardmark.plan.endpoint_access import read_secrets
 from shardmark.records.model import Staged
 from shardmark.records.prediction import Generated, Part, Prediction, Sampled
 from shardmark.store.partials import PartialStore, partial_files, read_partial
+from shardmark.tasks.frames import as_sent
 
 NOTHING = Staged(model="", tokenizer="")
 KEY = "sk-not-to-be-seen-anywhere"
@@ -129,6 +130,17 @@ def test_a_text_is_sent_as_it_is_if_there_is_no_tokenizer(opened: Open) -> None:
         assert endpoint.paths == {"/v1/completions"}
     assert body == {"model": "fake", "prompt": "Once \ufffd", "max_tokens": 4, "temperature": 0.0}
     assert next(iter(found.values())).text == "re: Once \ufffd"
+
+
+def test_a_chat_that_is_rendered_here_is_kept_as_the_text_that_was_sent(opened: Open) -> None:
+    meta = {"round": {"user": {"begin": "Q: ", "end": "\n"}, "assistant": {"begin": "A:", "end": "\n"}}}
+    request = chat(("user", "2 + 2?"), new=4)
+    with serving() as endpoint:
+        rendered = answers(opened(endpoint.url, api="completions", meta_template=meta), by_id([request]))
+        as_messages = answers(opened(endpoint.url), by_id([request]))
+        prompt = endpoint.bodies[0]["prompt"]
+    assert [as_sent(request.context, found) for found in rendered.values()] == [prompt] == ["Q: 2 + 2?\nA:"]
+    assert [as_sent(request.context, found) for found in as_messages.values()] == [None]
 
 
 def test_samples_are_asked_one_by_one_each_with_a_seed_of_its_own(opened: Open) -> None:

@@ -16,11 +16,12 @@ from huggingface_hub import parse_eval_result_entries
 from jsonschema import Draft7Validator
 from msgspec.structs import replace
 
+from asked import chat
 from finished_runs import CHOICE, finished_run
 from projects import problems
 from requirements_check import need
-from shardmark.export import every_eval
-from shardmark.export.finished import asked_of, read_finished
+from shardmark.export import every_eval, lm_eval, parquet
+from shardmark.export.finished import Asked, asked_of, read_finished
 from shardmark.export.hub import export_hub
 from shardmark.export.names import MetricName, metric_names
 from shardmark.export.registry import FORMATS, export
@@ -146,6 +147,26 @@ def test_samples_of_a_group_of_lm_evals_tasks_have_scores_of_their_tasks(report:
     assert {line["evaluation_result_id"]: line["evaluation"]["score"] for line in found} == {
         "one:acc:none": 1.0,
         "one:acc_norm:none": 0.0,
+    }
+
+
+def test_a_chat_is_exported_as_the_text_that_was_sent(report: Path) -> None:
+    finished = read_finished(report)
+    pair = finished.scored.pairs["good", "sums"]
+    first, request = next(iter(asked_of(finished, pair))), chat(("user", "1 + 1?"))
+    sample = replace(first.sample, prompt="[user]\n1 + 1?", sent=["<s>", (7, 13), "</s>"])
+    assert parquet._sample(pair, sample)["prompt"] == "<s>1 + 1?</s>"
+    answers = {
+        "now": replace(first.answers[0], sent=(("<s>", (0, ""), "</s>"),)),
+        "by an earlier version": first.answers[0],
+    }
+    found = {}
+    for when, answer in answers.items():
+        (line, *_) = every_eval._instances(every_eval._identified(pair), Asked(sample, [request], [answer]))
+        found[when] = (line["input"]["raw"], line["input"]["formatted"], lm_eval._arguments(request, answer)[0][0])
+    assert found == {
+        "now": ("[user]\n1 + 1?", "<s>1 + 1?</s>", "<s>1 + 1?</s>"),
+        "by an earlier version": ("[user]\n1 + 1?", None, '[{"role": "user", "content": "1 + 1?"}]'),
     }
 
 

@@ -28,7 +28,7 @@ OUTPUT = {"text": TEXT, "tokens": COUNTS, "end": TEXT, "cut": COUNTS, "opened": 
 SAMPLED = st.builds(Sampled, id=TEXT, samples=st.lists(st.builds(Output, **OUTPUT), max_size=3), opened=TEXT)
 MANY = st.lists(st.builds(Generated, id=TEXT, **OUTPUT) | SCORED | SAMPLED, min_size=1, max_size=5)
 LINES: list[Prediction] = [
-    wrote("a" * 64, "a\ud800é"),
+    wrote("a" * 64, "a\ud800é", sent=(("<s>\ud800", (0, "strip")),)),
     scored("b" * 64, -1e-07, 0.1),
     Sampled(id="c" * 64, samples=[Output(text="c\ud800", tokens=1, end="eos", cut=0)]),
 ]

@@ -115,6 +115,28 @@ def test_the_same_answers_make_the_same_bytes_in_whatever_order_they_came(tmp_pa
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_a_frame_that_several_answers_share_is_written_once(tmp_path: Path) -> None:
+    path, one, two = tmp_path / FOLDER / "shard.jsonl", ("<s>", (0, "strip")), ("<s>", (0, ""), "é")
+    sent = {"a": (one,), "b": (), "c": (two, one), "d": (two,), "e": (one, one)}
+    answers = {key: scored(key, -1.0, sent=frames) for key, frames in sent.items()}
+    write_predictions(path, answers.values(), made())
+    assert read_predictions(path)[0] == answers
+    assert [json.loads(line).get("sent") for line in path.read_bytes().splitlines()[:-1]] == [
+        [["<s>", [0, "strip"]]], None, [["<s>", [0, ""], "é"], 0], [1], [0, 0],
+    ]  # fmt: skip
+    assert json.loads(path.read_bytes().splitlines()[-1])["complete"]["format"] == 2, "which older versions refuse"
+    assert read_trailer(path) == read_predictions(path)[1]
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_frame_that_no_line_has_is_refused(tmp_path: Path, number: int) -> None:
+    path = tmp_path / FOLDER / "shard.jsonl"
+    body = json.dumps(to_json(scored("a", -1.0, sent=(number,)))).encode() + b"\n"
+    facts = {"shard": "shard", "model": "0123456789abcdef", "answers": 6, "count": 1, **to_json(FACTS)}
+    write_whole(path, body + _trailer(body, facts))
+    assert refused(path).endswith(f"sent: no line before has frame {number}")
+
+
 def test_the_whole_file_of_another_shard_is_refused(written: Path) -> None:
     other = written.rename(written.with_name("other.jsonl"))
     assert refused(other) == "it belongs to shard shard"

@@ -28,7 +28,7 @@ SHARD = digest(IDS)
 
 
 def made_up(key: str) -> Generated:
-    return wrote(key, f"made up for {key[0]}")
+    return wrote(key, f"made up for {key[0]}", sent=(("<s>", (0, ""), "</s>"),))
 
 
 def taken(root: Path, name: str = SHARD) -> tuple[int, list[Problem], Path]:

@@ -16,12 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny_models
+from answered import wrote
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.engine.tokenization import Wording
 from shardmark.plan.chats import chat_applier, template_of
 from shardmark.records.base import to_json
-from shardmark.records.request import Message
+from shardmark.records.request import GenerateRequest, Message
 from shardmark.tasks.chat_templates import NO_SYSTEM, ONE_SYSTEM, WordingError, today_is
+from shardmark.tasks.frames import as_sent
 
 TEMPLATES = Path(__file__).parents[1] / "fixtures/chat_templates"
 FAMILIES = sorted(path.stem for path in TEMPLATES.glob("*.jinja"))
@@ -107,12 +109,15 @@ def test_a_chat_becomes_the_tokens_that_transformers_makes(root: Path, family: s
     for kwargs in ({}, *KWARGS.get(family, ())):
         config = TransformersConfig(path=str(folder), chat_template_kwargs=kwargs)
         expected = by_transformers(tokenizer(folder), truth, **kwargs)
-        assert Wording(tokenizer(folder), config).prompt(messages) == expected
+        wording = Wording(tokenizer(folder), config)
+        assert wording.prompt(messages) == expected
         assert expected.count(tokenizer(folder).bos_token_id) <= 1 + (family == "llama_2")
         template = template_of(folder, config)
         assert template
         text = template.text(messages, is_open=True)
         assert tokenizer(folder).encode(text, add_special_tokens=False) == expected, "without the tokenizer"
+        asked = GenerateRequest(max_new_tokens=1, stop=[], messages=messages)
+        assert as_sent(messages, wrote("a", sent=wording.sent(asked))) == text
         assert (NO_SYSTEM in template.notes()) == (chat in MERGED.get(family, ()))
 
 

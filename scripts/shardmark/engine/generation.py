@@ -14,7 +14,7 @@ from shardmark.engine.prefixes import Prefix, shared_prefixes
 from shardmark.engine.sampling import GREEDY, Sampling, choose, generator, largest
 from shardmark.engine.stops import StopFinder, text_and_end
 from shardmark.engine.thoughts import ThoughtLimits, ThoughtWatch, marks_in, thought_tokens
-from shardmark.records.prediction import Mark
+from shardmark.records.prediction import Frame, Mark
 from shardmark.texts.thoughts import Tags
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ class GenerateRow:
     "The number of the sample among the request's samples, from 0."
     opened: str = ""
     "The opening mark of a thought at the end of the prompt, such as <think>."
+    sent: tuple[Frame, ...] = ()
+    "The frame of the prompt, if it is a chat."
     tags: Tags | None = None
     "The marks of thoughts given in the model's file."
     thoughts: ThoughtLimits | None = None

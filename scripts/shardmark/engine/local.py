@@ -117,7 +117,7 @@ class LocalBackend(Backend):
         settings = self.record.weights
         with self._named(key):
             tokens, opened = self.wording.prompt(request.context), self.wording.opened(request.context)
-            thoughts = self.wording.thoughts
+            thoughts, sent = self.wording.thoughts, self.wording.sent(request)
             self._check_tokens(tokens)
         new_tokens = settings.answer_tokens(request.max_new_tokens)
         new_tokens += thoughts.free if thoughts else 0
@@ -134,6 +134,7 @@ class LocalBackend(Backend):
             sampling=Sampling(request.temperature, request.top_k, request.top_p, request.min_new_tokens),
             request=key,
             opened=opened,
+            sent=sent,
             tags=settings.reasoning_tags,
             thoughts=thoughts,
             seconds=settings.request_seconds,
@@ -178,10 +179,10 @@ class LocalBackend(Backend):
 def _generate_prediction(key: str, values: list[tuple[GenerateRow, Answer]]) -> Written:
     """The prediction from a request's samples. One sample is stored in the prediction itself, several in a list.
 
-    `opened` is set only if the prompt opens a thought.
+    `opened` is set only if the prompt opens a thought, `sent` only if it is a chat.
     """
-    opened = values[0][0].opened
+    opened, sent = values[0][0].opened, values[0][0].sent
     facts = [{**answer._asdict(), "marks": list(answer.marks), "cut": row.cut} for row, answer in values]
     if len(values) > 1:
-        return Sampled(id=key, samples=[Output(**each) for each in facts], opened=opened)
-    return Generated(id=key, **facts[0], opened=opened)
+        return Sampled(id=key, samples=[Output(**each) for each in facts], opened=opened, sent=sent)
+    return Generated(id=key, **facts[0], opened=opened, sent=sent)

@@ -25,7 +25,8 @@ def scored_rows(wording: Wording, request: ScoredRequest, window: int) -> list[S
         if not continuation:
             why = " of the model's tokenizer" if text else ""
             raise WordingError(f"the choice {text!r} has no token{why}", "fix the data set's choices")
-    return [replace(fit_window(*pair, window), opened=opened) for pair in pairs]
+    sent = wording.sent(request)
+    return [replace(fit_window(*pair, window), opened=opened, sent=sent) for pair in pairs]
 
 
 def scored_prediction(key: str, request: ScoredRequest, values: Sequence[tuple[ScoredRow, LogLikelihood]]) -> Scored:
@@ -46,4 +47,5 @@ def scored_prediction(key: str, request: ScoredRequest, values: Sequence[tuple[S
         cut=max(row.cut for row, _ in values),
         alone=sum(row.alone for row, _ in values),
         opened=any(row.opened for row, _ in values),
+        sent=values[0][0].sent,
     )

@@ -13,13 +13,17 @@ from shardmark.config.wording import WordedConfig
 from shardmark.engine.thoughts import ThoughtLimits, marking_tokens, special_tokens
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
 from shardmark.lock.entries import ADD
-from shardmark.records.request import Context
+from shardmark.records.prediction import Frame
+from shardmark.records.request import Context, GenerateRequest, Message, Request
 from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template, by_transformers
+from shardmark.tasks.frames import frame_of
 from shardmark.texts.thoughts import known_tags, mark_left_open, opened_mark
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+LATEST_TEXTS = 16
+"The most texts of chats that are kept."
 GIVE_PREFIX = "give the tokenizer a BOS or EOS token"
 
 
@@ -33,6 +37,7 @@ class Wording:
         self._meta = settings.meta_template
         self._switch = settings.switch(tokenizer.chat_template)
         self._template = self._chat_template(settings)
+        self._texts: dict[tuple[bool | Message, ...], str] = {}
 
     def prompt(self, context: Context) -> list[int]:
         """The tokens of the prompt that the model is to continue. Raises WordingError."""
@@ -42,6 +47,15 @@ class Wording:
     def text(self, context: Context) -> str:
         """The text of the prompt, without the tokens that the tokenizer puts before it. Raises WordingError."""
         return self._text(context, is_open=True)[0]
+
+    def sent(self, request: Request) -> tuple[Frame, ...]:
+        """The frame of the chat in a request, or of those of its choices; none for texts. Raises WordingError."""
+        pairs = [(request.context, "")] if isinstance(request, GenerateRequest) else request.pairs
+        found = [self._frame(context or continuation, is_open=bool(context)) for context, continuation in pairs]
+        return tuple(found if len(set(found)) > 1 else filter(None, found[:1]))
+
+    def _frame(self, context: Context, is_open: bool) -> Frame:
+        return () if isinstance(context, str) else frame_of(context, self._text(context, is_open)[0])
 
     def opened(self, context: Context) -> str:
         """The opening mark of the thought in which the model is to continue, such as <think>.
@@ -103,7 +117,12 @@ class Wording:
             raise WordingError("it is a chat, but the tokenizer has no chat template", ADD)
         if self._switch is None:
             raise WordingError(NO_SWITCH.format(self._settings.reasoning), DROP_SWITCH)
-        text = self._template.text(context, is_open)
+        key: tuple[bool | Message, ...] = (is_open, *context)
+        if key not in self._texts:  # a chat is rendered for its tokens, its choices, its thoughts and its frame
+            if len(self._texts) >= LATEST_TEXTS:
+                self._texts.clear()
+            self._texts[key] = self._template.text(context, is_open)
+        text = self._texts[key]
         return text, {} if self._meta else {"add_special_tokens": False}
 
     def _chat_template(self, settings: WordedConfig) -> ChatTemplate:

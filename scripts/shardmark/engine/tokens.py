@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from shardmark.records.prediction import Frame
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -23,6 +25,8 @@ class ScoredRow:
     "Whether the scored tokens are those of their text tokenized by itself (see Alone)."
     opened: bool = False
     "Whether the context ends within a thought."
+    sent: tuple[Frame, ...] = ()
+    "The frames of its request's chats."
 
 
 LogLikelihood = tuple[float, bool]

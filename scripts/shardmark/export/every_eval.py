@@ -18,6 +18,7 @@ from shardmark.files import write_whole
 from shardmark.records.sample import Sample
 from shardmark.records.score import Metric
 from shardmark.report.pair import Pair
+from shardmark.tasks.frames import as_sent
 from shardmark.tasks.requests import as_text
 
 from .finished import Asked, Finished, asked_of, plain_json
@@ -231,7 +232,8 @@ def _generation(scored: _Scored) -> Json:
 
 def _instances(scored: _Scored, asked: Asked) -> Iterator[Json]:
     """A line for each metric that gives the sample a score."""
-    sample, raw = asked.sample, as_text(asked.requests[0].context)  # the sample's prompt may be that of its choice
+    sample, context = asked.sample, asked.requests[0].context  # the sample's prompt may be that of its choice
+    raw = as_text(context)
     texts = sample.outputs or ([] if sample.output is None else [sample.output])
     targets = sample.target if isinstance(sample.target, list) else [sample.target]
     references = [_chosen(sample, target) for target in targets]
@@ -244,7 +246,7 @@ def _instances(scored: _Scored, asked: Asked) -> Iterator[Json]:
         "interaction_type": "single_turn",
         "input": {
             "raw": raw,
-            "formatted": None,
+            "formatted": as_sent(context, asked.answers[0]),
             "reference": references,
             "choices": [str(choice) for choice in sample.choices] if sample.choices else None,
         },

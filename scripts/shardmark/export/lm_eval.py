@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shardmark.files import write_whole
-from shardmark.records.prediction import Scored
+from shardmark.records.prediction import Prediction, Scored
 from shardmark.records.request import Context, GenerateRequest, Request, RollingRequest
 from shardmark.records.sample import Sample
 from shardmark.records.score import Metric, Scores
 from shardmark.report.pair import Pair
 from shardmark.report.private import public
+from shardmark.tasks.frames import as_sent
 
 from .finished import Asked, Finished, asked_of, encodable, plain_json
 from .names import (
@@ -308,7 +309,8 @@ def _by_task(part: _Part, asked: Iterable[Asked]) -> dict[str, list[Json]]:
 
 def _lines(part: _Part, asked: Asked, number: int) -> Iterator[Json]:
     sample = asked.sample
-    arguments = [call for request in asked.requests for call in _arguments(request)]
+    calls = zip(asked.requests, asked.answers, strict=True)
+    arguments = [call for request, answer in calls for call in _arguments(request, answer)]
     target = str(encodable(sample.target))
     base: Json = {
         "doc_id": number,
@@ -339,7 +341,7 @@ def _by_chain(part: _Part, sample: Sample) -> dict[str, dict[MetricName, float |
     return found or {NO_CHAIN: {}}
 
 
-def _arguments(request: Request) -> list[tuple[Any, ...]]:
+def _arguments(request: Request, answer: Prediction) -> list[tuple[Any, ...]]:
     """The arguments with which lm-eval would call its model."""
     if isinstance(request, GenerateRequest):
         settings = {
@@ -350,16 +352,21 @@ def _arguments(request: Request) -> list[tuple[Any, ...]]:
             "top_p": request.top_p,
             "seed": request.seed,
         }
-        return [(_text(request.context), _generation(settings))]
+        return [(_text(request.context, answer), _generation(settings))]
     if isinstance(request, RollingRequest):
         return [(request.text,)]
-    return [(_text(context), _text(continuation)) for context, continuation in request.pairs]
+    return [
+        (_text(context, answer, number), _text(continuation, answer, number))
+        for number, (context, continuation) in enumerate(request.pairs)
+    ]
 
 
-def _text(context: Context) -> str:
-    """A text; for a chat its messages as JSON, the form that lm-eval passes to models behind endpoints."""
+def _text(context: Context, answer: Prediction, choice: int = 0) -> str:
+    """A text; for a chat the text that was sent, or its messages as JSON, the form that lm-eval passes to endpoints."""
     if isinstance(context, str):
         return context
+    if (sent := as_sent(context, answer, choice)) is not None:
+        return sent
     return json.dumps([{"role": message.role, "content": message.content} for message in context], ensure_ascii=False)
 
 

@@ -135,9 +135,7 @@ def _estimate(metric: Metric) -> dict[str, Any]:
 
 
 def _sample(pair: Pair, sample: Sample) -> dict[str, Any]:
-    texts = {
-        name: encodable(getattr(sample, name)) for name in ("sample", "request", "group", "prompt", "reasoning", "end")
-    }
+    texts = {name: encodable(getattr(sample, name)) for name in ("sample", "request", "group", "reasoning", "end")}
     values = {name: plain_json(getattr(sample, name)) for name in ("answer", "target", "row")}
     same = (
         "logprobs", "tokens", "truncated", "tied", "thought_cut", "thought_tokens", "answer_tokens",
@@ -145,6 +143,7 @@ def _sample(pair: Pair, sample: Sample) -> dict[str, Any]:
     return {
         **_names(pair),
         **texts,
+        "prompt": encodable(sample.as_sent),
         **values,
         **{name: getattr(sample, name) for name in same},
         "choices": [encodable(str(choice)) for choice in sample.choices] if sample.choices else None,

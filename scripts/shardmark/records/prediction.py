@@ -10,6 +10,10 @@ import msgspec
 
 from shardmark.records.base import Record, Unreadable, convert, parse
 
+Frame = tuple[str | tuple[int, str], ...]
+"""What a chat template writes around messages (tasks/frames.py): its own text, and for the text of a message the number
+of the message and the name of the form that it has there."""
+
 
 class Scored(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """The log-likelihoods of a request's choices; a text that is scored as a whole is the only choice."""
@@ -34,6 +38,8 @@ class Scored(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "How many tokens an endpoint wrote besides, which it counts as well."
     served: str = ""
     "As in `Generated`, of all choices: each that differs on a line of its own."
+    sent: tuple[Frame | int, ...] = ()
+    "As in `Generated`; one frame for all choices, or one for each if they differ."
 
 
 Mark = tuple[int, str]
@@ -95,6 +101,9 @@ class Generated(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     "How many tokens an endpoint reports to have read."
     served: str = ""
     "The model that an endpoint says it answered with: its name, and its fingerprint after a space."
+    sent: tuple[Frame | int, ...] = ()
+    """The frame of the chat, if it was sent as a text. In a file, a frame that an earlier line has is its number there,
+    from 0. Earlier versions did not keep it."""
 
     @property
     def marked(self) -> str:
@@ -114,7 +123,8 @@ class Sampled(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     "The id of the request."
     samples: list[Output]
     opened: str = ""
-    "As in `Generated`; the prompt is the same for all samples."
+    "As in `Generated`, like the next one; the prompt is the same for all samples."
+    sent: tuple[Frame | int, ...] = ()
 
     @property
     def outputs(self) -> list[Output]:

@@ -16,6 +16,8 @@ from shardmark.records.score import finite
 Text = str | tuple[int, int] | None
 """A text that a filter has left: itself, or the start and the end of a piece of the text before, in characters; None if
 nothing was found. The text before is the one in the same place, or the last one."""
+Piece = str | tuple[int, int]
+"A text, or the start and the end of a piece of another one, in characters."
 Steps = dict[str, dict[str, list[Text]]]
 """By chain of filters and number of the filter, the texts that it has changed. 0 is for what the first filter was
 given, if that is not the output. The last filter's are left out where `answer` or `answers` has them."""
@@ -39,6 +41,10 @@ class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     request: str
     "The id of its request."
     prompt: str
+    "The prompt; of a chat, the messages under the names of their roles."
+    sent: list[Piece] | None = None
+    """For a chat, the text that the model was sent, with pieces of `prompt`. None if it was sent `prompt` or the
+    messages, or was asked by an earlier version."""
     choices: list[Any] | None = None
     "Texts; for lm-eval's tasks, also other values."
     output: Any
@@ -84,6 +90,13 @@ class Sample(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "Whether an output ends within a thought, so that it has no answer."
     reasoning: str = ""
     "The thoughts before the first output, if an endpoint returned them separately."
+
+    @property
+    def as_sent(self) -> str:
+        """The text that the model was sent; the messages of a chat if there is none."""
+        if self.sent is None:
+            return self.prompt
+        return "".join(piece if isinstance(piece, str) else self.prompt[slice(*piece)] for piece in self.sent)
 
 
 _DECODER = msgspec.json.Decoder(Sample)
@@ -143,6 +156,7 @@ class SampleParts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     sample: str
     request: msgspec.Raw
     prompt: msgspec.Raw
+    sent: msgspec.Raw = ABSENT
     choices: msgspec.Raw = ABSENT
     output: msgspec.Raw
     logprobs: msgspec.Raw = ABSENT
@@ -186,7 +200,7 @@ LAYERS = {
     "rows": ("sample", "choices", "target", "row", "group"),
     "prompts": ("prompt", "request"),
     "answers": (
-        *("output", "answer", "scores", "logprobs", "tokens", "end", "outputs", "answers", "steps"),
+        *("sent", "output", "answer", "scores", "logprobs", "tokens", "end", "outputs", "answers", "steps"),
         *("answer_scores", "rotations", "truncated", "tied", "alone", "within_thought"),
         *("thought_tokens", "answer_tokens", "thought_cut", "reasoning"),
     ),

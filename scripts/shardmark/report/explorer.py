@@ -43,6 +43,8 @@ class ModelIndex(msgspec.Struct, frozen=True, kw_only=True):
     groups: list[GroupMean]
     settings: list[str]
     "Chunks with the settings of the model and of the data set."
+    asked: str
+    "The form of prompts: text, messages (sent to an endpoint as they are), or chat (a text by the model's template)."
 
 
 class DatasetIndex(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,7 +166,14 @@ def _model(site: Site, pair: Pair, part: Part, own: Sequence[int], size: int) ->
         summary=list(_summary(scores)),
         groups=part.means,
         settings=[site.chunks.add(config.get(kind, {})) for kind in ("model", "dataset")],
+        asked=_asked(scores),
     )
+
+
+def _asked(scores: Scores) -> str:
+    if not scores.dataset.is_chat:
+        return "text"
+    return "messages" if scores.provenance.config.get("model", {}).get("api") == "chat" else "chat"
 
 
 def _inverse(own: Sequence[int], size: int) -> list[int]:
@@ -190,7 +199,7 @@ def _summary(scores: Scores) -> Iterable[str]:
     if scores.dataset.chance is not None:
         yield f"chance {number(scores.dataset.chance, scores.main.percent)}"
     if scores.dataset.is_chat:
-        yield "asked in chats: messages are shown, and scripts/prompts.py shows them as the model gets them"
+        yield "asked in chats"
     if counts.unanswered:
         yield f"{count(counts.unanswered)} without an answer"
     if counts.near_misses:

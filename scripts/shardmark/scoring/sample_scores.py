@@ -29,6 +29,7 @@ from shardmark.scoring.statistics import estimate_by_draws, estimate_mean
 from shardmark.scoring.thinking import Thinking
 from shardmark.settings import Settings
 from shardmark.tasks.circular import rotated
+from shardmark.tasks.frames import pieces_sent
 from shardmark.tasks.requests import as_text
 from shardmark.texts.thoughts import goes_on_with_thought
 from shardmark.untrusted.limits import BoundError
@@ -126,6 +127,7 @@ def _judge_texts(
     sample = _sample(
         line,
         prompt=as_text(request.context),
+        sent=pieces_sent(request.context, prediction),
         output=texts[0],
         answer=(statistic.judged(first) if statistic else first)[0],
         end=outputs[0].end,
@@ -141,13 +143,16 @@ def _judge_choice(line: TaskLine, request: ScoredRequest, prediction: Scored, se
     choices, pairs = line.choices or [], request.pairs
     chosen = preferred(settings.scoring, prediction.logprobs, prediction.tokens, choices)
     prompt, continuation = pairs[chosen]
+    read = prompt or continuation
+    sent = pieces_sent(read, prediction, chosen)
     output = choices[chosen]
     if settings.kind == "loglikelihood" and not prediction.greedy[0]:
         chosen = OTHER
     scoring = settings.metrics[0].ranking() or settings.scoring
     sample = _sample(
         line,
-        prompt=as_text(prompt or continuation),
+        prompt=as_text(read),
+        sent=sent,
         choices=choices,
         output=output,
         logprobs=prediction.logprobs,

@@ -8,20 +8,24 @@ matching trailer is refused by name and never taken for an answer; so is one in 
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from shardmark import layout
 from shardmark.errors import Problem, UserError
 from shardmark.files import json_line, write_whole
-from shardmark.records.base import Unreadable, convert, to_json
-from shardmark.records.prediction import Prediction, read_prediction
+from shardmark.records.base import FORMAT, Unreadable, convert, to_json
+from shardmark.records.prediction import Frame, Prediction, read_prediction
 from shardmark.records.trailer import Made, Trailer
 
 TRAILER = "complete"
 ANSWERS = 6
 "The version of answers, in the trailer. Raised when some models' answers change; see plan/outdated_answers.py."
+WITH_FRAMES = 2
+"The format of files in which predictions have the frames of chats; version 0.2 knows no other keys than before."
 TAIL_BYTES = 16384
 
 
@@ -30,10 +34,40 @@ def write_predictions(path: Path, predictions: Iterable[Prediction], made: Made,
 
     `answers` is the version that gave them, if not the current one.
     """
-    lines = [json_line(to_json(p)) for p in sorted(predictions, key=lambda p: p.id)]
+    numbered = list(_numbered(sorted(predictions, key=lambda p: p.id)))
+    lines = [json_line(to_json(p)) for p in numbered]
     body = "".join(lines).encode()
-    identity = {"shard": path.stem, "model": _model_digest(path), "answers": answers}
+    identity: dict[str, Any] = {"shard": path.stem, "model": _model_digest(path), "answers": answers}
+    if any(p.sent for p in numbered):
+        identity = {FORMAT: WITH_FRAMES, **identity}
     write_whole(path, body + _trailer(body, {**identity, "count": len(lines), **to_json(made)}))
+
+
+def _numbered(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+    """The predictions, with a number in place of each frame that an earlier one has."""
+    numbers: dict[Frame | int, int] = {}
+
+    def numbered(frame: Frame | int) -> Frame | int:
+        return frame if numbers.setdefault(frame, number := len(numbers)) == number else numbers[frame]
+
+    for each in predictions:
+        yield replace(each, sent=tuple(map(numbered, each.sent))) if each.sent else each
+
+
+def _with_frames(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+    """The predictions, with the frames that numbers stand for. Raises Unreadable."""
+    frames: list[Frame] = []
+
+    def frame_at(found: Frame | int) -> Frame:
+        if isinstance(found, int):
+            if found not in range(len(frames)):
+                raise Unreadable(f"sent: no line before has frame {found}")
+            return frames[found]
+        frames.append(found)
+        return found
+
+    for each in predictions:
+        yield replace(each, sent=tuple(map(frame_at, each.sent))) if each.sent else each
 
 
 def _model_digest(path: Path) -> str:
@@ -56,7 +90,7 @@ def parse_predictions(content: bytes, path: Path) -> tuple[dict[str, Prediction]
     """The predictions and the trailer in the content of a file that is, or will be, at `path`."""
     lines, trailer = _checked(content, path)
     try:
-        predictions = [read_prediction(line) for line in lines]
+        predictions = [*_with_frames(map(read_prediction, lines))]
     except Unreadable as error:
         raise _refused(path, f"it contains lines that are not predictions: {error}") from error
     by_id = {prediction.id: prediction for prediction in predictions}
@@ -87,7 +121,7 @@ def _checked(content: bytes, path: Path) -> tuple[list[bytes], Trailer]:
     if last != _trailer(b"".join(lines), {key: value for key, value in facts.items() if key != "sha256"}):
         raise _refused(path, "its lines do not match the hash in its trailer")
     try:
-        trailer = convert(facts, Trailer)
+        trailer = convert(facts, Trailer, WITH_FRAMES)
     except Unreadable as error:
         raise _refused(path, f"its trailer cannot be read: {error}") from error
     if trailer.shard != path.stem:
@@ -114,6 +148,6 @@ def read_trailer(path: Path) -> Trailer | None:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
             last = file.read().removesuffix(b"\n").rpartition(b"\n")[2]
-        return convert(_facts(last), Trailer)
+        return convert(_facts(last), Trailer, WITH_FRAMES)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

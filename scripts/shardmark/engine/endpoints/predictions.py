@@ -32,10 +32,10 @@ class Predictions:
         """The prediction of a request from all of its parts, in order."""
         if isinstance(request, GenerateRequest):
             facts = [self._facts(*part) for part in parts]
-            opened = parts[0][0].opened
+            opened, sent = parts[0][0].opened, parts[0][0].sent
             if len(parts) == 1:
-                return Generated(id=key, **facts[0], opened=opened)
-            return Sampled(id=key, samples=[Output(**each) for each in facts], opened=opened)
+                return Generated(id=key, **facts[0], opened=opened, sent=sent)
+            return Sampled(id=key, samples=[Output(**each) for each in facts], opened=opened, sent=sent)
         values = [(question.row, reply.score) for question, reply in parts if question.row and reply.score]
         return replace(
             scored_prediction(key, request, values),

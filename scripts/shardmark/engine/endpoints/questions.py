@@ -10,8 +10,10 @@ from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.engine.rows import scored_rows
 from shardmark.engine.tokenization import Wording
 from shardmark.engine.tokens import ScoredRow, well_formed
+from shardmark.records.prediction import Frame
 from shardmark.records.request import GenerateRequest, Request
 from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template
+from shardmark.tasks.frames import frame_of
 from shardmark.tasks.requests import without_empty_answer
 from shardmark.texts.thoughts import Tags
 
@@ -47,6 +49,8 @@ class Question:
     "Tokens of the prompt that were cut to fit the window."
     opened: str = ""
     "The opening mark of a thought at the end of the prompt."
+    sent: tuple[Frame, ...] = ()
+    "The frame of the prompt, if it is the text of a chat."
     thinks: bool = False
     "Whether the model's file tells of thoughts: within one, no stop string ends the text."
     tags: Tags | None = None
@@ -113,14 +117,17 @@ class Questions:
 
     def _text(self, key: str, request: GenerateRequest, limit: int) -> Question:
         if self._wording is None:
-            text = well_formed(self._said(request))
-            return _question(key, {"prompt": text}, _bytes(text) + AROUND_MESSAGE, limit, request)
+            said = self._said(request)
+            text = well_formed(said)
+            asked = _question(key, {"prompt": text}, _bytes(text) + AROUND_MESSAGE, limit, request)
+            return replace(asked, sent=(frame_of(request.messages, said),) if request.messages else ())
         tokens, room = self._wording.prompt(request.context), self._window - limit
         if room < 1:
             what = f"{limit} new tokens leave no room for a prompt in the window of {self._window}"
             raise WordingError(what, "lower max_out_len or reasoning_tokens, or raise max_seq_len")
         asked = _question(key, {"prompt": tokens[-room:]}, min(len(tokens), room) + 1, limit, request)
-        return replace(asked, cut=max(0, len(tokens) - room), opened=self._wording.opened(request.context))
+        opened, sent = self._wording.opened(request.context), self._wording.sent(request)
+        return replace(asked, cut=max(0, len(tokens) - room), opened=opened, sent=sent)
 
     def _said(self, request: GenerateRequest) -> str:
         """The text of a request without a tokenizer."""

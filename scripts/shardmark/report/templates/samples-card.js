@@ -13,14 +13,19 @@ const folded = (summary, className, content) => {
   return found;
 };
 
-// A long prompt keeps its end in sight, where the question is.
+// A long prompt keeps its end in sight, where the question is, and any prompt shows the white space that it ends with.
+const ended = (text) => {
+  const box = block(text.trimEnd());
+  box.append(pieces(text.slice(text.trimEnd().length), true));
+  return box;
+};
 const promptBlock = (text) => {
   const KEPT = 1400;
-  if (text.length < 2 * KEPT) return block(text);
+  if (text.length < 2 * KEPT) return ended(text);
   let cut = text.lastIndexOf("\n", text.length - KEPT) + 1;
   if (text.length - cut > 2 * KEPT) cut = whole(text, text.length - KEPT);
   const earlier = folded(`${count(cut)} earlier characters`, "earlier", () => block(text.slice(0, cut)));
-  return make("div", {}, earlier, block(text.slice(cut)));
+  return make("div", {}, earlier, ended(text.slice(cut)));
 };
 
 const softmax = (values) => {
@@ -130,7 +135,7 @@ const filterName = (filter) => {
 };
 
 // A recorded text: itself, or the place of a piece of the text before.
-const pieceOf = (told, place, before) => (Array.isArray(told) ? [...asText(before[Math.min(place, before.length - 1)])].slice(...told).join("") : told);
+const pieceOf = (told, place, before) => (Array.isArray(told) ? characters(asText(before[Math.min(place, before.length - 1)]), ...told) : told);
 const boxes = (texts) => texts.map((one) => (one === null ? none("nothing extracted") : one === "" ? none("empty") : block(asText(one), { className: "value-box" })));
 
 // What each filter of a chain did: the texts after it, where it has changed them.
@@ -156,16 +161,32 @@ const filterSteps = (answer, settings, group, outputs) =>
     return folded(way, "steps", () => stepList(filters, told, outputs, final));
   });
 
+// The prompt as a model was sent it: of a chat, its template's text with pieces of the messages.
+const sentText = (prompt, answer) => (answer.sent ? answer.sent.map((piece) => pieceOf(piece, 0, [prompt.prompt])).join("") : asText(prompt.prompt));
+const sentNote = (model, answer) => {
+  if (answer.sent) return `The text that ${plain(model.name)} was sent: the messages in its template.`;
+  return {
+    messages: "The messages, as the endpoint was sent them: it formats them itself.",
+    chat: "The messages. An earlier version asked this and did not keep the text that the model's template made of them; scripts/prompts.py shows it.",
+  }[model.asked] ?? "";
+};
+const sentBlock = (model, prompt, answer) => {
+  const note = sentNote(model, answer);
+  return make("div", { className: "sent" }, note ? make("p", { className: "note", text: note }) : "", promptBlock(sentText(prompt, answer)));
+};
+
 const answerBody = async (dataset, model, place, first) => {
   const [row, answer, settings] = await Promise.all([store.read(model, place, "rows"), store.read(model, place, "answers"), load(model.settings[1])]);
   const all = several(answer, dataset, settings, row.group);
   const body = make("div", { className: "answer-body" });
   const tags = chips(answer).filter(Boolean);
   if (tags.length) body.append(make("p", { className: "chips" }, ...tags));
-  if (model !== first && !store.same(model, first, place, "prompts")) {
-    const prompt = await store.read(model, place, "prompts");
-    const shared = await store.read(first, place, "prompts");
-    if (prompt.prompt !== shared.prompt) body.append(folded("This model was asked a different prompt", "row", () => promptBlock(prompt.prompt)));
+  if (model !== first) {
+    const [prompt, other, others] = await Promise.all([store.read(model, place, "prompts"), ...["prompts", "answers"].map((layer) => store.read(first, place, layer))]);
+    if (sentText(prompt, answer) !== sentText(other, others)) {
+      const title = asText(prompt.prompt) === asText(other.prompt) ? "The prompt as this model was sent it" : "This model was asked a different prompt";
+      body.append(folded(title, "row", () => sentBlock(model, prompt, answer)));
+    }
   }
   if (row.choices) body.append(choiceTable(row, answer));
   if (answer.reasoning) body.append(folded("Reasoning", "row", () => block(answer.reasoning)));
@@ -199,14 +220,14 @@ const sampleCard = async (number, place, names) => {
   const dataset = store.datasets[number];
   const models = store.chosen(dataset, names).filter((model) => store.row(model, place) !== NOT_ASKED);
   const [first] = models;
-  const [row, prompt] = await Promise.all([store.read(first, place, "rows"), store.read(first, place, "prompts")]);
+  const [row, prompt, answer] = await Promise.all(["rows", "prompts", "answers"].map((layer) => store.read(first, place, layer)));
   const group = dataset.group?.[place] ? dataset.groups[dataset.group[place] - 1] : null;
   const head = make("header", {},
     make("h2", { tabIndex: -1 }, make("bdi", { text: plain(dataset.ids[place]) })),
     make("p", { className: "about" }, make("span", { text: dataset.name }), group === null ? "" : make("span", { className: "chip", text: plain(group) }),
       make("a", { href: link(number, place, names), className: "permanent", text: "Permanent link" }),
       prompt.request ? make("span", { className: "muted mono", title: `request ${prompt.request}`, text: `request ${prompt.request.slice(0, 10)}` }) : ""));
-  const asked = make("section", { className: "asked" }, make("h3", { text: "Prompt" }), promptBlock(asText(prompt.prompt)));
+  const asked = make("section", { className: "asked" }, make("h3", { text: "Prompt" }), sentBlock(first, prompt, answer));
   if (!row.choices) asked.append(targets(row.target));
   if (row.row !== null) asked.append(folded("Original row", "row", () => block(JSON.stringify(row.row, null, 2))));
   const cards = models.map((model, at) => modelCard(dataset, model, place, first, at < OPEN_AT_FIRST));

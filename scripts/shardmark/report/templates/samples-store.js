@@ -154,7 +154,7 @@ class TextSearch {
   async over(list, names, progress) {
     const known = new Map(); // chunk -> which of its samples have the words
     const hits = async (chunk) => {
-      if (!known.has(chunk)) known.set(chunk, (await load(chunk)).map((value) => this.within(value)));
+      if (!known.has(chunk)) known.set(chunk, (await load(chunk)).map(({ sent, ...value }) => this.within(value))); // its messages are in the prompt
       return known.get(chunk);
     };
     let last = performance.now();

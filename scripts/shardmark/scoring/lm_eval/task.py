@@ -25,6 +25,7 @@ from shardmark.scoring.lm_eval.values import (
     rolling_values,
 )
 from shardmark.scoring.statistics import Estimate
+from shardmark.tasks.frames import pieces_sent
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.judging import (
@@ -148,6 +149,7 @@ class Task:
             several = _written(prediction).outputs
             return make(
                 prompt=as_text(request.context),
+                sent=pieces_sent(request.context, prediction),
                 output=several[0].text,
                 answer=result.answer,
                 steps=result.steps,
@@ -161,6 +163,7 @@ class Task:
         context, continuation = pairs[chosen]
         return make(
             prompt=as_text(context or continuation),
+            sent=pieces_sent(context or continuation, prediction, chosen),
             choices=choices,
             output=choices[chosen],
             logprobs=[*logprobs],
