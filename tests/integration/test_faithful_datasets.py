@@ -204,6 +204,10 @@ LOADED: dict[str, Callable[[Row, int], Row]] = {
     **dict.fromkeys(
         ("SuperGLUE_MultiRC_gen", "SuperGLUE_MultiRC_ppl"), lambda row, n: row | {"text": row["paragraph"]}
     ),
+    "SuperGLUE_ReCoRD_gen": lambda row, n: {
+        "text": row["passage"].replace("@highlight", ""),
+        "question": row["query"].replace("@placeholder", "____"),
+    },
     "zebralogic_gen": lambda row, n: (
         row
         | {"formatted_choices": " ".join(f"({'ABCDEFGHIJ'[k]}) {choice}" for k, choice in enumerate(row["choices"]))}
@@ -237,7 +241,7 @@ MORE_LINES = ("ceval_ppl", "cmmlu_ppl")
 "Between its examples and after them OpenCompass writes three and five newlines, which its parser makes of separators."
 
 
-OTHER_ORDER = ("SuperGLUE_CB_ppl", "SuperGLUE_WSC_ppl")
+OTHER_ORDER = ("SuperGLUE_CB_ppl", "SuperGLUE_WSC_ppl", "CLUE_cmnli_ppl", "CLUE_ocnli_ppl")
 "Their choices have the order of OpenCompass's labels; here, that of the numbers in the rows."
 EMPTY_LINE = "bigcodebench"
 "OpenCompass's empty system message is an empty line in a text."

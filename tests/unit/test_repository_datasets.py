@@ -177,6 +177,12 @@ def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> N
             ["2", "ANSWER: b's\nANSWER: 2", "ANSWER: 21"],
         ),
         (
+            "SuperGLUE_ReCoRD_gen",
+            {"passage": "", "query": "", "answers": ["the U.S. Senate", "O'Neill"]},
+            ["\nAnswer: The U.", "ONeill, who\nran"],
+            ["Answer\nthe U.S. Senate", "Senate", "o'neill"],
+        ),
+        (
             "zebralogic_gen",
             {"id": 0, "puzzle": "", "question": "", "choices": ["x", "y"], "answer": "y"},
             ["**A**. The final answer is: (b)", "(A)\nB\n", "**b** (A)", "(A) or (B)"],
