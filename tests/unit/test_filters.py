@@ -37,6 +37,19 @@ def opencompass_first_option(text: str, options: str, **settings: Any) -> str | 
 
 
 @pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("$\\boxed{17}$, no: $\\boxed{\\frac{1}{2}}$.", "\\frac{1}{2}"),
+        ("\\boxed{42} and \\fbox{ }", "42"),
+        ("\\boxed{4", None),
+        ("42", None),
+    ],
+)
+def test_the_last_box_is_the_last_that_closes_and_is_not_empty(text: str, content: str | None) -> None:
+    assert found("last_box", text) == content
+
+
+@pytest.mark.parametrize(
     ("text", "answer"),
     [
         ("A", "A"),

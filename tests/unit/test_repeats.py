@@ -201,6 +201,13 @@ def test_what_has_no_effect_is_refused(changes: dict[str, Any], key: str, what: 
     assert (found, message[: len(what)]) == (key, what)
 
 
+def test_no_vote_is_on_whole_texts_in_which_the_metric_finds_the_answer() -> None:
+    vote = {"name": "math_equivalence", "repeats": "maj"}
+    assert [key for key, _ in told(metrics=[vote])] == ["filters"]
+    assert [key for key, _ in told(metrics=["math_equivalence"], filters=["majority_vote"])] == ["filters"]
+    assert dataset_settings(metrics=[vote], filters=["last_box"], generation=DRAWN)
+
+
 def test_choices_are_answered_once() -> None:
     found: list[Any] = []
     metrics = [{"name": "accuracy", "repeats": "pass"}]

@@ -13,8 +13,10 @@ from shardmark.config.row_files import Files, RowFiles
 from shardmark.config.synthetic import AnySynthetic
 from shardmark.errors import nearest
 from shardmark.filters import AnyFilter
+from shardmark.filters.majority_vote import MajorityVote
 from shardmark.metrics import AnyMetric
 from shardmark.metrics.base import Metric, Scoring
+from shardmark.metrics.repeats import Majority
 from shardmark.settings import Settings, Wrong, refusal
 
 
@@ -248,12 +250,14 @@ class DatasetConfig(Settings):
             raise ValueError("the last message must be of role user, or assistant to begin the answer, not system")
         return self
 
+    def _chains(self) -> dict[str, list[AnyFilter]]:
+        return self.chains or {"": self.filters}
+
     def _answers_left(self, metric: Metric) -> dict[str, int]:
         """How many answers to a request each chain of filters leaves for a metric."""
-        chains = self.chains or {"": self.filters}
         return {
             name: reduce(lambda answers, each: each.left(answers), filters, self.generation.samples)
-            for name, filters in chains.items()
+            for name, filters in self._chains().items()
             if metric.chain in (None, name)
         }
 
@@ -284,6 +288,11 @@ class DatasetConfig(Settings):
             yield Wrong(("metrics", number, *key), what, "lower k, or change the filters")
         elif repeats and left == 1:
             yield Wrong(here, f"has no effect: {taken}", "drop it, or change the filters")
+        judged = [filters for name, filters in self._chains().items() if metric.chain in (None, name)]
+        first = [(*filters, repeats)[0] for filters in judged]
+        if metric.finds_answers and any(isinstance(each, MajorityVote | Majority) for each in first):
+            what = f"the vote is on whole texts, in which {metric.name} finds the answer only then"
+            yield Wrong(("filters",), what, "begin with a filter that finds the answer, such as last_box")
         if repeats and repeats.right_or_wrong and not metric.is_right_or_wrong():
             what = f"{repeats.name} counts right answers, but the score of an answer may be a fraction"
             fix = f"use avg or maj for {metric.name}, or a right-or-wrong metric such as exact_match"

@@ -14,6 +14,7 @@ from shardmark.filters.first_capital import FirstCapital
 from shardmark.filters.first_line import FirstLine
 from shardmark.filters.first_number import FirstNumber
 from shardmark.filters.first_option import FirstOption
+from shardmark.filters.last_box import LastBox
 from shardmark.filters.last_capital import LastCapital
 from shardmark.filters.last_number import LastNumber
 from shardmark.filters.lowercase import Lowercase
@@ -38,6 +39,7 @@ AnyFilter = Annotated[
     | FirstLine
     | FirstNumber
     | FirstOption
+    | LastBox
     | LastCapital
     | LastNumber
     | Lowercase

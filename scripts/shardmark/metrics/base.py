@@ -56,6 +56,9 @@ class Metric(Settings, abc.ABC):
     of_samples: ClassVar[bool] = True
     "Whether the value of a single sample has a meaning."
 
+    finds_answers: ClassVar[bool] = False
+    "Whether it looks for the answer in a whole text, so that no filter need find it."
+
     name: str
     label: str | None = Field(None, pattern=r"^[\w@.+^-]+$")
     "Its name in scores and report; without it, the metric's own."

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from shardmark.installation import SCRIPTS
+from shardmark.texts.boxes import boxes
 from shardmark.texts.numbers import SUPERSCRIPT, SUPERSCRIPTS, VULGAR, in_ascii
 
 SECONDS = 30.0
@@ -27,6 +28,8 @@ DELIMITERS = re.compile(r"(?<!\\)\$|\\f?boxed|(?<!\\)\\[(\[]|\\begin\{(?:equatio
 "Marks of LaTeX in a text. A matrix is a formula itself, and two backslashes before a bracket end a row of it."
 MARKS = (
     (re.compile(r"\*\*([^*\n]+)\*\*"), r"\1"),
+    (re.compile(r"(?<!\\)~|</?answer>"), " "),
+    (re.compile(r"(?<=\d)\.(?=\s?\})"), ""),
     (re.compile(r"\\\$|[€£¥](?=\s?\d)"), ""),
     (re.compile(r"(?<=\d)\{,\}(?=\d)"), ","),
     (re.compile(r"(?<=\d)(?:,?(?<!\\)\\[!,;: ]|[\u00a0\u2009\u202f])(?=\d{3})"), ""),
@@ -121,21 +124,27 @@ def same(answer: str, reference: str) -> bool:
     plain = not _is_marked(answer)
     answer = NOT_NUMBER.sub("", answer) if plain else answer
     prose = not plain or not ("\\" in answer or FORMULA_IN_TEXT.search(answer))
-    if prose and any(verify(right, parse(each)) for each in dict.fromkeys((answer, _last_boxes(answer)))):
+    boxes = _last_boxes(answer)
+    readings = [boxes] if boxes.startswith("$") else [answer, boxes]
+    if prose and any(verify(right, parse(each)) for each in dict.fromkeys(readings)):
         return True
     short = len(answer.strip()) <= FORMULA and "\n" not in answer.strip()
     return plain and ("\\" in answer or short) and bool(verify(right, parse(_as_formula(answer))))
 
 
 def _last_boxes(text: str) -> str:
-    """The text from its last boxes on, which only commas or words such as `and` join.
+    """The text from its last box on, or a formula of its last boxes where commas or words such as `and` join them.
 
-    Without dollar signs, math-verify takes all boxes for a set, even if the first one was taken back.
+    Without dollar signs, math-verify takes all boxes for a set, even if the first one was taken back; with them, only
+    the last one.
     """
     starts = [found.start() for found in BOX.finditer(text)]
+    last = starts[-1:]
     while len(starts) > 1 and JOINED.fullmatch(text, starts[-2], starts[-1]):
         starts.pop()
-    return text[starts[-1] :] if starts else text
+    if starts[-1:] == last:
+        return text[starts[-1] :] if starts else text
+    return f"${', '.join([*boxes(text[starts[-1] :])])}$"
 
 
 def _readable(text: str) -> str:
