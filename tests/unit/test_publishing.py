@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import boto3
+import fsspec
 import pytest
 
 from projects import files_of, problems
@@ -89,6 +90,38 @@ def test_other_files_in_a_folder_are_not_replaced(report: Path, tmp_path: Path) 
     (problem,) = problems(publish_to, str(tmp_path / "web"), report)
     assert "not a published report" in problem.what
     assert (tmp_path / "web/demo/index.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [".htaccess", "CNAME"])
+def test_a_folder_with_a_file_that_was_added_is_refused(report: Path, newer: Path, tmp_path: Path, name: str) -> None:
+    publish_to(str(tmp_path / "web"), report)
+    (tmp_path / "web/demo" / name).write_text("mine")
+    (problem,) = problems(publish_to, str(tmp_path / "web"), newer)
+    assert f"holds '{name}'" in problem.what
+    assert (tmp_path / "web/demo" / name).read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_file_that_was_added_to_a_branch_or_bucket_stays(
+    report: Path, newer: Path, clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clone)
+    publish_to("git:gh-pages", report, ".")
+    git(clone, "fetch", "--quiet", "origin", "gh-pages")
+    git(clone, "switch", "--quiet", "--detach", "FETCH_HEAD", "--force")
+    (clone / "CNAME").write_text("mine")
+    git(clone, "add", "CNAME")
+    git(clone, "commit", "--quiet", "-m", "mine")
+    git(clone, "push", "--quiet", "origin", "HEAD:gh-pages")
+    publish_to("git:gh-pages", newer, ".")
+    assert published(clone).keys() == {".nojekyll", MARKER, "CNAME", "index.html", "leaderboard.csv"}
+
+    publish_to("memory://bucket", report)
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/bucket/demo/CNAME", b"mine")
+    publish_to("memory://bucket", newer)
+    assert {Path(each).name for each in memory.find("/bucket")} == {MARKER, "CNAME", "index.html", "leaderboard.csv"}
+    memory.rm("/bucket", recursive=True)
 
 
 @pytest.mark.parametrize("below", ["../x", "a/../../b", ".git"])
@@ -193,6 +226,11 @@ def test_a_bucket_gets_the_report_with_types_and_loses_what_is_old(
         client.put_object(Bucket=bucket, Key="shared/mine/index.html", Body=b"mine")
         (problem,) = problems(publish_to, address, report, "mine")
         assert "not a published report" in problem.what
+
+
+def test_the_password_of_an_address_is_not_printed(report: Path) -> None:
+    assert "secret" not in publish_to("memory://me:secret@bucket", report)
+    fsspec.filesystem("memory").rm("/me:secret@bucket", recursive=True)
 
 
 def test_a_bucket_that_is_not_there_is_told(report: Path) -> None:

@@ -3,7 +3,7 @@
 import fsspec
 
 from shardmark.errors import Problem, UserError
-from shardmark.printable import one_line
+from shardmark.printable import one_line, redacted
 from shardmark.store.shared import OPTIONS, PACKAGES
 
 from .publication import MARKER, Publication, foreign
@@ -27,7 +27,7 @@ def publish(wanted: Publication, address: str) -> str:
     except Exception as error:  # each of fsspec's many file systems has its own errors
         fix = "correct the address, or check your permissions there, then publish again"
         raise UserError(Problem(address, "", f"{type(error).__name__}: {one_line(error)}", fix)) from error
-    return f"published: {address}/{wanted.place('index.html')}"
+    return redacted(f"published: {address}/{wanted.place('index.html')}")
 
 
 def _put(wanted: Publication, files: fsspec.AbstractFileSystem, folder: str, address: str) -> None:
@@ -45,5 +45,6 @@ def _put(wanted: Publication, files: fsspec.AbstractFileSystem, folder: str, add
         files.makedirs(parent, exist_ok=True)
     for name in names:
         files.put_file(str(wanted.report / name), f"{folder}/{name}")
-    if gone := sorted(there - {marker, *(f"{folder}/{name}" for name in names)}):
+    old = there - {marker, *(f"{folder}/{name}" for name in names)}
+    if gone := sorted(name for name in old if wanted.replaces(wanted.place(name.removeprefix(f"{folder}/")))):
         files.rm(gone)

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from shardmark.errors import Problem, UserError
 from shardmark.report.folder import whole_folder
 
 from .publication import MARKER, Publication, foreign
@@ -11,8 +12,12 @@ from .publication import MARKER, Publication, foreign
 def publish(wanted: Publication, target: Path) -> str:
     """Copy a report to its folder, in one step. Raises UserError if something else is there."""
     out = (target / wanted.below).absolute()
-    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if there and MARKER not in there:
         raise foreign(str(out))
+    if hidden := sorted(name for name in there - {MARKER} if name.startswith(".")):
+        what = f"holds {hidden[0]!r}, which is not part of a report, but would be replaced"
+        raise UserError(Problem(str(out), "", what, "choose another folder, or move it away"))
     with whole_folder(out) as new:
         for name in wanted.files():
             (new / name).parent.mkdir(parents=True, exist_ok=True)

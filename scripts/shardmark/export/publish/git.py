@@ -126,7 +126,7 @@ def _commit(repository: _Repository, wanted: Publication, blobs: dict[str, str],
     if set(before) - {NO_JEKYLL} and wanted.place(MARKER) not in before:
         raise foreign(f"{wanted.below or '.'} on {repository.branch} of {redacted(repository.remote)}")
     empty = repository.git("hash-object", "-w", "--stdin").strip()
-    lines = [f"0 {'0' * len(empty)}\t{name}" for name in before]
+    lines = [f"0 {'0' * len(empty)}\t{name}" for name in before if wanted.replaces(name)]
     lines += [f"100644 {key}\t{place}" for place, key in {**blobs, NO_JEKYLL: empty}.items()]
     repository.git("update-index", "-z", "--index-info", given="".join(f"{line}\0" for line in lines).encode())
     tree = repository.git("write-tree").strip()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from shardmark.errors import Problem, UserError
 from shardmark.files import json_line
+from shardmark.report.folder import REPORT
 
 MARKER = ".shardmark-report.json"
 "The marker file in the folder of a publication."
@@ -33,6 +34,10 @@ class Publication:
     def place(self, name: str) -> str:
         """The path of a report's file at the destination."""
         return f"{self.below}/{name}" if self.below else name
+
+    def replaces(self, place: str) -> bool:
+        """Whether a file at the destination may be of an earlier report; others, such as CNAME, stay."""
+        return place.removeprefix(f"{self.below}/").partition("/")[0] in {*REPORT, MARKER}
 
 
 def _visible(folder: Path) -> Iterator[Path]:
