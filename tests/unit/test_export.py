@@ -1,6 +1,7 @@
 """A finished run in the formats of others, read back by their own code where there is any."""
 
 import json
+import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -20,12 +21,13 @@ from asked import chat
 from finished_runs import CHOICE, finished_run
 from projects import problems
 from requirements_check import need
+from shardmark import layout
 from shardmark.export import every_eval, lm_eval, parquet
 from shardmark.export.finished import Asked, asked_of, read_finished
 from shardmark.export.hub import export_hub
 from shardmark.export.names import MetricName, metric_names
 from shardmark.export.registry import FORMATS, export
-from shardmark.files import read_json, read_jsonl
+from shardmark.files import read_json, read_jsonl, read_sealed, sealed
 from shardmark.records.score import Scores
 from shardmark.report.pair import Pair
 from shardmark.report.results import Results
@@ -311,6 +313,16 @@ def test_the_same_run_is_exported_to_the_same_bytes(report: Path, exported: Path
 def test_no_export_names_a_folder_of_this_machine(report: Path, exported: Path) -> None:
     root = str(report.parent.parent.parent).encode()
     assert not [path for path in exported.rglob("*") if path.is_file() and root in path.read_bytes()]
+
+
+def test_no_export_names_the_folder_of_a_failed_jobs_log(report: Path, tmp_path: Path) -> None:
+    shutil.copytree(report.parent.parent, tmp_path / "results", symlinks=True)
+    made_of = layout.REPORT_INPUTS.file(tmp_path / "results", report=report.resolve().name)
+    name = {"name": "bad", "digest": "d"}
+    gap = {"model": name, "dataset": name, "status": "failed", "reason": "no /home/alice/x", "log": "/home/alice/a.log"}
+    made_of.write_text(json.dumps(sealed(read_sealed(made_of) | {"gaps": [gap]})))
+    (found,) = read_finished(tmp_path / "results/reports/trial").scored.gaps
+    assert found.text == "failed: no ~/x (~/a.log)"
 
 
 def test_surrogates_and_control_characters_are_written_so_that_others_can_read_them(tmp_path: Path) -> None:

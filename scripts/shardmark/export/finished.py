@@ -18,8 +18,8 @@ from shardmark.records.sample import Sample, read_sample
 from shardmark.report.groups import Group
 from shardmark.report.inputs import read_gap
 from shardmark.report.pair import Pair
+from shardmark.report.private import public
 from shardmark.report.results import Results, read_results
-from shardmark.report.text import clean
 from shardmark.store.predictions import read_predictions
 from shardmark.store.requests import read_requests
 
@@ -80,8 +80,8 @@ def _scored(results: Path, given: ReportInputs) -> Results:
         _here(results, layout.SAMPLES, given.samples),
         given.descriptions or None,
         _here(results, layout.TIMINGS, given.timings),
-        [Group(**clean(to_json(group))) for group in given.groups],
-        [read_gap(to_json(gap)) for gap in given.gaps],
+        [Group(**public(to_json(group))) for group in given.groups],
+        [read_gap(public(to_json(gap))) for gap in given.gaps],
         given.mean_weights,
     )
 
