@@ -28,7 +28,7 @@ FAR = 120
 "How many characters around a letter are searched for a statement about it."
 
 SEVERAL = "several"
-"What a list of options states; only what comes after it may still state one."
+"What a list of options states. It takes back what is said of one, but not an earlier statement."
 
 SHORT = 300
 "The most characters of a text in which a letter without a statement is an answer."
@@ -133,7 +133,8 @@ class _Reading:
         if opening and self._is_final(opening, stated):
             return opening.option
         since = max((each.place for each in stated if each.option == SEVERAL), default=-1)
-        stated, said = ([each for each in sorted(found) if each.place > since] for found in (stated, self._said()))
+        stated = [each for each in stated if each.option != SEVERAL]
+        said = [each for each in sorted(self._said()) if each.place > since]
         if stated:
             return (said[-1] if said and self._is_corrected(stated[-1], said[-1]) else stated[-1]).option
         if opening and since < 0:
