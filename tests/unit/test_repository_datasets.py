@@ -19,6 +19,7 @@ from shardmark.config import load
 from shardmark.config.merge import Merged
 from shardmark.config.suite import suite_names
 from shardmark.errors import Problem, UserError
+from shardmark.filters.chain import filter_steps
 from shardmark.tasks import render
 from shardmark.tools.prompts import show_prompts
 from shardmark.tools.reading import MARGIN
@@ -115,6 +116,15 @@ def test_questions_of_triviaqa_may_repeat() -> None:
     rows = list(rows_of(settings.source, ""))
     assert len({sample.id for sample in render(settings, [*rows, *rows], "")}) == 10
     assert settings.cluster_by == "question_id"
+
+
+def test_a_short_answer_ends_at_a_comma_and_so_may_its_target() -> None:
+    settings = DATASETS["nq_gen"].settings
+    row = {"question": "where is it", "answer": ["Nashville, Tennessee", "July 20, 1969"]}
+    (sample,) = render(settings, [row], "")
+    assert sample.target == ["Nashville, Tennessee", "July 20, 1969", "Nashville"]
+    texts = ["The answer is Nashville, Tennessee.", "The answer is Mt. Hood, Oregon", "It is 11 p.m. to 3 a.m."]
+    assert filter_steps(texts, settings.filters, row)[-1] == ["Nashville", "Mt. Hood", "It is 11 p.m. to 3 a.m."]
 
 
 def test_mmmlu_asks_an_option_that_a_table_has_lost_as_opencompass_does() -> None:

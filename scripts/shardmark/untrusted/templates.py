@@ -88,8 +88,13 @@ def column(context: Context, name: str) -> Any:
     return value
 
 
+def regex_replace(text: str, pattern: str, replacement: str, count: int = 0) -> str:
+    """The text with each match of a pattern replaced, as in lm-eval's templates."""
+    return re.sub(pattern, replacement, text, count=count)
+
+
 ENVIRONMENT.globals |= {"indices": indices, "column": column}
-ENVIRONMENT.filters["unpacked"] = unpacked
+ENVIRONMENT.filters |= {"unpacked": unpacked, "regex_replace": regex_replace}
 
 
 OWN_NAMES = frozenset(["self", "super", "loop", "caller", "varargs", "kwargs"])

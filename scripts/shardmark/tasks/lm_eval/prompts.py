@@ -1,7 +1,6 @@
 """A document's prompt by lm-eval's rules: text, target and choices, with the task's Jinja in a sandbox."""
 
 import ast
-import re
 from collections.abc import Callable, Collection
 from functools import lru_cache
 from types import GeneratorType
@@ -14,7 +13,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from shardmark.tasks.lm_eval.code import Code
 from shardmark.tasks.lm_eval.files import Function
 from shardmark.tasks.lm_eval.settings import TaskSettings
-from shardmark.untrusted.templates import PlainGlobals, check_size
+from shardmark.untrusted.templates import PlainGlobals, check_size, regex_replace
 
 Doc = dict[str, Any]
 
@@ -41,12 +40,8 @@ def _stable(context: Context, value: object) -> Any:
     return value
 
 
-def _regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
-    return re.sub(pattern, repl, string, count=count)
-
-
 ENVIRONMENT = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_stable, optimized=False)
-ENVIRONMENT.filters["regex_replace"] = _regex_replace
+ENVIRONMENT.filters["regex_replace"] = regex_replace
 
 
 @lru_cache(maxsize=512)
