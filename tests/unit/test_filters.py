@@ -36,6 +36,11 @@ def opencompass_first_option(text: str, options: str, **settings: Any) -> str | 
     return found("opencompass_first_option", text, options=options, **settings)
 
 
+def test_the_last_block_of_python_may_count() -> None:
+    text = "Slow:\n```python\na = 1\n```\nFast:\n```python\nb = 1\n```\nIt prints\n```text\n1\n```"
+    assert [found("fenced_code", text, block=which) for which in ("first", "last")] == ["a = 1", "b = 1"]
+
+
 @pytest.mark.parametrize(
     ("text", "content"),
     [

@@ -3,6 +3,8 @@
 import re
 from typing import ClassVar, Literal, NamedTuple
 
+from pydantic import Field
+
 from shardmark.filters.base import TextFilter
 
 FENCE = re.compile(r"([ \t]*(?:>[ \t]?)?[ \t]*)(`{3,}|~{3,})([^\n]*)")
@@ -55,6 +57,8 @@ class FencedCode(TextFilter):
 
     protocol: ClassVar[int] = 2
     name: Literal["fenced_code"]
+    block: Literal["first", "last"] = Field("first", exclude_if=lambda block: block == "first")  # so that digests stay
+    "Which of several blocks that are equally likely to be Python."
 
     def find(self, text: str) -> str:
         """The first block of Python between lines of three backticks or tildes, else the first one without a label.
@@ -66,7 +70,8 @@ class FencedCode(TextFilter):
         found = _blocks(text.split("\n"))
         blocks = [block for block in found if any(map(str.strip, block.lines))] or found
         if blocks:
-            return "\n".join(min(blocks, key=lambda block: block.rank).lines).removesuffix("\r")
+            ordered = blocks if self.block == "first" else reversed(blocks)
+            return "\n".join(min(ordered, key=lambda block: block.rank).lines).removesuffix("\r")
         alone = ONE_LINE.fullmatch(text.strip())
         tagged = TAGGED.search(text)
         return alone.group(2) if alone else tagged.group(1).rstrip("\n") if tagged else text
