@@ -13,7 +13,7 @@ from shardmark import layout
 from shardmark.engine.download import fetch
 from shardmark.engine.transformers.weights import check_staged, check_tensors, found
 from shardmark.errors import Problem, UserError
-from shardmark.files import digest, file_sha256, pretty_json, read_object, write_whole
+from shardmark.files import file_sha256, pretty_json, read_object, write_whole
 from shardmark.lock.contents import patterns_for
 from shardmark.plan.gguf import read_header
 from shardmark.plan.hub_files import Place
@@ -78,7 +78,7 @@ def _dequantised(record: ModelRecord, source: GgufFile, weights_folder: Path) ->
     """
     gguf, planned = Path(source.path), source.identity.gguf
     settings = source.identity.settings or {}
-    folder = weights_folder / (planned[:16] + (f"-{digest(settings)[:8]}" if settings else ""))
+    folder = weights_folder / source.identity.folder
     if folder.is_dir():
         return folder
     if not sys.stderr.isatty():

@@ -9,6 +9,7 @@ from shardmark import layout
 from shardmark.config.model import ModelConfig
 from shardmark.config.weights import WeightsConfig
 from shardmark.config.wording import WordedConfig
+from shardmark.files import digest
 from shardmark.records.base import Record
 from shardmark.records.engine import PlannedEngine
 
@@ -68,6 +69,11 @@ class GgufIdentity(Record):
     "The file's SHA-256."
     settings: dict[str, Any] | UnsetType = UNSET
     "Settings of config.json that transformers does not take from the file."
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder with the weights made of it."""
+        return self.gguf[:16] + (f"-{digest(self.settings)[:8]}" if self.settings else "")
 
 
 class GgufFile(Place, tag_field="kind", tag="gguf"):

@@ -49,7 +49,7 @@ def needs_of(plans: Iterable[Plan]) -> Needs:
         for record in plan.models:
             needs.model.add(record.full_name)
             if isinstance(record.source, GgufFile):
-                needs.weights.add(record.source.identity.gguf[:16])
+                needs.weights.add(record.source.identity.folder)
         needs.task |= {record.full_name for record in plan.datasets}
         for pair in plan.pairs:
             _add_pair(needs, plan, pair)

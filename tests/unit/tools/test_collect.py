@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGUFWriter, RopeScalingType
 
 from made_up_answers import finish
 from projects import GENERATE, change_yaml, plan, problems, write_dataset, write_model, write_rows, write_yaml
@@ -292,11 +293,18 @@ def test_a_folder_that_may_not_be_written_is_named(root: Path, monkeypatch: pyte
 
 
 def test_converted_weights_stay_while_a_model_is_made_of_them(root: Path) -> None:
-    file = touch(root / "weights.gguf")
+    file = root / "weights.gguf"
+    writer = GGUFWriter(file, "llama")
+    writer.add_rope_scaling_type(RopeScalingType.LINEAR)  # transformers does not read it, and the folder tells
+    writer.add_rope_scaling_factor(2.0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
     write_yaml(root / "config/models/g.yaml", {"gguf_file": str(file), "num_gpus": 0})
     (record,) = (record for record in made(root).models if record.name == "g")
     weights = root / "results/staged/weights"
-    kept = touch(weights / record.source.identity.gguf[:16] / "model.safetensors")
+    kept = touch(weights / record.source.identity.folder / "model.safetensors")
+    assert kept.parent.name != record.source.identity.gguf[:16]
     touch(weights / "0123456789abcdef/sub/model.safetensors")
     assert garbage(root) == {"staged/weights/0123456789abcdef/sub/model.safetensors"}
     run_gc(root)
