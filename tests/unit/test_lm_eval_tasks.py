@@ -243,6 +243,11 @@ def test_generation_settings_are_read_as_lm_eval_reads_them() -> None:
     assert request(do_sample=True, temperature="0.5", top_p=0.9).temperature == 0.5
     with pytest.raises(ValueError, match="num_beams"):
         request(num_beams=4)
+    for wrong in ({"temperature": -0.5}, {"top_p": 0}, {"top_p": 1.5}, {"top_k": -1}, {"temperature": float("inf")}):
+        with pytest.raises(ValueError, match="nothing can be sampled"):
+            request(**{"do_sample": True, "temperature": 0.5, **wrong})
+    with pytest.raises(ValueError, match="0 new tokens"):
+        request(max_gen_toks=0)
 
 
 def chats(style: Style, **config: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """lm-eval's requests converted to our own."""
 
+import math
 from typing import Any
 
 import msgspec
@@ -52,14 +53,16 @@ def _generate(settings: TaskSettings, prompt: Context, given: dict[str, Any]) ->
             raise ValueError(f"generation_kwargs.{key}: {value!r} is not supported")
     stop = [str(text) for text in (until if isinstance(until, list) else [until]) if text]
     length = int(next((value for value in lengths if value is not None), DEFAULT_LENGTH))
+    if length < 1:
+        raise ValueError(f"generation_kwargs: {length} new tokens are no answer")
     said: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": prompt}
     request = GenerateRequest(**said, max_new_tokens=length, stop=stop)
     if samples is False or not temperature:
         return request
+    top_k, top_p = int(drawn["top_k"] or 0), 1.0 if drawn["top_p"] is None else float(drawn["top_p"])
+    if not (0 < temperature < math.inf and top_k >= 0 and 0 < top_p <= 1):
+        what = f"temperature {temperature:g}, top_k {top_k}, top_p {top_p:g}"
+        raise ValueError(f"generation_kwargs: nothing can be sampled with {what}")
     return msgspec.structs.replace(
-        request,
-        temperature=temperature,
-        top_k=int(drawn["top_k"] or 0),
-        top_p=1.0 if drawn["top_p"] is None else float(drawn["top_p"]),
-        samples=max(1, settings.repeats),
+        request, temperature=temperature, top_k=top_k, top_p=top_p, samples=max(1, settings.repeats)
     )
