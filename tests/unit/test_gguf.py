@@ -84,7 +84,9 @@ def test_llama_3_is_known_by_its_factors(tmp_path: Path) -> None:
 
 def test_long_factors_are_read(tmp_path: Path) -> None:
     tensors = {"rope_factors_long.weight": [2.0, 4.0], "rope_factors_short.weight": [1.0, 1.5]}
-    found = missed(tmp_path, "phi3", tensors, phi3__rope__scaling__original_context_length=4096)["rope_parameters"]
+    settings = missed(tmp_path, "phi3", tensors, phi3__rope__scaling__original_context_length=4096)
+    assert settings["original_max_position_embeddings"] == 4096
+    found = settings["rope_parameters"]
     assert (found["long_factor"], found["short_factor"], found["factor"]) == ([2.0, 4.0], [1.0, 1.5], 32.0)
 
 

@@ -142,6 +142,8 @@ def missed_settings(header: Header) -> dict[str, Any]:
         settings |= {"query_pre_attn_scalar": scalar} if scalar != 256 else {}
     if kind == "gemma2":
         settings |= {key: told(key) for key, usual in CAPPED.items() if told(key, usual) != usual}
+    if rope.get("rope_type") == "longrope":  # transformers looks for it in both places
+        settings["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
     return settings | ({"rope_parameters": rope} if rope else {})
 
 
