@@ -266,9 +266,12 @@ def test_cruxeval_runs_the_value_but_not_the_call() -> None:
 
     need("bwrap")
     sample, settings = rendered(DATASETS["cruxeval_o_gen"])[1], DATASETS["cruxeval_o_gen"].settings
-    programs = filter_steps([" 'owl' * 2 # done", "f('owl')", "'owl'"], settings.filters, sample.row)[-1]
+    right = [" 'owl' * 2 # done", "assert f('owl') == 'owlowl'", "```python\nassert f('owl') == 'owlowl'\n```"]
+    wrong = ["f('owl')", "'owl'", "'owl' or 'owlowl'"]
+    programs = filter_steps([*right, *wrong], settings.filters, sample.row)[-1]
     metric: Any = settings.metrics[0]
-    assert [passed for passed, _ in metric.terms(programs, sample.target * 3)] == [1.0, 0.0, 0.0]  # type: ignore[operator]
+    terms = metric.terms(programs, sample.target * 6)  # type: ignore[operator]
+    assert [passed for passed, _ in terms] == [1.0] * 3 + [0.0] * 3
 
 
 def test_every_data_set_says_what_it_asks_about_and_the_faithful_ones_where_they_come_from() -> None:
