@@ -46,13 +46,16 @@ def lm_eval(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     rows, tasks = [], {}
     for name, task in of("lm_eval").items():
         settings = DATASETS[name].settings
-        file = here / f"{name}.json"
-        file.write_text(json.dumps(list(rows_of(settings.source, ""))), "utf-8")
-        rows += [
-            {"hub": settings.source.hub, "config": config, "split": split, "rows": str(file)}
-            for split in ("train", "validation", "test", "dev", "eval")
-            for config in {settings.source.config, None if settings.source.config == "default" else "default"}
-        ]
+        splits = dict.fromkeys(("train", "validation", "test", "dev", "eval"), settings.source)
+        if own := settings.example_source():
+            splits[own.split] = own
+        for split, source in splits.items():
+            file = here / f"{name}-{split}.json"
+            file.write_text(json.dumps(list(rows_of(source, ""))), "utf-8")
+            rows += [
+                {"hub": settings.source.hub, "config": config, "split": split, "rows": str(file)}
+                for config in {settings.source.config, None if settings.source.config == "default" else "default"}
+            ]
         tasks[task] = [None if settings.few_shot else 0]
     style = {
         "apply_chat_template": False,
