@@ -10,7 +10,7 @@ from shardmark.filters.base import TextFilter
 class FirstOption(TextFilter):
     """The option that an answer states: `B`, `(B)`, `the answer is B`, `not A but B`; none if it states several."""
 
-    protocol: ClassVar[int] = 7
+    protocol: ClassVar[int] = 8
     name: Literal["first_option"]
     options: str = Field(pattern="^[A-Za-z]+$")
     "The letters to look for, e.g. ABCD."

@@ -37,6 +37,13 @@ EMOJI = {first + n: chr(ord("A") + n) for first in (0x1F150, 0x1F170, 0x1F1E6) f
 LOOKALIKES = str.maketrans("АВСЕНІЈΑΒΕΗΙ", "ABCEHIJABEHI")
 LOOKALIKE = re.compile(r"(?<!\w)[АВСЕНІЈΑΒΕΗΙ](?!\w)(?!\s{1,3}\w)")
 "A Cyrillic or Greek letter in place of a Latin one; before a word, it is a word of its own language."
+OTHER_SCRIPTS = dict(zip(["أ", "ب", "ج", "د", "এ", "বি", "সি", "ডি"], "ABCDABCD", strict=True))
+"The labels of MMMLU's options in Arabic and Bengali."
+IN_OTHER_SCRIPTS = re.compile(
+    r"(?<![\u0620-\u06d3])[أبجد](?![\u0620-\u06d3])"
+    r"|(?<![\u0980-\u09ff])(?:এ|বি|সি|ডি)(?=[ \t]?(?:[.):।*,]|$))",
+    re.MULTILINE,
+)
 MARKUP = (
     (re.compile(r"~~[^~\n]{0,200}~~"), " "),
     (compiled(r"<(b|i|strong|em|u|p|code|span|mark)\b[^<>]{0,60}>([^<>]{0,200})</\1>"), r"\2"),
@@ -98,6 +105,8 @@ def cleaned(text: str) -> str:
     text = next((part for part in TEMPLATE_MARKS.split(text) if part.strip()), "")
     text = unicodedata.normalize("NFKC", INVISIBLE.sub("", text).translate(EMOJI)).replace("\r\n", "\n")
     text = LOOKALIKE.sub(lambda found: found.group().translate(LOOKALIKES), text)
+    if not text.isascii():
+        text = IN_OTHER_SCRIPTS.sub(lambda found: OTHER_SCRIPTS[found[0]], text)
     for pattern, replacement in MARKUP:
         text = pattern.sub(replacement, text)
     return text
