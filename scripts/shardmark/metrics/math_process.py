@@ -28,6 +28,7 @@ DELIMITERS = re.compile(r"(?<!\\)\$|\\f?boxed|(?<!\\)\\[(\[]|\\begin\{(?:equatio
 "Marks of LaTeX in a text. A matrix is a formula itself, and two backslashes before a bracket end a row of it."
 MARKS = (
     (re.compile(r"\*\*([^*\n]+)\*\*"), r"\1"),
+    (re.compile(r"\\boxed\s+(?=\{)|(?<![\\\w])(?:\x08o|bo)xed\s?(?=\{)"), r"\\boxed"),
     (re.compile(r"(?<!\\)~|</?answer>"), " "),
     (re.compile(r"(?<=\d)\.(?=\s?\})"), ""),
     (re.compile(r"\\\$|[€£¥](?=\s?\d)"), ""),
