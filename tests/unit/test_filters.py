@@ -103,6 +103,7 @@ def test_the_last_box_is_the_last_that_closes_and_is_not_empty(text: str, conten
         ("(a) The mass is 5 g.\n(b) The volume is 2 l.", None),
         ("a) It falls. b) It rises. The answer is C", "C"),
         ("(A) It floats. (B) is wrong.", "A"),
+        ("三棱柱的顶点都在一个球面上，说明这个球的半径就是三棱柱的棱长a。选项都不正确。", None),
         ("The moment of inertia is given by $I = C r^2$." + 10 * " We solve the equation for the radius.", None),
         ("So it is (C) the moment of inertia." + 10 * " We solve the equation for the radius.", "C"),
     ],

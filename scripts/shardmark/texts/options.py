@@ -31,7 +31,7 @@ SEVERAL = "several"
 "What a list of options states. It takes back what is said of one, but not an earlier statement."
 
 SHORT = 300
-"The most characters of a text in which a letter without a statement is an answer."
+"The most characters of a text in which a letter without a statement is an answer; a tenth if its case is another."
 
 BETWEEN = rf"(?:\W{{0,3}}(?:\b(?:{wording.NAME})\b|选项|選項|選択肢|项)){{0,2}}[\s:(]{{0,4}}$"
 "The text that may stand between a word that states an answer and the letter."
@@ -289,7 +289,8 @@ class _Reading:
 
     def _is_lone(self, letter: Letter) -> bool:
         """Whether nothing is said of the letter; in a long text, that is rather a variable."""
-        if len(self.text) > SHORT:
+        is_capital = letter.option in self.text[letter.start : letter.end]
+        if len(self.text) > (SHORT if is_capital else SHORT // 10):
             return False
         is_subject = SUBJECT.match(self.text, letter.end) or self.text[letter.end :].lstrip().startswith("=")
         return self._is_candidate(letter) and not is_subject and not self._is_denied(letter)

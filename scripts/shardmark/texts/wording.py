@@ -120,7 +120,7 @@ RIGHT = (
     r"|likeliest|plausible|consistent|valid|sense|is left|remains|the only (?:one|option|choice)"
     r"|answer|richtig|korrekt|richtige|correcta|correto|certa|corretta|juist|goed|верн\w{0,3}|правильн\w{0,3}"
     r"|rätt|poprawn\w)\b"
-    r"|正确|正確|正しい|正解|对的|對的|정답|맞|صحيح|صحیح|सही|✅|✓|✔"
+    r"|(?<!不)(?:正确|正確|对的|對的)|正しい|正解|정답|맞|صحيح|صحیح|सही|✅|✓|✔"
 )
 "After a letter and a verb: it is the answer."
 
