@@ -145,6 +145,8 @@ def test_mmmlu_asks_an_option_that_a_table_has_lost_as_opencompass_does() -> Non
         ("ceval_ppl.computer_network", {"answer": ""}),
         ("commonsenseqa_gen", {"answerKey": ""}),
         ("obqa_gen", {"answerKey": "1"}),
+        ("MedQA_gen.US", {"answer_idx": ""}),
+        ("anli_gen.R1", {"label": -1}),
         ("gsm8k_gen", {"answer": "#### "}),
     ],
 )

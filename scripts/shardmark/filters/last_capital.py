@@ -11,5 +11,8 @@ class LastCapital(TextFilter):
     protocol: ClassVar[int] = 1
     name: Literal["last_capital"]
 
+    def finds(self, answer: str) -> bool:
+        return len(answer) == 1 and answer.isupper()
+
     def find(self, text: str) -> str | None:
         return next(filter(str.isupper, reversed(text)), None)

@@ -68,6 +68,9 @@ class OpenCompassFirstOption(TextFilter):
     cushion: bool = False
     "If no rule finds one, any of the letters in the text counts; OpenCompass's default, though few data sets use it."
 
+    def finds(self, answer: str) -> bool:
+        return answer in [*self.options]
+
     def find(self, text: str) -> str | None:
         """The result of OpenCompass 0.5.4's first_option_postprocess, by its rules in order; None for its empty text.
 
