@@ -92,6 +92,31 @@ def test_other_files_in_a_folder_are_not_replaced(report: Path, tmp_path: Path) 
     assert (tmp_path / "web/demo/index.html").read_text() == "mine"
 
 
+def test_a_link_to_a_published_report_stays(report: Path, newer: Path, tmp_path: Path) -> None:
+    publish_to(str(tmp_path / "disk"), report)
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web/demo").symlink_to(tmp_path / "disk/demo")
+    publish_to(str(tmp_path / "web"), newer)
+    assert [path.name for path in (tmp_path / "web").iterdir()] == ["demo"]
+    assert (tmp_path / "disk/demo/index.html").read_text() == "two"
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("/dev/null/x", "Not a directory"),
+        ("/proc/x", "No such file"),
+        ("s3://", "no bucket"),
+        ("file:///", "no bucket"),
+    ],
+)
+def test_a_place_that_cannot_be_is_told(report: Path, tmp_path: Path, target: str, what: str) -> None:
+    (problem,) = problems(publish_to, target, report)
+    assert what in problem.what
+    assert problem.fix
+    assert not {*tmp_path.iterdir()} - {tmp_path / "results"}
+
+
 @pytest.mark.parametrize("name", [".htaccess", "CNAME"])
 def test_a_folder_with_a_file_that_was_added_is_refused(report: Path, newer: Path, tmp_path: Path, name: str) -> None:
     publish_to(str(tmp_path / "web"), report)

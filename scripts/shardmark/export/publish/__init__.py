@@ -6,6 +6,8 @@ A marker file identifies a folder as a publication: any other content is never r
 
 from pathlib import Path
 
+from shardmark.errors import Problem, UserError
+
 from .publication import publication
 
 
@@ -23,6 +25,8 @@ def publish_to(target: str, report: Path, below: str | None = None, remote: str 
     if "://" in target:
         from . import bucket
 
+        if not target.partition("://")[2].strip("/"):
+            raise UserError(Problem(target, "", "names no bucket or folder", "for instance s3://bucket/prefix"))
         return bucket.publish(wanted, target.rstrip("/"))
     from . import folder
 

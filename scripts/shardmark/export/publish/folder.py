@@ -10,8 +10,16 @@ from .publication import MARKER, Publication, foreign
 
 
 def publish(wanted: Publication, target: Path) -> str:
-    """Copy a report to its folder, in one step. Raises UserError if something else is there."""
-    out = (target / wanted.below).absolute()
+    """Copy a report to its folder, in one step. Raises UserError if something else is there, or it cannot be made."""
+    out = (target / wanted.below).resolve()  # where a link points to, which stays
+    try:
+        return _publish(wanted, out)
+    except OSError as error:
+        fix = "choose another folder, or correct its permissions"
+        raise UserError(Problem(str(error.filename or out), "", error.strerror or str(error), fix)) from error
+
+
+def _publish(wanted: Publication, out: Path) -> str:
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if there and MARKER not in there:
         raise foreign(str(out))
