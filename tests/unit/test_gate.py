@@ -189,6 +189,7 @@ def test_groups_are_checked_where_they_are_named(results: Results) -> None:
         ({"answers": [{"datasets": ["nothing_*"], "cut": 0.1}]}, "answers[0].datasets"),
         ({"scores": [{"metric": "bleu", "at_least": 0.1}]}, "scores[0].metric"),
         ({"scores": [{"at_most": 0.1}]}, "scores[0].at_most"),
+        ({"scores": [{"at_least": 80}]}, "scores[0].at_least"),
         ({"loss": [{"baseline": {"model": "nobody"}}]}, "loss[0].baseline.model"),
         ({"loss": [{"baseline": {"model": "demo_tiny"}, "models": ["demo_tiny"]}]}, "loss[0]"),
     ],

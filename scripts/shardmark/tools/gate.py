@@ -197,11 +197,17 @@ class Gate:
                     yield Check(**place, status="undecided", why=why)
                     continue
                 metric = pair.scores.metrics[label]
-                self._check_direction(rule, name, dataset, metric)
+                self._check_bound(rule, name, dataset, metric)
                 status, why = _within(rule, metric)
                 yield Check(**place, status=status, why=why)
 
-    def _check_direction(self, rule: ScoreRule, name: str, dataset: str, metric: Metric) -> None:
+    def _check_bound(self, rule: ScoreRule, name: str, dataset: str, metric: Metric) -> None:
+        """Raise UserError for a bound that the metric always or never keeps."""
+        bound = (rule.at_least or 0.0) + (rule.at_most or 0.0)  # one of them is None
+        if metric.percent and not 0 <= bound <= 1:
+            key = "at_least" if rule.at_most is None else "at_most"
+            what = f"{bound:g} is out of reach of the metric of {dataset}, which is a fraction"
+            raise UserError(Problem(self.file, f"{name}.{key}", what, f"give {bound / 100:g} for {bound:g} %"))
         if metric.higher_is_better == (rule.at_least is not None):
             return
         key, fit, better = (
