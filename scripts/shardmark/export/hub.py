@@ -59,7 +59,7 @@ def _entries(pair: Pair) -> list[dict[str, object]]:
     entry = EvalResultEntry(
         dataset_id=str(hub_dataset(scores)),
         task_id=rows.get("config") or DEFAULT_TASK,
-        value=100 * value if metric.percent else value,
+        value=round(100 * value, 10) if metric.percent else value,  # 57, not 56.99999999999999
         dataset_revision=commit,
         date=pair.timings.finished if pair.timings else None,
         notes=_notes(scores),

@@ -14,10 +14,13 @@ Standing = Literal["best", "tied", ""]
 
 
 def interval(metric: Metric) -> tuple[float, float] | None:
-    """The 95 % interval: the one given, else value ± 1.96 standard errors; None if unknown."""
+    """The 95 % interval: the one given, else value ± 1.96 standard errors; None if unknown.
+
+    An error of 0 does not make a score certain: all samples of a few may be right.
+    """
     if metric.ci95 and metric.ci95[0] is not None and metric.ci95[1] is not None:
         return metric.ci95[0], metric.ci95[1]
-    if metric.value is None or metric.stderr is None:
+    if metric.value is None or not metric.stderr:
         return None
     return metric.value - Z95 * metric.stderr, metric.value + Z95 * metric.stderr
 

@@ -33,6 +33,7 @@ def test_a_given_interval_is_used_before_the_normal_one() -> None:
     wilson = make_metric(1.0, stderr=0.0, ci95=(0.8, 1.0), n=15, percent=False)
     assert half_width(wilson) == pytest.approx(0.1)
     assert half_width(metric(0.5)) == pytest.approx(1.96 * 0.02)
+    assert interval(metric(1.0, 0.0)) is None  # no error, but no certainty
 
 
 def near(*metrics: Metric | None) -> list[str]:
