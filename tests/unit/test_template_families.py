@@ -121,6 +121,17 @@ def test_a_chat_becomes_the_tokens_that_transformers_makes(root: Path, family: s
         assert (NO_SYSTEM in template.notes()) == (chat in MERGED.get(family, ()))
 
 
+@pytest.mark.parametrize("family", ["deepseek_r1", "qwen_3"])
+def test_a_text_without_earlier_thoughts_is_kept_as_it_was_sent(root: Path, family: str) -> None:
+    folder = tokenizer_folder(root, family)
+    wording = Wording(tokenizer(folder), TransformersConfig(path=str(folder)))
+    messages = said(USER, ("assistant", "<think>\nEasy.\n</think>\n\n2"), ("user", "And 2 + 2?"))
+    prediction = wrote("a", sent=wording.sent(GenerateRequest(max_new_tokens=1, stop=[], messages=messages)))
+    text = as_sent(messages, prediction)
+    assert "Easy" not in str(text)
+    assert tokenizer(folder).encode(text, add_special_tokens=False) == by_transformers(tokenizer(folder), messages)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_chat_that_is_scored_as_a_whole_is_closed(root: Path, family: str) -> None:
     folder = tokenizer_folder(root, family)

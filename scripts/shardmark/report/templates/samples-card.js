@@ -135,7 +135,7 @@ const filterName = (filter) => {
 };
 
 // A recorded text: itself, or the place of a piece of the text before.
-const pieceOf = (told, place, before) => (Array.isArray(told) ? characters(asText(before[Math.min(place, before.length - 1)]), ...told) : told);
+const pieceOf = (told, place, before) => (Array.isArray(told) ? slicer(asText(before[Math.min(place, before.length - 1)]))(...told) : told);
 const boxes = (texts) => texts.map((one) => (one === null ? none("nothing extracted") : one === "" ? none("empty") : block(asText(one), { className: "value-box" })));
 
 // What each filter of a chain did: the texts after it, where it has changed them.
@@ -162,7 +162,10 @@ const filterSteps = (answer, settings, group, outputs) =>
   });
 
 // The prompt as a model was sent it: of a chat, its template's text with pieces of the messages.
-const sentText = (prompt, answer) => (answer.sent ? answer.sent.map((piece) => pieceOf(piece, 0, [prompt.prompt])).join("") : asText(prompt.prompt));
+const sentText = (prompt, answer) => {
+  const piece = slicer(asText(prompt.prompt));
+  return answer.sent ? answer.sent.map((told) => (Array.isArray(told) ? piece(...told) : told)).join("") : asText(prompt.prompt);
+};
 const sentNote = (model, answer) => {
   if (answer.sent) return `The text that ${plain(model.name)} was sent: the messages in its template.`;
   return {
@@ -183,8 +186,9 @@ const answerBody = async (dataset, model, place, first) => {
   if (tags.length) body.append(make("p", { className: "chips" }, ...tags));
   if (model !== first) {
     const [prompt, other, others] = await Promise.all([store.read(model, place, "prompts"), ...["prompts", "answers"].map((layer) => store.read(first, place, layer))]);
-    if (sentText(prompt, answer) !== sentText(other, others)) {
-      const title = asText(prompt.prompt) === asText(other.prompt) ? "The prompt as this model was sent it" : "This model was asked a different prompt";
+    const asked = asText(prompt.prompt) === asText(other.prompt);
+    if (!asked || model.asked !== first.asked || JSON.stringify(answer.sent) !== JSON.stringify(others.sent)) {
+      const title = asked ? "The prompt as this model was sent it" : "This model was asked a different prompt";
       body.append(folded(title, "row", () => sentBlock(model, prompt, answer)));
     }
   }

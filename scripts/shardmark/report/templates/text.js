@@ -26,8 +26,11 @@ const SPACES = /\n|\t|^ +| +$| +(?=\n)|(?<=\n) +| {2,}/g;
 const LONGEST = 20000; // characters shown at first
 const whole = (text, end) => (/[\udc00-\udfff]/.test(text[end] ?? "") ? end - 1 : end); // no cut within a letter of two units
 
-// A slice in characters, as Python counts them.
-const characters = (text, start, end) => (/[\ud800-\udfff]/.test(text) ? [...text].slice(start, end).join("") : text.slice(start, end));
+// Slices of a text, in characters as Python counts them.
+const slicer = (text) => {
+  const letters = /[\ud800-\udfff]/.test(text) ? [...text] : null;
+  return (start, end) => letters?.slice(start, end).join("") ?? text.slice(start, end);
+};
 
 const pieces = (text, spaces) => {
   const found = document.createDocumentFragment();
