@@ -72,7 +72,7 @@ def test_a_gguf_file_with_more_tensors_than_its_model_is_refused(tmp_path: Path)
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4}
     config = transformers.Qwen2Config(**shape, num_key_value_heads=4, vocab_size=300)
     path = as_gguf(tmp_path / "m.gguf", transformers.AutoModelForCausalLM.from_config(config), "blk.0.ffn_up.bias")
-    with pytest.raises(UserError, match=r"leaves out some of blk\.0\.ffn_up\.bias"):
+    with pytest.raises(UserError, match=r"leaves out blk\.0\.ffn_up\.bias"):
         stage_model(resolve(tmp_path, path), tmp_path / "weights")
 
 
