@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import venv
 from pathlib import Path
 
 import psutil
@@ -387,6 +388,18 @@ def test_an_interpreter_with_packages_runs_program_and_tests_together() -> None:
     assert (wrong.passed, "AssertionError" in wrong.why) == (False, True)
     assert verdict("import os\nos._exit(0)", FRAMES, together).why == "the tests ended without a verdict"
     assert verdict("def frame(n): pass", "class TestCases(__import__('unittest').TestCase): pass", together).why
+
+
+def test_an_interpreter_with_packages_may_be_python_3_10(tmp_path: Path) -> None:
+    """It has no option -P."""
+    venv.create(tmp_path / "old", symlinks=True)
+    python = tmp_path / "old/bin/old"
+    python.write_text('#!/bin/sh\ncase " $* " in *" -P "*) exit 2;; esac\nexec "${0%/*}/python" "$@"\n')
+    python.chmod(0o755)
+    assert (
+        verdict("def frame(n): return 1", "import nonesuch", Limits(memory_mb=4096, python=str(python))).why
+        == "ModuleNotFoundError: No module named 'nonesuch'"
+    )
 
 
 def test_modules_that_an_interpreter_lacks_are_found_outside_and_inside_the_sandbox() -> None:

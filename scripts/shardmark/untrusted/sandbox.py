@@ -59,7 +59,7 @@ TREE_MEMORY = 4
 VERDICT_BYTES = 1 << 16
 ENVIRONMENT = {"HOME": "/home", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}
 PACKAGES_ENVIRONMENT = {"MPLBACKEND": "Agg", "MPLCONFIGDIR": "/tmp", "TZ": "UTC"} | dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONSAFEPATH"), "1"
 )
 "The same for an interpreter with packages: plots without a screen, and no more threads than a sandbox may have."
 BOOT = """
@@ -295,9 +295,10 @@ def _started(name: str, channel: socket.socket, limits: Limits) -> Iterator[Part
         stack.callback(ours.close)
         with theirs, _readable(call_filter()) as calls:
             sandbox = [*_sandbox(limits.python), "--seccomp", str(calls)]
-            python = [os.path.abspath(limits.python), "-s"] if limits.python else [_python(), "-s", "-S"]
+            # BigCodeBench's packages want Python 3.10, which has no -P and does not read PYTHONSAFEPATH.
+            python = [os.path.abspath(limits.python)] if limits.python else [_python(), "-S", "-P"]
             process = subprocess.Popen(
-                [*sandbox, *python, "-P", "-B", "-c", BOOT, wire, source, *arguments],
+                [*sandbox, *python, "-s", "-B", "-c", BOOT, wire, source, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,  # until it is ready; then nothing writes there any more
