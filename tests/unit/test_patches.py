@@ -1,6 +1,9 @@
 """What of Snakemake is replaced, and what is said of a Snakemake that is not the one that was read."""
 
 import asyncio
+import getpass
+import os
+import pwd
 import signal
 import sys
 import threading
@@ -12,6 +15,7 @@ import pytest
 import snakemake.cli  # noqa: F401 - its modules import each other in circles: this one comes first
 import snakemake_executor_plugin_cluster_generic as generic
 import snakemake_executor_plugin_slurm as slurm
+import yaml
 from snakemake import sourcecache
 from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
@@ -154,3 +158,15 @@ def test_snakefiles_on_this_machine_are_read_without_smart_open(
             assert file.read() == "rule é:\r\n".encode()
     with pytest.raises(WorkflowError, match="Failed to open source file"):
         cache.open(sourcecache.LocalSourceFile(str(tmp_path)))
+
+
+@pytest.mark.parametrize("profile", ["default", "job"])
+def test_a_user_without_a_name_as_in_containers_gets_one_before_snakemake_asks(
+    monkeypatch: pytest.MonkeyPatch, profile: str
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    file = Path(__file__).parents[2] / f"profiles/{profile}/config.yaml"
+    exec(yaml.safe_load(file.read_text())["__definitions__"][0], {})
+    assert getpass.getuser() == f"uid{os.getuid()}"
