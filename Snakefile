@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from snakemake import common, rules as rule_module
 from snakemake.dag import DAG
 from snakemake.logging import logger
 from snakemake.scheduling.job_scheduler import JobScheduler
@@ -49,7 +50,7 @@ from shardmark.installation import INSTALLATION
 from shardmark.workflow.completeness import missing_targets, trusts_files
 from shardmark.workflow.output import calm
 from shardmark.workflow.progress import Course
-from shardmark.workflow.rule_inputs import SHARDS, Inputs
+from shardmark.workflow.rule_inputs import SHARDS, Inputs, inspect_once
 from shardmark.workflow.interrupts import ends_at_once, ends_with_terminal, terminates
 from shardmark.workflow.module import take_part
 from shardmark.plan.endpoints import use_max_cost
@@ -137,6 +138,7 @@ ends_at_once(JobScheduler)
 if LOCAL:  # jobs on a cluster go on without a terminal
     ends_with_terminal()
 trusts_files(DAG)
+inspect_once(common, rule_module)
 
 # A few lines, and not nine a job; jobs on a cluster tell all, in their logs.
 if workflow.is_main_process:

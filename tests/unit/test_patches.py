@@ -16,7 +16,7 @@ import snakemake.cli  # noqa: F401 - its modules import each other in circles: t
 import snakemake_executor_plugin_cluster_generic as generic
 import snakemake_executor_plugin_slurm as slurm
 import yaml
-from snakemake import sourcecache
+from snakemake import common, rules, sourcecache
 from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
 from snakemake.scheduling.job_scheduler import JobScheduler
@@ -24,6 +24,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from shardmark.workflow import patches
 from shardmark.workflow.interrupts import cancels_all, ends_at_once, submits_none_afterwards
+from shardmark.workflow.rule_inputs import inspect_once
 from shardmark.workflow.sources import reads_plainly
 
 REMOTE = [
@@ -40,6 +41,8 @@ INSTALLED = [
     (JobScheduler, patches.TERMINATION),
     (JobScheduler, patches.REEVALUATION),
     (sourcecache, patches.PARSE),
+    (common, patches.PARAMETERS),
+    (rules, patches.PARAMETERS),
     (sourcecache.SourceCache, patches.OPEN),
     (slurm, patches.SLURM_QUERY),
     (slurm.Executor, patches.SLURM_SUBMITTED),
@@ -158,6 +161,18 @@ def test_snakefiles_on_this_machine_are_read_without_smart_open(
             assert file.read() == "rule é:\r\n".encode()
     with pytest.raises(WorkflowError, match="Failed to open source file"):
         cache.open(sourcecache.LocalSourceFile(str(tmp_path)))
+
+
+def test_a_function_of_a_rule_is_inspected_once_and_what_cannot_be_hashed_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inspected: list[Any] = []
+    monkeypatch.setattr(common, "get_function_params", lambda func: inspected.append(func))
+    inspect_once(common)
+    for function in (len, [], len, []):
+        common.get_function_params(function)
+    assert inspected == [len, [], []]
+    assert not patches.unlike()
 
 
 @pytest.mark.parametrize("profile", ["default", "job"])

@@ -41,3 +41,7 @@ def test_what_the_second_engine_of_a_model_answers_comes_after_what_the_first_do
     found = [inputs.priority(SimpleNamespace(model=model, dataset=dataset)) for model, dataset in names]
     assert found == sorted(set(found), reverse=True)
     assert inputs.staging_priority(SimpleNamespace(model="second@0")) > max(found)
+
+
+def test_where_jobs_have_no_groups_no_file_is_read_to_find_that_of_a_score(tmp_path: Path) -> None:
+    assert Inputs(str(tmp_path / "none"), {}).score_group(SimpleNamespace(model="m@0", dataset="d", task="1")) is None

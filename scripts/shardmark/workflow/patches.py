@@ -33,6 +33,7 @@ REEVALUATION = Part("_schedule_reevalutation", ("self", "delay"), "a run may end
 LATER = "a run starts a tenth of a second later"
 OPEN = Part("_open", ("self", "source_file", "mode", "encoding"), LATER)
 PARSE = Part("parse_uri", ("path_or_uri",), LATER)
+PARAMETERS = Part("get_function_params", ("func",), "each job takes a millisecond longer to plan")
 SUBMITTED = Part("report_job_submission", ("self", "job_info", "register_job"), CANCELLING)
 SUCCEEDED = Part("report_job_success", ("self", "job_info"), CANCELLING)
 FAILED = Part("report_job_error", ("self", "job_info", "msg", "**"), CANCELLING)

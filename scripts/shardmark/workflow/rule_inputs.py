@@ -1,8 +1,10 @@
 """Inputs and resources of jobs: the functions that the rules give to Snakemake."""
 
+import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from shardmark import layout
@@ -14,6 +16,7 @@ from shardmark.records.base import Record, read_sealed_record
 from shardmark.records.model import ModelRecord
 from shardmark.records.report_inputs import ReportInputs
 from shardmark.records.shard import ShardLists
+from shardmark.workflow import patches
 from shardmark.workflow.slurm import RESOURCES
 
 R = TypeVar("R", bound=Record)
@@ -158,6 +161,8 @@ class Inputs:
         """The group that infers all shards that a score waits for; None if there are several, or none."""
         if not self._main:
             return SUBMITTED
+        if not self.bundled:
+            return None  # without a look at every shard, several times for each score
         groups = {
             self.group(_Shard(wildcards.model, wildcards.dataset, Path(path).stem))
             for path in self.missing_predictions(wildcards)
@@ -236,3 +241,21 @@ class Inputs:
             return attempt * own
         needed = 4000 + 2 * weight_bytes(record) // 1_000_000
         return attempt * max(needed, self._least("mem_mb", wildcards, attempt, context))
+
+
+def inspect_once(*modules: ModuleType) -> None:
+    """Have Snakemake's modules inspect a rule's function once, and not some forty times for each job."""
+
+    def once(inspect: Callable[..., Any]) -> Callable[..., Any]:
+        known = functools.cache(inspect)
+
+        def parameters(func: Callable[..., Any]) -> Any:
+            try:
+                return known(func)
+            except TypeError:  # a user's object that cannot be hashed
+                return inspect(func)
+
+        return parameters
+
+    for module in modules:
+        patches.replace(module, patches.PARAMETERS, once)
