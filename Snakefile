@@ -17,9 +17,6 @@ from snakemake.utils import min_version, update_config
 
 min_version("9.17")
 
-# Python need not search what has been imported for garbage; profiles/default has begun this.
-gc.freeze()
-
 # The folder of this file. As a module from a git repository, it has none: Snakemake takes Snakefiles alone from there.
 # All of that commit is then put below .snakemake, where the jobs of a cluster find it, too.
 THIS = workflow.current_basedir
@@ -77,6 +74,10 @@ from shardmark.workflow.snakefile import (
 )
 from shardmark.workflow.unfinished import publish_unfinished
 from shardmark.workflow.warm_starts import start_servers
+
+# Python need not search what has been imported for garbage; profiles/default has begun this.
+gc.freeze()
+gc.enable()
 
 MAIN = workflow.modifier.is_main_snakefile()  # else another Snakefile has this one as a module
 if workflow.modifier.skip_configfile:

@@ -20,7 +20,7 @@ AS_WRITTEN = {"as_written": True}
 class Settings(BaseModel):
     """Base of every section of the configuration."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     @classmethod
     def as_written(cls, values: object) -> Self:

@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
-
 from shardmark.errors import Problem, UserError
 from shardmark.files import pretty_json, write_if_changed
 from shardmark.lock.changes import LATER, Change, Entries, Key, is_completed
@@ -255,6 +253,8 @@ def _shown(path: Path) -> str:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Keep other processes from writing the lock meanwhile."""
+    from filelock import Timeout  # here, because most runs write no lock
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _file_lock(path.with_name(f".{path.name}.writing")):
@@ -272,6 +272,8 @@ def _alone(path: Path) -> Iterator[None]:
 @contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
     """A lock of the kernel or, on a file system without locks, a lock file. Raises Timeout."""
+    from filelock import BaseFileLock, FileLock, SoftFileLock
+
     lock: BaseFileLock = FileLock(path, timeout=PATIENCE)
     try:
         lock.acquire()
