@@ -50,3 +50,9 @@ def test_choices_have_a_frame_each_if_they_differ() -> None:
     assert as_sent(asked, scored("a", -1.0, -2.0, sent=frames[:1]), 1) == "<One>"
     assert as_sent(asked, scored("a", -1.0)) is None, "an answer of an earlier version"
     assert pieces_sent("a text", several) is None
+
+
+def test_a_frame_that_does_not_fit_its_chat_is_none() -> None:
+    for slot in ((1, ""), (-1, ""), (0, "other")):
+        assert as_sent(said("One"), wrote("a", sent=(("<s>", slot),))) is None
+        assert pieces_sent(said("One"), wrote("a", sent=(("<s>", slot),))) is None

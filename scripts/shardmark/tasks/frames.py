@@ -41,14 +41,14 @@ def framed(frame: Frame, messages: Sequence[Message]) -> str:
 
 def as_sent(context: Context, prediction: Prediction, choice: int = 0) -> str | None:
     """The text that a model was sent for a chat before it answered, or before a choice; None if it is unknown."""
-    frame = _frame(prediction, choice)
-    return framed(frame, context) if frame and not isinstance(context, str) else None
+    if isinstance(context, str) or not (frame := _frame(context, prediction, choice)):
+        return None
+    return framed(frame, context)
 
 
 def pieces_sent(context: Context, prediction: Prediction, choice: int = 0) -> list[Piece] | None:
     """The same, with the places of the messages' texts in what `as_text` makes of the chat."""
-    frame = _frame(prediction, choice)
-    if not frame or isinstance(context, str):
+    if isinstance(context, str) or not (frame := _frame(context, prediction, choice)):
         return None
     begins, end = [], -1
     for message in context:
@@ -57,10 +57,13 @@ def pieces_sent(context: Context, prediction: Prediction, choice: int = 0) -> li
     return [piece if isinstance(piece, str) else _place(piece, context, begins) for piece in frame]
 
 
-def _frame(prediction: Prediction, choice: int) -> Frame:
-    frames = prediction.sent
-    frame = frames[min(choice, len(frames) - 1)] if frames else ()
-    return () if isinstance(frame, int) else frame
+def _frame(messages: Sequence[Message], prediction: Prediction, choice: int) -> Frame:
+    """The frame for a choice; empty if there is none, or if it does not fit, as one from a shared store might not."""
+    frame = prediction.sent[min(choice, len(prediction.sent) - 1)] if prediction.sent else ()
+    if isinstance(frame, int):  # the number of a frame that a file does not have
+        return ()
+    slots = (piece for piece in frame if not isinstance(piece, str))
+    return frame if all(number in range(len(messages)) and form in FORMS for number, form in slots) else ()
 
 
 def _place(slot: tuple[int, str], messages: Sequence[Message], begins: Sequence[int]) -> tuple[int, int]:
