@@ -224,6 +224,16 @@ def test_mgsm_takes_the_last_number_after_the_answer_in_its_language(language: s
     assert filter_steps([f"5 + 7 = 12\n{words}", "99"], settings.filters, {})[-1] == ["1234", None]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("mgsm_en_gen", "w "), ("nq_gen", "a. "), ("zebralogic_gen", "\n"), ("gsm8k_gen", "\\boxed{")],
+)
+def test_an_output_that_never_ends_is_read_within_the_bounds(name: str, text: str) -> None:
+    from shardmark.filters.chain import filter_steps
+
+    assert len(filter_steps([(text * 60_000)[:60_000]], DATASETS[name].settings.filters, {})[-1]) == 1
+
+
 @pytest.mark.parametrize("name", ["boolq_gen", "SuperGLUE_RTE_gen", "SuperGLUE_WSC_gen", "SuperGLUE_WiC_gen"])
 def test_yes_and_no_state_an_option(name: str) -> None:
     from shardmark.filters.chain import filter_steps

@@ -13,4 +13,4 @@ class LastBox(TextFilter):
     name: Literal["last_box"]
 
     def find(self, text: str) -> str | None:
-        return next(filter(None, reversed([*boxes(text)])), None)
+        return next(filter(None, reversed(boxes(text))), None)

@@ -15,7 +15,7 @@ class LastNumber(NumberFilter):
     def find(self, text: str) -> str | None:
         from shardmark.texts.numbers import numbers
 
-        for part in (*reversed([*boxes(text)]), text):
+        for part in (*reversed(boxes(text)), text):
             if found := [*numbers(part, self.thousands)]:
                 return found[-1]
         return None

@@ -1,6 +1,7 @@
 """The filter regex."""
 
 import re
+from itertools import islice
 from typing import ClassVar, Literal
 
 from shardmark.filters.base import TextFilter
@@ -21,7 +22,8 @@ class RegexFilter(TextFilter):
     "The answer if nothing matches; without it, there is none."
 
     def find(self, text: str) -> str | None:
-        matches = list(re.finditer(self.pattern, text))
+        found = re.finditer(self.pattern, text)
+        matches = list(found if self.select < 0 else islice(found, self.select + 1))  # each may scan all of a text
         if not -len(matches) <= self.select < len(matches):
             return self.fallback
         match = matches[self.select]

@@ -145,7 +145,7 @@ def _last_boxes(text: str) -> str:
         starts.pop()
     if starts[-1:] == last:
         return text[starts[-1] :] if starts else text
-    return f"${', '.join([*boxes(text[starts[-1] :])])}$"
+    return f"${', '.join(boxes(text[starts[-1] :]))}$"
 
 
 def _readable(text: str) -> str:

@@ -1,17 +1,18 @@
 """The boxes around answers in LaTeX: `\\boxed{42}`."""
 
 import re
-from collections.abc import Iterator
 
-BOX = re.compile(r"\\(?:f?boxed|fbox)\s?\{")
+BRACE = re.compile(r"\\[{}]|(?P<box>\\(?:f?boxed|fbox)\s?)?(?P<opens>\{)|\}")
+"An escaped brace, one that opens, perhaps a box, or one that closes."
 
 
-def boxes(text: str) -> Iterator[str]:
+def boxes(text: str) -> list[str]:
     """The contents of all boxes in order; of a box that never closes, nothing."""
-    for box in BOX.finditer(text):
-        depth = 1
-        for end in range(box.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            if not depth:
-                yield text[box.end() : end].strip()
-                break
+    open_braces: list[re.Match[str]] = []
+    found: list[tuple[int, str]] = []
+    for brace in BRACE.finditer(text):
+        if brace["opens"]:
+            open_braces.append(brace)
+        elif brace[0] == "}" and open_braces and (opening := open_braces.pop())["box"]:
+            found.append((opening.start(), text[opening.end() : brace.start()].strip()))
+    return [content for _, content in sorted(found)]
