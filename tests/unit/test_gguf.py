@@ -82,6 +82,11 @@ def test_llama_3_is_known_by_its_factors(tmp_path: Path) -> None:
     assert (found["rope_type"], found["factor"], found["original_max_position_embeddings"]) == ("llama3", 8.0, 8192)
 
 
+@pytest.mark.parametrize(("kind", "factors"), [("llama", [1.0, 1.0]), ("gemma4", [1.0, 1e30])])
+def test_factors_that_change_nothing_are_left_out(tmp_path: Path, kind: str, factors: list[float]) -> None:
+    assert missed(tmp_path, kind, {"rope_freqs.weight": factors}) == {}
+
+
 def test_long_factors_are_read(tmp_path: Path) -> None:
     tensors = {"rope_factors_long.weight": [2.0, 4.0], "rope_factors_short.weight": [1.0, 1.5]}
     settings = missed(tmp_path, "phi3", tensors, phi3__rope__scaling__original_context_length=4096)

@@ -152,7 +152,7 @@ def _scaled_rope(header: Header) -> dict[str, Any]:
     kind, told = header.architecture, header.of_model
     scaling, factor = told("rope.scaling.type", "none"), told("rope.scaling.factor") or 1.0
     first = told("rope.scaling.original_context_length")
-    if "rope_freqs.weight" in header.tensors:
+    if "rope_freqs.weight" in header.tensors and kind != "gemma4":  # transformers knows which part that leaves out
         return _llama3(header)
     if "rope_factors_long.weight" in header.tensors:
         parts: dict[str, Any] = {
@@ -175,6 +175,8 @@ def _scaled_rope(header: Header) -> dict[str, Any]:
 def _llama3(header: Header) -> dict[str, Any]:
     """The setting that gives the factors in rope_freqs.weight, as all Llama 3.x have them."""
     factors = header.floats("rope_freqs.weight")
+    if max(factors) == min(factors) == 1:
+        return {}
     base = header.of_model("rope.freq_base", 10000.0)
     rope = {"factor": max(factors), "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     for first in (8192, header.of_model("rope.scaling.original_context_length", 8192)):
