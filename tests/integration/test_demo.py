@@ -5,8 +5,11 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from quick_engine import use_quick_scoring
+from shardmark.records.base import convert
+from shardmark.records.sample import Sample
 from workflow import Project
 
 Samples = dict[tuple[str, str, str], dict[str, Any]]
@@ -33,6 +36,11 @@ def test_chat_models_do_better_in_chats_and_the_thinker_without_its_thoughts(tmp
     for model in config["models"]:
         in_chats, as_texts = (share(of(samples, model, dataset)) for dataset in config["datasets"])
         assert in_chats > as_texts + 0.2, model
+        tokenizer = AutoTokenizer.from_pretrained(project.folder / "demo/models" / model.removeprefix("demo_"))
+        for sample in of(samples, model, "demo_arithmetic"):
+            chat = [{"role": "user", "content": sample["prompt"].removeprefix("[user]\n")}]
+            text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            assert convert(sample, Sample).as_sent == text
     thoughts = of(samples, "demo_thinker", "demo_arithmetic")
     assert all(sample["output"].startswith("<think>") for sample in thoughts)
     assert not any(sample["output"] == sample["target"] for sample in thoughts)
