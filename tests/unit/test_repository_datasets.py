@@ -186,7 +186,7 @@ def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> N
             "musr_gen.team_allocation",
             {"narrative": "", "question": "", "choices": "['a', \"b's\"]", "answer_index": 1},
             ["1\nANSWER: 2 - b's", "ANSWER: no, ANSWER: (2)"],
-            ["2", "ANSWER: b's\nANSWER: 2", "ANSWER: 21"],
+            ["2", "ANSWER: b's\nANSWER: 2", "ANSWER: 21", "ANSWER: 2, ANSWER: b"],
         ),
         (
             "SuperGLUE_ReCoRD_gen",
