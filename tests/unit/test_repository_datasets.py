@@ -226,7 +226,10 @@ def test_mgsm_takes_the_last_number_after_the_answer_in_its_language(language: s
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("mgsm_en_gen", "w "), ("nq_gen", "a. "), ("zebralogic_gen", "\n"), ("gsm8k_gen", "\\boxed{")],
+    [
+        *(("mgsm_en_gen", "w "), ("nq_gen", "a. "), ("zebralogic_gen", "\n"), ("gsm8k_gen", "\\boxed{")),
+        *(("musr_gen.team_allocation", "ANSWER: "), ("livecodebench_gen", " ")),
+    ],
 )
 def test_an_output_that_never_ends_is_read_within_the_bounds(name: str, text: str) -> None:
     from shardmark.filters.chain import filter_steps

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from shardmark.filters.base import TextFilter
 
-FENCE = re.compile(r"([ \t]*(?:>[ \t]?)?[ \t]*)(`{3,}|~{3,})([^\n]*)")
+FENCE = re.compile(r"([ \t]*(?:>[ \t]*)?)(`{3,}|~{3,})([^\n]*)")
 LATE_FENCE = re.compile(r"()(`{3,})([ \t]{0,9}[\w+{.-]{0,30}\}?[ \t]{0,9})\r?$")
 LABEL = re.compile(r"[ \t]*\{?\.?([\w+#-]+)(?=[\s}:,]|$)")
 ONE_LINE = re.compile(r"(`{1,9})(?:(?:python3?|py)\b(?=\s))?\s*([^`\n]+)\1", re.IGNORECASE)
