@@ -15,6 +15,7 @@ from shardmark.scoring.comparisons import Table, holm
 from .answer_charts import calibration, calibration_error, lengths, times
 from .estimates import interval
 from .leaderboard import Leaderboard, Row
+from .pair import Pair
 from .site import Site
 from .vega_lite import ACCENT, GREY, Chart, Json, by, by_model, choice, rounded, spec_of, tips_of
 
@@ -173,7 +174,11 @@ COSTS = {
 
 def _costs(site: Site) -> Iterator[Chart]:
     """The mean against its cost; a chart for each measure that at least two models have."""
-    rows = [_cost(site, row) for row in site.board.rows if row.mean is not None and row.mean.value is not None]
+    pairs: dict[str, list[Pair]] = {}
+    for pair in site.results:
+        pairs.setdefault(pair.scores.model.name, []).append(pair)
+    ranked = [row for row in site.board.rows if row.mean is not None and row.mean.value is not None]
+    rows = [_cost(row, pairs[row.model.name]) for row in ranked]
     columns = ("model", "mean", "low", "high", *COSTS)
     for place, (measure, (title, what)) in enumerate(COSTS.items(), 4):
         known = [(*row[:4], row[place]) for row in rows if row[place]]
@@ -206,8 +211,7 @@ def _costs(site: Site) -> Iterator[Chart]:
             )
 
 
-def _cost(site: Site, row: Row) -> tuple[Any, ...]:
-    pairs = [pair for pair in site.results if pair.scores.model.name == row.model.name]
+def _cost(row: Row, pairs: Sequence[Pair]) -> tuple[Any, ...]:
     times = [pair.timings for pair in pairs if pair.timings]
     mean = row.mean
     assert mean is not None

@@ -17,7 +17,7 @@ from .site import Page, Site
 COMPARISONS = "comparisons"
 "The name of the chunk that the page loads first."
 SCRIPTS = ("sort.js", "loader.js", "text.js", "compare.js")
-DIGITS = 8
+DIGITS = 7
 "Significant digits of numbers: so many that the page rounds them as if it had all."
 
 

@@ -271,20 +271,19 @@ def group_means(names: Sequence[str | None], values: Sequence[float], clusters: 
 
     Samples of one cluster may depend on each other; without `clusters`, none do.
     """
-    groups: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    sizes: dict[str, int] = defaultdict(int)
-    for group, value, cluster in zip(names, values, clusters or map(str, range(len(values))), strict=True):
+    groups: dict[str, list[int]] = defaultdict(list)
+    for place, group in enumerate(names):
         if group is not None:
-            sizes[group] += 1
-            if not math.isnan(value):
-                groups[group].append((value, cluster))
-    return [_group(name, sizes[name], groups[name]) for name in sorted(sizes)]
+            groups[group].append(place)
+    return [_group(name, groups[name], values, clusters) for name in sorted(groups)]
 
 
-def _group(name: str, n: int, known: list[tuple[float, str]]) -> GroupMean:
+def _group(name: str, places: list[int], values: Sequence[float], clusters: Sequence[str]) -> GroupMean:
+    n, known = len(places), [place for place in places if not math.isnan(values[place])]
     if not known:
         return GroupMean(name, n, None, None)
-    estimate = estimate_mean([value for value, _ in known], [cluster for _, cluster in known])
+    own = [clusters[place] for place in known] if clusters else None
+    estimate = estimate_mean([values[place] for place in known], own)
     return GroupMean(name, n, estimate.value, estimate.ci95)
 
 

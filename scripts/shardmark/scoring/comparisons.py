@@ -10,7 +10,7 @@ Student's paired test gives nearly the same. Samples of one cluster are tossed t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ Numbers = npt.NDArray[np.float64]
 Test = Literal["mcnemar", "permutation", "t", "wald", "combined", ""]
 "The test of a p-value; permutation or t depends on how many samples differ."
 
-TESTS = "<U11"
+TESTS: tuple[Test, ...] = get_args(Test)
 MOST_TOSSED = 12
 "Up to this many differing samples are tossed in all (4,096) ways; for more, Student's test is used."
 EXACTLY_ALIKE = 1e-12
@@ -62,7 +62,8 @@ class Table:
 
     difference: Numbers
     p: Numbers
-    test: npt.NDArray[np.str_]
+    test: npt.NDArray[np.uint8]
+    "Places in TESTS."
     stderr: Numbers
     "NaN if unknown, as in all arrays below."
     null_stderr: Numbers
@@ -77,13 +78,12 @@ class Table:
         place = (one, other)
         low, high = _known(self.low[place]), _known(self.high[place])
         n, wins, losses = (_known(value) for value in (self.n[place], self.wins[place], self.wins[other, one]))
-        test: Any = str(self.test[place])
         return Comparison(
             difference=float(self.difference[place]),
             stderr=_known(self.stderr[place]),
             ci95=None if low is None or high is None else (low, high),
             p=float(self.p[place]),
-            test=test,
+            test=TESTS[self.test[place]],
             null_stderr=_known(self.null_stderr[place]),
             n=None if n is None else round(n),
             wins=None if wins is None else round(wins),
@@ -134,7 +134,7 @@ def _right_or_wrong(table: Numbers) -> Table:
     return Table(
         difference=difference,
         p=mcnemar(wins, losses),
-        test=np.full(wins.shape, "mcnemar", TESTS),
+        test=_code("mcnemar", wins.shape),
         stderr=spread,
         null_stderr=null,
         low=low,
@@ -205,7 +205,7 @@ def _by_units(table: Numbers, codes: npt.NDArray[Any], binary: bool) -> Table:
         low, high = np.where(sure, bounds[0], low), np.where(sure, bounds[1], high)
         low, high = np.maximum(-1, low), np.minimum(1, high)
         smallest = np.minimum(1, np.where(sure, STEPS**2 / units, smallest))
-    test = np.where(tossed, "permutation", "t").astype(TESTS)
+    test = np.where(tossed, _code("permutation", shape), _code("t", shape))
     return Table(difference, p, test, stderr, null, low, high, np.full(shape, float(n)), wins, smallest)
 
 
@@ -283,8 +283,9 @@ def _wald(difference: Numbers, stderr: Numbers, test: Test) -> Table:
         p[(np.abs(difference) <= 1e-15) | (np.isnan(stderr) & np.isfinite(difference))] = 1.0
         low, high, smallest = difference - half, difference + half, np.where(stderr > 0, STEPS * stderr, np.nan)
     nothing = np.full(difference.shape, np.nan)
-    tests = np.full(difference.shape, test, TESTS)
-    return Table(difference, p, tests, stderr, stderr, low, high, nothing, nothing.copy(), smallest)
+    return Table(
+        difference, p, _code(test, difference.shape), stderr, stderr, low, high, nothing, nothing.copy(), smallest
+    )
 
 
 def holm(ps: npt.ArrayLike) -> Numbers:
@@ -311,6 +312,10 @@ def holm_of_pairs(p: Numbers) -> Numbers:
     adjusted[upper] = holm(p[upper])
     adjusted.T[upper] = adjusted[upper]
     return adjusted
+
+
+def _code(test: Test, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    return np.full(shape, TESTS.index(test), np.uint8)
 
 
 def _known(value: float) -> float | None:
