@@ -20,9 +20,7 @@ const drawn = (cell) => {
   return found;
 };
 
-const add = async (name) => {
-  const { chunk } = columns.find((column) => column.name === name);
-  const { higher, labels, description, cells } = await load(chunk);
+const add = ({ higher, labels, description, cells }, name) => {
   if (placeOf(name) >= 0) return;
   const head = make("th", { className: "num", scope: "col", title: description }, make("span", { className: "name", text: name }), ...labels.map((text) => make("small", { text })));
   head.dataset.column = name;
@@ -33,12 +31,15 @@ const add = async (name) => {
 };
 
 const showColumns = async () => {
-  for (const box of at("columns").querySelectorAll("[name=column]")) {
-    if (box.checked && placeOf(box.value) < 0) await add(box.value);
+  const boxes = [...at("columns").querySelectorAll("[name=column]")];
+  const wanted = boxes.filter((box) => box.checked && placeOf(box.value) < 0).map((box) => box.value);
+  const loaded = await Promise.all(wanted.map((name) => load(columns.find((column) => column.name === name).chunk)));
+  loaded.forEach((column, place) => add(column, wanted[place])); // together, so that the table is laid out once
+  for (const box of boxes) {
     const place = placeOf(box.value);
     if (place >= 0) for (const cell of cellsOf(place)) cell.hidden = !box.checked;
   }
-  const shown = at("columns").querySelectorAll("[name=column]:checked").length;
+  const shown = boxes.filter((box) => box.checked).length;
   at("columns-shown").textContent = shown === columns.length ? `All ${columns.length > 1 ? `${columns.length} columns` : "columns"}` : `${shown} of ${plural(columns.length, "column")}`;
   if (at("shade").checked) shade();
 };
