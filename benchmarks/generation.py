@@ -133,10 +133,13 @@ RUNS = {"shardmark": run_shardmark, "lm_eval": run_lm_eval, "vllm": run_vllm}
 
 def process(python: str, kind: str, model: Path, documents: int, threads: int, batch: int = 0) -> dict[str, Any]:
     """A run in a process of its own."""
+    from shardmark.engine.worker_client import ALLOCATOR  # here: the peers' Pythons lack what it imports
+
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
         command = [python, __file__, "--worker", kind, "--model", str(model), "--documents", str(documents)]
         command += ["--threads", str(threads), "--batch", str(batch), "--out", out.name]
-        own = {"OMP_NUM_THREADS": str(threads), "VLLM_LOGGING_LEVEL": "WARNING"} if kind == "vllm" else {}
+        vllm = {"OMP_NUM_THREADS": str(threads), "VLLM_LOGGING_LEVEL": "WARNING"}
+        own = {"vllm": vllm, "shardmark": ALLOCATOR}.get(kind, {})
         subprocess.run(command, check=True, stdout=sys.stderr, env=os.environ | own)
         return dict(json.loads(Path(out.name).read_text()))
 

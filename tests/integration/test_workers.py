@@ -353,6 +353,28 @@ def test_a_worker_gives_memory_back_unless_the_user_says_otherwise(run: Run, mon
     assert {name: told[name] for name in worker_client.ALLOCATOR} == worker_client.ALLOCATOR | {"MALLOC_ARENA_MAX": "4"}
 
 
+@pytest.mark.slow
+def test_a_worker_s_memory_serves_the_next_operator_and_large_blocks_go_back() -> None:
+    code = """
+import numpy, resource
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+resident = lambda: int(open("/proc/self/statm").read().split()[1])
+before = faults()
+for _ in range(100):
+    numpy.ones(2 << 20, numpy.uint8)
+between, small = faults(), resident()
+large = [numpy.ones(16 << 20, numpy.uint8) for _ in range(8)]
+del large
+print(between - before, resident() - small)
+"""
+    command = [sys.executable, "-c", code]
+    output = subprocess.run(command, env=os.environ | worker_client.ALLOCATOR, capture_output=True, check=True).stdout
+    faults, kept = map(int, output.split())
+    pages = (2 << 20) // os.sysconf("SC_PAGE_SIZE")
+    assert faults < 10 * pages
+    assert kept < 16 * pages
+
+
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_dies_or_hangs_is_replaced_and_its_answers_are_kept(

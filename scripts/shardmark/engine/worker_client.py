@@ -45,8 +45,13 @@ TRIES = 2
 SILENT_SECONDS = 60.0
 "Seconds without a sign of life after which a worker is considered to hang."
 START_SECONDS = 60.0
-ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
-"Settings of a worker's glibc, unless the user sets them: one arena, and large blocks go back to the system."
+ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
+"""Settings of a worker's glibc, unless the user sets them: one arena, and large blocks go back to the system, but not
+those as large as activations, whose pages would be made anew for each operator."""
 log = logging.getLogger(__name__)
 
 
