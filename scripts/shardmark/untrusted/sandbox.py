@@ -58,10 +58,11 @@ TREE_MEMORY = 4
 "The memory of all of a program's processes together, in multiples of one's limit; shared memory counts for each."
 VERDICT_BYTES = 1 << 16
 ENVIRONMENT = {"HOME": "/home", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}
-PACKAGES_ENVIRONMENT = {"MPLBACKEND": "Agg", "MPLCONFIGDIR": "/tmp", "TZ": "UTC"} | dict.fromkeys(
+PACKAGES_ENVIRONMENT = {"HOME": "/tmp", "MPLBACKEND": "Agg", "TZ": "UTC"} | dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONSAFEPATH"), "1"
 )
-"The same for an interpreter with packages: plots without a screen, and no more threads than a sandbox may have."
+"""The same for an interpreter with packages, which may have caches at home: no screen, and no more threads than a
+sandbox may have."""
 BOOT = """
 import sys, types
 package = "shardmark.untrusted.inside"
