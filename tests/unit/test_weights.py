@@ -14,7 +14,7 @@ import tiny_models
 from asked import choice, rolling
 from shardmark.engine.stage import stage_model
 from shardmark.errors import UserError
-from shardmark.records.model import ModelRecord, Staged
+from shardmark.records.model import GgufFile, GgufIdentity, ModelRecord, Staged
 
 Tensors = dict[str, Any]
 Change = Callable[[Tensors], Tensors]
@@ -305,6 +305,19 @@ def test_a_tokenizer_of_another_model_is_named_by_its_own_key(folders: Callable[
     with_tokens(tmp_path, "<tool>")
     with pytest.raises(UserError, match=r"tiny.yaml: tokenizer_path: model tiny: tokenizer and weights do not match"):
         stage(tiny_models.model_record(folders("llama"), tokenizer_path=str(tmp_path)), tmp_path)
+
+
+def test_a_tokenizer_that_transformers_makes_of_a_gguf_file_is_to_be_replaced(
+    folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """It has <|endoftext|> beyond the tokens of Llama 3, for example."""
+    from shardmark.engine.transformers.model import TransformersModel
+
+    folder = changed(folders("llama"), tmp_path / "model", lambda tensors: tensors)
+    with_tokens(folder, "<|endoftext|>")
+    gguf = GgufFile(path="m.gguf", identity=GgufIdentity(gguf="0"), bytes=1)
+    with pytest.raises(UserError, match="original tokenizer as tokenizer_path"):
+        TransformersModel(replace(tiny_models.model_record(folder), source=gguf), tiny_models.staged(folder))
 
 
 def test_rows_without_a_token_are_padding(folders: Callable[[str], Path], tmp_path: Path) -> None:

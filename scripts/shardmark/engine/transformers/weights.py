@@ -19,7 +19,7 @@ from shardmark.errors import Problem, UserError
 from shardmark.plan.model_folders import model_faults, weight_files
 from shardmark.printable import one_line
 from shardmark.processes.imports import without_collection
-from shardmark.records.model import ModelRecord, Staged
+from shardmark.records.model import GgufFile, ModelRecord, Staged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -173,6 +173,8 @@ def check_vocabulary(
             f"and {len(beyond)} tokens of the tokenizer lie beyond them ({named})"
         )
         fix = "use tokenizer and weights of the same model, or save the model after resize_token_embeddings"
+        if isinstance(record.source, GgufFile) and not record.tokenizer:  # transformers has added them to the file's
+            fix = "give the folder of the model's original tokenizer as tokenizer_path"
         raise UserError(Problem(record.file, "tokenizer_path" if record.tokenizer else "path", what, fix))
 
 
