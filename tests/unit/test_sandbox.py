@@ -390,14 +390,15 @@ def test_an_interpreter_with_packages_runs_program_and_tests_together() -> None:
     assert verdict("def frame(n): pass", "class TestCases(__import__('unittest').TestCase): pass", together).why
 
 
-def test_an_interpreter_with_packages_may_be_python_3_10_and_has_a_home(tmp_path: Path) -> None:
+def test_an_interpreter_with_packages_may_be_python_3_10_with_a_home_and_threads(tmp_path: Path) -> None:
     """It has no option -P."""
     venv.create(tmp_path / "old", symlinks=True)
     python = tmp_path / "old/bin/old"
     python.write_text('#!/bin/sh\ncase " $* " in *" -P "*) exit 2;; esac\nexec "${0%/*}/python" "$@"\n')
     python.chmod(0o755)
-    home = "import os\nopen(os.path.expanduser('~/cache'), 'w').close()"
-    why = verdict(home, "import nonesuch", Limits(memory_mb=4096, python=str(python))).why
+    home = "import os\nopen(os.path.expanduser('~/cache'), 'w').close()\n"
+    threads = "import threading as t, time\nfor _ in range(30): t.Thread(target=time.sleep, args=(0.1,)).start()"
+    why = verdict(home + threads, "import nonesuch", Limits(memory_mb=4096, python=str(python))).why
     assert why == "ModuleNotFoundError: No module named 'nonesuch'"
 
 
