@@ -16,8 +16,8 @@ from shardmark.report.inputs import read_scores
 from unit.report.fake_results import make_sample, make_samples, make_scores
 
 GENERATED = (
-    '{"sample": "b", "request": "r", "prompt": "1+1=", "output": "\\ud83d is 2.", "answer": "2", '
-    '"target": ["2", "two"], "end": "stop", "outputs": ["a", "b"], "answers": {"": ["2", null]}, '
+    '{"sample": "b", "request": "r", "prompt": "1+1=", "sent": ["<s>", [0, 4]], "output": "\\ud83d is 2.", '
+    '"answer": "2", "target": ["2", "two"], "end": "stop", "outputs": ["a", "b"], "answers": {"": ["2", null]}, '
     '"steps": {"": {"1": ["a", [0, 1]], "2": ["2", null]}}, '
     '"scores": {"exact_match": 1.0}, "answer_scores": {"exact_match": [1.0, 0.0]}, "truncated": 0, '
     '"row": {"n": "b"}, "group": "g", "thought_tokens": 3, "answer_tokens": 2, "thought_cut": true, '

@@ -128,10 +128,11 @@ def test_data_sets_stand_by_topic_and_can_be_searched(tmp_path: Path) -> None:
         word for word in lines if word in ("knowledge", "mathematics", "others", "facts", "a_sums", "b_sums", "other")
     ]
     assert order == ["knowledge", "facts", "mathematics", "a_sums", "b_sums", "others", "other"]
+    assert "demo_small" in shown(listed)
     assert "b_sums" not in shown(listed, ("SUMS", "about a"))
     assert "a_sums" in shown(listed, ("SUMS", "about a"))
     only = shown(listed, topics=("knowledge",))
-    assert ("facts" in only, "sums" in only, "models" in only) == (True, False, False)
+    assert ("facts" in only, "_sums" in only, "demo_small" in only) == (True, False, False)
 
 
 def test_a_file_with_parts_is_one_line_and_its_parts_may_be_named(tmp_path: Path) -> None:
