@@ -114,6 +114,11 @@ class RunningRow:
         return self.ends if len(self.generated) < self.row.sampling.min_new_tokens else ()
 
     @property
+    def takes_largest(self) -> bool:
+        """Whether its next token is the one with the largest logit, or a due one."""
+        return self._numbers is None and not self.barred
+
+    @property
     def own_length(self) -> int:
         """The most tokens that it may come to have besides its shared prefix."""
         return self.max_length - (self.prefix.end if self.prefix else 0)

@@ -3,7 +3,8 @@
 continuous_attention.py decides which tokens attend to which; the rest of a forward pass is the model's own code.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +23,8 @@ from shardmark.engine.transformers.continuous_attention import (
 )
 from shardmark.engine.transformers.decode_graphs import DecodeGraphs
 from shardmark.engine.transformers.loading import input_device
+from shardmark.engine.transformers.logits import hidden_states
+from shardmark.engine.transformers.screening import Screen
 
 PREFILL_TOKENS = {"cpu": 512, "cuda": 4096}
 "The most tokens of prompts in one prefill pass: more are no faster, but take memory."
@@ -38,6 +41,10 @@ class BatchRow(Protocol):
     "The prompt and the tokens generated so far."
     max_length: int
     "The most tokens that the sequence may come to have."
+
+    @property
+    def takes_largest(self) -> bool:
+        """Whether only the largest logit matters now."""
 
 
 class _NoCache(Cache):
@@ -59,9 +66,14 @@ class _NoCache(Cache):
 class ContinuousBatch:
     """The rows that a model is generating for, and their KV cache."""
 
-    def __init__(self, model: PreTrainedModel, graphs: DecodeGraphs | None = None) -> None:
-        """With `graphs`, decode steps are replayed from CUDA graphs where they have the shapes of earlier ones."""
-        self.model = model
+    def __init__(
+        self, model: PreTrainedModel, graphs: DecodeGraphs | None = None, screen: Screen | None = None
+    ) -> None:
+        """With `graphs`, decode steps are replayed from CUDA graphs where they have the shapes of earlier ones.
+
+        With `screen`, it replaces the output layer where only the largest logits matter.
+        """
+        self.model, self._screen = model, screen
         self._graphs = graphs or DecodeGraphs(model, fault="none are wanted")
         model.base_model.warn_if_padding_and_no_attention_mask = _no_warning
         self.rows: list[Any] = []
@@ -99,12 +111,21 @@ class ContinuousBatch:
 
     @torch.inference_mode()
     def decode_step(self) -> torch.Tensor:
-        """Run the newest token of each row; returns the logits after it, [rows, vocabulary]."""
+        """Run the newest token of each row; returns the logits after it, [rows, vocabulary].
+
+        Where rows take the largest, others may be -inf. The next step may overwrite them.
+        """
         if not self._fits(self.rows):
             self._resize(self.rows)
         segments = [self._segment(n, row) for n, row in enumerate(self.rows)]
         step = DecodeStep(self._block, segments, self.windows, self._is_rounded)
-        run = lambda: self._forward(self.model, step).logits[0]  # noqa: E731
+        screen = self._screen if self._screen and all(row.takes_largest for row in self.rows) else None
+
+        def run() -> torch.Tensor:
+            if screen is None:
+                return self._forward(self.model, step).logits[0]
+            return screen.logits(self._forward(partial(hidden_states, self.model), step)[0])
+
         return self._graphs.logits(step, input_device(self.model), run)[: len(self.rows)]
 
     @torch.inference_mode()
@@ -177,9 +198,9 @@ class ContinuousBatch:
             step.read(step.numbers(device).to(device, non_blocking=True))
             self._forward(body, step)
 
-    def _forward(self, body: PreTrainedModel, step: ForwardPass) -> Any:
+    def _forward(self, run: Callable[..., Any], step: ForwardPass) -> Any:
         with attention_of(self._configs, step):
-            return body(
+            return run(
                 input_ids=step.tokens[None],
                 position_ids=step.positions[None],
                 past_key_values=_NoCache(self.model.config),

@@ -16,6 +16,7 @@ from shardmark.engine.backend import Beat
 from shardmark.engine.batches import Limit
 from shardmark.engine.generation import Answer, GenerateRow, Scheduler
 from shardmark.engine.local import LocalBackend
+from shardmark.engine.sampling import GREEDY
 from shardmark.engine.tokens import LogLikelihood, ScoredRow
 from shardmark.engine.transformers.batching_support import NEAR, ROUGHLY, moving_ropes, why_not_continuous
 from shardmark.engine.transformers.bounds import ending_tokens, own_window
@@ -26,6 +27,7 @@ from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, 
 from shardmark.engine.transformers.packed import PackedLayers, PackedLinear, is_faster, pack_linears
 from shardmark.engine.transformers.plain_generation import PlainGeneration, batch_difference
 from shardmark.engine.transformers.scoring import Scorer
+from shardmark.engine.transformers.screening import Screen, screenable
 from shardmark.engine.transformers.sharing import columns_matter
 from shardmark.engine.transformers.weights import check_vocabulary, rows_of, tokenizer_kwargs
 from shardmark.errors import Problem, UserError
@@ -74,6 +76,7 @@ class TransformersModel:
         self.model: Any = model
         self._packs = settings.pack_weights == "auto" and not settings.why_not_packed and is_faster()
         self._packed = PackedLayers()
+        self._screen: Screen | None = None
         self._graphs = DecodeGraphs(model, "" if cuda_graphs else "cuda_graphs is false")
         self.rows = rows_of(model)
         "The number of tokens that the model has embeddings for."
@@ -115,9 +118,10 @@ class TransformersModel:
 
     @property
     def methods(self) -> dict[str, str]:
-        """How a CPU multiplies matrices, and how a GPU runs decode steps, if not in the usual way."""
+        """How a CPU multiplies matrices, and how decode steps run, if not in the usual way."""
         packed = any(isinstance(module, PackedLinear) for module in self.model.modules())
         found = {"products": "oneDNN with packed weights"} if packed else {}
+        found |= {"decoding": "output weights in 8 bits, then float32"} if self._screen else {}
         return found | ({"decoding": "CUDA graphs"} if self._graphs.compared else {})
 
     @staticmethod
@@ -147,19 +151,25 @@ class TransformersModel:
         """Row numbers with their log-likelihoods, as soon as they are ready. Raises OutOfMemoryError."""
         if rows:
             self._packed.unpack()  # which moves log-likelihoods by more than tests allow
+            self._screen = None
         return self._scorer.results(rows)
 
     def generate(self, rows: Sequence[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
         """Rows with their answers, as soon as they are ready. Raises OutOfMemoryError."""
         longest = max(row.max_new_tokens for row in rows)
-        return self.generation(self.limit(self.batch_size, self.batch_padding, longest)).results(rows)
+        limit = self.limit(self.batch_size, self.batch_padding, longest)
+        return self.generation(limit, all(row.sampling == GREEDY for row in rows)).results(rows)
 
-    def generation(self, limit: Limit) -> Scheduler | PlainGeneration:
-        """The generator of answers with this model, in batches within a limit."""
-        if self._packs and not self._packed.groups:
-            self._packed = pack_linears(self.model)
+    def generation(self, limit: Limit, greedy: bool = False) -> Scheduler | PlainGeneration:
+        """The generator of answers with this model, in batches within a limit; `greedy` if no row samples."""
+        if self._packs:
+            head = screenable(self.model) if greedy and not self.why_plain else None
+            if head and not self._screen:
+                self._screen = Screen(head.weight)
+            self._packed.groups += pack_linears(self.model, but=head).groups
         if not self.why_plain:
-            return Scheduler(ContinuousBatch(self.model, self._graphs), self.tokenizer, self.ends, limit, self.free)
+            batch = ContinuousBatch(self.model, self._graphs, self._screen)
+            return Scheduler(batch, self.tokenizer, self.ends, limit, self.free)
         together, padded = self._batches
         limit = replace(limit, rows=limit.rows if together else 1, padding=limit.padding and padded)
         return PlainGeneration(self.model, self.tokenizer, self.ends, self.pad, limit, self.free)

@@ -95,8 +95,8 @@ def is_faster() -> bool:
     return not fault
 
 
-def pack_linears(model: nn.Module) -> PackedLayers:
-    """Pack the weights of a model's linear layers, one at a time; quantised ones stay.
+def pack_linears(model: nn.Module, but: nn.Module | None = None) -> PackedLayers:
+    """Pack the weights of a model's linear layers but one, one at a time; quantised ones stay.
 
     The dense weights are freed, except those shared with an embedding. Raises ValueError if this build of torch cannot.
     """
@@ -107,7 +107,8 @@ def pack_linears(model: nn.Module) -> PackedLayers:
         raise ValueError(f"pack_weights: this build of torch has no such operators ({fault}); leave the setting out")
     places: dict[int, list[Place]] = defaultdict(list)
     for place in _packable(model):
-        places[id(place[2].weight)].append(place)
+        if place[2] is not but:
+            places[id(place[2].weight)].append(place)
     files = MappedFiles()
     try:
         for same in places.values():
