@@ -29,6 +29,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_store_on_the_hub_is_read_and_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alice = person(tmp_path / "alice", "a", str(tmp_path / "pushed/shared"), monkeypatch)
     alice.infer()

@@ -541,6 +541,7 @@ def test_a_worker_drops_the_job_of_a_dead_client_at_the_next_batch_and_serves_an
     assert (trailer.reused, trailer.inferred, trailer.load_seconds > 0.1) == (2, 1, False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_who_comes_during_a_long_batch_for_a_dead_client_waits_for_the_warm_worker(
     run: Run, gate: Gate, said: list[Any], monkeypatch: pytest.MonkeyPatch
@@ -556,6 +557,7 @@ def test_who_comes_during_a_long_batch_for_a_dead_client_waits_for_the_warm_work
     assert answers.result().workers == [worker]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_an_idle_worker_makes_room_for_another_model_on_the_cpu_and_a_busy_one_stays(run: Run, gate: Gate) -> None:
     (idle,) = run.say("hello", model="idle").result().workers
@@ -591,6 +593,7 @@ def test_an_idle_worker_gives_its_gpu_to_another_run_and_a_busy_one_keeps_it(
         other.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_no_more_workers_leave_than_gpus_are_wanted(run: Run, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")

@@ -260,6 +260,7 @@ def test_what_ends_while_there_is_none_costs_what_it_has_cost(path: Path, tmp_pa
     assert asyncio.run(body()) == 9  # 8 + 9 x 100
 
 
+@pytest.mark.slow
 def test_another_grants_nothing_before_all_have_told_it_what_they_hold(path: Path, tmp_path: Path) -> None:
     async def body() -> Gauge:
         quick, slow = (Permits(path, terms("late", tmp_path, run=n, concurrency=4)) for n in range(2))

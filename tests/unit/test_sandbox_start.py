@@ -129,7 +129,7 @@ def as_user(user: int) -> list[str]:
 
 
 @pytest.mark.skipif(not Path(PYTHON).exists(), reason="no Python that all users can run")
-@pytest.mark.parametrize("user", [None, 65534, 1000])
+@pytest.mark.parametrize("user", [None, *(pytest.param(user, marks=pytest.mark.slow) for user in (65534, 1000))])
 def test_all_users_get_the_same_verdicts(library: str, user: int | None) -> None:
     check(scored(library, [] if user is None else as_user(user)))
 

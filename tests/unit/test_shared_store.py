@@ -329,6 +329,7 @@ def test_a_full_disk_leaves_the_store_whole_and_is_said(
     assert bob.left(store_trust="all") == (0, 0)
 
 
+@pytest.mark.slow
 def test_two_pushes_at_once_share_everything_once(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people = [person(tmp_path / name, "a", store, monkeypatch) for name in ("one", "two")]
     for each in people:

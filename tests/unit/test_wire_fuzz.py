@@ -45,6 +45,7 @@ def test_plain_values_arrive_as_they_are(value: Any) -> None:
     assert type(found) is type(value)
 
 
+@pytest.mark.slow
 @given(lines)
 @settings(deadline=None, max_examples=500)
 def test_any_bytes_are_a_value_or_a_named_error(line: bytes) -> None:
