@@ -124,9 +124,12 @@ def model_record(folder: Path, **settings: Any) -> ModelRecord:
 
 
 def load_backend(folder: Path, **settings: Any) -> Any:
-    """The TransformersModel in a folder."""
+    """The TransformersModel in a folder, with one thread: with more, sums are rounded in another order."""
+    import torch
+
     from shardmark.engine.transformers.model import TransformersModel
 
+    torch.set_num_threads(1)
     return TransformersModel(model_record(folder, **settings), staged(folder))
 
 
