@@ -59,8 +59,8 @@ class Cramped:
     def generate(self, rows: Any) -> Any:
         return type(self.backend).generate(self, rows)
 
-    def generation(self, limit: Any, greedy: bool) -> Any:
-        generation = self.backend.generation(limit, greedy)
+    def generation(self, limit: Any, greedy_tokens: int) -> Any:
+        generation = self.backend.generation(limit, greedy_tokens)
         generation.batch, generation.free = CrampedBatch(generation.batch, self), self.free
         return generation
 

@@ -13,20 +13,21 @@ PROMPTS = [[1, *range(20, 40)], [1, *range(20, 38), 7, 8], [1, 2, 3]]
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any processor and any vocabulary are worth it."""
-    from shardmark.engine.transformers import packed, screening
+    from shardmark.engine.transformers import model, packed, screening
 
     monkeypatch.setattr(packed, "processor", lambda: ("GenuineIntel", "AVX512"))
     monkeypatch.setattr(screening, "processor", lambda: ("GenuineIntel", "AVX512"))
     monkeypatch.setattr(screening, "_multiplies_integers", lambda: True)
     monkeypatch.setattr(screening, "LEAST_TOKENS", 1)
+    monkeypatch.setattr(model, "LEAST_NEW_TOKENS", 8)
     monkeypatch.setattr(screening, "PART", 4)
 
 
-def written(backend: Any, **sampling: Any) -> list[str]:
+def written(backend: Any, new_tokens: int = 8, **sampling: Any) -> list[str]:
     from shardmark.engine.generation import GenerateRow
     from shardmark.engine.sampling import Sampling
 
-    rows = [GenerateRow(prompt, 8, [], sampling=Sampling(**sampling)) for prompt in PROMPTS]
+    rows = [GenerateRow(prompt, new_tokens, [], sampling=Sampling(**sampling)) for prompt in PROMPTS]
     found = {id(row): answer.text for done in backend.generate(rows) for row, answer in done}
     return [found[id(row)] for row in rows]
 
@@ -90,6 +91,8 @@ def test_texts_are_the_same_and_sampled_ones_see_all_logits(tmp_path: Path) -> N
     folder = tiny_models.random_model(tmp_path)
     plain = tiny_models.load_backend(folder, pack_weights=False)
     backend = tiny_models.load_backend(folder)
+    assert written(backend, new_tokens=2) == written(plain, new_tokens=2)
+    assert "decoding" not in backend.methods  # it would not pay
     for settings in ({}, {"temperature": 1.0}, {"min_new_tokens": 5}, {}):
         assert written(backend, **settings) == written(plain, **settings)
     assert backend.methods["decoding"] == "output weights in 8 bits, then float32"

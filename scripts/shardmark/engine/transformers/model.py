@@ -27,7 +27,7 @@ from shardmark.engine.transformers.memory import activation_bytes, cache_bytes, 
 from shardmark.engine.transformers.packed import PackedLayers, PackedLinear, is_faster, pack_linears
 from shardmark.engine.transformers.plain_generation import PlainGeneration, batch_difference
 from shardmark.engine.transformers.scoring import Scorer
-from shardmark.engine.transformers.screening import Screen, screenable
+from shardmark.engine.transformers.screening import LEAST_NEW_TOKENS, Screen, screenable
 from shardmark.engine.transformers.sharing import columns_matter
 from shardmark.engine.transformers.weights import check_vocabulary, rows_of, tokenizer_kwargs
 from shardmark.errors import Problem, UserError
@@ -77,6 +77,7 @@ class TransformersModel:
         self._packs = settings.pack_weights == "auto" and not settings.why_not_packed and is_faster()
         self._packed = PackedLayers()
         self._screen: Screen | None = None
+        self._prepared: tuple[bool, ...] = ()
         self._graphs = DecodeGraphs(model, "" if cuda_graphs else "cuda_graphs is false")
         self.rows = rows_of(model)
         "The number of tokens that the model has embeddings for."
@@ -151,28 +152,39 @@ class TransformersModel:
         """Row numbers with their log-likelihoods, as soon as they are ready. Raises OutOfMemoryError."""
         if rows:
             self._packed.unpack()  # which moves log-likelihoods by more than tests allow
-            self._screen = None
+            self._screen, self._prepared = None, ()
         return self._scorer.results(rows)
 
     def generate(self, rows: Sequence[GenerateRow]) -> Iterator[list[tuple[GenerateRow, Answer]]]:
         """Rows with their answers, as soon as they are ready. Raises OutOfMemoryError."""
         longest = max(row.max_new_tokens for row in rows)
         limit = self.limit(self.batch_size, self.batch_padding, longest)
-        return self.generation(limit, all(row.sampling == GREEDY for row in rows)).results(rows)
+        return self.generation(limit, longest if all(row.sampling == GREEDY for row in rows) else 0).results(rows)
 
-    def generation(self, limit: Limit, greedy: bool = False) -> Scheduler | PlainGeneration:
-        """The generator of answers with this model, in batches within a limit; `greedy` if no row samples."""
+    def generation(self, limit: Limit, greedy_tokens: int = 0) -> Scheduler | PlainGeneration:
+        """The generator of answers with this model, in batches within a limit.
+
+        `greedy_tokens` is the length that answers may have if no row samples.
+        """
         if self._packs:
-            head = screenable(self.model) if greedy and not self.why_plain else None
-            if head and not self._screen:
-                self._screen = Screen(head.weight)
-            self._packed.groups += pack_linears(self.model, but=head).groups
+            self._prepare(greedy_tokens > 0, greedy_tokens >= LEAST_NEW_TOKENS)
         if not self.why_plain:
             batch = ContinuousBatch(self.model, self._graphs, self._screen)
             return Scheduler(batch, self.tokenizer, self.ends, limit, self.free)
         together, padded = self._batches
         limit = replace(limit, rows=limit.rows if together else 1, padding=limit.padding and padded)
         return PlainGeneration(self.model, self.tokenizer, self.ends, self.pad, limit, self.free)
+
+    def _prepare(self, *wanted: bool) -> None:
+        """Pack the weights for rows of which none samples, or any, and for long or short answers; at most once each."""
+        if wanted == self._prepared:
+            return
+        greedy, long = wanted
+        head = screenable(self.model) if greedy and not self.why_plain else None
+        if head and long and not self._screen:
+            self._screen = Screen(head.weight)
+        self._packed.groups += pack_linears(self.model, but=head).groups
+        self._prepared = wanted
 
     @cached_property
     def _batches(self) -> tuple[bool, bool]:

@@ -19,6 +19,8 @@ FASTER = {("GenuineIntel", "AVX512")}
 "Vendors and instruction sets with which it was measured to be faster, if they have VNNI."
 LEAST_TOKENS = 1 << 15
 "Smaller vocabularies gain little."
+LEAST_NEW_TOKENS = 16
+"Shorter answers take less time than making the integers does: Gemma 3 270M saves it in 13 to 20 steps."
 PART, SLICE = 32, 2048
 "Tokens that share a scale and are looked at together, and tokens of one product of integers."
 GROUP = 4
