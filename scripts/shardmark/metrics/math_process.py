@@ -16,6 +16,7 @@ from typing import Self
 from shardmark.installation import SCRIPTS
 from shardmark.texts.boxes import boxes
 from shardmark.texts.numbers import SUPERSCRIPT, SUPERSCRIPTS, VULGAR, in_ascii
+from shardmark.texts.wording import FOREIGN_ANSWER
 
 SECONDS = 30.0
 "Seconds that a pair may take; math-verify itself gives up after 5 s if it can."
@@ -56,6 +57,17 @@ JOINED = re.compile(r"\\f?boxed[^\n]*\}[\s$]*(?:\\text\{)?[\s,;]*(?:and|or)?[\s}
 "A box and what joins it to the next one."
 BASE = re.compile(r"\d_\{?(\d{1,2})\}?")
 NOT_NUMBER = re.compile(r"\bnot\s+[-$\\]*\d[\d.,/]*")
+ANSWER = rf"(?:\banswers?\b|{FOREIGN_ANSWER})(?:\s?(?:is|are|ist|est|es|é|è|为|為|是|は))?"
+ENDING = (
+    r"[\s:=*]*(?P<formula>(?:(?!\banswers?\b|(?<![\\{A-Za-z])(?!and\b|sqrt|log|sin|cos|tan|exp)[A-Za-z]{3})[^\n]){1,80}?)"
+    r"(?:\.\s*I hope it is correct)?[\s.*]*\Z"
+)
+STATED = re.compile(ANSWER + ENDING, re.IGNORECASE)
+"A formula without dollar signs that ends the text, after the word for answer."
+CONCLUDED = re.compile(rf"(?:{ANSWER}|\b(?:is|are|be|equals?|get|have|gives)\b|=|\n|\A){ENDING}", re.IGNORECASE)
+"The same after other words or alone, in a text without any dollar sign."
+EQUATION = re.compile(r"[\d)}]\s?=")
+LISTED = re.compile(r"(?<=[\d)}])(?:, |,? (?:and|or) )(?=[-+(\\]?\d|[a-z]\s?=)")
 FORMULA_IN_TEXT = re.compile(r"\d\s?[xyz]\b|[xyz]\s?[-+*/^]|\b(?:log|ln|sin|cos|tan|sqrt|exp)\b")
 "Marks of a formula in plain text: the number in it is not its value."
 
@@ -123,6 +135,9 @@ def same(answer: str, reference: str) -> bool:
         return False
     right = parse(_as_formula(reference))
     plain = not _is_marked(answer)
+    stated = _stated(answer, plain)
+    if LISTED.search(stated) and not EQUATION.search(stated):
+        return bool(verify(right, parse(_as_formula(LISTED.sub(", ", stated)))))
     answer = NOT_NUMBER.sub("", answer) if plain else answer
     prose = not plain or not ("\\" in answer or FORMULA_IN_TEXT.search(answer))
     boxes = _last_boxes(answer)
@@ -130,7 +145,17 @@ def same(answer: str, reference: str) -> bool:
     if prose and any(verify(right, parse(each)) for each in dict.fromkeys(readings)):
         return True
     short = len(answer.strip()) <= FORMULA and "\n" not in answer.strip()
-    return plain and ("\\" in answer or short) and bool(verify(right, parse(_as_formula(answer))))
+    if plain and ("\\" in answer or short) and verify(right, parse(_as_formula(answer))):
+        return True
+    return stated not in ("", answer) and same(stated, reference)
+
+
+def _stated(text: str, plain: bool) -> str:
+    """The formula that ends a text without a box, if it has no dollar signs; else an empty text."""
+    if BOX.search(text):
+        return ""
+    found = (CONCLUDED if plain else STATED).search(text, max(0, len(text) - 2 * FORMULA))
+    return found["formula"] if found and not _is_marked(found["formula"]) else ""
 
 
 def _last_boxes(text: str) -> str:
