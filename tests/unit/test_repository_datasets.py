@@ -175,6 +175,17 @@ def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> N
             ["The answer is: **Yes,no ,'x'**\nmore", r"the answer is 1. The answer is: \boxed{\text{yes, no, 'x'}}"],
             ["yes, no", "The answer is: yes no 'x'", "the answer is: yes, no, 'x'"],
         ),
+        (
+            "bbh_cot_free_gen.formal_fallacies",
+            {"input": "", "target": "valid"},
+            [
+                "### Final Answer\nvalid",
+                "**Final answer:**\n\nValid",
+                r"It is $\text{valid}$.",
+                "the answer is valid. It holds.",
+            ],
+            ["the answer is invalid.", "**Answer:**\ninvalid"],
+        ),
         ("bbeh_gen", {"task": "nycc", "input": "", "target": "(C)"}, ["The answer is: (c)"], ["The answer is: **C**"]),
         (
             "medmcqa_gen",
