@@ -99,9 +99,13 @@ def test_punctuation_that_is_ignored_is_not_that_of_a_number() -> None:
 
 
 def test_what_looks_the_same_is_the_same() -> None:
-    pairs = [("Que\u0301bec", "Qu\u00e9bec"), ("\u200fdo\u00ador\ufeff", "door"), ("5\u00a0km", "5 km")]
+    pairs = [
+        *(("Que\u0301bec", "Qu\u00e9bec"), ("\u200fdo\u00ador\ufeff", "door"), ("5\u00a0km", "5 km")),
+        *(("“co\u2011op”", '"co-op"'), ("O’Neill", "O'Neill")),
+    ]
     for name in ("exact_match", "squad", "string_match"):
-        assert samples(name, [one for one, _ in pairs], [[other] for _, other in pairs]) == [1.0] * 3
+        assert samples(name, [one for one, _ in pairs], [[other] for _, other in pairs]) == [1.0] * len(pairs)
+    assert samples("squad", ["“Paris” – 1914—18…"], [["Paris 1914-18"]]) == [1.0]
     joined = ["\u0646\u0645\u06cc\u200c\u0631\u0648\u0645", "\u1ebf"]  # with a joiner that shapes letters
     assert exact_match(joined, [[joined[0].replace("\u200c", "")], ["e"]]) == [0.0, 0.0]
 

@@ -125,6 +125,9 @@ def test_a_short_answer_ends_at_a_comma_and_so_may_its_target() -> None:
     assert sample.target == ["Nashville, Tennessee", "July 20, 1969", "Nashville"]
     texts = ["The answer is Nashville, Tennessee.", "The answer is Mt. Hood, Oregon", "It is 11 p.m. to 3 a.m."]
     assert filter_steps(texts, settings.filters, row)[-1] == ["Nashville", "Mt. Hood", "It is 11 p.m. to 3 a.m."]
+    assert filter_steps(["Answer: Martin Luther King, Jr., USA"], settings.filters, row)[-1] == [
+        "Martin Luther King, Jr."
+    ]
 
 
 def test_mmmlu_asks_an_option_that_a_table_has_lost_as_opencompass_does() -> None:

@@ -19,7 +19,7 @@ from shardmark.settings import Pattern
 class ExactMatch(Mean):
     """Share of samples whose answer equals the target, or one of the targets."""
 
-    protocol: ClassVar[int] = 3
+    protocol: ClassVar[int] = 4
 
     name: Literal["exact_match"]
     ignore_case: bool = False

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class F1(Labels):
     """Harmonic mean of precision and recall."""
 
-    protocol: ClassVar[int] = 3
+    protocol: ClassVar[int] = 4
     reads: ClassVar[View] = "text"
 
     name: Literal["f1"]

@@ -13,7 +13,7 @@ from shardmark.texts.words import has_words, same_words, word_f1
 class Squad(Mean):
     """SQuAD's scores: case, punctuation and the articles a, an, the don't count; the best target does."""
 
-    protocol: ClassVar[int] = 3
+    protocol: ClassVar[int] = 4
 
     name: Literal["squad"]
     part: Literal["f1", "exact_match", "contains"] = "f1"

@@ -13,7 +13,7 @@ from shardmark.texts.words import as_seen
 class StringMatch(Mean):
     """Share of the targets that are in the answer, wherever they are and in whatever case."""
 
-    protocol: ClassVar[int] = 2
+    protocol: ClassVar[int] = 3
 
     name: Literal["string_match"]
     part: Literal["all", "any"] = "all"

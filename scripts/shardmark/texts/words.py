@@ -6,16 +6,17 @@ import unicodedata
 from collections import Counter
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-PUNCTUATION = str.maketrans("", "", string.punctuation)
+PUNCTUATION = str.maketrans("", "", string.punctuation + "–—…«»‹›")
 
 INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 "Soft hyphens, marks of direction, and spaces without a width; not the joiners that shape letters."
-NO_BREAK = str.maketrans("\u00a0\u2007\u202f", "   ")
+PLAIN = str.maketrans("\u00a0\u2007\u202f\u2010\u2011‘’‛“”„‟", "   --" + "'" * 3 + '"' * 4)
+"Spaces and hyphens that do not break, and typographic quotation marks, as keyboards have them."
 
 
 def as_seen(text: str) -> str:
-    """The text in composed letters (NFC) and plain spaces, without invisible characters."""
-    return text if text.isascii() else unicodedata.normalize("NFC", INVISIBLE.sub("", text).translate(NO_BREAK))
+    """The text in composed letters (NFC), plain spaces, hyphens and quotes, without invisible characters."""
+    return text if text.isascii() else unicodedata.normalize("NFC", INVISIBLE.sub("", text).translate(PLAIN))
 
 
 def bare(text: str) -> str:
