@@ -20,7 +20,7 @@ import pytest
 
 from requirements_check import need
 from shardmark.errors import UserError
-from shardmark.untrusted import sandbox
+from shardmark.untrusted import bwrap, sandbox
 from shardmark.untrusted.sandbox import Limits, run_programs
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -206,10 +206,10 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     need("bwrap")
     monkeypatch.setattr(sandbox, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(sandbox, "LONGEST_PAUSE", 0.01)
-    for cached in (sandbox._sandbox, sandbox.require_sandbox):
+    for cached in (bwrap._sandbox, sandbox.require_sandbox):
         cached.cache_clear()
     yield
-    for cached in (sandbox._sandbox, sandbox.require_sandbox):
+    for cached in (bwrap._sandbox, sandbox.require_sandbox):
         cached.cache_clear()
 
 
@@ -230,7 +230,7 @@ def test_a_sandbox_that_never_starts_is_an_error_with_its_cause(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.require_sandbox()
-    sandbox._sandbox.cache_clear()
+    bwrap._sandbox.cache_clear()
     only = 'case "$*" in *"The program\'s side"*) ' if "PROGRAM" in part else "case x in x) "
     monkeypatch.setenv("PATH", failing(tmp_path, f'{only} echo "bwrap: out of luck" >&2; exit 1;; esac'))
     with pytest.raises(UserError, match=r"did not start in 12 tries: bwrap: out of luck") as raised:
@@ -241,8 +241,8 @@ def test_a_sandbox_that_never_starts_is_an_error_with_its_cause(
 @pytest.mark.usefixtures("_fresh")
 def test_a_sandbox_that_gives_no_sign_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox.require_sandbox()
-    sandbox._sandbox.cache_clear()
-    monkeypatch.setattr(sandbox, "START_SECONDS", 0.2)
+    bwrap._sandbox.cache_clear()
+    monkeypatch.setattr(bwrap, "START_SECONDS", 0.2)
     monkeypatch.setattr(sandbox, "TRIES", 2)
     monkeypatch.setenv("PATH", failing(tmp_path, "exec sleep 100"))
     with pytest.raises(UserError, match=r"did not respond in 0\.2 s"):
@@ -275,7 +275,7 @@ def test_a_sandbox_that_is_ended_while_it_starts_leaves_no_process() -> None:
 
     for number in range(60):
         ours, theirs = socket.socketpair()
-        with ours, theirs, sandbox._started("program", theirs, Limits()) as part:
+        with ours, theirs, bwrap.started("program", theirs, Limits()) as part:
             groups.add(part.process.pid)
             time.sleep(number / 3000)
             part.end()

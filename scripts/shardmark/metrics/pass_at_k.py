@@ -47,7 +47,7 @@ class PassAtK(Mean):
         return self
 
     def check_machine(self) -> None:
-        from shardmark.untrusted.sandbox import prefixes
+        from shardmark.untrusted.bwrap import prefixes
 
         if self.python:
             prefixes(self.python)

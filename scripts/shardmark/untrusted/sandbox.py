@@ -1,50 +1,46 @@
 """Run generated programs against tests, each in a sandbox made by bubblewrap.
 
-Two processes in two sandboxes: one runs the program, the other the tests, which call the program's functions through a
-socket and get plain data back (inside/tester.py). No sandbox has a network, a home, keys in its environment, or files
-other than Python and the system's libraries, which are read-only; each has its own processes, limits on time, memory,
-processes, files and their size, and system calls that it may not make (seccomp.py).
+Two processes in two sandboxes (bwrap.py): one runs the program, the other the tests, which call the program's functions
+through a socket and get plain data back (inside/tester.py). No sandbox has a network, a home, keys in its environment,
+or files other than Python and the system's libraries, which are read-only; each has its own processes, limits on time,
+memory, processes, files and their size, and system calls that it may not make (seccomp.py).
 
 Before anything foreign runs, both sides report over a socket of their own that they have started and have everything
 that the limits promise. If one does not, nothing is known of the program: it is tried again, and then reported as an
 error.
 """
 
-import fcntl
 import functools
-import itertools
 import json
 import os
 import platform
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from shardmark.errors import Problem, UserError
-from shardmark.untrusted.inside.wire import READY
-from shardmark.untrusted.process_tree import ProcessTree
-from shardmark.untrusted.seccomp import call_filter, known
+from shardmark.untrusted.bwrap import (
+    SCRATCH_FILES,
+    Limits,
+    NotStarted,
+    Part,
+    own_python,
+    prefixes,
+    socket_pair,
+    started,
+)
+from shardmark.untrusted.seccomp import known
 
-INSIDE = Path(__file__).parent / "inside"
-FIRST_USER = 2_000_000_000
-"""Root would have no limit on processes, and other rights, so its processes run as a user that no other process has."""
-SCRATCH_BYTES = 16 << 20
-SCRATCH_FILES = 4096
-DEVICES = ("null", "zero", "full", "random", "urandom")
 AT_ONCE = 4
 TRIES = 12
 "How many times to try to start a sandbox."
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 "Seconds between tries; each pause is twice the one before."
-START_SECONDS = 60.0
 OUT_OF_MEMORY_TRIES = 3
 "How many times to try a program that fails while the machine runs out of memory."
 POLL_SECONDS = 0.1
@@ -57,36 +53,6 @@ OVERHEAD_SECONDS = 2.0
 TREE_MEMORY = 4
 "The memory of all of a program's processes together, in multiples of one's limit; shared memory counts for each."
 VERDICT_BYTES = 1 << 16
-ENVIRONMENT = {"HOME": "/home", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}
-PACKAGES_ENVIRONMENT = {"HOME": "/tmp", "MPLBACKEND": "Agg", "TZ": "UTC"} | dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONSAFEPATH"), "1"
-)
-"""The same for an interpreter with packages, which may have caches at home: no screen, and no more threads than a
-sandbox may have."""
-BOOT = """
-import sys, types
-package = "shardmark.untrusted.inside"
-for depth in range(1, 4):
-    name = ".".join(package.split(".")[:depth])
-    sys.modules[name] = types.ModuleType(name)
-wire = types.ModuleType(package + ".wire")
-sys.modules[package].wire = sys.modules[wire.__name__] = wire
-exec(compile(sys.argv[1], "wire", "exec"), vars(wire))
-part = types.ModuleType("part")
-exec(compile(sys.argv[2], "part", "exec"), vars(part))
-part.main(*sys.argv[3:])
-"""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The resources that a program may use."""
-
-    seconds: float = 10.0
-    "Computing time."
-    memory_mb: int = 1024
-    python: str = ""
-    "An interpreter, with its packages, that runs program and tests in one process; without it, ours runs each in one."
 
 
 @dataclass(frozen=True)
@@ -96,10 +62,6 @@ class Verdict:
     passed: bool
     why: str
     "The reason if it does not."
-
-
-class NotStarted(Exception):
-    """A sandbox did not start; says why."""
 
 
 def run_programs(jobs: Iterable[tuple[str, str]], limits: Limits) -> list[Verdict]:
@@ -145,10 +107,10 @@ def _unstartable(why: str) -> UserError:
 
 def _tried(program: str, tests: str, limits: Limits) -> Verdict:
     """The verdict on a program. Raises NotStarted, or OSError for resources that this process cannot have."""
-    ours, theirs = _socket_pair()
+    ours, theirs = socket_pair()
     with theirs, ours, ExitStack() as stack:
         sides = [("together", ours)] if limits.python else [("program", theirs), ("tester", ours)]
-        parts = [stack.enter_context(_started(*part, limits)) for part in sides]
+        parts = [stack.enter_context(started(*part, limits)) for part in sides]
         theirs.close()
         ours.close()
         for part in parts:
@@ -161,10 +123,10 @@ def _tried(program: str, tests: str, limits: Limits) -> Verdict:
         return _verdict(tester, parts, limits)
 
 
-def _verdict(tester: socket.socket, parts: list["Part"], limits: Limits) -> Verdict:
+def _verdict(tester: socket.socket, parts: list[Part], limits: Limits) -> Verdict:
     """Wait for the tester's report, as long as both sides keep to the limits."""
     patience = PATIENCE[0] * limits.seconds + PATIENCE[1]
-    started, told = time.monotonic(), b""
+    began, told = time.monotonic(), b""
     tester.settimeout(POLL_SECONDS)
     while not told.endswith(b"\n"):
         try:
@@ -188,7 +150,7 @@ def _verdict(tester: socket.socket, parts: list["Part"], limits: Limits) -> Verd
             return Verdict(False, "the tests ended without a verdict")
         if len(told) > VERDICT_BYTES:
             return Verdict(False, "the tests told more than a verdict")
-        if time.monotonic() - started > patience + min(waiting, patience * PATIENCE_WITH_MACHINE):
+        if time.monotonic() - began > patience + min(waiting, patience * PATIENCE_WITH_MACHINE):
             return Verdict(False, f"no verdict after {patience:g} s")
     return read_verdict(told)
 
@@ -221,7 +183,7 @@ def require_sandbox() -> None:
     if not known():
         what = f"the sandbox filters system calls by number, and does not know the numbers for {platform.machine()}"
         raise UserError(Problem("sandbox", "", what, "score on x86_64 or aarch64, or add them to untrusted/seccomp.py"))
-    fix = f"make `bwrap --unshare-all --ro-bind / / true` work, and {_python()} readable by all users"
+    fix = f"make `bwrap --unshare-all --ro-bind / / true` work, and {own_python()} readable by all users"
     try:
         verdict = run_program("def one():\n    return 1\n", "assert one() == 1", Limits())
     except UserError as error:
@@ -229,140 +191,6 @@ def require_sandbox() -> None:
         raise UserError(Problem(problem.where, "", problem.what, f"{fix}; {problem.fix}")) from error
     if not verdict.passed:
         raise UserError(Problem("sandbox", "", f"bwrap makes no sandbox on this machine: {verdict.why}", fix))
-
-
-class Part:
-    """A process in a sandbox of its own."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
-        self.process, self.control = process, control
-        self.tree = ProcessTree(process.pid)
-        self._scratch: int | None = None
-
-    def wait_until_ready(self) -> None:
-        """Raise NotStarted if it does not report that it has started."""
-        self.control.settimeout(START_SECONDS)
-        try:
-            told, handles, _, _ = socket.recv_fds(self.control, len(READY), 1)
-        except TimeoutError as error:
-            raise NotStarted(f"it did not respond in {START_SECONDS:g} s") from error
-        except OSError:
-            told, handles = b"", []
-        self._scratch = handles[0] if handles else None
-        if told != READY or self._scratch is None:
-            raise NotStarted(self._last_words())
-
-    def _last_words(self) -> str:
-        self.end()
-        assert self.process.stderr
-        os.set_blocking(self.process.stderr.fileno(), False)
-        lines = (self.process.stderr.read() or b"").decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"bwrap ended with status {self.process.returncode}"
-
-    def files(self) -> int:
-        """How many files its scratch folder has."""
-        assert self._scratch is not None
-        status = os.fstatvfs(self._scratch)
-        return status.f_files - status.f_ffree
-
-    def end(self) -> None:
-        """End it, with everything that it started.
-
-        bwrap's inner process ends with the outer one only from a moment after its start on; until then it would wait
-        for it forever. Up to that moment, both are in one process group.
-        """
-        if self.process.returncode is None:  # not waited for, so that the number is still this group's
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def close(self) -> None:
-        """End it, and close its files."""
-        self.end()
-        self.control.close()
-        if self.process.stderr:
-            self.process.stderr.close()
-        if self._scratch is not None:
-            os.close(self._scratch)
-
-
-@contextmanager
-def _started(name: str, channel: socket.socket, limits: Limits) -> Iterator[Part]:
-    """One side in a sandbox, killed at the end of the block with everything that it started."""
-    wire, source = ((INSIDE / f"{file}.py").read_text("utf-8") for file in ("wire", name))
-    user = _unused_user() if os.geteuid() == 0 else 0
-    ours, theirs = _socket_pair()
-    arguments = map(str, (channel.fileno(), theirs.fileno(), limits.seconds, limits.memory_mb, user))
-    with ExitStack() as stack:
-        stack.callback(ours.close)
-        with theirs, _readable(call_filter()) as calls:
-            sandbox = [*_sandbox(limits.python), "--seccomp", str(calls)]
-            # BigCodeBench's packages want Python 3.10, which has no -P and does not read PYTHONSAFEPATH.
-            python = [os.path.abspath(limits.python)] if limits.python else [_python(), "-S", "-P"]
-            process = subprocess.Popen(
-                [*sandbox, *python, "-s", "-B", "-c", BOOT, wire, source, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,  # until it is ready; then nothing writes there any more
-                pass_fds=[channel.fileno(), theirs.fileno(), calls],
-                env=ENVIRONMENT | (PACKAGES_ENVIRONMENT if limits.python else {}),
-                cwd="/",
-                process_group=0,
-            )
-        part = Part(process, ours)
-        stack.callback(part.close)
-        yield part
-
-
-def _socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a channel that can be passed on: above the standard streams, which a process may have closed."""
-    first, second = socket.socketpair()
-    with first, second:
-        above = [_above_streams(end.fileno()) for end in (first, second)]
-    return socket.socket(fileno=above[0]), socket.socket(fileno=above[1])
-
-
-def _above_streams(handle: int) -> int:
-    return fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, 3)
-
-
-@contextmanager
-def _readable(content: bytes) -> Iterator[int]:
-    """A file descriptor from which a few bytes can be read."""
-    reader, writer = os.pipe()
-    try:
-        with os.fdopen(writer, "wb") as file:
-            file.write(content)
-        above = _above_streams(reader)
-    finally:
-        os.close(reader)
-    try:
-        yield above
-    finally:
-        os.close(above)
-
-
-def _python() -> str:
-    """The interpreter itself, without the virtual environment around it."""
-    return os.path.realpath(sys.executable)
-
-
-_started_here = itertools.count()
-
-
-def _unused_user() -> int:
-    """A user id for one sandbox, unique to this process and thus on this machine."""
-    return FIRST_USER + os.getpid() % 1_000_000 * 100 + next(_started_here) % 100
-
-
-@functools.cache
-def prefixes(python: str) -> tuple[str, ...]:
-    """Where an interpreter and its packages are. Raises UserError if it does not run."""
-    command = [python, "-I", "-c", "import sys; print(sys.prefix, sys.base_prefix, sep='\\n')"]
-    try:
-        return tuple(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines())
-    except (OSError, subprocess.CalledProcessError) as error:
-        fix = f"python3 -m venv {Path(python).parent.parent}, and install what the tests import; or name another"
-        raise UserError(Problem("metric pass_at_k", "python", f"{python} is not a Python that runs", fix)) from error
 
 
 def absent_modules(python: str, names: Iterable[str], inside: bool) -> list[str]:
@@ -393,35 +221,3 @@ def _told_inside(python: str, find: str) -> list[str]:
     if not why.startswith("LookupError:"):
         raise UserError(Problem("metric pass_at_k", "python", f"{python} does not run in the sandbox: {why}"))
     return why.removeprefix("LookupError:").split()
-
-
-@functools.cache
-def _sandbox(python: str = "") -> tuple[str, ...]:
-    """The command that makes a sandbox. Root needs no user namespace, and must not be root inside one.
-
-    bwrap's own process in a sandbox has neither limits nor a filter, and the program could write into its memory if
-    both belonged to one user; so as root, it makes no such process.
-    """
-    command = [str(shutil.which("bwrap")), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    if os.geteuid() == 0:
-        command += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
-        command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    else:
-        command += ["--unshare-all", "--unshare-user", "--disable-userns", "--as-pid-1"]
-    command += ["--ro-bind", "/usr", "/usr"]
-    for folder in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
-        if folder.is_symlink():
-            command += ["--symlink", os.readlink(folder), str(folder)]
-        elif folder.is_dir():
-            command += ["--ro-bind", str(folder), str(folder)]
-    command += ["--proc", "/proc", "--dir", "/home", "--dir", "/dev"]  # without --dir, only root may enter
-    command += [part for name in DEVICES for part in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")]
-    for scratch in ("/tmp", "/dev/shm") if python else ("/tmp",):  # processes share semaphores in the second
-        command += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", scratch]
-    # After /tmp, which may hold them.
-    for prefix in prefixes(python) if python else {sys.base_prefix, str(Path(_python()).parent.parent)}:
-        if not Path(prefix).is_relative_to("/usr"):
-            parents = reversed(Path(prefix).parents[:-1])
-            command += [part for folder in parents for part in ("--dir", str(folder))]  # else only root may enter
-            command += ["--ro-bind", prefix, prefix]
-    return (*command, "--remount-ro", "/", "--chdir", "/tmp")
