@@ -5,6 +5,7 @@ taken to fill its limit. Rows are counted as published (ROWS); a prompt is as lo
 least TYPICAL characters, since real questions are longer.
 """
 
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,14 +88,18 @@ def rows_of(name: str) -> int:
     return ROWS[max(found, key=len)] if found else ROWS[name]
 
 
+@functools.cache
+def tokens_read(name: str) -> int:
+    """What a model reads of the first made-up row."""
+    return work([sample.request for sample in rendered(DATASETS[name])[:1]]).read
+
+
 def gpu_seconds(name: str, model: ModelRecord) -> float:
     """What a data set takes, but for loading the model."""
     settings = DATASETS[name].settings
     stem = name.partition(".")[0]
     like = name if "." not in name else GROUPS[stem].members[0]
-    requests = [sample.request for sample in rendered(DATASETS[like])[:1]]
-    one, count = work(requests), rows_of(name)
-    read = max(one.read, TYPICAL // 4)
+    read, count = max(tokens_read(like), TYPICAL // 4), rows_of(name)
     written = [settings.generation.max_new_tokens] * count if settings.kind == "generate" else []
     return prior_seconds(model, tokens_of(read * count, written), count)
 

@@ -80,7 +80,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 def site(report: Path) -> Iterator[str]:
     """The address of the report on a web server of this machine."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(report)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -110,19 +110,18 @@ def test_a_missing_results_folder_is_named(project: Project) -> None:
         assert not (project.folder / "results").exists()
 
 
-@pytest.mark.parametrize("script", ["list", "prompts", "plan", "garbage", "verify"])
-def test_a_command_imports_nothing_heavy(finished: Project, script: str) -> None:
-    code = f"""
+def test_no_command_imports_anything_heavy(finished: Project) -> None:
+    code = """
 import runpy, sys
 sys.path.insert(0, "scripts")
-sys.argv = ["{script}.py", "--configfile", "config/test.yaml"]
-try:
-    runpy.run_path("scripts/{script}.py", run_name="__main__")
-finally:
-    print({{"torch", "pandas", "datasets", "transformers", "scipy"}} & set(sys.modules))
+for script in ("list", "prompts", "plan", "garbage", "verify"):
+    sys.argv = [f"{script}.py", "--configfile", "config/test.yaml"]
+    runpy.run_path(f"scripts/{script}.py", run_name="__main__")
+    heavy = {"torch", "pandas", "datasets", "transformers", "scipy"} & set(sys.modules)
+    assert not heavy, (script, heavy)
+print("all ran")
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=finished.folder, env=finished.environment(), capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "set()"
+    assert done.stdout.splitlines()[-1:] == ["all ran"], done.stderr

@@ -78,7 +78,7 @@ def test_a_function_is_called_with_each_line_alone_or_in_its_class(sandboxed: No
 def test_the_timeout_is_of_each_case(sandboxed: None) -> None:
     burn = "import time\nend = time.process_time() + {}\nwhile time.process_time() < end: pass\nprint(input())"
     cases = target(*[(str(n), str(n)) for n in range(3)])
-    assert passed([burn.format(0.6), burn.format(3)], cases, timeout=1.5) == [1, 0]
+    assert passed([burn.format(0.4), burn.format(3)], cases, timeout=1) == [1, 0]
 
 
 def test_a_program_sees_no_cases_and_tests_of_other_kinds_run_as_before(sandboxed: None) -> None:

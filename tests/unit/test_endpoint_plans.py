@@ -52,7 +52,7 @@ def endpoint(answer: Answer) -> Iterator[str]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1"
     finally:
@@ -212,7 +212,7 @@ def test_an_address_that_is_none_is_told(tmp_path: Path, answer: Answer, says: s
     assert says in problem.what
 
 
-@pytest.mark.parametrize(("limit", "value"), [("SECONDS", 0.5), ("MOST_BYTES", 100)])
+@pytest.mark.parametrize(("limit", "value"), [("SECONDS", 0.1), ("MOST_BYTES", 100)])
 def test_a_list_of_models_that_does_not_end_holds_up_no_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float
 ) -> None:

@@ -268,7 +268,7 @@ FLOODS = {
 def test_tests_cannot_fill_or_crash_the_scorer(name: str) -> None:
     verdict(RIGHT)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = verdict(RIGHT, FLOODS[name])
+    found = verdict(RIGHT, FLOODS[name], Limits(seconds=1, memory_mb=256))
     assert not found.passed
     assert len(found.why) < 1000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10

@@ -1,8 +1,8 @@
 """The order of the library's folders, as docs/architecture.md tells it."""
 
 import ast
+import functools
 import re
-from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
@@ -16,8 +16,10 @@ MODULES = {
 }
 
 
-def imported(module: Path) -> Iterator[str]:
+@functools.cache
+def imported(module: Path) -> list[str]:
     """The names that a module imports from the library, anywhere in it, each with its folders."""
+    found: list[str] = []
     package = ".".join(module.parent.relative_to(LIBRARY.parent).parts)
     for node in ast.walk(ast.parse(module.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
@@ -27,7 +29,8 @@ def imported(module: Path) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         else:
             continue
-        yield from (name for name in names if name.startswith("shardmark."))
+        found += [name for name in names if name.startswith("shardmark.")]
+    return found
 
 
 def test_a_folder_imports_only_from_those_above_it_in_the_table() -> None:

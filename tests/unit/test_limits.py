@@ -30,7 +30,7 @@ def our(name: str, **settings: str) -> Filter:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits.bounded_steps.__wrapped__, "__defaults__", (limits.MEMORY_BYTES, 0.2))
+    monkeypatch.setattr(limits.bounded_steps.__wrapped__, "__defaults__", (limits.MEMORY_BYTES, 0.1))
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def _dropped_exceptions_are_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     "pattern", ["(a+)+$", "(a|aa)+$", "(a*)*b", "(?=(a+)+$)", "(?:a?){40}a{41}b|(a|a)*$", "(.*a){25}b"]
 )
 def test_a_pattern_without_end_is_an_error_that_names_its_filter(pattern: str) -> None:
-    with pytest.raises(BoundError, match=r"it took longer than 0.2 s") as raised:
+    with pytest.raises(BoundError, match=r"it took longer than 0.1 s") as raised:
         filter_steps([SLOW], [our("strip"), our("regex", pattern=pattern)], {})
     assert raised.value.key == "filters.1.pattern"
 
@@ -96,7 +96,7 @@ def test_patterns_of_lm_eval_are_bounded(name: str, options: dict[str, object]) 
     [
         "{{ ([1]|slice(100000000)|sum(start=[])) ~ '' }}",
         "{{ [1]|slice(100000000)|list|length }}",
-        "{{ ('a\\t').expandtabs(2*10**9)|length }}",
+        "{{ ('a\\t').expandtabs(10**9)|length }}",
         "{{ 'x' * 10**10 }}",
         "{{ 'x'.center(10**11) }}",
         "{{ 'x'.ljust(10**11) }}",
@@ -168,7 +168,7 @@ def test_a_step_within_a_step_is_part_of_it() -> None:
 
 def test_time_that_others_take_does_not_count() -> None:
     with bounded_steps() as step, step:
-        time.sleep(0.5)
+        time.sleep(0.3)
 
 
 def test_what_no_signal_interrupts_ends_the_process_with_a_message(tmp_path: Path) -> None:

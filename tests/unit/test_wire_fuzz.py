@@ -60,6 +60,7 @@ class Channel(io.BytesIO):
         return len(asked)
 
 
+@pytest.mark.slow
 @given(lines | json_values.map(lambda value: json.dumps({"value": value}).encode()))
 @settings(deadline=None, max_examples=500)
 def test_any_reply_is_a_value_or_an_exception_that_tests_can_raise(line: bytes) -> None:
