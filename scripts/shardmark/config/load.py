@@ -1,6 +1,5 @@
 """Read config/: the run, and the files of the models and data sets it names. All mistakes are reported at once."""
 
-import fnmatch
 import os
 import re
 from collections.abc import Callable, Collection
@@ -21,7 +20,7 @@ from shardmark.config.one_off import one_off_name
 from shardmark.config.own_code import with_own_code
 from shardmark.config.parts import has_parts, split
 from shardmark.config.run import ONE_OFF, RunConfig
-from shardmark.config.search_path import ConfigFiles, config_files, of_kind
+from shardmark.config.search_path import ConfigFiles, config_files, filtered, of_kind
 from shardmark.config.suite import without_suites
 from shardmark.config.yaml_files import MAX_DEPTH, MAX_VALUES, values_in
 from shardmark.errors import Problem, UserError, nearest
@@ -272,8 +271,8 @@ def _select(
         matches = [each for stem in stems for each in read(stem)[:1]]
         if not stems:  # FILE.PART; no part has a dot in its name
             of_parts = files.matching(pattern.rpartition(".")[0], Path(where))
-            parts = [each for stem in of_parts for each in read(stem)[1:]]
-            matches = [each for each in parts if fnmatch.fnmatchcase(each.name, pattern)]
+            parts = {each.name: each for stem in of_parts for each in read(stem)[1:]}
+            matches = [parts[name] for name in filtered([*parts], pattern)]
         if not matches and not stems:
             problems.append(Problem(where, key, f"no file config/{folder}/{pattern}.yaml", nearest(pattern, whole)))
         found |= {each.name: each for each in matches if each.name not in found}

@@ -11,6 +11,8 @@ import re
 from collections import ChainMap, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +56,15 @@ class ConfigFiles:
 
         Globs in a shipped file (`asked_in`) match shipped ones first.
         """
-        theirs, mine = ([n for n in self.names() if n in files] for files in (self.shipped, self.own))
+        mine, theirs = self._by_owner
         first, then = (theirs, mine) if asked_in and is_shipped(asked_in) else (mine, theirs)
-        return fnmatch.filter(first, pattern) or fnmatch.filter(then, pattern)
+        return filtered(first, pattern) or filtered(then, pattern)
+
+    @cached_property
+    def _by_owner(self) -> tuple[list[str], list[str]]:
+        """The user's names, and the shipped ones."""
+        names = self.names()
+        return [name for name in names if name in self.own], [name for name in names if name in self.shipped]
 
     def below(self, file: Path) -> dict[str, Path]:
         """The files that a file may include: its own name means the shipped file that it replaces."""
@@ -69,6 +77,13 @@ class ConfigFiles:
             return None
         what = f"it replaces the file of this name that Shardmark ships ({self.shipped[name]})"
         return Problem(str(self.own[name]), "", what, "")
+
+
+def filtered(names: list[str], pattern: str) -> list[str]:
+    """The names that match a glob. A name without wildcards is only compared: thousands of globs take seconds."""
+    if has_magic(pattern):
+        return fnmatch.filter(names, pattern)
+    return [pattern] if pattern in names else []
 
 
 def is_part(name: str) -> bool:
