@@ -1,6 +1,7 @@
 """Cases of programming contests: scripts are given a text and must print another, functions must return a value."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -138,6 +139,16 @@ def test_a_right_answer_to_a_data_set_passes_and_a_wrong_one_does_not(name: str,
     programs = [filter_steps([text], settings.filters, sample.row)[-1][0] or "" for text in (RIGHT[name], WRONG[name])]
     (metric,) = settings.metrics
     assert metric.scores(programs, sample.target * 2) == [1, 0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["humaneval_plus_gen", "mbpp_plus_gen"])
+def test_only_infinity_is_close_to_infinity(name: str) -> None:
+    (target,) = rendered(DATASETS[name])[0].target
+    names: dict[str, Any] = {}
+    exec(target[target.index("class np:") : target.index("def is_floats")], names)
+    pairs: list[Any] = [(math.inf, math.inf), (1.0 + 1e-9, 1.0), ([2, math.inf], [2.0, math.inf])]
+    pairs += [(5, math.inf), (-math.inf, math.inf), (math.inf, 5), ([5], [math.inf]), (1.1, 1.0)]
+    assert [names["np"].allclose(*pair) for pair in pairs] == [True] * 3 + [False] * 5
 
 
 def test_livecodebench_has_functions_and_hidden_cases_that_are_pickled() -> None:
