@@ -8,6 +8,7 @@ import os
 import re
 import runpy
 import sys
+import textwrap
 from typing import Any
 
 import pytest
@@ -84,6 +85,16 @@ def test_humaneval_gen() -> None:
         "Your response should only contain the code for this function.\n" + sample.row["prompt"]
     )
     assert sample.target == [sample.row["test"] + "\ncheck(add_0)"]
+
+
+@pytest.mark.parametrize("name", ["humaneval_gen", "humaneval_plus_gen"])
+def test_a_body_may_have_lost_its_indentation(name: str) -> None:
+    row = {"prompt": "def f(x):\n", "entry_point": "f"}
+    body = "    if x:\n        return 1\n    return 2"
+    whole = "ONE = 1\n\ndef f(x):\n    return ONE"
+    answers = [body, body.strip(), textwrap.dedent(body), whole, "import math\n    return 2"]
+    found = filter_steps(answers, DATASETS[name].settings.filters, row)[-1]
+    assert found == [row["prompt"] + program for program in (body, body, body, *answers[3:])]
 
 
 def test_a_perplexity_prompt_joins_turns_by_a_newline() -> None:
