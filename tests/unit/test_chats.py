@@ -10,6 +10,7 @@ import pytest
 
 from asked import by_id, chat, choice, lines, said
 from projects import GENERATE, model_record, plan, problems, write_dataset, write_model, write_record, write_weights
+from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.engine.infer import LoadedModel, answer_shard
 from shardmark.files import digest
 from shardmark.lock.lock import Lock
@@ -114,6 +115,48 @@ def test_the_token_that_ends_a_turn_is_found_in_the_template(tmp_path: Path, tur
     assert template.turn_end(["<en", "<end>", "<user>", "<last>"], ["<eos>"]) == token
 
 
+PARTS = OPENED.replace("{{ m.content }}", "{% for p in m.content if p.type == 'text' %}{{ p.text }}{% endfor %}")
+
+
+@pytest.mark.parametrize("roles", [("user",), ("system", "user"), ("user", "assistant"), ("user", "assistant", "user")])
+def test_a_template_may_take_lists_of_parts_only(roles: tuple[str, ...]) -> None:
+    texts = []
+    for template in (OPENED, PARTS):
+        settings = TransformersConfig(path="x", tokenizer_kwargs={"chat_template": template})
+        rendered = template_of(None, settings)
+        assert rendered
+        texts.append(rendered.text(said(*((role, f" {role} ") for role in roles)), is_open=True))
+    assert texts[0] == texts[1]
+    assert "user" in texts[0]
+
+
+NEMOTRON = (
+    "{% set ns = namespace(off=false) %}{% for m in messages if m.role == 'system' %}{% set ns.off = '/no_think' in "
+    "m.content %}{{ m.content.replace('/no_think', '').replace('/think', '').strip() }}{% endfor %}{{ messages[-1]."
+    "content }}{% if add_generation_prompt %}<assistant>{{ '<think></think>' if ns.off else '<think>' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("system", "reasoning", "prompt"),
+    [
+        ((), None, "x<assistant><think>"),
+        ((), "off", "x<assistant><think></think>"),
+        ((), {"budget": 8}, "x<assistant><think>"),
+        (("Be brief. ",), "none", "Be brief.x<assistant><think></think>"),
+        (("Be brief.\n/no_think",), None, "Be brief.x<assistant><think></think>"),
+        (("/think",), "on", "x<assistant><think>"),
+    ],
+)
+def test_a_system_message_may_be_the_switch(system: tuple[str], reasoning: Any, prompt: str) -> None:
+    settings = TransformersConfig(path="x", tokenizer_kwargs={"chat_template": NEMOTRON}, reasoning=reasoning)
+    template = template_of(None, settings)
+    assert template
+    chat = said(*(("system", text) for text in system), ("user", "x"))
+    assert template.text(chat, is_open=True) == prompt
+    assert settings.model_copy(update={"reasoning": "low"}).switch(NEMOTRON) is None
+
+
 def test_thoughts_in_earlier_answers_are_left_out_where_the_template_does_so() -> None:
     def render(messages: list[Message], is_open: bool) -> str:
         return "".join(f"<{m.role}>{m.content.rpartition('</think>')[2].strip()[:9]} " for m in messages)
@@ -125,13 +168,15 @@ def test_thoughts_in_earlier_answers_are_left_out_where_the_template_does_so() -
         template.text(chats[1], is_open=True)
 
 
-def test_an_argument_that_a_template_does_not_read_is_told(tmp_path: Path) -> None:
+def test_an_argument_that_a_template_does_not_read_is_refused(tmp_path: Path) -> None:
     model(tmp_path, OPENED + "{{ enable_thinking }}", chat_template_kwargs={"enable_thinkin": False})
     chats_dataset(tmp_path, USER)
-    (note,) = plan(tmp_path).warnings
-    assert note.key == "chat_template_kwargs.enable_thinkin"
-    assert "does not read enable_thinkin, so this argument has no effect" in note.what
-    assert "enable_thinking" in note.fix
+    (problem,) = problems(plan, tmp_path)
+    assert problem.key == "chat_template_kwargs.enable_thinkin"
+    assert "does not read enable_thinkin, so this argument has no effect" in problem.what
+    assert "drop it; or did you mean 'enable_thinking'?" in problem.fix
+    model(tmp_path, OPENED, chat_template_kwargs={"own": False}, trust_remote_code=True)
+    assert plan(tmp_path).warnings == []
 
 
 def test_settings_for_chats_are_told_to_be_idle_in_texts(tmp_path: Path) -> None:

@@ -179,6 +179,8 @@ def test_chats_that_an_effort_did_not_turn_on_are_given_up(tmp_path: Path) -> No
     assert spoilt(both, reasoning="high") == [CHAT, SCORED]
     assert spoilt(both, reasoning="on") == spoilt(both) == []
     assert spoilt("{{ messages[0].content }}{{ reasoning_effort }}", reasoning="high") == []
+    assert spoilt("{{ messages[0].content }}{{ thinking_budget }}", reasoning={"budget": 8}) == [CHAT, SCORED]
+    assert spoilt(both, reasoning={"budget": 8}) == []
 
 
 def test_a_stop_string_that_ended_texts_anyway_changes_nothing(tmp_path: Path) -> None:

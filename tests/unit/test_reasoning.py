@@ -80,17 +80,20 @@ def test_yaml_reads_on_and_off_as_booleans(text: str, said: Any) -> None:
         {"reasoning": {"budget": 8}, "chat_template_kwargs": {"enable_thinking": False}},
         {"reasoning": "high", "chat_template_kwargs": {"enable_thinking": False}},
         {"reasoning": "low", "chat_template_kwargs": {"thinking_budget": 0}},
+        {"reasoning": {"budget": 8}, "chat_template_kwargs": {"thinking_budget": 9}},
+        {"chat_template_kwargs": {"enable_thinking": "False"}},
         {"reasoning": "off", "meta_template": {"round": {"user": {}, "assistant": {}}}},
     ],
 )
 def test_what_contradicts_itself_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"reasoning|budget"):
+    with pytest.raises(ValueError, match=r"reasoning|budget|enable_thinking"):
         settings(**wrong)
 
 
 def test_what_says_the_same_twice_is_fine() -> None:
     settings(reasoning="off", chat_template_kwargs={"enable_thinking": False, "other": 1})
     settings(reasoning="low", chat_template_kwargs={"reasoning_effort": "low", "enable_thinking": True})
+    settings(reasoning={"budget": 8}, chat_template_kwargs={"thinking_budget": 8})
 
 
 def test_only_what_is_said_is_part_of_the_models_digest() -> None:
@@ -126,6 +129,9 @@ TEMPLATES: list[tuple[str, str, Any]] = [
     ("{% generation %}{{ reasoning or reasoning is not defined }}{% endgeneration %}", "off", {"reasoning": False}),
     ("{% set thinking_budget = thinking_budget | default(-1) %}{{ thinking_budget }}", "off", {"thinking_budget": 0}),
     (GPT_OSS, "low", {"reasoning_effort": "low"}),
+    ("{{ thinking }}{{ thinking_effort }}", "max", {"thinking": True, "thinking_effort": "max"}),
+    ("{{ enable_thinking }}{{ low_effort }}", "low", {"enable_thinking": True, "low_effort": True}),
+    ("{{ enable_thinking }}{{ low_effort }}", "high", None),
     ("{{ reasoning_effort }}", "off", None),
     (BOTH, "high", {"reasoning_effort": "high", "thinking": True}),
     (BOTH, "none", {"thinking": False}),
@@ -169,6 +175,7 @@ def test_switches_and_marks_of_real_families_are_found(family: str) -> None:
 def test_a_budget_turns_reasoning_on_where_that_can_be_said() -> None:
     budget = settings(reasoning={"budget": 8}).reasoning
     assert switch(budget, "{{ thinking }}") == {"thinking": True}
+    assert switch(budget, "{{ thinking_budget }}") == {"thinking_budget": 8}
     assert switch(budget, "{{ reasoning_effort }}") == switch(budget, "") == {}
 
 

@@ -14,20 +14,27 @@ Word = Literal["on", "off", Effort]
 EFFORTS: tuple[str, ...] = get_args(Effort)
 NO_THOUGHTS = ("off", "none")
 EFFORT = "reasoning_effort"
+BUDGET = "thinking_budget"
 SWITCHES: dict[str, dict[str, Any]] = {
     **{name: {"on": True, "off": False} for name in ("enable_thinking", "thinking", "reasoning")},
     "thinking_mode": {"on": "enabled", "off": "disabled"},
     "thinking_option": {"on": "on", "off": "off"},
-    "thinking_budget": {"on": -1, "off": 0},
-    EFFORT: {effort: effort for effort in EFFORTS},
+    BUDGET: {"on": -1, "off": 0},
+    **{name: {effort: effort for effort in EFFORTS} for name in (EFFORT, "thinking_effort")},
+    **{f"{effort}_effort": {effort: True} for effort in ("low", "medium")},
 }
-"Arguments of chat templates, of Qwen, GLM, Granite, DeepSeek, Command, MiniMax, Ling, Seed-OSS, gpt-oss; and values."
+"Arguments of chat templates (of Qwen, GLM, Granite, DeepSeek, Command, MiniMax, Ling, Seed-OSS, ...), and values."
+SPOKEN = {"on": "/think", "off": "/no_think"}
+"Words by which Nemotron's templates are told in a system message; they leave them out of the prompt."
 GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 "A tag of transformers that jinja does not know."
 
 
 NO_SWITCH = "reasoning is {}, but the chat template has no such switch"
-DROP_SWITCH = f"drop it, or set in chat_template_kwargs what the template reads (known are {', '.join(SWITCHES)})"
+DROP_SWITCH = (
+    f"drop it, or set in chat_template_kwargs what the template reads (known are {', '.join(SWITCHES)}), or in "
+    "system_instruction what the model's card says"
+)
 
 NO_TAGS = "it is unknown how it marks its thoughts: neither its chat template nor its tokenizer has known marks"
 GIVE_TAGS = "add reasoning_tags: [OPENING, CLOSING], such as [<think>, </think>]"
@@ -61,25 +68,35 @@ ReasoningTags = Annotated[tuple[Text, Text], AfterValidator(_differ)]
 def switch(reasoning: Word | ReasoningBudget | None, template: str) -> dict[str, Any] | None:
     """The arguments of a chat template that make a model reason as its file says; None if the template has none.
 
-    A budget turns reasoning on if the template can, and otherwise changes nothing. An effort also sets the switch of a
-    template that has both, as DeepSeek-V4's ignores it while reasoning is off; for `none`, which GLM-5.2's and
-    Qwen3.8's do not know, only the switch is set.
+    A budget turns reasoning on if the template can, and otherwise changes nothing; Seed-OSS's is told the tokens. An
+    effort also sets the switch of a template that has both, as DeepSeek-V4's ignores it while reasoning is off; for
+    `none`, which GLM-5.2's and Qwen3.8's do not know, only the switch is set.
     """
     if reasoning is None:
         return {}
     word = "on" if isinstance(reasoning, ReasoningBudget) else reasoning
     variables = variables_of(template)
-    by_effort = word in EFFORTS and EFFORT in variables
-    switches = [name for name in SWITCHES if name in variables and name != EFFORT]
-    if switches and (by_effort or word in ("on", *NO_THOUGHTS)):
-        state = "off" if word in NO_THOUGHTS else "on"
-        value = SWITCHES[switches[0]][state]
+    levels = [name for name, values in SWITCHES.items() if name in variables and "on" not in values and word in values]
+    switches = [name for name, values in SWITCHES.items() if name in variables and "on" in values]
+    arguments = {name: SWITCHES[name][word] for name in levels[:1] if not (switches and word in NO_THOUGHTS)}
+    if switches and (levels or word in ("on", *NO_THOUGHTS)):
+        name, state = switches[0], "off" if word in NO_THOUGHTS else "on"
+        value = SWITCHES[name][state]
         if isinstance(value, str) and value not in template:  # thinking_mode of Baichuan-M2 is on or off
             value = state
-        return {switches[0]: value} | ({EFFORT: word} if by_effort and word != "none" else {})
-    if by_effort:
-        return {EFFORT: word}
-    return {} if isinstance(reasoning, ReasoningBudget) else None
+        arguments[name] = reasoning.budget if name == BUDGET and isinstance(reasoning, ReasoningBudget) else value
+    if arguments:
+        return arguments
+    return {} if isinstance(reasoning, ReasoningBudget) or spoken_switch(reasoning, template) else None
+
+
+def spoken_switch(reasoning: Word | ReasoningBudget | None, template: str) -> str:
+    """What a system message must say so that a model reasons as its file says; empty for most templates."""
+    if SPOKEN["off"] not in template or not variables_of(template).isdisjoint(SWITCHES):
+        return ""
+    if isinstance(reasoning, ReasoningBudget):
+        return SPOKEN["on"]
+    return SPOKEN.get("off" if reasoning in NO_THOUGHTS else str(reasoning), "")
 
 
 def variables_of(template: str) -> set[str]:
@@ -98,8 +115,11 @@ def contradictions(reasoning: Word | ReasoningBudget | None, given: dict[str, An
     """The arguments among those `given` to chat templates that contradict the setting."""
     if reasoning is None:
         return []
+    switches = {name: values for name, values in SWITCHES.items() if name in given}
     word = "on" if isinstance(reasoning, ReasoningBudget) else reasoning
-    return [name for name, values in SWITCHES.items() if name in given and _contradicts(given[name], values, word)]
+    if BUDGET in switches and isinstance(reasoning, ReasoningBudget):
+        switches[BUDGET] = {"on": reasoning.budget}
+    return [name for name, values in switches.items() if _contradicts(given[name], values, word)]
 
 
 def _contradicts(value: object, values: dict[str, Any], word: Word) -> bool:

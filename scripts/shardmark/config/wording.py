@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, model_validator
 
 from shardmark.config.model import ModelConfig
-from shardmark.config.reasoning import NO_THOUGHTS, Reasoning, ReasoningBudget, ReasoningTags, contradictions, switch
+from shardmark.config.reasoning import (
+    NO_THOUGHTS,
+    SWITCHES,
+    Reasoning,
+    ReasoningBudget,
+    ReasoningTags,
+    contradictions,
+    spoken_switch,
+    switch,
+)
 from shardmark.settings import AS_WRITTEN, Settings
 
 SIDES = {"padding_side", "truncation_side", "truncation"}
@@ -113,6 +122,10 @@ class WordedConfig(ModelConfig):
         """The arguments that make the chat template reason as the file says; None if it has none."""
         return {} if self.meta_template else switch(self.reasoning, self.template_text(own))
 
+    def spoken_switch(self, own: str | dict[str, str] | None) -> str:
+        """What a system message must say for the chat template to reason as the file says; empty for most."""
+        return spoken_switch(self.reasoning, self.template_text(own))
+
     def template_arguments(self, own: str | dict[str, str] | None) -> dict[str, Any]:
         """The arguments for the chat template, given the tokenizer's `own` templates."""
         return self.chat_template_kwargs | (self.switch(own) or {})
@@ -157,6 +170,11 @@ class WordedConfig(ModelConfig):
         if self.meta_template and self.template_date != TEMPLATE_DATE:
             raise ValueError("template_date has no effect: meta_template replaces the chat template")
         self._check_reasoning()
+        for key, value in self.chat_template_kwargs.items():
+            if isinstance(value, str) and value.lower() in ("true", "false") and True in SWITCHES.get(key, {}).values():
+                raise ValueError(
+                    f"chat_template_kwargs.{key} is the text {value!r}, which counts as true: drop the quotes"
+                )
         if given := sorted(SET_HERE & self.chat_template_kwargs.keys()):
             raise ValueError(
                 f"chat_template_kwargs: {', '.join(given)}: cannot be set, as it follows from the data set"

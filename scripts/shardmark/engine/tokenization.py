@@ -130,4 +130,5 @@ class Wording:
             return ChatTemplate(partial(by_meta_template, meta))
         kwargs = settings.chat_template_kwargs | (self._switch or {})
         apply = partial(self.tokenizer.apply_chat_template, tokenize=False, **kwargs)
-        return ChatTemplate(by_transformers(apply, settings.template_date))
+        spoken = settings.spoken_switch(self.tokenizer.chat_template)
+        return ChatTemplate(by_transformers(apply, settings.template_date, spoken))

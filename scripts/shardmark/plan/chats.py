@@ -52,7 +52,7 @@ def wording_problems(
         return [], []
     problems = [p for d in chats for p in shape_problems(record, template, d.chats, f"{d.name} ({d.file})")]
     notes = [Problem(record.file, "", f"model {record.name}: {note}") for note in template.notes()]
-    notes += _unread_arguments(record, results)
+    problems += _unread_arguments(record, results)
     notes += _idle_reasoning(record, template, chats, results)
     return problems, notes + [note for dataset in chats if (note := _thought_note(record, template, dataset))]
 
@@ -68,14 +68,19 @@ def _idle_in_texts(record: ModelRecord) -> Iterator[Problem]:
 
 
 def _unread_arguments(record: ModelRecord, results: Path) -> Iterator[Problem]:
-    """A note on each argument in the model's file that its chat template does not read."""
+    """A problem for each argument in the model's file that its chat template does not read.
+
+    A model's own code may read others.
+    """
+    if record.wording.trust_remote_code:
+        return
     names: set[str] = set()
     with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable files are reported elsewhere
         templates = named_templates(*_tokenizer_files(record, results))
         names = variables_of(record.wording.template_text(templates))
     for key in record.wording.chat_template_kwargs.keys() - names - {CHOSEN} if names else ():
         what = f"model {record.name}: its chat template does not read {key}, so this argument has no effect"
-        yield Problem(record.file, f"chat_template_kwargs.{key}", what, nearest(key, names))
+        yield Problem(record.file, f"chat_template_kwargs.{key}", what, f"drop it; or {nearest(key, names)}")
 
 
 def _idle_reasoning(
@@ -97,7 +102,7 @@ def _idle_reasoning(
         changed = settings.model_copy(update={"reasoning": other})
         with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable files are reported elsewhere
             can = changed.switch(named_templates(folder, changed, templates))
-            if can and other != word and (another := template_of(folder, changed, templates)):
+            if can is not None and other != word and (another := template_of(folder, changed, templates)):
                 others[other] = another
 
     @cache
@@ -173,7 +178,8 @@ def template_of(
         return ChatTemplate(partial(by_meta_template, meta))
     with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable files are reported elsewhere
         if apply := chat_applier(folder, settings, templates):
-            return ChatTemplate(by_transformers(apply, settings.template_date))
+            spoken = settings.spoken_switch(named_templates(folder, settings, templates))
+            return ChatTemplate(by_transformers(apply, settings.template_date, spoken))
     return None
 
 

@@ -26,7 +26,7 @@ Before version 6:
 
 - some kinds of models saw the wrong tokens, when they scored (MISPLACED) or when they generated in batches (DISTURBED);
 - the token that ends a turn by the chat template did not end an answer if no config named it;
-- an effort (`reasoning: high`) left out the chat template's switch;
+- an effort (`reasoning: high`) left out the chat template's switch, and a budget was not told to the template;
 - some special tokens that mark thoughts were lost (`LATER_MARKS`).
 """
 
@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmark import layout
-from shardmark.config.reasoning import EFFORT, EFFORTS
+from shardmark.config.reasoning import BUDGET, EFFORT, EFFORTS, ReasoningBudget
 from shardmark.errors import UserError
 from shardmark.files import read_object
 from shardmark.lock.entries import chat_templates
@@ -257,10 +257,13 @@ class OutdatedAnswers:
 
     @cached_property
     def _sets_switch(self) -> bool:
-        """Whether an effort now also sets the chat template's switch."""
+        """Whether an effort now also sets the chat template's switch, or a budget is told to the template."""
         settings = self.record.wording
         templates = named_templates(self._folders[0], settings) if self._folders else {}
-        return settings.reasoning in EFFORTS and bool((settings.switch(templates) or {}).keys() - {EFFORT})
+        switch = settings.switch(templates) or {}
+        if isinstance(settings.reasoning, ReasoningBudget):
+            return BUDGET in switch
+        return settings.reasoning in EFFORTS and bool(switch.keys() - {EFFORT})
 
     @cached_property
     def _marks_thoughts(self) -> bool:

@@ -5,14 +5,17 @@ model and before anything runs, which roles it refuses and which messages it dro
 template does not accept is put at the beginning of the first user message; anything else is an error.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from jinja2 import TemplateSyntaxError
 
+from shardmark.config.reasoning import SPOKEN
 from shardmark.config.wording import MetaTemplate
 from shardmark.records.base import to_json
 from shardmark.records.request import ChatShape, Message
@@ -34,6 +37,9 @@ NO_SYSTEM = (
     "message, with a blank line between"
 )
 ONE_SYSTEM = "its template supports one system message: several are joined, with a blank line between"
+SWITCH_WORD = re.compile(rf"(?<!\S)(?:{'|'.join(SPOKEN.values())})(?!\S)")
+MARK = "Zq0xw"
+"A text that no template has."
 SHOWN_ROLES = 8
 "The most roles of a chat that a message names."
 
@@ -197,11 +203,12 @@ NOTES: dict[Way, str] = {joined: ONE_SYSTEM, merged: NO_SYSTEM}
 def _check_nothing_is_lost(messages: Sequence[Message], text: str) -> None:
     """Raise RefusedError if a part of a message is missing in the text, apart from white space and case.
 
-    Some templates cut long messages. Thoughts may be missing in earlier answers, as reasoning models are trained so.
+    Some templates cut long messages. Thoughts may be missing in earlier answers, as reasoning models are trained so;
+    and so may words that are a switch for the template.
     """
     rendered = _squeezed(text)
     for number, message in enumerate(messages, 1):
-        if _squeezed(message.content) in rendered:
+        if _squeezed(message.content) in rendered or _squeezed(SWITCH_WORD.sub("", message.content)) in rendered:
             continue
         earlier = message.role == "assistant" and number < len(messages)
         answer = without_thoughts(message.content) if earlier else None
@@ -236,7 +243,7 @@ def _paragraphs(messages: Sequence[Message]) -> str:
 
 def _marked(roles: Sequence[str], begun: str = "") -> list[Message]:
     """A chat of these roles, in which each message is a mark; `begun`, if given, replaces the last mark."""
-    marks = [f"Zq{number}xw" for number in range(len(roles))]
+    marks = [MARK.replace("0", str(number)) for number in range(len(roles))]
     if begun:
         marks[-1] = begun
     return [Message(role=role, content=mark) for role, mark in zip(roles, marks, strict=True)]
@@ -247,16 +254,31 @@ def _of(roles: Sequence[str]) -> str:
     return f" (of {named})"
 
 
-def by_transformers(apply: Callable[..., str], day: str) -> Render:
-    """A model's own chat template, rendered by `apply` like a tokenizer's apply_chat_template; `day` is today."""
+def by_transformers(apply: Callable[..., str], day: str, switch: str = "") -> Render:
+    """A model's own chat template, rendered by `apply` like a tokenizer's apply_chat_template; `day` is today.
+
+    `switch` is what the system message must say besides.
+    """
     today = datetime.fromisoformat(day)
+
+    @cache
+    def in_parts() -> bool:
+        """Whether the template takes contents as lists of parts only, as some for images do."""
+        for content in (MARK, _parts(MARK)):
+            with suppress(Exception):  # a template is a program and may raise any exception
+                if MARK in str(apply([{"role": "user", "content": content}], add_generation_prompt=True)):
+                    return content != MARK
+        return False
 
     def render(messages: list[Message], is_open: bool) -> str:
         begun = messages[-1].role == "assistant"
         how = {"add_generation_prompt": is_open and not begun, "continue_final_message": is_open and begun}
+        asked = to_json(_with_switch(messages, switch) if switch else messages)
         try:
             with bounded_steps() as step, step.at("the model's chat template"), today_is(today):
-                return str(apply(to_json(messages), **how))
+                if in_parts():
+                    asked = [{**message, "content": _parts(message["content"])} for message in asked]
+                return str(apply(asked, **how))
         except BoundError as error:
             raise WordingError(f"the chat template cannot be rendered: {error.what}", ANOTHER) from error
         except TemplateSyntaxError as error:
@@ -270,6 +292,18 @@ def by_transformers(apply: Callable[..., str], day: str) -> Render:
             raise RefusedError(f"the chat template refuses its messages: {error}{roles}", REFUSED) from error
 
     return render
+
+
+def _parts(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}]
+
+
+def _with_switch(messages: Sequence[Message], switch: str) -> list[Message]:
+    """The messages with a switch at the end of the system message, which may be added."""
+    system = [Message(role="system", content=switch)]
+    if messages[0].role != "system":
+        return [*system, *messages]
+    return [Message(role="system", content=_paragraphs([messages[0], *system])), *messages[1:]]
 
 
 @contextmanager
