@@ -77,6 +77,11 @@ def test_a_model_of_unknown_size_is_taken_for_a_usual_one() -> None:
     assert prior_load_seconds(model(None)) > prior_load_seconds(model()) > 0
 
 
+def test_a_small_model_loads_in_a_second_where_its_worker_is_a_fork() -> None:
+    cpu, gpu = prior_load_seconds(model()), prior_load_seconds(model(num_gpus=1))
+    assert 1 <= cpu < 2 < 10 <= gpu < 11
+
+
 TOKENS = Work(read=1000, written=0)
 
 

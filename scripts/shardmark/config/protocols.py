@@ -15,7 +15,7 @@ REPEATS = 2
 "The version of how several answers to a request are combined, except for programs."
 LM_EVAL = 3
 "The version of how tasks of lm-evaluation-harness are scored."
-COSTS = 1
+COSTS = 2
 "The version of estimated times before any is measured: times measured over another version are forgotten."
 
 

@@ -43,8 +43,11 @@ UNKNOWN_PARAMETERS = 1_000_000_000
 "Assumed for a model whose size is unknown."
 WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 "Bytes per parameter."
-LOAD_SECONDS = 10.0
-"Seconds for starting a process and loading a small model; weights add to it at READ_BYTES_PER_SECOND."
+LOAD_SECONDS = {"cpu": 1.0, "gpu": 10.0}
+"""Seconds for loading a small model; weights add to it at READ_BYTES_PER_SECOND.
+
+Workers on CPUs are forks of a warm process; one with GPUs imports torch and starts CUDA first.
+"""
 READ_BYTES_PER_SECOND = 5e8
 
 
@@ -148,7 +151,7 @@ def prior_load_seconds(model: ModelRecord) -> float:
     """Seconds until a job of a model that has not been measured answers its first request."""
     if model.settings.elsewhere:
         return 0.0
-    return LOAD_SECONDS + weight_bytes(model) / READ_BYTES_PER_SECOND
+    return LOAD_SECONDS[_device(model)] + weight_bytes(model) / READ_BYTES_PER_SECOND
 
 
 def weight_bytes(model: ModelRecord) -> int:

@@ -18,7 +18,7 @@ from shardmark.plan.why import reason_lines, reasons
 from shardmark.power import smallest_difference
 from shardmark.tasks.extent import described
 
-START_SECONDS, SCORE_SECONDS = 3.0, 0.2
+START_SECONDS, SCORE_SECONDS = 4.0, 0.2
 "Seconds of a run before its first job and for its report, and for each score: see benchmarks/processes.py."
 HARDEST = 3
 "The number of data sets to name that can show only large differences."
