@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from shardmark.errors import UserError, disk_problem
+from shardmark.errors import UserError, disk_problem, path_problem
 from shardmark.printable import printable, redacted
 
 
@@ -58,8 +58,12 @@ def run_command(parser: argparse.ArgumentParser, function: Callable[[argparse.Na
                 logging.error("%s", problem)
         sys.exit("\n".join(str(problem) for problem in error.problems))
     except Exception as error:
-        logging.exception("failed")
-        if isinstance(error, OSError) and (full := disk_problem(error, "the results folder")):
-            sys.exit(str(full))
+        known = disk_problem(error, "the results folder") if isinstance(error, OSError) else None
+        if isinstance(error, OSError) and not arguments.log:  # called by the user, whose arguments name files
+            known = known or path_problem(error)
+        if arguments.log or not known:
+            logging.exception("failed")
+        if known:
+            sys.exit(str(known))
         hint = f"; the traceback is in {arguments.log}" if arguments.log else ""
         sys.exit(printable(redacted(f"{parser.prog}: {type(error).__name__}: {error}{hint}")))

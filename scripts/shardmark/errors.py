@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shardmark.printable import printable, redacted
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+PATH_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,13 @@ def disk_problem(error: OSError, where: object) -> Problem | None:
         return None
     fix = "free some disk space or fix the permissions, then run again: finished work is kept"
     return Problem(str(error.filename or where), "", error.strerror or str(error), fix)
+
+
+def path_problem(error: OSError) -> Problem | None:
+    """The problem for a path of the user's that does not lead to a file; None for an error of another kind."""
+    if error.errno not in PATH_ERRORS or error.filename is None:
+        return None
+    return Problem(str(error.filename), "", error.strerror or str(error), "correct the path")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

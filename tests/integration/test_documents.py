@@ -107,6 +107,12 @@ COMMANDS = [example for example in command_lines() if not any(re.match(word, exa
 ONLY_NAMED = [example for example in command_lines() if example not in COMMANDS]
 
 
+def test_comparisons_in_the_demos_report_are_of_its_models() -> None:
+    known = yaml.safe_load((ROOT / "config/demo.yaml").read_text())["models"]
+    named = [example for example in command_lines() if "reports/demo --models" in example.text]
+    assert [e for e in named if {*shlex.split(e.text.partition("--models ")[2])} <= {*known}] == named != []
+
+
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     """A project with all that the documents speak of."""

@@ -25,6 +25,8 @@ def main(arguments):
         raise UserError([Problem("a.yaml", "path", "is wrong", "mend it"), Problem("b.yaml", "", "is wrong, too")])
     if arguments.value == "bug":
         raise KeyError("missing_key")
+    if arguments.value == "path":
+        open("no/such/file")
     if arguments.value == "interrupt":
         raise KeyboardInterrupt
     if arguments.value == "exit":
@@ -90,6 +92,12 @@ def test_without_a_log_the_traceback_is_shown() -> None:
     assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr
     assert done.stderr.endswith("demo.py: KeyError: 'missing_key'\n")
+
+
+def test_a_path_that_leads_nowhere_is_a_message_for_who_typed_it_and_a_traceback_in_a_jobs_log(log: Path) -> None:
+    told = run("path").stderr.partition("no/such/file")
+    assert (told[0].count("Traceback"), told[2]) == (0, ": No such file or directory\n    fix: correct the path\n")
+    assert "Traceback" in (run("path", "--log", log), log.read_text())[1]
 
 
 def test_a_new_run_starts_a_new_log(log: Path) -> None:

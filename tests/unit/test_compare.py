@@ -35,6 +35,7 @@ def test_models_are_compared_on_each_data_set(report: Path) -> None:
         ([], ["none"], "'none' is not in the report"),
         ([], ["sums", "colours"], "do not ask about the same rows"),
         (["good"], [], "only one model"),
+        (["bda"], [], "'bda' is not in the report"),
     ],
 )
 def test_names_that_are_not_there_are_refused(report: Path, models: list[str], datasets: list[str], what: str) -> None:

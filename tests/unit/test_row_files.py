@@ -226,6 +226,7 @@ def test_a_cell_that_is_not_of_its_type_is_refused(tmp_path: Path, kind: Any, ce
     [
         ('[{"a": 1}, 2]', None, "", "row 1: not a JSON object", ""),
         ('[{"a": 1},\n {"a": ]', None, ":2", "not valid JSON", ""),
+        ('{"a": 1}\n{"a": x}\n', None, ":2", "not valid JSON: Expecting value at character 7 of the line", ""),
         ('[{"a": 1, "a": 2}]', None, "", "not valid JSON: key 'a' occurs twice", ""),
         ("[" + "[" * 50_000, None, "", "nested too deeply", ""),
         ('{"a": ' + "[" * 50_000, None, "", "nested too deeply", ""),

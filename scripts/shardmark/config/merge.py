@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,20 +118,26 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def check_file(file: Path) -> None:
-    """Raise UserError for a file that is missing, not YAML (JSON is), or exceeds its bounds, before Snakemake does."""
+    """Raise UserError for a file that is missing, no YAML (JSON is), no mapping or too large.
+
+    Snakemake would not name the file.
+    """
+    values: Any = {}
     try:
         with file.open("rb") as stream:
             stream.seek(0)  # Snakemake does, which is an error for a pipe
-            load_yaml(stream.read())
+            values = load_yaml(stream.read())
     except FileNotFoundError as error:
-        raise UserError(Problem(str(file), "", f"there is no such file in {Path.cwd()}", WHERE)) from error
+        fix = f"write {COMMAND_LINE} {file}" if "=" in file.name else WHERE
+        raise UserError(Problem(str(file), "", f"there is no such file in {Path.cwd()}", fix)) from error
     except OSError as error:
         raise UserError(Problem(str(file), "", f"cannot be read: {error.strerror or error}", NAME_ANOTHER)) from error
     except yaml.YAMLError as error:
         if not _is_json(file):
-            told = yaml_problem(error, str(file))
-            what = f"cannot be read: {told.where}: {told.what}"
-            raise UserError(Problem(str(file), "", what, NAME_ANOTHER)) from error
+            raise UserError(replace(yaml_problem(error, str(file)), fix=NAME_ANOTHER)) from error
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else type(values).__name__
+        raise UserError(Problem(str(file), "", f"expected keys and values, found {found}", NAME_ANOTHER))
 
 
 def _is_json(file: Path) -> bool:
@@ -146,15 +152,21 @@ def _is_json(file: Path) -> bool:
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     """The values of `KEY=VALUE`: a number, True or False, or YAML whose scalars are texts. Raises UserError."""
     assignments = list(assignments)
-    if problems := lost_quotes(assignments):
+    if problems := [*lost_quotes(assignments), *no_assignments(assignments)]:
         raise UserError(problems)
-    found: dict[str, Any] = {}
-    for assignment in assignments:
-        key, separator, text = assignment.partition("=")
-        if not separator or not KEY.match(key):
-            raise UserError(Problem(COMMAND_LINE, assignment, "is not KEY=VALUE", f"write {COMMAND_LINE} limit=50"))
-        found[key] = _value(text.strip(QUOTES))
-    return found
+    pairs = (assignment.partition("=") for assignment in assignments)
+    return {key: _value(text.strip(QUOTES)) for key, _, text in pairs}
+
+
+def no_assignments(words: Iterable[str]) -> list[Problem]:
+    """A problem for each word that is not `KEY=VALUE`."""
+    fix = f"write {COMMAND_LINE} limit=50; a target stands before {COMMAND_LINE}"
+    pairs = ((word, *word.partition("=")) for word in words)
+    return [
+        Problem(COMMAND_LINE, word, "is not KEY=VALUE", fix)
+        for word, key, separator, _ in pairs
+        if not (separator and KEY.match(key))
+    ]
 
 
 def lost_quotes(words: Iterable[str], keys: Collection[str] | None = None) -> list[Problem]:

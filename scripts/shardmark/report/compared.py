@@ -63,8 +63,8 @@ def compare_models(compared: Comparisons, first: str, second: str, datasets: Seq
     """
     results = compared.results
     known = [info.name for info in results.columns]
-    _check("models", [first, second], compared.models)
-    _check("datasets", datasets, known)
+    check_names("models", [first, second], compared.models)
+    check_names("datasets", datasets, known)
     lines, left_out = [], []
     for dataset in datasets or known:
         one, other = results.get(first, dataset), results.get(second, dataset)
@@ -91,8 +91,8 @@ def compare_datasets(compared: Comparisons, first: str, second: str, models: Seq
     Raises UserError for unknown names, and for data sets that `SameRows` does not join.
     """
     results = compared.results
-    _check("datasets", [first, second], [info.name for info in results.datasets])
-    _check("models", models, compared.models)
+    check_names("datasets", [first, second], [info.name for info in results.datasets])
+    check_names("models", models, compared.models)
     if second not in results.same_rows.set_of(first):
         what = f"{first} and {second} do not ask about the same rows with the same metric, according to their scores"
         raise UserError(Problem("--datasets", "", what, "compare two models on each of them instead"))
@@ -122,7 +122,8 @@ def _corrected(lines: list[Line]) -> list[Line]:
     return [msgspec.structs.replace(line, p_holm=float(p)) for line, p in zip(lines, adjusted, strict=True)]
 
 
-def _check(key: str, names: Sequence[str], known: Sequence[str]) -> None:
+def check_names(key: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise UserError for names that are not among the known ones."""
     problems = [
         Problem(f"--{key}", "", f"{name!r} is not in the report", f"choose from {', '.join(known)}")
         for name in names

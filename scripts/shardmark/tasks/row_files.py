@@ -135,6 +135,8 @@ def _json_value(line: bytes) -> Any:
         return parse_row(line)
     except UnicodeDecodeError as error:
         raise _Broken(f"not UTF-8: {error.reason} at byte {error.start} of the line", AS_UTF8) from error
+    except json.JSONDecodeError as error:  # its own text counts lines from this one
+        raise _Broken(f"not valid JSON: {error.msg} at character {error.pos + 1} of the line") from error
     except ValueError as error:
         raise _Broken(f"not valid JSON: {error}") from error
     except RecursionError as error:

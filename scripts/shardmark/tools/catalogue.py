@@ -231,6 +231,8 @@ def print_catalogue(
     suites = [suite for suite, texts in named if _have(texts, words)]
     if suites:
         _print_suites(suites, console)
+    elif not any(entry.fits(words, topics) for entry in found.entries):
+        console.print("nothing has all of these words and one of these topics", markup=False)
     for problem in found.problems:
         console.print(str(problem), markup=False, highlight=False)
 

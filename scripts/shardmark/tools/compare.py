@@ -12,7 +12,7 @@ from shardmark.errors import Problem, UserError
 from shardmark.export.finished import read_finished
 from shardmark.printable import printable
 from shardmark.report.changes import Change, changes
-from shardmark.report.compared import Compared, Line, compare_datasets, compare_models
+from shardmark.report.compared import Compared, Line, check_names, compare_datasets, compare_models
 from shardmark.report.formats import number, p_value
 from shardmark.report.paired import Comparisons
 
@@ -30,6 +30,7 @@ def compare_report(report: Path, models: Sequence[str], datasets: Sequence[str])
         return [compare_datasets(compared, *datasets)]
     names = models or compared.models
     if len(names) < 2:
+        check_names("models", models, compared.models)
         raise UserError(Problem("--models", "", "there is only one model to compare", "name two"))
     return [compare_models(compared, one, other, datasets) for one, other in combinations(names, 2)]
 

@@ -21,7 +21,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from shardmark import layout
 from shardmark.config import ModelConfig
 from shardmark.config.load import refuse_bombs
-from shardmark.config.merge import add_config_arguments, check_file, lost_quotes
+from shardmark.config.merge import add_config_arguments, check_file, lost_quotes, no_assignments
 from shardmark.errors import Problem, UserError, disk_problem
 from shardmark.files import digest, pretty_json, sealed, write_if_changed
 from shardmark.installation import SCRIPTS
@@ -153,15 +153,19 @@ def check_or_exit(file: Path) -> None:
         check_file(file)
 
 
-def check_configfiles(words: list[str]) -> None:
-    """Exit with a message if Snakemake could not read a file given on its command line.
+def check_command_line(words: list[str]) -> None:
+    """Exit with a message if Snakemake could not read a file or setting given on its command line.
 
-    Called from profiles/default: Snakemake reads these files before the Snakefile.
+    Called from profiles/default: Snakemake reads these before the Snakefile, and answers with tracebacks.
     """
     parser = argparse.ArgumentParser(add_help=False)
     add_config_arguments(parser)
-    for file in parser.parse_known_args(words)[0].configfile:
+    given = parser.parse_known_args(words)[0]
+    for file in given.configfile:
         check_or_exit(file)
+    with _exit_on_mistakes("results"):
+        if problems := no_assignments(given.config):
+            raise UserError(problems)
 
 
 def tool_wanted() -> bool:

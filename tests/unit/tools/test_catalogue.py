@@ -128,6 +128,7 @@ def test_data_sets_stand_by_topic_and_can_be_searched(tmp_path: Path) -> None:
         word for word in lines if word in ("knowledge", "mathematics", "others", "facts", "a_sums", "b_sums", "other")
     ]
     assert order == ["knowledge", "facts", "mathematics", "a_sums", "b_sums", "others", "other"]
+    assert shown(listed, ("nowhere",)).startswith("nothing has all of these words")
     assert "demo_small" in shown(listed)
     assert "b_sums" not in shown(listed, ("SUMS", "about a"))
     assert "a_sums" in shown(listed, ("SUMS", "about a"))
