@@ -123,7 +123,7 @@ def test_scores_of_tests_as_before_keep_their_digest() -> None:
 
 RIGHT = {
     "humaneval_plus_gen": "```python\ndef half_0(x):\n    return x / 2\n```",
-    "mbpp_plus_gen": " 'def add_0(x):\n    return x + 0.0'",
+    "mbpp_plus_gen": " 'def add_0(x):\n    return x + 0.0' \n\nYou are an expert Python programmer, and here is",
     "livecodebench_gen": "Here:\n```python\na = int(input())\nprint(a + int(input()))\n```",
 }
 WRONG = {

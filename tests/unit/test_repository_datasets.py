@@ -214,6 +214,12 @@ def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> N
             ["2", "ANSWER: b's\nANSWER: 2", "ANSWER: 21", "ANSWER: 2, ANSWER: b"],
         ),
         (
+            "needle_gen",
+            {"id": "0", "length": 1000, "context": "", "key": "x", "answer": "1234567"},
+            ["It is 1,234,567, I think.", "**1234567**"],
+            ["12345678", "1,234,5678", "7654321"],
+        ),
+        (
             "SuperGLUE_ReCoRD_gen",
             {"passage": "", "query": "", "answers": ["the U.S. Senate", "O'Neill"]},
             ["\nAnswer: The U.", "ONeill, who\nran"],
