@@ -204,8 +204,14 @@ def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> N
         (
             "medmcqa_gen",
             dict.fromkeys(("question", "opa", "opb", "opc", "opd"), "") | {"cop": 1, "id": 0, "subject_name": ""},
-            ["Of A through D, B is right, not C"],
-            ["A or B", "b", "CB"],
+            ["Of A through D, B is right, not C", "A patient of 45. The answer is B."],
+            ["A or B", "CB"],
+        ),
+        (
+            "anli_gen.R1",
+            {"premise": "", "hypothesis": "", "label": 0, "uid": ""},
+            ["B", "B. Entailment", "The relation is (B) Entailment.\nQuestion: What is", "I would say **B**."],
+            ["Entailment", "A or B", "The answer is C."],
         ),
         (
             "musr_gen.team_allocation",
