@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from fake_endpoint import record
 from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.engine.endpoints.answers import Reply, Usage
@@ -9,8 +11,8 @@ from shardmark.engine.endpoints.predictions import Predictions
 from shardmark.engine.endpoints.questions import Question
 from shardmark.engine.tokens import ScoredRow
 from shardmark.records.prediction import Generated, Output, Sampled, Scored
-from shardmark.records.request import ChoiceRequest
-from shardmark.scoring.endpoint_usage import usage
+from shardmark.records.request import ChoiceRequest, GenerateRequest
+from shardmark.scoring.endpoint_usage import cut_prompts, usage
 
 MODEL = record("http://127.0.0.1:9/v1", price={"input": 1e6, "output": 2e6})
 
@@ -69,3 +71,19 @@ def test_of_a_fingerprint_for_each_answer_only_some_are_kept() -> None:
     told = usage(MODEL, answers)
     assert told
     assert (len(told.served), told.served["m fp_7"], told.served["and 80 other names"]) == (21, 2, 80)
+
+
+@pytest.mark.parametrize(
+    ("read", "cut"),
+    [
+        ([600, 4096, 4096, 4096], 3),
+        ([600, 4096, 4096, 4097], 0),
+        ([40, 40, 40, 40], 0),
+        ([600, 2000, 500, 4096], 1),
+    ],
+)
+def test_an_endpoint_that_reads_only_a_part_of_prompts_is_told_by_its_counts(read: list[int], cut: int) -> None:
+    sizes = [200, 9_000, 16_000, 20_000] if read[0] > 40 else [100, 120, 140, 160]
+    asked = {str(n): GenerateRequest(prompt="x" * size, max_new_tokens=8, stop=[]) for n, size in enumerate(sizes)}
+    assert cut_prompts(asked, {str(n): answer(read=tokens) for n, tokens in enumerate(read)}) == cut
+    assert cut_prompts(asked, {str(n): answer(read=tokens, cut=1) for n, tokens in enumerate(read)}) == 0

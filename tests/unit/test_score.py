@@ -769,6 +769,8 @@ def test_thoughts_are_counted_and_what_is_cut_is_said(tmp_path: Path) -> None:
     assert (sample["thought_tokens"], sample["answer_tokens"], sample["thought_cut"]) == (4, 0, True)
     old = counts({"text": "<think>3?</think>2", "tokens": 8})["reasoning"]
     assert (old["reasoned"], old["thought_tokens"], old["answer_tokens"]) == (1, None, None)
+    apart = {"text": "", "reasoning": "3?"}  # all of which is a thought, according to the endpoint
+    assert counts(apart, apart | {"end": "refusal"})["reasoning"]["cut"] == 1
     assert counts({"end": "time"})["late"] == 1
 
 

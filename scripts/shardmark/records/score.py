@@ -166,6 +166,8 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "Answers that the model's request_seconds ended."
     refused: int = 0
     "Answers that a model behind an endpoint refused to give, or that the endpoint withheld."
+    cut_there: int = 0
+    "Prompts that an endpoint seems to have cut, by its own count of their tokens."
     repeated: int = 0
     "Greedy requests that the engine was asked again, each in a batch of its own."
     differing: int = 0
@@ -186,9 +188,10 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         inside = f"{within:,} of {self.samples:,} samples with choices scored within a thought" if within else ""
         seen = f"thoughts treated as part of {how.reasoned:,} of {how.answers:,} answers" if how and how.seen else ""
         refused = f"answers refused or withheld by the endpoint: {self.refused:,}" if self.refused else ""
+        short = f"prompts that the endpoint seems to have cut: {self.cut_there:,}" if self.cut_there else ""
         batch = f"{self.differing} of {self.repeated} answers asked again alone differed" if self.differing else ""
         part = str(self.so_far) if self.so_far else ""
-        return [text for text in (part, tied, alone, inside, cut, seen, late, refused, batch) if text]
+        return [text for text in (part, tied, alone, inside, cut, seen, late, refused, short, batch) if text]
 
 
 class Provenance(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -42,10 +42,8 @@ def group_scores(group: Group, scores: Sequence[Scores], same: Sequence[str] | N
         chance=_chance(group, scores),
         limit=_limit(scores),
     )
-    totals = {
-        name: sum(getattr(one.counts, name) for one in scores)
-        for name in ("samples", "tied", "alone", "within_thoughts", "late", "refused", "repeated", "differing")
-    }
+    summed = ("samples", "tied", "alone", "within_thoughts", "late", "refused", "cut_there", "repeated", "differing")
+    totals = {name: sum(getattr(one.counts, name) for one in scores) for name in summed}
     counts = Counts(
         requests=0, truncated=0, unanswered=0, **totals, reasoning=_reasoning(scores), so_far=_so_far(scores)
     )

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.records.model import ModelRecord
 from shardmark.records.prediction import Generated, Output, Prediction, Scored
+from shardmark.records.request import Request
 from shardmark.records.timings import Usage
+from shardmark.tasks.requests import texts_of
 
 MOST_NAMES = 20
+LEAST_WINDOW, ALIKE, STRETCH = 500, 3, 1.1
+"""The least tokens of a window, the least prompts that fill it exactly, and how many times as long as the shortest of
+them the longest must be: this does not happen by chance."""
+DENSEST, SOME = 10, 1000
+"The most characters that a token has on average, and how many a prompt may have beyond that."
 
 
 def usage(record: ModelRecord, answers: Mapping[str, Prediction]) -> Usage | None:
@@ -29,6 +36,23 @@ def usage(record: ModelRecord, answers: Mapping[str, Prediction]) -> Usage | Non
     price = settings.price
     money = (read * price.input + written * price.output) / 1e6 if price else None
     return Usage(read=read, written=written, money=money, served=_commonest(served), uncounted=uncounted)
+
+
+def cut_prompts(asked: Mapping[str, Request], answers: Mapping[str, Prediction]) -> int:
+    """How many prompts an endpoint seems to have cut without a word, as Ollama's and LM Studio's servers do.
+
+    Its counts of their tokens tell: the largest is that of prompts of quite different lengths, or one is far too small.
+    Prompts that were cut here are counted elsewhere.
+    """
+    found = [
+        (answer.outputs[0].read, len(texts_of(asked[key])[0]))
+        for key, answer in answers.items()
+        if not isinstance(answer, Scored) and answer.outputs[0].read and not answer.outputs[0].cut
+    ]
+    window = max((read for read, _ in found), default=0)
+    sizes = [size for read, size in found if read == window]
+    is_full = window >= LEAST_WINDOW and len(sizes) >= ALIKE and max(sizes) >= STRETCH * min(sizes)
+    return sum((is_full and read == window) or size > DENSEST * read + SOME for read, size in found)
 
 
 def _commonest(served: Counter[str]) -> dict[str, int]:

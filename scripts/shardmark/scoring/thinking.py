@@ -115,8 +115,8 @@ def _apart(output: Output | Generated) -> bool:
 
 
 def _cut(output: Output | Generated) -> bool:
-    """Whether there are only such thoughts because the limit ended them."""
-    return _apart(output) and output.end == "length" and not output.text
+    """Whether there are only such thoughts: the limit ended them, or the endpoint takes answers for thoughts."""
+    return _apart(output) and output.end in ("length", "stop") and not output.text
 
 
 def _whole(prediction: Written) -> Iterator[str]:
