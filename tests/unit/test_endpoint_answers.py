@@ -193,6 +193,7 @@ def test_control_characters_and_half_emojis_do_not_break_it() -> None:
 def test_it_tells_what_is_served() -> None:
     assert read(choices("a", model="gpt 9", system_fingerprint=None)).served == "gpt_9"
     assert read(choices("a")).served == "fake-1 fp_1"
+    assert read(choices("a", provider="Deep Infra")).served == "fake-1 Deep_Infra fp_1"
 
 
 @pytest.mark.parametrize(
@@ -261,6 +262,8 @@ def test_prompt_logprobs_are_those_of_the_prompts_ids() -> None:
     assert scored(prompt_logprobs=found).score == (-5.0, False)
     with pytest.raises(NoLogprobs, match="token 8"):
         scored(prompt_logprobs=[*found[:3], known(9, -3.0)])
+    with pytest.raises(NoLogprobs, match="no rank"):
+        scored(prompt_logprobs=[*found[:3], {"8": {"logprob": -3.0}}])
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ class Generated(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     read: int = 0
     "How many tokens an endpoint reports to have read."
     served: str = ""
-    "The model that an endpoint says it answered with: its name, and its fingerprint after a space."
+    "The model that an endpoint says it answered with: its name, its provider and its fingerprint."
     sent: tuple[Frame | int, ...] = ()
     """The frame of the chat, if it was sent as a text. In a file, a frame that an earlier line has is its number there,
     from 0. Earlier versions did not keep it."""

@@ -16,7 +16,7 @@ class Usage(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     """The cost at the price in the model's file, without that of requests whose answers were not used; None without a
     price."""
     served: dict[str, int]
-    "How many requests were answered by each model, as the endpoint names it, with its fingerprint after a space."
+    "How many requests each model answered, as the endpoint names it, with its provider and fingerprint after spaces."
     uncounted: int = 0
     "How many answers lack a complete or believable count of tokens: the sums above lack them."
 

@@ -112,6 +112,7 @@ class _Choice(msgspec.Struct):
 class _Body(msgspec.Struct):
     choices: list[_Choice] | None = None
     model: Any = None
+    provider: Any = None
     system_fingerprint: Any = None
     usage: Any = None
     error: Any = None
@@ -357,12 +358,12 @@ def _count(value: Any, most: int, least: int = 0) -> int | None:
 
 
 def _served(body: _Body) -> str:
-    """The model that an endpoint says it answered with: its name, a blank, and its fingerprint."""
-    name, print_ = (
+    """The model that an endpoint says it answered with: its name, who provides it (OpenRouter), and its fingerprint."""
+    parts = (
         "".join(character for character in str(part or "")[:SERVED_LENGTH] if character.isprintable())
-        for part in (body.model, body.system_fingerprint)
+        for part in (body.model, body.provider, body.system_fingerprint)
     )
-    return well_formed(f"{'_'.join(name.split())} {'_'.join(print_.split())}".strip())
+    return well_formed(" ".join("_".join(part.split()) for part in parts if part.strip()))
 
 
 def _score(choice: _Choice, question: Question) -> tuple[float, bool]:
@@ -398,6 +399,8 @@ def _by_id(found: Any, prompt: list[int]) -> list[Pair]:
         own = known.get(str(token)) if isinstance(known, dict) else None
         if not isinstance(own, dict):
             raise NoLogprobs(f"token {token} of the prompt is not among those that it returns")
+        if not isinstance(own.get("rank"), int):
+            raise NoLogprobs(f"token {token} of the prompt has no rank, which says whether it is the likeliest")
         pairs.append((_number(own.get("logprob")), own.get("rank") == 1))
     return pairs
 
