@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,13 +13,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import trustme
 from openai.types.shared.reasoning_effort import ReasoningEffort
 from rich.console import Console
 
+from fake_endpoint import record
 from projects import GENERATE, ROWS, plan, problems, write_dataset, write_model, write_rows, write_yaml
 from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.plan import endpoints
-from shardmark.plan.endpoints import MAX_COST, use_max_cost
+from shardmark.plan.endpoints import MAX_COST, answer_problems, use_max_cost
 from shardmark.plan.summary import bills, print_summary, wall_seconds
 
 CHOICE = {"kind": "choice", "prompt": "{{ question }}", "choices": ["1", "2"], "target": "0", "metrics": ["accuracy"]}
@@ -29,7 +32,7 @@ Answer = Callable[[str, str], tuple[int, Any]]
 
 
 @contextmanager
-def endpoint(answer: Answer) -> Iterator[str]:
+def endpoint(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """The address of a server that answers a path and the header Authorization with a status and a value."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -52,6 +55,8 @@ def endpoint(answer: Answer) -> Iterator[str]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -80,7 +85,6 @@ Keys = dict[str, Any]
 @pytest.mark.parametrize(
     ("keys", "key", "says"),
     [
-        ({"base_url": "http://127.0.0.1:9"}, "base_url", "no version in its path: is it http://127.0.0.1:9/v1"),
         ({"base_url": "https://me:secret@host/v1"}, "base_url", "contains a password"),
         ({"base_url": "ftp://host/v1"}, "base_url", "not an address"),
         ({"api_key_env": KEY}, "api_key_env", "never the key"),
@@ -106,7 +110,9 @@ Keys = dict[str, Any]
         ({"headers": {"X-B": "1"}, "answer_headers": {"x-b": "2"}}, "", "x-b is in both headers and answer_headers"),
         ({"base_url": f"{NOWHERE}/models"}, "base_url", "drop /models"),
         ({"base_url": "http://127.0.0.1:9/chat/completions/"}, "base_url", "drop /chat/completions/"),
-        ({"base_url": f"{NOWHERE}?api_key=abcdef"}, "base_url", "drop everything from ?"),
+        ({"base_url": f"{NOWHERE}?api_key=abcdef"}, "base_url", "its query seems to hold a key"),
+        ({"base_url": f"{NOWHERE}?code={'a1' * 16}"}, "base_url", "its query seems to hold a key"),
+        ({"base_url": f"{NOWHERE}#a"}, "base_url", "drop everything from #"),
         ({"snapshot": 2026.11}, "snapshot", "valid string"),
         ({"snapshot": date(2026, 11, 1)}, "snapshot", "YAML reads 2026-11-01 as a date, not as text"),
         ({"headers": {"authorization": f"Bearer {KEY}"}}, "", "write ${NAME}"),
@@ -225,6 +231,8 @@ def test_a_list_of_models_that_does_not_end_holds_up_no_plan(
 def test_an_endpoint_that_is_not_there_is_told(tmp_path: Path) -> None:
     [problem] = problems(plan, project(tmp_path, NOWHERE))
     assert (problem.key, "cannot be reached" in problem.what) == ("base_url", True)
+    [problem] = answer_problems(record(NOWHERE.removesuffix("/v1")))
+    assert problem.fix.startswith(f"is it {NOWHERE}?")
 
 
 @pytest.mark.parametrize(
@@ -247,9 +255,33 @@ def test_proxies_and_certificates_that_cannot_be_used_are_told(
     assert variable in problem.fix
 
 
-def test_an_address_may_have_a_path_without_a_version(tmp_path: Path) -> None:
+def test_an_address_may_have_no_version_and_a_query() -> None:
+    paths = []
+
+    def answer(path: str, key: str) -> tuple[int, Any]:
+        paths.append(path)
+        return lists("tiny")(path, key)
+
+    with endpoint(answer) as url:
+        for end in ("/inference/", "", "/", "/deployments/tiny/?api-version=2024-10-21"):
+            assert answer_problems(record(f"{url.removesuffix('/v1')}{end}", model="tiny")) == []
+    assert paths == ["/inference/models", "/models", "/models", "/deployments/tiny/models?api-version=2024-10-21"]
+
+
+def test_a_certificate_that_is_not_trusted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    with endpoint(lists("tiny"), context) as url:
+        model = record(url.replace("http://", "https://"), model="tiny")
+        [problem] = answer_problems(model)
+        assert "its certificate is not trusted" in problem.what
+        assert "SSL_CERT_FILE" in problem.fix
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        assert answer_problems(model) == []
     with endpoint(lists("tiny")) as url:
-        assert plan(project(tmp_path, f"{url.removesuffix('/v1')}/inference/")).models
+        [problem] = answer_problems(record(url.replace("http://", "https://")))
+    assert "begin with http://" in problem.fix
 
 
 def test_an_address_that_only_redirects_is_told(tmp_path: Path) -> None:

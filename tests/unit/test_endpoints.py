@@ -173,8 +173,9 @@ def test_the_models_file_says_more(opened: Open, monkeypatch: pytest.MonkeyPatch
     settings = {"api_key_env": "FAR_KEY", "headers": {"X-Team": "team ${TEAM}"}, "extra_body": fields}
     settings |= {"answer_headers": {"X-Beta": "b"}, "reasoning": "low", "reasoning_tokens": 100, "max_out_len": 6}
     with serving() as endpoint:
-        answers(opened(endpoint.url, **settings), some(1))
+        answers(opened(f"{endpoint.url}?api-version=1", **settings), some(1))
         (body,), (headers,) = endpoint.bodies, endpoint.headers
+    assert endpoint.paths == {"/v1/chat/completions?api-version=1"}
     assert (body["top_a"], body["reasoning_effort"], body["max_tokens"]) == (1, "low", 106)
     assert (headers["authorization"], headers["x-team"], headers["x-beta"]) == (f"bearer {KEY}", "team blue", "b")
     assert body["team"] == ["blue", "not ${TEAM}"]

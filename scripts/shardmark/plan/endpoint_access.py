@@ -5,7 +5,7 @@ import os
 import re
 from ipaddress import ip_address
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from shardmark.config.backends.openai import REFERENCE, OpenaiConfig
 from shardmark.config.secrets import texts_in
@@ -107,8 +107,15 @@ def client_options(settings: OpenaiConfig, secrets: Secrets) -> dict[str, Any]:
     headers = {name: Omit() for name in (*added, "OpenAI-Organization", "OpenAI-Project")} | secrets.headers
     if secrets.key:
         headers["Authorization"] = f"Bearer {secrets.key}"  # one in the variable would replace what api_key sets
-    address = {"base_url": settings.base_url, "max_retries": 0, "default_headers": headers}
-    return {"api_key": secrets.key or "none", "admin_api_key": ""} | address
+    parts = urlsplit(settings.base_url)
+    return {
+        "api_key": secrets.key or "none",
+        "admin_api_key": "",
+        "base_url": parts._replace(query="").geturl(),
+        "default_query": dict(parse_qsl(parts.query)),
+        "max_retries": 0,
+        "default_headers": headers,
+    }
 
 
 def request_headers(secrets: Secrets) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 import os
 import re
+import ssl
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.errors import Problem, UserError, collecting, nearest
@@ -218,8 +220,7 @@ def _listed_problems(
     except openai.APIConnectionError as error:
         if isinstance(error.__cause__, httpx2.ReadTimeout):
             return []  # it is slow, or still loading the model
-        what = f"it cannot be reached ({type(error.__cause__ or error).__name__})"
-        return [_refused(model, "base_url", what, "start it, or correct the address or the proxy's variables")]
+        return [_refused(model, "base_url", *_unreachable(error))]
     except openai.APIStatusError as error:
         return _route_problems(model, settings, client, headers) if error.response.is_redirect else []
     except (ValueError, openai.OpenAIError):
@@ -234,6 +235,21 @@ def _listed_problems(
             what = f"its window is {window:,} tokens, not {settings.max_seq_len:,}"
             return [_refused(model, "max_seq_len", what, f"give {window}, or start the server with a longer one")]
     return []
+
+
+def _unreachable(error: BaseException) -> tuple[str, str]:
+    """Why an endpoint cannot be reached, and the fix; the errors' own texts may have a proxy's password."""
+    causes = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            fix = "set SSL_CERT_FILE to a file with the certificate, or its authority's, or correct the address"
+            return f"its certificate is not trusted ({cause.verify_message})", fix
+        if isinstance(cause, ssl.SSLError):
+            return f"it cannot be reached over TLS ({cause.reason})", "correct the address: does it begin with http://?"
+    what = f"it cannot be reached ({type(error.__cause__ or error).__name__})"
+    return what, "start it, or correct the address or the proxy's variables"
 
 
 def _models_in(content: bytes) -> tuple[list[dict[str, Any]], bool]:
@@ -275,7 +291,10 @@ def _route_problems(
 
 
 def _refused(model: ModelRecord, key: str, what: str, fix: str) -> Problem:
-    return Problem(model.file, key, f"the endpoint {model.settings.place.rpartition(' ')[2]}: {what}", fix)
+    address = model.settings.place.rpartition(" ")[2]
+    if key == "base_url" and not urlsplit(address).path:
+        fix = f"is it {address}/v1? If not, {fix}"
+    return Problem(model.file, key, f"the endpoint {address}: {what}", fix)
 
 
 def use_max_cost(config: dict[str, Any]) -> None:

@@ -78,13 +78,15 @@ def _address(text: str) -> str:
         usable = False
     if not usable:
         raise ValueError("contains a blank or an invalid port")
-    if parts.query or parts.fragment:
-        raise ValueError("must end with its path: drop everything from ? or #")
+    if parts.fragment:
+        raise ValueError("must end with its path or query: drop everything from #")
+    if KEY.search(f"?{parts.query}") or RANDOM.search(parts.query):
+        raise ValueError("its query seems to hold a key: send it as a header, ${NAME}, or as api_key_env")
     if route := ROUTE.search(parts.path):
         raise ValueError(f"ends with a route: drop {route[0]}, which requests add")
-    if not parts.path.strip("/"):  # some have a path without a version, which the plan tries
-        raise ValueError(f"has no version in its path: is it {text.rstrip('/')}/v1?")
-    return text.rstrip("/")
+    if parts.query:
+        return parts._replace(path=parts.path.rstrip("/")).geturl()
+    return text.rstrip("/")  # the plan finds out whether it lacks a version
 
 
 def _variable(text: str) -> str:
@@ -112,7 +114,7 @@ class OpenaiConfig(WordedConfig):
     backend: Literal["openai"] = "openai"
     "The backend that runs the model."
     base_url: Annotated[str, AfterValidator(_address)]
-    "The endpoint's address up to its version, such as https://api.example.org/v1."
+    "The endpoint's address up to its version, such as https://api.example.org/v1; a query goes with each request."
     model: str = Field(min_length=1)
     "The endpoint's name for the model."
     api: Literal["chat", "completions"] = "chat"
