@@ -421,6 +421,23 @@ def test_the_plan_tells_of_reasoning_that_no_prompt_shows(tmp_path: Path) -> Non
     assert notes(granite + "{{ reasoning_effort }}", reasoning="low") == []
 
 
+APRIEL = "Use <thinking>, then [BEGIN FINAL RESPONSE].{{ messages[0].content }}"
+TAGS = '["Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", "[END FINAL RESPONSE]"]'
+
+
+def test_marks_that_others_may_write_are_named_by_the_models_file(tmp_path: Path) -> None:
+    def told(kind: str = "generate", **said: Any) -> list[str]:
+        dataset = dataset_record(is_chat=True, chats=[ChatShape(roles=("user",), is_open=True)], kind=kind)
+        record = model(tmp_path, APRIEL, MARKS, **said)
+        _, notes = wording_problems(record, [dataset], tmp_path, Lock(tmp_path / "no.lock"))
+        found = [*faults(record, tmp_path), *(note for note in notes if note.key == "reasoning_tags")]
+        return [problem.fix.partition("reasoning_tags: ")[2] for problem in found]
+
+    assert told() == [TAGS]
+    assert told(reasoning={"budget": 8}) == [TAGS, TAGS]
+    assert told(reasoning_tags=json.loads(TAGS)) == told(kind="choice") == []
+
+
 def test_a_request_that_takes_too_long_ends_there(thinker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = count()
     monkeypatch.setattr(generation.time, "monotonic", lambda: next(clock))

@@ -12,7 +12,7 @@ import tiny_models
 from asked import by_id, generate
 from shardmark.engine.thoughts import ThoughtLimits, ThoughtWatch, marks_in, thought_tokens
 from shardmark.records.prediction import Generated
-from shardmark.texts.thoughts import marks_among, opened_mark, thoughts_in, without_thoughts
+from shardmark.texts.thoughts import TO_NAME, marks_among, opened_mark, thoughts_in, without_thoughts
 
 TAGS = ("<|im_start|>think", "<|im_start|>answer")
 PAIRS = [
@@ -80,6 +80,15 @@ def test_a_model_may_have_marks_of_its_own(tokenizer: Any) -> None:
 
 
 WORDS = st.lists(st.sampled_from(["a", "é", " ", "\n", "😀", "<bos>", "<|other|>", *SPECIAL, *PAIRS[0]]), max_size=12)
+
+
+@pytest.mark.parametrize("tags", [*TO_NAME, ("<think>", "</think>\n<answer>", "</answer>")])
+def test_a_model_may_mark_the_end_of_its_answer(tags: Any) -> None:
+    text = f"{tags[0]}so\n{tags[1]}\n4\n"
+    assert without_thoughts(text, tags=tags) == "4"
+    assert without_thoughts(text + "".join(tags[2:]) + " " * len(tags[2:]), tags=tags) == "4"
+    assert without_thoughts(f"{tags[0]}so", tags=tags) is None
+    assert opened_mark(f"<assistant>{tags[0]}\n", tags) == tags[0]
 
 
 @given(words=WORDS)

@@ -1,5 +1,6 @@
 """A model's settings for thoughts before its answers, and the switches of chat templates for them."""
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, get_args
@@ -7,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from shardmark.settings import Settings
+from shardmark.texts.thoughts import Tags, tags_to_name
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 "The efforts that OpenAI's API knows; a chat template or a model may support fewer."
@@ -37,7 +39,12 @@ DROP_SWITCH = (
 )
 
 NO_TAGS = "it is unknown how it marks its thoughts: neither its chat template nor its tokenizer has known marks"
-GIVE_TAGS = "add reasoning_tags: [OPENING, CLOSING], such as [<think>, </think>]"
+
+
+def give_tags(template: str) -> str:
+    """How to name the marks of thoughts of a model with this chat template."""
+    tags = json.dumps(tags) if (tags := tags_to_name(template)) else "[OPENING, CLOSING], such as [<think>, </think>]"
+    return f"add reasoning_tags: {tags}"
 
 
 class ReasoningBudget(Settings):
@@ -52,7 +59,7 @@ def _word(value: object) -> object:
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
-def _differ(tags: tuple[str, str]) -> tuple[str, str]:
+def _differ(tags: Tags) -> Tags:
     if tags[0].strip() == tags[1].strip():
         raise ValueError("the opening and the closing mark are the same")
     return tags
@@ -62,7 +69,7 @@ Reasoning = Annotated[
     Word | ReasoningBudget, BeforeValidator(_word, json_schema_input_type=bool | Word | ReasoningBudget)
 ]
 Text = Annotated[str, Field(min_length=1)]
-ReasoningTags = Annotated[tuple[Text, Text], AfterValidator(_differ)]
+ReasoningTags = Annotated[tuple[Text, Text] | tuple[Text, Text, Text], AfterValidator(_differ)]
 
 
 def switch(reasoning: Word | ReasoningBudget | None, template: str) -> dict[str, Any] | None:

@@ -93,7 +93,7 @@ class WordedConfig(ModelConfig):
     reasoning: Reasoning | None = None
     "on, off or an effort such as low, by the chat template's own argument; or {budget: TOKENS} for a thought."
     reasoning_tags: ReasoningTags | None = None
-    "The marks that open and close the model's thoughts, such as [<think>, </think>]; null: found in its template."
+    "The marks that open and close thoughts, such as [<think>, </think>], and one that ends answers; null: found."
     long_answers: bool = False
     "Apply max_out_len also if a data set asks for fewer tokens: for models that reason at length."
     reasoning_tokens: PositiveInt | None = None

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS, NO_THOUGHTS, ReasoningBudget
+from shardmark.config.reasoning import DROP_SWITCH, NO_SWITCH, NO_TAGS, NO_THOUGHTS, ReasoningBudget, give_tags
 from shardmark.config.wording import WordedConfig
 from shardmark.engine.thoughts import ThoughtLimits, marking_tokens, special_tokens
 from shardmark.engine.tokens import encode, encode_pair, prefix_token
@@ -83,9 +83,9 @@ class Wording:
         added = (token.content for token in getattr(self.tokenizer, "added_tokens_decoder", {}).values())
         tags = settings.reasoning_tags or known_tags([settings.template_text(self.tokenizer.chat_template), *added])
         if tags is None:
-            raise WordingError(NO_TAGS, GIVE_TAGS)
+            raise WordingError(NO_TAGS, give_tags(settings.template_text(self.tokenizer.chat_template)))
         budget = settings.reasoning.budget if isinstance(settings.reasoning, ReasoningBudget) else None
-        opening, closing = (self.tokenizer.encode(tag, add_special_tokens=False) for tag in tags)
+        opening, closing = (self.tokenizer.encode(tag, add_special_tokens=False) for tag in tags[:2])
         free = settings.thought_tokens + (len(opening) + len(closing) if budget else 0)
         return ThoughtLimits(tags, tuple(closing), budget, free)
 

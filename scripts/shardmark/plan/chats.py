@@ -6,7 +6,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from shardmark.config.reasoning import EFFORTS, NO_THOUGHTS, ReasoningBudget, variables_of
+from shardmark.config.reasoning import EFFORTS, NO_THOUGHTS, ReasoningBudget, give_tags, variables_of
 from shardmark.config.wording import WordedConfig
 from shardmark.errors import Problem, nearest
 from shardmark.files import read_object
@@ -17,7 +17,7 @@ from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import Folder, ModelRecord, Service
 from shardmark.records.request import ChatShape
 from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template, by_transformers
-from shardmark.texts.thoughts import opened_mark
+from shardmark.texts.thoughts import opened_mark, tags_to_name
 
 TOKENS = ("special_tokens_map.json", "tokenizer_config.json")
 "Files that name a tokenizer's special tokens; later ones take precedence."
@@ -54,6 +54,7 @@ def wording_problems(
     notes = [Problem(record.file, "", f"model {record.name}: {note}") for note in template.notes()]
     problems += _unread_arguments(record, results)
     notes += _idle_reasoning(record, template, chats, results)
+    notes += _unmarked_thoughts(record, template, chats)
     return problems, notes + [note for dataset in chats if (note := _thought_note(record, template, dataset))]
 
 
@@ -116,6 +117,19 @@ def _idle_reasoning(
                 what = f"reasoning: {word} changes no prompt in some chats of {dataset.name}"
                 what = f"model {record.name}: {what}: its chat template writes the same for {', '.join(found)}"
                 yield Problem(record.file, "reasoning", what)
+
+
+def _unmarked_thoughts(
+    record: ModelRecord, template: ChatTemplate, datasets: Iterable[DatasetRecord]
+) -> Iterator[Problem]:
+    """A note on data sets with chats that ask for thoughts in a form that no filter knows."""
+    for dataset in datasets if record.wording.reasoning_tags is None else ():
+        with suppress(WordingError):  # this is reported elsewhere
+            prompts = (template.example(shape) for shape in dataset.chats if dataset.kind == "generate")
+            if tags := next(filter(None, map(tags_to_name, prompts)), None):
+                what = f"model {record.name}: its thoughts would be read as a part of the answers to {dataset.name}"
+                fix = f"as no filter knows their closing mark, {tags[1]!r}: {give_tags(tags[1])}"
+                yield Problem(record.file, "reasoning_tags", what, fix)
 
 
 def _thought_note(record: ModelRecord, template: ChatTemplate, dataset: DatasetRecord) -> Problem | None:

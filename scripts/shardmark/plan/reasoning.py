@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from shardmark.config.reasoning import DROP_SWITCH, GIVE_TAGS, NO_SWITCH, NO_TAGS, NO_THOUGHTS
+from shardmark.config.reasoning import DROP_SWITCH, NO_SWITCH, NO_TAGS, NO_THOUGHTS, give_tags
 from shardmark.config.wording import WordedConfig
 from shardmark.errors import Problem
 from shardmark.files import read_json
@@ -13,7 +13,7 @@ from shardmark.lock.entries import tokenizer_here
 from shardmark.plan.chats import named_templates
 from shardmark.plan.template_lookup import templates_elsewhere
 from shardmark.records.model import GgufFile, HubRepository, ModelRecord
-from shardmark.texts.thoughts import Tags, known_tags
+from shardmark.texts.thoughts import Tags, known_tags, tags_to_name
 
 
 def reasoning_problems(models: Iterable[ModelRecord], results: Path) -> list[Problem]:
@@ -43,7 +43,7 @@ def faults(record: ModelRecord, folder: Path) -> Iterator[Problem]:
         yield from wrong
         if not wrong and settings.reasoning not in NO_THOUGHTS and not tags_of(settings, templates, folder):
             key = "reasoning" if settings.reasoning is not None else "reasoning_tokens"
-            yield Problem(record.file, key, NO_TAGS, GIVE_TAGS)
+            yield Problem(record.file, key, NO_TAGS, give_tags(settings.template_text(templates)))
 
 
 def _switch_faults(record: ModelRecord, templates: dict[str, str]) -> Iterator[Problem]:
@@ -54,7 +54,10 @@ def _switch_faults(record: ModelRecord, templates: dict[str, str]) -> Iterator[P
 
 def tags_of(settings: WordedConfig, templates: dict[str, str], folder: Path) -> Tags | None:
     """The marks of a model's thoughts by its file, its chat template or its tokenizer."""
-    return settings.reasoning_tags or known_tags([settings.template_text(templates)]) or known_tags(_tokens(folder))
+    template = settings.template_text(templates)
+    if settings.reasoning_tags or tags_to_name(template):
+        return settings.reasoning_tags
+    return known_tags([template]) or known_tags(_tokens(folder))
 
 
 def _tokens(folder: Path) -> list[str]:

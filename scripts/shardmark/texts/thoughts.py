@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-Tags = tuple[str, str]
-"The marks that open and close a model's thoughts."
+Tags = tuple[str, str] | tuple[str, str, str]
+"The marks that open and close a model's thoughts; and one that ends its answer, if there is any."
 TAGS = ("think", "thinking", "thought", "reasoning", "reason", "seed:think", "mm:think")
 "Names of the tags <...> and [...] around thoughts."
 OTHER_MARKS = (
@@ -36,6 +36,11 @@ KNOWN_TAGS = (
     *OTHER_MARKS,
 )
 "Marks that models use, in their spelling."
+TO_NAME: tuple[Tags, ...] = (
+    ("Here is my thought process:", "Here is my response:"),
+    ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", "[END FINAL RESPONSE]"),
+)
+"Marks of Granite 3.2 and Apriel. They count only if a model's file names them: other models may write so, too."
 CODE = re.compile(r"^[ \t]*(```|~~~)[^\n]*$", re.MULTILINE)
 QUOTES = "`'\"“”‘’「」«»"
 
@@ -87,7 +92,8 @@ def thoughts_in(text: str, tag: str | None = None, tags: Tags | None = None, bar
             return Thoughts(final + len(BARE_FINAL) if final >= 0 else 0, final < 0, len(text))
     marks = _marks(text, tag, tags)
     end = max((mark.end for mark in marks if mark.closes), default=0)
-    return Thoughts(end, any(not mark.closes and mark.start >= end for mark in marks), len(text))
+    stop = text.find(tags[2], end) if tags and len(tags) > 2 else -1
+    return Thoughts(end, any(not mark.closes and mark.start >= end for mark in marks), len(text) if stop < 0 else stop)
 
 
 def marks_among(tokens: Iterable[str], tags: Tags | None = None) -> set[str]:
@@ -102,11 +108,18 @@ def marks_among(tokens: Iterable[str], tags: Tags | None = None) -> set[str]:
 def known_tags(texts: Iterable[str]) -> Tags | None:
     """The marks of thoughts in the first text that has any: a model's chat template, say, or one of its tokens."""
     for text in texts:
+        if tags_to_name(text):
+            return None
         if HARMONY[0] in text:
             return HARMONY_TAGS
         if found := next((tags for tags in KNOWN_TAGS if any(mark in text for mark in tags)), None):
             return found
     return None
+
+
+def tags_to_name(text: str) -> Tags | None:
+    """The marks in a chat template or a prompt that count only if the model's file names them."""
+    return next((tags for tags in TO_NAME if tags[1] in text), None)
 
 
 def opened_mark(prompt: str, tags: Tags | None = None) -> str:
@@ -150,7 +163,7 @@ def _marks(text: str, tag: str | None, tags: Tags | None = None) -> list[Mark]:
 @lru_cache
 def mark_pattern(tag: str | None, tags: Tags | None = None) -> re.Pattern[str]:
     if tags is not None:  # a model may take a part of one for the other, as <|im_start|> and <|im_start|>answer
-        first, last = (tag.strip() or tag for tag in tags)  # white space around a mark may differ
+        first, last = (tag.strip() or tag for tag in tags[:2])  # white space around a mark may differ
         opening, closing = re.escape(first), f"(?P<closes>{re.escape(last)})"
         return re.compile(f"{closing}|{opening}" if len(last) > len(first) else f"{opening}|{closing}")
     names = "|".join(map(re.escape, TAGS if tag is None else [tag]))
