@@ -24,6 +24,7 @@ from shardmark.plan import endpoints
 from shardmark.plan.endpoints import MAX_COST, answer_problems, use_max_cost
 from shardmark.plan.summary import bills, print_summary, wall_seconds
 
+pytestmark = pytest.mark.usefixtures("one_authority")
 CHOICE = {"kind": "choice", "prompt": "{{ question }}", "choices": ["1", "2"], "target": "0", "metrics": ["accuracy"]}
 KEY = "sk-a-secret"
 ENDLESS = " "

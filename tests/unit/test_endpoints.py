@@ -32,6 +32,7 @@ from shardmark.records.prediction import Generated, Part, Prediction, Sampled
 from shardmark.store.partials import PartialStore, partial_files, read_partial
 from shardmark.tasks.frames import as_sent
 
+pytestmark = pytest.mark.usefixtures("one_authority")
 NOTHING = Staged(model="", tokenizer="")
 KEY = "sk-not-to-be-seen-anywhere"
 
@@ -45,7 +46,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0.02)
 
 
 Open = Callable[..., EndpointBackend]
