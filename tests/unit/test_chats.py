@@ -155,6 +155,9 @@ def test_a_system_message_may_be_the_switch(system: tuple[str], reasoning: Any, 
     chat = said(*(("system", text) for text in system), ("user", "x"))
     assert template.text(chat, is_open=True) == prompt
     assert settings.model_copy(update={"reasoning": "low"}).switch(NEMOTRON) is None
+    kept = ChatTemplate(lambda messages, is_open: "".join(m.content.replace("/think", "") for m in messages))
+    with pytest.raises(WordingError, match="drops a part of a message of the user"):
+        kept.text(said(("user", "ls /think")), is_open=True)
 
 
 def test_thoughts_in_earlier_answers_are_left_out_where_the_template_does_so() -> None:

@@ -146,6 +146,9 @@ def test_a_template_that_opens_a_thought_is_noticed(tokenizer: Any) -> None:
     assert wording(tokenizer, opens).opened(CHAT) == "<think>"
     assert wording(tokenizer, opens.replace("<think>\n", "<think>\n\n</think>\n\n")).opened(CHAT) == ""
     assert wording(tokenizer).opened(CHAT) == ""
+    before = wording(tokenizer, TEMPLATE.replace("{{ m.content", "{{ '<think>\n' if loop.last }}{{ m.content"))
+    for begun, mark in [("It is ", "<think>"), ("So</think>It is", ""), ("<think>So", "<think>")]:
+        assert before.opened([*CHAT, Message(role="assistant", content=begun)]) == mark
     assert wording(tokenizer).opened("Explain <think>") == "<think>"
     assert wording(tokenizer).opened("Explain <think> tags") == ""
 

@@ -17,7 +17,7 @@ from shardmark.records.prediction import Frame
 from shardmark.records.request import Context, GenerateRequest, Message, Request
 from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template, by_transformers
 from shardmark.tasks.frames import frame_of
-from shardmark.texts.thoughts import known_tags, mark_left_open, opened_mark
+from shardmark.texts.thoughts import known_tags, mark_left_open
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,12 +60,12 @@ class Wording:
     def opened(self, context: Context) -> str:
         """The opening mark of the thought in which the model is to continue, such as <think>.
 
-        It is at the end of the prompt; or else in the beginning of the answer, if the chat ends with an assistant
-        message.
+        It is at the end of the prompt; or else within or before the beginning of the answer, if the chat ends with an
+        assistant message.
         """
         tags = self._settings.reasoning_tags
         begun = context[-1].content if not isinstance(context, str) and context[-1].role == "assistant" else ""
-        return opened_mark(self.text(context), tags) or mark_left_open(begun, tags)
+        return mark_left_open(self.text(context), begun, tags)
 
     def turn_ends(self, ends: Iterable[int]) -> tuple[int, ...]:
         """The token that ends an answer in a chat by its template, if none of the `ends` of texts does."""

@@ -17,7 +17,7 @@ from shardmark.records.dataset import DatasetRecord
 from shardmark.records.model import Folder, ModelRecord, Service
 from shardmark.records.request import ChatShape
 from shardmark.tasks.chat_templates import ChatTemplate, WordingError, by_meta_template, by_transformers
-from shardmark.texts.thoughts import opened_mark, tags_to_name
+from shardmark.texts.thoughts import mark_left_open, tags_to_name
 
 TOKENS = ("special_tokens_map.json", "tokenizer_config.json")
 "Files that name a tokenizer's special tokens; later ones take precedence."
@@ -139,7 +139,8 @@ def _thought_note(record: ModelRecord, template: ChatTemplate, dataset: DatasetR
     """
     shapes = [shape for shape in dataset.chats if shape.is_open] if dataset.kind in SCORED else []
     with suppress(WordingError):  # this is reported elsewhere
-        if any(opened_mark(template.example(shape), record.wording.reasoning_tags) for shape in shapes):
+        tags = record.wording.reasoning_tags
+        if any(mark_left_open(template.example(shape), shape.begun, tags) for shape in shapes):
             what = f"its chat template opens a thought, and the choices of {dataset.name} follow it"
             fix = "set reasoning: off if the template can close it, or use kind: generate"
             return Problem(record.file, "reasoning", f"model {record.name}: {what}", fix)

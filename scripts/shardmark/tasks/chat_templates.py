@@ -204,11 +204,12 @@ def _check_nothing_is_lost(messages: Sequence[Message], text: str) -> None:
     """Raise RefusedError if a part of a message is missing in the text, apart from white space and case.
 
     Some templates cut long messages. Thoughts may be missing in earlier answers, as reasoning models are trained so;
-    and so may words that are a switch for the template.
+    and so may the words of a system message that are a switch for the template.
     """
     rendered = _squeezed(text)
     for number, message in enumerate(messages, 1):
-        if _squeezed(message.content) in rendered or _squeezed(SWITCH_WORD.sub("", message.content)) in rendered:
+        content = SWITCH_WORD.sub("", message.content) if message.role == "system" else message.content
+        if _squeezed(message.content) in rendered or _squeezed(content) in rendered:
             continue
         earlier = message.role == "assistant" and number < len(messages)
         answer = without_thoughts(message.content) if earlier else None

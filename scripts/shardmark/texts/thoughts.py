@@ -132,10 +132,13 @@ def opened_mark(prompt: str, tags: Tags | None = None) -> str:
     return end[marks[-1].start :] if marks and not marks[-1].closes and marks[-1].end == len(end) else ""
 
 
-def mark_left_open(begun: str, tags: Tags | None = None) -> str:
-    """The mark of a thought that the beginning of an answer leaves open; an empty text if there is none."""
-    marks = _marks(begun, None, tags)
-    return begun[marks[-1].start : marks[-1].end] if marks and not marks[-1].closes else ""
+def mark_left_open(prompt: str, begun: str, tags: Tags | None = None) -> str:
+    """The mark of a thought in which the model is to continue, after a prompt that ends with the answer's beginning."""
+    if mark := opened_mark(prompt, tags):
+        return mark
+    if marks := _marks(begun, None, tags):
+        return "" if marks[-1].closes else begun[marks[-1].start : marks[-1].end]
+    return opened_mark(prompt.rstrip().removesuffix(begun.strip()), tags)
 
 
 def goes_on_with_thought(text: str) -> bool:
