@@ -127,6 +127,7 @@ def test_texts_that_lost_the_marks_of_thoughts_are_given_up(tmp_path: Path, vers
     for tokens in (["<think>", "</think>"], ["[THINK]"], ["<|channel|>", "<|message|>"], ["<|END_THINKING|>"]):
         assert spoilt(*tokens) == ([GENERATE, CHAT] if version < 4 else [])
     assert spoilt("<|channel>", "<channel|>") == spoilt("<|inner_suffix|>") == [GENERATE, CHAT]
+    assert spoilt("<think:6124c78e>") == spoilt("<ifm|think>") == [GENERATE, CHAT]
     assert spoilt("<think>", "</think>", special=False) == spoilt("<|message|>", "<thin>") == []
 
 

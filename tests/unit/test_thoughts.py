@@ -12,7 +12,7 @@ import tiny_models
 from asked import by_id, generate
 from shardmark.engine.thoughts import ThoughtLimits, ThoughtWatch, marks_in, thought_tokens
 from shardmark.records.prediction import Generated
-from shardmark.texts.thoughts import TO_NAME, marks_among, opened_mark, thoughts_in, without_thoughts
+from shardmark.texts.thoughts import TO_NAME, known_tags, marks_among, opened_mark, thoughts_in, without_thoughts
 
 TAGS = ("<|im_start|>think", "<|im_start|>answer")
 PAIRS = [
@@ -25,6 +25,8 @@ PAIRS = [
     ("<|channel>", "<channel|>"),
     ("<|inner_prefix|>", "<|inner_suffix|>"),
     ("<mm:think>", "</mm:think>"),
+    ("<think:6124c78e>", "</think:6124c78e>"),
+    ("<ifm|think_fast>", "</ifm|think_fast>"),
     ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
 ]
 SPECIAL = ("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|im_start|>", "<|other|>")
@@ -105,6 +107,11 @@ def test_a_word_that_names_a_channel_is_none_where_channels_keep_their_tokens(to
     assert written(tokenizer, text).thought == 0
     assert without_thoughts(text) == text
     assert without_thoughts(text, bare=True) is None
+
+
+@pytest.mark.parametrize(("opens", "closes"), PAIRS[:-1])
+def test_a_template_tells_the_marks(opens: str, closes: str) -> None:
+    assert known_tags([f"{opens}{{{{ content }}}}{closes}"]) == (opens, closes)
 
 
 def test_only_marks_of_thoughts_are_kept() -> None:

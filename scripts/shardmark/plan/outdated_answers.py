@@ -31,6 +31,7 @@ Before version 6:
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -71,7 +72,9 @@ MISPLACED = {"gpt_neo", "llama4", "llama4_text"}
 "Types of models that took columns in a tree of tokens for positions."
 DISTURBED = {"rwkv", "trocr", "xlm", "reformer"}
 "Types of models whose rows in a batch of generate changed each other's texts."
-LATER_MARKS = {"<|channel>", "<channel|>", "<|inner_prefix|>", "<|inner_suffix|>", "<mm:think>", "</mm:think>"}
+LATER_MARKS = re.compile(
+    r"<\|channel>|<channel\|>|<\|inner_(?:pre|suf)fix\|>|</?mm:think>|</?ifm\|think\w*>|</?think:[0-9a-f]+>"
+)
 "Marks of thoughts that were not known."
 
 
@@ -273,7 +276,7 @@ class OutdatedAnswers:
     @cached_property
     def _marks_later(self) -> bool:
         """Whether some of them do that were no known marks."""
-        return bool(LATER_MARKS.intersection(self._special)) and self.record.wording.reasoning_tags is None
+        return any(map(LATER_MARKS.fullmatch, self._special)) and self.record.wording.reasoning_tags is None
 
     @cached_property
     def _special(self) -> list[str]:

@@ -12,8 +12,13 @@ from typing import NamedTuple
 
 Tags = tuple[str, str] | tuple[str, str, str]
 "The marks that open and close a model's thoughts; and one that ends its answer, if there is any."
-TAGS = ("think", "thinking", "thought", "reasoning", "reason", "seed:think", "mm:think")
+TAGS = (
+    *("think", "thinking", "thought", "reasoning", "reason", "seed:think", "mm:think"),
+    *("ifm|think", "ifm|think_fast", "ifm|think_faster"),
+)
 "Names of the tags <...> and [...] around thoughts."
+SUFFIX = r"(?::[0-9a-f]{6,10})?"
+"What each of Hunyuan's later models adds to the name."
 OTHER_MARKS = (
     ("◁think▷", "◁/think▷"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
@@ -114,6 +119,8 @@ def known_tags(texts: Iterable[str]) -> Tags | None:
             return HARMONY_TAGS
         if found := next((tags for tags in KNOWN_TAGS if any(mark in text for mark in tags)), None):
             return found
+        if suffixed := re.search(rf"<(think{SUFFIX})>", text):
+            return f"<{suffixed[1]}>", f"</{suffixed[1]}>"
     return None
 
 
@@ -170,8 +177,8 @@ def mark_pattern(tag: str | None, tags: Tags | None = None) -> re.Pattern[str]:
         opening, closing = re.escape(first), f"(?P<closes>{re.escape(last)})"
         return re.compile(f"{closing}|{opening}" if len(last) > len(first) else f"{opening}|{closing}")
     names = "|".join(map(re.escape, TAGS if tag is None else [tag]))
-    opens = [rf"<(?:{names})(?:\s[^<>\n]{{0,100}})?>", rf"\[(?:{names})\]"]
-    closes = [rf"</(?:{names})\s?>", rf"\[/(?:{names})\]"]
+    opens = [rf"<(?:{names}){SUFFIX}(?:\s[^<>\n]{{0,100}})?>", rf"\[(?:{names})\]"]
+    closes = [rf"</(?:{names}){SUFFIX}\s?>", rf"\[/(?:{names})\]"]
     if tag is None:
         opens += [re.escape(mark) for mark, _ in OTHER_MARKS]
         closes += [re.escape(mark) for _, mark in OTHER_MARKS]
