@@ -133,6 +133,13 @@ def load_backend(folder: Path, **settings: Any) -> Any:
     return TransformersModel(model_record(folder, **settings), staged(folder))
 
 
+def plain_model(folder: Path) -> Any:
+    """The transformers model of a folder, never touched by the engine."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+
+
 def local_backend(folder: Path, model: Any, batch_size: int | str = "auto", **settings: Any) -> Any:
     """The LocalBackend of a loaded model, as if it had been loaded with these settings."""
     from shardmark.engine.local import LocalBackend

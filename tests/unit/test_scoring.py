@@ -32,10 +32,7 @@ def backend(folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> Any:
-    """The same weights, never touched by the engine."""
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    return tiny_models.plain_model(folder)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +42,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def llama_plain(llama: Any) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(llama.model.name_or_path, attn_implementation="eager").eval()
+    return tiny_models.plain_model(llama.model.name_or_path)
 
 
 def shard(seed: int = 0) -> list[ScoredRow]:
@@ -112,14 +107,13 @@ def test_scores_are_those_of_full_logits_one_row_at_a_time(backend: Any, plain: 
 
 @pytest.mark.parametrize("architecture", tiny_models.PECULIAR)
 def test_peculiar_attention_sees_its_branch_too(tmp_path: Path, architecture: str) -> None:
-    from transformers import AutoModelForCausalLM
 
     from shardmark.engine.tree import Budget
 
     folder = tiny_models.random_model(tmp_path, architecture)
     backend = tiny_models.load_backend(folder)
     assert not refusal(backend)
-    plain = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    plain = tiny_models.plain_model(folder)
     wanted = [plain_score(plain, row) for row in shard()]
     assert_near(scores(backend, shard()), wanted)
     assert_near(run(backend, shard(), Budget(11, 7)), wanted)
@@ -695,7 +689,7 @@ def test_where_positions_depend_on_the_length_nothing_is_shared(
 
 
 def test_rows_beyond_the_original_window_are_scored_by_their_own_length(tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
     rope = {"rope_type": "longrope", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
@@ -706,7 +700,7 @@ def test_rows_beyond_the_original_window_are_scored_by_their_own_length(tmp_path
     )
     backend = tiny_models.load_backend(tmp_path)
     assert "its rotary embedding depends on the length" in refusal(backend)
-    plain = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    plain = tiny_models.plain_model(tmp_path)
     assert_near(scores(backend, shard()), [plain_score(plain, row) for row in shard()])
 
 

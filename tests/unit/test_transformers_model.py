@@ -27,10 +27,7 @@ def backend(folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> Any:
-    """The same weights, never touched by the engine."""
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    return tiny_models.plain_model(folder)
 
 
 @pytest.fixture(scope="module")

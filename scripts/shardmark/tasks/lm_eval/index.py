@@ -179,7 +179,7 @@ def _tags(config: Config) -> list[str]:
     return [given] if isinstance(given, str) else list(map(str, given))
 
 
-def find(index: Index, pattern: str, where: str, key: str = "lm_eval") -> list[Task | Group]:
+def find(index: Index, pattern: str, where: str) -> list[Task | Group]:
     """The tasks and groups for a name or a glob; for tags, their tasks. Raises UserError.
 
     A glob is matched with names of tasks only, so that it never means a task twice.
@@ -189,7 +189,7 @@ def find(index: Index, pattern: str, where: str, key: str = "lm_eval") -> list[T
     names = fnmatch.filter(sorted(index.tasks), pattern)
     if not names:
         what = f"there is no task, group or tag {pattern!r} in {index.root}"
-        raise UserError(Problem(where, key, what, nearest(pattern, index.names)))
+        raise UserError(Problem(where, "lm_eval", what, nearest(pattern, index.names)))
     return [_task(index, name, {}) for name in names]
 
 
