@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from browser.conftest import Open
+from shardmark.report.build import build_report
+from unit.report.fake_results import write_results
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.slow]
 
@@ -17,6 +19,24 @@ def test_charts_are_drawn_and_fit(visit: Open, report: Path, width: int) -> None
         canvas.locator("svg").wait_for()
     assert page.locator(".canvas .failed").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_long_names_leave_room_on_a_phone(visit: Open, tmp_path: Path) -> None:
+    """Names of models are cut, columns of the heat map are wide enough for theirs, and tables show numbers."""
+    long = "organisation_" * 6 + "model"
+    files = write_results(tmp_path, [long, *"abcdefghijk"], [f"{'many_words_' * 6}{n}" for n in range(14)], n=4)
+    folder = build_report("r", *files, tmp_path / "out", {}).parent
+    page = visit(folder / "charts.html", width=390)
+    heat = page.locator(".canvas").first
+    heat.locator("svg").wait_for()
+    cells = [path.bounding_box()["width"] for path in heat.locator(".mark-rect path").all()[:28]]
+    assert min(cells) >= 17
+    assert "…" in heat.locator("svg").text_content()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    table = visit(folder / "compare.html", width=390).locator("#table")
+    assert table.locator("td").first.bounding_box()["x"] < 200
+    rank = visit(folder / "index.html").locator("td.rank").first
+    assert rank.evaluate("e => getComputedStyle(e).whiteSpace") == "nowrap"
 
 
 def test_a_menu_changes_what_is_shown(visit: Open, site: str) -> None:

@@ -69,6 +69,7 @@ def report(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_report_has_its_pages_tables_and_data(report: Path) -> None:
+    assert "a score opens its samples" in (report / "index.html").read_text("utf-8")
     found = {str(path.relative_to(report)) for path in report.rglob("*") if path.is_file()}
     names = {"index.html", "samples.html", "metrics.html", "provenance.html", "leaderboard.csv", "leaderboard.md"}
     assert {name for name in found if not name.startswith("data/")} >= names
@@ -190,6 +191,7 @@ def test_a_report_can_be_made_from_scores_alone(files: Files, tmp_path: Path) ->
     index = build_report("demo", files.scores, [], tmp_path / "out", {})
     assert not (index.parent / "samples").exists()
     assert not (index.parent / "samples.html").exists()
+    assert "a score opens its samples" not in index.read_text("utf-8")
     assert [link for page in pages(index.parent) for link in page.links if link.startswith("samples")] == []
 
 

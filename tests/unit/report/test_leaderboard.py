@@ -141,8 +141,8 @@ def test_reasoning_is_told_with_what_was_cut(tmp_path: Path) -> None:
     page = build_report("run", files.scores, files.samples, tmp_path / "report", {})
     text = page.read_text()
     assert "Mean tokens of reasoning" in text
-    assert "<td>a</td><td>x</td>" in text
-    assert "<td>a</td><td>z</td>" not in text.partition('id="reasoning"')[2].partition("</section>")[0]
+    assert 'who">a</td><td class="who">x</td>' in text
+    assert 'who">a</td><td class="who">z</td>' not in text.partition('id="reasoning"')[2].partition("</section>")[0]
     (told,) = read_index(page.parent, "x")["models"]
     assert "mean tokens of reasoning 45, of the answer 5" in told["summary"]
 
