@@ -569,6 +569,8 @@ def test_blocks_end_at_the_window_and_a_chain_is_never_copied() -> None:
             rows, columns = mask[:, :, block.tokens], block.columns
             assert torch.equal(block.mask, rows[..., columns])
             assert int(rows.sum()) == int(block.mask.sum())
+    for block, added in zip(view.blocks(window), view.blocks(window, 2, torch.float32), strict=True):
+        assert torch.equal(added.mask, torch.cat([block.mask.float().log()] * 2, 2))
     assert view.blocks(whole) is view.blocks(whole)
 
 

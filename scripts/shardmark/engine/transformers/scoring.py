@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.5
 "The share of the free memory to plan with; the rest is for what the estimate misses."
-CACHED_BYTES, CACHED_TOKENS = 24 << 20, 128
+CACHED_BYTES, CACHED_TOKENS = 36 << 20, 128
 "On a CPU, the bytes of activations that fit its caches bound the new tokens, but not below this number."
 LEAST_TOKENS = 16
 "The fewest new tokens: with fewer, a pass is hardly smaller. If memory runs out, they are halved all the same."

@@ -17,7 +17,7 @@ from shardmark.engine.tree import Chunk, Numbers
 
 BLOCK = {"cpu": 64, "cuda": 1024}
 "Tokens that attend together. Small blocks compute little that the mask then drops; large ones need fewer calls."
-MOST_TOKENS = {"cpu": 256, "cuda": 8192}
+MOST_TOKENS = {"cpu": 384, "cuda": 8192}
 "The most new tokens in one forward pass: more are hardly faster, but take more memory."
 SPARE = 1.5
 "A buffer for keys that has become too small is replaced by one of this many times the size."
