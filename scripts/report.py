@@ -34,6 +34,7 @@ def main(arguments: argparse.Namespace) -> None:
         kept=_results(arguments.inputs),
         slurm_jobs=[path for path in map(Path, given.slurm_jobs) if path.is_file()],
         mean_weights=given.mean_weights,
+        prices=given.prices,
         previous=_previous(arguments.inputs, given.against) if given.against else None,
     )
 

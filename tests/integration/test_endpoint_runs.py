@@ -130,9 +130,11 @@ def test_faults_kills_and_the_end_of_the_money_lose_nothing_and_ask_nothing_twic
     assert float(row["value"]) == pytest.approx((ROWS - 1) / ROWS)
 
 
-def test_an_interrupt_keeps_every_answer_that_arrived_whole(project: Project, endpoint: FakeEndpoint) -> None:
+def test_an_interrupt_keeps_what_arrived_and_a_later_price_asks_nothing(
+    project: Project, endpoint: FakeEndpoint
+) -> None:
     endpoint.seconds = 0.5
-    write(project, "models/far", endpoint.url, concurrency=4)
+    write(project, "models/far", endpoint.url, concurrency=4, price=None)
     run = project.start()
     deadline = time.monotonic() + 120
     while endpoint.answered.total() < 12 and time.monotonic() < deadline:
@@ -143,6 +145,12 @@ def test_an_interrupt_keeps_every_answer_that_arrived_whole(project: Project, en
     whole = endpoint.answered.total()
     project.run()
     assert endpoint.answered.total() - ROWS <= 4, f"{whole} were answered before the interrupt"
+    before, page = endpoint.asked.total(), project.folder / "results/reports/test/provenance.html"
+    assert "900.00" not in page.read_text()
+    write(project, "models/far", endpoint.url)
+    project.run()
+    assert endpoint.asked.total() == before
+    assert "900.00" in page.read_text()
 
 
 def test_two_runs_with_one_results_folder_ask_each_question_once(project: Project, endpoint: FakeEndpoint) -> None:

@@ -83,6 +83,7 @@ def _scored(results: Path, given: ReportInputs) -> Results:
         [Group(**public(to_json(group))) for group in given.groups],
         [read_gap(public(to_json(gap))) for gap in given.gaps],
         given.mean_weights,
+        given.prices,
     )
 
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from shardmark import layout
 from shardmark.config import Benchmark
+from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.files import digest, file_sha256, pretty_json, sealed, write_if_changed
 from shardmark.plan.code import source_digest
 from shardmark.plan.pairs import Pair, score_files
@@ -42,6 +43,11 @@ def plan_report(
         descriptions={
             "models": {model.name: model.settings.description for model in benchmark.models},
             "datasets": descriptions,
+        },
+        prices={
+            model.name: (price.input, price.output)
+            for model in benchmark.models
+            if isinstance(model.settings, OpenaiConfig) and (price := model.settings.price)
         },
         groups=[
             ReportGroup(

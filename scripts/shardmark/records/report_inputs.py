@@ -35,6 +35,8 @@ class ReportInputs(Sparse, frozen=True):
     "What Slurm's accounting says of the jobs of each model that may have some; such a file need not exist."
     descriptions: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
     "One line for each of the `models` and `datasets`, by name."
+    prices: dict[str, tuple[float, float]] = msgspec.field(default_factory=dict)
+    "The price of a million tokens of prompts and of answers, of each model that has one."
     groups: list[ReportGroup] = msgspec.field(default_factory=list)
     mean_weights: dict[str, float] = msgspec.field(default_factory=dict)
     "The weights of data sets and groups in the mean that ranks models; others weigh 1."

@@ -1,6 +1,7 @@
 """The timings of a score file: everything that varies from run to run, with a checksum of the samples."""
 
 import msgspec
+from msgspec.structs import replace
 
 from shardmark.records.base import Record
 
@@ -13,12 +14,16 @@ class Usage(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     written: int
     "Tokens of answers, thoughts included."
     money: float | None = None
-    """The cost at the price in the model's file, without that of requests whose answers were not used; None without a
-    price."""
+    """The cost at the price in the model's file when it was scored, without that of requests whose answers were not
+    used; None without a price."""
     served: dict[str, int]
     "How many requests each model answered, as the endpoint names it, with its provider and fingerprint after spaces."
     uncounted: int = 0
     "How many answers lack a complete or believable count of tokens: the sums above lack them."
+
+    def priced(self, price: tuple[float, float]) -> "Usage":
+        """The same with its cost at a price of a million tokens of prompts and of answers."""
+        return replace(self, money=(self.read * price[0] + self.written * price[1]) / 1e6)
 
 
 class Timings(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

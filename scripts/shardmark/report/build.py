@@ -25,7 +25,7 @@ from .private import public
 from .provenance import write_provenance
 from .remarks import near_misses
 from .render import environment
-from .results import Descriptions, Results, read_results
+from .results import Descriptions, Prices, Results, read_results
 from .site import Certified, Page, Site
 from .text import clean
 
@@ -84,6 +84,7 @@ def build_report(
     slurm_jobs: Sequence[Path] = (),
     mean_weights: Mapping[str, float] | None = None,
     previous: Previous | None = None,
+    prices: Prices | None = None,
 ) -> Path:
     """Build the report of a run in the folder `out` and return the path of its index.html.
 
@@ -93,16 +94,17 @@ def build_report(
     replace those in the score files; `groups` have the keys of Group, `gaps` those of Gap: results that are missing,
     which makes the report say that it is incomplete; `certificates` are files of certify.py, which are shown and
     copied; `slurm_jobs` are files of what Slurm's accounting says of the models' jobs; `mean_weights` are those of data
-    sets and groups in the mean that ranks models; a page says what has changed since the `previous` report. `kept` is a
-    results folder in which data made from a file of samples is kept for the next report. The same inputs give the same
-    bytes, with it or without. `out` appears only once it is complete, replacing an earlier report.
+    sets and groups in the mean that ranks models; a page says what has changed since the `previous` report; `prices`
+    are those of models whose answers were scored without one. `kept` is a results folder in which data made from a file
+    of samples is kept for the next report. The same inputs give the same bytes, with it or without. `out` appears only
+    once it is complete, replacing an earlier report.
     Near misses are also reported on standard error.
 
     Raises UserError for inputs that are malformed or do not fit together, or if `out` contains other files.
     """
     read = [Group(**public(group)) for group in groups]
     missing = [read_gap(public(gap)) for gap in gaps]
-    results = read_results(scores, samples, descriptions, timings, read, missing, mean_weights)
+    results = read_results(scores, samples, descriptions, timings, read, missing, mean_weights, prices)
     pages = [page for page in PAGES if page.wanted(results)]
     certified = [Certified(path, read_certificate(path)) for path in certificates]
     with whole_folder(out) as folder:

@@ -21,6 +21,8 @@ from .same_rows import SameRows
 Info = TypeVar("Info", ModelInfo, DatasetInfo)
 Descriptions = Mapping[str, Mapping[str, str]]
 'A line about each of the "models" and "datasets", by name.'
+Prices = Mapping[str, tuple[float, float]]
+"The price of a million tokens of prompts and of answers, by model."
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,11 @@ def read_results(
     groups: Iterable[Group] = (),
     gaps: Iterable[Gap] = (),
     mean_weights: Mapping[str, float] | None = None,
+    prices: Prices | None = None,
 ) -> Results:
     """Read score files and pair each with its samples and timings by folder and file name.
 
-    `descriptions` replace those in the score files, which are as old as the scores.
+    `descriptions` replace those in the score files, which are as old as the scores; `prices` are for those without one.
 
     Raises UserError if there is no score file, if samples have no scores, if a pair comes twice, or if the files
     disagree about a model or a data set.
@@ -164,6 +167,9 @@ def read_results(
     for path in scores:
         read, took = public_scores(read_scores(path)), timed.get(_key(path))
         times = read_timings(took) if took else read.provenance.inference
+        price = (prices or {}).get(read.model.name)
+        if price and times and times.usage and times.usage.money is None:
+            times = replace(times, usage=times.usage.priced(price))
         pair = Pair(_described(read, descriptions or {}), unpaired.pop(_key(path), None), times)
         names = (pair.scores.model.name, pair.scores.dataset.name)
         if names in pairs:

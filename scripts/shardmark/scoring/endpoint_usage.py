@@ -33,9 +33,8 @@ def usage(record: ModelRecord, answers: Mapping[str, Prediction]) -> Usage | Non
             written += sum(output.tokens for output in answer.outputs)
             uncounted += sum(map(_is_uncounted, answer.outputs))
             served.update(output.served for output in answer.outputs)
-    price = settings.price
-    money = (read * price.input + written * price.output) / 1e6 if price else None
-    return Usage(read=read, written=written, money=money, served=_commonest(served), uncounted=uncounted)
+    found = Usage(read=read, written=written, served=_commonest(served), uncounted=uncounted)
+    return found.priced((settings.price.input, settings.price.output)) if settings.price else found
 
 
 def cut_prompts(asked: Mapping[str, Request], answers: Mapping[str, Prediction]) -> int:

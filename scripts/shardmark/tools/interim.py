@@ -111,6 +111,7 @@ def interim(results: Path, run: str, now: str) -> Interim:
         [to_json(pair.gap) for pair in pairs if pair.gap],
         [Path(path) for path in given.certificates],
         mean_weights=given.mean_weights,
+        prices=given.prices,
     )
     return Interim(states, index)
 

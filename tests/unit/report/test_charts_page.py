@@ -65,13 +65,13 @@ def test_a_mean_stands_against_parameters_hours_tokens_and_money(tmp_path: Path)
         scores = make_scores(model, "demo_arithmetic", samples)
         scores["model"]["num_gpus"] = 2
         write_pair(tmp_path, pairs, scores, samples)
-        usage = {"read": 900, "written": 100, "money": 0.25, "served": {"x": 20}}
+        usage = {"read": 900, "written": 100, "served": {"x": 20}} | ({"money": 0.25} if model == "a" else {})
         took = to_json(make_timings(seconds=1800.0)) | {"parameters": size, "usage": usage}
         path = tmp_path / "timings" / pairs.scores[-1].parent.name / pairs.scores[-1].name
         path.parent.mkdir(parents=True)
         path.write_bytes(msgspec.json.encode(took))
         timings.append(path)
-    report = built(tmp_path / "out", pairs, timings=timings)
+    report = built(tmp_path / "out", pairs, timings=timings, prices={"a": (1.0, 1.0), "b": (100.0, 1600.0)})
     found = {name: rows(report, f"mean-by-{name}") for name in ("parameters", "gpu-hours", "tokens", "money")}
     assert sorted(float(row["parameters"]) for row in found["parameters"]) == [1e9, 7e9]
     assert [float(row["gpu_hours"]) for row in found["gpu-hours"]] == [1.0, 1.0]
