@@ -32,6 +32,7 @@ SVG_STYLE: dict[str, Any] = {
     "font": "system-ui, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif",
     "axis": {"labelColor": INK, "titleColor": INK, "gridColor": LINE, "domainColor": "#b4bcc8", "tickColor": "#b4bcc8"},
     "axisX": {"tickCount": 8},
+    "axisY": {"labelLimit": 260},
     "legend": {"labelColor": INK, "titleColor": INK},
     "text": {"fill": INK},
     "view": {"stroke": None},

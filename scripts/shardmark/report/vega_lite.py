@@ -54,9 +54,7 @@ def tips_of(*fields: str) -> list[Json]:
 
 def by_model(rows: Sequence[tuple[Any, ...]]) -> Json:
     """The axis of models, in the order of the rows, which begin with their names."""
-    return by(
-        "model", "nominal", sort=list(dict.fromkeys(row[0] for row in rows)), title=None, axis={"labelLimit": 260}
-    )
+    return by("model", "nominal", sort=list(dict.fromkeys(row[0] for row in rows)), title=None)
 
 
 def rounded(value: float | None) -> float | None:

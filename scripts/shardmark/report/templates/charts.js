@@ -11,7 +11,8 @@ const loadVega = (address) => new Promise((resolve, reject) => {
 });
 let drawing = null;
 
-const NARROW = 520; // px, below which legends stand below, and ticks are fewer
+const NARROW = 520; // px, below which legends stand below, ticks are fewer, and names are cut
+const CELL = 18; // px, the least width of a heat map's columns: their names stand side by side
 
 const style = (width) => {
   const own = getComputedStyle(document.documentElement);
@@ -20,7 +21,7 @@ const style = (width) => {
     background: null, font: getComputedStyle(document.body).fontFamily, view: { stroke: null },
     mark: { aria: false }, // whoever cannot see marks reads the table (CSV)
     axis: { labelColor: ink, titleColor: muted, gridColor: line, domainColor: edge, tickColor: edge, labelFontSize: 12, titleFontSize: 12, titleLimit: width },
-    axisX: { tickCount: width < NARROW ? 4 : 8 },
+    axisX: { tickCount: width < NARROW ? 4 : 8 }, axisY: { labelLimit: width < NARROW ? 0.35 * width : 260 },
     legend: { orient: width < NARROW ? "bottom" : "right", columns: 1, labelColor: ink, titleColor: muted, labelFontSize: 12, titleFontSize: 12, labelLimit: 220 }, text: { fill: ink, fontSize: 12 },
   };
 };
@@ -32,7 +33,9 @@ const draw = async (box) => {
     const values = rows.map((row) => Object.fromEntries(columns.map((name, place) => [name, row[place]])));
     const width = Math.max(240, Math.min(820, box.clientWidth - 8));
     const height = spec.height.step ? spec.height.step * new Set(rows.map(([model]) => model)).size : spec.height;
-    const size = spec.width.step ? { width: spec.width } : { width, autosize: { type: "fit-x", contains: "padding" } };
+    const across = spec.mark === "rect" ? new Set(rows.map(([, dataset]) => dataset)).size : 0;
+    const step = spec.width.step ?? (across * CELL > 0.4 * width ? CELL : 0);
+    const size = step ? { width: { step } } : { width, autosize: { type: "fit-x", contains: "padding" } };
     const whole = { ...spec, description: box.ariaLabel, data: { values }, height, ...size };
     await vegaEmbed(box, whole, { ast: true, actions: false, renderer: "svg", defaultStyle: false, config: style(width), logLevel: 1, // errors only
       tooltip: { disableDefaultStyle: true } });
