@@ -9,7 +9,7 @@ from shardmark.metrics.base import Mean, Needs
 class MathEquivalence(Mean):
     """Share of samples whose answer means the same number or formula as a target, by math-verify."""
 
-    protocol: ClassVar[int] = 6
+    protocol: ClassVar[int] = 7
     kinds: ClassVar[frozenset[str]] = frozenset({"generate"})
     needs: ClassVar[Needs] = Needs(packages=("math-verify", "latex2sympy2-extended", "sympy"))
     finds_answers: ClassVar[bool] = True
@@ -20,7 +20,10 @@ class MathEquivalence(Mean):
         return True
 
     def scores(self, predictions: Sequence[str], references: Sequence[list[str]]) -> list[float]:
-        """A 1.0 or 0.0 for each sample. 1/2, 0.5 and $\\frac{1}{2}$ are equal."""
+        """A 1.0 or 0.0 for each sample. 1/2, 0.5 and $\\frac{1}{2}$ are equal.
+
+        math-verify drops words; here 5 million is 5000000, and units, directions and times of day of both must agree.
+        """
         from shardmark.metrics.math_process import MathProcess
 
         with MathProcess() as process:

@@ -10,12 +10,14 @@ import resource
 import select
 import subprocess
 import sys
+from decimal import Decimal
 from types import TracebackType
 from typing import Self
 
 from shardmark.installation import SCRIPTS
 from shardmark.texts.boxes import boxes
-from shardmark.texts.numbers import SUPERSCRIPT, SUPERSCRIPTS, VULGAR, in_ascii
+from shardmark.texts.numbers import MAGNITUDES, SUPERSCRIPT, SUPERSCRIPTS, VULGAR, in_ascii
+from shardmark.texts.quantities import contradict, same_time
 from shardmark.texts.wording import FOREIGN_ANSWER
 
 SECONDS = 30.0
@@ -29,6 +31,9 @@ DELIMITERS = re.compile(r"(?<!\\)\$|\\f?boxed|(?<!\\)\\[(\[]|\\begin\{(?:equatio
 "Marks of LaTeX in a text. A matrix is a formula itself, and two backslashes before a bracket end a row of it."
 MARKS = (
     (re.compile(r"\*\*([^*\n]+)\*\*"), r"\1"),
+    (re.compile(r"(?<![\w)}\]$.])[\u2010-\u2013](?=\$?\d)"), "-"),
+    (re.compile(r"(?:\bnegative|(?<![\d)}]\s)(?<!\b\w\s)\bminus)\s(\$?)(?=\d)"), r"\1-"),
+    (re.compile(r"(?<=\d) and (?:a|one) half\b"), " 1/2"),
     (re.compile(r"\\boxed\s+(?=\{)|(?<![\\\w])(?:\x08o|bo)xed\s?(?=\{)"), r"\\boxed"),
     (re.compile(r"(?<!\\)~|</?answer>"), " "),
     (re.compile(r"(?<=\d)\.(?=\s?\})"), ""),
@@ -52,6 +57,7 @@ PI = re.compile(r"(?<![\\A-Za-z])pi(?![A-Za-z])")
 PI_SIGN = r"\\pi "
 APART = re.compile(r"(?<=\d)(?:\s|\\[,;: ])+(?=\d)")
 SPACING = re.compile(r"\s|(?<!\\)\\[!,;: ]|\\(?:left|right)(?![a-z])|(?<!\\)\$")
+WORDS = re.compile(r"\\(?:text|mbox|mathrm|textrm)\s?\{([^{}]*)\}")
 BOX = re.compile(r"\\f?boxed")
 JOINED = re.compile(r"\\f?boxed[^\n]*\}[\s$]*(?:\\text\{)?[\s,;]*(?:and|or)?[\s}$]*")
 "A box and what joins it to the next one."
@@ -68,8 +74,22 @@ CONCLUDED = re.compile(rf"(?:{ANSWER}|\b(?:is|are|be|equals?|get|have|gives)\b|=
 "The same after other words or alone, in a text without any dollar sign."
 EQUATION = re.compile(r"[\d)}]\s?=")
 LISTED = re.compile(r"(?<=[\d)}])(?:, |,? (?:and|or) )(?=[-+(\\]?\d|[a-z]\s?=)")
-FORMULA_IN_TEXT = re.compile(r"\d\s?[xyz]\b|[xyz]\s?[-+*/^]|\b(?:log|ln|sin|cos|tan|sqrt|exp)\b")
+FORMULA_IN_TEXT = re.compile(
+    r"\d\s?[xyz]\b|[xyz]\s?[-+*/^<>\u2264\u2265]|\d(?:[i\u03c0]|\s?pi)\b|\d\^\{|\b(?:log|ln|sin|cos|tan|sqrt|exp)\b"
+)
 "Marks of a formula in plain text: the number in it is not its value."
+RUN = re.compile(
+    r"(?:(?:(?:\\sqrt|\^)\{[^{}]*\}|[-\d+*/^=<>\u2264\u2265()\u03c0]|[.,](?=\d)|\b(?:log|ln|sin|cos|tan|sqrt|exp)\b"
+    r"|(?<![^\W\d])(?:[ixyz]|pi)\b)[^\S\n]?)+"
+)
+"What may be a formula in plain text."
+SENTENCE = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}\s")
+"The beginning of a sentence, which is not a formula as a whole."
+MAGNITUDE = re.compile(
+    r"(?<![\d.])(\d[\d,]{0,20}(?:\.\d{1,20})?)((?:[\s~$]|\\[,; ]|\\(?:text|mbox|mathrm)\s?\{\s?){1,4})"
+    rf"({'|'.join(filter(str.isascii, MAGNITUDES))})s?\b",
+    re.IGNORECASE,
+)
 
 
 class MathProcess:
@@ -139,13 +159,22 @@ def same(answer: str, reference: str) -> bool:
     if LISTED.search(stated) and not EQUATION.search(stated):
         return bool(verify(right, parse(_as_formula(LISTED.sub(", ", stated)))))
     answer = NOT_NUMBER.sub("", answer) if plain else answer
-    prose = not plain or not ("\\" in answer or FORMULA_IN_TEXT.search(answer))
-    boxes = _last_boxes(answer)
-    readings = [boxes] if boxes.startswith("$") else [answer, boxes]
+    boxed = _last_boxes(answer)
+    on_time = same_time(boxed, reference)
+    if on_time is not None or contradict(boxed, reference):
+        return bool(on_time)
+    last = _last_run(answer) if plain else ""
+    latex = "\\" in answer.replace("\\sqrt{", "")
+    is_formula = not latex and bool("\\" in last or FORMULA_IN_TEXT.search(last))
+    prose = not plain or not (is_formula or latex)
+    readings = [boxed] if boxed.startswith("$") else [answer, boxed]
     if prose and any(verify(right, parse(each)) for each in dict.fromkeys(readings)):
         return True
+    if is_formula and verify(right, parse(_as_formula(last))):
+        return True
     short = len(answer.strip()) <= FORMULA and "\n" not in answer.strip()
-    if plain and ("\\" in answer or short) and verify(right, parse(_as_formula(answer))):
+    whole = plain and (latex or short) and not (is_formula and SENTENCE.match(answer))
+    if whole and verify(right, parse(_as_formula(answer))):
         return True
     return stated not in ("", answer) and same(stated, reference)
 
@@ -173,6 +202,18 @@ def _last_boxes(text: str) -> str:
     return f"${', '.join(boxes(text[starts[-1] :]))}$"
 
 
+def _last_run(text: str) -> str:
+    """The last number of a plain text, with the formula that it may be a part of."""
+    runs = [found[0] for found in RUN.finditer(text) if re.search(r"\d|\u03c0|pi", found[0])]
+    return runs[-1].strip(" =") if runs else ""
+
+
+def _scaled(found: re.Match[str]) -> str:
+    """5 million as 5000000; what is between them stays."""
+    number = Decimal(found[1].replace(",", "")) * MAGNITUDES[found[3].lower()]
+    return f"{number.normalize():f}{found[2]}"
+
+
 def _readable(text: str) -> str:
     """The text in notations that math-verify can read."""
     text = VULGAR.sub(r"\1 \2", text).replace("。", ". ").replace("：", ": ")
@@ -182,6 +223,7 @@ def _readable(text: str) -> str:
     text = text.translate(SYMBOLS) if _is_marked(text) else text
     for mark, replacement in MARKS:
         text = mark.sub(replacement, text)
+    text = MAGNITUDE.sub(_scaled, text)
     if len(re.findall(r"(?<!\\)\$", text)) % 2:
         text = re.sub(r"\$(?=\s?[-.\d])", "", text, count=1)  # a currency, as nothing closes it
     text = MIXED.sub(lambda m: rf"\frac{{{int(m[1]) * int(m[3]) + int(m[2])}}}{{{m[3]}}}", text)
@@ -197,7 +239,7 @@ def _fraction(repeating: re.Match[str]) -> str:
 
 def _bare(formula: str) -> str:
     """A formula without spacing and delimiters: if these are equal, so are the formulas, computable or not."""
-    return re.sub(r"\\[dt]frac", r"\\frac", SPACING.sub("", APART.sub("~", formula))).rstrip(".")
+    return re.sub(r"\\[dt]frac", r"\\frac", SPACING.sub("", APART.sub("~", WORDS.sub(r"\1", formula)))).rstrip(".")
 
 
 def _bases(formula: str) -> list[str]:
