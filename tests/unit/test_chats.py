@@ -302,6 +302,10 @@ def test_a_job_looks_at_its_chats_before_it_takes_a_device(tmp_path: Path) -> No
     out = tmp_path / "refuses/results/predictions/m@0/talk/a.jsonl"
     (problem,) = problems(answer_shard, ready, requests, out, 1, lambda done, total: None)
     assert "cannot be asked the chats of data set talk: the chat template refuses" in problem.what
+    (tmp_path / "refuses/chat_template.jinja").write_text(OPENED)
+    ready.record.wording.chat_template_kwargs["thinkin"] = True
+    (problem,) = problems(answer_shard, ready, requests, out, 1, lambda done, total: None)
+    assert "does not read thinkin" in problem.what
 
 
 def test_a_job_logs_what_its_template_has_no_place_for(tmp_path: Path, caplog: Any) -> None:

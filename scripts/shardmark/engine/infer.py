@@ -23,7 +23,7 @@ from shardmark.engine.scratch import on_scratch
 from shardmark.engine.watchdog import Pulse
 from shardmark.errors import Problem, UserError
 from shardmark.lock.entries import ADD, no_template
-from shardmark.plan.chats import shape_problems, template_of
+from shardmark.plan.chats import shape_problems, template_of, unread_arguments
 from shardmark.plan.cost import Costs, work
 from shardmark.plan.machine import hardware
 from shardmark.records.base import find_sealed, read_sealed_record
@@ -248,7 +248,7 @@ def _check_chats(loaded: LoadedModel, missing: dict[str, Request], dataset: str)
     template = template_of(Path(folder), record.wording)
     if not template:
         raise UserError(Problem(record.file, "meta_template", no_template(record.name, dataset), ADD))
-    if problems := shape_problems(record, template, shapes, dataset):
+    if problems := [*shape_problems(record, template, shapes, dataset), *unread_arguments(record, Path(folder))]:
         raise UserError(problems)
     for note in template.notes():
         log.warning("model %s: %s", record.name, note)

@@ -52,7 +52,8 @@ def wording_problems(
         return [], []
     problems = [p for d in chats for p in shape_problems(record, template, d.chats, f"{d.name} ({d.file})")]
     notes = [Problem(record.file, "", f"model {record.name}: {note}") for note in template.notes()]
-    problems += _unread_arguments(record, results)
+    folder, _, templates = _tokenizer_files(record, results)
+    problems += unread_arguments(record, folder, templates)
     notes += _idle_reasoning(record, template, chats, results)
     notes += _unmarked_thoughts(record, template, chats)
     return problems, notes + [note for dataset in chats if (note := _thought_note(record, template, dataset))]
@@ -68,18 +69,19 @@ def _idle_in_texts(record: ModelRecord) -> Iterator[Problem]:
         yield Problem(record.file, keys[0], what, "set apply_chat_template: auto in the run or the model's file")
 
 
-def _unread_arguments(record: ModelRecord, results: Path) -> Iterator[Problem]:
+def unread_arguments(
+    record: ModelRecord, folder: Path | None, templates: dict[str, str] | None = None
+) -> Iterator[Problem]:
     """A problem for each argument in the model's file that its chat template does not read.
 
     A model's own code may read others.
     """
-    if record.wording.trust_remote_code:
-        return
     names: set[str] = set()
     with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable files are reported elsewhere
-        templates = named_templates(*_tokenizer_files(record, results))
-        names = variables_of(record.wording.template_text(templates))
-    for key in record.wording.chat_template_kwargs.keys() - names - {CHOSEN} if names else ():
+        names = variables_of(record.wording.template_text(named_templates(folder, record.wording, templates)))
+    if record.wording.trust_remote_code or not names:
+        return
+    for key in record.wording.chat_template_kwargs.keys() - names - {CHOSEN}:
         what = f"model {record.name}: its chat template does not read {key}, so this argument has no effect"
         yield Problem(record.file, f"chat_template_kwargs.{key}", what, f"drop it; or {nearest(key, names)}")
 
