@@ -82,6 +82,7 @@ def test_yaml_reads_on_and_off_as_booleans(text: str, said: Any) -> None:
         {"reasoning": "low", "chat_template_kwargs": {"thinking_budget": 0}},
         {"reasoning": {"budget": 8}, "chat_template_kwargs": {"thinking_budget": 9}},
         {"chat_template_kwargs": {"enable_thinking": "False"}},
+        {"chat_template_kwargs": {"enable_thinking": 0}},
         {"reasoning": "off", "meta_template": {"round": {"user": {}, "assistant": {}}}},
     ],
 )
@@ -164,11 +165,15 @@ FAMILIES = {
 }
 
 
+EFFORT = {"gpt_oss": {"reasoning_effort": "high"}}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_switches_and_marks_of_real_families_are_found(family: str) -> None:
     arguments, opening = FAMILIES[family]
     template = (Path(__file__).parents[1] / f"fixtures/chat_templates/{family}.jinja").read_text()
     assert switch("off", template) == arguments
+    assert (switch("high", template), switch("max", template)) == (EFFORT.get(family), None)
     assert (known_tags([template]) or (None,))[0] == opening
 
 

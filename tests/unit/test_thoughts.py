@@ -90,6 +90,7 @@ def test_a_model_may_mark_the_end_of_its_answer(tags: Any) -> None:
     assert without_thoughts(text, tags=tags) == "4"
     assert without_thoughts(text + "".join(tags[2:]) + " " * len(tags[2:]), tags=tags) == "4"
     assert without_thoughts(f"{tags[0]}so", tags=tags) is None
+    assert without_thoughts(" 4 " + "".join(tags[2:]), tags=tags) == " 4 "
     assert opened_mark(f"<assistant>{tags[0]}\n", tags) == tags[0]
 
 

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from shardmark.settings import Settings
-from shardmark.texts.thoughts import Tags, tags_to_name
+from shardmark.texts.thoughts import HARMONY, Tags, tags_to_name
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 "The efforts that OpenAI's API knows; a chat template or a model may support fewer."
 Word = Literal["on", "off", Effort]
 EFFORTS: tuple[str, ...] = get_args(Effort)
+GPT_OSS_EFFORTS = ("low", "medium", "high")
+"The efforts that gpt-oss knows; its template writes any."
 NO_THOUGHTS = ("off", "none")
 EFFORT = "reasoning_effort"
 BUDGET = "thinking_budget"
@@ -84,6 +86,8 @@ def switch(reasoning: Word | ReasoningBudget | None, template: str) -> dict[str,
     word = "on" if isinstance(reasoning, ReasoningBudget) else reasoning
     variables = variables_of(template)
     levels = [name for name, values in SWITCHES.items() if name in variables and "on" not in values and word in values]
+    if HARMONY[0] in template and word not in GPT_OSS_EFFORTS:
+        levels = []
     switches = [name for name, values in SWITCHES.items() if name in variables and "on" in values]
     arguments = {name: SWITCHES[name][word] for name in levels[:1] if not (switches and word in NO_THOUGHTS)}
     if switches and (levels or word in ("on", *NO_THOUGHTS)):

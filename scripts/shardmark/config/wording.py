@@ -171,10 +171,9 @@ class WordedConfig(ModelConfig):
             raise ValueError("template_date has no effect: meta_template replaces the chat template")
         self._check_reasoning()
         for key, value in self.chat_template_kwargs.items():
-            if isinstance(value, str) and value.lower() in ("true", "false") and True in SWITCHES.get(key, {}).values():
-                raise ValueError(
-                    f"chat_template_kwargs.{key} is the text {value!r}, which counts as true: drop the quotes"
-                )
+            is_switch = any(state is True for state in SWITCHES.get(key, {}).values())
+            if is_switch and not isinstance(value, bool) and str(value).lower() in ("true", "false", "0", "1"):
+                raise ValueError(f"chat_template_kwargs.{key} is {value!r}: write true or false, without quotes")
         if given := sorted(SET_HERE & self.chat_template_kwargs.keys()):
             raise ValueError(
                 f"chat_template_kwargs: {', '.join(given)}: cannot be set, as it follows from the data set"

@@ -51,7 +51,8 @@ class Thinking(NamedTuple):
         found = thoughts_in(text, tags=self.tags)
         if found.unfinished:
             return ""
-        return text[found.end : found.stop].lstrip() if found.end else text
+        answer = text[found.end : found.stop]
+        return answer.lstrip() if found.end else answer
 
     def thoughts(self, prediction: Written) -> Iterator[tuple[Output | Generated, Thoughts]]:
         """Each output with its thoughts."""

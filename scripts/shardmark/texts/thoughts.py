@@ -44,8 +44,9 @@ KNOWN_TAGS = (
 TO_NAME: tuple[Tags, ...] = (
     ("Here is my thought process:", "Here is my response:"),
     ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", "[END FINAL RESPONSE]"),
+    ("<|open|>think<|sep|>", "<|close|>think<|sep|><|open|>response<|sep|>", "<|close|>response<|sep|>"),
 )
-"Marks of Granite 3.2 and Apriel. They count only if a model's file names them: other models may write so, too."
+"Marks of Granite 3.2, Apriel and Kimi K3. They count only if a model's file names them: others may write so, too."
 CODE = re.compile(r"^[ \t]*(```|~~~)[^\n]*$", re.MULTILINE)
 QUOTES = "`'\"“”‘’「」«»"
 
@@ -79,9 +80,8 @@ def without_thoughts(text: str, tag: str | None = None, tags: Tags | None = None
     found = thoughts_in(text, tag, tags, bare)
     if found.unfinished:
         return None
-    if not found.end:
-        return text if text.strip() else None
-    return text[found.end : found.stop].strip() or None
+    answer = text[found.end : found.stop]
+    return (answer if not found.end and answer.strip() else answer.strip()) or None
 
 
 def thoughts_in(text: str, tag: str | None = None, tags: Tags | None = None, bare: bool = False) -> Thoughts:
@@ -126,7 +126,7 @@ def known_tags(texts: Iterable[str]) -> Tags | None:
 
 def tags_to_name(text: str) -> Tags | None:
     """The marks in a chat template or a prompt that count only if the model's file names them."""
-    return next((tags for tags in TO_NAME if tags[1] in text), None)
+    return next((tags for tags in TO_NAME if any(mark in text for mark in tags[:2])), None)
 
 
 def opened_mark(prompt: str, tags: Tags | None = None) -> str:
