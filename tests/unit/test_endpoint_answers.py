@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fake_endpoint import choices
-from shardmark.engine.endpoints.answers import Failure, Malformed, NoLogprobs, Reply, Unfit, failure_of, read_answer
+from shardmark.engine.endpoints.answers import Malformed, NoLogprobs, Reply, Unfit, read_answer
+from shardmark.engine.endpoints.failures import Failure, failure_of
 from shardmark.engine.endpoints.questions import Question
 from shardmark.engine.tokens import ScoredRow
 

@@ -21,9 +21,9 @@ from fake_endpoint import Fault, choices, record, serving
 from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.engine.endpoints import asking, client
 from shardmark.engine.endpoints import backend as backends
-from shardmark.engine.endpoints.answers import Failure
 from shardmark.engine.endpoints.backend import MAX_COST, EndpointBackend, open_backend
 from shardmark.engine.endpoints.dialect import Dialect
+from shardmark.engine.endpoints.failures import Failure
 from shardmark.engine.endpoints.questions import Questions
 from shardmark.errors import UserError
 from shardmark.plan.endpoint_access import read_secrets

@@ -2,11 +2,11 @@
 
 import json
 import math
-import re
 from typing import Any, NamedTuple
 
 import msgspec
 
+from shardmark.engine.endpoints.failures import Failure, failure_in, shortened
 from shardmark.engine.endpoints.questions import Question
 from shardmark.engine.tokens import well_formed
 from shardmark.records.base import Unreadable, parse
@@ -43,8 +43,6 @@ SERVED_LENGTH = 200
 MOST_TOKENS = 10_000_000
 "The largest count that is believed: endpoints add prompts of their own and ignore limits, but have no such window."
 
-LOCATED = re.compile(r"'loc': (?:\('body', '(\w+)'|'body\.(\w+))")
-"The wrong field in errors of pydantic that a server (vLLM) sends as a text; the whole request may follow as input."
 LONGEST_TOKEN = 1024
 "The most bytes that a token can have: a count of fewer tokens than a text must have is not believed."
 LONGEST_NUMBER = 40
@@ -63,17 +61,6 @@ class Unfit(Exception):
     def __init__(self, what: str, fix: str) -> None:
         super().__init__(what)
         self.fix = fix
-
-
-class Failure(NamedTuple):
-    """An error that an endpoint reports."""
-
-    message: str
-    code: str = ""
-    parameter: str = ""
-    "The field of the request that is wrong."
-    status: int | None = None
-    "The HTTP status that the body names."
 
 
 class Usage(NamedTuple):
@@ -137,60 +124,6 @@ def _whole_number(digits: str) -> float:
     return int(digits) if len(digits) < LONGEST_NUMBER else math.inf
 
 
-def failure_of(content: bytes) -> Failure:
-    """The error in the body of an answer, in any of the forms that servers use."""
-    try:
-        value = parse(content)
-    except Unreadable:
-        value = content.decode(errors="replace")
-    return _failure(value)
-
-
-def _failure(value: Any) -> Failure:
-    found = value = value[0] if isinstance(value, list) and value else value  # Gemini sends a list
-    if isinstance(value, dict) and isinstance(details := value.get("detail"), list) and details:
-        found = _first_detail(details[0])  # FastAPI's
-        return found if found else Failure(str(details))
-    for key in ("error", "detail", "message"):
-        if isinstance(found, dict) and found.get(key):
-            found = found[key]
-            break
-    if isinstance(found, dict):
-        told = [found.get(name) for name in ("message", "code", "param", "type")]
-        message, code, parameter = (str(part) if part is not None else "" for part in told[:3])
-        parameter = _field(parameter) or _field("".join(next(iter(LOCATED.findall(message)), "")))
-        kind = str(told[3]) if isinstance(told[3], str) else ""
-        status = _status(found.get("code"))
-        return Failure(message or str(found), code if status is None and code else kind, parameter, status)
-    return Failure(str(found))
-
-
-def _field(parameter: str) -> str:
-    """The field of a request in a path such as body.stop.0."""
-    return re.split(r"[.\[]", parameter.removeprefix("body."))[0]
-
-
-def _first_detail(detail: Any) -> Failure | None:
-    """The first wrong field of a request."""
-    if not isinstance(detail, dict) or not isinstance(detail.get("loc"), list) or not detail["loc"]:
-        return None
-    field = next((part for part in detail["loc"] if isinstance(part, str) and part != "body"), "")
-    message = f"{field}: {detail['msg']}".removeprefix(": ") if detail.get("msg") else str([detail])
-    return Failure(message, str(detail.get("type") or ""), field)
-
-
-def _status(code: Any) -> int | None:
-    """The HTTP status that a code stands for; some endpoints write it as a text."""
-    if code == "rate_limit_exceeded":
-        return 429
-    return int(code) if re.fullmatch("[45][0-9][0-9]", str(code)) else None
-
-
-def shortened(text: str) -> str:
-    """A message of an endpoint as one line of reasonable length."""
-    return re.sub(r"\s+", " ", well_formed(text[:2000])).strip()[:500]
-
-
 def read_answer(content: bytes, question: Question, api: str) -> Reply | Failure:
     """The answer in a body, or the error that it reports, whatever its HTTP status.
 
@@ -201,7 +134,7 @@ def read_answer(content: bytes, question: Question, api: str) -> Reply | Failure
         if not body.choices and not body.error:
             value = parse(content)
             if isinstance(value, dict) and (value.get("detail") or value.get("message")):
-                return _failure(value)  # an error with status 200
+                return failure_in(value)  # an error with status 200
         return _read(body, question, api)
     except Unreadable as error:
         raise Malformed(str(error)[:300]) from error
@@ -211,13 +144,13 @@ def read_answer(content: bytes, question: Question, api: str) -> Reply | Failure
 
 def _read(body: _Body, question: Question, api: str) -> Reply | Failure:
     if not body.choices and body.error:
-        return _failure({"error": body.error})
+        return failure_in({"error": body.error})
     choices = body.choices or []
     if len(choices) != 1:
         raise Malformed(f"it has {len(choices)} choices instead of one")
     choice = choices[0]
     if choice.error:
-        return _failure({"error": choice.error})
+        return failure_in({"error": choice.error})
     if question.row:
         if _is_failed(choice.finish_reason):
             _end(choice.finish_reason)

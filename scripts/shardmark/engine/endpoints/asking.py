@@ -16,7 +16,6 @@ import msgspec
 from shardmark.config.backends.openai import OpenaiConfig, Price
 from shardmark.config.reasoning import EFFORT
 from shardmark.engine.endpoints.answers import (
-    Failure,
     Malformed,
     NoLogprobs,
     Reply,
@@ -27,6 +26,7 @@ from shardmark.engine.endpoints.answers import (
 )
 from shardmark.engine.endpoints.client import PENNILESS, Again, Client, Refused
 from shardmark.engine.endpoints.dialect import REFUSALS, Dialect
+from shardmark.engine.endpoints.failures import Failure
 from shardmark.engine.endpoints.pace import LIMITED, OK, TROUBLE
 from shardmark.engine.endpoints.permits import Permits
 from shardmark.engine.endpoints.questions import Question

@@ -12,7 +12,7 @@ import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
 
 from shardmark.config.backends.openai import OpenaiConfig
-from shardmark.engine.endpoints.answers import Failure, failure_of, shortened
+from shardmark.engine.endpoints.failures import Failure, failure_of, shortened
 from shardmark.plan.endpoint_access import Secrets, client_options, request_headers, trusts_proxies
 
 MOST_BYTES = 64 << 20

@@ -9,8 +9,8 @@ import logging
 import re
 from typing import Any
 
-from shardmark.engine.endpoints.answers import Failure
 from shardmark.engine.endpoints.client import Refused
+from shardmark.engine.endpoints.failures import Failure
 
 MOST_STOPS = 4
 FIELDS = ("max_tokens", "stop", "seed", "top_p", "temperature")
