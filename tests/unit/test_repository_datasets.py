@@ -186,8 +186,30 @@ def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> N
         (
             "bbeh_gen",
             {"task": "web of lies", "input": "", "target": "yes, no, 'x'"},
-            ["The answer is: **Yes,no ,'x'**\nmore", r"the answer is 1. The answer is: \boxed{\text{yes, no, 'x'}}"],
-            ["yes, no", "The answer is: yes no 'x'", "the answer is: yes, no, 'x'"],
+            [
+                "The answer is: **Yes,no ,'x'**\nmore",
+                r"the answer is 1. The answer is: \boxed{\text{yes, no, 'x'}}.",
+                "yes, no, x",
+            ],
+            ["yes, no", "The answer is: yes no 'x'", "the answer is: yes, x, no"],
+        ),
+        (
+            "bbeh_gen",
+            {"task": "nycc", "input": "", "target": "(C)"},
+            ["The answer is: (c)", "The answer is: **C**.", "The final answer is (C), since", "**Answer:**\n\nC"],
+            ["The answer is: (D)", "(C) or (D)? The answer is: unknown"],
+        ),
+        (
+            "bbeh_gen",
+            {"task": "buggy tables", "input": "", "target": "26.1"},
+            ["The answer is: 26.10."],
+            ["The answer is: 26"],
+        ),
+        (
+            "bbeh_gen",
+            {"task": "time arithmetic", "input": "", "target": "[]"},
+            ["The answer is: []."],
+            ["The answer is: ."],
         ),
         (
             "bbh_cot_free_gen.formal_fallacies",
@@ -195,12 +217,11 @@ def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> N
             [
                 "### Final Answer\nvalid",
                 "**Final answer:**\n\nValid",
-                r"It is $\text{valid}$.",
+                r"$\text{valid}$.",
                 "the answer is valid. It holds.",
             ],
             ["the answer is invalid.", "**Answer:**\ninvalid"],
         ),
-        ("bbeh_gen", {"task": "nycc", "input": "", "target": "(C)"}, ["The answer is: (c)"], ["The answer is: **C**"]),
         (
             "medmcqa_gen",
             dict.fromkeys(("question", "opa", "opb", "opc", "opd"), "") | {"cop": 1, "id": 0, "subject_name": ""},
@@ -266,12 +287,14 @@ def test_mgsm_takes_the_last_number_after_the_answer_in_its_language(language: s
     [
         *(("mgsm_en_gen", "w "), ("nq_gen", "a. "), ("zebralogic_gen", "\n"), ("gsm8k_gen", "\\boxed{")),
         *(("musr_gen.team_allocation", "ANSWER: "), ("livecodebench_gen", " ")),
+        *((name, f"\\boxed{{{'}' * 59_992}x") for name in ("bbeh_gen", "bbh_cot_free_gen.navigate")),
     ],
 )
 def test_an_output_that_never_ends_is_read_within_the_bounds(name: str, text: str) -> None:
     from shardmark.filters.chain import filter_steps
 
-    assert len(filter_steps([(text * 60_000)[:60_000]], DATASETS[name].settings.filters, {})[-1]) == 1
+    whole = (text * (60_000 // len(text) + 1))[:60_000]
+    assert len(filter_steps([whole], DATASETS[name].settings.filters, {})[-1]) == 1
 
 
 @pytest.mark.parametrize("name", ["boolq_gen", "SuperGLUE_RTE_gen", "SuperGLUE_WSC_gen", "SuperGLUE_WiC_gen"])
