@@ -39,6 +39,8 @@ def test_it_has_the_models_with_means_and_scores(results: Results, tmp_path: Pat
     assert str(board.rows[0].ranks) in line
     assert line.count("±") == 1 + len(board.columns)
     assert any("accuracy, %" in line for line in lines)
+    assert "≈ not distinguishable" in lines[-1]
+    assert "≈" not in shown(alone(next(iter(results)).scores), tmp_path)
 
 
 def test_a_narrow_terminal_says_what_it_leaves_out(results: Results, tmp_path: Path) -> None:

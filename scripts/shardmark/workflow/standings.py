@@ -84,7 +84,7 @@ def _notes(text: str, models: int, columns: int, has_remarks: bool) -> list[str]
     more = [f"{number} more {kind}{'s' * (number > 1)}" for kind, number in left.items() if number > 0]
     return [
         *([first.strip("*")] if first else []),
-        "± half the 95 % interval; ≈ not distinguishable from the best",
+        "± half the 95 % interval" + "; ≈ not distinguishable from the best" * (models > 1),
         *([f"{SIGN} has a remark: see the report"] if has_remarks else []),
         *([f"not shown: {' and '.join(more)}"] if more else []),
     ]
