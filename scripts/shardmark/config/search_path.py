@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from glob import has_magic
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,10 @@ def of_kind(file: Path, kind: str) -> bool:
 def _by_name(folder: Path, kind: str, problems: list[Problem], root: Path | None = None) -> dict[str, Path]:
     """The YAML files below a folder by the name they define; two of one name are a problem."""
     found: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
-        if path.name.startswith("."):
-            continue  # an editor's
-        found[path.stem].append(path.relative_to(root) if root else path)
+    files = (os.path.join(place, name) for place, *inner in os.walk(folder) for name in chain(*inner))
+    for path in map(Path, sorted(file.removeprefix(f"{root}/") for file in files)):
+        if path.suffix in (".yaml", ".yml") and not path.name.startswith("."):  # an editor's
+            found[path.stem].append(path)
     for name, paths in found.items():
         if len(paths) > 1:
             others = " and ".join(map(str, paths[1:]))

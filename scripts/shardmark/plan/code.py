@@ -1,7 +1,6 @@
 """Digests of this library's source: files made by a part are made again when it changes."""
 
 import functools
-from collections.abc import Iterable
 from pathlib import Path
 from types import CodeType
 
@@ -31,7 +30,8 @@ def code_digest(results: Path, *parts: str) -> str:
     return str(known[key])
 
 
-def _files(parts: Iterable[str]) -> list[Path]:
+@functools.cache
+def _files(parts: tuple[str, ...]) -> list[Path]:
     found = [path for part in parts for path in (LIBRARY / part, *(LIBRARY / part).rglob("*"))]
     return sorted(path for path in found if path.suffix in SOURCES)
 
