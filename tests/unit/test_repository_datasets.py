@@ -237,8 +237,8 @@ def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> N
         (
             "musr_gen.team_allocation",
             {"narrative": "", "question": "", "choices": "['a', \"b's\"]", "answer_index": 1},
-            ["1\nANSWER: 2 - b's", "ANSWER: no, ANSWER: (2)"],
-            ["2", "ANSWER: b's\nANSWER: 2", "ANSWER: 21", "ANSWER: 2, ANSWER: b"],
+            ["1\nANSWER: 2 - b's", "ANSWER: no, ANSWER: (2)", "ANSWER: 1\n**Answer:** 2", "ANSWER:\n2\nAnswer: "],
+            ["2", "ANSWER: b's", "ANSWER: 21", "ANSWER: 2, ANSWER: b"],
         ),
         (
             "needle_gen",
@@ -249,8 +249,8 @@ def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> N
         (
             "SuperGLUE_ReCoRD_gen",
             {"passage": "", "query": "", "answers": ["the U.S. Senate", "O'Neill"]},
-            ["\nAnswer: The U.", "ONeill, who\nran"],
-            ["Answer\nthe U.S. Senate", "Senate", "o'neill"],
+            ["\nAnswer: The U.S. Senate.", "ONeill, who\nran", "The answer is O’Neill", "o'neill"],
+            ["Answer\nthe U.S. Senate", "Senate", "The U."],
         ),
         (
             "zebralogic_gen",
