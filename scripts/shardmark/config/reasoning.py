@@ -71,7 +71,7 @@ Reasoning = Annotated[
     Word | ReasoningBudget, BeforeValidator(_word, json_schema_input_type=bool | Word | ReasoningBudget)
 ]
 Text = Annotated[str, Field(min_length=1)]
-ReasoningTags = Annotated[tuple[Text, Text] | tuple[Text, Text, Text], AfterValidator(_differ)]
+ReasoningTags = Annotated[tuple[Text, ...], Field(min_length=2, max_length=3), AfterValidator(_differ)]
 
 
 def switch(reasoning: Word | ReasoningBudget | None, template: str) -> dict[str, Any] | None:

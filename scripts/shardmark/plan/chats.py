@@ -77,9 +77,11 @@ def unread_arguments(
     A model's own code may read others.
     """
     names: set[str] = set()
+    if not record.wording.chat_template_kwargs or record.wording.trust_remote_code:
+        return
     with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable files are reported elsewhere
         names = variables_of(record.wording.template_text(named_templates(folder, record.wording, templates)))
-    if record.wording.trust_remote_code or not names:
+    if not names:
         return
     for key in record.wording.chat_template_kwargs.keys() - names - {CHOSEN}:
         what = f"model {record.name}: its chat template does not read {key}, so this argument has no effect"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-Tags = tuple[str, str] | tuple[str, str, str]
+Tags = tuple[str, ...]
 "The marks that open and close a model's thoughts; and one that ends its answer, if there is any."
 TAGS = (
     *("think", "thinking", "thought", "reasoning", "reason", "seed:think", "mm:think"),
