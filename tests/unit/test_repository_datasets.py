@@ -255,8 +255,8 @@ def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> N
         (
             "zebralogic_gen",
             {"id": 0, "puzzle": "", "question": "", "choices": ["x", "y"], "answer": "y"},
-            ["**A**. The final answer is: (b)", "(A)\nB\n", "**b** (A)", "(A) or (B)"],
-            ["B or not", "The answer is A, **B**"],
+            ["**A**. The final answer is: (b)", "The answer is: **B**", "The answer is Alice, (B)", "(B)"],
+            ["A or B", "The answer is: A", "The answer is Bob"],
         ),
     ],
 )
