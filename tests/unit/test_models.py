@@ -11,7 +11,9 @@ import pytest
 from projects import problems, safetensors_file, write_weights
 from shardmark.config import Named
 from shardmark.config.backends.transformers import TransformersConfig
+from shardmark.errors import Problem, UserError
 from shardmark.files import file_sha256
+from shardmark.lock import lock
 from shardmark.lock.lock import Lock
 from shardmark.plan.models import resolve_model
 from shardmark.records.model import Commit, Folder, GgufIdentity, ModelRecord
@@ -171,7 +173,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path, path: str) -> None:
 
 def test_a_file_is_no_folder(weights: Path) -> None:
     file = weights / "model.safetensors"
-    assert refusal(weights.parent, path=str(file)) == ("path", f"no folder {file}")
+    assert refusal(weights.parent, path=str(file)) == ("path", f"{file} is a file")
 
 
 def test_a_model_with_an_encoder_is_refused(weights: Path) -> None:
@@ -276,6 +278,17 @@ def test_an_adapter_makes_another_model_of_its_content(weights: Path, adapter: P
     other = digest_of(weights, adapter=str(adapter))
     (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "lora_alpha": 3}')
     assert len({bare, one, other, digest_of(weights, adapter=str(adapter))}) == 4
+
+
+def test_a_repository_that_is_not_found_is_told_under_its_own_key(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, installed: set[str]
+) -> None:
+    def refuse(kind: str, repository: str, revision: str | None, where: str, **_: Any) -> str:
+        raise UserError(Problem(where, "path", f"no {repository}", "correct it"))
+
+    monkeypatch.setattr(lock, "ask_hub", refuse)
+    for key in ("adapter", "tokenizer_path"):
+        assert refusal(weights.parent, path=str(weights), **{key: "org/gone"}) == (key, "no org/gone")
 
 
 def test_an_adapter_of_the_hub_is_pinned(weights: Path, installed: set[str]) -> None:

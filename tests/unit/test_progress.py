@@ -110,6 +110,15 @@ def test_shards_that_failed_for_one_reason_are_told_together(run: Plan) -> None:
     assert last.startswith(f"{total - 1} of {total} shards are missing")
 
 
+def test_a_reason_that_data_sets_share_is_told_once(run: Plan) -> None:
+    since = file_time(run.results)
+    first, _ = (log(run, pair, 0, "2026-01-01 10:00:00,000 ERROR root: no model\n") for pair in (0, 1))
+    names = [f"tiny on {pair.dataset.name}, shard {pair.missing[0].name}" for pair in run.pairs[:2]]
+    told = list(failures(run, since))
+    assert told[:2] == [f"failed: {'; '.join(names)}; the end of {first}:", "    ERROR root: no model"]
+    assert len(told) == 3
+
+
 def test_logs_of_an_earlier_run_are_not_told(run: Plan) -> None:
     old = log(run, 0, 0, "2026-01-01 10:00:00,000 ERROR root: long ago\n")
     since = file_time(run.results)

@@ -149,9 +149,16 @@ def _location(
         files = sorted(f for f in folder.iterdir() if f.suffix in MODEL_FILES and f.is_file())
         identity = {f.name: hashes.sha256(f) for f in files}
         return Folder(path=str(folder), identity=identity)
+    if folder.is_file():
+        fix = "give it as gguf_file" if folder.suffix == ".gguf" else "give the folder that holds it"
+        raise UserError(Problem(where, key, f"{path} is a file", fix))
     if path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.exists():
         raise UserError(Problem(where, key, f"no folder {path}", "correct the path, or give a Hub id such as org/name"))
-    commit = lock.commit("model", path, revision, where)
+    keys = {"path": key, "revision": "adapter_revision" if key == "adapter" else "revision"}
+    try:
+        commit = lock.commit("model", path, revision, where)
+    except UserError as error:
+        raise UserError(replace(each, key=keys.get(each.key, each.key)) for each in error.problems) from error
     return HubRepository(path=path, identity=Commit(repository=path, commit=commit))
 
 

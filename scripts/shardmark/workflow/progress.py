@@ -178,18 +178,17 @@ class Failure(NamedTuple):
 
 
 def failures(plan: Plan, since: float) -> Iterator[str]:
-    """Lines on all failures since a time: each shard or other job by name, with the last lines of its log."""
+    """Lines on all failures since a time: for each reason, the shards and other jobs, and the last lines of a log."""
     failed = [
         Failure(what, shard, log, last_words(log))
         for what, shard, made, log in _jobs(plan)
         if not made.exists() and written_since(log, since)
     ]
-    groups = [list(same) for _, same in groupby(failed, key=lambda one: (one.what, one.words))]
+    groups = [list(same) for _, same in groupby(failed, key=lambda one: one.words)]
     for same in groups[:LINES]:
-        shards = [one.shard for one in same if one.shard]
-        more = f" and {len(shards) - LINES} more" if len(shards) > LINES else ""
-        named = f", shard{'s' * (len(shards) > 1)} {', '.join(shards[:LINES])}{more}" if shards else ""
-        yield f"failed: {same[0].what}{named}; the end of {same[0].log}:"
+        jobs = [_jobs_named(list(alike)) for _, alike in groupby(same, key=lambda one: one.what)]
+        more = f"; and {len(jobs) - LINES} more" if len(jobs) > LINES else ""
+        yield f"failed: {'; '.join(jobs[:LINES])}{more}; the end of {same[0].log}:"
         yield from (f"    {line}" for line in same[0].words.splitlines())
     if len(groups) > LINES:
         yield f"and {sum(map(len, groups[LINES:]))} more have failed; see the logs"
@@ -197,6 +196,12 @@ def failures(plan: Plan, since: float) -> Iterator[str]:
     if missing:
         planned = sum(len(pair.missing) for pair in plan.pairs)
         yield f"{missing:,} of {planned:,} shards are missing; run the same command again: finished work is kept"
+
+
+def _jobs_named(alike: list[Failure]) -> str:
+    shards = [one.shard for one in alike if one.shard]
+    more = f" and {len(shards) - LINES} more" if len(shards) > LINES else ""
+    return alike[0].what + (f", shard{'s' * (len(shards) > 1)} {', '.join(shards[:LINES])}{more}" if shards else "")
 
 
 def _jobs(plan: Plan) -> Iterator[tuple[str, str, Path, Path]]:
