@@ -13,7 +13,7 @@ from shardmark.engine.backend import Backend
 
 
 class Quick(Backend):
-    """Answers with numbers that the request decides, and takes a while."""
+    """Answers with numbers that the request decides."""
 
     def answer(self, requests):
         import time
@@ -21,7 +21,7 @@ class Quick(Backend):
         from shardmark.records.prediction import Generated, Output, Sampled, Scored
 
         for key, request in requests.items():
-            time.sleep(0.05)
+            time.sleep(PAUSE)
             if request.kind == "generate" and request.samples > 1:
                 texts = [str(int(key[2 * n : 2 * n + 2], 16)) for n in range(request.samples)]
                 yield [Sampled(id=key, samples=[Output(text=text, tokens=1, end="eos", cut=0) for text in texts])]
@@ -81,9 +81,9 @@ os.environ["SHARDMARK_FORKS"] = "off"
 "Nothing is to be imported before a stand-in is there."
 
 
-def use_quick_engine(project: Project) -> None:
-    """Have the commands of a project do without a model, `evaluate` and charts."""
-    _put_in(project, worker=ENGINE, score=METRICS, report=CHARTS)
+def use_quick_engine(project: Project, pause: float = 0.05) -> None:
+    """Have the commands of a project do without a model, `evaluate` and charts; each answer takes `pause` seconds."""
+    _put_in(project, worker=f"PAUSE = {pause}\n{ENGINE}", score=METRICS, report=CHARTS)
 
 
 def use_quick_scoring(project: Project) -> None:

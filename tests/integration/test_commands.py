@@ -20,7 +20,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project.create(tmp_path_factory.mktemp("commands") / "project", **SMALL_RUN)
     for name in ("config", "demo", "gemma"):
         (project.folder / f"config/{name}.yaml").unlink()
-    use_quick_engine(project)
+    use_quick_engine(project, pause=0)
     project.run()
     return project
 

@@ -17,7 +17,7 @@ from workflow import SMALL_RUN, Project
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A run that has finished."""
     project = Project.create(tmp_path_factory.mktemp("finished") / "project", **SMALL_RUN)
-    use_quick_engine(project)
+    use_quick_engine(project, pause=0)
     output = project.run()
     *_, last = ends = output.splitlines()[-12:]
     assert last == "report: results/reports/test/index.html"
