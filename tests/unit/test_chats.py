@@ -180,6 +180,11 @@ def test_an_argument_that_a_template_does_not_read_is_refused(tmp_path: Path) ->
     assert "drop it; or did you mean 'enable_thinking'?" in problem.fix
     model(tmp_path, OPENED, chat_template_kwargs={"own": False}, trust_remote_code=True)
     assert plan(tmp_path).warnings == []
+    model(tmp_path, OPENED, chat_template_kwargs={"tools": [{"name": "add"}]})
+    named = tmp_path / "weights/m/additional_chat_templates"
+    named.mkdir()
+    (named / "tool_use.jinja").write_text(OPENED + "{{ tools }}")
+    assert plan(tmp_path).warnings == []
 
 
 def test_settings_for_chats_are_told_to_be_idle_in_texts(tmp_path: Path) -> None:

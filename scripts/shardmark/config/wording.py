@@ -113,7 +113,8 @@ class WordedConfig(ModelConfig):
         given = self.tokenizer_kwargs.get("chat_template") or own
         named = self.chat_template_kwargs.get("chat_template")
         if isinstance(given, dict):
-            given = given.get(named or "default", named)
+            usual = "tool_use" if self.chat_template_kwargs.get("tools") and "tool_use" in given else "default"
+            given = given.get(named or usual, named)
         elif named:
             given = named
         return "" if self.meta_template else str(given or "")
