@@ -5,6 +5,7 @@ import io
 import multiprocessing
 import tarfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -349,3 +350,20 @@ def test_one_process_unpacks_at_a_time(archive: Path, machine: Machine) -> None:
         assert not machine.files()
     other.join(30)
     assert (other.exitcode, machine.unpack(archive).there) == (0, 6)
+
+
+def test_one_machine_unpacks_into_a_shared_folder_at_a_time(
+    archive: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock of `sole_job` is known on one machine only."""
+    monkeypatch.setattr(packing, "sole_job", lambda path: nullcontext())
+    others = [multiprocessing.get_context("fork").Process(target=machine.unpack, args=[archive]) for _ in range(2)]
+    with packing._sole_host(machine.project / packing.HOSTS):
+        for other in others:
+            other.start()
+        others[0].join(0.1)
+        assert list(machine.files()) == [f"clone/{packing.HOSTS}"]
+    for other in others:
+        other.join(30)
+    assert ([other.exitcode for other in others], machine.unpack(archive).there) == ([0, 0], 6)
+    assert not [name for name in machine.files() if "unpacking" in name]

@@ -1,12 +1,14 @@
 """Pack everything that a run needs into one archive, and unpack it where there is no network."""
 
+import errno
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -48,6 +50,8 @@ OF_MACHINES = {"run", "results", "scratch", "store", "store_trust", "data_root",
 CODE = {".py", ".pyc", ".pyd", ".so", ".pth", ".sh", ".smk"}
 "Suffixes of files that Python or a shell would run."
 ROWS = re.compile(rf"{layout.DIGEST}\.jsonl")
+HOSTS = ".shardmark-unpacking.lock"
+"The file in a project that one of several machines locks while it unpacks there."
 SPARE = 1 << 28
 "Bytes of a disk that are left free."
 
@@ -136,7 +140,7 @@ class Unpacking:
 
         Files that were unpacked before an interruption are not written again. Raises UserError.
         """
-        with sole_job(hub_cache() / "unpacking"):
+        with sole_job(hub_cache() / "unpacking"), _sole_host(self._root / HOSTS):
             return self._unpack(run, step)
 
     def _unpack(self, run: Merged | None, step: Step) -> Unpacked:
@@ -298,6 +302,37 @@ class Unpacking:
         """Remove contents that were not put in place."""
         for folder in self._places.values():
             shutil.rmtree(folder / staging, ignore_errors=True)
+
+
+@contextmanager
+def _sole_host(path: Path) -> Iterator[None]:
+    """A block that one of the machines that share a folder enters at a time, if its file system has locks."""
+    try:
+        handle = _locked(path)
+    except OSError:  # one that has none, or is read-only
+        yield
+        return
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(path: Path) -> int:
+    """The handle of a lock file, which its last holder removes. Raises OSError if there can be none."""
+    while True:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                return handle
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):  # it was removed meanwhile, here or on another machine
+                os.close(handle)
+                path.unlink(missing_ok=True)
+                raise
+        os.close(handle)
 
 
 def _refuse_other_run(manifest: Manifest, run: Merged | None) -> None:
