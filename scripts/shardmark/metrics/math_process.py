@@ -173,10 +173,13 @@ def same(answer: str, reference: str) -> bool:
     if is_formula and verify(right, parse(_as_formula(last))):
         return True
     short = len(answer.strip()) <= FORMULA and "\n" not in answer.strip()
-    whole = plain and (latex or short) and not (is_formula and SENTENCE.match(answer))
+    stated = "" if stated.strip() == answer.strip() else stated
+    whole = plain and (latex or short) and not (stated or (is_formula and SENTENCE.match(answer)))
     if whole and verify(right, parse(_as_formula(answer))):
         return True
-    return stated not in ("", answer) and same(stated, reference)
+    if not stated or (is_formula and stated == last) or (plain and stated.isdecimal()):
+        return False
+    return _bare(stated) == _bare(reference) or bool(verify(right, parse(_as_formula(stated))))
 
 
 def _stated(text: str, plain: bool) -> str:
