@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 import asked
+import fake_endpoint
 from answered import made
 from projects import COMMIT, model_record
 from shardmark.files import SEAL, pretty_json, sealed, write_whole
@@ -118,6 +119,13 @@ def test_the_nearest_measurement_corrects_the_prior(tmp_path: Path) -> None:
     costs.measure(own, "sums", "generate")
     assert ratios(costs, own, "sums", "generate") == pytest.approx((4, 3))
     assert ratios(costs, own, "words", "generate") == pytest.approx((3, 3))
+
+
+def test_models_on_this_machine_say_nothing_about_an_endpoint(tmp_path: Path) -> None:
+    costs, far = Costs(tmp_path), fake_endpoint.record("http://127.0.0.1:9/v1")
+    took(tmp_path, model(), "sums", 100)
+    costs.measure(model(), "sums", "generate")
+    assert costs.predict(far, "sums", "generate", TOKENS, 1).inference == prior_seconds(far, TOKENS, 1)
 
 
 def test_shards_that_were_reused_say_nothing_and_partly_reused_ones_count_what_they_inferred(tmp_path: Path) -> None:

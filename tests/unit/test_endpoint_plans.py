@@ -355,6 +355,7 @@ def test_requests_tokens_and_money_are_counted_at_most(tmp_path: Path) -> None:
     assert bill.read == pytest.approx(15 * len("Q: What is 0 + 1?\nA:") / 4, abs=1)
     assert bill.money == pytest.approx(bill.read + 2 * bill.written, abs=1)
     assert "15 requests" in str(bill)
+    assert "at most about 0.0012 in" in str(bill._replace(money=0.00123))
 
 
 @pytest.mark.parametrize("pace", [{"requests_per_minute": 2.5}, {"tokens_per_minute": 4, "requests_per_minute": 100}])

@@ -56,9 +56,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--configfile", "--configfiles", type=Path, nargs="+", default=[], metavar="FILE", help=files)
     values = "values that override those of the files"
     parser.add_argument("--config", "-C", nargs="*", default=[], metavar="KEY=VALUE", help=values)
-    parser.add_argument("--called", metavar="TEXT", help="what to call the configuration in messages")
-    keys = "keys of FILE, separated by commas, that came from the command line"
-    parser.add_argument("--given", metavar="KEYS", default="", help=keys)
+    # For targets, which pass on their run: what to call it in messages, and which keys of FILE the command line gave.
+    parser.add_argument("--called", help=argparse.SUPPRESS)
+    parser.add_argument("--given", default="", help=argparse.SUPPRESS)
 
 
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:

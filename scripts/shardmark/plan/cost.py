@@ -163,6 +163,8 @@ def weight_bytes(model: ModelRecord) -> int:
 
 
 def _device(model: ModelRecord) -> str:
+    if model.settings.elsewhere:
+        return "endpoint"
     return "gpu" if model.on_gpus else "cpu"
 
 

@@ -55,7 +55,9 @@ class Bill(NamedTuple):
 
     def __str__(self) -> str:
         tokens = f"{self.requests:,} requests, about {self.read:,} tokens to read, at most {self.written:,} to write"
-        return tokens + (f", at most about {self.money:,.2f} in its currency" if self.money is not None else "")
+        if self.money is None:
+            return tokens
+        return f"{tokens}, at most about {self.money:{',.2f' if self.money >= 0.01 else '.2g'}} in its currency"
 
 
 def bill_of(settings: OpenaiConfig, shards: Iterable[tuple[Path, float]]) -> Bill:
