@@ -12,7 +12,7 @@ from shardmark.engine.endpoints.questions import Question
 from shardmark.engine.tokens import ScoredRow
 from shardmark.records.prediction import Generated, Output, Sampled, Scored
 from shardmark.records.request import ChoiceRequest, GenerateRequest
-from shardmark.scoring.endpoint_usage import cut_prompts, usage
+from shardmark.scoring.endpoint_usage import cut_prompts, served_models, usage
 
 MODEL = record("http://127.0.0.1:9/v1", price={"input": 1e6, "output": 2e6})
 
@@ -64,6 +64,8 @@ def test_all_models_that_scored_the_choices_of_a_request_are_kept() -> None:
     assert told
     assert told.served == {"m fp_1": 1, "m fp_2": 1}
     assert (told.read, told.written, told.money) == (9, 3, 15.0)
+    assert served_models({"r": scored, "s": answer(served="m fp_3")}) == 1
+    assert served_models({"r": scored, "s": answer(served="n fp_1"), "t": answer(served="")}) == 2
 
 
 def test_of_a_fingerprint_for_each_answer_only_some_are_kept() -> None:

@@ -23,6 +23,7 @@ from shardmark.records.origin import FileOrigin, HubOrigin
 from shardmark.records.prediction import Output, Prediction, Sampled, prediction_of
 from shardmark.records.prediction import Scored as ScoredPrediction
 from shardmark.records.shard import ShardLists
+from shardmark.scoring import endpoint_usage
 from shardmark.scoring.sample_scores import with_thoughts
 from shardmark.scoring.score import score_dataset
 from shardmark.scoring.thinking import Thinking
@@ -772,6 +773,17 @@ def test_thoughts_are_counted_and_what_is_cut_is_said(tmp_path: Path) -> None:
     apart = {"text": "", "reasoning": "3?"}  # all of which is a thought, according to the endpoint
     assert counts(apart, apart | {"end": "refusal"})["reasoning"]["cut"] == 1
     assert counts({"end": "time"})["late"] == 1
+
+
+def test_prompts_that_an_endpoint_cuts_and_several_models_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint_usage, "SOME", -1000)  # no prompt here is too long otherwise
+    scored = sums(tmp_path)
+    for answer, served in zip(scored.predictions["first"], ["m-1 fp", "m-2 fp"], strict=False):
+        answer |= {"read": 5, "served": served}
+    counts = scored.write().score()[0]["counts"]
+    assert (counts["cut_there"], counts["models"]) == (2, 2)
 
 
 def test_choices_within_a_thought_are_said(tmp_path: Path) -> None:

@@ -168,6 +168,8 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "Answers that a model behind an endpoint refused to give, or that the endpoint withheld."
     cut_there: int = 0
     "Prompts that an endpoint seems to have cut, by its own count of their tokens."
+    models: int = 0
+    "How many models answered, by the names that an endpoint gave."
     repeated: int = 0
     "Greedy requests that the engine was asked again, each in a batch of its own."
     differing: int = 0
@@ -189,9 +191,10 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         seen = f"thoughts treated as part of {how.reasoned:,} of {how.answers:,} answers" if how and how.seen else ""
         refused = f"answers refused or withheld by the endpoint: {self.refused:,}" if self.refused else ""
         short = f"prompts that the endpoint seems to have cut: {self.cut_there:,}" if self.cut_there else ""
+        several = f"answered by {self.models} models, as the endpoint names them" if self.models > 1 else ""
         batch = f"{self.differing} of {self.repeated} answers asked again alone differed" if self.differing else ""
         part = str(self.so_far) if self.so_far else ""
-        return [text for text in (part, tied, alone, inside, cut, seen, late, refused, short, batch) if text]
+        return [text for text in (part, tied, alone, inside, cut, seen, late, refused, short, several, batch) if text]
 
 
 class Provenance(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

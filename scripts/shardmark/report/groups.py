@@ -44,6 +44,7 @@ def group_scores(group: Group, scores: Sequence[Scores], same: Sequence[str] | N
     )
     summed = ("samples", "tied", "alone", "within_thoughts", "late", "refused", "cut_there", "repeated", "differing")
     totals = {name: sum(getattr(one.counts, name) for one in scores) for name in summed}
+    totals["models"] = max(one.counts.models for one in scores)
     counts = Counts(
         requests=0, truncated=0, unanswered=0, **totals, reasoning=_reasoning(scores), so_far=_so_far(scores)
     )

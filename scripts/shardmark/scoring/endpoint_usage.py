@@ -25,16 +25,25 @@ def usage(record: ModelRecord, answers: Mapping[str, Prediction]) -> Usage | Non
         return None
     read, written, uncounted, served = 0, 0, 0, Counter[str]()
     for answer in answers.values():
+        served.update(_served(answer))
         if isinstance(answer, Scored):
             read, written = read + answer.read, written + answer.written
-            served.update(answer.served.split("\n"))
         else:
             read += sum(output.read for output in answer.outputs)
             written += sum(output.tokens for output in answer.outputs)
             uncounted += sum(map(_is_uncounted, answer.outputs))
-            served.update(output.served for output in answer.outputs)
     found = Usage(read=read, written=written, served=_commonest(served), uncounted=uncounted)
     return found.priced((settings.price.input, settings.price.output)) if settings.price else found
+
+
+def _served(answer: Prediction) -> list[str]:
+    """The models that gave an answer, as an endpoint names them."""
+    return answer.served.split("\n") if isinstance(answer, Scored) else [output.served for output in answer.outputs]
+
+
+def served_models(answers: Mapping[str, Prediction]) -> int:
+    """How many models answered by the names that an endpoint gave: it may change what it serves during a run."""
+    return len({name.partition(" ")[0] for answer in answers.values() for name in _served(answer)} - {""})
 
 
 def cut_prompts(asked: Mapping[str, Request], answers: Mapping[str, Prediction]) -> int:

@@ -32,7 +32,7 @@ from shardmark.records.shard import ShardLists
 from shardmark.records.shared import distinct
 from shardmark.records.timings import Timings
 from shardmark.records.trailer import Trailer
-from shardmark.scoring.endpoint_usage import cut_prompts, usage
+from shardmark.scoring.endpoint_usage import cut_prompts, served_models, usage
 from shardmark.scoring.grouping import macro_estimates, reclustered
 from shardmark.scoring.load_metric import load_metric
 from shardmark.scoring.metric_inputs import Judged
@@ -139,6 +139,7 @@ def score_answers(
             late=_ended(answers, "time"),
             refused=_ended(answers, "refusal", "filter"),
             cut_there=cut_prompts(asked, answers),
+            models=served_models(answers),
             repeated=sum(use.repeated for use in uses),
             differing=sum(use.differing for use in uses),
         ),
