@@ -4,12 +4,21 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import pairwise
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
@@ -21,6 +30,24 @@ class Settings(BaseModel):
     """Base of every section of the configuration."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _no_number_is_yes_or_no(
+        cls, values: object, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        """Refuse `true` and `false` where a number belongs: pydantic reads them as 1 and 0."""
+        found = handler(values)
+        if isinstance(values, dict) and info.context != AS_WRITTEN:
+            wrong = [
+                Wrong((name, *path), f"should be a number, not {str(value).lower()}", "give a number")
+                for name in cls.model_fields
+                if name in values
+                for path, value in _counted(values[name], getattr(found, name))
+            ]
+            if wrong:
+                raise refusal(cls, wrong)
+        return found
 
     @classmethod
     def as_written(cls, values: object) -> Self:
@@ -41,6 +68,19 @@ class Settings(BaseModel):
         for key, meaning in meanings(cls).items():
             properties[key] = dict(sorted({**properties[key], "description": meaning}.items()))
         return found
+
+
+def _counted(given: object, read: object) -> Iterator[tuple[tuple[str | int, ...], bool]]:
+    """Each truth value that was read as a number, with its path."""
+    if isinstance(given, bool) and isinstance(read, int | float) and not isinstance(read, bool):
+        yield (), given
+    items: Iterable[tuple[str | int, object, object]] = ()
+    if isinstance(given, list) and isinstance(read, list | tuple) and len(given) == len(read):
+        items = zip(range(len(given)), given, read, strict=True)
+    elif isinstance(given, dict) and isinstance(read, dict):
+        items = ((key, given[key], read[key]) for key in given if key in read)
+    for key, one, other in items:
+        yield from (((key, *path), value) for path, value in _counted(one, other))
 
 
 @cache

@@ -387,6 +387,13 @@ def test_a_wrong_data_set_with_choices_is_told(changes: dict[str, Any], said: st
     assert problem.startswith(said)
 
 
+def test_true_is_no_number_within_mappings_either() -> None:
+    wrong: list[Problem] = []
+    run = {"models": ["*"], "datasets": ["*"], "mean_weights": {"sums": True}, "max_cost": True}
+    assert validate(RunConfig, run, "config.yaml", wrong) is None
+    assert sorted(problem.key for problem in wrong) == ["max_cost", "mean_weights.sums"]
+
+
 def test_every_wrong_key_of_a_file_is_told_at_once() -> None:
     found = wrong(DatasetConfig, {"kind": "choice", "promt": "x", "target": 3})
     assert [problem.split(": ")[1] for problem in found] == ["source", "target", "metrics", "promt"]

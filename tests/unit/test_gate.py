@@ -217,6 +217,15 @@ def test_a_policy_that_says_nothing_or_too_much_is_refused(policy: dict[str, Any
     assert all(problem.where == str(file) for problem in problems(read_policy, file))
 
 
+def test_true_is_no_number(tmp_path: Path) -> None:
+    rules = {"answers": [{"unanswered": True}], "scores": [{"at_least": False}]}
+    found = problems(read_policy, write_yaml(tmp_path / "policy.yaml", rules))
+    assert {problem.key: problem.what for problem in found} == {
+        "answers.0.unanswered": "should be a number, not true",
+        "scores.0.at_least": "should be a number, not false",
+    }
+
+
 def test_the_same_models_of_an_earlier_report_are_a_baseline(report: Path, tmp_path: Path) -> None:
     policy = write_yaml(tmp_path / "policy.yaml", {"loss": [{"baseline": {"report": str(report)}}]})
     verdict = judge(report, policy)
