@@ -1,9 +1,12 @@
 """A folder that is complete whenever it exists."""
 
+import ctypes
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shardmark.errors import Problem, UserError
@@ -15,6 +18,10 @@ REPORT = {
     *("data", "charts", "certificates", "samples", "exports"),
 }
 "Files and folders that a report may contain, including earlier versions'; other files are the user's own."
+
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"Constants of Linux's renameat2."
 
 
 @contextmanager
@@ -49,8 +56,27 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _replace(out: Path, new: Path) -> None:
-    old = new.with_name(new.name.replace(".tmp-", ".old-"))
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    """Put a folder in the place of another, which may come or go meanwhile: the last one to be ready stays."""
+    while True:
+        if _exchange(out, new):
+            return
+        old = Path(tempfile.mkdtemp(prefix=f"{out.name}.old-", dir=out.parent))
+        with suppress(FileNotFoundError):
+            out.rename(old)
+        try:
+            new.rename(out)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step, so that a kill leaves one of them there; False where that cannot be done."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "renameat2"):
+        return False
+    return libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from shardmark.errors import UserError
+from shardmark.report import folder
 from shardmark.report.folder import whole_folder
 
 
 def fill(out: Path, text: str, fail: bool = False) -> None:
-    with whole_folder(out) as folder:
-        (folder / "index.html").write_text(text, "utf-8")
+    with whole_folder(out) as new:
+        (new / "index.html").write_text(text, "utf-8")
         assert not (out / "index.html").exists() or (out / "index.html").read_text("utf-8") != text
         if fail:
             raise RuntimeError("failed half-way")
@@ -33,6 +34,33 @@ def test_a_failure_leaves_the_earlier_report_as_it_was(tmp_path: Path) -> None:
         fill(tmp_path / "out", "new", fail=True)
     assert (tmp_path / "out" / "index.html").read_text("utf-8") == "old"
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_two_reports_for_one_place_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    """Where folders cannot be exchanged at once, too, and even if another report comes between two renames."""
+    rename, came = Path.rename, iter([True])
+
+    def renamed(one: Path, other: Path) -> Path:
+        if other.name == "out" and next(came, False):
+            fill(tmp_path / "out", "another")
+        return rename(one, other)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    if not at_once:
+        monkeypatch.setattr(folder, "_exchange", lambda one, other: False)
+    fill(tmp_path / "out", "new")
+    assert (tmp_path / "out" / "index.html").read_text("utf-8") == "new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_a_report_never_leaves_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "out", "old")
+    monkeypatch.delattr(Path, "rename")
+    fill(tmp_path / "out", "new")
+    assert (tmp_path / "out" / "index.html").read_text("utf-8") == "new"
 
 
 def test_others_may_read_the_folder(tmp_path: Path) -> None:
