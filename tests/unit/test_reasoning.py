@@ -134,6 +134,8 @@ TEMPLATES: list[tuple[str, str, Any]] = [
     ("{{ enable_thinking }}{{ low_effort }}", "low", {"enable_thinking": True, "low_effort": True}),
     ("{{ enable_thinking }}{{ low_effort }}", "high", None),
     ("{{ reasoning_effort }}", "off", None),
+    ("{{ reasoning_effort or 'none' }}", "off", {"reasoning_effort": "none"}),
+    ('{{ reasoning_effort == "no_think" }}', "none", {"reasoning_effort": "no_think"}),
     (BOTH, "high", {"reasoning_effort": "high", "thinking": True}),
     (BOTH, "none", {"thinking": False}),
     ("{{ reasoning_effort }}", "none", {"reasoning_effort": "none"}),

@@ -17,6 +17,8 @@ EFFORTS: tuple[str, ...] = get_args(Effort)
 GPT_OSS_EFFORTS = ("low", "medium", "high")
 "The efforts that gpt-oss knows; its template writes any."
 NO_THOUGHTS = ("off", "none")
+OFF_EFFORT = re.compile("""(['"])(?P<effort>none|no_think)\\1""")
+"The effort without thoughts in a template without another switch, such as Mistral Small 4's and Hy3's."
 EFFORT = "reasoning_effort"
 BUDGET = "thinking_budget"
 SWITCHES: dict[str, dict[str, Any]] = {
@@ -79,16 +81,18 @@ def switch(reasoning: Word | ReasoningBudget | None, template: str) -> dict[str,
 
     A budget turns reasoning on if the template can, and otherwise changes nothing; Seed-OSS's is told the tokens. An
     effort also sets the switch of a template that has both, as DeepSeek-V4's ignores it while reasoning is off; for
-    `none`, which GLM-5.2's and Qwen3.8's do not know, only the switch is set.
+    `none`, which GLM-5.2's and Qwen3.8's do not know, only the switch is set. Without a switch, `off` is an effort.
     """
     if reasoning is None:
         return {}
     word = "on" if isinstance(reasoning, ReasoningBudget) else reasoning
     variables = variables_of(template)
+    switches = [name for name, values in SWITCHES.items() if name in variables and "on" in values]
     levels = [name for name, values in SWITCHES.items() if name in variables and "on" not in values and word in values]
     if HARMONY[0] in template and word not in GPT_OSS_EFFORTS:
         levels = []
-    switches = [name for name, values in SWITCHES.items() if name in variables and "on" in values]
+    elif word in NO_THOUGHTS and not switches and EFFORT in variables and (found := OFF_EFFORT.search(template)):
+        return {EFFORT: found["effort"]}
     arguments = {name: SWITCHES[name][word] for name in levels[:1] if not (switches and word in NO_THOUGHTS)}
     if switches and (levels or word in ("on", *NO_THOUGHTS)):
         name, state = switches[0], "off" if word in NO_THOUGHTS else "on"
