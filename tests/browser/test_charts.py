@@ -21,6 +21,16 @@ def test_charts_are_drawn_and_fit(visit: Open, report: Path, width: int) -> None
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_charts_out_of_sight_are_drawn_for_printing(visit: Open, report: Path) -> None:
+    page = visit(report / "charts.html", height=200)
+    for canvas in page.locator(".canvas").all():
+        canvas.locator("svg").wait_for()
+    assert page.evaluate("scrollY") == 0
+    front = visit(report / "index.html")
+    front.emulate_media(media="print")
+    assert not front.locator("#board-controls").is_visible()
+
+
 def test_long_names_leave_room_on_a_phone(visit: Open, tmp_path: Path) -> None:
     """Names of models are cut, columns of the heat map are wide enough for theirs, and tables show numbers."""
     long = "organisation_" * 6 + "model"

@@ -1,5 +1,5 @@
 "use strict";
-// Draws each chart when it comes into sight, in the colours of the page.
+// Draws each chart when it comes into sight, the others later for whoever prints the page, in the colours of the page.
 const drawn = new Set();
 
 const loadVega = (address) => new Promise((resolve, reject) => {
@@ -45,12 +45,15 @@ const draw = async (box) => {
   }
 };
 
+const drawOnce = async (box) => {
+  if (drawn.has(box)) return;
+  drawn.add(box);
+  await draw(box);
+};
 const sight = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) {
-    if (!isIntersecting || drawn.has(target)) continue;
-    drawn.add(target);
-    draw(target);
-  }
+  for (const { target, isIntersecting } of entries) if (isIntersecting) drawOnce(target);
 }, { rootMargin: "400px" });
-for (const box of document.querySelectorAll("[data-chunk]")) sight.observe(box);
+const boxes = [...document.querySelectorAll("[data-chunk]")];
+boxes.forEach((box) => sight.observe(box));
+setTimeout(async () => { for (const box of boxes) await drawOnce(box); }, 1000);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach(draw));
