@@ -12,7 +12,7 @@ from shardmark.engine.endpoints.questions import Question
 from shardmark.engine.tokens import ScoredRow
 from shardmark.records.prediction import Generated, Output, Sampled, Scored
 from shardmark.records.request import ChoiceRequest, GenerateRequest
-from shardmark.scoring.endpoint_usage import cut_prompts, served_models, usage
+from shardmark.scoring.endpoint_usage import cut_prompts, same_samples, served_models, usage
 
 MODEL = record("http://127.0.0.1:9/v1", price={"input": 1e6, "output": 2e6})
 
@@ -89,3 +89,19 @@ def test_an_endpoint_that_reads_only_a_part_of_prompts_is_told_by_its_counts(rea
     asked = {str(n): GenerateRequest(prompt="x" * size, max_new_tokens=8, stop=[]) for n, size in enumerate(sizes)}
     assert cut_prompts(asked, {str(n): answer(read=tokens) for n, tokens in enumerate(read)}) == cut
     assert cut_prompts(asked, {str(n): answer(read=tokens, cut=1) for n, tokens in enumerate(read)}) == 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "temperature", "same"),
+    [
+        (["a" * 200, "a" * 200], 0.5, 1),
+        (["a" * 200, "a" * 200], 0.0, 0),
+        (["a" * 200, "b" * 200], 0.5, 0),
+        (["a", "a"], 0.5, 0),
+        (["a" * 200], 0.5, 0),
+    ],
+)
+def test_samples_that_a_cache_may_have_given_are_told(texts: list[str], temperature: float, same: int) -> None:
+    asked = GenerateRequest(prompt="q", max_new_tokens=8, stop=[], temperature=temperature, samples=len(texts))
+    samples = [Output(text=text, tokens=9, end="stop", cut=0) for text in texts]
+    assert same_samples({"r": asked}, {"r": Sampled(id="r", samples=samples)}) == same

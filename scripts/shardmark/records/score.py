@@ -170,6 +170,8 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "Prompts that an endpoint seems to have cut, by its own count of their tokens."
     models: int = 0
     "How many models answered, by the names that an endpoint gave."
+    same_samples: int = 0
+    "Requests with several drawn samples that are all the same long text."
     repeated: int = 0
     "Greedy requests that the engine was asked again, each in a batch of its own."
     differing: int = 0
@@ -192,9 +194,12 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         refused = f"answers refused or withheld by the endpoint: {self.refused:,}" if self.refused else ""
         short = f"prompts that the endpoint seems to have cut: {self.cut_there:,}" if self.cut_there else ""
         several = f"answered by {self.models} models, as the endpoint names them" if self.models > 1 else ""
+        same = f"requests whose samples are all the same text: {self.same_samples:,}" if self.same_samples else ""
         batch = f"{self.differing} of {self.repeated} answers asked again alone differed" if self.differing else ""
         part = str(self.so_far) if self.so_far else ""
-        return [text for text in (part, tied, alone, inside, cut, seen, late, refused, short, several, batch) if text]
+        return [
+            text for text in (part, tied, alone, inside, cut, seen, late, refused, short, several, same, batch) if text
+        ]
 
 
 class Provenance(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -42,7 +42,18 @@ def group_scores(group: Group, scores: Sequence[Scores], same: Sequence[str] | N
         chance=_chance(group, scores),
         limit=_limit(scores),
     )
-    summed = ("samples", "tied", "alone", "within_thoughts", "late", "refused", "cut_there", "repeated", "differing")
+    summed = (
+        "samples",
+        "tied",
+        "alone",
+        "within_thoughts",
+        "late",
+        "refused",
+        "cut_there",
+        "same_samples",
+        "repeated",
+        "differing",
+    )
     totals = {name: sum(getattr(one.counts, name) for one in scores) for name in summed}
     totals["models"] = max(one.counts.models for one in scores)
     counts = Counts(

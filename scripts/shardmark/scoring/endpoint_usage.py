@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from shardmark.config.backends.openai import OpenaiConfig
 from shardmark.records.model import ModelRecord
-from shardmark.records.prediction import Generated, Output, Prediction, Scored
-from shardmark.records.request import Request
+from shardmark.records.prediction import Generated, Output, Prediction, Sampled, Scored
+from shardmark.records.request import GenerateRequest, Request
 from shardmark.records.timings import Usage
 from shardmark.tasks.requests import texts_of
 
@@ -16,6 +16,8 @@ LEAST_WINDOW, ALIKE, STRETCH = 500, 3, 1.1
 them the longest must be: this does not happen by chance."""
 DENSEST, SOME = 10, 1000
 "The most characters that a token has on average, and how many a prompt may have beyond that."
+LONG = 200
+"The characters from which on a text is not drawn twice by chance."
 
 
 def usage(record: ModelRecord, answers: Mapping[str, Prediction]) -> Usage | None:
@@ -61,6 +63,20 @@ def cut_prompts(asked: Mapping[str, Request], answers: Mapping[str, Prediction])
     sizes = [size for read, size in found if read == window]
     is_full = window >= LEAST_WINDOW and len(sizes) >= ALIKE and max(sizes) >= STRETCH * min(sizes)
     return sum((is_full and read == window) or size > DENSEST * read + SOME for read, size in found)
+
+
+def same_samples(asked: Mapping[str, Request], answers: Mapping[str, Prediction]) -> int:
+    """How many requests have samples, drawn at a temperature, that are all the same long text.
+
+    An endpoint may ignore temperature and seeds, or answer from a cache: then more samples tell no more than one.
+    """
+    return sum(isinstance(each, Sampled) and _are_same(asked[key], each) for key, each in answers.items())
+
+
+def _are_same(request: Request, answer: Sampled) -> bool:
+    texts = {output.reasoning + output.text for output in answer.samples}
+    is_drawn = isinstance(request, GenerateRequest) and request.temperature > 0
+    return is_drawn and len(answer.samples) > 1 and len(texts) == 1 and len(texts.pop()) >= LONG
 
 
 def _commonest(served: Counter[str]) -> dict[str, int]:

@@ -32,7 +32,7 @@ from shardmark.records.shard import ShardLists
 from shardmark.records.shared import distinct
 from shardmark.records.timings import Timings
 from shardmark.records.trailer import Trailer
-from shardmark.scoring.endpoint_usage import cut_prompts, served_models, usage
+from shardmark.scoring.endpoint_usage import cut_prompts, same_samples, served_models, usage
 from shardmark.scoring.grouping import macro_estimates, reclustered
 from shardmark.scoring.load_metric import load_metric
 from shardmark.scoring.metric_inputs import Judged
@@ -140,6 +140,7 @@ def score_answers(
             refused=_ended(answers, "refusal", "filter"),
             cut_there=cut_prompts(asked, answers),
             models=served_models(answers),
+            same_samples=same_samples(asked, answers),
             repeated=sum(use.repeated for use in uses),
             differing=sum(use.differing for use in uses),
         ),

@@ -135,6 +135,7 @@ def read_answer(content: bytes, question: Question, api: str) -> Reply | Failure
             value = parse(content)
             if isinstance(value, dict) and (value.get("detail") or value.get("message")):
                 return failure_in(value)  # an error with status 200
+            raise Malformed(f"it has no choices, but begins with {shortened(content[:200].decode(errors='replace'))!r}")
         return _read(body, question, api)
     except Unreadable as error:
         raise Malformed(str(error)[:300]) from error
