@@ -231,8 +231,14 @@ def test_rows_without_a_label_are_refused(name: str, label: dict[str, Any]) -> N
         (
             "anli_gen.R1",
             {"premise": "", "hypothesis": "", "label": 0, "uid": ""},
-            ["B", "B. Entailment", "The relation is (B) Entailment.\nQuestion: What is", "I would say **B**."],
-            ["Entailment", "A or B", "The answer is C."],
+            [
+                "B",
+                "B. Entailment",
+                "**Entailment**\nThe first",
+                "The relation is (B) Entailment.\nQuestion: What is",
+                "I would say **B**.",
+            ],
+            ["Neutral", "A or B", "The answer is C."],
         ),
         (
             "musr_gen.team_allocation",
