@@ -18,7 +18,7 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     formats = f"{', '.join(FORMATS)}; by default all of them"
-    parser.add_argument("formats", nargs="*", choices=FORMATS, metavar="FORMAT", help=formats)
+    parser.add_argument("formats", nargs="*", metavar="FORMAT", help=formats)
     add_report_argument(parser)
     parser.add_argument("--out", type=Path, help="folder to write to, by default results/exports/RUN")
     run_command(parser, main)

@@ -61,9 +61,10 @@ def run_command(parser: argparse.ArgumentParser, function: Callable[[argparse.Na
         known = disk_problem(error, "the results folder") if isinstance(error, OSError) else None
         if isinstance(error, OSError) and not arguments.log:  # called by the user, whose arguments name files
             known = known or path_problem(error)
-        if arguments.log or not known:
-            logging.exception("failed")
         if known:
+            if arguments.log:
+                logging.error("%s", known)
             sys.exit(str(known))
+        logging.exception("failed")
         hint = f"; the traceback is in {arguments.log}" if arguments.log else ""
         sys.exit(printable(redacted(f"{parser.prog}: {type(error).__name__}: {error}{hint}")))

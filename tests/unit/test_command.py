@@ -13,7 +13,7 @@ from shardmark import command
 SCRIPTS = Path(command.__file__).parents[1]
 
 COMMAND = """
-import argparse, logging, sys, warnings
+import argparse, errno, logging, os, sys, warnings
 from shardmark.command import run_command
 from shardmark.errors import Problem, UserError
 
@@ -27,6 +27,8 @@ def main(arguments):
         raise KeyError("missing_key")
     if arguments.value == "path":
         open("no/such/file")
+    if arguments.value == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/x")
     if arguments.value == "interrupt":
         raise KeyboardInterrupt
     if arguments.value == "exit":
@@ -98,6 +100,11 @@ def test_a_path_that_leads_nowhere_is_a_message_for_who_typed_it_and_a_traceback
     told = run("path").stderr.partition("no/such/file")
     assert (told[0].count("Traceback"), told[2]) == (0, ": No such file or directory\n    fix: correct the path\n")
     assert "Traceback" in (run("path", "--log", log), log.read_text())[1]
+
+
+def test_a_full_disk_is_a_message_also_in_the_log(log: Path) -> None:
+    assert run("full", "--log", log).stderr.startswith("results/x: No space left on device\n    fix: free some disk")
+    assert "Traceback" not in log.read_text()
 
 
 def test_a_new_run_starts_a_new_log(log: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from shardmark.files import read_json, read_jsonl, read_sealed, sealed
 from shardmark.records.score import Scores
 from shardmark.report.pair import Pair
 from shardmark.report.results import Results
+from workflow import ROOT
 
 READ_BY_LM_EVAL = """
 import json, sys
@@ -329,6 +331,18 @@ def test_surrogates_and_control_characters_are_written_so_that_others_can_read_t
     from shardmark.export.finished import plain_json
 
     assert json.loads(plain_json({"a": "\ud83d\ude00", "b": "x\ud800\x00"})) == {"a": "😀", "b": "x\ufffd\x00"}
+
+
+def test_an_unknown_format_is_told_with_the_nearest(report: Path, tmp_path: Path) -> None:
+    (problem,) = problems(export, report, ["parket"], tmp_path)
+    assert (problem.what, problem.fix) == ("'parket' is not a format", "did you mean 'parquet'?")
+
+
+@pytest.mark.slow
+def test_all_formats_are_the_default_of_the_command(report: Path, tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "scripts/export.py", "--report", report, "--out", tmp_path / "out"]
+    subprocess.run(command, check=True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"lm-eval", "parquet"}
 
 
 def test_a_folder_without_a_report_or_without_its_list_is_told(report: Path, tmp_path: Path) -> None:

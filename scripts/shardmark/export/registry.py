@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shardmark.errors import Problem, UserError, nearest
 from shardmark.printable import printable
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def export(report: Path, formats: Sequence[str], out: Path) -> list[str]:
     """
     from .finished import read_finished  # here, since --help needs none of the report's packages
 
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise UserError(Problem("FORMAT", "", f"{name!r} is not a format", nearest(name, FORMATS)) for name in unknown)
     finished = read_finished(report)
     told = []
     for name in formats:

@@ -15,7 +15,7 @@ def publish(wanted: Publication, target: Path) -> str:
     try:
         return _publish(wanted, out)
     except OSError as error:
-        fix = "choose another folder, or correct its permissions"
+        fix = "choose another folder, free some disk space there, or correct its permissions"
         raise UserError(Problem(str(error.filename or out), "", error.strerror or str(error), fix)) from error
 
 
