@@ -3,7 +3,12 @@
 Answers are made up, metrics are the real ones, and the report has everything but its charts.
 """
 
-from workflow import Project
+import os
+
+import pytest
+from filelock import FileLock
+
+from workflow import SMALL_RUN, Project
 
 ENGINE = '''
 import sys
@@ -84,6 +89,19 @@ os.environ["SHARDMARK_FORKS"] = "off"
 def use_quick_engine(project: Project, pause: float = 0.05) -> None:
     """Have the commands of a project do without a model, `evaluate` and charts; each answer takes `pause` seconds."""
     _put_in(project, worker=f"PAUSE = {pause}\n{ENGINE}", score=METRICS, report=CHARTS)
+
+
+def finished_project(factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """A copy of a small run that has finished, and its output; pytest's workers make one run together."""
+    base = factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small_run"
+    output = made.with_suffix(".log")
+    with FileLock(made.with_suffix(".lock")):
+        if not output.exists():
+            project = Project.create(made, **SMALL_RUN)
+            use_quick_engine(project, pause=0)
+            output.write_text(project.run())
+    return Project(made).copy(factory.mktemp("finished") / "project"), output.read_text()
 
 
 def use_quick_scoring(project: Project) -> None:

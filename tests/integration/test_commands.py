@@ -10,18 +10,16 @@ from pathlib import Path
 import pytest
 
 import forked
-from quick_engine import use_quick_engine
+from quick_engine import finished_project
 from workflow import SMALL_RUN, Project
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A run that has finished, in a project with no other runs."""
-    project = Project.create(tmp_path_factory.mktemp("commands") / "project", **SMALL_RUN)
+    project, _ = finished_project(tmp_path_factory)
     for name in ("config", "demo", "gemma"):
         (project.folder / f"config/{name}.yaml").unlink()
-    use_quick_engine(project, pause=0)
-    project.run()
     return project
 
 

@@ -9,16 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from quick_engine import use_quick_engine
-from workflow import SMALL_RUN, Project
+from quick_engine import finished_project
+from workflow import Project
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A run that has finished."""
-    project = Project.create(tmp_path_factory.mktemp("finished") / "project", **SMALL_RUN)
-    use_quick_engine(project, pause=0)
-    output = project.run()
+    project, output = finished_project(tmp_path_factory)
     *_, last = ends = output.splitlines()[-12:]
     assert last == "report: results/reports/test/index.html"
     assert any("demo_small" in line and "±" in line for line in ends)

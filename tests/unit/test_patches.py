@@ -131,12 +131,12 @@ def test_a_timer_of_the_scheduler_does_not_hold_up_the_end_of_a_run() -> None:
     class Scheduler:
         _open_jobs = threading.Semaphore(0)
 
-        def _schedule_reevalutation(self, delay: int) -> None:
+        def _schedule_reevalutation(self, delay: float) -> None:
             raise AssertionError("not replaced")
 
     before = {*threading.enumerate()}
     ends_at_once(Scheduler)
-    Scheduler()._schedule_reevalutation(1)
+    Scheduler()._schedule_reevalutation(0.3)
     (timer,) = {*threading.enumerate()} - before
     assert timer.daemon
     assert Scheduler._open_jobs.acquire(timeout=10), "it still has the scheduler look for jobs"
