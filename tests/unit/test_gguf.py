@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
+from shardmark import layout
 from shardmark.config import Named
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.errors import UserError
 from shardmark.lock.lock import Lock
-from shardmark.plan.gguf import missed_settings, read_header
-from shardmark.plan.models import resolve_model
+from shardmark.plan.gguf import MisreadError, missed_settings, read_header
+from shardmark.plan.models import check_dequantised, resolve_model
 from shardmark.records.base import to_json
-from shardmark.records.model import ModelRecord
+from shardmark.records.model import GgufFile, ModelRecord
 from shardmark.store.hashes import HashCache
 
 SIZES = {"context_length": 131072, "embedding_length": 64, "block_count": 2, "attention.head_count": 4}
@@ -69,6 +70,12 @@ def scaled(kind: str, factor: float = 4.0, **values: Any) -> dict[str, Any]:
             {"gemma2__attention__key_length": 256, "gemma2__final_logit_softcapping": 5.0},
             {"final_logit_softcapping": 5.0},
         ),
+        (
+            "gemma3",
+            {"gemma3__attention__key_length": 256, "gemma3__final_logit_softcapping": 5.0},
+            {"final_logit_softcapping": 5.0},
+        ),
+        ("llama", {"llama__attention__causal": True, "llama__expert_count": 0, "llama__logit_scale": 0.0}, {}),
     ],
 )
 def test_what_transformers_leaves_out_is_set(
@@ -101,6 +108,10 @@ def test_long_factors_are_read(tmp_path: Path) -> None:
         (scaled("longrope"), {}, "llama.rope.scaling.type (longrope)"),
         ({"llama__attention__sliding_window": 9}, {}, "llama.attention.sliding_window (9)"),
         ({"llama__logit_scale": 0.5}, {}, "llama.logit_scale (0.5)"),
+        ({"llama__ssm__dt_b_c_rms": True}, {}, "llama.ssm.dt_b_c_rms (True)"),
+        ({"llama__attention__causal": False}, {}, "llama.attention.causal (False)"),
+        ({"llama__newer": "x"}, {}, "llama.newer ('x')"),
+        ({"split__count": 3}, {}, "one of 3 parts"),
         ({}, {"rope_freqs.weight": [1.0, 2.0]}, "rope_freqs.weight"),
         ({}, {"rope_factors_long.weight": [1.0], "rope_factors_short.weight": [1.0]}, "lacks sizes"),
         ({"tokenizer__ggml__model": "gpt2", "tokenizer__ggml__pre": "starcoder"}, {}, "tokenizer.ggml.pre (starcoder)"),
@@ -116,6 +127,29 @@ def test_what_cannot_be_set_is_refused(
     (problem,) = refused.value.problems
     assert problem.key == "gguf_file"
     assert named in problem.what
+
+
+@pytest.mark.parametrize(("kind", "key"), [("gemma3", "rope__freq_base_swa"), ("gemma4", "rope__freq_base")])
+def test_a_value_that_transformers_presumes_must_be_the_one_in_the_file(tmp_path: Path, kind: str, key: str) -> None:
+    with pytest.raises(MisreadError, match=key.replace("__", ".")):
+        missed(tmp_path, kind, **{f"{kind}__{key}": 500.0})
+
+
+def test_weights_that_were_made_of_a_file_earlier_must_have_all_of_its_tensors(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    bias = {"blk.0.attn_q.bias": [1.0] * 4}
+    record = resolve(tmp_path, write(tmp_path / "m.gguf", "llama", {"token_embd.weight": [1.0] * 8, **bias}))
+    assert isinstance(record.source, GgufFile)
+    folder = layout.WEIGHTS.folder(tmp_path, weights=record.source.identity.folder)
+    hashes = HashCache(tmp_path / "no.cache")
+    check_dequantised(record, tmp_path, hashes)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    save_file({"model.embed_tokens.weight": np.ones(8)}, folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"leaves out blk\.0\.attn_q\.bias"):
+        check_dequantised(record, tmp_path, hashes)
 
 
 def test_only_what_is_left_out_makes_another_model(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from shardmark.engine.transformers.weights import check_staged, check_tensors, f
 from shardmark.errors import Problem, UserError
 from shardmark.files import file_sha256, pretty_json, read_object, write_whole
 from shardmark.lock.contents import patterns_for
-from shardmark.plan.gguf import read_header
+from shardmark.plan.gguf import unread_tensors
 from shardmark.plan.hub_files import Place
 from shardmark.plan.model_folders import ADAPTER
+from shardmark.plan.models import ORIGINAL, refuse_unread
 from shardmark.plan.reasoning import faults
 from shardmark.records.model import Folder, GgufFile, Location, ModelRecord, Service, Staged
 from shardmark.store.contents import ContentHashes
@@ -92,10 +92,9 @@ def _dequantised(record: ModelRecord, source: GgufFile, weights_folder: Path) ->
         model, info = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **options)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     except Exception as error:  # a kind of model or of numbers that transformers does not know, or a damaged file
-        what, fix = f"transformers cannot read {gguf}: {error}", "give the model in Hugging Face's format as path"
-        raise UserError(Problem(record.file, "gguf_file", what, fix)) from error
+        what = f"transformers cannot read {gguf}: {error}"
+        raise UserError(Problem(record.file, "gguf_file", what, ORIGINAL)) from error
     check_tensors(record, found(model, info))
-    _refuse_unread(record, gguf, model)
     if file_sha256(gguf) != planned:  # checked after reading, so that the weights in memory are the planned ones
         what, fix = "changed since the plan was made", "run again to evaluate what is there now"
         raise UserError(Problem(str(gguf), "", what, fix))
@@ -110,6 +109,7 @@ def _dequantised(record: ModelRecord, source: GgufFile, weights_folder: Path) ->
         model.save_pretrained(temporary)
         config = temporary / "config.json"
         write_whole(config, pretty_json(_with_settings(read_object(config), settings)))
+        refuse_unread(record, unread_tensors(temporary, gguf))
         tokenizer.save_pretrained(temporary)
         os.chmod(temporary, 0o755)
         write_whole(temporary / CHECKSUMS, pretty_json(checksums(temporary)))
@@ -131,19 +131,3 @@ def _with_settings(config: dict[str, Any], settings: dict[str, Any]) -> dict[str
     more = settings.get("rope_parameters", {})
     whole = rope | {"full_attention": rope["full_attention"] | more} if "full_attention" in rope else rope | more
     return config | settings | ({"rope_parameters": whole} if whole else {})
-
-
-def _refuse_unread(record: ModelRecord, gguf: Path, model: Any) -> None:
-    """Raise UserError if a GGUF file has more values than its model: transformers leaves them out without a word."""
-    own = Counter(one.numel() for one in {id(one): one for one in model.state_dict(keep_vars=True).values()}.values())
-    header = read_header(gguf)
-    if header.of_model("nextn_predict_layers"):  # layers that only guess ahead
-        return
-    tensors = {name: size for name, (size, *_) in header.tensors.items() if not name.startswith("rope_f")}
-    if model.config.get_text_config().tie_word_embeddings:
-        tensors.pop("output.weight", None)
-    if sum(tensors.values()) > sum(size * count for size, count in own.items()):
-        own.subtract(tensors.values())
-        names = [name for name, size in tensors.items() if own[size] < 0]
-        what = f"transformers does not read all tensors of {gguf}; it leaves out {', '.join(names[:5])}"
-        raise UserError(Problem(record.file, "gguf_file", what, "give the model in Hugging Face's format as path"))

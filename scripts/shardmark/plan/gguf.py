@@ -9,12 +9,16 @@ this 0.1 s.
 import array
 import json
 import math
+import reprlib
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from shardmark.files import read_object
 
 TEMPLATE = "tokenizer.chat_template"
 FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
@@ -22,6 +26,8 @@ FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?
 TEXT, ARRAY = 8, 9
 LONGEST = 2**26
 "The most bytes of a text in a header; a file that claims more is invalid."
+LAYERS = 1024
+"The most numbers in an array that is read."
 UNREADABLE = (OSError, ValueError, KeyError, struct.error, RecursionError)
 "Exceptions that reading an invalid GGUF file may raise."
 
@@ -35,8 +41,40 @@ LARGEST = {"gemma2": 46, "gemma3": 62}
 "The layers of Gemma's models of 27B, which scale queries by the width over the heads, others by key_length."
 CAPPED = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
 "Gemma 2's soft-capping in transformers, whatever the header says."
-SCALES = ("attention.scale", "logit_scale", "embedding_scale", "residual_scale", "attention.clamp_kqv")
-"Values that change a model, of architectures that transformers does not read yet."
+READ = {
+    *("context_length", "vocab_size", "block_count", "embedding_length", "feed_forward_length", "tensor_data_layout"),
+    *("expert_count", "expert_used_count", "expert_feed_forward_length", "expert_shared_feed_forward_length"),
+    *(f"attention.{key}" for key in ("head_count", "head_count_kv", "key_length", "value_length", "sliding_window")),
+    *("attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon", "attention.relative_buckets_count"),
+    *("rope.dimension_count", "rope.freq_base", "ssm.conv_kernel", "ssm.inner_size", "ssm.state_size"),
+    *("ssm.time_step_rank", "ssm.group_count", "shortconv.l_cache", "decoder_start_token_id", "pooling_type"),
+    *(f"rope.scaling.{key}" for key in ("type", "factor", "original_context_length", "attn_factor", "finetuned")),
+    *(f"rope.scaling.yarn_{key}" for key in ("beta_fast", "beta_slow", "log_multiplier", "ext_factor", "attn_factor")),
+}
+"Values that transformers or this module reads, that the tensors' shapes tell, or that change nothing."
+READ_OF = {
+    "gemma2": set(CAPPED),
+    "gemma3": {"final_logit_softcapping"},
+    "gemma4": {
+        *("final_logit_softcapping", "embedding_length_per_layer_input", "rope.dimension_count_swa"),
+        *("attention.key_length_swa", "attention.value_length_swa"),
+    },
+    "minimax-m2": {"expert_gating_func"},
+    "stablelm": {"use_parallel_residual"},
+    **{
+        kind: {"rope.dimension_sections", "full_attention_interval", "nextn_predict_layers"}
+        for kind in ("qwen35", "qwen35moe")
+    },
+}
+"Those of one architecture."
+USUAL = {"attention.causal": True, "rope.scale_linear": 1.0}
+"The only value that transformers' models have."
+USUAL_OF: dict[str, dict[str, Any]] = {
+    "gemma3": {"rope.freq_base_swa": 10000.0, "attention.sliding_window_pattern": 6},
+    "gemma4": {"rope.freq_base_swa": 10000.0, "rope.freq_base": 1000000.0},
+    "qwen3moe": {"expert_weights_norm": True},
+}
+"Those of one architecture."
 YARN_UNREAD = ("attn_factor", "yarn_log_multiplier", "yarn_ext_factor", "yarn_attn_factor")
 "Values of YaRN for which transformers has no setting, or another formula."
 SPLITS = {
@@ -54,7 +92,7 @@ class MisreadError(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """The header's values, without arrays, and the places of tensors."""
+    """The header's values, without long arrays, and the places of tensors."""
 
     path: Path
     values: dict[str, Any]
@@ -122,8 +160,7 @@ def missed(path: Path) -> str:
 def missed_settings(header: Header) -> dict[str, Any]:
     """Settings of config.json that the header has, and transformers leaves out. Raises MisreadError."""
     kind, told = header.architecture, header.of_model
-    if scale := next((key for key in SCALES if told(key)), None):
-        raise MisreadError(f"transformers does not read {kind}.{scale} ({told(scale):g})")
+    _refuse_unread(header)
     settings: dict[str, Any] = {}
     rope = _scaled_rope(header)
     heads = told("attention.head_count") or 1
@@ -142,9 +179,53 @@ def missed_settings(header: Header) -> dict[str, Any]:
         settings |= {"query_pre_attn_scalar": scalar} if scalar != 256 else {}
     if kind == "gemma2":
         settings |= {key: told(key) for key, usual in CAPPED.items() if told(key, usual) != usual}
+    elif kind in READ_OF and (cap := told("final_logit_softcapping")):
+        settings["final_logit_softcapping"] = cap
     if rope.get("rope_type") == "longrope":  # transformers looks for it in both places
         settings["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
     return settings | ({"rope_parameters": rope} if rope else {})
+
+
+def unread_tensors(folder: Path, path: Path) -> str:
+    """The names of tensors in a GGUF file that the model made of it in a folder has no place for.
+
+    transformers leaves them out without a word. Raises the exceptions in UNREADABLE.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    own: Counter[int] = Counter()
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, framework="np") as opened:
+                own.update(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{file}: {error}") from error
+    header = read_header(path)
+    if not own or header.of_model("nextn_predict_layers"):  # layers that only guess ahead
+        return ""
+    tensors = {name: size for name, (size, *_) in header.tensors.items() if not name.startswith("rope_f")}
+    if read_object(folder / "config.json").get("tie_word_embeddings"):
+        tensors.pop("output.weight", None)
+    if sum(tensors.values()) <= sum(size * count for size, count in own.items()):
+        return ""
+    own.subtract(tensors.values())
+    biases_first = sorted(tensors, key=lambda name: name.endswith(".weight"))
+    return ", ".join([name for name in biases_first if own[tensors[name]] < 0][:5])
+
+
+def _refuse_unread(header: Header) -> None:
+    """Raise MisreadError if the header has a value that transformers does not read and that may change the model."""
+    kind = header.architecture
+    if (parts := header.values.get("split.count") or 1) > 1:
+        raise MisreadError(f"it is one of {parts} parts (split.count)")
+    read, usual = READ | READ_OF.get(kind, set()), USUAL | USUAL_OF.get(kind, {})
+    if kind == "gemma4":  # five layers with a window, then one without; so is the last one
+        layers = header.of_model("block_count")
+        usual["attention.sliding_window_pattern"] = [n % 6 != 5 and n != layers - 1 for n in range(layers)]
+    for name, value in header.values.items():
+        key = name.removeprefix(f"{kind}.")
+        if key != name and (value != usual[key] if key in usual else value and key not in read):
+            raise MisreadError(f"transformers does not read {name} ({reprlib.repr(value)})")
 
 
 def _scaled_rope(header: Header) -> dict[str, Any]:
@@ -222,12 +303,14 @@ def _text(file: BinaryIO) -> str:
 
 
 def _value(file: BinaryIO, kind: int) -> Any:
-    """A number or a text; None for an array, which is skipped."""
+    """A number, a text or an array of few numbers; None for other arrays, which are skipped."""
     if kind == TEXT:
         return _text(file)
     if kind != ARRAY:
         return _numbers(file, FORMATS[kind])[0]
     inner, count = _numbers(file, "<IQ")
+    if inner in FORMATS and count <= LAYERS:
+        return list(_numbers(file, f"<{count}{FORMATS[inner][1]}"))
     if inner in FORMATS:
         file.seek(struct.calcsize(FORMATS[inner]) * count, 1)
     elif inner == TEXT:

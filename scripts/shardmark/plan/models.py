@@ -4,19 +4,22 @@ import importlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from msgspec import UNSET, structs
 
+from shardmark import layout
 from shardmark.config import ModelConfig, Named
 from shardmark.config.weights import WeightsConfig
 from shardmark.config.wording import WordedConfig
 from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.lock.lock import Lock
-from shardmark.plan.gguf import UNREADABLE, MisreadError, missed
+from shardmark.plan.gguf import UNREADABLE, MisreadError, missed, unread_tensors
 from shardmark.plan.model_folders import adapter_faults, missing_packages, model_faults, tokenizer_faults
 from shardmark.records.base import to_json
 from shardmark.records.model import (
@@ -33,6 +36,8 @@ from shardmark.records.model import (
 from shardmark.store.hashes import HashCache
 
 MODEL_FILES = {".safetensors", ".bin", ".json", ".model", ".txt", ".tiktoken", ".jinja", ".py", ".gguf"}
+ORIGINAL = "give the model in Hugging Face's format as path"
+"The fix for a GGUF file that transformers misreads."
 
 
 def resolve_model(model: Named[ModelConfig], lock: Lock, hashes: HashCache) -> ModelRecord:
@@ -106,16 +111,33 @@ def _source(model: Named[WeightsConfig], lock: Lock, hashes: HashCache) -> Sourc
 def _missed(model: Named[WeightsConfig], path: Path, hashes: HashCache) -> dict[str, Any]:
     """What transformers leaves out of a GGUF file. Raises UserError if it would make another model of it."""
     try:
-        settings, tokens = json.loads(hashes.fact(path, missed, "gguf 1 "))
+        settings, tokens = json.loads(hashes.fact(path, missed, "gguf 2 "))
     except UNREADABLE:  # staging tells the reason
         return {}
     except MisreadError as error:
-        fix = "give the model in Hugging Face's format as path"
-        raise UserError(Problem(model.file, "gguf_file", f"{path}: {error}", fix)) from error
+        raise UserError(Problem(model.file, "gguf_file", f"{path}: {error}", ORIGINAL)) from error
     if tokens and not model.settings.tokenizer_path:
         fix = "give the folder of the model's original tokenizer as tokenizer_path"
         raise UserError(Problem(model.file, "gguf_file", f"{path}: transformers does not read {tokens}", fix))
     return dict(settings)
+
+
+def check_dequantised(record: ModelRecord, results: Path, hashes: HashCache) -> None:
+    """Raise UserError if what was made of a GGUF file earlier, perhaps before this was checked, lacks tensors of it."""
+    if not isinstance(record.source, GgufFile):
+        return
+    folder = layout.WEIGHTS.folder(results, weights=record.source.identity.folder)
+    if folder.is_dir():
+        with suppress(*UNREADABLE):  # `verify` finds damaged weights
+            make, kind = partial(unread_tensors, folder), f"gguf tensors 1 {folder.name} "
+            refuse_unread(record, hashes.fact(Path(record.source.path), make, kind))
+
+
+def refuse_unread(record: ModelRecord, names: str) -> None:
+    """Raise UserError if there are tensors of a GGUF file that its model has no place for."""
+    if names:
+        what = f"transformers does not read all tensors of {record.source.path}; it leaves out {names}"
+        raise UserError(Problem(record.file, "gguf_file", what, ORIGINAL))
 
 
 def _check_packages(model: Named[WeightsConfig], source: Source) -> None:

@@ -29,7 +29,7 @@ from shardmark.plan.kinds import ASKS
 from shardmark.plan.lm_eval import code_warning, plan_lm_eval, with_suggestions
 from shardmark.plan.machine_problems import gpu_problems, runs_programs, scoring_problems
 from shardmark.plan.missing import files_not_here
-from shardmark.plan.models import resolve_model
+from shardmark.plan.models import check_dequantised, resolve_model
 from shardmark.plan.pair_planner import Maker, PairPlanner
 from shardmark.plan.pairs import Pair, score_files
 from shardmark.plan.reasoning import reasoning_problems
@@ -238,6 +238,7 @@ def _resolve_models(
                 continue
             problems += gpu_problems(model.name, model.file, model.settings.num_gpus) if local else []
             models.append(resolve_model(model, lock, hashes))
+            check_dequantised(models[-1], Path(benchmark.run.results), hashes)
     return models
 
 

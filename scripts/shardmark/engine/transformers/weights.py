@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from shardmark.config.weights import PLACEMENT, WeightsConfig
 from shardmark.errors import Problem, UserError
 from shardmark.plan.model_folders import model_faults, weight_files
+from shardmark.plan.models import ORIGINAL
 from shardmark.printable import one_line
 from shardmark.processes.imports import without_collection
 from shardmark.records.model import GgufFile, ModelRecord, Staged
@@ -100,6 +101,8 @@ def check_tensors(record: ModelRecord, checkpoint: Found) -> None:
     parts.append("; transformers would fill them with random values")
     if unexpected:
         parts.append(f". {len(unexpected)} tensors of the weights do not belong to the model ({_some(unexpected)})")
+    if isinstance(record.source, GgufFile):  # transformers took the wrong sizes from the header
+        raise UserError(Problem(record.file, "gguf_file", "".join(parts), ORIGINAL))
     raise UserError(Problem(record.file, "path", "".join(parts), _fix(checkpoint)))
 
 
