@@ -76,14 +76,26 @@ def test_a_gguf_file_with_more_tensors_than_its_model_is_refused(tmp_path: Path)
         stage_model(resolve(tmp_path, path), tmp_path / "weights")
 
 
-def as_gguf(path: Path, model: Any, *more: str) -> Path:
-    """A file of a Qwen 2 model, as llama.cpp writes it, with a tokenizer of bytes and with `more` tensors."""
+def test_a_word_in_the_vocabulary_of_llama_3_is_one_token_and_texts_begin_with_bos(tmp_path: Path) -> None:
+    import transformers
+
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = transformers.LlamaConfig(**shape, num_key_value_heads=4, vocab_size=300)
+    path = as_gguf(tmp_path / "m.gguf", transformers.AutoModelForCausalLM.from_config(config), split="llama-bpe")
+    record = resolve(tmp_path, path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(stage_model(record, tmp_path / "weights").tokenizer)
+    assert tokenizer.convert_ids_to_tokens(tokenizer("xyz").input_ids) == ["<bos>", "xyz"]
+
+
+def as_gguf(path: Path, model: Any, *more: str, split: str = "qwen2") -> Path:
+    """A file of a model, as llama.cpp writes it, with a tokenizer of bytes and with `more` tensors."""
     import gguf
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    config, names = model.config, gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, model.config.num_hidden_layers)
+    config, kind = model.config, model.config.model_type
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind.upper()], config.num_hidden_layers)
     rope = config.rope_parameters
-    writer = gguf.GGUFWriter(path, "qwen2")
+    writer = gguf.GGUFWriter(path, kind)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -96,13 +108,14 @@ def as_gguf(path: Path, model: Any, *more: str) -> Path:
         writer.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
         writer.add_rope_scaling_factor(rope["factor"])
     marks = ["<bos>", "<eos>", "<|endoftext|>"]
-    tokens = [*bytes_to_unicode().values(), *marks, "ab"]
+    tokens = [*bytes_to_unicode().values(), *marks, "ab", "xyz"]
     tokens += [f"<unused{n}>" for n in range(len(tokens), config.vocab_size)]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_pre(split)
     writer.add_token_list(tokens)
     writer.add_token_types([3 if token in marks else 1 for token in tokens])
     writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(256)
     writer.add_eos_token_id(257)
     for name, tensor in model.state_dict().items():
         stem, suffix = name.rsplit(".", 1)

@@ -10,7 +10,7 @@ from shardmark.config import Named
 from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.errors import UserError
 from shardmark.lock.lock import Lock
-from shardmark.plan.gguf import MisreadError, missed_settings, read_header
+from shardmark.plan.gguf import MisreadError, missed_settings, missed_tokenizer, read_header
 from shardmark.plan.models import check_dequantised, resolve_model
 from shardmark.records.base import to_json
 from shardmark.records.model import GgufFile, ModelRecord
@@ -21,13 +21,16 @@ FACTORS = [1.0, 1.0, 1.0, 1.0, 2.6945, 8.0, 8.0, 8.0]
 "Those of Llama 3.1 for heads of 16."
 
 
-def write(path: Path, kind: str, tensors: dict[str, list[float]] | None = None, **values: Any) -> Path:
+def write(
+    path: Path, kind: str, tensors: dict[str, list[float]] | None = None, token: str = "<x>", **values: Any
+) -> Path:
     """A file with a header, in which "__" stands for a dot, and tensors."""
     import gguf
     import numpy as np
 
     writer = gguf.GGUFWriter(path, kind)
-    writer.add_array("tokenizer.ggml.tokens", ["a", "bb"])
+    writer.add_array("tokenizer.ggml.tokens", ["a", "bb", token])
+    writer.add_array("tokenizer.ggml.token_type", [1, 1, 4])
     own = {f"{kind}.{key}": value for key, value in SIZES.items()}
     for key, value in (own | {key.replace("__", "."): value for key, value in values.items()}).items():
         add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
@@ -127,6 +130,61 @@ def test_what_cannot_be_set_is_refused(
     (problem,) = refused.value.problems
     assert problem.key == "gguf_file"
     assert named in problem.what
+
+
+def bpe(split: str, **values: Any) -> dict[str, Any]:
+    return {"tokenizer__ggml__model": "gpt2", "tokenizer__ggml__pre": split, **values}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "named"),
+    [
+        ("llama", bpe("gpt-2"), None),
+        ("qwen3", bpe("deepseek-r1-qwen"), None),
+        ("qwen3", bpe("llama-bpe"), "tokenizer.ggml.pre (llama-bpe)"),
+        ("gpt2", {"tokenizer__ggml__model": "gpt2"}, None),
+        ("llama", {"tokenizer__ggml__model": "gpt2"}, "tokenizer.ggml.pre (missing)"),
+        ("gemma3", bpe("gpt-2"), "tokenizer.ggml.pre (gpt-2)"),
+        ("qwen2", {"tokenizer__ggml__model": "llama"}, "tokenizer.ggml.model (llama)"),
+        ("gemma3", {"tokenizer__ggml__model": "llama", "tokenizer__ggml__add_space_prefix": False}, None),
+        ("gemma3", {"tokenizer__ggml__model": "llama", "tokenizer__ggml__add_space_prefix": True}, "add_space_prefix"),
+        ("llama", bpe("gpt-2", token="<|é|>"), None),
+        ("llama", bpe("gpt-2", token="<｜User｜>"), "tokenizer.ggml.token_type (of '<｜User｜>')"),
+        ("llama", bpe("gpt-2", token="    "), "tokenizer.ggml.token_type (of '    ')"),
+    ],
+)
+def test_texts_are_split_as_the_header_says(
+    tmp_path: Path, kind: str, values: dict[str, Any], named: str | None
+) -> None:
+    path = write(tmp_path / "m.gguf", kind, **values)
+    if named is None:
+        resolve(tmp_path, path)
+        return
+    with pytest.raises(UserError) as refused:
+        resolve(tmp_path, path)
+    assert named in refused.value.problems[0].what
+    assert "tokenizer_path" in refused.value.problems[0].fix
+
+
+@pytest.mark.parametrize(
+    ("values", "settings"),
+    [
+        (bpe("llama-bpe"), {"ignore_merges": True}),
+        (bpe("tekken", tokenizer__ggml__bos_token_id=1), {"ignore_merges": True, "add_bos_token": True}),
+        (
+            bpe("llama-bpe", tokenizer__ggml__bos_token_id=1, tokenizer__ggml__add_bos_token=False),
+            {"ignore_merges": True},
+        ),
+        (bpe("gpt-2", tokenizer__ggml__bos_token_id=1), {}),
+    ],
+)
+def test_what_the_splitting_of_llama_3_implies_is_set(
+    tmp_path: Path, values: dict[str, Any], settings: dict[str, bool]
+) -> None:
+    path = write(tmp_path / "m.gguf", "llama", **values)
+    assert missed_tokenizer(read_header(path)) == settings
+    identity = to_json(resolve(tmp_path, path).source.identity)
+    assert identity.get("tokenizer", {}) == settings
 
 
 @pytest.mark.parametrize(("kind", "key"), [("gemma3", "rope__freq_base_swa"), ("gemma4", "rope__freq_base")])

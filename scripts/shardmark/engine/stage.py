@@ -77,7 +77,7 @@ def _dequantised(record: ModelRecord, source: GgufFile, weights_folder: Path) ->
     Raises UserError if the file's SHA-256 is not the planned one, or if it lacks tensors.
     """
     gguf, planned = Path(source.path), source.identity.gguf
-    settings = source.identity.settings or {}
+    settings, words = source.identity.settings or {}, source.identity.tokenizer or {}
     folder = weights_folder / source.identity.folder
     if folder.is_dir():
         return folder
@@ -90,7 +90,10 @@ def _dequantised(record: ModelRecord, source: GgufFile, weights_folder: Path) ->
     options = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
         model, info = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **options)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        begins = {key: value for key, value in words.items() if key != "ignore_merges"}
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, **begins)
+        if "ignore_merges" in words:
+            tokenizer.backend_tokenizer.model.ignore_merges = True
     except Exception as error:  # a kind of model or of numbers that transformers does not know, or a damaged file
         what = f"transformers cannot read {gguf}: {error}"
         raise UserError(Problem(record.file, "gguf_file", what, ORIGINAL)) from error

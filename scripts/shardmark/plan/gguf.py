@@ -2,8 +2,8 @@
 
 transformers takes sizes from the header, and leaves out, without a word, most of what else changes a model: scaled
 rotary embeddings (Llama 3, Gemma 3, Phi 3), those of a part of each head, windows, soft-capping. `missed_settings` has
-these as settings of config.json, or refuses the file. The gguf package takes 20 s for the 262,144 tokens of Gemma 3,
-this 0.1 s.
+these as settings of config.json, or refuses the file. Of the tokenizer's header it leaves out how texts are split:
+`missed_tokenizer` and `misread_tokens`. The gguf package takes 20 s for the 262,144 tokens of Gemma 3, this 0.1 s.
 """
 
 import array
@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from shardmark.files import read_object
 
-TEMPLATE = "tokenizer.chat_template"
+TEMPLATE, TOKENS, TYPES = "tokenizer.chat_template", "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
 FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 "GGUF's value types that have a fixed size."
 TEXT, ARRAY = 8, 9
@@ -77,13 +77,34 @@ USUAL_OF: dict[str, dict[str, Any]] = {
 "Those of one architecture."
 YARN_UNREAD = ("attn_factor", "yarn_log_multiplier", "yarn_ext_factor", "yarn_attn_factor")
 "Values of YaRN for which transformers has no setting, or another formula."
-SPLITS = {
-    *("gpt-2", "mpt", "olmo", "jais", "trillion", "granite-docling"),  # as GPT-2, which transformers takes by default
+WHOLE_WORDS = {
     *("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"),
-    *("dbrx", "smaug-bpe", "tekken", "qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "qwen35", "gpt-4o"),
-    *("llama4", "kanana2", "talkie", "minimax-m2"),
+    "tekken",
+}
+"The kinds of splitting after which a word in the vocabulary is one token, and that begin texts with BOS, unless told."
+GPT2 = {"gpt-2", "mpt", "olmo", "jais", "trillion", "granite-docling"}
+QWEN2 = {"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez"}
+SPLITS = {
+    *WHOLE_WORDS,
+    *GPT2,
+    *QWEN2,
+    *("dbrx", "smaug-bpe", "qwen35", "gpt-4o", "llama4", "kanana2"),
+    "talkie",
+    "minimax-m2",
 }
 "The kinds of splitting texts into words (tokenizer.ggml.pre) that transformers gets right."
+SPLITS_OF = {
+    **dict.fromkeys(("qwen2", "qwen2moe", "qwen3", "qwen3moe"), frozenset(QWEN2)),
+    **dict.fromkeys(("qwen35", "qwen35moe"), frozenset(("qwen35",))),
+    **dict.fromkeys(("gpt2", "starcoder2", "mamba"), frozenset(GPT2)),
+}
+"Those of architectures whose tokenizers split texts in their own way, whatever the header says."
+GEMMA = {"gemma", "gemma2", "gemma3", "gemma4"}
+"Architectures whose tokenizers are SentencePiece's without a space before texts."
+CONTROL, USER_DEFINED = 3, 4
+"Types of tokens that are matched in texts before these are split."
+BYTES = {*map(chr, range(33, 127)), *map(chr, range(161, 173)), *map(chr, range(174, 324))}
+"The characters that stand for bytes in vocabularies like GPT-2's."
 
 
 class MisreadError(Exception):
@@ -98,6 +119,8 @@ class Header:
     values: dict[str, Any]
     tensors: dict[str, tuple[int, int, int]]
     "The number of values, the type and the offset of each tensor."
+    whole_tokens: list[str]
+    "The tokens of the types CONTROL and USER_DEFINED, if the vocabulary is like GPT-2's."
 
     def of_model(self, key: str, default: Any = None) -> Any:
         """A value of the model's architecture."""
@@ -124,17 +147,24 @@ def read_header(path: Path) -> Header:
     """The header of a GGUF file. Raises the exceptions in UNREADABLE."""
     values: dict[str, Any] = {}
     found: dict[str, tuple[int, int, int]] = {}
+    places: dict[str, int] = {}
     with _opened(path) as (file, tensors, count):
         for _ in range(count):
             key, (kind,) = _text(file), _numbers(file, "<I")
+            place = file.tell()
             values[key] = _value(file, kind)
+            if key in (TOKENS, TYPES):
+                places[key] = place
         for _ in range(tensors):
             name, (rank,) = _text(file), _numbers(file, "<I")
             size = math.prod(_numbers(file, f"<{rank}Q"))
             found[name] = (size, *_numbers(file, "<IQ"))
         step = values.get("general.alignment") or 32
         begin = -(-file.tell() // step) * step
-    return Header(path, values, {name: (size, kind, begin + at) for name, (size, kind, at) in found.items()})
+        byte_level = values.get("tokenizer.ggml.model") == "gpt2" and {TOKENS, TYPES} <= places.keys()
+        whole = _whole_tokens(file, places) if byte_level else []
+    places_of = {name: (size, kind, begin + at) for name, (size, kind, at) in found.items()}
+    return Header(path, values, places_of, whole)
 
 
 def gguf_template(path: Path) -> str:
@@ -149,10 +179,10 @@ def gguf_template(path: Path) -> str:
 
 
 def missed(path: Path) -> str:
-    """`missed_settings` and `misread_tokens` of a file, as JSON. Raises MisreadError, and those in UNREADABLE."""
+    """What this module knows of a file, as JSON. Raises MisreadError, and the exceptions in UNREADABLE."""
     header = read_header(path)
     try:
-        return json.dumps([missed_settings(header), misread_tokens(header)])
+        return json.dumps([missed_settings(header), misread_tokens(header), missed_tokenizer(header)])
     except (TypeError, ZeroDivisionError) as error:
         raise MisreadError(f"its header lacks sizes of the model: {error}") from error
 
@@ -273,11 +303,26 @@ def misread_tokens(header: Header) -> str:
     """The key in the header by which transformers would split texts otherwise than the model expects; else ""."""
     told = header.values.get
     model, split = told("tokenizer.ggml.model"), told("tokenizer.ggml.pre")
-    if model == "gpt2" and split and split not in SPLITS:
-        return f"tokenizer.ggml.pre ({split})"
-    if model == "llama" and told("tokenizer.ggml.add_space_prefix") is False and "gemma" not in header.architecture:
-        return "tokenizer.ggml.add_space_prefix (false)"
+    kind = header.architecture
+    splits = SPLITS_OF.get(kind, frozenset() if kind in GEMMA else SPLITS)
+    if model == "gpt2" and split not in splits and (split or kind != "gpt2"):
+        return f"tokenizer.ggml.pre ({split or 'missing'})"
+    if model == "llama" and kind in SPLITS_OF:
+        return "tokenizer.ggml.model (llama)"
+    if model == "gpt2" and (token := next((token for token in header.whole_tokens if not BYTES.issuperset(token)), "")):
+        return f"tokenizer.ggml.token_type (of {token!r})"
+    if model == "llama" and told("tokenizer.ggml.add_space_prefix", kind not in GEMMA) is (kind in GEMMA):
+        return f"tokenizer.ggml.add_space_prefix ({told('tokenizer.ggml.add_space_prefix')})"
     return ""
+
+
+def missed_tokenizer(header: Header) -> dict[str, bool]:
+    """Settings of the tokenizer that the header implies, as llama.cpp reads it, and transformers does not set."""
+    told = header.values
+    if told.get("tokenizer.ggml.model") != "gpt2" or told.get("tokenizer.ggml.pre") not in WHOLE_WORDS:
+        return {}
+    begins = "tokenizer.ggml.bos_token_id" in told and "tokenizer.ggml.add_bos_token" not in told
+    return {"ignore_merges": True} | ({"add_bos_token": True} if begins else {})
 
 
 @contextmanager
@@ -300,6 +345,15 @@ def _text(file: BinaryIO) -> str:
     if len(text) < length:
         raise ValueError(f"a text of {length:,} bytes is cut off")
     return text.decode("utf-8", "replace")
+
+
+def _whole_tokens(file: BinaryIO, places: dict[str, int]) -> list[str]:
+    """The tokens of the types CONTROL and USER_DEFINED."""
+    file.seek(places[TYPES])
+    inner, count = _numbers(file, "<IQ")
+    types = _numbers(file, f"<{count}{FORMATS[inner][1]}")
+    file.seek(places[TOKENS] + struct.calcsize("<IQ"))
+    return [token for kind in types if (token := _text(file)) and kind in (CONTROL, USER_DEFINED)]
 
 
 def _value(file: BinaryIO, kind: int) -> Any:

@@ -97,7 +97,8 @@ def _source(model: Named[WeightsConfig], lock: Lock, hashes: HashCache) -> Sourc
     settings = model.settings
     if settings.gguf_file or settings.gguf_package:
         path = _gguf(model)
-        identity = GgufIdentity(gguf=hashes.sha256(path), settings=_missed(model, path, hashes) or UNSET)
+        missing, words = _missed(model, path, hashes)
+        identity = GgufIdentity(gguf=hashes.sha256(path), settings=missing or UNSET, tokenizer=words or UNSET)
         return GgufFile(path=str(path), identity=identity, bytes=path.stat().st_size)
     location = _location(settings.path, "path", settings.revision, model.file, lock, hashes)
     assert location is not None  # ModelConfig demands one of path, gguf_file and gguf_package
@@ -108,18 +109,21 @@ def _source(model: Named[WeightsConfig], lock: Lock, hashes: HashCache) -> Sourc
     return location
 
 
-def _missed(model: Named[WeightsConfig], path: Path, hashes: HashCache) -> dict[str, Any]:
-    """What transformers leaves out of a GGUF file. Raises UserError if it would make another model of it."""
+def _missed(model: Named[WeightsConfig], path: Path, hashes: HashCache) -> tuple[dict[str, Any], dict[str, bool]]:
+    """The settings of config.json and of the tokenizer that transformers leaves out of a GGUF file.
+
+    Raises UserError if it would make another model of it.
+    """
     try:
-        settings, tokens = json.loads(hashes.fact(path, missed, "gguf 2 "))
+        settings, tokens, words = json.loads(hashes.fact(path, missed, "gguf 2 "))
     except UNREADABLE:  # staging tells the reason
-        return {}
+        return {}, {}
     except MisreadError as error:
         raise UserError(Problem(model.file, "gguf_file", f"{path}: {error}", ORIGINAL)) from error
     if tokens and not model.settings.tokenizer_path:
         fix = "give the folder of the model's original tokenizer as tokenizer_path"
         raise UserError(Problem(model.file, "gguf_file", f"{path}: transformers does not read {tokens}", fix))
-    return dict(settings)
+    return settings, {} if model.settings.tokenizer_path else words
 
 
 def check_dequantised(record: ModelRecord, results: Path, hashes: HashCache) -> None:

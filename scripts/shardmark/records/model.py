@@ -69,11 +69,14 @@ class GgufIdentity(Record):
     "The file's SHA-256."
     settings: dict[str, Any] | UnsetType = UNSET
     "Settings of config.json that transformers does not take from the file."
+    tokenizer: dict[str, bool] | UnsetType = UNSET
+    "Settings of the file's tokenizer that transformers does not take from it, unless a model has another tokenizer."
 
     @property
     def folder(self) -> str:
-        """The name of the folder with the weights made of it."""
-        return self.gguf[:16] + (f"-{digest(self.settings)[:8]}" if self.settings else "")
+        """The name of the folder with the weights and the tokenizer made of it."""
+        settings = [self.settings or {}, self.tokenizer] if self.tokenizer else self.settings
+        return self.gguf[:16] + (f"-{digest(settings)[:8]}" if settings else "")
 
 
 class GgufFile(Place, tag_field="kind", tag="gguf"):
