@@ -181,6 +181,8 @@ def test_what_is_no_whole_answer_is_malformed(body: bytes) -> None:
 def test_a_page_instead_of_an_answer_is_quoted() -> None:
     with pytest.raises(Malformed, match="begins with '<html> Bad gateway'"):
         read(b"<html>\n  Bad gateway")
+    with pytest.raises(Malformed, match="insufficient balance"):
+        read({"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}})
 
 
 def test_control_characters_and_half_emojis_do_not_break_it() -> None:

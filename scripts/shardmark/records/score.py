@@ -197,9 +197,8 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         same = f"requests whose samples are all the same text: {self.same_samples:,}" if self.same_samples else ""
         batch = f"{self.differing} of {self.repeated} answers asked again alone differed" if self.differing else ""
         part = str(self.so_far) if self.so_far else ""
-        return [
-            text for text in (part, tied, alone, inside, cut, seen, late, refused, short, several, same, batch) if text
-        ]
+        told = (part, tied, alone, inside, cut, seen, late, refused, short, several, same, batch)
+        return [text for text in told if text]
 
 
 class Provenance(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

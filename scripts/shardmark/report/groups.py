@@ -42,18 +42,8 @@ def group_scores(group: Group, scores: Sequence[Scores], same: Sequence[str] | N
         chance=_chance(group, scores),
         limit=_limit(scores),
     )
-    summed = (
-        "samples",
-        "tied",
-        "alone",
-        "within_thoughts",
-        "late",
-        "refused",
-        "cut_there",
-        "same_samples",
-        "repeated",
-        "differing",
-    )
+    engine = ("tied", "alone", "within_thoughts", "late", "repeated", "differing")
+    summed = ("samples", *engine, "refused", "cut_there", "same_samples")
     totals = {name: sum(getattr(one.counts, name) for one in scores) for name in summed}
     totals["models"] = max(one.counts.models for one in scores)
     counts = Counts(
