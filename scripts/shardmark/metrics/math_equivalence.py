@@ -9,7 +9,7 @@ from shardmark.metrics.base import Mean, Needs
 class MathEquivalence(Mean):
     """Share of samples whose answer means the same number or formula as a target, by math-verify."""
 
-    protocol: ClassVar[int] = 7
+    protocol: ClassVar[int] = 8
     kinds: ClassVar[frozenset[str]] = frozenset({"generate"})
     needs: ClassVar[Needs] = Needs(packages=("math-verify", "latex2sympy2-extended", "sympy"))
     finds_answers: ClassVar[bool] = True

@@ -64,14 +64,15 @@ JOINED = re.compile(r"\\f?boxed[^\n]*\}[\s$]*(?:\\text\{)?[\s,;]*(?:and|or)?[\s}
 BASE = re.compile(r"\d_\{?(\d{1,2})\}?")
 NOT_NUMBER = re.compile(r"\bnot\s+[-$\\]*\d[\d.,/]*")
 ANSWER = rf"(?:\banswers?\b|{FOREIGN_ANSWER})(?:\s?(?:is|are|ist|est|es|é|è|为|為|是|は))?"
+HOPE = r"(?:\.\s*I hope it is correct)?[\s.*]*\Z"
 ENDING = (
     r"[\s:=*]*(?P<formula>(?:(?!\banswers?\b|(?<![\\{A-Za-z])(?!and\b|sqrt|log|sin|cos|tan|exp)[A-Za-z]{3})[^\n]){1,80}?)"
-    r"(?:\.\s*I hope it is correct)?[\s.*]*\Z"
-)
+) + HOPE
 STATED = re.compile(ANSWER + ENDING, re.IGNORECASE)
 "A formula without dollar signs that ends the text, after the word for answer."
 CONCLUDED = re.compile(rf"(?:{ANSWER}|\b(?:is|are|be|equals?|get|have|gives)\b|=|\n|\A){ENDING}", re.IGNORECASE)
 "The same after other words or alone, in a text without any dollar sign."
+NAME = re.compile(r"[A-Za-z][A-Za-z' -]{2,40}")
 EQUATION = re.compile(r"[\d)}]\s?=")
 LISTED = re.compile(r"(?<=[\d)}])(?:, |,? (?:and|or) )(?=[-+(\\]?\d|[a-z]\s?=)")
 FORMULA_IN_TEXT = re.compile(
@@ -151,6 +152,8 @@ def same(answer: str, reference: str) -> bool:
     answer, reference = _readable(answer), _readable(reference)
     if answer.strip() == reference.strip() or (_bare(answer) and _bare(answer) == _bare(reference)):
         return True
+    if _is_named(answer, reference):
+        return True
     if _bases(answer) and _bases(reference) and _bases(answer) != _bases(reference):
         return False
     right = parse(_as_formula(reference))
@@ -180,6 +183,13 @@ def same(answer: str, reference: str) -> bool:
     if not stated or (is_formula and stated == last) or (plain and stated.isdecimal()):
         return False
     return _bare(stated) == _bare(reference) or bool(verify(right, parse(_as_formula(stated))))
+
+
+def _is_named(answer: str, reference: str) -> bool:
+    """Whether the reference is words, such as a name, and the answer is these, or ends in them after `answer`."""
+    words = WORDS.sub(r"\1", (boxes(reference) or [reference])[-1]).strip(" $.")
+    named = rf"(?:\A|{ANSWER})[\s:]*{re.escape(words)}{HOPE}"
+    return bool(NAME.fullmatch(words) and re.search(named, answer[-4 * FORMULA :], re.IGNORECASE))
 
 
 def _stated(text: str, plain: bool) -> str:
