@@ -113,6 +113,7 @@ Keys = dict[str, Any]
         ({"base_url": "http://127.0.0.1:9/chat/completions/"}, "base_url", "drop /chat/completions/"),
         ({"base_url": f"{NOWHERE}?api_key=abcdef"}, "base_url", "its query seems to hold a key"),
         ({"base_url": f"{NOWHERE}?code={'a1' * 16}"}, "base_url", "its query seems to hold a key"),
+        ({"base_url": f"{NOWHERE}?a=1&a=2"}, "base_url", "gives a key twice"),
         ({"base_url": f"{NOWHERE}#a"}, "base_url", "drop everything from #"),
         ({"snapshot": 2026.11}, "snapshot", "valid string"),
         ({"snapshot": date(2026, 11, 1)}, "snapshot", "YAML reads 2026-11-01 as a date, not as text"),
@@ -232,8 +233,8 @@ def test_a_list_of_models_that_does_not_end_holds_up_no_plan(
 def test_an_endpoint_that_is_not_there_is_told(tmp_path: Path) -> None:
     [problem] = problems(plan, project(tmp_path, NOWHERE))
     assert (problem.key, "cannot be reached" in problem.what) == ("base_url", True)
-    [problem] = answer_problems(record(NOWHERE.removesuffix("/v1")))
-    assert problem.fix.startswith(f"is it {NOWHERE}?")
+    [problem] = answer_problems(record(f"{NOWHERE.removesuffix('/v1')}?a=1"))
+    assert problem.fix.startswith(f"is it {NOWHERE}?a=1?")
 
 
 @pytest.mark.parametrize(
@@ -264,9 +265,9 @@ def test_an_address_may_have_no_version_and_a_query() -> None:
         return lists("tiny")(path, key)
 
     with endpoint(answer) as url:
-        for end in ("/inference/", "", "/", "/deployments/tiny/?api-version=2024-10-21"):
+        for end in ("/inference/", "", "/", "/deployments/tiny/?api-version=2024-10-21&a"):
             assert answer_problems(record(f"{url.removesuffix('/v1')}{end}", model="tiny")) == []
-    assert paths == ["/inference/models", "/models", "/models", "/deployments/tiny/models?api-version=2024-10-21"]
+    assert paths == ["/inference/models", "/models", "/models", "/deployments/tiny/models?api-version=2024-10-21&a="]
 
 
 def test_a_certificate_that_is_not_trusted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def client_options(settings: OpenaiConfig, secrets: Secrets) -> dict[str, Any]:
         "api_key": secrets.key or "none",
         "admin_api_key": "",
         "base_url": parts._replace(query="").geturl(),
-        "default_query": dict(parse_qsl(parts.query)),
+        "default_query": dict(parse_qsl(parts.query, keep_blank_values=True)),
         "max_retries": 0,
         "default_headers": headers,
     }

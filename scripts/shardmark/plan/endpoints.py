@@ -294,8 +294,8 @@ def _route_problems(
 
 def _refused(model: ModelRecord, key: str, what: str, fix: str) -> Problem:
     address = model.settings.place.rpartition(" ")[2]
-    if key == "base_url" and not urlsplit(address).path:
-        fix = f"is it {address}/v1? If not, {fix}"
+    if key == "base_url" and not (parts := urlsplit(address)).path:
+        fix = f"is it {parts._replace(path='/v1').geturl()}? If not, {fix}"
     return Problem(model.file, key, f"the endpoint {address}: {what}", fix)
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -82,6 +82,8 @@ def _address(text: str) -> str:
         raise ValueError("must end with its path or query: drop everything from #")
     if KEY.search(f"?{parts.query}") or RANDOM.search(parts.query):
         raise ValueError("its query seems to hold a key: send it as a header, ${NAME}, or as api_key_env")
+    if len(given := parse_qsl(parts.query, keep_blank_values=True)) > len(dict(given)):
+        raise ValueError("its query gives a key twice: keep one")
     if route := ROUTE.search(parts.path):
         raise ValueError(f"ends with a route: drop {route[0]}, which requests add")
     if parts.query:
