@@ -31,7 +31,8 @@ def compare_report(report: Path, models: Sequence[str], datasets: Sequence[str])
     names = models or compared.models
     if len(names) < 2:
         check_names("models", models, compared.models)
-        raise UserError(Problem("--models", "", "there is only one model to compare", "name two"))
+        fix = "name two" if len(compared.models) > 1 else "run another one, or compare two data sets: --datasets A B"
+        raise UserError(Problem("--models", "", "there is only one model to compare", fix))
     return [compare_models(compared, one, other, datasets) for one, other in combinations(names, 2)]
 
 

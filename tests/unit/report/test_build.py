@@ -192,6 +192,7 @@ def test_a_report_can_be_made_from_scores_alone(files: Files, tmp_path: Path) ->
     assert not (index.parent / "samples").exists()
     assert not (index.parent / "samples.html").exists()
     assert "a score opens its samples" not in index.read_text("utf-8")
+    assert "compared as independent ones" in (index.parent / "compare.html").read_text("utf-8")
     assert [link for page in pages(index.parent) for link in page.links if link.startswith("samples")] == []
 
 
