@@ -303,6 +303,13 @@ def test_an_output_that_never_ends_is_read_within_the_bounds(name: str, text: st
     assert len(filter_steps([whole], DATASETS[name].settings.filters, {})[-1]) == 1
 
 
+@pytest.mark.parametrize("name", ["bbh-boolean_expressions", "bbh_cot_free_gen.boolean_expressions"])
+def test_an_output_of_200_000_marks_is_read_within_the_bounds(name: str) -> None:
+    from shardmark.filters.chain import filter_steps
+
+    assert filter_steps([". " * 100_000], DATASETS[name].settings.filters, {})[-1] == [""]
+
+
 @pytest.mark.parametrize("name", ["boolq_gen", "SuperGLUE_RTE_gen", "SuperGLUE_WSC_gen", "SuperGLUE_WiC_gen"])
 def test_yes_and_no_state_an_option(name: str) -> None:
     from shardmark.filters.chain import filter_steps
