@@ -158,6 +158,38 @@ def test_independent_estimates_are_compared_by_walds_test() -> None:
     assert table.comparison(0, 2).ci95 is None
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [((5, 5), (0, 5)), ((2, 2), (500, 1000)), ((3, 3), (1, 4)), ((1, 1), (0, 1))]
+)
+def test_samples_that_all_agree_are_compared_by_fishers_test(one: tuple[int, int], other: tuple[int, int]) -> None:
+    from scipy import stats
+
+    shares = [right / n for right, n in (one, other)]
+    errors = [math.sqrt(right * (n - right) / n**2 / max(1, n - 1)) for right, n in (one, other)]
+    table = independent(shares, errors, [one[1], other[1]])
+    found = table.comparison(0, 1)
+    theirs = stats.fisher_exact([[one[0], one[1] - one[0]], [other[0], other[1] - other[0]]]).pvalue
+    assert (found.p, found.test) == (pytest.approx(float(theirs)), "fisher")
+    assert mean_table([table, table], [1, 1], "aa").p[0, 1] == pytest.approx(found.p)
+    assert (found.ci95 is not None and found.ci95[0] > 0) == (found.p < 0.05)
+
+
+def test_no_p_value_is_0() -> None:
+    assert independent([2.0, 3.0], [0.0, 0.0]).p[0, 1] == 1  # no fractions: nothing is known of their spread
+    assert independent([1.0, 0.0], [0.0, 0.0], [9999, 9999]).p[0, 1] > 0
+    assert independent([1.0, 0.0], [1e-9, 1e-9]).p[0, 1] > 0
+    assert compare([1.0, 0.75, 1.0] * 5, [0.75, 0.5, 0.75] * 5).p == 2 / 2**15
+    assert compare([1.0, 0.75], [0.75, 0.5]).p == 0.5
+    assert compare([1.0], [0.75]).p == 1
+
+
+def test_equal_differences_are_as_uncertain_as_their_test() -> None:
+    found = compare([1.0, 0.75, 1.0, 0.5], [0.75, 0.5, 0.75, 0.25])
+    assert found.p == 2 / 2**4
+    assert found.ci95 is not None
+    assert found.ci95[0] < 0 < 0.25 < found.ci95[1]
+
+
 def test_without_an_error_no_difference_is_significant() -> None:
     unknown = independent([0.9, 0.1], [0.01, None])
     assert unknown.p[0, 1] == 1

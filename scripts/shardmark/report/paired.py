@@ -75,11 +75,13 @@ class Comparisons:
 
     def _on_dataset(self, dataset: str) -> Table:
         mains = [pair.scores.main if (pair := self._pair(model, dataset)) else None for model in self.models]
-        whole = independent([m.value if m else None for m in mains], [m.stderr if m else None for m in mains])
         by_names: dict[tuple[str, ...], list[str]] = {}
         scores = self.scores(dataset)
         for model, found in scores.items():
             by_names.setdefault(found.names, []).append(model)
+        all_paired = len(by_names) == 1 and len(scores) == len(list(filter(None, mains)))
+        counts = None if all_paired else [(m.clusters or m.n) if m and m.percent else None for m in mains]
+        whole = independent([m.value if m else None for m in mains], [m.stderr if m else None for m in mains], counts)
         for models in by_names.values():
             first = scores[models[0]]
             table = compare_all(np.stack([scores[model].at() for model in models]), first.clusters)

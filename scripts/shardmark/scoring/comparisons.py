@@ -19,7 +19,7 @@ from shardmark.power import LEVEL, POWER, STEPS
 from shardmark.scoring.statistics import CONFIDENCE, combined_error
 
 Numbers = npt.NDArray[np.float64]
-Test = Literal["mcnemar", "permutation", "t", "wald", "combined", ""]
+Test = Literal["mcnemar", "permutation", "t", "wald", "fisher", "combined", ""]
 "The test of a p-value; permutation or t depends on how many samples differ."
 
 TESTS: tuple[Test, ...] = get_args(Test)
@@ -189,14 +189,19 @@ def _by_units(table: Numbers, codes: npt.NDArray[Any], binary: bool) -> Table:
             stderr[one, rest] = np.sqrt(squares * units / (units - 1)) / n
         null[one, rest] = np.sqrt(np.square(sums).sum(axis=1)) / n
         difference[one, rest] = np.where((sums == 0).all(axis=1), 0.0, mean)
-        p[one, rest] = _student(difference[one, rest], stderr[one, rest], units)
-        few = (sums != 0).sum(axis=1) <= MOST_TOSSED
+        unlike = (sums != 0).sum(axis=1)
+        all_alike = 0.5 ** np.maximum(unlike - 1.0, 0)  # no toss is more extreme than one in which all have one sign
+        p[one, rest] = np.maximum(_student(difference[one, rest], stderr[one, rest], units), all_alike)
+        few = unlike <= MOST_TOSSED
         tossed[one, rest] = tossed[rest, one] = few
         for place in np.flatnonzero(few):
             p[one, one + 1 + place] = sign_flips(sums[place][sums[place] != 0])
     upper = np.triu_indices(models, 1)
     for array, sign in ((difference, -1), (null, 1), (stderr, 1), (p, 1)):
         array.T[upper] = sign * array[upper]
+    flat = (stderr <= scale) & (difference != 0)
+    if not binary and flat.any():  # equal differences have no spread, but are not certain: as uncertain as their test
+        stderr[flat] = np.abs(difference[flat]) / -special.stdtrit(units - 1, p[flat] / 2)
     low, high = difference - quantiles[0] * stderr, difference + quantiles[0] * stderr
     smallest = np.where(stderr > 0, sum(quantiles) * stderr, np.nan)
     if binary:
@@ -228,17 +233,58 @@ def sign_flips(differences: Sequence[float] | Numbers) -> float:
     return float(np.mean(np.abs(sums) >= observed * (1 - 1e-9)))
 
 
-def independent(values: Sequence[float | None], errors: Sequence[float | None]) -> Table:
+def independent(
+    values: Sequence[float | None], errors: Sequence[float | None], counts: Sequence[int | None] | None = None
+) -> Table:
     """Compare estimates (None: unknown) with their standard errors, each of its own samples, by Wald's test.
 
-    Where an error is unknown, nothing is significant (p is 1); an unknown value differs from every other.
+    Where an error is unknown, nothing is significant (p is 1); an unknown value differs from every other. An error of 0
+    means that all samples agree, not that the value is certain: a fraction of so many samples (`counts`) is then
+    compared by Fisher's exact test, and the error of the difference is the one that gives its p-value. Of other values
+    that both have no spread, no difference is significant.
     """
     value = np.array([np.nan if each is None else each for each in values])
     error = np.array([np.nan if each is None else each for each in errors])
     difference = value[:, None] - value[None, :]
     difference[np.isclose(value[:, None], value[None, :], rtol=EXACTLY_ALIKE, atol=1e-15)] = 0.0
     difference[np.isnan(difference)] = np.inf
-    return _wald(difference, np.hypot(error[:, None], error[None, :]), "wald")
+    spread = np.hypot(error[:, None], error[None, :])
+    spread[(spread == 0) & (difference != 0)] = np.nan
+    exact: dict[tuple[int, int], float] = {}
+    agree = (error == 0)[:, None] | (error == 0)[None, :]
+    for one, other in np.argwhere(np.triu(agree & (difference != 0) & (np.abs(difference) <= 1))).tolist():
+        n, of = (counts[one], counts[other]) if counts else (None, None)
+        if n and of:
+            exact[one, other] = p = fisher(round(value[one] * n), n, round(value[other] * of), of)
+            steps = _normal_steps(p)
+            spread[one, other] = spread[other, one] = abs(difference[one, other]) / steps if steps else np.nan
+    table = _wald(difference, spread, "wald")
+    for (one, other), p in exact.items():
+        table.p[[one, other], [other, one]] = p
+        table.test[[one, other], [other, one]] = TESTS.index("fisher")
+    return table
+
+
+def _normal_steps(p: float) -> float:
+    """The number of standard errors beyond which, on either side, a normal distribution has this share."""
+    from scipy import special
+
+    return float(-special.ndtri(p / 2)) if p < 1 else 0.0
+
+
+def fisher(successes: int, n: int, other: int, of: int) -> float:
+    """The two-sided p-value of Fisher's exact test of two shares (J. R. Stat. Soc. 98, 1935), as in scipy.stats."""
+    from scipy import special
+
+    def ways(total: int, chosen: npt.ArrayLike) -> Numbers:
+        rest = total - np.asarray(chosen)
+        return np.asarray(special.gammaln(total + 1) - special.gammaln(np.add(chosen, 1)) - special.gammaln(rest + 1))
+
+    total = successes + other
+    first = np.arange(max(0, total - of), min(n, total) + 1)
+    chances = np.exp(ways(n, first) + ways(of, total - first) - ways(n + of, total))
+    extreme = chances <= chances[successes - first[0]] * (1 + 1e-7)
+    return float(np.clip(chances[extreme].sum(), np.finfo(float).tiny, 1.0))
 
 
 def mean_table(tables: Sequence[Table], weights: Sequence[float], same: Sequence[Any]) -> Table:
@@ -278,9 +324,10 @@ def _wald(difference: Numbers, stderr: Numbers, test: Test) -> Table:
     from scipy import special
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.where(stderr > 0, 2 * special.ndtr(-np.abs(difference) / stderr), 0.0)
+        p = np.maximum(2 * special.ndtr(-np.abs(difference) / stderr), np.finfo(float).tiny)
+        p[~np.isfinite(difference)] = 0.0
         half = float(special.ndtri((1 + CONFIDENCE) / 2)) * np.where(np.isfinite(difference), stderr, np.nan)
-        p[(np.abs(difference) <= 1e-15) | (np.isnan(stderr) & np.isfinite(difference))] = 1.0
+        p[(np.abs(difference) <= 1e-15) | (~(stderr > 0) & np.isfinite(difference))] = 1.0
         low, high, smallest = difference - half, difference + half, np.where(stderr > 0, STEPS * stderr, np.nan)
     nothing = np.full(difference.shape, np.nan)
     return Table(
