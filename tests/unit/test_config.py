@@ -198,6 +198,10 @@ def test_broken_yaml_names_its_place(tmp_path: Path, content: bytes, place: str,
     assert "\n" not in problem.what
 
 
+def test_a_colon_in_a_text_is_told_with_the_quotes_that_it_needs(tmp_path: Path) -> None:
+    assert broken(tmp_path, b"prompt: Q: {{ question }}\n").fix.startswith("put a text with a colon in quotes")
+
+
 def test_a_folder_with_the_name_of_a_file_is_a_problem_too(root: Path) -> None:
     (root / "config/models/folder.yaml").mkdir()
     (problem,) = load_with(root)[1]
@@ -356,6 +360,10 @@ def test_a_wrong_model_file_is_told(settings: Any, said: str) -> None:
         ({"source": {"file": ""}}, "f.yaml: source: give exactly one of hub, file and synthetic"),
         ({"generation": None}, "f.yaml: generation: expected keys and values (found None)\n    fix: write {KEY: VALUE"),
         ({"metrics": "f1"}, "f.yaml: metrics: input should be a valid list (found 'f1')\n    fix: write a list: [f1]"),
+        (
+            {"generation": {"stop": "\n"}},
+            "f.yaml: generation.stop: input should be a valid list (found '\\n')\n    fix: write a list: [\"\\n\"]",
+        ),
         ({"metrics": [1]}, "f.yaml: metrics.0: expected a name, or keys and values (found 1)\n    fix: write NAME, or"),
     ],
 )

@@ -1,5 +1,6 @@
 """Check settings: report what is wrong with a file, by key, and how to fix it."""
 
+import json
 import re
 from collections import defaultdict
 from functools import lru_cache
@@ -76,7 +77,8 @@ def _problem(kind: type[Settings], key: str, details: "list[ErrorDetails]", wher
     if detail["type"] == "string_type" and isinstance(found, bool | int | float):
         return Problem(where, key, what + shown, QUOTES)
     if len(details) == 1 and detail["type"] == "list_type" and isinstance(found, str):
-        return Problem(where, key, what + shown, f"write a list: [{found}]")
+        listed = found if re.fullmatch(r"[\w.-]+", found) else json.dumps(found, ensure_ascii=False)
+        return Problem(where, key, what + shown, f"write a list: [{listed}]")
     if detail["type"] == "model_attributes_type":
         return Problem(where, key, f"expected a name, or keys and values{shown}", "write NAME, or {name: NAME, ...}")
     if len(details) == 1 and detail["type"] == "model_type":

@@ -203,4 +203,9 @@ def yaml_problem(error: Exception, where: str) -> Problem:
     what = getattr(error, "problem", None) or str(error).partition("\n")[0]
     if context := "occurrence" in what and getattr(error, "context", None):  # of an anchor
         what = f"{context}; {what}"
-    return Problem(place, "", f"not valid YAML: {what}", "indent with spaces" if "'\\t'" in what else "fix the file")
+    fixes = {
+        "'\\t'": "indent with spaces",
+        "mapping values": "put a text with a colon in quotes, or correct the indent",
+    }
+    fix = next((fix for sign, fix in fixes.items() if sign in what), "fix the file")
+    return Problem(place, "", f"not valid YAML: {what}", fix)

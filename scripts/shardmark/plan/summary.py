@@ -94,7 +94,7 @@ def power_lines(plan: Plan) -> list[str]:
     """An explanation of "can show", and the data sets that can only show large differences by themselves."""
     by_name = {dataset.name: dataset.samples for dataset in plan.datasets}
     hardest = sorted(by_name, key=lambda name: (by_name[name], name))[:HARDEST]
-    named = ", ".join(f"{name} {can_show([by_name[name]])} ({by_name[name]:,} samples)" for name in hardest)
+    named = ", ".join(f"{name} {can_show([by_name[name]])} ({_count(by_name[name], 'sample')})" for name in hardest)
     if not named:
         return []
     what = "can show: the smallest difference of two models' means that is detected in at least 80 of 100 cases"
