@@ -775,15 +775,14 @@ def test_thoughts_are_counted_and_what_is_cut_is_said(tmp_path: Path) -> None:
     assert counts({"end": "time"})["late"] == 1
 
 
-def test_prompts_that_an_endpoint_cuts_and_several_models_are_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cut_prompts_empty_answers_and_several_models_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint_usage, "SOME", -1000)  # no prompt here is too long otherwise
     scored = sums(tmp_path)
     for answer, served in zip(scored.predictions["first"], ["m-1 fp", "m-2 fp"], strict=False):
         answer |= {"read": 5, "served": served}
+    scored.predictions["first"][1]["text"] = ""
     counts = scored.write().score()[0]["counts"]
-    assert (counts["cut_there"], counts["models"]) == (2, 2)
+    assert (counts["cut_there"], counts["models"], counts["empty"]) == (2, 2, 1)
 
 
 def test_choices_within_a_thought_are_said(tmp_path: Path) -> None:

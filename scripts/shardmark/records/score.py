@@ -170,6 +170,8 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     "Prompts that an endpoint seems to have cut, by its own count of their tokens."
     models: int = 0
     "How many models answered, by the names that an endpoint gave."
+    empty: int = 0
+    "Answers of an endpoint that ended by themselves with nothing in them."
     same_samples: int = 0
     "Requests with several drawn samples that are all the same long text."
     repeated: int = 0
@@ -195,9 +197,10 @@ class Counts(Record, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         short = f"prompts that the endpoint seems to have cut: {self.cut_there:,}" if self.cut_there else ""
         several = f"answered by {self.models} models, as the endpoint names them" if self.models > 1 else ""
         same = f"requests whose samples are all the same text: {self.same_samples:,}" if self.same_samples else ""
+        empty = f"empty answers of the endpoint: {self.empty:,}" if self.empty else ""
         batch = f"{self.differing} of {self.repeated} answers asked again alone differed" if self.differing else ""
         part = str(self.so_far) if self.so_far else ""
-        told = (part, tied, alone, inside, cut, seen, late, refused, short, several, same, batch)
+        told = (part, tied, alone, inside, cut, seen, late, refused, empty, short, several, same, batch)
         return [text for text in told if text]
 
 

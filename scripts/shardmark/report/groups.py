@@ -43,7 +43,7 @@ def group_scores(group: Group, scores: Sequence[Scores], same: Sequence[str] | N
         limit=_limit(scores),
     )
     engine = ("tied", "alone", "within_thoughts", "late", "repeated", "differing")
-    summed = ("samples", *engine, "refused", "cut_there", "same_samples")
+    summed = ("samples", *engine, "refused", "empty", "cut_there", "same_samples")
     totals = {name: sum(getattr(one.counts, name) for one in scores) for name in summed}
     totals["models"] = max(one.counts.models for one in scores)
     counts = Counts(

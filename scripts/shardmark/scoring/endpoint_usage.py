@@ -1,4 +1,4 @@
-"""The usage of an endpoint for a model's answers, and the models that it served."""
+"""An endpoint's usage for a model's answers, the models that it served, and what is suspicious about the answers."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -63,6 +63,15 @@ def cut_prompts(asked: Mapping[str, Request], answers: Mapping[str, Prediction])
     sizes = [size for read, size in found if read == window]
     is_full = window >= LEAST_WINDOW and len(sizes) >= ALIKE and max(sizes) >= STRETCH * min(sizes)
     return sum((is_full and read == window) or size > DENSEST * read + SOME for read, size in found)
+
+
+def empty_answers(answers: Mapping[str, Prediction]) -> int:
+    """How many answers of an endpoint ended by themselves with nothing in them: some send such ones when overloaded."""
+    written = (output for each in answers.values() if not isinstance(each, Scored) for output in each.outputs)
+    return sum(
+        bool(output.served) and output.end == "stop" and not (output.text or output.reasoning or output.thought)
+        for output in written
+    )
 
 
 def same_samples(asked: Mapping[str, Request], answers: Mapping[str, Prediction]) -> int:

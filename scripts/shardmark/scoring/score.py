@@ -32,7 +32,7 @@ from shardmark.records.shard import ShardLists
 from shardmark.records.shared import distinct
 from shardmark.records.timings import Timings
 from shardmark.records.trailer import Trailer
-from shardmark.scoring.endpoint_usage import cut_prompts, same_samples, served_models, usage
+from shardmark.scoring.endpoint_usage import cut_prompts, empty_answers, same_samples, served_models, usage
 from shardmark.scoring.grouping import macro_estimates, reclustered
 from shardmark.scoring.load_metric import load_metric
 from shardmark.scoring.metric_inputs import Judged
@@ -141,6 +141,7 @@ def score_answers(
             cut_there=cut_prompts(asked, answers),
             models=served_models(answers),
             same_samples=same_samples(asked, answers),
+            empty=empty_answers(answers),
             repeated=sum(use.repeated for use in uses),
             differing=sum(use.differing for use in uses),
         ),
