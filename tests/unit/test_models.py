@@ -220,6 +220,8 @@ def test_a_model_needs_a_tokenizer_beside_it_or_elsewhere(weights: Path, tmp_pat
     assert (key, "it has no tokenizer" in what) == ("path", True)
     assert refusal(weights.parent, path=str(weights), tokenizer_path=str(weights))[0] == "tokenizer_path"
     assert resolve(weights.parent, path=str(weights), tokenizer_path=str(tmp_path)).digest
+    (weights / "tekken.json").write_text("{}")
+    assert "is only in tekken.json" in refusal(weights.parent, path=str(weights))[1]
 
 
 def test_what_cuts_and_pads_a_tokenizers_output_changes_nothing(weights: Path) -> None:
@@ -366,6 +368,18 @@ def test_weights_that_were_stored_quantised_need_the_package_too(weights: Path, 
     assert resolve(weights.parent, path=str(weights)).digest
     installed.clear()
     assert refusal(weights.parent, path=str(weights))[0] == "path"
+
+
+@pytest.mark.parametrize(("method", "package"), [("gptq", "gptqmodel"), ("awq", "gptqmodel"), ("aqlm", "aqlm")])
+def test_packages_for_quantised_weights_are_told_before_anything_runs(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, method: str, package: str
+) -> None:
+    monkeypatch.setattr("shardmark.plan.model_folders.missing_distributions", lambda names: names[-1:])
+    (weights / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
+    assert refusal(weights.parent, path=str(weights)) == (
+        "path",
+        f"needs the Python package {package}, which is not installed",
+    )
 
 
 def test_quantised_weights_are_another_model_however_it_is_written(weights: Path, installed: set[str]) -> None:

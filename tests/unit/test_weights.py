@@ -12,7 +12,9 @@ from msgspec.structs import replace
 
 import tiny_models
 from asked import choice, rolling
+from shardmark.config.backends.transformers import TransformersConfig
 from shardmark.engine.stage import stage_model
+from shardmark.engine.transformers.weights import tokenizer_kwargs
 from shardmark.errors import UserError
 from shardmark.records.model import GgufFile, GgufIdentity, ModelRecord, Staged
 
@@ -324,3 +326,9 @@ def test_rows_without_a_token_are_padding(folders: Callable[[str], Path], tmp_pa
     tiny_models.save_tokenizer(tmp_path, pad=False)
     record = tiny_models.model_record(folders("llama"), tokenizer_path=str(tmp_path))
     assert stage(record, tmp_path).tokenizer == str(tmp_path)
+
+
+def test_mistrals_tokenizers_are_the_same_where_mistral_common_is_installed() -> None:
+    """With it, transformers would read tekken.json instead of tokenizer.json, and ignore the chat template."""
+    assert tokenizer_kwargs(TransformersConfig(path="m"))["mistral_format"] is False
+    assert tokenizer_kwargs(TransformersConfig(path="m", tokenizer_kwargs={"mistral_format": True}))["mistral_format"]

@@ -18,6 +18,12 @@ ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = {"adapter_model.safetensors", "adapter_model.bin"}
 NOT_LAYERS = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CARTRIDGE"}
 "Kinds of adapters that add tokens or keys to the input instead of changing layers."
+QUANTISERS = {
+    "gptq": ("optimum", "gptqmodel"),
+    "awq": ("gptqmodel",),
+    **{name: (name,) for name in ("compressed-tensors", "torchao", "hqq", "aqlm", "auto-round")},
+}
+"The packages that transformers needs for weights of each quant_method in config.json."
 NEED_THE_PROMPT = {"XLORA", "POLY", "SHADOW"}
 "Kinds of adapters that are computed from the whole input, so that no two prompts have the same model."
 
@@ -31,7 +37,10 @@ def model_faults(folder: Path, files: set[str]) -> list[str]:
 
 def tokenizer_faults(folder: Path, files: set[str]) -> list[str]:
     """Faults of a folder as a tokenizer's."""
-    if not files & TOKENIZER_FILES and not any(Path(file).suffix in TOKENIZER_SUFFIXES for file in files):
+    own = {file for file in files if file in TOKENIZER_FILES or Path(file).suffix in TOKENIZER_SUFFIXES}
+    if "tekken.json" in files and own <= {"tokenizer_config.json"}:
+        return ["its tokenizer is only in tekken.json, Mistral's own format, beside which it needs tokenizer.json"]
+    if not own:
         return ["it has no tokenizer (tokenizer.json, tokenizer.model, vocab.json, ...)"]
     return [
         fault for name in sorted(files & TOKENIZER_FILES) if name.endswith(".json") for fault in _json(folder, name)
@@ -79,6 +88,13 @@ def missing_packages(
         fix = "pip install flash-attn, or use attn_implementation: sdpa, with which prefixes can be shared"
         found.append(("model_kwargs.attn_implementation", "flash-attn", fix))
     return found
+
+
+def missing_quantisers(folder: Path | None) -> list[tuple[str, str, str]]:
+    """As `missing_packages`, what transformers needs to read the quantised weights in a folder."""
+    own = _own_quantization(folder)
+    needed = QUANTISERS.get(str(own.get("quant_method")), ()) if isinstance(own, dict) else ()
+    return [("path", name, f"pip install {name}") for name in missing_distributions(needed)]
 
 
 def missing_distributions(names: Iterable[str]) -> list[str]:

@@ -20,7 +20,13 @@ from shardmark.errors import Problem, UserError
 from shardmark.files import digest
 from shardmark.lock.lock import Lock
 from shardmark.plan.gguf import UNREADABLE, MisreadError, missed, unread_tensors
-from shardmark.plan.model_folders import adapter_faults, missing_packages, model_faults, tokenizer_faults
+from shardmark.plan.model_folders import (
+    adapter_faults,
+    missing_packages,
+    missing_quantisers,
+    model_faults,
+    tokenizer_faults,
+)
 from shardmark.records.base import to_json
 from shardmark.records.model import (
     Commit,
@@ -148,6 +154,8 @@ def _check_packages(model: Named[WeightsConfig], source: Source) -> None:
     """Raise UserError naming each optional package that a model needs and that is not installed."""
     folder = Path(source.path) if isinstance(source, Folder) else None
     missing = missing_packages(model.settings.adapter, model.settings.model_kwargs, folder)
+    if not model.settings.engines():  # vLLM reads them itself
+        missing += missing_quantisers(folder)
     if missing:
         raise UserError(
             Problem(model.file, key, f"needs the Python package {package}, which is not installed", fix)

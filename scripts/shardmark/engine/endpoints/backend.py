@@ -23,6 +23,7 @@ from shardmark.engine.endpoints.pace import MOST
 from shardmark.engine.endpoints.permits import OutOfMoney, Permits, Terms, socket_of
 from shardmark.engine.endpoints.predictions import Predictions
 from shardmark.engine.endpoints.questions import Question, Questions
+from shardmark.engine.transformers.weights import tokenizer_kwargs
 from shardmark.errors import Problem, UserError
 from shardmark.plan.endpoint_access import read_secrets
 from shardmark.plan.endpoints import MAX_COST
@@ -383,10 +384,9 @@ def _allow_files(connections: int) -> None:
 def _tokenizer(record: ModelRecord, settings: OpenaiConfig, folder: str) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer  # here, since most endpoints need none
 
-    given: dict[str, Any] = {key: value for key, value in settings.tokenizer_kwargs.items() if key != "truncation"}
     try:
         with without_collection():
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code, **given)
+            return AutoTokenizer.from_pretrained(folder, **tokenizer_kwargs(settings))
     except Exception as error:  # damaged files, foreign kwargs: whatever it is, the user must know which model
         what = f"model {record.name}: its tokenizer cannot be loaded: {error}"
         raise UserError(Problem(record.file, "tokenizer_path", what, "correct tokenizer_path or kwargs")) from error

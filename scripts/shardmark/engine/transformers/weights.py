@@ -14,7 +14,8 @@ from os.path import commonprefix
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shardmark.config.weights import PLACEMENT, WeightsConfig
+from shardmark.config.weights import PLACEMENT
+from shardmark.config.wording import WordedConfig
 from shardmark.errors import Problem, UserError
 from shardmark.plan.model_folders import model_faults, weight_files
 from shardmark.plan.models import ORIGINAL
@@ -240,10 +241,14 @@ def _tokenizer(record: ModelRecord, folder: str) -> Any:
         return AutoTokenizer.from_pretrained(folder, **tokenizer_kwargs(record.weights))
 
 
-def tokenizer_kwargs(settings: WeightsConfig) -> dict[str, Any]:
-    """Keyword arguments for loading a tokenizer."""
+def tokenizer_kwargs(settings: WordedConfig) -> dict[str, Any]:
+    """Keyword arguments for loading a tokenizer.
+
+    Where mistral-common is installed, as vLLM does, transformers would read tekken.json instead of tokenizer.json, and
+    ignore the chat template.
+    """
     given = {key: value for key, value in settings.tokenizer_kwargs.items() if key != "truncation"}
-    return {"trust_remote_code": settings.trust_remote_code} | given
+    return {"trust_remote_code": settings.trust_remote_code, "mistral_format": False} | given
 
 
 def _on_meta(record: ModelRecord, folder: Path) -> tuple[Any, dict[str, Any]] | None:
