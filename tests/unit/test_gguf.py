@@ -145,6 +145,8 @@ def bpe(split: str, **values: Any) -> dict[str, Any]:
         ("gpt2", {"tokenizer__ggml__model": "gpt2"}, None),
         ("llama", {"tokenizer__ggml__model": "gpt2"}, "tokenizer.ggml.pre (missing)"),
         ("gemma3", bpe("gpt-2"), "tokenizer.ggml.pre (gpt-2)"),
+        ("llama", {"tokenizer__ggml__model": "t5"}, "tokenizer.ggml.model (t5)"),
+        ("mamba", bpe("mpt", tokenizer__ggml__add_bos_token=True), "tokenizer.ggml.add_bos_token (True)"),
         ("qwen2", {"tokenizer__ggml__model": "llama"}, "tokenizer.ggml.model (llama)"),
         ("gemma3", {"tokenizer__ggml__model": "llama", "tokenizer__ggml__add_space_prefix": False}, None),
         ("gemma3", {"tokenizer__ggml__model": "llama", "tokenizer__ggml__add_space_prefix": True}, "add_space_prefix"),

@@ -101,6 +101,8 @@ SPLITS_OF = {
 "Those of architectures whose tokenizers split texts in their own way, whatever the header says."
 GEMMA = {"gemma", "gemma2", "gemma3", "gemma4"}
 "Architectures whose tokenizers are SentencePiece's without a space before texts."
+UNSPLIT = {"t5", "bert", "rwkv", "plamo2", "none"}
+"Kinds of tokenizers (tokenizer.ggml.model) that no causal model of transformers has, or that it cannot read."
 CONTROL, USER_DEFINED = 3, 4
 "Types of tokens that are matched in texts before these are split."
 BYTES = {*map(chr, range(33, 127)), *map(chr, range(161, 173)), *map(chr, range(174, 324))}
@@ -307,8 +309,10 @@ def misread_tokens(header: Header) -> str:
     splits = SPLITS_OF.get(kind, frozenset() if kind in GEMMA else SPLITS)
     if model == "gpt2" and split not in splits and (split or kind != "gpt2"):
         return f"tokenizer.ggml.pre ({split or 'missing'})"
-    if model == "llama" and kind in SPLITS_OF:
-        return "tokenizer.ggml.model (llama)"
+    if model in UNSPLIT or (model == "llama" and kind in SPLITS_OF):
+        return f"tokenizer.ggml.model ({model})"
+    if kind == "mamba" and told("tokenizer.ggml.add_bos_token"):
+        return "tokenizer.ggml.add_bos_token (True)"
     if model == "gpt2" and (token := next((token for token in header.whole_tokens if not BYTES.issuperset(token)), "")):
         return f"tokenizer.ggml.token_type (of {token!r})"
     if model == "llama" and told("tokenizer.ggml.add_space_prefix", kind not in GEMMA) is (kind in GEMMA):
