@@ -116,6 +116,13 @@ def test_an_unknown_name_is_told_with_the_nearest_one(root: Path) -> None:
     ]
 
 
+def test_a_misspelt_list_of_names_is_told_once(root: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        load({"modles": ["small"], "datasets": ["sums"]}, root, "config/config.yaml", [])
+    found = refused.value.problems
+    assert [(problem.key, problem.fix) for problem in found] == [("modles", "did you mean 'models'?")]
+
+
 def test_naming_nothing_is_told_with_what_there_is(root: Path) -> None:
     _, found = load_with(root, models=[])
     (problem,) = found

@@ -261,7 +261,7 @@ def _select(
     """
     files = config_files(folder, root, [] if key else problems)
     whole, key = files.names(), key or folder
-    if not wanted:
+    if not wanted and not any(told.what == "unknown key" and f"'{key}'" in told.fix for told in problems):
         problems.append(Problem(where, key, "names nothing", f"{key}: [NAME, ...]; {nearest('', whole)}"))
     parted = folder == "datasets"
     read = cache(partial(_values_by_name, root=root, files=files, parted=parted, problems=problems))
