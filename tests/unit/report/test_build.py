@@ -106,6 +106,14 @@ def test_a_pair_that_was_not_run_is_shown_as_such(report: Path) -> None:
     assert '<td class="num absent"' in text
 
 
+def test_a_pair_takes_few_bytes_of_the_page_of_how_it_was_run(report: Path) -> None:
+    table = (report / "provenance.html").read_text("utf-8").partition('aria-label="Inference"')[2]
+    rows = table.partition("<tbody>")[2].partition("</tbody>")[0].split("<tr>")[1:]
+    assert rows
+    assert [row.count("<td") for row in rows] == [10] * len(rows)
+    assert max(len(re.sub(r' title="[^"]*"', "", row)) for row in rows) < 220
+
+
 def test_the_same_inputs_give_the_same_bytes(files: Files, report: Path, tmp_path: Path) -> None:
     again = build_report("demo", *files, tmp_path / "again", FACTS).parent
     for path in (path for path in report.rglob("*") if path.is_file()):

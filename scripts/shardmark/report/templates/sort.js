@@ -5,7 +5,8 @@ const sortable = (head) => {
   const body = table.tBodies[0];
   const key = (row, column) => {
     const cell = row.cells[column];
-    return cell ? (cell.dataset.sort ?? cell.textContent.trim()) : "";
+    const text = cell ? (cell.dataset.sort ?? cell.textContent.trim()) : "";
+    return text === "–" ? "" : text;
   };
   const compare = (one, other) => {
     const difference = Number(one) - Number(other);
