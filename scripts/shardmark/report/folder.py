@@ -2,9 +2,12 @@
 
 import ctypes
 import errno
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +23,8 @@ REPORT = {
 "Files and folders that a report may contain, including earlier versions'; other files are the user's own."
 
 
+JUST_BEGUN = 60.0
+"Seconds within which a new folder may not be held yet."
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 "Constants of Linux's renameat2."
 
@@ -34,13 +39,31 @@ def whole_folder(out: Path) -> Iterator[Path]:
     out = out.absolute()
     _refuse_foreign(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(out)
     new = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
+    holder = os.open(new, os.O_RDONLY)
     try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(holder, fcntl.LOCK_SH)
         new.chmod(0o777 & ~umask())  # mkdtemp lets nobody else in, but a report has the usual permissions
         yield new
         _replace(out, new)
     finally:
+        os.close(holder)
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _remove_abandoned(out: Path) -> None:
+    """Remove the new folders of processes that were killed: those that nobody holds, and that are not just begun."""
+    for path in out.parent.glob(f"{glob.escape(out.name)}.tmp-*"):
+        with suppress(OSError):
+            folder = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - path.stat().st_mtime > JUST_BEGUN:
+                    shutil.rmtree(path)
+            finally:
+                os.close(folder)
 
 
 def _refuse_foreign(out: Path) -> None:

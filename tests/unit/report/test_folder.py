@@ -1,5 +1,6 @@
 """A report's folder is whole, or not there."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def test_a_report_never_leaves_its_place(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delattr(Path, "rename")
     fill(tmp_path / "out", "new")
     assert (tmp_path / "out" / "index.html").read_text("utf-8") == "new"
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_not(tmp_path: Path) -> None:
+    (tmp_path / "out.tmp-killed" / "data").mkdir(parents=True)
+    os.utime(tmp_path / "out.tmp-killed", (0, 0))
+    with whole_folder(tmp_path / "out") as new:
+        os.utime(new, (0, 0))
+        fill(tmp_path / "out", "another")
+        assert {*tmp_path.iterdir()} == {new, tmp_path / "out"}
 
 
 def test_others_may_read_the_folder(tmp_path: Path) -> None:
