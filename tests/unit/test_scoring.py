@@ -384,8 +384,8 @@ def test_logits_that_the_model_changes_are_left_to_it(backend: Any) -> None:
     rows.data[0] = first
 
 
-def test_the_last_mlp_runs_at_scored_positions_only(backend: Any) -> None:
-    from shardmark.engine.transformers.scoring import Scorer
+def test_the_last_mlp_runs_at_scored_positions_only(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shardmark.engine.transformers.scoring import MOST_TOKENS, Scorer
     from shardmark.engine.transformers.sharing import last_mlp_of
 
     scorer, seen = Scorer(backend), []
@@ -395,8 +395,20 @@ def test_the_last_mlp_runs_at_scored_positions_only(backend: Any) -> None:
     mlp = last_mlp_of(backend.model)
     hook = mlp.register_forward_hook(lambda _, args, output: seen.append(args[0].shape[1]))
     list(scorer.results([ScoredRow([70, 71, 72, 73, 74], [75, 76], 0), ScoredRow([70, 71, 80], [81], 0)]))
-    hook.remove()
     assert seen == [3]
+    monkeypatch.setitem(MOST_TOKENS, "cpu", 2)
+    list(scorer.results([ScoredRow([70, 71, 72, 73, 74], [75], 0)]))
+    hook.remove()
+    assert seen == [3, 1, 1, 1]  # at one token where there are no outputs: some modules cannot take none
+
+
+def test_masks_too_large_to_keep_give_the_same_bits(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shardmark.engine.transformers import tree_attention
+
+    rows = [ScoredRow([70, 71, 72, *branch], [75, 76], 0) for branch in ([80, 81], [82], [80, 83, 84])]
+    kept = scores(backend, rows)
+    monkeypatch.setattr(tree_attention, "MASK_BYTES", 0)
+    assert scores(backend, rows) == kept
 
 
 def test_the_last_mlp_of_a_model_that_repeats_its_layers_runs_everywhere(

@@ -122,7 +122,7 @@ class TransformersModel:
         """How a CPU multiplies matrices, and how decode steps run, if not in the usual way."""
         packed = any(isinstance(module, PackedLinear) for module in self.model.modules())
         found = {"products": "oneDNN with packed weights"} if packed else {}
-        found |= {"decoding": "output weights in 8 bits, then float32"} if self._screen else {}
+        found |= {"decoding": "output weights in 8 bits, then float32"} if self._screen and self._prepared[0] else {}
         return found | ({"decoding": "CUDA graphs"} if self._graphs.compared else {})
 
     @staticmethod

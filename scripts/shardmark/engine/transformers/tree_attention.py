@@ -24,6 +24,8 @@ SUPPORTED = ("sdpa", "eager")
 "The attention functions that accept any mask."
 GAPS = 1.25
 "Columns are taken as one slice, which copies nothing, if it has at most this many times the visible columns."
+MASK_BYTES = 32 << 20
+"The most bytes of a mask in the form that a CPU adds, which is kept for a forward; a larger one is made in each layer."
 Columns: TypeAlias = "slice | torch.Tensor"
 
 
@@ -78,7 +80,8 @@ class View:
         taken = _taken(rows, 3, columns)
         if taken.dtype != dtype and taken.dtype == torch.bool:
             taken = torch.zeros(taken.shape, dtype=dtype).masked_fill_(~taken, -torch.inf)
-        return Block(slice(start, start + rows.shape[2]), columns, taken.repeat(1, 1, copies, 1))
+        copied = taken.repeat(1, 1, copies, 1) if copies > 1 else taken.contiguous()
+        return Block(slice(start, start + rows.shape[2]), columns, copied)
 
     def allowed(self, mask_function: Callable[..., Any], device: torch.device) -> torch.Tensor:
         """Whether a new token attends to a column, `[new, past + new]`, under one of the model's mask functions."""
@@ -127,8 +130,9 @@ def _attention(
         raise NoTreeError("it makes its mask in its attention layers")
     attend = _original(module, view.original)
     if attend is sdpa_attention_forward and query.device.type == "cpu" and kwargs.get("softcap") is None:
-        attend = _grouped
-        blocks = view.blocks(attention_mask, query.shape[1] // key.shape[1], query.dtype)
+        attend, copies = _grouped, query.shape[1] // key.shape[1]
+        is_kept = attention_mask.numel() * copies * query.element_size() <= MASK_BYTES
+        blocks = view.blocks(attention_mask, copies, query.dtype) if is_kept else view.blocks(attention_mask)
     else:
         blocks = view.blocks(attention_mask)
     outputs = [
@@ -150,11 +154,13 @@ def _grouped(
     """transformers' sdpa attention without copies of keys for each query head: these become rows of their key head.
 
     On a CPU torch's own grouping also avoids the copy, but multiplies with a key once for each of its query heads. And
-    it makes a mask to be added of a bool one in each call, which takes half as long as the rest. The mask has a copy of
-    its rows for each query head of a key head.
+    it makes a mask to be added of a bool one in each call, which takes half as long as the rest. The mask may have a
+    copy of its rows for each query head of a key head.
     """
     heads, (_, every, tokens, size) = key.shape[1], query.shape
     rows = query.reshape(1, heads, every // heads * tokens, size)
+    if mask.shape[2] != rows.shape[2]:
+        mask = mask.repeat(1, 1, every // heads, 1)
     outputs = torch.nn.functional.scaled_dot_product_attention(rows, key, value, attn_mask=mask, scale=scaling)
     return outputs.reshape(1, every, tokens, -1).transpose(1, 2), None
 

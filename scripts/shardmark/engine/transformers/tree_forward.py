@@ -106,10 +106,11 @@ def chunk_states(
 
 @contextmanager
 def _only_at(places: torch.Tensor, mlp: nn.Module | None) -> Iterator[None]:
-    """Run an MLP only at some tokens; its output is 0 at the others."""
+    """Run an MLP only at some tokens, or at one if there are none; its output is 0 at the others."""
     if mlp is None:
         yield
         return
+    places = places if len(places) else torch.zeros(1, dtype=torch.long)  # Moshi's cannot take none
     shape: list[int] = []
 
     def narrow(_: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:
